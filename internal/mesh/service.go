@@ -1,0 +1,137 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Protocol says how the bytes of a service port are read on the way.
+type Protocol string
+
+// The protocols that a port may declare.
+const (
+	TCP  Protocol = "tcp"  // opaque bytes
+	HTTP Protocol = "http" // HTTP/1.1
+)
+
+// ParseProtocol reads "tcp" or "http".
+func ParseProtocol(s string) (Protocol, error) {
+	switch p := Protocol(s); p {
+	case TCP, HTTP:
+		return p, nil
+	}
+	return "", fmt.Errorf("protocol %q: write http or tcp", s)
+}
+
+// ALPN returns the application protocols that end-to-end TLS to a port of this
+// protocol negotiates: http/1.1, or none for opaque bytes.
+func (p Protocol) ALPN() []string {
+	if p == HTTP {
+		return []string{"http/1.1"}
+	}
+	return nil
+}
+
+// Service is a service as its own cluster knows it. It never leaves the cluster.
+type Service struct {
+	Name   ServiceName
+	Export bool // other clusters are told of it
+	Ports  []ServicePort
+}
+
+// ServicePort is one port of a Service with the endpoints that serve it.
+type ServicePort struct {
+	Port      uint16
+	Protocol  Protocol
+	Endpoints []Endpoint
+}
+
+// Endpoint is the address of one instance of a service in its own cluster.
+type Endpoint struct {
+	Instance string // unique among the service's endpoints in its cluster
+	Address  string // host:port to dial from within the cluster
+	Ready    bool
+	Weight   uint32 // relative capacity, at least 1
+	// Identity is the SPIFFE ID that ends the TLS at Address. Empty: a plain
+	// endpoint, for which the gateway ends the TLS and dials in the clear.
+	Identity string
+}
+
+// PortNumbered returns the service's port n; n == 0 stands for the first.
+func (s *Service) PortNumbered(n uint16) (*ServicePort, bool) {
+	for i := range s.Ports {
+		if n == 0 || s.Ports[i].Port == n {
+			return &s.Ports[i], true
+		}
+	}
+	return nil, false
+}
+
+// Export is what other clusters are told of a service.
+type Export struct {
+	Service ServiceName  `json:"service"`
+	Ports   []ExportPort `json:"ports"`
+}
+
+// ExportPort is one port of an Export.
+type ExportPort struct {
+	Port     uint16   `json:"port"`
+	Protocol Protocol `json:"protocol"`
+	Ready    uint32   `json:"ready"`    // endpoints that answer
+	Total    uint32   `json:"total"`    // endpoints that exist
+	Capacity uint32   `json:"capacity"` // sum of the weights of the ready ones
+	// Identities are the SPIFFE IDs that may end the TLS, sorted, without
+	// duplicates.
+	Identities []string `json:"identities"`
+}
+
+// PortNumbered returns the export's port n; n == 0 stands for the first.
+func (e *Export) PortNumbered(n uint16) (*ExportPort, bool) {
+	for i := range e.Ports {
+		if n == 0 || e.Ports[i].Port == n {
+			return &e.Ports[i], true
+		}
+	}
+	return nil, false
+}
+
+// ExportOf returns what other clusters are told of s. Endpoints without an
+// identity of their own answer under terminator, the SPIFFE ID of the gateway
+// that ends their TLS.
+func ExportOf(s *Service, terminator string) Export {
+	e := Export{Service: s.Name, Ports: make([]ExportPort, 0, len(s.Ports))}
+	for _, p := range s.Ports {
+		x := ExportPort{Port: p.Port, Protocol: p.Protocol, Total: uint32(len(p.Endpoints))}
+		for _, ep := range p.Endpoints {
+			id := ep.Identity
+			if id == "" {
+				id = terminator
+			}
+			x.Identities = append(x.Identities, id)
+			if ep.Ready {
+				x.Ready++
+				x.Capacity += max(ep.Weight, 1)
+			}
+		}
+		slices.Sort(x.Identities)
+		x.Identities = slices.Compact(x.Identities)
+		e.Ports = append(e.Ports, x)
+	}
+	return e
+}
+
+// Route is what one sidecar may dial for one destination. Priority 0 are the
+// endpoints of its own cluster, priority 1 its cluster's gateways, which stand
+// for every other cluster together.
+type Route struct {
+	Destination Destination
+	Protocol    Protocol
+	// Local are the endpoints of the sidecar's own cluster, unready ones
+	// included, so that percentages are of everything that exists.
+	Local []Endpoint
+	// Gateways are the mesh addresses of the cluster's gateways. They are Ready
+	// when they reach a remote cluster with ready capacity.
+	Gateways []Endpoint
+	// Identities are the SPIFFE IDs that may answer, wherever they run.
+	Identities []string
+}
