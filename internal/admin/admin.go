@@ -1,0 +1,111 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	headTimeout  = 5 * time.Second        // a caller that has not sent its head by then is cut off
+	idleTimeout  = 60 * time.Second       // keep-alive between two scrapes
+	closeTimeout = 500 * time.Millisecond // running answers get this long when the process ends
+	maxHeadBytes = 16 << 10
+)
+
+// Config says what an admin port serves.
+type Config struct {
+	Address   string              // host:port to listen on
+	Readiness *Readiness          // what /readyz reports
+	Metrics   prometheus.Gatherer // what /metrics serves
+	Status    func() any          // what /status encodes; must not block
+	Log       *slog.Logger
+}
+
+// Server is an admin port.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+}
+
+// New returns a server that is not listening yet.
+func New(cfg Config) *Server { return &Server{cfg: cfg} }
+
+// Listen binds the port, so that a clash is seen before anything else starts.
+func (s *Server) Listen() error {
+	l, err := net.Listen("tcp", s.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("admin port: %w", err)
+	}
+	s.listener = l
+	return nil
+}
+
+// Addr returns the bound address, nil before Listen.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// Run serves until ctx ends. Listen must have succeeded.
+func (s *Server) Run(ctx context.Context) error {
+	srv := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeadBytes,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		c, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if srv.Shutdown(c) != nil {
+			_ = srv.Close() // whoever still reads a profile loses it
+		}
+	})
+	defer stop()
+	if err := srv.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin port: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if pending := s.cfg.Readiness.Pending(); len(pending) > 0 {
+			http.Error(w, "waiting for: "+strings.Join(pending, ", "), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		if err := e.Encode(s.cfg.Status()); err != nil {
+			s.cfg.Log.Warn("encode status", "err", err)
+		}
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func start(t *testing.T, ready *Readiness) string {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_test_total", Help: "A counter."}))
+	s := New(Config{
+		Address: "127.0.0.1:0", Readiness: ready, Metrics: reg, Log: slog.New(slog.DiscardHandler),
+		Status: func() any { return map[string]string{"self": "east/east-1"} },
+	})
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return "http://" + s.Addr().String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	c := http.Client{Timeout: 5 * time.Second}
+	defer c.CloseIdleConnections()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestReadyzListsPendingTasksUntilAllAreDone(t *testing.T) {
+	var r Readiness
+	joined, listed := r.Task("join"), r.Task("catalog")
+	base := start(t, &r)
+	if code, body := get(t, base+"/readyz"); code != 503 || !strings.Contains(body, "join, catalog") {
+		t.Errorf("readyz = %d %q, want 503 that lists join, catalog", code, body)
+	}
+	joined()
+	joined()
+	if code, body := get(t, base+"/readyz"); code != 503 || strings.Contains(body, "join") {
+		t.Errorf("readyz = %d %q, want 503 with catalog only", code, body)
+	}
+	listed()
+	if code, _ := get(t, base+"/readyz"); code != 200 {
+		t.Errorf("readyz = %d, want 200", code)
+	}
+}
+
+func TestAdminServesLivenessMetricsStatusAndProfiles(t *testing.T) {
+	base := start(t, &Readiness{})
+	if code, _ := get(t, base+"/livez"); code != 200 {
+		t.Errorf("livez = %d", code)
+	}
+	if _, body := get(t, base+"/metrics"); !strings.Contains(body, "isthmus_test_total 0") {
+		t.Errorf("metrics lack the counter: %q", body)
+	}
+	_, body := get(t, base+"/status")
+	var v map[string]string
+	if err := json.Unmarshal([]byte(body), &v); err != nil || v["self"] != "east/east-1" {
+		t.Errorf("status = %q, %v", body, err)
+	}
+	if code, _ := get(t, base+"/debug/pprof/goroutine?debug=1"); code != 200 {
+		t.Errorf("pprof = %d", code)
+	}
+	if code, _ := get(t, base+"/nonsense"); code != 404 {
+		t.Errorf("unknown path = %d, want 404", code)
+	}
+}
+
+func TestATakenAdminPortIsAnErrorBeforeRun(t *testing.T) {
+	base := start(t, &Readiness{})
+	s := New(Config{Address: strings.TrimPrefix(base, "http://")})
+	if err := s.Listen(); err == nil || !strings.Contains(err.Error(), "admin port") {
+		t.Errorf("listen on a taken port = %v, want an error that names the admin port", err)
+	}
+}

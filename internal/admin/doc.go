@@ -1,0 +1,11 @@
+// Package admin is the loopback HTTP port that every Isthmus process has for
+// the people and programs that operate it:
+//
+//	/livez          200 while the process runs
+//	/readyz         200 when every readiness task is done; 503 lists the pending ones
+//	/metrics        Prometheus text format
+//	/status         what the process knows, as JSON; `isthmus status` reads it
+//	/debug/pprof/   net/http/pprof
+//
+// The port has no authentication and must stay on loopback.
+package admin
