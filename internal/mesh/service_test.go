@@ -1,0 +1,34 @@
+package mesh
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestAnExportCountsReadyEndpointsAndNamesWhoMayAnswer(t *testing.T) {
+	s := &Service{Name: ServiceName{"shop", "orders"}, Ports: []ServicePort{{Port: 80, Protocol: HTTP, Endpoints: []Endpoint{
+		{Instance: "a", Ready: true, Weight: 3, Identity: "spiffe://m/b"},
+		{Instance: "b", Ready: true, Identity: "spiffe://m/b"},
+		{Instance: "c", Weight: 7},
+	}}}}
+	got := ExportOf(s, "spiffe://m/a")
+	want := Export{Service: s.Name, Ports: []ExportPort{{
+		Port: 80, Protocol: HTTP, Ready: 2, Total: 3, Capacity: 4, Identities: []string{"spiffe://m/a", "spiffe://m/b"},
+	}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("ExportOf = %+v, want %+v", got, want)
+	}
+}
+
+func TestPortZeroStandsForTheFirstPort(t *testing.T) {
+	e := Export{Ports: []ExportPort{{Port: 80}, {Port: 443}}}
+	if p, ok := e.PortNumbered(0); !ok || p.Port != 80 {
+		t.Errorf("port 0 = %v, %v, want 80", p, ok)
+	}
+	if p, ok := e.PortNumbered(443); !ok || p.Port != 443 {
+		t.Errorf("port 443 = %v, %v", p, ok)
+	}
+	if _, ok := e.PortNumbered(8080); ok {
+		t.Error("port 8080 was found")
+	}
+}
