@@ -1,0 +1,2 @@
+// Package file finds services in a watched directory of resource files.
+package file

@@ -1,0 +1,108 @@
+package discovery
+
+import (
+	"cmp"
+	"context"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Merged is several sources as one. Create it with [Merge].
+type Merged struct {
+	sources []Source
+	store   Store[[]mesh.Service]
+}
+
+// Merge joins sources by service name, see [Union]. It says nil until every
+// source knows its set.
+func Merge(sources ...Source) *Merged { return &Merged{sources: sources} }
+
+// Snapshot returns the joined set and a channel that closes when it is past.
+func (m *Merged) Snapshot() ([]mesh.Service, <-chan struct{}) { return m.store.Snapshot() }
+
+// Run follows the sources until ctx ends. It returns nil.
+func (m *Merged) Run(ctx context.Context) error {
+	sets := make([][]mesh.Service, len(m.sources))
+	wait := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
+	for i, s := range m.sources {
+		set, past := s.Snapshot()
+		sets[i] = set
+		wait = append(wait, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(past)})
+	}
+	for {
+		if !slices.ContainsFunc(sets, func(s []mesh.Service) bool { return s == nil }) {
+			m.publish(Union(sets...))
+		}
+		chosen, _, _ := reflect.Select(wait)
+		if chosen == 0 {
+			return nil
+		}
+		set, past := m.sources[chosen-1].Snapshot()
+		sets[chosen-1] = set
+		wait[chosen].Chan = reflect.ValueOf(past)
+	}
+}
+
+// publish spares readers a set that says the same as the one before.
+func (m *Merged) publish(set []mesh.Service) {
+	if old, _ := m.store.Snapshot(); old != nil && reflect.DeepEqual(old, set) {
+		return
+	}
+	m.store.Set(set)
+}
+
+// Union joins sets by service name. A service is exported when any of them
+// exports it; its ports are those of all, in the order of the sets; where two
+// disagree about a port's protocol, the earlier one is believed. An endpoint
+// with the instance and address of an earlier one is dropped; one that only
+// shares the instance's name is kept under another. A service without ports,
+// which is all that a lone ServiceExport describes, is left out.
+// The result is not nil, is sorted by name and shares nothing that changes.
+func Union(sets ...[]mesh.Service) []mesh.Service {
+	byName := make(map[mesh.ServiceName]*mesh.Service)
+	for _, set := range sets {
+		for _, s := range set {
+			into := byName[s.Name]
+			if into == nil {
+				into = &mesh.Service{Name: s.Name}
+				byName[s.Name] = into
+			}
+			into.Export = into.Export || s.Export
+			for _, p := range s.Ports {
+				joinPort(into, p)
+			}
+		}
+	}
+	union := make([]mesh.Service, 0, len(byName))
+	for _, s := range byName {
+		if len(s.Ports) > 0 {
+			union = append(union, *s)
+		}
+	}
+	slices.SortFunc(union, func(a, b mesh.Service) int { return a.Name.Compare(b.Name) })
+	return union
+}
+
+func joinPort(into *mesh.Service, p mesh.ServicePort) {
+	i := slices.IndexFunc(into.Ports, func(q mesh.ServicePort) bool { return q.Port == p.Port })
+	if i < 0 {
+		p.Endpoints = slices.Clone(p.Endpoints)
+		into.Ports = append(into.Ports, p)
+		return
+	}
+	q := &into.Ports[i]
+	for _, e := range p.Endpoints {
+		if slices.ContainsFunc(q.Endpoints, func(o mesh.Endpoint) bool { return o.Instance == e.Instance && o.Address == e.Address }) {
+			continue
+		}
+		name := e.Instance
+		for n := 2; slices.ContainsFunc(q.Endpoints, func(o mesh.Endpoint) bool { return o.Instance == e.Instance }); n++ {
+			e.Instance = name + "-" + strconv.Itoa(n)
+		}
+		e.Weight = cmp.Or(e.Weight, 1)
+		q.Endpoints = append(q.Endpoints, e)
+	}
+}
