@@ -1,0 +1,221 @@
+package identity
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Authority issues certificates: the root of a trust domain, or one cluster's
+// intermediate. Its methods may be called concurrently.
+type Authority struct {
+	trustDomain string
+	cluster     mesh.ClusterName // empty: the root
+	cert        *x509.Certificate
+	key         crypto.Signer
+	roots       []*x509.Certificate
+}
+
+// TrustDomain returns the trust domain that the authority speaks for.
+func (a *Authority) TrustDomain() string { return a.trustDomain }
+
+// Cluster returns the cluster that the authority is confined to; the root's is
+// empty.
+func (a *Authority) Cluster() mesh.ClusterName { return a.cluster }
+
+// NotAfter returns when the authority's own certificate expires.
+func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
+
+// NewRoot makes the root of a trust domain, such as "mesh.example", in memory.
+func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
+	td, err := spiffeid.TrustDomainFromString(trustDomain)
+	if err != nil || td.Name() != trustDomain {
+		return nil, fmt.Errorf("trust domain %q: use lower-case letters, digits, dots and hyphens, such as mesh.example", trustDomain)
+	}
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{trustDomain: trustDomain, key: key}
+	tmpl, err := template("Isthmus root of "+trustDomain, td.IDString(), time.Time{}, ttl, nil)
+	if err != nil {
+		return nil, err
+	}
+	makeCA(tmpl, 1)
+	if a.cert, err = sign(tmpl, tmpl, key.Public(), key); err != nil {
+		return nil, err
+	}
+	a.roots = []*x509.Certificate{a.cert}
+	return a, nil
+}
+
+// NewCluster makes the intermediate of a cluster. Whatever it signs, peers
+// accept only gateways and workloads of that cluster.
+func (a *Authority) NewCluster(cluster mesh.ClusterName, ttl time.Duration) (*Authority, error) {
+	if a.cluster != "" {
+		return nil, fmt.Errorf("the authority of cluster %s cannot make one for cluster %s: only the root can", a.cluster, cluster)
+	}
+	if err := mesh.CheckLabel(string(cluster)); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	tmpl, err := template("Isthmus cluster "+string(cluster), "spiffe://"+a.trustDomain+"/cluster/"+string(cluster), time.Time{}, ttl, a.cert)
+	if err != nil {
+		return nil, err
+	}
+	makeCA(tmpl, 0)
+	cert, err := sign(tmpl, a.cert, key.Public(), a.key)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{trustDomain: a.trustDomain, cluster: cluster, cert: cert, key: key, roots: a.roots}, nil
+}
+
+// Request says what certificate to issue.
+type Request struct {
+	ID       ID            // its TrustDomain and Cluster may be empty: the authority's
+	DNSNames []string      // for programs that check a host name, such as curl
+	TTL      time.Duration // zero: DefaultLeafTTL; never past the authority's own end
+	// NotBefore is when the certificate begins to be valid. Zero: an hour ago,
+	// for peers whose clock is behind.
+	NotBefore time.Time
+}
+
+// Issue makes a key and a certificate for it.
+func (a *Authority) Issue(r Request) (*Credential, error) {
+	id := r.ID
+	if id.TrustDomain == "" {
+		id.TrustDomain = a.trustDomain
+	}
+	if id.Cluster == "" {
+		id.Cluster = a.cluster
+	}
+	if err := id.check(); err != nil {
+		return nil, err
+	}
+	if id.TrustDomain != a.trustDomain || a.cluster != "" && id.Cluster != a.cluster {
+		return nil, fmt.Errorf("the authority %s cannot issue %s: nobody would accept it", a.cert.URIs[0], id)
+	}
+	ttl := r.TTL
+	if ttl == 0 {
+		ttl = DefaultLeafTTL
+	}
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	tmpl, err := template("", id.String(), r.NotBefore, ttl, a.cert)
+	if err != nil {
+		return nil, err
+	}
+	tmpl.DNSNames = r.DNSNames
+	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	cert, err := sign(tmpl, a.cert, key.Public(), a.key)
+	if err != nil {
+		return nil, err
+	}
+	c := &Credential{id: id, chain: []*x509.Certificate{cert}, key: key, roots: a.roots}
+	if a.cluster != "" {
+		c.chain = append(c.chain, a.cert)
+	}
+	return c, nil
+}
+
+// template returns what every certificate has. parent is nil for a root. A
+// leaf has no common name: the SAN is its name.
+func template(commonName, uri string, notBefore time.Time, ttl time.Duration, parent *x509.Certificate) (*x509.Certificate, error) {
+	if ttl <= 0 {
+		return nil, fmt.Errorf("lifetime %s: must be positive", ttl)
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("SPIFFE ID: %w", err)
+	}
+	now := time.Now()
+	start, end := notBefore, notBefore.Add(ttl)
+	if notBefore.IsZero() {
+		start, end = now.Add(-backdate), now.Add(ttl)
+	}
+	if parent != nil {
+		if err := checkTime(parent, now); err != nil {
+			return nil, fmt.Errorf("the CA %s: %w", subject(parent), err)
+		}
+		if end.After(parent.NotAfter) {
+			end = parent.NotAfter
+		}
+	}
+	t := &x509.Certificate{
+		NotBefore:             start,
+		NotAfter:              end,
+		URIs:                  []*url.URL{u},
+		BasicConstraintsValid: true,
+	}
+	if commonName != "" {
+		t.Subject = pkix.Name{Organization: []string{"Isthmus"}, CommonName: commonName}
+	}
+	return t, nil
+}
+
+func makeCA(t *x509.Certificate, pathLen int) {
+	t.IsCA = true
+	t.MaxPathLen, t.MaxPathLenZero = pathLen, pathLen == 0
+	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+}
+
+func newKey() (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return key, nil
+}
+
+// sign makes the certificate. The serial number is random (x509 draws one when
+// the template has none).
+func sign(tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate: %w", err)
+	}
+	return cert, nil
+}
+
+// authorityOf checks that the parts read from files are an authority.
+func authorityOf(cert *x509.Certificate, key crypto.Signer, roots []*x509.Certificate) (*Authority, error) {
+	if !cert.IsCA || len(cert.URIs) != 1 {
+		return nil, errors.New("is not the CA of a trust domain or cluster: it must be a CA with one URI SAN")
+	}
+	td, cluster, err := parseAuthority(cert.URIs[0].String())
+	if err != nil {
+		return nil, err
+	}
+	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
+		return nil, errors.New("the key beside it is not its own")
+	}
+	if err := checkTime(cert, time.Now()); err != nil {
+		return nil, err
+	}
+	if cluster == "" {
+		roots = []*x509.Certificate{cert}
+	}
+	return &Authority{trustDomain: td, cluster: cluster, cert: cert, key: key, roots: roots}, nil
+}

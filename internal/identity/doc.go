@@ -1,0 +1,32 @@
+// Package identity says who a process of the mesh is and proves who its peers
+// are: SPIFFE X.509 certificates, the tls.Configs made of them, signatures over
+// data that travels through others, and the authority that issues them.
+//
+// # Names
+//
+//	spiffe://<trust domain>/cluster/<cluster>/gateway/<name>                a gateway
+//	spiffe://<trust domain>/cluster/<cluster>/ns/<namespace>/sa/<account>   a workload
+//
+// # Certificates
+//
+//	root          URI spiffe://<trust domain>                    CA, in everybody's roots.pem
+//	└ cluster     URI spiffe://<trust domain>/cluster/<cluster>  CA, path length 0
+//	  └ leaf      one URI, from the list above                   not a CA
+//
+// A leaf is accepted when it has exactly one URI SAN that reads as one of the
+// names above, is no CA, belongs to our own trust domain, chains to one of our
+// roots now, and every CA of that chain which names a cluster names the leaf's:
+// the intermediate of west cannot speak for east. What remains, the role that
+// the peer plays on this connection, is a [Check] that every tls.Config needs.
+//
+// # Files
+//
+// A [Source] reads three PEM files from one directory and follows their changes:
+//
+//	cert.pem    the leaf, then its intermediates
+//	key.pem     the leaf's private key (PKCS #8, SEC 1 or PKCS #1)
+//	roots.pem   every root that is trusted; two during a rotation
+//
+// TLS is 1.3 only, the peer's certificate is checked on every handshake, and no
+// session is resumed: a ticket would outlive what it was granted for.
+package identity

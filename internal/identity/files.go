@@ -1,0 +1,146 @@
+package identity
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The files of an identity directory.
+const (
+	certFile  = "cert.pem"
+	keyFile   = "key.pem"
+	rootsFile = "roots.pem"
+)
+
+// howToIssue ends the errors about a directory that does not hold an identity.
+const howToIssue = "make one with 'isthmus pki gateway' or 'isthmus pki workload' (see 'isthmus pki --help')"
+
+// load reads and checks an identity directory.
+func load(dir string) (*material, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("identity: no directory is given: set identity: {dir: …}, or %s", howToIssue)
+	}
+	raw := make(map[string][]byte, 3)
+	var faults []error
+	for _, name := range []string{certFile, keyFile, rootsFile} {
+		b, err := readBounded(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", err, howToIssue)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("identity: %w", err))
+		}
+		raw[name] = b
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	path := func(name string) string { return filepath.Join(dir, name) }
+	chain, err := parseCertificates(raw[certFile])
+	if err != nil {
+		faults = append(faults, fmt.Errorf("identity: %s: %w", path(certFile), err))
+	}
+	key, err := parseKey(raw[keyFile])
+	if err != nil {
+		faults = append(faults, fmt.Errorf("identity: %s: %w", path(keyFile), err))
+	}
+	roots, err := parseCertificates(raw[rootsFile])
+	if err != nil {
+		faults = append(faults, fmt.Errorf("identity: %s: %w", path(rootsFile), err))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	m, err := newMaterial(chain, key, roots)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %s: %w", path(certFile), err)
+	}
+	m.raw = string(raw[certFile]) + string(raw[keyFile]) + string(raw[rootsFile])
+	return m, nil
+}
+
+// readBounded reads a file of at most maxFileSize bytes. The error of os names
+// the path.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFileSize {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFileSize)
+	}
+	return b, nil
+}
+
+// parseCertificates reads one or more PEM certificates.
+func parseCertificates(b []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for len(bytes.TrimSpace(b)) > 0 {
+		block, rest := pem.Decode(b)
+		if block == nil {
+			break
+		}
+		b = rest
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("holds a %s, expected CERTIFICATE blocks only", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")
+	}
+	return certs, nil
+}
+
+// parseKey reads one PEM private key: PKCS #8, SEC 1 or PKCS #1. Parameters
+// before it, as openssl ecparam writes them, are passed over.
+func parseKey(b []byte) (crypto.Signer, error) {
+	for {
+		block, rest := pem.Decode(b)
+		if block == nil {
+			return nil, errors.New("holds no PEM private key (-----BEGIN PRIVATE KEY-----)")
+		}
+		b = rest
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PARAMETERS":
+			continue
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("the key is encrypted: write it without a passphrase, readable by this user only")
+		default:
+			return nil, fmt.Errorf("holds a %s, expected a PRIVATE KEY", block.Type)
+		}
+		if err != nil {
+			return nil, err
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("a %T cannot sign: use an ECDSA P-256 key", key)
+		}
+		return signer, nil
+	}
+}

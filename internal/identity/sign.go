@@ -1,0 +1,103 @@
+package identity
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// signContext goes before the data, so that no signature made here can be taken
+// for one of TLS (RFC 8446, section 4.4.3) or of a certificate, nor theirs for
+// one of ours.
+const signContext = "isthmus signature 1\x00"
+
+// Signature proves who wrote some data, to somebody who got it from a third.
+type Signature struct {
+	Chain [][]byte `json:"chain"` // DER: the signer's leaf, then its intermediates
+	Sig   []byte   `json:"sig"`
+}
+
+// Sign signs data with the current certificate's key.
+func (s *Source) Sign(data []byte) (Signature, error) {
+	m := s.now.Load()
+	digest, opts := prepare(m.key.Public(), data)
+	if opts == nil {
+		return Signature{}, fmt.Errorf("sign as %s: key type %T is not supported, use ECDSA P-256", m.id, m.key.Public())
+	}
+	sig, err := m.key.Sign(rand.Reader, digest, opts)
+	if err != nil {
+		return Signature{}, fmt.Errorf("sign as %s: %w", m.id, err)
+	}
+	return Signature{Chain: m.tls.Certificate, Sig: sig}, nil
+}
+
+// Verify returns who signed data. The signer's certificate is checked as that
+// of a TLS peer is, at this moment; which role it must have is the caller's to
+// say. sig may come from anybody.
+func (s *Source) Verify(data []byte, sig Signature) (ID, error) {
+	if len(sig.Chain) > maxChain {
+		return ID{}, fmt.Errorf("signature: chain of %d certificates is longer than %d", len(sig.Chain), maxChain)
+	}
+	if len(sig.Sig) > maxSignature {
+		return ID{}, fmt.Errorf("signature of %d bytes is longer than %d", len(sig.Sig), maxSignature)
+	}
+	chain := make([]*x509.Certificate, len(sig.Chain))
+	for i, der := range sig.Chain {
+		if len(der) > maxCertificate {
+			return ID{}, fmt.Errorf("signature: certificate of %d bytes is longer than %d", len(der), maxCertificate)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return ID{}, fmt.Errorf("signature: certificate %d: %w", i, err)
+		}
+		chain[i] = c
+	}
+	m := s.now.Load()
+	id, err := verify(chain, m.id.TrustDomain, m.roots, x509.ExtKeyUsageAny, time.Now())
+	if err != nil {
+		return ID{}, fmt.Errorf("signature: %w", err)
+	}
+	if !valid(chain[0].PublicKey, data, sig.Sig) {
+		return ID{}, fmt.Errorf("signature: %w of %s", errBadSignature, id)
+	}
+	return id, nil
+}
+
+var errBadSignature = errors.New("the data is not what was signed with the key")
+
+// prepare returns what the key signs for data; opts is nil for a key type that
+// is not supported.
+func prepare(key crypto.PublicKey, data []byte) (digest []byte, opts crypto.SignerOpts) {
+	if _, ok := key.(ed25519.PublicKey); ok {
+		return append([]byte(signContext), data...), crypto.Hash(0)
+	}
+	h := crypto.SHA256.New()
+	h.Write([]byte(signContext))
+	h.Write(data)
+	switch key.(type) {
+	case *ecdsa.PublicKey:
+		return h.Sum(nil), crypto.SHA256
+	case *rsa.PublicKey:
+		return h.Sum(nil), &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	}
+	return nil, nil
+}
+
+func valid(key crypto.PublicKey, data, sig []byte) bool {
+	digest, opts := prepare(key, data)
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(k, digest, sig)
+	case *rsa.PublicKey:
+		return rsa.VerifyPSS(k, crypto.SHA256, digest, sig, opts.(*rsa.PSSOptions)) == nil
+	case ed25519.PublicKey:
+		return ed25519.Verify(k, digest, sig)
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+package identity
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Source is the identity of this process: its certificate and key, and the
+// roots that it trusts. All methods may be called concurrently.
+type Source struct {
+	// Log is told of reloads and of an approaching expiry. Nil: nobody is.
+	// Set it before Run.
+	Log *slog.Logger
+
+	dir     string // empty: in memory, never changes
+	now     atomic.Pointer[material]
+	metrics metrics
+}
+
+// material is one consistent set of certificate, key and roots. It never
+// changes after it was made.
+type material struct {
+	id    ID
+	tls   *tls.Certificate // with Leaf
+	key   crypto.Signer
+	roots *x509.CertPool
+	raw   string // the files' content, to see a change
+}
+
+// Open reads cert.pem, key.pem and roots.pem from dir. Its error names the file
+// that is wrong and the command that makes a right one.
+func Open(dir string) (*Source, error) {
+	m, err := load(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{dir: dir, metrics: newMetrics()}
+	s.now.Store(m)
+	return s, nil
+}
+
+// ID returns who this process is. It never changes: files that say otherwise
+// are not loaded.
+func (s *Source) ID() ID { return s.now.Load().id }
+
+// NotAfter returns when the current certificate expires. A later certificate
+// may replace it before.
+func (s *Source) NotAfter() time.Time { return s.now.Load().tls.Leaf.NotAfter }
+
+// newMaterial checks that the parts belong together and are good at this
+// moment, as a peer will.
+func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Certificate) (*material, error) {
+	if len(chain) == 0 {
+		return nil, errors.New("no certificate")
+	}
+	leaf := chain[0]
+	id, err := IDOf(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
+		return nil, fmt.Errorf("the key is not that of certificate %s", id)
+	}
+	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool()}
+	for _, c := range chain {
+		m.tls.Certificate = append(m.tls.Certificate, c.Raw)
+	}
+	for _, r := range roots {
+		m.roots.AddCert(r)
+	}
+	now := time.Now()
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
+		if _, err := verify(chain, id.TrustDomain, m.roots, usage, now); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,67 @@
+package identity
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"time"
+)
+
+// ServerTLS returns the configuration of a listener: TLS 1.3, a client
+// certificate is required and must pass check, no session tickets. It always
+// presents the current certificate and trusts the current roots, so it is made
+// once. A client that offers no ALPN is accepted, also when alpn is given
+// (QUIC excepted); one that offers others only is not.
+func (s *Source) ServerTLS(check Check, alpn ...string) *tls.Config {
+	mustCheck(check)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: alpn,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.now.Load().tls, nil
+		},
+		// RequireAndVerify would verify against roots fixed now and by names
+		// that SPIFFE does not use; VerifyConnection does all of it.
+		ClientAuth:             tls.RequireAnyClientCert,
+		VerifyConnection:       s.verifyConnection(check, x509.ExtKeyUsageClientAuth),
+		SessionTicketsDisabled: true,
+	}
+}
+
+// ClientTLS returns the configuration of a dialler: TLS 1.3, SNI serverName
+// (may be empty), and the server must pass check. Who the server is does not
+// depend on its DNS names. It always presents the current certificate and
+// trusts the current roots, so it may be kept.
+func (s *Source) ClientTLS(serverName string, check Check, alpn ...string) *tls.Config {
+	mustCheck(check)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: alpn,
+		ServerName: serverName,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return s.now.Load().tls, nil
+		},
+		// Turns off the check of DNS names only: VerifyConnection verifies the
+		// chain and the SPIFFE ID on every handshake.
+		InsecureSkipVerify:     true,
+		VerifyConnection:       s.verifyConnection(check, x509.ExtKeyUsageServerAuth),
+		SessionTicketsDisabled: true,
+	}
+}
+
+func (s *Source) verifyConnection(check Check, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
+	return func(cs tls.ConnectionState) error {
+		m := s.now.Load()
+		id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, time.Now())
+		if err != nil {
+			return err
+		}
+		return check(id)
+	}
+}
+
+// mustCheck stops a connection without a role from being written.
+func mustCheck(check Check) {
+	if check == nil {
+		panic("identity: nil Check: say which role the peer plays; AnyMember accepts all")
+	}
+}

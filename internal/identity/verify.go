@@ -1,0 +1,128 @@
+package identity
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var errNoCertificate = errors.New("the peer sent no certificate: every connection of the mesh is mutual TLS")
+
+// verify returns who the leaf chain[0] is, when that is true at time now for a
+// process of trust domain td that trusts roots. The other certificates of
+// chain are the intermediates that the peer sent along.
+func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (ID, error) {
+	if len(chain) == 0 {
+		return ID{}, errNoCertificate
+	}
+	if len(chain) > maxChain {
+		return ID{}, fmt.Errorf("chain of %d certificates is longer than %d", len(chain), maxChain)
+	}
+	leaf := chain[0]
+	id, err := IDOf(leaf)
+	if err != nil {
+		return ID{}, err
+	}
+	if id.TrustDomain != td {
+		return ID{}, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, td)
+	}
+	intermediates := x509.NewCertPool()
+	for i, c := range chain {
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
+			return ID{}, fmt.Errorf("certificate %s has an RSA key of %d bits, at most %d are accepted", subject(c), k.N.BitLen(), maxRSABits)
+		}
+		if i > 0 {
+			intermediates.AddCert(c)
+		}
+	}
+	verified, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		return ID{}, fmt.Errorf("certificate of %s: %w", id, explain(err, td, leaf, now))
+	}
+	for _, c := range verified {
+		if err = maySpeakFor(c, id); err == nil {
+			return id, nil
+		}
+	}
+	return ID{}, err
+}
+
+// maySpeakFor returns an error when a CA of the verified chain is confined to
+// another trust domain or another cluster than the leaf claims.
+func maySpeakFor(chain []*x509.Certificate, id ID) error {
+	for _, ca := range chain[1:] {
+		for _, u := range ca.URIs {
+			td, cluster, err := parseAuthority(u.String())
+			if err != nil {
+				return fmt.Errorf("certificate of %s: CA %s: %w", id, subject(ca), err)
+			}
+			if td != id.TrustDomain || cluster != "" && cluster != id.Cluster {
+				return fmt.Errorf("certificate of %s: its CA %s may not speak for it, only for %s", id, subject(ca), u)
+			}
+		}
+	}
+	return nil
+}
+
+// parseAuthority reads the SPIFFE ID of a CA: a trust domain, or one cluster
+// of it.
+func parseAuthority(uri string) (td string, cluster mesh.ClusterName, err error) {
+	sid, err := spiffeid.FromString(uri)
+	if err != nil {
+		return "", "", fmt.Errorf("SPIFFE ID %q: %w", uri, err)
+	}
+	td = sid.TrustDomain().Name()
+	if sid.Path() == "" {
+		return td, "", nil
+	}
+	const prefix = "/cluster/"
+	name := sid.Path()
+	if len(name) <= len(prefix) || name[:len(prefix)] != prefix || mesh.CheckLabel(name[len(prefix):]) != nil {
+		return "", "", fmt.Errorf("SPIFFE ID %q of a CA: the path must be empty or /cluster/NAME", uri)
+	}
+	return td, mesh.ClusterName(name[len(prefix):]), nil
+}
+
+// explain turns what x509 says into what an operator can act on.
+func explain(err error, td string, leaf *x509.Certificate, now time.Time) error {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		if bad := checkTime(invalid.Cert, now); bad != nil {
+			if invalid.Cert != leaf {
+				return fmt.Errorf("CA %s: %w", subject(invalid.Cert), bad)
+			}
+			return bad
+		}
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("not signed by a root of trust domain %s that this process knows (issuer %q): both sides need the same root in roots.pem: %w",
+			td, leaf.Issuer, err)
+	}
+	return err
+}
+
+// checkTime returns an error when cert is not valid at time now. Which of the
+// two clocks is wrong cannot be known here, so both times are named.
+func checkTime(cert *x509.Certificate, now time.Time) error {
+	switch {
+	case now.Before(cert.NotBefore):
+		return fmt.Errorf("not valid before %s, it is %s here: check the clock", stamp(cert.NotBefore), stamp(now))
+	case now.After(cert.NotAfter):
+		return fmt.Errorf("expired at %s, it is %s here: issue a new one, or check the clock", stamp(cert.NotAfter), stamp(now))
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
