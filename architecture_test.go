@@ -1,0 +1,142 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/isthmus-mesh/isthmus"
+
+// imports is the whole import graph of this repository: who may import whom.
+// A package that is not a key, or an edge that is not listed, fails the test,
+// and so does an entry that nothing uses any more. The rules behind it:
+//
+//   - gateway and sidecar never import each other;
+//   - the sidecar never sees federation;
+//   - packages that carry traffic (gateway/forward, sidecar/proxy,
+//     sidecar/upstream, internal/tunnel, internal/relay) never see gossip or
+//     Envoy types.
+var imports = map[string][]string{
+	".":             {"internal/cli"},
+	"internal/cli":  {"federation/discovery/file", "gateway", "internal/admin", "internal/config", "internal/demo", "internal/identity", "internal/mesh", "sidecar"},
+	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
+
+	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/tunnel"},
+	"gateway/forward": {"internal/identity", "internal/mesh", "internal/relay", "internal/tunnel"},
+	"gateway/xds":     {"internal/identity", "internal/mesh", "internal/xds"},
+
+	"federation":                    {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
+	"federation/catalog":            {"internal/identity", "internal/mesh"},
+	"federation/discovery":          {"internal/health", "internal/mesh"},
+	"federation/discovery/file":     {"federation/discovery", "internal/health", "internal/mesh", "internal/strictyaml"},
+	"federation/discovery/health":   {"federation/discovery", "internal/health", "internal/mesh"},
+	"federation/discovery/register": {"federation/discovery", "internal/identity", "internal/mesh", "internal/register"},
+
+	"sidecar":          {"internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
+	"sidecar/http1":    {},
+	"sidecar/routes":   {"internal/mesh"},
+	"sidecar/upstream": {"internal/identity", "internal/mesh"},
+	"sidecar/xds":      {"internal/identity", "internal/mesh", "internal/register", "internal/xds", "sidecar/routes"},
+
+	"internal/admin":                 {"internal/mesh"},
+	"internal/config":                {"internal/health", "internal/mesh", "internal/strictyaml"},
+	"internal/health":                {},
+	"internal/identity":              {"internal/mesh"},
+	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
+	"internal/mesh":                  {},
+	"internal/register":              {},
+	"internal/relay":                 {},
+	"internal/strictyaml":            {},
+	"internal/tunnel":                {"internal/identity", "internal/mesh"},
+	"internal/xds":                   {"internal/mesh"},
+}
+
+// homes says where each large library may be imported: as few folders as can
+// be, so that it can be replaced there.
+var homes = map[string][]string{
+	"github.com/quic-go/quic-go":                           {"internal/tunnel"},
+	"github.com/hashicorp/memberlist":                      {"federation"},
+	"go.etcd.io/bbolt":                                     {"federation"},
+	"github.com/cilium/ebpf":                               {"interception"},
+	"github.com/spf13/viper":                               {"internal/config"},
+	"github.com/spf13/cobra":                               {"internal/cli"},
+	"go.yaml.in/yaml/v3":                                   {"internal/strictyaml"},
+	"github.com/spiffe/go-spiffe/v2":                       {"internal/identity"},
+	"github.com/envoyproxy/go-control-plane/pkg":           {"gateway/xds"},
+	"github.com/envoyproxy/go-control-plane/envoy/config":  {"internal/xds"},
+	"github.com/envoyproxy/go-control-plane/envoy/service": {"sidecar/xds", "gateway/xds"},
+}
+
+func TestTheImportGraphIsTheOneInTheTable(t *testing.T) {
+	documented := map[string]int{}
+	used := map[string]map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		from := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasPrefix(from, "integration") { // may see everything
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		documented[from] += 0
+		if f.Doc != nil {
+			documented[from]++
+		}
+		allowed, ok := imports[from]
+		if !ok {
+			t.Errorf("%s: new package, not in the import graph", from)
+		}
+		if used[from] == nil {
+			used[from] = map[string]bool{}
+		}
+		for _, spec := range f.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if to, ours := strings.CutPrefix(imp, module+"/"); ours {
+				used[from][to] = true
+				if !slices.Contains(allowed, to) {
+					t.Errorf("%s: %s must not import %s", path, from, to)
+				}
+			}
+			for lib, home := range homes {
+				if (imp == lib || strings.HasPrefix(imp, lib+"/")) && !slices.Contains(home, from) {
+					t.Errorf("%s: %s belongs in %v", path, imp, home)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range slices.Sorted(maps.Keys(imports)) {
+		if used[from] == nil {
+			t.Errorf("%s is in the import graph and does not exist", from)
+			continue
+		}
+		for _, to := range imports[from] {
+			if !used[from][to] {
+				t.Errorf("%s may import %s and does not: remove the entry", from, to)
+			}
+		}
+	}
+	for pkg, comments := range documented {
+		if comments != 1 {
+			t.Errorf("%s: %d package comments, want one", pkg, comments)
+		}
+	}
+}

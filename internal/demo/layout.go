@@ -1,0 +1,307 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const (
+	trustDomain   = "demo.isthmus.example"
+	certificateOf = 24 * time.Hour // the demo's certificates are worth nothing afterwards
+)
+
+var (
+	clusters       = []string{"east", "west", "north"}
+	remoteClusters = clusters[1:]
+	service        = mesh.ServiceName{Namespace: "shop", Name: "orders"}
+)
+
+// layout is which processes there are and where.
+type layout struct {
+	dir       string
+	gateways  []*gateway
+	instances []*instance
+	caller    *instance
+}
+
+// gateway is one gateway process and its addresses.
+type gateway struct {
+	*process
+	cluster                  string
+	tunnel, mesh, xds, admin string
+}
+
+// instance is one sidecar process with the program that it started, if any.
+type instance struct {
+	*process
+	cluster                          string
+	inbound, target, admin, upstream string
+}
+
+const gatewayPorts, instancePorts = 4, 4
+
+// newLayout chooses ports and writes certificates and config files.
+func newLayout(dir string) (*layout, error) {
+	l := &layout{dir: dir}
+	const perCluster = 2
+	ports, err := freePorts(len(clusters)*perCluster*(gatewayPorts+instancePorts) + instancePorts)
+	if err != nil {
+		return nil, err
+	}
+	next := func() string { p := ports[0]; ports = ports[1:]; return p }
+
+	for _, c := range clusters {
+		for n := range perCluster {
+			name := fmt.Sprintf("%s-%d", c, n+1)
+			l.gateways = append(l.gateways, &gateway{process: l.process("gateway-" + name), cluster: c,
+				tunnel: next(), mesh: next(), xds: next(), admin: next()})
+			l.instances = append(l.instances, &instance{process: l.process(fmt.Sprintf("orders-%s", name)), cluster: c,
+				inbound: next(), target: next(), admin: next()})
+		}
+	}
+	l.caller = &instance{process: l.process("caller"), cluster: "east", inbound: next(), admin: next(), upstream: next()}
+
+	root, err := identity.NewRoot(trustDomain, certificateOf)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range clusters {
+		ca, err := root.NewCluster(mesh.ClusterName(c), certificateOf)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.writeCluster(c, ca); err != nil {
+			return nil, fmt.Errorf("write the demo's files: %w", err)
+		}
+	}
+	return l, nil
+}
+
+func (l *layout) process(name string) *process {
+	return &process{name: name, log: filepath.Join(l.dir, name+".log")}
+}
+
+// writeCluster writes the files of one cluster's processes.
+func (l *layout) writeCluster(c string, ca *identity.Authority) error {
+	var xds []string
+	for i, g := range l.gatewaysOf(c) {
+		xds = append(xds, g.xds)
+		join := l.gateways[0].tunnel // one address of any other gateway is enough
+		if g == l.gateways[0] {
+			join = ""
+		}
+		name := fmt.Sprintf("%s-%d", c, i+1)
+		err := l.write(g.process, ca, identity.Request{ID: identity.ID{Gateway: mesh.GatewayName(name)}}, fmt.Sprintf(`cluster: %s
+name: %s
+advertise: %s
+meshAddress: %s
+join: [%s]
+identity: {dir: %s}
+state: %s
+listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
+`, c, name, g.tunnel, g.mesh, join, l.file(g.name, "pki"), l.file(g.name, "state"), g.tunnel, g.mesh, g.xds, g.admin))
+		if err != nil {
+			return err
+		}
+		g.args = []string{"gateway", "-c", l.file(g.name, "gateway.yaml")}
+	}
+	for _, i := range l.instancesOf(c) {
+		err := l.write(i.process, ca, workload(service), fmt.Sprintf(`gateways: [%s]
+identity: {dir: %s}
+state: %s
+service:
+  name: %s
+  port: 80
+  target: %s
+  protocol: http
+  instance: %s
+  advertise: %s
+listen: {inbound: "%s", admin: "%s"}
+`, strings.Join(xds, ", "), l.file(i.name, "pki"), l.file(i.name, "state"), service, i.target, i.name, i.inbound, i.inbound, i.admin))
+		if err != nil {
+			return err
+		}
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		i.args = []string{"sidecar", "-c", l.file(i.name, "sidecar.yaml"), "--",
+			self, "demo", "serve", "--listen", i.target, "--cluster", c, "--instance", i.name}
+	}
+	if c != l.caller.cluster {
+		return nil
+	}
+	caller := mesh.ServiceName{Namespace: "shop", Name: "caller"}
+	l.caller.args = []string{"sidecar", "-c", l.file(l.caller.name, "sidecar.yaml")}
+	return l.write(l.caller.process, ca, workload(caller), fmt.Sprintf(`gateways: [%s]
+identity: {dir: %s}
+state: %s
+upstreams:
+  - {listen: "%s", service: %s, port: 80}
+listen: {admin: "%s"}
+`, strings.Join(xds, ", "), l.file(l.caller.name, "pki"), l.file(l.caller.name, "state"), l.caller.upstream, service, l.caller.admin))
+}
+
+// workload is the certificate of a service's instances.
+func workload(s mesh.ServiceName) identity.Request {
+	return identity.Request{
+		ID:       identity.ID{Namespace: s.Namespace, ServiceAccount: s.Name},
+		DNSNames: []string{s.Host()},
+	}
+}
+
+// write writes one process's certificate and config file.
+func (l *layout) write(p *process, ca *identity.Authority, r identity.Request, config string) error {
+	for _, d := range []string{"pki", "state"} {
+		if err := os.MkdirAll(l.file(p.name, d), 0o700); err != nil {
+			return err
+		}
+	}
+	r.TTL = certificateOf
+	cred, err := ca.Issue(r)
+	if err != nil {
+		return err
+	}
+	if err := cred.Save(l.file(p.name, "pki"), true); err != nil {
+		return err
+	}
+	file := "sidecar.yaml"
+	if r.ID.IsGateway() {
+		file = "gateway.yaml"
+	}
+	return os.WriteFile(l.file(p.name, file), []byte(config), 0o600)
+}
+
+func (l *layout) file(process, name string) string { return filepath.Join(l.dir, process, name) }
+
+func (l *layout) gatewaysOf(cluster string) []*gateway {
+	var gs []*gateway
+	for _, g := range l.gateways {
+		if g.cluster == cluster {
+			gs = append(gs, g)
+		}
+	}
+	return gs
+}
+
+func (l *layout) instancesOf(cluster string) []*instance {
+	var is []*instance
+	for _, i := range l.instances {
+		if i.cluster == cluster {
+			is = append(is, i)
+		}
+	}
+	return is
+}
+
+// clusterOf returns the processes that make up a cluster.
+func (l *layout) clusterOf(cluster string) []*process {
+	var ps []*process
+	for _, g := range l.gatewaysOf(cluster) {
+		ps = append(ps, g.process)
+	}
+	for _, i := range l.instancesOf(cluster) {
+		ps = append(ps, i.process)
+	}
+	return ps
+}
+
+// all returns every process, in the order in which they are started.
+func (l *layout) all() []*process {
+	var ps []*process
+	for _, c := range clusters {
+		ps = append(ps, l.clusterOf(c)...)
+	}
+	return append(ps, l.caller.process)
+}
+
+func (l *layout) callerURL() string { return "http://" + l.caller.upstream + "/" }
+
+// missing asks every gateway for its status and returns what it does not see yet.
+func (l *layout) missing(ctx context.Context, c *http.Client) []string {
+	const perCluster = 2
+	var missing []string
+	for _, g := range l.gateways {
+		s, err := status(ctx, c, g.admin)
+		if err != nil {
+			missing = append(missing, g.name)
+			continue
+		}
+		up := 0
+		for _, p := range s.Gateways {
+			if p.Tunnel != "down" && p.Gossip == "alive" {
+				up++
+			}
+		}
+		ready := map[mesh.ClusterName]uint32{}
+		for _, svc := range s.Services {
+			for _, in := range svc.Clusters {
+				if svc.Service == service && in.Reachable {
+					ready[in.Cluster] = in.Ready
+				}
+			}
+		}
+		for _, c := range clusters {
+			if ready[mesh.ClusterName(c)] < perCluster {
+				missing = append(missing, g.name+" to see "+c)
+			}
+		}
+		if up < len(l.gateways) {
+			missing = append(missing, fmt.Sprintf("%s to reach %d more gateways", g.name, len(l.gateways)-up))
+		}
+	}
+	if len(missing) > 3 {
+		missing = append(missing[:3], fmt.Sprintf("%d more", len(missing)-3))
+	}
+	return missing
+}
+
+// status reads a gateway's status from its admin port.
+func status(ctx context.Context, c *http.Client, addr string) (*admin.GatewayStatus, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var s admin.GatewayStatus
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 4<<20)).Decode(&s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// writeHints says what to try while the demo keeps running.
+func (l *layout) writeHints(w io.Writer) {
+	g, i := l.gateways[0], l.instances[0]
+	fmt.Fprintf(w, `
+Everything keeps running until you press Ctrl-C. Try:
+
+  curl http://%[1]s/                                   # the caller's sidecar: %[2]s, wherever it runs
+  isthmus status --admin %[3]s
+  isthmus status --admin %[3]s -o json
+  curl http://%[3]s/metrics
+  curl http://%[4]s/status                             # what one sidecar knows
+
+Configs, certificates, state and logs are in %[5]s.
+`, l.caller.upstream, service, g.admin, i.admin, l.dir)
+	fmt.Fprintf(w, `
+A program with a mesh certificate needs no sidecar to call a service:
+
+  curl -p -x http://%[1]s --cacert %[2]s --cert %[3]s --key %[4]s https://%[5]s:80/
+`, g.mesh, l.file("caller", "pki/roots.pem"), l.file("caller", "pki/cert.pem"), l.file("caller", "pki/key.pem"), service.Host())
+}

@@ -1,0 +1,256 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The phases, in order.
+const (
+	phaseJoin           = "join"
+	phaseSteady         = "steady"
+	phaseInstanceKilled = "instance-killed"
+	phaseServiceDown    = "service-down"
+	phaseGatewayKilled  = "gateway-killed"
+	phaseClusterFrozen  = "cluster-frozen"
+	phaseRecovered      = "recovered"
+)
+
+const (
+	convergeTimeout = 45 * time.Second // for all processes to find each other
+	phaseTime       = 4 * time.Second
+	recoverTimeout  = 45 * time.Second // for all traffic to be back home
+	homeTime        = 2 * time.Second  // all answers from east for this long: it is back
+	pollEvery       = 100 * time.Millisecond
+	pollTimeout     = time.Second
+)
+
+// Options says how the demo runs.
+type Options struct {
+	Dir      string    // where configs, certificates, state and logs go; must exist
+	Progress io.Writer // live progress for people
+	Keep     bool      // afterwards leave everything running until ctx ends
+}
+
+// Run plays the script. The report is complete unless an error is returned: an
+// error means that the demo itself could not run, not that a promise broke.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	lay, err := newLayout(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &demo{layout: lay, out: o.Progress, spawn: newSpawner(), load: newLoad(lay.callerURL()), report: &Report{}}
+	defer d.spawn.close()
+	defer d.stopAll()
+	if err := d.play(ctx); err != nil {
+		return nil, err
+	}
+	d.report.OK = len(d.report.faults) == 0
+	if o.Keep && ctx.Err() == nil {
+		if err := d.report.WriteTable(o.Progress); err != nil {
+			return nil, err
+		}
+		d.layout.writeHints(o.Progress)
+		<-ctx.Done()
+	}
+	return d.report, nil
+}
+
+type demo struct {
+	layout *layout
+	out    io.Writer
+	spawn  *spawner
+	load   *load
+	report *Report
+}
+
+// play runs every phase in order.
+func (d *demo) play(ctx context.Context) error {
+	began := time.Now()
+	d.say("files are in %s", d.layout.dir)
+	d.say("starting %d gateways, %d instances of %s and a caller in east", len(d.layout.gateways), len(d.layout.instances), service)
+	for _, p := range d.layout.all() {
+		if err := d.spawn.start(p); err != nil {
+			return err
+		}
+	}
+	if err := d.converge(ctx); err != nil {
+		return err
+	}
+	d.report.ConvergedMS = time.Since(began).Milliseconds()
+
+	sending, stop := context.WithCancel(ctx)
+	var sender sync.WaitGroup
+	var records []*record
+	records = append(records, d.load.begin(phaseJoin))
+	sender.Go(func() { d.load.run(sending) })
+	err := d.phases(ctx, &records)
+	d.load.stop()
+	stop()
+	sender.Wait()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		d.report.add(r)
+	}
+	if steady := d.report.Phases[1]; steady.Served["east"] != steady.Requests-steady.Failed {
+		d.report.fault("%s: not all requests were served in east", phaseSteady)
+	}
+	return nil
+}
+
+// phases injects one fault after the other while the load runs.
+func (d *demo) phases(ctx context.Context, records *[]*record) error {
+	l := d.layout
+	east := l.instancesOf("east")
+	gateway := l.gatewaysOf("east")[0]
+	frozen := ""
+	steps := []struct {
+		name  string
+		what  string
+		fault func() error
+	}{
+		{phaseSteady, "nothing happens", func() error { return nil }},
+		{phaseInstanceKilled, "kill -9 " + east[0].name, east[0].kill},
+		{phaseServiceDown, "kill -9 " + east[1].name + ": none is left in east", east[1].kill},
+		{phaseGatewayKilled, "kill -9 gateway " + gateway.name, gateway.kill},
+		{phaseClusterFrozen, "SIGSTOP to every process of the cluster that serves", func() error {
+			frozen = d.serving((*records)[len(*records)-2])
+			d.say("%-16s   … which is %s", "", frozen)
+			return d.each(l.clusterOf(frozen), syscall.SIGSTOP)
+		}},
+		{phaseRecovered, "everything comes back", func() error {
+			if err := d.each(l.clusterOf(frozen), syscall.SIGCONT); err != nil {
+				return err
+			}
+			for _, p := range []*process{gateway.process, east[0].process, east[1].process} {
+				if err := d.spawn.start(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+	}
+	if err := d.wait(ctx, phaseTime/2); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		d.say("%-16s   %s", s.name, s.what)
+		// The phase begins before its fault: what is on its way when the fault
+		// strikes has to survive it.
+		rec := d.load.begin(s.name)
+		*records = append(*records, rec)
+		if err := s.fault(); err != nil {
+			return err
+		}
+		if s.name == phaseRecovered {
+			return d.comeHome(ctx, rec)
+		}
+		if err := d.wait(ctx, phaseTime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// comeHome waits until every answer comes from east again.
+func (d *demo) comeHome(ctx context.Context, rec *record) error {
+	deadline := time.Now().Add(recoverTimeout)
+	for began := time.Now(); ; {
+		if err := d.wait(ctx, homeTime/4); err != nil {
+			return err
+		}
+		served, failed := d.load.servedSince(rec, time.Now().Add(-homeTime))
+		if failed == 0 && len(served) == 1 && served["east"] > 0 && time.Since(began) > homeTime {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			d.report.fault("%s: after %v requests are still served by %v", phaseRecovered, recoverTimeout, served)
+			return nil
+		}
+	}
+}
+
+// serving returns the cluster that served the last second of rec.
+func (d *demo) serving(rec *record) string {
+	served, _ := d.load.servedSince(rec, time.Now().Add(-time.Second))
+	best := "west"
+	for _, c := range slices.Sorted(slices.Values(remoteClusters)) {
+		if served[c] > served[best] {
+			best = c
+		}
+	}
+	return best
+}
+
+func (d *demo) each(ps []*process, sig syscall.Signal) error {
+	var errs []error
+	for _, p := range ps {
+		errs = append(errs, p.signal(sig))
+	}
+	return errors.Join(errs...)
+}
+
+// converge waits until every gateway sees every cluster's instances and the
+// caller gets an answer from its own cluster.
+func (d *demo) converge(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, convergeTimeout)
+	defer cancel()
+	client := &http.Client{Timeout: pollTimeout}
+	defer client.CloseIdleConnections()
+	shown := ""
+	for {
+		missing := d.layout.missing(ctx, client)
+		if len(missing) == 0 {
+			cluster, _, err := ask(ctx, client, d.layout.callerURL())
+			if err == nil && cluster == "east" {
+				return nil
+			}
+			missing = []string{fmt.Sprintf("the caller in east (%v)", err)}
+		}
+		if m := strings.Join(missing, "; "); m != shown && ctx.Err() == nil {
+			d.say("%-16s   waiting for %s", phaseJoin, m)
+			shown = m
+		}
+		for _, p := range d.layout.all() {
+			if err := p.died(); err != nil {
+				return err
+			}
+		}
+		if err := d.wait(ctx, pollEvery); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("the clusters did not find each other within %v: still waiting for %s; the logs are in %s",
+					convergeTimeout, shown, d.layout.dir)
+			}
+			return err
+		}
+	}
+}
+
+func (d *demo) wait(ctx context.Context, t time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(t):
+		return nil
+	}
+}
+
+func (d *demo) stopAll() {
+	var wg sync.WaitGroup
+	for _, p := range d.layout.all() {
+		wg.Go(p.stop)
+	}
+	wg.Wait()
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
