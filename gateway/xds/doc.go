@@ -1,0 +1,35 @@
+// Package xds is the gateway's control plane: it tells every sidecar of its
+// cluster what that sidecar may dial, and nothing else.
+//
+// [Server.Publish] takes the whole set of routes. Each route becomes two shared,
+// once-encoded resources (a Cluster and a ClusterLoadAssignment, see
+// internal/xds) whose version is a hash of their content, so that another
+// gateway, or this one after a restart, gives the same content the same version
+// and a reconnecting sidecar is sent only what changed while it was away.
+//
+//	Publish ─▶ pending ─(first at once, then every 50 ms)─▶ table ─▶ index: name ─▶ watches
+//	                                                                        │
+//	sidecar ◀── delta ADS over mTLS ── session (one per stream) ◀───────────┘
+//
+// The protocol engine is go-control-plane's; the cache behind it is ours. Its
+// linear cache looks at every resource for every subscriber; here a changed name
+// finds its subscribers in an index, so that work is proportional to who is told.
+//
+// What a name means to a subscriber:
+//
+//   - it asked for a name that exists: the resource, again whenever it changes,
+//     and again whenever it asks again;
+//   - it asked for a name that does not exist: removed_resources names it at
+//     once, exactly once ("explicit absence"), and the resource follows if it
+//     appears later;
+//   - it asked for "*" (Envoy's empty first request): what its identity has asked
+//     for by name before, which the server remembers (see scope.go).
+//
+// The identity is that of the mutual TLS connection; the node that a request
+// claims is used for nothing but logs.
+//
+// Liveness: the server pings every connection each second and drops it when the
+// answer takes longer than 1.5 s. That frees what a frozen sidecar holds within
+// about 2.5 s, its registration (internal/register) above all, and it is what a
+// sidecar listens for to notice a frozen gateway just as fast.
+package xds

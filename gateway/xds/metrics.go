@@ -1,0 +1,40 @@
+package xds
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the server's figures. Label handles are resolved here, once.
+type metrics struct {
+	streams   prometheus.Gauge
+	names     prometheus.Gauge
+	publishes prometheus.Counter
+	encoded   prometheus.Counter
+	sent      prometheus.Counter
+	removed   prometheus.Counter
+	responses prometheus.Counter
+	nacks     prometheus.Counter
+	refused   prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_xds_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_xds_" + name, Help: help})
+	}
+	m := &metrics{
+		streams:   gauge("streams", "Open ADS streams."),
+		names:     gauge("resources", "Resources that may be asked for."),
+		publishes: counter("publications_total", "Changes of the set of routes that were applied."),
+		encoded:   counter("resources_encoded_total", "Resources encoded because they were new or had changed."),
+		sent:      counter("resources_sent_total", "Resources sent to sidecars."),
+		removed:   counter("resources_removed_total", "Names reported to sidecars as absent."),
+		responses: counter("responses_total", "Responses sent to sidecars."),
+		nacks:     counter("nacks_total", "Responses that a sidecar refused."),
+		refused:   counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
+	}
+	if reg != nil {
+		reg.MustRegister(m.streams, m.names, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused)
+	}
+	return m
+}

@@ -1,0 +1,53 @@
+package xds
+
+import "time"
+
+const (
+	// pingAfter is the silence after which a connection is pinged. It is the
+	// least that grpc-go allows a server, and sidecar/xds counts on it: it gives
+	// up a gateway that was silent for 2.5 s.
+	pingAfter = time.Second
+
+	// pingTimeout is how long the answer to a ping may take. Together with
+	// pingAfter it bounds how long a frozen sidecar stays registered: 2.5 s.
+	pingTimeout = 1500 * time.Millisecond
+
+	// publishInterval is the least time between two publications. The first change
+	// after a quiet time goes out at once; a storm of changes costs 20
+	// encodings a second.
+	publishInterval = 50 * time.Millisecond
+
+	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
+	handshakeTimeout = 10 * time.Second
+
+	// maxMessage bounds one request, in bytes: about 60,000 names.
+	maxMessage = 4 << 20
+
+	// maxNames bounds the names that one stream may subscribe to, per type.
+	maxNames = 10_000
+
+	// maxName bounds one name, in bytes: a DNS name of 253 and a port.
+	maxName = 260
+
+	// maxStreams bounds the concurrent streams of one connection. Our sidecar
+	// opens two; Envoy one per type at most.
+	maxStreams = 32
+
+	// connectionBuffer is the read and write buffer of a connection, in bytes.
+	// grpc-go's 32 KiB each would be 64 MiB for 1,000 idle sidecars.
+	connectionBuffer = 4 << 10
+
+	// rememberFor is how long a name that an identity asked for stays in what it
+	// is told for "*" after it last asked.
+	rememberFor = 7 * 24 * time.Hour
+
+	// rememberNames bounds the names remembered per identity; the one asked for
+	// longest ago goes first.
+	rememberNames = 1_000
+
+	// rememberIdentities bounds the identities remembered, likewise.
+	rememberIdentities = 10_000
+
+	// saveInterval is the least time between two writes of what is remembered.
+	saveInterval = 5 * time.Second
+)

@@ -1,0 +1,182 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Config is what a [Server] is made of. Identity, Cluster and Listener are
+// required.
+type Config struct {
+	// Identity is this gateway's certificate and what it trusts.
+	Identity *identity.Source
+	// Cluster is the gateway's own: only its workloads are served.
+	Cluster mesh.ClusterName
+	// Listener is the xDS port (15012 by default), already bound. The server
+	// closes it.
+	Listener net.Listener
+	// Services adds further gRPC services on the same port and under the same
+	// TLS, such as federation/discovery/register.
+	Services []func(grpc.ServiceRegistrar)
+	// StatePath is the file that keeps what each identity asked for. Empty: in
+	// memory only.
+	StatePath string
+	// Log receives one line per stream and refusal. Nil: slog.Default.
+	Log *slog.Logger
+	// Metrics is where isthmus_xds_… are registered. Nil: not registered.
+	Metrics prometheus.Registerer
+}
+
+// Server serves ADS to the sidecars of one cluster. Its methods may be called
+// from any goroutine.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	cache   *cache
+	memory  *memory
+	grpc    *grpc.Server
+
+	mu      sync.Mutex
+	pending []*mesh.Route // set by Publish, taken by Run
+	dirty   chan struct{} // holds one: pending is set
+}
+
+// New returns a server that serves nothing until Run.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Identity == nil:
+		return nil, errors.New("xds server: no identity")
+	case cfg.Cluster == "":
+		return nil, errors.New("xds server: no cluster")
+	case cfg.Listener == nil:
+		return nil, errors.New("xds server: no listener")
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics), dirty: make(chan struct{}, 1)}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.memory = newMemory(cfg.StatePath, time.Now)
+	s.cache = newCache(s.memory.namesOf, s.metrics)
+
+	tls := cfg.Identity.ServerTLS(identity.WorkloadOf(cfg.Cluster), "h2")
+	s.grpc = grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(tls)),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ReadBufferSize(connectionBuffer),
+		grpc.WriteBufferSize(connectionBuffer),
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true),
+	)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{server: s})
+	for _, add := range cfg.Services {
+		add(s.grpc)
+	}
+	return s, nil
+}
+
+// Publish replaces the whole set of routes. It never blocks; several calls in
+// quick succession are one publication. Until the first call every ADS stream is
+// refused with UNAVAILABLE, because what is not known yet must not be reported as
+// absent. The routes must not be changed afterwards.
+func (s *Server) Publish(routes []*mesh.Route) {
+	s.mu.Lock()
+	s.pending = routes
+	s.mu.Unlock()
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// Run serves until ctx ends or the listener fails, and returns when every stream
+// has ended.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.memory.load(); err != nil {
+		s.log.Warn("what sidecars asked for before is forgotten", "err", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.grpc.Serve(s.cfg.Listener) }()
+
+	ctx, stop := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { s.publishLoop(ctx) })
+	helpers.Go(func() { s.memory.saveLoop(ctx, s.log) })
+	defer helpers.Wait()
+	defer stop()
+
+	select {
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-served
+		return nil
+	case err := <-served:
+		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return fmt.Errorf("serve xds on %s: %w", s.cfg.Listener.Addr(), err)
+		}
+		return nil
+	}
+}
+
+// Shutdown ends every stream and stops listening: sidecars go to another
+// gateway at once. ADS and registration streams have no natural end, so there is
+// nothing to wait for; ctx bounds the closing of connections.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.cache.close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.grpc.Stop()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop xds server: %w", ctx.Err())
+	}
+}
+
+func (s *Server) publishLoop(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dirty:
+		}
+		s.mu.Lock()
+		routes := s.pending
+		s.mu.Unlock()
+		if err := s.cache.replace(routes); err != nil {
+			s.log.Error("a route is not told to sidecars", "err", err)
+		}
+		pause.Reset(publishInterval)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// Streams returns how many ADS streams are open, for the status API.
+func (s *Server) Streams() int { return s.cache.streams() }

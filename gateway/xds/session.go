@@ -1,0 +1,193 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	gcp "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+)
+
+var errNotTLS = errors.New("not a mutual TLS connection")
+
+// ads is the gRPC service. Every stream gets a protocol engine of its own with a
+// session as its cache, which is how the engine's cache calls, which carry no
+// identity, come to know whose they are.
+type ads struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	server *Server
+}
+
+// DeltaAggregatedResources serves one incremental ADS stream.
+func (a *ads) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return a.serve(stream.Context(), func(ctx context.Context, s *session) error {
+		return delta.NewServer(ctx, s, nil).DeltaStreamHandler(stream, resource.AnyType)
+	})
+}
+
+// StreamAggregatedResources serves one state-of-the-world ADS stream.
+func (a *ads) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return a.serve(stream.Context(), func(ctx context.Context, s *session) error {
+		return sotw.NewServer(ctx, s, nil, sotw.WithOrderedADS()).StreamHandler(stream, resource.AnyType)
+	})
+}
+
+func (a *ads) serve(ctx context.Context, handle func(context.Context, *session) error) error {
+	srv := a.server
+	id, addr, err := caller(ctx)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	log := srv.log.With("peer", id.String(), "addr", addr)
+	if !srv.cache.isReady() {
+		srv.metrics.refused.Inc()
+		return status.Error(codes.Unavailable, "this gateway does not know its routes yet: try another one, or again")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &session{server: srv, identity: id.String(), log: log, end: cancel}
+	if !srv.cache.enter(s) {
+		return status.Error(codes.Unavailable, "this gateway is shutting down: use another one")
+	}
+	defer srv.cache.leave(s)
+	log.Debug("xds stream opened")
+	err = handle(ctx, s)
+	log.Debug("xds stream ended", "err", err)
+	return err
+}
+
+// caller returns who is at the other end of a call's mutual TLS, and where.
+func caller(ctx context.Context) (identity.ID, string, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return identity.ID{}, "", errNotTLS
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return identity.ID{}, "", errNotTLS
+	}
+	id, err := identity.PeerID(info.State)
+	return id, p.Addr.String(), err
+}
+
+// session is one ADS stream: the cache that its protocol engine sees.
+type session struct {
+	server   *Server
+	identity string // SPIFFE ID of the caller
+	log      *slog.Logger
+	end      context.CancelFunc
+}
+
+// CreateDeltaWatch is called by the engine for every request. Part of
+// go-control-plane's cache.ConfigWatcher.
+func (s *session) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription, out chan gcp.DeltaResponse) (func(), error) {
+	if e := req.GetErrorDetail(); e != nil {
+		s.nack(req.GetTypeUrl(), e.GetMessage())
+	}
+	w := &watch{
+		session: s,
+		sub:     sub,
+		initial: req.GetInitialResourceVersions(),
+		first:   req.GetResponseNonce() == "",
+		send: func(c change) bool {
+			resp := &gcp.DeltaPassthroughResponse{
+				DeltaRequest:   req,
+				NextVersionMap: c.known,
+				DeltaDiscoveryResponse: &discoveryv3.DeltaDiscoveryResponse{
+					TypeUrl:          req.GetTypeUrl(),
+					Resources:        c.send,
+					RemovedResources: c.removed,
+				},
+			}
+			select {
+			case out <- resp:
+				return true
+			default:
+				return false
+			}
+		},
+	}
+	if names := req.GetResourceNamesSubscribe(); len(names) > 0 {
+		w.again = make(map[string]struct{}, len(names))
+		for _, n := range names {
+			w.again[n] = struct{}{}
+		}
+	}
+	return s.open(w, req.GetTypeUrl(), req.GetResourceNamesSubscribe())
+}
+
+// CreateWatch is CreateDeltaWatch for the state-of-the-world protocol: an answer
+// names everything that exists of what was asked for, and absence is silence.
+func (s *session) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan gcp.Response) (func(), error) {
+	if e := req.GetErrorDetail(); e != nil {
+		s.nack(req.GetTypeUrl(), e.GetMessage())
+	}
+	w := &watch{
+		session: s,
+		sub:     sub,
+		whole:   true,
+		first:   req.GetResponseNonce() == "",
+		send: func(c change) bool {
+			resp := &gcp.PassthroughResponse{
+				Request:           req,
+				ReturnedResources: c.known,
+				DiscoveryResponse: wholeResponse(req.GetTypeUrl(), c),
+			}
+			select {
+			case out <- resp:
+				return true
+			default:
+				return false
+			}
+		},
+	}
+	return s.open(w, req.GetTypeUrl(), req.GetResourceNames())
+}
+
+// nack counts and logs a response that the sidecar could not use. It keeps what
+// it had; the resource goes out again when it changes.
+func (s *session) nack(typeURL, message string) {
+	s.server.metrics.nacks.Inc()
+	s.log.Warn("sidecar refused an xds response", "type", typeURL, "err", message)
+}
+
+// open checks the bounds, remembers the names and hands w to the cache.
+func (s *session) open(w *watch, typeURL string, names []string) (func(), error) {
+	k, ok := kindOf(typeURL)
+	if !ok {
+		return nil, status.Errorf(codes.InvalidArgument, "resource type %q is not served", typeURL)
+	}
+	w.kind = k
+	if n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources())); n > maxNames {
+		s.server.metrics.refused.Inc()
+		return nil, status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
+	}
+	for _, n := range names {
+		if len(n) > maxName {
+			return nil, status.Errorf(codes.InvalidArgument, "a resource name of %d bytes, at most %d", len(n), maxName)
+		}
+	}
+	c := s.server.cache
+	if k != nothing && s.server.memory.remember(s.identity, names) {
+		c.nudge(s.identity)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.openLocked(w)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.unindexLocked(w)
+		w.ended = true
+	}, nil
+}

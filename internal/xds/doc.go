@@ -1,0 +1,20 @@
+// Package xds translates between [mesh.Route] and Envoy's resources. It is the only
+// place that spells them, and it is pure: bytes are the same wherever and whenever
+// they are made, so that a hash of them serves as the version.
+//
+// A route is two resources, both named by its destination ("orders.shop.mesh:80"):
+//
+//	Cluster (CDS)                                   ClusterLoadAssignment (EDS)
+//	  eds_config: ads                                 priority 0: the own cluster's endpoints
+//	  SNI orders.shop.mesh, ALPN http/1.1 or none     priority 1: the own cluster's gateways
+//	  SAN matchers: the SPIFFE IDs that may answer    health_status, load_balancing_weight
+//	  panic threshold 0                               metadata "isthmus": instance, identity,
+//	  metadata "isthmus": protocol                      via=gateway
+//	  transport socket match: plain endpoints raw     metadata "envoy.transport_socket_match"
+//
+// A real Envoy uses them as they are. It brings its own certificate and roots as the
+// static secrets "isthmus/identity" and "isthmus/roots", and reaches other clusters
+// by the SNI that its ClientHello shows to a gateway's mesh port. Envoy wants IP
+// addresses in EDS: an endpoint or gateway that was configured by host name is for
+// our sidecars only.
+package xds
