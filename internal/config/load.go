@@ -2,26 +2,71 @@ package config
 
 import (
 	"errors"
+	"path/filepath"
+	"reflect"
 
 	"github.com/spf13/pflag"
+
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
 // LoadGateway reads a gateway's configuration: the file, over it the
 // environment (ISTHMUS_…), over it the flags that were given. An empty path
-// stands for no file, nil flags for none. The error joins every fault, each
-// with its file, line and key.
+// stands for no file, nil flags for none. The error is [strictyaml.Faults]:
+// every fault, each with its file, line and key.
 func LoadGateway(path string, flags *pflag.FlagSet) (*Gateway, error) {
-	return nil, errors.New("being written")
+	g := gatewayDefaults()
+	if err := load(path, flags, g, g.complete); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // LoadSidecar is [LoadGateway] for a sidecar.
 func LoadSidecar(path string, flags *pflag.FlagSet) (*Sidecar, error) {
-	return nil, errors.New("being written")
+	s := sidecarDefaults()
+	if err := load(path, flags, s, s.complete); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // GatewayFlags defines the flags that LoadGateway understands: one for every
-// scalar key, named like it (listen.mesh is --listen-mesh).
-func GatewayFlags(flags *pflag.FlagSet) {}
+// key that fits on a command line, named like it (listen.mesh is --listen-mesh).
+func GatewayFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Gateway](), flags) }
 
 // SidecarFlags is [GatewayFlags] for a sidecar.
-func SidecarFlags(flags *pflag.FlagSet) {}
+func SidecarFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Sidecar](), flags) }
+
+// load decodes into the struct that into points to, which holds the defaults,
+// and has it completed.
+func load(path string, flags *pflag.FlagSet, into any, complete func(*completer)) error {
+	doc, err := read(path)
+	if err != nil {
+		return err
+	}
+	overlay(doc, reflect.TypeOf(into).Elem(), flags)
+	c := &completer{doc: doc, dir: filepath.Dir(path)}
+	if err := doc.Decode(into); err != nil {
+		c.undecoded, _ = errors.AsType[strictyaml.Faults](err)
+	}
+	complete(c)
+	return append(c.undecoded, c.faults...).Err()
+}
+
+func read(path string) (*strictyaml.Document, error) {
+	if path == "" {
+		return strictyaml.Empty("configuration"), nil
+	}
+	docs, err := strictyaml.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	switch len(docs) {
+	case 0:
+		return strictyaml.Empty(path), nil
+	case 1:
+		return docs[0], nil
+	}
+	return nil, strictyaml.Faults{{Source: path, Line: docs[1].Line(), Problem: "begins a second document: write all keys into one"}}
+}

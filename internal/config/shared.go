@@ -9,13 +9,25 @@ import (
 // Identity says where a process has its certificate from.
 type Identity struct {
 	// Dir holds cert.pem, key.pem and roots.pem, as isthmus pki writes them.
-	Dir string `yaml:"dir"`
+	Dir string `yaml:"dir" flag:"directory of cert.pem, key.pem and roots.pem"`
 }
 
 // Log says what a process logs.
 type Log struct {
-	Level  slog.Level `yaml:"level"`  // default info
-	Format LogFormat  `yaml:"format"` // default text
+	Level  LogLevel  `yaml:"level" flag:"debug, info, warn or error"`
+	Format LogFormat `yaml:"format" flag:"text or json"`
+}
+
+// LogLevel is the least severe level that is logged. The zero value is info.
+type LogLevel slog.Level
+
+// UnmarshalText reads "debug", "info", "warn" or "error".
+func (l *LogLevel) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "debug", "info", "warn", "error":
+		return (*slog.Level)(l).UnmarshalText(b)
+	}
+	return fmt.Errorf("%q is no log level: write debug, info, warn or error", b)
 }
 
 // LogFormat is the form of log lines.
@@ -39,7 +51,7 @@ func (f *LogFormat) UnmarshalText(b []byte) error {
 
 // Logger returns a logger that writes to w as l says.
 func (l Log) Logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: l.Level}
+	o := &slog.HandlerOptions{Level: slog.Level(l.Level)}
 	if l.Format == LogJSON {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}

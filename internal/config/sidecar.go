@@ -13,7 +13,7 @@ import (
 type Sidecar struct {
 	// Gateways are the xDS addresses, host:port, of this cluster's gateways.
 	// At least one. Where their mesh ports are comes from them by xDS.
-	Gateways []string `yaml:"gateways"`
+	Gateways []string `yaml:"gateways" flag:"address of a gateway of this cluster"`
 	// Identity says who this workload is.
 	Identity Identity `yaml:"identity"`
 	// Service is what runs beside the sidecar; nil when it only calls others.
@@ -22,11 +22,11 @@ type Sidecar struct {
 	Upstreams []Upstream `yaml:"upstreams"`
 	// State is the directory that this process keeps its memory in: the routes
 	// it accepted last. It is claimed with [ClaimState].
-	State string `yaml:"state"`
+	State string `yaml:"state" flag:"directory that this process keeps its memory in"`
 	// Listen are the addresses that the sidecar listens on beside the upstreams'.
 	Listen SidecarListen `yaml:"listen"`
 	// Drain is how long running exchanges may take to finish at shutdown.
-	Drain time.Duration `yaml:"drain"`
+	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown"`
 	// Log says what is logged, to standard error.
 	Log Log `yaml:"log"`
 }
@@ -34,8 +34,8 @@ type Sidecar struct {
 // SidecarListen are the addresses that a sidecar listens on, as host:port; an
 // empty host is every interface.
 type SidecarListen struct {
-	Inbound string `yaml:"inbound"` // TCP: mTLS for the program; not opened without a service
-	Admin   string `yaml:"admin"`   // TCP: health, metrics, status
+	Inbound string `yaml:"inbound" flag:"address of the inbound port"` // TCP: mTLS for the program; not opened without a service
+	Admin   string `yaml:"admin" flag:"address of the admin port"`   // TCP: health, metrics, status
 }
 
 // Service is the program beside a sidecar and the service that it is an

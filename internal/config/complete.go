@@ -1,0 +1,158 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// complete fills in what was left out and tells c what is wrong.
+func (g *Gateway) complete(c *completer) {
+	c.label("cluster", string(g.Cluster), "write this cluster's name, such as west")
+	c.label("name", string(g.Name), "the host's name cannot be used: write this gateway's, such as west-1")
+	c.required("identity.dir", &g.Identity.Dir)
+	c.path("resources", &g.Resources)
+	c.required("state", &g.State)
+
+	c.listen("listen.tunnel", &g.Listen.Tunnel, TunnelPort, false)
+	c.listen("listen.mesh", &g.Listen.Mesh, MeshPort, false)
+	c.listen("listen.xds", &g.Listen.XDS, XDSPort, false)
+	c.listen("listen.admin", &g.Listen.Admin, GatewayAdminPort, true)
+
+	g.completeAdvertise(c)
+	c.dials("join", &g.Join, TunnelPort, "gw1.east.example:7443")
+
+	c.between("connections", g.Connections, 1, maxConnections)
+	c.between("limits.paths", g.Limits.Paths, 1, maxPaths)
+	c.between("limits.pathsPerSource", g.Limits.PathsPerSource, 1, maxPaths)
+	c.drain(g.Drain)
+}
+
+func (g *Gateway) completeAdvertise(c *completer) {
+	tunnel, meshPort := c.port("listen.tunnel"), c.port("listen.mesh")
+	if g.Advertise == "" {
+		host := hostName()
+		if host == "" {
+			c.fault("advertise", "is missing and the host has no name: write what other clusters dial, such as gw1.west.example:7443")
+			return
+		}
+		if tunnel == 0 {
+			c.fault("advertise", "is missing, and listen.tunnel has no port to tell: write what other clusters dial, such as gw1.west.example:7443")
+			return
+		}
+		g.Advertise = address{host, tunnel}.String()
+	}
+	a, ok := c.dial("advertise", &g.Advertise, cmp.Or(tunnel, TunnelPort), "gw1.west.example:7443")
+	if g.MeshAddress == "" {
+		if ok {
+			g.MeshAddress = address{a.host, meshPort}.String()
+		}
+		return
+	}
+	c.dial("meshAddress", &g.MeshAddress, cmp.Or(meshPort, MeshPort), "10.0.0.5:15443")
+}
+
+// complete fills in what was left out and tells c what is wrong.
+func (s *Sidecar) complete(c *completer) {
+	if !c.doc.Has("service") {
+		s.Service = nil
+	}
+	if len(s.Gateways) == 0 {
+		c.fault("gateways", "is missing: write the addresses of this cluster's gateways, such as [10.0.0.5, 10.0.0.6]")
+	}
+	c.dials("gateways", &s.Gateways, XDSPort, "10.0.0.5:15012")
+	c.required("identity.dir", &s.Identity.Dir)
+	c.required("state", &s.State)
+	if s.Service != nil {
+		c.listen("listen.inbound", &s.Listen.Inbound, InboundPort, false)
+	}
+	c.listen("listen.admin", &s.Listen.Admin, SidecarAdminPort, true)
+	c.drain(s.Drain)
+	if len(s.Upstreams) > maxListed {
+		c.fault("upstreams", "has %d entries: at most %d are read", len(s.Upstreams), maxListed)
+		return
+	}
+	for i := range s.Upstreams {
+		s.Upstreams[i].complete(c, fmt.Sprintf("upstreams[%d]", i))
+	}
+	if s.Service != nil { // last: its target is compared with all listeners
+		s.Service.complete(c, s.Listen.Inbound)
+	}
+}
+
+func (s *Service) complete(c *completer, inbound string) {
+	if s.Name == (mesh.ServiceName{}) {
+		c.fault("service.name", "is missing: write namespace/name, such as shop/orders")
+	}
+	if s.Port == 0 {
+		c.fault("service.port", "must be 1 to 65535")
+	}
+	if s.Target == "" {
+		c.fault("service.target", "is missing: write where the program listens, such as 127.0.0.1:8080")
+	} else if target, ok := c.dial("service.target", &s.Target, 0, "127.0.0.1:8080"); ok {
+		for _, l := range c.listens {
+			if target.overlaps(l.addr) && (!l.addr.everywhere() || target.onThisHost()) {
+				c.fault("service.target", "%s is the sidecar's own %s: write where the program listens", target, l.key)
+			}
+		}
+	}
+	if _, err := mesh.ParseProtocol(string(s.Protocol)); err != nil {
+		c.fault("service.protocol", "%q is not spoken: write http or tcp", s.Protocol)
+	}
+	if s.Instance == "" && !c.doc.Has("service.instance") {
+		c.fault("service.instance", "is missing: the host's name cannot be used: write this instance's, such as %s-1", s.Name.Name)
+	} else if problem := checkInstance(s.Instance); problem != "" {
+		c.fault("service.instance", "%q: %s", s.Instance, problem)
+	}
+	if s.Weight == 0 || s.Weight > maxWeight {
+		c.fault("service.weight", "%d is out of range: write 1 to %d", s.Weight, maxWeight)
+	}
+	s.completeAdvertise(c, inbound)
+	s.Health.Validate(func(key, problem string) { c.fault("service.health."+key, "%s", problem) })
+	s.Health = s.Health.WithDefaults()
+}
+
+// completeAdvertise makes Advertise host:port, or :port when the gateway is to
+// see for itself where the sidecar is.
+func (s *Service) completeAdvertise(c *completer, inbound string) {
+	in, err := parseAddress(inbound)
+	if err != nil || in.port < 0 {
+		return // told with listen.inbound
+	}
+	if s.Advertise == "" {
+		if in.everywhere() {
+			in.host = ""
+		}
+		s.Advertise = in.String()
+		return
+	}
+	a, err := parseAddress(s.Advertise)
+	if err != nil {
+		c.fault("service.advertise", "%v: write host:port, such as 10.0.1.7:%d", err, InboundPort)
+		return
+	}
+	if a.host != "" && a.everywhere() {
+		c.fault("service.advertise", "%q cannot be dialled: write the address of this host, such as 10.0.1.7:%d", s.Advertise, InboundPort)
+		return
+	}
+	if a.port < 0 {
+		a.port = in.port
+	}
+	s.Advertise = a.String()
+}
+
+func (u *Upstream) complete(c *completer, key string) {
+	c.listen(key+".listen", &u.Listen, 0, true)
+	if u.Service == (mesh.ServiceName{}) {
+		c.fault(key+".service", "is missing: write namespace/name, such as shop/cart")
+	}
+	if u.Port == 0 && !c.doc.Has(key+".port") {
+		u.Port = ServicePort
+	} else if u.Port == 0 {
+		c.fault(key+".port", "must be 1 to 65535")
+	}
+	if u.Cluster != "" {
+		c.label(key+".cluster", string(u.Cluster), "")
+	}
+}

@@ -1,0 +1,50 @@
+package strictyaml
+
+import (
+	"fmt"
+	"strings"
+)
+
+// unknownKey says that a key is not one of known, which is sorted, and which
+// one may be meant.
+func unknownKey(key string, known []string) string {
+	if near := Nearest(key, known); near != "" {
+		return fmt.Sprintf("there is no such key: write %s", near)
+	}
+	return fmt.Sprintf("there is no such key: write one of %s", strings.Join(known, ", "))
+}
+
+// Nearest returns the one of known that word is probably a misspelling of, or
+// "" when none is close.
+func Nearest(word string, known []string) string {
+	if len(word) > 64 {
+		return ""
+	}
+	best, least := "", max(len(word)/3, 1)+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
