@@ -1,0 +1,45 @@
+// Package forward is the gateway's data plane: it opens paths. A path joins a
+// client to one instance of a service, in this cluster or through a tunnel to
+// another, and carries a TLS connection that the gateway cannot read.
+//
+// A path is asked for in one of three ways:
+//
+//	mesh port, first byte 'C'    CONNECT orders.shop.mesh:80 HTTP/1.1, payload may follow at once
+//	mesh port, first byte 0x16   a TLS ClientHello whose SNI names the service
+//	tunnel stream                CONNECT, as on the mesh port, from the near gateway
+//
+// The head of a CONNECT, and what this package reads and writes in it:
+//
+//	CONNECT orders.shop.mesh:80 HTTP/1.1
+//	Host: orders.shop.mesh:80
+//	Isthmus-Exclude: east, west/orders-2      clusters, or cluster/instance, that shall not serve
+//	Via: 1.1 east.east-1                      gateways passed; one's own name here is a loop
+//
+//	HTTP/1.1 200 OK
+//	Isthmus-Cluster: west                     which cluster serves
+//	Isthmus-Instance: orders-1                which instance
+//
+//	HTTP/1.1 503 Service Unavailable
+//	Proxy-Status: isthmus-west-1; error=destination_unavailable; details="no ready endpoint for shop/orders"
+//
+// Refusals follow RFC 9209. A client that came by SNI knows no HTTP and gets a
+// TLS alert instead.
+//
+// # Nobody's open proxy
+//
+// The mesh port asks for no certificate, so it carries nothing but TLS: a path
+// whose payload does not begin with a ClientHello is refused, and who may call
+// is decided where the TLS ends. That is the sidecar, or, for an endpoint
+// without an identity, this gateway: it ends the TLS under the service's name
+// and dials in the clear. Paths are bounded per source address and in total,
+// heads in size and time.
+//
+// # Attempts
+//
+// Who serves is an ordered list of candidates, chosen by functions handed in.
+// The first is tried; the next one when it refuses, or beside it when it has
+// not answered within max(3 × RTT, 200 ms). The first success wins, the others
+// are reset. Until then the client's payload is kept (64 KiB, then the client
+// waits), so that every attempt gets all of it. The far side dials on the head
+// alone, so a client may also wait for the 200 before it sends a byte.
+package forward

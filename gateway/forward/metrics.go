@@ -1,0 +1,66 @@
+package forward
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// direction says from where a path was asked for.
+type direction int
+
+const (
+	egress  direction = iota // from this cluster, by the mesh port
+	ingress                  // from another cluster, by a tunnel
+)
+
+var directionNames = [...]string{egress: "egress", ingress: "ingress"}
+
+func (d direction) String() string { return directionNames[d] }
+
+// metrics are the package's Prometheus metrics, labels resolved.
+type metrics struct {
+	open     [2]prometheus.Gauge
+	setup    [2]prometheus.Observer
+	sent     [2]prometheus.Counter
+	received [2]prometheus.Counter
+	opened   [2]prometheus.Counter
+	aborted  [2]prometheus.Counter
+	refused  *prometheus.CounterVec // direction, reason: error types of RFC 9209 and the words of reason
+	hedges   prometheus.Counter
+	retries  prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	by := []string{"direction"}
+	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "isthmus_paths",
+		Help: "Paths that are open now."}, by)
+	setup := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "isthmus_path_setup_seconds",
+		Help:    "Time from a path's head to its first answer.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}, by)
+	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_path_bytes_total",
+		Help: "Bytes carried by paths that have ended, by direction of the path and of the bytes."}, []string{"direction", "flow"})
+	ended := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_paths_total",
+		Help: "Paths that were opened, and those of them that ended by an error."}, []string{"direction", "event"})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_path_refused_total",
+		Help: "Paths that were refused, by reason."}, []string{"direction", "reason"})
+	hedges := prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_path_hedges_total",
+		Help: "Attempts started beside one that had not answered."})
+	retries := prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_path_retries_total",
+		Help: "Attempts started after one that was refused."})
+	if r != nil {
+		for _, c := range []prometheus.Collector{open, setup, bytes, ended, refused, hedges, retries} {
+			if err := r.Register(c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	m := &metrics{refused: refused, hedges: hedges, retries: retries}
+	for d, name := range directionNames {
+		m.open[d] = open.WithLabelValues(name)
+		m.setup[d] = setup.WithLabelValues(name)
+		m.sent[d] = bytes.WithLabelValues(name, "sent")
+		m.received[d] = bytes.WithLabelValues(name, "received")
+		m.opened[d] = ended.WithLabelValues(name, "opened")
+		m.aborted[d] = ended.WithLabelValues(name, "aborted")
+	}
+	return m, nil
+}

@@ -1,0 +1,71 @@
+package forward
+
+import "time"
+
+const (
+	// maxHead bounds the head of a CONNECT and of its reply, in bytes. Ours are
+	// below 1 KiB; what curl and Envoy add stays below 4 KiB.
+	maxHead = 16 << 10
+
+	// maxHello bounds a TLS ClientHello, in bytes: one handshake message of the
+	// largest record. Post-quantum key shares make it about 2 KiB.
+	maxHello = 16 << 10
+
+	// maxReplay bounds the payload that is kept for a second attempt, in bytes.
+	// Before the first answer a TLS client sends its ClientHello and at most
+	// some early data; when the bound is reached the client waits.
+	maxReplay = 64 << 10
+
+	// firstRead is the size in bytes of the buffer for the first bytes of a
+	// connection: a CONNECT head and a ClientHello fit.
+	firstRead = 4 << 10
+
+	// headTimeout is how long a client may take for its head, its ClientHello,
+	// or its first payload byte after the 200. Slow networks need a second or
+	// two; a client that opens connections to hold them is gone after this.
+	headTimeout = 10 * time.Second
+
+	// setupTimeout is how long all attempts together may take.
+	setupTimeout = 10 * time.Second
+
+	// dialTimeout is how long the TCP connection to a local endpoint may take:
+	// within a cluster that is one lost SYN (retransmitted after 1 s) at most.
+	dialTimeout = 1500 * time.Millisecond
+
+	// hedgeMin is the least time without an answer after which the next
+	// candidate is tried beside the first; hedgeRTTs the same in round trips.
+	// One is stream and dial, the others leave room for jitter.
+	hedgeMin  = 200 * time.Millisecond
+	hedgeRTTs = 3
+
+	// lingerTimeout and lingerBytes bound how long and how much of a refused
+	// client's payload is read away, so that closing does not reset the
+	// connection before the refusal is read.
+	lingerTimeout = time.Second
+	lingerBytes   = 256 << 10
+
+	// defaultPathsPerSource and defaultPaths bound the paths that one source
+	// address and all together hold open, heads being read included. One
+	// sidecar with 1,000 connections in flight is a busy one; a path costs
+	// about 100 KiB and two file descriptors.
+	defaultPathsPerSource = 1024
+	defaultPaths          = 32768
+
+	// maxRefusing bounds how many connections beyond the bounds are told so at
+	// a time; further ones are reset. refuseTimeout is what each may take.
+	maxRefusing   = 64
+	refuseTimeout = time.Second
+
+	// defaultIdle ends paths on which nothing moves: long enough for idle
+	// database connections, short enough that what a dead peer left goes away.
+	defaultIdle = time.Hour
+
+	// maxExcludes bounds the entries of Isthmus-Exclude, maxDetails the text
+	// that is taken over from a far gateway's Proxy-Status, in bytes.
+	maxExcludes = 64
+	maxDetails  = 512
+
+	// acceptPause is the wait after an accept that failed for want of file
+	// descriptors or memory: what runs goes on meanwhile.
+	acceptPause = 50 * time.Millisecond
+)

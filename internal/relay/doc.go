@@ -1,0 +1,13 @@
+// Package relay moves bytes both ways between two connections until both
+// directions have ended, and keeps three promises that io.Copy in two
+// goroutines does not:
+//
+//   - half-close: the end of one direction is passed on as such (FIN,
+//     close_notify, stream FIN) while the other goes on;
+//   - an error is passed on as an error: when one side breaks, the other is
+//     reset, so that nobody takes a truncated stream for a complete one;
+//   - a path on which nothing moves for the idle timeout ends, also when it is
+//     a write that hangs.
+//
+// It knows nothing of what the bytes mean. Its buffers are pooled.
+package relay

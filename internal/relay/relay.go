@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrIdle is why Copy ends a path on which nothing moved for the idle timeout.
+var ErrIdle = errors.New("nothing moved for the idle timeout")
+
+// Stats are the bytes that arrived at either end.
+type Stats struct {
+	AToB, BToA int64
+}
+
+// Copy moves bytes between a and b until both directions have ended, then
+// closes both. When one direction fails, when ctx ends, or when nothing moves
+// for idle (0: no limit), both are aborted (see [Abort]) and the first cause is
+// returned. Copy owns a and b from the call on and returns when no goroutine of
+// its own touches them any more; read deadlines set before are the caller's to
+// clear.
+func Copy(ctx context.Context, a, b Conn, idle time.Duration) (Stats, error) {
+	p := &path{a: a, b: b}
+	stop := context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
+	defer stop()
+	if idle > 0 {
+		w := watch(p, idle)
+		defer w.stop()
+	}
+
+	var stats Stats
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		stats.BToA = p.oneWay(a, b)
+	}()
+	stats.AToB = p.oneWay(b, a)
+	<-back
+
+	if err := p.cause(); err != nil {
+		return stats, err
+	}
+	// Both directions ended cleanly: all that was queued before CloseWrite is
+	// still delivered by Close.
+	_ = a.Close()
+	_ = b.Close()
+	return stats, nil
+}
+
+// path is one pair of connections being copied.
+type path struct {
+	a, b  Conn
+	moved atomic.Bool // something was read or written since the watchdog's last look
+
+	mu  sync.Mutex
+	err error // why it was aborted; the first cause stays
+}
+
+// oneWay copies src to dst to the end and passes the end on. It returns the
+// bytes written; errors abort the path.
+func (p *path) oneWay(dst, src Conn) (n int64) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	for {
+		k, err := src.Read(buf[:])
+		if k > 0 {
+			p.moved.Store(true)
+			w, werr := dst.Write(buf[:k])
+			n += int64(w)
+			if werr != nil {
+				p.abort(fmt.Errorf("write to %s: %w", dst.RemoteAddr(), werr))
+				return n
+			}
+			p.moved.Store(true)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			if err := dst.CloseWrite(); err != nil {
+				p.abort(fmt.Errorf("end the stream to %s: %w", dst.RemoteAddr(), err))
+			}
+			return n
+		default:
+			p.abort(fmt.Errorf("read from %s: %w", src.RemoteAddr(), err))
+			return n
+		}
+	}
+}
+
+// abort ends both sides with an error.
+func (p *path) abort(err error) {
+	p.mu.Lock()
+	first := p.err == nil
+	if first {
+		p.err = err
+	}
+	p.mu.Unlock()
+	if first {
+		Abort(p.a)
+		Abort(p.b)
+	}
+}
+
+func (p *path) cause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// buffers holds *[bufferSize]byte. It is a cache, not state: the only global.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
