@@ -1,0 +1,193 @@
+package http1
+
+import (
+	"bytes"
+	"io"
+	"math"
+)
+
+type bodyState uint8
+
+const (
+	done       bodyState = iota
+	fixed                // left bytes of payload to come
+	untilClose           // payload until the peer closes
+	chunkSize            // a chunk-size line comes next
+	chunkData            // left bytes of a chunk to come
+	chunkEnd             // the CRLF behind a chunk's data
+	trailer              // the trailer section, with its blank line
+)
+
+// Body is the framing of one message's body and the place in it. The zero value
+// is a body of no bytes. It is a small value without pointers.
+type Body struct {
+	state bodyState
+	left  uint64
+	seen  int // trailer section: up to where its end was looked for
+}
+
+// Done reports whether the whole body went through Next.
+func (b *Body) Done() bool { return b.state == done }
+
+// UntilClose reports a response body that ends with its connection (RFC 9112 §6.3).
+func (b *Body) UntilClose() bool { return b.state == untilClose }
+
+// Chunked reports whether the bytes of the body carry chunked framing.
+func (b *Body) Chunked() bool { return b.state >= chunkSize }
+
+// Next consumes the next span of the body from the start of p. It returns how many
+// bytes of p belong to it and which of them are payload. n == 0 without an error
+// means that the body is done or that p holds less than a whole chunk-size line or
+// trailer section: call again with more behind the same bytes. An error is an
+// [*Error]; what was consumed before it may have been passed on, the connection
+// must then be aborted.
+func (b *Body) Next(p []byte) (n int, payload []byte, err error) {
+	switch b.state {
+	case fixed, chunkData:
+		n = int(min(uint64(len(p)), b.left))
+		b.left -= uint64(n)
+		if b.left == 0 {
+			if b.state == fixed {
+				b.state = done
+			} else {
+				b.state = chunkEnd
+			}
+		}
+		return n, p[:n], nil
+	case untilClose:
+		return len(p), p, nil
+	case chunkSize:
+		n, err = b.sizeLine(p)
+		return n, nil, err
+	case chunkEnd:
+		switch {
+		case len(p) > 0 && p[0] != '\r', len(p) > 1 && p[1] != '\n':
+			return 0, nil, ErrChunkEnd
+		case len(p) < 2:
+			return 0, nil, nil
+		}
+		b.state = chunkSize
+		return 2, nil, nil
+	case trailer:
+		n, err = b.trailerSection(p)
+		return n, nil, err
+	}
+	return 0, nil, nil
+}
+
+// Scan consumes as much of the body as p holds, framing included: what a proxy
+// passes on as it is. It returns an error only with what precedes it consumed.
+func (b *Body) Scan(p []byte) (int, error) {
+	total := 0
+	for total < len(p) && b.state != done {
+		n, _, err := b.Next(p[total:])
+		total += n
+		if n == 0 || err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// Closed says what it means that the peer closed: the end of a body that lasts
+// until then, nothing for one that is done, io.ErrUnexpectedEOF for the others.
+func (b *Body) Closed() error {
+	switch b.state {
+	case done, untilClose:
+		b.state = done
+		return nil
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// sizeLine reads "1*HEXDIG [chunk-ext] CRLF".
+func (b *Body) sizeLine(p []byte) (int, error) {
+	end := bytes.IndexByte(p[:min(len(p), MaxChunkLine)], '\n')
+	digits := 0
+	var size uint64
+	for digits < len(p) {
+		d, ok := unhex(p[digits])
+		if !ok {
+			break
+		}
+		if size > math.MaxInt64>>4 {
+			return 0, ErrChunkSize
+		}
+		size = size<<4 | uint64(d)
+		if digits++; digits > 16 { // leading zeros have no use but to confuse
+			return 0, ErrChunkSize
+		}
+	}
+	if digits == 0 && len(p) > 0 {
+		return 0, ErrChunkSize
+	}
+	if end < 0 {
+		if len(p) >= MaxChunkLine {
+			return 0, ErrChunkLine
+		}
+		return 0, nil
+	}
+	if p[end-1] != '\r' {
+		return 0, ErrBareLF
+	}
+	if ext := p[digits : end-1]; len(ext) > 0 && (ext[0] != ';' || !text(ext)) {
+		return 0, ErrChunkSize
+	}
+	if size == 0 {
+		b.state, b.seen = trailer, 0
+	} else {
+		b.state, b.left = chunkData, size
+	}
+	return end + 1, nil
+}
+
+// trailerSection consumes the field lines behind the last chunk and the blank line.
+// Fields that would change framing, routing or identity are refused.
+func (b *Body) trailerSection(p []byte) (int, error) {
+	// The section is "CRLF" alone or ends with CRLF CRLF.
+	if len(p) >= 2 && p[0] == '\r' && p[1] == '\n' {
+		b.state = done
+		return 2, nil
+	}
+	i := bytes.Index(p[b.seen:], crlfcrlf)
+	if i < 0 {
+		if len(p) >= MaxTrailer {
+			return 0, ErrTrailerLarge
+		}
+		b.seen = max(0, len(p)-3)
+		return 0, nil
+	}
+	end := b.seen + i + 4
+	if end > MaxTrailer {
+		return 0, ErrTrailerLarge
+	}
+	rest := p[:end-2]
+	for n := 0; len(rest) > 0; n++ {
+		nl := bytes.IndexByte(rest, '\n')
+		if nl < 1 || rest[nl-1] != '\r' || nl == 1 {
+			return 0, ErrTrailer
+		}
+		line := rest[:nl-1]
+		var f field
+		if !text(line) || f.parse(line, 0) != nil || f.kind != other || n == MaxFields {
+			return 0, ErrTrailer
+		}
+		rest = rest[nl+1:]
+	}
+	b.state = done
+	return end, nil
+}
+
+var crlfcrlf = []byte("\r\n\r\n")
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}

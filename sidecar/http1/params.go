@@ -1,0 +1,25 @@
+package http1
+
+// The bounds of a message. They follow Envoy's edge profile: what exceeds them is
+// an attack or a mistake that the application should hear of by a clear status.
+const (
+	// MaxHead bounds a head in bytes, request or status line and blank line
+	// included: 431 beyond it. Cookies and tokens of real programs stay below 16 KiB.
+	MaxHead = 64 << 10
+	// MaxFields bounds the field lines of a head or trailer section: 431.
+	MaxFields = 100
+	// MaxLine bounds the request line in bytes: 414. It leaves room for the fields
+	// in a head of MaxHead and is four times what browsers and caches support.
+	MaxLine = 32 << 10
+	// MaxChunkLine bounds a chunk-size line with its extensions, which nobody
+	// uses for more than a signature.
+	MaxChunkLine = 1 << 10
+	// MaxTrailer bounds a trailer section in bytes.
+	MaxTrailer = 8 << 10
+	// MinBuffer is the smallest read buffer with which a [Body] always makes
+	// progress: a trailer section is consumed whole.
+	MinBuffer = MaxTrailer
+	// maxNominated bounds the field names that Connection may list besides close,
+	// keep-alive and upgrade; more than a few is an attempt to have our fields dropped.
+	maxNominated = 16
+)

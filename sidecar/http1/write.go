@@ -1,0 +1,215 @@
+package http1
+
+import (
+	"net/http"
+	"strconv"
+)
+
+// Onward is what a request is given on its way: the driver's part of the head.
+// Strings must be valid field values; they are not checked again.
+type Onward struct {
+	Host      string // for a request that names no host
+	RequestID []byte // for a request that has no x-request-id
+	Proto     string // x-forwarded-proto for a request that has none
+	// Outside says that the client is not of this mesh nor the program beside: its
+	// X-Forwarded-…, Forwarded and X-Real-Ip fields are dropped, and ForwardedFor,
+	// when set, is said instead.
+	Outside      bool
+	ForwardedFor string
+	// ClientCert becomes x-forwarded-client-cert (as Envoy writes it): who the
+	// caller proved to be. What the request claimed is always dropped.
+	ClientCert string
+}
+
+// AppendRequest appends the head of r for the next hop, which speaks HTTP/1.1 and
+// keeps its connection. The target is in origin-form (or "*"), hop-by-hop fields and
+// claimed identities are gone, the body's framing is unchanged.
+func AppendRequest(dst []byte, r *Request, o *Onward) []byte {
+	dst = append(dst, r.bytes(r.method)...)
+	dst = append(dst, ' ')
+	dst = r.appendTarget(dst)
+	dst = append(dst, " HTTP/1.1\r\n"...)
+	switch {
+	case r.absolute:
+		dst = appendField(dst, "Host: ", r.bytes(r.authority))
+	case r.hostValue.from == r.hostValue.to:
+		dst = append(dst, "Host: "...)
+		dst = append(dst, o.Host...)
+		dst = append(dst, '\r', '\n')
+	default:
+		dst = appendField(dst, "Host: ", r.bytes(r.hostValue))
+	}
+	up := r.Upgrade()
+	proto := r.hasProto && !o.Outside
+	var run span
+	for i := range r.fields[:r.n] {
+		f := &r.fields[i]
+		switch f.kind {
+		case host, transferEncoding, connection, hopByHop, identity, nominated:
+			continue
+		case upgrade:
+			if up == nil {
+				continue
+			}
+		case expect:
+			if r.old {
+				continue
+			}
+		case forwarded, forwardedProto:
+			if o.Outside {
+				continue
+			}
+		}
+		dst, run = r.extend(dst, run, f.line)
+	}
+	dst = append(dst, r.bytes(run)...)
+	if r.chunked {
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if up != nil {
+		dst = append(dst, "Connection: Upgrade\r\n"...)
+	}
+	if !r.hasID && len(o.RequestID) > 0 {
+		dst = appendField(dst, "x-request-id: ", o.RequestID)
+	}
+	if !proto && o.Proto != "" {
+		dst = appendString(dst, "x-forwarded-proto: ", o.Proto)
+	}
+	if o.Outside && o.ForwardedFor != "" {
+		dst = appendString(dst, "x-forwarded-for: ", o.ForwardedFor)
+	}
+	if o.ClientCert != "" {
+		dst = appendString(dst, "x-forwarded-client-cert: ", o.ClientCert)
+	}
+	return append(dst, '\r', '\n')
+}
+
+func (r *Request) appendTarget(dst []byte) []byte {
+	if !r.absolute {
+		return append(dst, r.bytes(r.target)...)
+	}
+	path := r.bytes(r.path)
+	switch {
+	case len(path) == 0 && r.Method == Options:
+		return append(dst, '*')
+	case len(path) == 0 || path[0] == '?':
+		dst = append(dst, '/')
+	}
+	return append(dst, path...)
+}
+
+// Back is what a response is given on its way to the client.
+type Back struct {
+	// Old says that the client speaks HTTP/1.0: a chunked body must reach it without
+	// its framing, which the driver sees to, and then by closing.
+	Old bool
+	// Close says that the client's connection ends with this answer.
+	Close bool
+	// Via is our member of the Proxy-Status list, appended when the response has one
+	// (RFC 9209 §2), so that a reader sees who passed the answer on.
+	Via string
+	// Bodiless says that the request was a HEAD.
+	Bodiless bool
+}
+
+// AppendResponse appends the head of r for the client.
+func AppendResponse(dst []byte, r *Response, b *Back) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = append(dst, r.bytes(r.status)...)
+	if r.status.to-r.status.from == 3 {
+		dst = append(dst, ' ')
+	}
+	dst = append(dst, '\r', '\n')
+	none := r.bodiless(b.Bodiless)
+	up := r.Upgraded()
+	var run span
+	for i := range r.fields[:r.n] {
+		f := &r.fields[i]
+		switch f.kind {
+		case transferEncoding, connection, hopByHop, nominated:
+			continue
+		case contentLength:
+			// RFC 9110 §8.6: never in 1xx and 204.
+			if r.Status < 200 || r.Status == 204 {
+				continue
+			}
+		case upgrade:
+			// 426 names what the server wants by Upgrade.
+			if up == nil && r.Status != 426 {
+				continue
+			}
+		}
+		dst, run = r.extend(dst, run, f.line)
+	}
+	dst = append(dst, r.bytes(run)...)
+	if b.Via != "" && r.proxyStatus != (span{}) {
+		dst = appendString(dst, "Proxy-Status: ", b.Via)
+	}
+	if r.chunked && !none && !b.Old {
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	}
+	switch {
+	case r.Interim():
+	case up != nil:
+		dst = append(dst, "Connection: Upgrade\r\n"...)
+	case b.Close:
+		dst = append(dst, "Connection: close\r\n"...)
+	case b.Old:
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	}
+	return append(dst, '\r', '\n')
+}
+
+// Answer is a response of the mesh itself.
+type Answer struct {
+	Status int
+	// ProxyStatus says who answers and why (RFC 9209).
+	ProxyStatus string
+	// Text is the body, plain text that tells a person what to do.
+	Text     string
+	Close    bool
+	Bodiless bool // to a HEAD
+}
+
+// AppendAnswer appends a whole response.
+func AppendAnswer(dst []byte, a *Answer) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(a.Status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, http.StatusText(a.Status)...)
+	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len(a.Text)), 10)
+	dst = append(dst, '\r', '\n')
+	if a.ProxyStatus != "" {
+		dst = appendString(dst, "Proxy-Status: ", a.ProxyStatus)
+	}
+	if a.Close {
+		dst = append(dst, "Connection: close\r\n"...)
+	}
+	dst = append(dst, '\r', '\n')
+	if !a.Bodiless {
+		dst = append(dst, a.Text...)
+	}
+	return dst
+}
+
+// extend grows the run of lines to copy by one, or flushes it and starts anew, so
+// that lines that follow each other are copied at once.
+func (h *head) extend(dst []byte, run, line span) ([]byte, span) {
+	if run.to == line.from {
+		return dst, span{run.from, line.to}
+	}
+	return append(dst, h.bytes(run)...), line
+}
+
+func appendField(dst []byte, name string, value []byte) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, value...)
+	return append(dst, '\r', '\n')
+}
+
+func appendString(dst []byte, name, value string) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, value...)
+	return append(dst, '\r', '\n')
+}
