@@ -25,7 +25,7 @@ const (
 
 // Config says what an admin port serves.
 type Config struct {
-	Address   string              // host:port to listen on
+	Listener  net.Listener        // the bound admin port; Run closes it
 	Readiness *Readiness          // what /readyz reports
 	Metrics   prometheus.Gatherer // what /metrics serves
 	Status    func() any          // what /status encodes; must not block
@@ -33,33 +33,12 @@ type Config struct {
 }
 
 // Server is an admin port.
-type Server struct {
-	cfg      Config
-	listener net.Listener
-}
+type Server struct{ cfg Config }
 
-// New returns a server that is not listening yet.
+// New returns a server that does not serve yet.
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
-// Listen binds the port, so that a clash is seen before anything else starts.
-func (s *Server) Listen() error {
-	l, err := net.Listen("tcp", s.cfg.Address)
-	if err != nil {
-		return fmt.Errorf("admin port: %w", err)
-	}
-	s.listener = l
-	return nil
-}
-
-// Addr returns the bound address, nil before Listen.
-func (s *Server) Addr() net.Addr {
-	if s.listener == nil {
-		return nil
-	}
-	return s.listener.Addr()
-}
-
-// Run serves until ctx ends. Listen must have succeeded.
+// Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	srv := &http.Server{
 		Handler:           s.handler(),
@@ -76,7 +55,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	defer stop()
-	if err := srv.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(s.cfg.Listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin port: %w", err)
 	}
 	return nil

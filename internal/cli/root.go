@@ -25,6 +25,12 @@ type usageError struct{ error }
 // silentError ends a command with a failure that it has already shown.
 type silentError struct{ error }
 
+// exitError ends the process with a code of its own: that of the program beside
+// a sidecar.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
 // Main runs the command line and returns the exit code: 0 good, 1 failed,
 // 2 usage. SIGINT and SIGTERM end the command's context; a second one kills
 // the process as usual.
@@ -40,6 +46,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitGood
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return exit.code
 	}
 	if _, silent := errors.AsType[silentError](err); !silent {
 		fmt.Fprintf(stderr, "isthmus: %v\n", err)

@@ -1,0 +1,322 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/federation/discovery/file"
+	"github.com/isthmus-mesh/isthmus/federation/discovery/health"
+	"github.com/isthmus-mesh/isthmus/federation/discovery/register"
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+const (
+	// settleTime is how long a gateway that starts waits before it tells
+	// anybody what its cluster offers: its sidecars register again within it,
+	// and unknown is not empty.
+	settleTime = 2 * time.Second
+
+	// tunnelHeadTimeout bounds the head of a request on a tunnel stream.
+	tunnelHeadTimeout = 10 * time.Second
+
+	maxTunnelHead = 16 << 10 // bytes
+)
+
+// Options are what a gateway has beside its configuration file. The zero value
+// is a process on a real network.
+type Options struct {
+	Log *slog.Logger // nil: slog.Default
+
+	// Identity replaces the one that the configuration names.
+	Identity *identity.Source
+	// ListenPacket and Listen replace the network: the tunnel's UDP socket, and
+	// the mesh, xDS and admin ports.
+	ListenPacket func(address string) (net.PacketConn, error)
+	Listen       func(network, address string) (net.Listener, error)
+	// Source adds services to those of resource files and sidecars.
+	Source discovery.Source
+}
+
+// Gateway is one gateway process.
+type Gateway struct {
+	cfg      *config.Gateway
+	opts     Options
+	log      *slog.Logger
+	identity *identity.Source
+	registry *prometheus.Registry
+	ready    admin.Readiness
+	settled  func() // the task that ends settleTime
+	started  time.Time
+
+	mesh, xdsPort, adminPort net.Listener
+
+	tunnel     *tunnel.Endpoint
+	federation *federation.Federation
+	files      *file.Source // nil without a resources directory
+	checked    *health.Source
+	registered *register.Server
+	services   *discovery.Merged
+	forward    *forward.Forward
+	xds        *xds.Server
+	router     atomic.Pointer[Router]
+}
+
+// New checks cfg and opens the identity. It listens nowhere yet.
+func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.ListenPacket == nil {
+		opts.ListenPacket = tunnel.ListenUDP
+	}
+	if opts.Listen == nil {
+		opts.Listen = net.Listen
+	}
+	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: opts.Identity, registry: prometheus.NewRegistry()}
+	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.settled = g.ready.Task("registrations of the sidecars")
+	if g.identity == nil {
+		id, err := identity.Open(cfg.Identity.Dir)
+		if err != nil {
+			return nil, err
+		}
+		g.identity = id
+	}
+	g.identity.Log = g.log
+	if err := g.identity.Register(g.registry); err != nil {
+		return nil, err
+	}
+	if id := g.identity.ID(); id.GatewayID() != cfg.ID() {
+		return nil, fmt.Errorf("the certificate in %s is for %s, but the configuration says gateway %s: set cluster and name to match, or issue a certificate with 'isthmus pki gateway --cluster %s %s'",
+			cfg.Identity.Dir, id, cfg.ID(), cfg.Cluster, cfg.Name)
+	}
+	return g, nil
+}
+
+// Run starts every part and returns when ctx ends or one of them fails.
+// Shutdown first, for a gateway that others shall not miss.
+func (g *Gateway) Run(ctx context.Context) (err error) {
+	g.started = time.Now()
+	resetKey := [32]byte{}
+	if g.cfg.State != "" {
+		release, err := config.ClaimState(g.cfg.State, config.GatewayRole)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+		if resetKey, err = loadResetKey(filepath.Join(g.cfg.State, "reset.key")); err != nil {
+			return err
+		}
+	}
+	if err := g.bind(); err != nil {
+		return err
+	}
+	if err := g.wire(resetKey); err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	part := func(name string, run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	part("admin", admin.New(admin.Config{
+		Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Log: g.log,
+		Status: func() any { return g.Status() },
+	}).Run)
+	part("identity", g.identity.Run)
+	part("tunnel", g.tunnel.Run)
+	part("tunnel streams", g.serveTunnels)
+	part("federation", g.federation.Run)
+	if g.files != nil {
+		part("resources", g.files.Run)
+		part("health checks", g.checked.Run)
+	}
+	part("services", g.services.Run)
+	part("xds", g.xds.Run)
+	part("publish", g.publish)
+	part("mesh port", g.forward.Run)
+	g.log.Info("gateway runs", "gateway", g.cfg.ID(), "tunnel", g.cfg.Listen.Tunnel, "mesh", g.mesh.Addr(),
+		"xds", g.xdsPort.Addr(), "admin", g.adminPort.Addr())
+	return group.Wait()
+}
+
+// Shutdown leaves the mesh and drains: other gateways stop choosing this one,
+// sidecars go to another, new paths are refused, and those that run may end
+// until ctx does. Run must still be running; cancel its context afterwards.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.log.Info("gateway drains", "gateway", g.cfg.ID())
+	return errors.Join(
+		g.federation.Shutdown(ctx),
+		g.xds.Shutdown(ctx),
+		g.forward.Shutdown(ctx),
+		g.tunnel.Shutdown(ctx),
+	)
+}
+
+// bind opens every TCP port before anything runs, so that a clash fails at
+// once; the tunnel binds its own socket first thing in Run.
+func (g *Gateway) bind() (err error) {
+	var bound []net.Listener
+	for _, p := range []struct {
+		name, address string
+		to            *net.Listener
+	}{
+		{"listen.admin", g.cfg.Listen.Admin, &g.adminPort},
+		{"listen.mesh", g.cfg.Listen.Mesh, &g.mesh},
+		{"listen.xds", g.cfg.Listen.XDS, &g.xdsPort},
+	} {
+		l, err := g.opts.Listen("tcp", p.address)
+		if err != nil {
+			for _, b := range bound {
+				_ = b.Close()
+			}
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		*p.to = l
+		bound = append(bound, l)
+	}
+	return nil
+}
+
+// wire makes every part and connects them. Nothing runs yet.
+func (g *Gateway) wire(resetKey [32]byte) (err error) {
+	statePath := func(name string) string {
+		if g.cfg.State == "" {
+			return ""
+		}
+		return filepath.Join(g.cfg.State, name)
+	}
+	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil))
+
+	g.tunnel, err = tunnel.New(tunnel.Config{
+		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
+		Listen: func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
+		Log:    g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.federation, err = federation.New(federation.Config{
+		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join,
+		Tunnel: g.tunnel, Identity: g.identity, StatePath: statePath("federation.db"), Log: g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+
+	g.registered = register.New(register.Config{Log: g.log, Metrics: g.registry})
+	sources := []discovery.Source{g.registered}
+	if g.cfg.Resources != "" {
+		g.files = file.New(g.cfg.Resources, g.log, g.registry)
+		g.checked = health.New(g.files, g.log, g.registry)
+		sources = append(sources, g.checked)
+	}
+	if g.opts.Source != nil {
+		sources = append(sources, g.opts.Source)
+	}
+	g.services = discovery.Merge(sources...)
+
+	g.xds, err = xds.New(xds.Config{
+		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
+		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
+		StatePath: statePath("scopes.json"), Log: g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.forward, err = forward.New(forward.Config{
+		Self: g.cfg.ID(), Listener: g.mesh,
+		Egress:  func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) { return g.router.Load().Egress(r) },
+		Ingress: func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) { return g.router.Load().Ingress(r) },
+		Open: func(ctx context.Context, to mesh.GatewayID) (relay.Conn, error) {
+			s, err := g.tunnel.Open(ctx, to)
+			if err != nil {
+				return nil, err // not s: a nil *Stream is not a nil Conn
+			}
+			return s, nil
+		},
+		ServerTLS:      func(alpn ...string) *tls.Config { return g.identity.ServerTLS(identity.AnyWorkload(), alpn...) },
+		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
+		Log: g.log, Metrics: g.registry,
+	})
+	return err
+}
+
+// serveTunnels answers what other gateways ask on tunnel streams.
+func (g *Gateway) serveTunnels(ctx context.Context) error {
+	fed := g.federation.Handler()
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodConnect && r.Host != federation.GossipAuthority {
+				g.forward.ServeTunnel(w, r)
+				return
+			}
+			fed.ServeHTTP(w, r)
+		}),
+		ConnContext:       tunnel.ConnContext,
+		ReadHeaderTimeout: tunnelHeadTimeout,
+		MaxHeaderBytes:    maxTunnelHead,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	err := srv.Serve(g.tunnel.Listener())
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// publish tells the others what changes: the data plane gets a new router, the
+// federation this cluster's exports, the sidecars their routes.
+func (g *Gateway) publish(ctx context.Context) error {
+	settle := time.NewTimer(settleTime)
+	defer settle.Stop()
+	settling := settle.C
+	for {
+		services, servicesPast := g.services.Snapshot()
+		view, viewPast := g.federation.View()
+		router := NewRouter(view, services)
+		g.router.Store(router)
+		if settling == nil && services != nil {
+			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
+			g.xds.Publish(routesOf(view, services, router))
+			g.settled()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-settling:
+			settling = nil
+		case <-servicesPast:
+		case <-viewPast:
+		}
+	}
+}

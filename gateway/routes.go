@@ -1,0 +1,107 @@
+package gateway
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// exportsOf returns what other clusters are told of services. terminator is
+// the SPIFFE ID that answers for endpoints without one of their own.
+func exportsOf(services []mesh.Service, terminator string) []mesh.Export {
+	exports := []mesh.Export{}
+	for i := range services {
+		if services[i].Export {
+			exports = append(exports, mesh.ExportOf(&services[i], terminator))
+		}
+	}
+	return exports
+}
+
+// routesOf returns everything that a sidecar of this cluster may dial: each
+// port of each service, by itself and pinned to each cluster that has it. A
+// sidecar is told only what it asks for.
+func routesOf(view *federation.View, local []mesh.Service, router *Router) []*mesh.Route {
+	b := routeBuilder{view: view, router: router, routes: map[mesh.Destination]*mesh.Route{}}
+	for i := range local {
+		s := &local[i]
+		for _, p := range s.Ports {
+			for _, pin := range []mesh.ClusterName{"", view.Self.Cluster} {
+				r := b.route(mesh.Destination{Service: s.Name, Port: p.Port, Cluster: pin}, p.Protocol)
+				r.Local = p.Endpoints
+				for _, e := range p.Endpoints {
+					if e.Identity != "" {
+						r.Identities = append(r.Identities, e.Identity)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range view.Services() {
+		for _, x := range view.Exports(name) {
+			for _, p := range x.Export.Ports {
+				for _, pin := range []mesh.ClusterName{"", x.Cluster} {
+					r := b.route(mesh.Destination{Service: name, Port: p.Port, Cluster: pin}, p.Protocol)
+					r.Identities = append(r.Identities, p.Identities...)
+				}
+			}
+		}
+	}
+	return b.finish()
+}
+
+type routeBuilder struct {
+	view   *federation.View
+	router *Router
+	routes map[mesh.Destination]*mesh.Route
+}
+
+// route returns the route for d, which it makes when there is none. The first
+// protocol that was said of a destination is believed.
+func (b *routeBuilder) route(d mesh.Destination, p mesh.Protocol) *mesh.Route {
+	r := b.routes[d]
+	if r == nil {
+		r = &mesh.Route{Destination: d, Protocol: p}
+		b.routes[d] = r
+	}
+	return r
+}
+
+// finish gives every route that leads to another cluster this cluster's
+// gateways, and sorts, so that equal inputs give equal routes.
+func (b *routeBuilder) finish() []*mesh.Route {
+	routes := make([]*mesh.Route, 0, len(b.routes))
+	for d, r := range b.routes {
+		if d.Cluster != b.view.Self.Cluster && b.exportedElsewhere(d) {
+			r.Gateways = b.gateways(b.router.Reaches(d))
+		}
+		slices.Sort(r.Identities)
+		r.Identities = slices.Compact(r.Identities)
+		routes = append(routes, r)
+	}
+	slices.SortFunc(routes, func(x, y *mesh.Route) int {
+		return cmp.Or(x.Destination.Service.Compare(y.Destination.Service),
+			cmp.Compare(x.Destination.Port, y.Destination.Port), cmp.Compare(x.Destination.Cluster, y.Destination.Cluster))
+	})
+	return routes
+}
+
+func (b *routeBuilder) exportedElsewhere(d mesh.Destination) bool {
+	return slices.ContainsFunc(b.view.Exports(d.Service), func(x federation.ClusterExport) bool {
+		return d.Cluster == "" || d.Cluster == x.Cluster
+	})
+}
+
+// gateways returns this cluster's gateways as endpoints.
+func (b *routeBuilder) gateways(ready bool) []mesh.Endpoint {
+	var es []mesh.Endpoint
+	for _, g := range b.view.LocalGateways() {
+		if g.MeshAddress == "" {
+			continue // not heard from yet
+		}
+		es = append(es, mesh.Endpoint{Instance: string(g.ID.Name), Address: g.MeshAddress, Ready: ready, Weight: 1})
+	}
+	return es
+}

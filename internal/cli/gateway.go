@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+)
+
+// Gateway is `isthmus gateway`.
+func Gateway() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "gateway -c FILE",
+		Short: "Run a cluster's gateway",
+		Long: `Runs a gateway until SIGTERM or SIGINT; then it leaves the mesh, lets running
+paths end and exits. A gateway that joins a mesh needs no more than this:
+
+  cluster: west                     # this cluster's name
+  name: west-1                      # this gateway's; default: the host name
+  advertise: gw1.west.example:7443  # what other clusters dial
+  join: [gw1.east.example:7443]     # any other gateway; none for the first
+  identity: {dir: /etc/isthmus/pki}
+  resources: /etc/isthmus/resources # watched
+
+Every key can be overridden by a flag or by an environment variable
+(ISTHMUS_LISTEN_MESH for listen.mesh).`,
+		Example: `  isthmus check -c gateway.yaml
+  isthmus gateway -c gateway.yaml`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.LoadGateway(file, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			log := cfg.Log.Logger(cmd.ErrOrStderr())
+			g, err := gateway.New(cfg, gateway.Options{Log: log})
+			if err != nil {
+				return err
+			}
+			return runUntilSignal(cmd.Context(), g, cfg.Drain, log)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	config.GatewayFlags(cmd.Flags())
+	return cmd
+}

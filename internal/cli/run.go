@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// component is a process role.
+type component interface {
+	Run(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+}
+
+// runUntilSignal runs c until it fails or ctx, which a signal ends, does; then
+// it drains c for at most drain and ends it.
+func runUntilSignal(ctx context.Context, c component, drain time.Duration, log *slog.Logger) error {
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(running) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := c.Shutdown(draining); err != nil {
+		log.Warn("not everything could be drained", "err", err)
+	}
+	end()
+	return <-ended
+}

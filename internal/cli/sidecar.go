@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/sidecar"
+)
+
+// Sidecar is `isthmus sidecar`.
+func Sidecar() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "sidecar -c FILE [-- PROGRAM ARGS...]",
+		Short: "Run a sidecar, and the program beside it",
+		Long: `Runs a sidecar until SIGTERM or SIGINT. With a program behind "--" it also
+starts that and ends with it, with the program's exit code.
+
+  gateways: [10.0.0.5, 10.0.0.6]
+  identity: {dir: /etc/isthmus/pki}
+  service: {name: shop/orders, port: 80, target: 127.0.0.1:8080, protocol: http}
+  upstreams:
+    - {listen: 127.0.0.1:9001, service: shop/cart, port: 80}
+
+"service" is what runs beside the sidecar and may be absent; "upstreams" are
+listeners whose callers reach a service, wherever it runs.`,
+		Example: `  isthmus check -c sidecar.yaml
+  isthmus sidecar -c sidecar.yaml -- ./orders --port 8080`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return noArgs(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.LoadSidecar(file, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			log := cfg.Log.Logger(cmd.ErrOrStderr())
+			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args})
+			if err != nil {
+				return err
+			}
+			err = runUntilSignal(cmd.Context(), s, cfg.Drain, log)
+			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
+				return exitError{p.Code}
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	config.SidecarFlags(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,249 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/health"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+	"github.com/isthmus-mesh/isthmus/sidecar/xds"
+)
+
+// Options are what a sidecar has beside its configuration file.
+type Options struct {
+	Log     *slog.Logger // nil: slog.Default
+	Program []string     // started beside the sidecar, which ends with it; empty: none
+}
+
+// Sidecar is one sidecar process.
+type Sidecar struct {
+	cfg      *config.Sidecar
+	opts     Options
+	log      *slog.Logger
+	identity *identity.Source
+	registry *prometheus.Registry
+	ready    admin.Readiness
+	synced   func() // the task that waits for the routes
+	answers  func() // the task that waits for the program
+	started  time.Time
+
+	adminPort net.Listener
+	routes    *routes.Store
+	upstreams *upstream.Set
+	proxy     *proxy.Proxy
+	xds       *xds.Client
+	healthy   atomic.Bool // the program answers
+}
+
+// New checks cfg and opens the identity. It listens nowhere yet.
+func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: prometheus.NewRegistry()}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.synced = s.ready.Task("routes from a gateway")
+	if cfg.Service != nil {
+		s.answers = s.ready.Task("the program at " + cfg.Service.Target)
+	}
+	id, err := identity.Open(cfg.Identity.Dir)
+	if err != nil {
+		return nil, err
+	}
+	id.Log = s.log
+	s.identity = id
+	if err := id.Register(s.registry); err != nil {
+		return nil, err
+	}
+	who := id.ID()
+	if who.IsGateway() {
+		return nil, fmt.Errorf("the certificate in %s is a gateway's (%s): issue one for this workload with 'isthmus pki workload'", cfg.Identity.Dir, who)
+	}
+	if svc := cfg.Service; svc != nil && svc.Name.Namespace != who.Namespace {
+		return nil, fmt.Errorf("service %s is not in the namespace of the certificate in %s (%s): no gateway would accept it",
+			svc.Name, cfg.Identity.Dir, who)
+	}
+	return s, s.wire()
+}
+
+// wire makes every part and connects them. Nothing runs yet.
+func (s *Sidecar) wire() (err error) {
+	cluster := s.identity.ID().Cluster
+	s.upstreams, err = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
+	if err != nil {
+		return err
+	}
+	s.routes = routes.NewStore(func(d mesh.Destination) { s.xds.Subscribe(d) })
+
+	var explicit []proxy.Explicit
+	var subscribe []mesh.Destination
+	for i := range s.cfg.Upstreams {
+		u := &s.cfg.Upstreams[i]
+		explicit = append(explicit, proxy.Explicit{Listen: u.Listen, Destination: u.Destination()})
+		subscribe = append(subscribe, u.Destination())
+	}
+	s.xds, err = xds.New(xds.Config{
+		Identity: s.identity, Cluster: cluster, Gateways: s.cfg.Gateways, Subscribe: subscribe, Apply: s.apply,
+		StatePath: filepath.Join(s.cfg.State, "routes.json"), Log: s.log, Metrics: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+
+	var inbound *proxy.Inbound
+	if svc := s.cfg.Service; svc != nil {
+		inbound = &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol}
+	}
+	s.proxy, err = proxy.New(proxy.Config{
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit, Inbound: inbound,
+		Log: s.log, Metrics: s.registry,
+	})
+	return err
+}
+
+// apply makes what a gateway told the current state: first where connections
+// go, then which names lead there.
+func (s *Sidecar) apply(state xds.State) {
+	s.upstreams.Update(state.Routes)
+	s.routes.Replace(state.Routes, state.Absent)
+}
+
+// Run binds every listener, starts every part and the program, and returns
+// when ctx ends, a part fails, or the program ends (a [*ProgramError]).
+func (s *Sidecar) Run(ctx context.Context) (err error) {
+	s.started = time.Now()
+	release, err := config.ClaimState(s.cfg.State, config.SidecarRole)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)
+	if err != nil {
+		return fmt.Errorf("listen.admin: %w", err)
+	}
+	if err := s.proxy.Bind(); err != nil {
+		return errors.Join(err, s.adminPort.Close())
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	part := func(name string, run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	part("admin", admin.New(admin.Config{
+		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Log: s.log,
+		Status: func() any { return s.Status() },
+	}).Run)
+	part("identity", s.identity.Run)
+	part("xds", s.xds.Run)
+	part("proxy", s.proxy.Run)
+	group.Go(func() error {
+		select {
+		case <-s.xds.Synced():
+			s.synced()
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	if s.cfg.Service != nil {
+		part("health check", s.watchProgram)
+	}
+	if len(s.opts.Program) > 0 {
+		part("program", func(ctx context.Context) error { return runProgram(ctx, s.opts.Program, s.cfg.Drain) })
+	}
+	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
+	err = group.Wait()
+	s.upstreams.Close()
+	return err
+}
+
+// Shutdown withdraws the service from the mesh and drains: running exchanges
+// may end until ctx does. Run must still be running; cancel its context
+// afterwards, which also ends the program.
+func (s *Sidecar) Shutdown(ctx context.Context) error {
+	s.log.Info("sidecar drains")
+	return errors.Join(s.xds.Shutdown(ctx), s.proxy.Shutdown(ctx))
+}
+
+// watchProgram keeps the gateways told whether the program beside answers.
+func (s *Sidecar) watchProgram(ctx context.Context) error {
+	svc := s.cfg.Service
+	s.register(false)
+	health.Watch(ctx, svc.Health,
+		func(ctx context.Context) error { return svc.Health.Probe(ctx, svc.Target) },
+		func(ready bool, err error) {
+			if ready {
+				s.log.Info("the program answers", "service", svc.Name, "target", svc.Target)
+				s.answers()
+			} else {
+				s.log.Warn("the program does not answer", "service", svc.Name, "target", svc.Target, "err", err)
+			}
+			s.healthy.Store(ready)
+			s.register(ready)
+		})
+	return nil
+}
+
+func (s *Sidecar) register(ready bool) {
+	svc := s.cfg.Service
+	s.xds.Register(&xds.Registration{
+		Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Instance: svc.Instance,
+		Address: svc.Advertise, Ready: ready, Weight: svc.Weight, Export: svc.Export,
+	})
+}
+
+// Status says what the sidecar knows now.
+func (s *Sidecar) Status() *admin.SidecarStatus {
+	st := &admin.SidecarStatus{
+		Identity: s.identity.ID().String(), Pending: s.ready.Pending(), Uptime: time.Since(s.started).Seconds(),
+		Gateways: []admin.SidecarGateway{}, Upstreams: []admin.SidecarUpstream{},
+	}
+	st.Ready = len(st.Pending) == 0
+	for _, g := range s.xds.Status() {
+		st.Gateways = append(st.Gateways, admin.SidecarGateway{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
+	}
+	table := s.routes.Load()
+	for i := range s.cfg.Upstreams {
+		u := &s.cfg.Upstreams[i]
+		up := admin.SidecarUpstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
+		if r, ok := table.Lookup(up.Destination); ok {
+			up.State, up.Local, up.Gateways = "known", hosts(r.Local), hosts(r.Gateways)
+		} else if table.Absent(up.Destination) {
+			up.State = "absent"
+		}
+		st.Upstreams = append(st.Upstreams, up)
+	}
+	if svc := s.cfg.Service; svc != nil {
+		st.Service = &admin.SidecarRegistration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
+	}
+	return st
+}
+
+func hosts(es []mesh.Endpoint) []admin.SidecarHost {
+	hs := make([]admin.SidecarHost, 0, len(es))
+	for _, e := range es {
+		hs = append(hs, admin.SidecarHost{Instance: e.Instance, Address: e.Address, Ready: e.Ready})
+	}
+	return slices.Clip(hs)
+}
