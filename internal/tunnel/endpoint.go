@@ -1,0 +1,276 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Config says what an [Endpoint] is made of. Self, Identity and Listen are
+// required.
+type Config struct {
+	Self     mesh.GatewayID
+	Identity *identity.Source
+	// Listen opens the main socket: [ListenUDP] outside tests. Run calls it once,
+	// before anything else, and closes the socket when it returns.
+	Listen func() (net.PacketConn, error)
+	// ListenPacket opens an extra socket for one dialled connection, so that
+	// connections to the same peer differ in their source port. Nil: all use the
+	// main socket.
+	ListenPacket func() (net.PacketConn, error)
+	// ResetKey makes stateless resets (RFC 9000 section 10.3). Keep it on disk: a
+	// restarted gateway with the same key and address tells its peers at once that
+	// their connections to its predecessor are dead.
+	ResetKey [32]byte
+	// Connections is how many connections are kept to each peer; 0 means 2.
+	Connections int
+	// Resolve turns a target's address into one to send packets to; nil means DNS.
+	Resolve func(ctx context.Context, addr string) (net.Addr, error)
+	Log     *slog.Logger          // nil: silent
+	Metrics prometheus.Registerer // nil: not registered
+}
+
+// Endpoint is this gateway's end of all its tunnels. Its methods may be called
+// by any goroutine.
+type Endpoint struct {
+	cfg      Config
+	log      *slog.Logger
+	instance instance
+	metrics  *metrics
+
+	ready    chan struct{} // closed when the main socket is bound
+	stop     chan struct{} // closed by Shutdown: Run returns
+	ended    chan struct{} // closed when Run returns
+	drained  chan struct{} // holds 1: a tunnel's last stream has ended
+	retarget chan struct{} // holds 1: wantedTargets has changed
+
+	accepted   chan *Stream  // streams that peers opened
+	handshakes chan struct{} // one token per connection that has not said hello
+
+	// Set before ready is closed.
+	main      net.PacketConn
+	transport *quic.Transport
+
+	// wg holds every goroutine of Run except that of [Endpoint.keepTargets],
+	// which adds to it.
+	wg sync.WaitGroup
+
+	mu            sync.Mutex
+	running       bool
+	draining      bool // Shutdown was called: admit no tunnels, dial none
+	closing       bool // all tunnels are being closed
+	peers         map[mesh.GatewayID]*peer
+	past          chan struct{} // closed when Peers is past
+	targets       map[string]*target
+	wantedTargets map[string]Target
+}
+
+// New checks the configuration and opens nothing.
+func New(cfg Config) (*Endpoint, error) {
+	switch {
+	case cfg.Self.IsZero():
+		return nil, errors.New("tunnel: Config.Self is missing")
+	case cfg.Identity == nil:
+		return nil, errors.New("tunnel: Config.Identity is missing")
+	case cfg.Listen == nil:
+		return nil, errors.New("tunnel: Config.Listen is missing")
+	case cfg.Connections < 0 || cfg.Connections > connectionsMost/2:
+		return nil, fmt.Errorf("tunnel: %d connections to each peer: use 1 to %d", cfg.Connections, connectionsMost/2)
+	}
+	if id := cfg.Identity.ID(); !id.IsGateway() || id.GatewayID() != cfg.Self {
+		return nil, fmt.Errorf("this gateway is %s, but its certificate is for %s: set cluster and name to match, or make the certificate with `isthmus pki gateway --cluster %s %s`",
+			cfg.Self, id, cfg.Self.Cluster, cfg.Self.Name)
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = resolve
+	}
+	e := &Endpoint{
+		cfg:        cfg,
+		log:        cfg.Log,
+		ready:      make(chan struct{}),
+		stop:       make(chan struct{}),
+		ended:      make(chan struct{}),
+		drained:    make(chan struct{}, 1),
+		retarget:   make(chan struct{}, 1),
+		accepted:   make(chan *Stream, acceptQueue),
+		handshakes: make(chan struct{}, handshakesMost),
+		peers:      map[mesh.GatewayID]*peer{},
+		past:       make(chan struct{}),
+		targets:    map[string]*target{},
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	_, _ = rand.Read(e.instance[:]) // never fails (documented)
+	var err error
+	e.metrics, err = newMetrics(e, cfg.Metrics)
+	return e, err
+}
+
+func (e *Endpoint) connections() int {
+	if e.cfg.Connections == 0 {
+		return connectionsDefault
+	}
+	return e.cfg.Connections
+}
+
+// Run opens the main socket, then accepts and keeps tunnels until ctx ends or
+// [Endpoint.Shutdown] is called; it returns nil then. Peers of an endpoint that
+// ends without Shutdown expect it back. It may be called once.
+func (e *Endpoint) Run(ctx context.Context) error {
+	e.mu.Lock()
+	if e.running {
+		e.mu.Unlock()
+		return errors.New("tunnel: Run was called before")
+	}
+	e.running = true
+	e.mu.Unlock()
+	defer close(e.ended)
+
+	conn, err := e.openMain()
+	if err != nil {
+		return err
+	}
+	e.main, e.transport = conn, e.newTransport(conn)
+	e.transport.VerifySourceAddress = verifySource()
+	ln, err := e.transport.Listen(e.cfg.Identity.ServerTLS(identity.AnyGateway(), alpn), quicConfig())
+	if err != nil {
+		closeTransport(e.transport, conn)
+		return fmt.Errorf("listen for tunnels on %s: %w", conn.LocalAddr(), err)
+	}
+	close(e.ready)
+	e.log.Info("tunnel endpoint listens", "addr", conn.LocalAddr())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Watching and serving outlive ctx, so that tunnels end by a close.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	e.wg.Go(func() { e.accept(serving, ln) })
+	e.wg.Go(func() { e.watch(serving) })
+	targetsDone := make(chan struct{})
+	go func() {
+		defer close(targetsDone)
+		e.keepTargets(ctx)
+	}()
+
+	select {
+	case <-ctx.Done():
+	case <-e.stop:
+	}
+	cancel()
+	<-targetsDone
+	e.closeAll()
+	_ = ln.Close() // it was open
+	stopServing()
+	e.wg.Wait()
+	closeTransport(e.transport, conn)
+	e.abortAccepted()
+	return nil
+}
+
+// Ready is closed when the main socket is bound.
+func (e *Endpoint) Ready() <-chan struct{} { return e.ready }
+
+// closeAll closes all tunnels and admits no more.
+func (e *Endpoint) closeAll() {
+	e.mu.Lock()
+	e.closing = true
+	code, reason := codeStopped, "the gateway stops"
+	if e.draining {
+		code, reason = codeLeaving, "the gateway leaves"
+	}
+	e.mu.Unlock()
+	for _, t := range e.tunnels() {
+		t.close(code, reason)
+	}
+}
+
+// abortAccepted ends the streams that nobody has accepted.
+func (e *Endpoint) abortAccepted() {
+	for {
+		select {
+		case s := <-e.accepted:
+			_ = s.Abort()
+		default:
+			return
+		}
+	}
+}
+
+// Shutdown tells the peers that this gateway leaves, so that they open no more
+// streams to it, waits until the streams that exist have ended or ctx ends,
+// closes all tunnels, and waits for Run. It returns ctx's error when streams were
+// cut off. Streams may still be opened and accepted meanwhile.
+func (e *Endpoint) Shutdown(ctx context.Context) error {
+	e.mu.Lock()
+	if !e.running {
+		e.mu.Unlock()
+		return nil
+	}
+	first := !e.draining
+	e.draining = true
+	e.wantedTargets = nil
+	e.mu.Unlock()
+	signal(e.retarget)
+	var err error
+	if first {
+		err = e.drain(ctx)
+		close(e.stop)
+	}
+	<-e.ended
+	return err
+}
+
+// drain says goodbye to all peers, waits for the streams, then lets the peers
+// close, because only they know that everything has reached them.
+func (e *Endpoint) drain(ctx context.Context) error {
+	for _, t := range e.tunnels() {
+		t.send(frameLeaving)
+	}
+	for e.openStreams() > 0 {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d streams cut off: %w", e.openStreams(), context.Cause(ctx))
+		case <-e.ended:
+			return nil
+		case <-e.drained:
+		}
+	}
+	tunnels := e.tunnels()
+	for _, t := range tunnels {
+		t.send(frameDone)
+	}
+	ctx, cancel := context.WithTimeout(ctx, doneWait)
+	defer cancel()
+	for _, t := range tunnels {
+		select {
+		case <-t.ended:
+		case <-ctx.Done():
+			return nil // the peers are slow or dead: our streams have ended
+		}
+	}
+	return nil
+}
+
+// openStreams counts the streams of live tunnels that their users have not ended.
+func (e *Endpoint) openStreams() int64 {
+	n := int64(0)
+	for _, t := range e.tunnels() {
+		n += t.streams.Load()
+	}
+	return n
+}
+
+// pokeDrain tells drain that a tunnel's last stream has ended, or the tunnel.
+func (e *Endpoint) pokeDrain() { signal(e.drained) }

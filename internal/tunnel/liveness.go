@@ -1,0 +1,81 @@
+package tunnel
+
+import (
+	"context"
+	"time"
+)
+
+// pulse measures the silence of one tunnel. It is owned by the goroutine that
+// runs [Endpoint.watch]; it has no clock.
+type pulse struct {
+	packets uint64        // received when last looked
+	silent  time.Duration // since a packet was received, in ticks
+	asked   time.Duration // value of silent at the last heartbeat
+	late    time.Duration // longest recent silence that ended, fading
+}
+
+// limit returns the silence that means death.
+func (p *pulse) limit(rtt time.Duration) time.Duration {
+	l := min(max(silence, 2*p.late), silenceLate)
+	return min(max(l, silenceRTTs*rtt), silenceMost)
+}
+
+// tick takes how long ago the last tick was, how many packets were received in
+// all, and the smoothed round-trip time. It says whether to send a heartbeat now,
+// and whether the peer is dead.
+func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (beat, dead bool) {
+	elapsed = min(elapsed, tickWorth)
+	p.late -= min(p.late, p.late*elapsed/lateMemory)
+	if packets != p.packets {
+		p.packets = packets
+		p.late = max(p.late, p.silent)
+		p.silent, p.asked = 0, 0
+		return false, false
+	}
+	p.silent += elapsed
+	limit := p.limit(rtt)
+	if p.silent >= limit {
+		return false, true
+	}
+	if p.silent-p.asked >= limit/beats {
+		p.asked = p.silent
+		return true, false
+	}
+	return false, false
+}
+
+// watch is the one goroutine that watches all tunnels: their silence, their
+// certificates' expiry, and their round-trip times. It must not block on any of
+// them.
+func (e *Endpoint) watch(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	last, told := time.Now(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now()
+		elapsed := now.Sub(last)
+		last = now
+		for _, t := range e.tunnels() {
+			stats := t.conn.ConnectionStats()
+			beat, dead := t.pulse.tick(elapsed, stats.PacketsReceived, stats.SmoothedRTT)
+			t.quiet.Store(t.pulse.silent > t.pulse.limit(stats.SmoothedRTT)/2)
+			switch {
+			case !now.Before(t.expires):
+				t.close(codeExpired, "certificate expired at "+t.expires.UTC().Format(time.RFC3339))
+			case dead:
+				t.close(codeSilent, "nothing heard for "+t.pulse.silent.String())
+			case beat:
+				t.beat()
+			}
+		}
+		if now.Sub(told) >= rttEvery {
+			told = now
+			e.sweep(now)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package tunnel
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// totals are what tunnels have carried.
+type totals struct {
+	sent, received, lost float64 // bytes, bytes, packets
+	opened, accepted     float64 // streams
+}
+
+func (s *totals) add(t *tunnel) {
+	stats := t.conn.ConnectionStats()
+	s.sent += float64(stats.BytesSent)
+	s.received += float64(stats.BytesReceived)
+	s.lost += float64(stats.PacketsLost)
+	s.opened += float64(t.opened.Load())
+	s.accepted += float64(t.accepted.Load())
+}
+
+// metrics reads the peer table at each scrape, so that carrying bytes costs
+// nothing for it.
+type metrics struct {
+	endpoint *Endpoint
+	dials    *prometheus.CounterVec // result
+	closed   *prometheus.CounterVec // reason
+
+	connections, rtt, streams *prometheus.Desc // peer
+	bytes, streamsTotal       *prometheus.Desc // peer, direction
+	lost                      *prometheus.Desc // peer
+}
+
+// newMetrics makes the metrics and, unless reg is nil, registers them.
+func newMetrics(e *Endpoint, reg prometheus.Registerer) (*metrics, error) {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("isthmus_tunnel_"+name, help, append([]string{"peer"}, labels...), nil)
+	}
+	m := &metrics{
+		endpoint: e,
+		dials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_tunnel_dials_total", Help: "Tunnels dialled, by result.",
+		}, []string{"result"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isthmus_tunnel_closed_total", Help: "Tunnels that ended, by reason.",
+		}, []string{"reason"}),
+		connections:  desc("connections", "Live QUIC connections to the peer."),
+		rtt:          desc("rtt_seconds", "Smoothed round-trip time to the peer; the last known while it is down."),
+		streams:      desc("streams", "Open streams to and from the peer."),
+		bytes:        desc("bytes_total", "Bytes carried, QUIC's overhead included.", "direction"),
+		streamsTotal: desc("streams_total", "Streams opened by this gateway (out) and by the peer (in).", "direction"),
+		lost:         desc("lost_packets", "Packets declared lost so far; shrinks when a late one arrives."),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	if err := reg.Register(m); err != nil {
+		return nil, fmt.Errorf("register tunnel metrics: %w", err)
+	}
+	return m, nil
+}
+
+// Describe implements [prometheus.Collector].
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	m.dials.Describe(ch)
+	m.closed.Describe(ch)
+	for _, d := range []*prometheus.Desc{m.connections, m.rtt, m.streams, m.bytes, m.streamsTotal, m.lost} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.dials.Collect(ch)
+	m.closed.Collect(ch)
+	peers, _ := m.endpoint.Peers()
+	sums := m.endpoint.totals()
+	for _, p := range peers {
+		name := p.Gateway.String()
+		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, t, v, append([]string{name}, labels...)...)
+		}
+		s := sums[p.Gateway]
+		send(m.connections, prometheus.GaugeValue, float64(p.Connections))
+		send(m.rtt, prometheus.GaugeValue, p.RTT.Seconds())
+		send(m.streams, prometheus.GaugeValue, float64(p.Streams))
+		send(m.bytes, prometheus.CounterValue, s.sent, "out")
+		send(m.bytes, prometheus.CounterValue, s.received, "in")
+		send(m.streamsTotal, prometheus.CounterValue, s.opened, "out")
+		send(m.streamsTotal, prometheus.CounterValue, s.accepted, "in")
+		send(m.lost, prometheus.GaugeValue, s.lost)
+	}
+}
+
+// totals sums what all tunnels to each peer have carried, those that ended
+// included.
+func (e *Endpoint) totals() map[mesh.GatewayID]totals {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sums := make(map[mesh.GatewayID]totals, len(e.peers))
+	for gw, p := range e.peers {
+		s := p.past
+		for _, t := range p.tunnels {
+			s.add(t)
+		}
+		sums[gw] = s
+	}
+	return sums
+}

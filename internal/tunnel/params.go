@@ -1,0 +1,95 @@
+package tunnel
+
+import "time"
+
+// Liveness. See the package comment.
+const (
+	// tick is how often silence is measured. It adds to the time to see a dead
+	// peer; a tick costs a few atomic loads per tunnel.
+	tick = 50 * time.Millisecond
+	// tickWorth bounds what one late tick may add to a peer's silence.
+	tickWorth = 3 * tick
+	// silence is how long a healthy peer on a short path may be unheard.
+	silence = time.Second
+	// silenceLate bounds what a peer that was late gains.
+	silenceLate = 2 * time.Second
+	// silenceMost bounds it on the longest path; below quicIdle.
+	silenceMost = 6 * time.Second
+	// silenceRTTs is the least silence in round trips: one lost heartbeat and its
+	// retransmission fit.
+	silenceRTTs = 4
+	// beats is how many heartbeats go unanswered before a peer is dead.
+	beats = 4
+	// lateMemory is the time constant with which a late answer is forgotten.
+	lateMemory = 15 * time.Second
+	// heartbeatSize provokes a stateless reset: above RFC 9000's minimum of 43
+	// bytes with room for other implementations' margins.
+	heartbeatSize = 64
+	// quicIdle is QUIC's own idle timeout. It only backs up the pulse, for a
+	// process whose pulse hardly runs; it counts authenticated packets.
+	quicIdle = 10 * time.Second
+)
+
+// Flow control and limits.
+const (
+	// A stalled stream holds at most its initial window (quic-go only widens it
+	// for streams that are read), so that a tunnel still moves with dozens of them.
+	streamWindowInitial = 512 << 10 // bytes
+	streamWindowMost    = 8 << 20   // bytes: 800 Mbit/s at 80 ms
+	connWindowInitial   = 16 << 20  // bytes
+	connWindowMost      = 64 << 20  // bytes
+	// streamsMost is how many streams a peer may have open on one tunnel; paths
+	// are bounded by the gateway, per source address.
+	streamsMost = 1 << 16
+	// acceptQueue is how many accepted streams wait for the Listener's user before
+	// tunnels stop accepting.
+	acceptQueue = 256
+	// connectionsDefault is two: one may be lost or stuck behind a loss.
+	connectionsDefault = 2
+	// connectionsMost bounds the tunnels to one peer, whoever dialled.
+	connectionsMost = 16
+	// handshakesMost bounds the connections that have not said hello yet.
+	handshakesMost = 256
+	// unverified is the rate per second and burst of handshakes that are begun
+	// without making the client prove its address first (a Retry costs the dialler
+	// a round trip; a forged address costs us a handshake).
+	unverified = 100
+	// receiveBuffer is what quic-go wants of a UDP socket, in bytes.
+	receiveBuffer = 7 << 20
+)
+
+// Dialling.
+const (
+	// dialTimeout bounds name resolution, handshake and hello together, and
+	// acceptTimeout the hello at the other end.
+	dialTimeout   = 5 * time.Second
+	acceptTimeout = 5 * time.Second
+	backoffFirst  = time.Second
+	backoffMost   = 30 * time.Second
+	// headStart is what the gateway with the greater name gives the other one.
+	headStart = 500 * time.Millisecond
+	// shortLife is how soon the end of a dialled tunnel counts as a failed dial.
+	shortLife = 5 * time.Second
+	// probeWait is how long an incumbent may take to answer when another process
+	// claims its name; on long paths probeRTTs round trips.
+	probeWait = 400 * time.Millisecond
+	probeRTTs = 3
+	probePoll = 10 * time.Millisecond
+)
+
+// Other.
+const (
+	// renewLead is how long before a certificate of a tunnel expires its
+	// replacement is dialled, if the certificate was renewed, and preferred.
+	renewLead = 30 * time.Second
+	// controlWrite bounds writing a frame to the control stream.
+	controlWrite = time.Second
+	// doneWait bounds how long a leaving end, whose own streams have ended, waits
+	// for the peers to end theirs.
+	doneWait = time.Second
+	// forgetAfter is when a peer that is down, is no target and did not come back
+	// is dropped from [Endpoint.Peers].
+	forgetAfter = 10 * time.Minute
+	// rttEvery is how often a materially changed RTT is told.
+	rttEvery = time.Second
+)

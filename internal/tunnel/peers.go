@@ -1,0 +1,379 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// State says whether a peer can be reached.
+type State string
+
+// The states of a peer.
+const (
+	Up   State = "up"   // at least one live tunnel
+	Down State = "down" // none
+)
+
+// Peer is what the endpoint knows of another gateway that it had a tunnel to.
+type Peer struct {
+	Gateway     mesh.GatewayID `json:"gateway"`
+	Addr        string         `json:"addr"` // where its packets last came from
+	State       State          `json:"state"`
+	Left        bool           `json:"left"` // it said that it leaves, and has not come back
+	RTT         time.Duration  `json:"rtt"`  // smoothed, of the best connection; the last known while down
+	Connections int            `json:"connections"`
+	Streams     int            `json:"streams"` // open ones
+	Since       time.Time      `json:"since"`   // of State
+	LastError   string         `json:"lastError,omitempty"`
+}
+
+// peer is the mutable side of a [Peer]. Guarded by Endpoint.mu.
+type peer struct {
+	gateway  mesh.GatewayID
+	tunnels  []*tunnel // admitted and not ended
+	dialling int       // targets that dial it right now
+	state    State
+	left     bool
+	since    time.Time
+	addr     string
+	lastErr  string
+	rtt      time.Duration
+	toldRTT  time.Duration // rtt when watchers were last told
+	past     totals        // of tunnels that have ended
+}
+
+// usable counts the tunnels that streams can be opened on.
+func (p *peer) usable() int {
+	n := 0
+	for _, t := range p.tunnels {
+		if !t.leaving.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// lasting counts the tunnels that need no replacement.
+func (p *peer) lasting(now time.Time) int {
+	n := 0
+	for _, t := range p.tunnels {
+		if !t.leaving.Load() && !t.renewable(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// refreshLocked brings state and rtt up to date and reports a change of state.
+func (p *peer) refreshLocked(now time.Time) bool {
+	best := time.Duration(0)
+	for _, t := range p.tunnels {
+		if rtt := t.conn.ConnectionStats().SmoothedRTT; rtt > 0 && (best == 0 || rtt < best) {
+			best = rtt
+		}
+	}
+	if best > 0 {
+		p.rtt = best
+	}
+	state := Down
+	if p.usable() > 0 {
+		state = Up
+	}
+	if state == p.state {
+		return false
+	}
+	p.state, p.since = state, now
+	return true
+}
+
+// peerLocked returns the record of a gateway, made when it is new. Its since stays
+// zero until its first tunnel.
+func (e *Endpoint) peerLocked(gw mesh.GatewayID) *peer {
+	p, ok := e.peers[gw]
+	if !ok {
+		p = &peer{gateway: gw, state: Down}
+		e.peers[gw] = p
+	}
+	return p
+}
+
+// changedLocked tells everyone who watches peers or dials targets.
+func (e *Endpoint) changedLocked() {
+	close(e.past)
+	e.past = make(chan struct{})
+	for _, t := range e.targets {
+		t.poke()
+	}
+}
+
+// Peers returns what is known of every peer, sorted, and a channel that closes
+// when that is past: a peer came, went or left, a connection came or went, or an
+// RTT changed materially.
+func (e *Endpoint) Peers() ([]Peer, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := make([]Peer, 0, len(e.peers))
+	for _, p := range e.peers {
+		if p.since.IsZero() {
+			continue // only dialled so far
+		}
+		p.refreshLocked(time.Now())
+		streams := int64(0)
+		for _, t := range p.tunnels {
+			streams += t.streams.Load()
+		}
+		list = append(list, Peer{
+			Gateway: p.gateway, Addr: p.addr, State: p.state, Left: p.left, RTT: p.rtt,
+			Connections: len(p.tunnels), Streams: int(streams), Since: p.since, LastError: p.lastErr,
+		})
+	}
+	slices.SortFunc(list, func(a, b Peer) int { return compareIDs(a.Gateway, b.Gateway) })
+	return list, e.past
+}
+
+func compareIDs(a, b mesh.GatewayID) int {
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
+}
+
+// tunnels returns all admitted tunnels.
+func (e *Endpoint) tunnels() []*tunnel {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []*tunnel
+	for _, p := range e.peers {
+		all = append(all, p.tunnels...)
+	}
+	return all
+}
+
+// Open opens a stream to a gateway on the least loaded of its tunnels. It fails
+// at once with [ErrNoTunnel] when there is none.
+func (e *Endpoint) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error) {
+	for _, t := range e.choices(to) {
+		s, err := t.open(ctx)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("open a stream to gateway %s: %w", to, context.Cause(ctx))
+		}
+	}
+	return nil, fmt.Errorf("open a stream to gateway %s: %w", to, ErrNoTunnel)
+}
+
+// choices returns the tunnels that a stream may be opened on, best first.
+func (e *Endpoint) choices(to mesh.GatewayID) []*tunnel {
+	e.mu.Lock()
+	p, ok := e.peers[to]
+	var all []*tunnel
+	if ok {
+		all = slices.Clone(p.tunnels)
+	}
+	e.mu.Unlock()
+	all = slices.DeleteFunc(all, func(t *tunnel) bool { return t.leaving.Load() })
+	if len(all) < 2 {
+		return all
+	}
+	now := time.Now()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	doubtful := func(t *tunnel) int {
+		if t.quiet.Load() || t.fading(now) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b *tunnel) int {
+		return cmp.Or(doubtful(a)-doubtful(b), cmp.Compare(a.streams.Load(), b.streams.Load()))
+	})
+	return all
+}
+
+// admit takes a tunnel whose hello was read into the table, or says why not. It
+// asks incumbents of another instance for a sign of life first.
+func (e *Endpoint) admit(ctx context.Context, t *tunnel) error {
+	if t.gateway == e.cfg.Self {
+		if t.instance == e.instance {
+			return &closeError{code: codeSelf, reason: errSelf.Error()}
+		}
+		e.log.Error("another gateway has this gateway's name: give each its own name and certificate",
+			"peer", t.gateway, "addr", t.conn.RemoteAddr())
+		return duplicate(t.gateway)
+	}
+	for {
+		incumbents, err := e.tryAdmit(t)
+		if err != nil || len(incumbents) == 0 {
+			return err
+		}
+		if alive(ctx, incumbents) {
+			e.log.Error("two live gateways have one name, the newcomer is refused: give each its own name and certificate",
+				"peer", t.gateway, "incumbent", incumbents[0].conn.RemoteAddr(), "newcomer", t.conn.RemoteAddr())
+			return duplicate(t.gateway)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for _, old := range incumbents {
+			e.remove(old, &closeError{code: codeSuperseded, reason: "a newer process of the gateway took its place"})
+			old.close(codeSuperseded, "a newer process of this gateway took its place")
+		}
+	}
+}
+
+func duplicate(gw mesh.GatewayID) error {
+	return &closeError{code: codeDuplicate, reason: fmt.Sprintf("another live gateway is called %s: give each its own name and certificate", gw)}
+}
+
+// tryAdmit admits t unless tunnels of another instance are in the way, which it
+// returns then.
+func (e *Endpoint) tryAdmit(t *tunnel) (incumbents []*tunnel, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil, &closeError{code: codeStopped, reason: "the gateway stops"}
+	}
+	if e.draining {
+		return nil, &closeError{code: codeLeaving, reason: "the gateway leaves"}
+	}
+	p := e.peerLocked(t.gateway)
+	own := 0
+	for _, other := range p.tunnels {
+		if other.instance != t.instance {
+			incumbents = append(incumbents, other)
+		}
+		if other.dialled && !other.leaving.Load() && !other.renewable(time.Now()) {
+			own++
+		}
+	}
+	switch {
+	case len(incumbents) > 0:
+		return incumbents, nil
+	case len(p.tunnels) >= connectionsMost, t.dialled && own >= e.connections():
+		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
+	}
+	p.tunnels = append(p.tunnels, t)
+	p.left, p.lastErr, p.addr = false, "", t.conn.RemoteAddr().String()
+	if p.refreshLocked(time.Now()) {
+		e.log.Info("tunnel up", "peer", t.gateway, "addr", p.addr, "dialled", t.dialled)
+	}
+	for _, target := range e.targets {
+		if !t.dialled && target.reaches(t.gateway) {
+			target.retry()
+		}
+	}
+	e.changedLocked()
+	return nil, nil
+}
+
+// alive asks tunnels for a sign of life and reports whether one gave it.
+func alive(ctx context.Context, incumbents []*tunnel) bool {
+	before := make([]uint64, len(incumbents))
+	wait := probeWait
+	for i, t := range incumbents {
+		stats := t.conn.ConnectionStats()
+		before[i] = stats.PacketsReceived
+		wait = max(wait, probeRTTs*stats.SmoothedRTT)
+		t.beat()
+	}
+	deadline := time.Now().Add(wait)
+	poll := time.NewTicker(probePoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-poll.C:
+		}
+		dead := 0
+		for i, t := range incumbents {
+			if t.conn.Context().Err() != nil {
+				dead++
+			} else if t.conn.ConnectionStats().PacketsReceived > before[i] {
+				return true
+			}
+		}
+		if dead == len(incumbents) || time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+// peerLeaves notes that the peer of t said so.
+func (e *Endpoint) peerLeaves(t *tunnel) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.peerLocked(t.gateway)
+	if !slices.Contains(p.tunnels, t) || p.left {
+		return
+	}
+	p.left = true
+	p.lastErr = "the gateway leaves"
+	p.refreshLocked(time.Now())
+	e.log.Info("gateway leaves", "peer", t.gateway)
+	e.changedLocked()
+}
+
+// remove takes a tunnel that ended, or is about to, out of the table. Only the
+// first call for a tunnel does anything.
+func (e *Endpoint) remove(t *tunnel, why error) {
+	why, label := connError(why)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.peerLocked(t.gateway)
+	i := slices.Index(p.tunnels, t)
+	if i < 0 {
+		return
+	}
+	p.tunnels = slices.Delete(slices.Clone(p.tunnels), i, i+1)
+	p.past.add(t)
+	p.lastErr = why.Error()
+	e.metrics.closed.WithLabelValues(label).Inc()
+	if c, ok := why.(*closeError); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
+		p.left = true
+	}
+	if p.refreshLocked(time.Now()) && !p.left {
+		e.log.Warn("tunnel down", "peer", t.gateway, "err", why)
+	} else {
+		e.log.Debug("connection closed", "peer", t.gateway, "err", why)
+	}
+	e.changedLocked()
+}
+
+// sweep tells watchers of round-trip times that changed by a tenth and a
+// millisecond, wakes targets whose tunnels need a replacement, and forgets peers
+// that are long gone.
+func (e *Endpoint) sweep(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed := false
+	wanted := map[mesh.GatewayID]bool{}
+	for _, t := range e.targets {
+		wanted[t.gatewayLocked()] = true
+	}
+	for gw, p := range maps.Clone(e.peers) {
+		if p.refreshLocked(now) {
+			changed = true
+		}
+		if p.state == Up {
+			if diff := (p.rtt - p.toldRTT).Abs(); diff > time.Millisecond && diff > p.toldRTT/10 {
+				p.toldRTT = p.rtt
+				changed = true
+			}
+			if p.lasting(now) < p.usable() {
+				changed = true
+			}
+		} else if len(p.tunnels) == 0 && p.dialling == 0 && !wanted[gw] && now.Sub(p.since) > forgetAfter {
+			delete(e.peers, gw)
+			changed = true
+		}
+	}
+	if changed {
+		e.changedLocked()
+	}
+}

@@ -1,0 +1,139 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Stream is one byte stream in a tunnel: a [net.Conn] with half-close. One
+// goroutine may read while another writes; Close and Abort may be called at any
+// time from any goroutine. Who has a Stream must Close or Abort it.
+type Stream struct {
+	tunnel *tunnel
+	quic   *quic.Stream
+	ended  atomic.Bool // Close or Abort was called
+
+	// writing is held while a Write or CloseWrite runs: QUIC streams must not be
+	// closed under a Write.
+	writing sync.Mutex
+}
+
+var _ net.Conn = (*Stream)(nil)
+
+func newStream(t *tunnel, q *quic.Stream) *Stream {
+	t.streams.Add(1)
+	return &Stream{tunnel: t, quic: q}
+}
+
+// Read reads what the peer wrote. It returns io.EOF after the peer's CloseWrite
+// or Close, and [ErrReset] or [ErrTunnelLost] when the stream was cut off.
+func (s *Stream) Read(b []byte) (int, error) {
+	n, err := s.quic.Read(b)
+	if err != nil {
+		err = streamError(err)
+	}
+	return n, err
+}
+
+// Write queues b for the peer; it blocks when the peer does not read.
+func (s *Stream) Write(b []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	n, err := s.quic.Write(b)
+	if err != nil {
+		err = streamError(err)
+	}
+	return n, err
+}
+
+// CloseWrite tells the peer that no more bytes come; those that were written
+// are delivered first. It waits for a Write that is under way.
+func (s *Stream) CloseWrite() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.quic.Close(); err != nil {
+		return net.ErrClosed // it was aborted
+	}
+	return nil
+}
+
+// CancelRead tells the peer that what it still writes is not wanted: its Write
+// fails with [ErrReset].
+func (s *Stream) CancelRead() { s.quic.CancelRead(streamUnread) }
+
+// Close ends both directions: what was written is still delivered, followed by
+// the end of the stream, and what the peer still writes is refused. A Write that
+// is under way cannot end well any more: then it is an Abort.
+func (s *Stream) Close() error {
+	if s.ended.Swap(true) {
+		return net.ErrClosed
+	}
+	if s.writing.TryLock() {
+		_ = s.quic.Close() // fails when aborted: then there is nothing to end
+		s.writing.Unlock()
+	} else {
+		s.quic.CancelWrite(streamAborted)
+	}
+	s.quic.CancelRead(streamUnread)
+	s.tunnel.streamEnded()
+	return nil
+}
+
+// Abort resets both directions: what was not delivered yet is dropped and the
+// peer's Read fails with [ErrReset] instead of ending. After Close it does
+// nothing.
+func (s *Stream) Abort() error {
+	if s.ended.Swap(true) {
+		return net.ErrClosed
+	}
+	s.quic.CancelWrite(streamAborted)
+	s.quic.CancelRead(streamAborted)
+	s.tunnel.streamEnded()
+	return nil
+}
+
+// Peer returns the gateway at the other end.
+func (s *Stream) Peer() mesh.GatewayID { return s.tunnel.gateway }
+
+// PeerID returns the authenticated identity of the gateway at the other end.
+func (s *Stream) PeerID() identity.ID { return s.tunnel.id }
+
+// LocalAddr returns the UDP address of this end of the tunnel.
+func (s *Stream) LocalAddr() net.Addr { return s.tunnel.conn.LocalAddr() }
+
+// RemoteAddr returns the UDP address of the other end of the tunnel.
+func (s *Stream) RemoteAddr() net.Addr { return s.tunnel.conn.RemoteAddr() }
+
+// SetDeadline sets the time after which Read and Write fail with a timeout.
+func (s *Stream) SetDeadline(t time.Time) error { return s.quic.SetDeadline(t) }
+
+// SetReadDeadline sets the time after which Read fails with a timeout.
+func (s *Stream) SetReadDeadline(t time.Time) error { return s.quic.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the time after which Write fails with a timeout.
+func (s *Stream) SetWriteDeadline(t time.Time) error { return s.quic.SetWriteDeadline(t) }
+
+type streamKey struct{}
+
+// ConnContext puts the stream that a request came by into its context. It is
+// for the ConnContext of a [net/http.Server].
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if s, ok := c.(*Stream); ok {
+		return context.WithValue(ctx, streamKey{}, s)
+	}
+	return ctx
+}
+
+// StreamFrom returns the stream that a request came by.
+func StreamFrom(ctx context.Context) (*Stream, bool) {
+	s, ok := ctx.Value(streamKey{}).(*Stream)
+	return s, ok
+}
