@@ -1,0 +1,158 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Conn is a connection to who serves: after TLS, so that what is read and
+// written is payload. It belongs to who got it until [Host.Put] or Close. As
+// with any net.Conn, one goroutine may read while another writes.
+type Conn struct {
+	net.Conn
+
+	// Reused says that the connection comes out of the pool.
+	Reused bool
+	// Cluster and Instance are who answers at the other end. They are empty
+	// when a gateway did not say.
+	Cluster  mesh.ClusterName
+	Instance string
+	// Peer is the SPIFFE ID that was proved, empty on a plain connection.
+	Peer string
+
+	host     *Host
+	plan     *plan
+	sock     net.Conn // TCP
+	liveness liveness
+	expires  instant // of the peer's certificate, 0: never
+	sent     atomic.Bool
+	answered atomic.Bool
+
+	// Guarded by the pool's lock.
+	idle  bool
+	since instant // idle since
+}
+
+// Read reads payload.
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.answered.Load() {
+		c.answered.Store(true)
+	}
+	return n, err
+}
+
+// Write writes payload.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if n > 0 && !c.sent.Load() {
+		c.sent.Store(true)
+	}
+	return n, err
+}
+
+// Sent reports whether payload has left since [Host.Get]. When nothing has, no
+// application saw the request, and it may be tried elsewhere whatever it is.
+func (c *Conn) Sent() bool { return c.sent.Load() }
+
+// Answered reports whether payload has arrived since [Host.Get].
+func (c *Conn) Answered() bool { return c.answered.Load() }
+
+// Stale reports whether err, from Read or Write, most likely only means that
+// the other side closed the connection while it was idle in the pool: it was
+// reused, and it ended before the first byte of an answer. Most likely is not
+// surely (RFC 9112 §9.3.1): unless nothing was sent, only an idempotent request
+// may be tried again.
+func (c *Conn) Stale(err error) bool {
+	return c.Reused && !c.Answered() && ended(err)
+}
+
+// ended reports whether err says that the other side has closed.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// CloseWrite ends our direction: close_notify within TLS, FIN on a plain
+// connection. What was written before arrives.
+func (c *Conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.New("close write: the connection cannot be closed in halves")
+	}
+	return half.CloseWrite()
+}
+
+// Abort closes the connection such that the other side sees an error (RST) and
+// not a clean end. It may be called beside reads and writes.
+func (c *Conn) Abort() {
+	if l, ok := c.sock.(interface{ SetLinger(sec int) error }); ok {
+		_ = l.SetLinger(0) // fails on a closed connection only
+	}
+	_ = c.sock.Close()
+}
+
+// fits reports whether the connection may serve under the plan: the protocol is
+// the same, and who answers still may. A change of the identities elsewhere does
+// not cost the connections that it has nothing to do with.
+func (c *Conn) fits(p *plan) bool {
+	return c.plan == p || c.plan.protocol == p.protocol && (c.Peer == "" || slices.Contains(p.identities, c.Peer))
+}
+
+// remote returns the name of the instance of another cluster that answers, if
+// the connection goes through a gateway that has named it.
+func (c *Conn) remote() (remoteName, bool) {
+	if c == nil || !c.host.key.gateway || c.Instance == "" {
+		return remoteName{}, false
+	}
+	return remoteName{c.Cluster, c.Instance}, true
+}
+
+// alive reports whether the idle connection has neither been closed by the
+// other side nor sent anything that nobody asked for.
+func (c *Conn) alive() bool { return c.liveness.quiet() }
+
+// liveness looks at a socket without reading from it or waiting.
+type liveness struct {
+	raw    syscall.RawConn // nil: not a socket, always quiet
+	look   func(fd uintptr)
+	poll   [1]unix.PollFd
+	silent bool
+}
+
+func (l *liveness) init(sock net.Conn) {
+	s, ok := sock.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	l.raw = raw
+	l.look = func(fd uintptr) { // made once, so that quiet allocates nothing
+		l.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		n, err := unix.Poll(l.poll[:], 0)
+		l.silent = n == 0 && err == nil
+	}
+}
+
+// quiet reports whether there is nothing to read: no data, no end, no error.
+func (l *liveness) quiet() bool {
+	if l.raw == nil {
+		return true
+	}
+	l.silent = false
+	if err := l.raw.Control(l.look); err != nil {
+		return false
+	}
+	return l.silent
+}

@@ -1,0 +1,205 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Get returns a connection to h: an idle one that is still good or, when there
+// is none and from t's second attempt on, a new one. t may be nil. A new one
+// costs at most 2 s.
+//
+// Its error is a [*ConnectError]; nobody has seen the request. Unless ctx ended
+// it, h or who answers behind it has been blamed, so that others avoid it.
+func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
+	if t == nil || t.attempts <= 1 {
+		if c := h.pool.take(h.cluster.env.now(), h.cluster.plan.Load()); c != nil {
+			c.Reused = true
+			c.sent.Store(false)
+			c.answered.Store(false)
+			h.cluster.meters.reused.Inc()
+			return c, nil
+		}
+	}
+	return h.open(ctx, t)
+}
+
+// Put gives back a connection whose exchange is complete and that may carry
+// another: it is kept, or closed when the host is gone, when there are enough,
+// or when who answers may no longer do so. Deadlines that the caller has set
+// stay: it clears them before.
+func (h *Host) Put(c *Conn) {
+	if c.fits(h.cluster.plan.Load()) && h.pool.put(c, h.cluster.env.now()) {
+		return
+	}
+	_ = c.Close()
+}
+
+// open dials h and blames whoever prevents it.
+func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
+	cluster := h.cluster
+	bounded, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	var avoid []remoteName
+	if h.key.gateway {
+		avoid = cluster.far.ejected(cluster.env.now(), maxExcluded)
+		if t != nil {
+			avoid = append(avoid, t.avoid[:t.avoided]...)
+		}
+	}
+	c, err := h.connect(bounded, avoid)
+	if len(avoid) > 0 && errors.As(err, new(*Refusal)) {
+		// Perhaps those were all there are. Somebody who failed lately is
+		// better than nobody.
+		c, err = h.connect(bounded, nil)
+	}
+	if err == nil {
+		h.connected(cluster.env.now())
+		cluster.meters.opened[h.key.priority()].Inc()
+		return c, nil
+	}
+	failure := &ConnectError{Destination: cluster.dest, Addr: h.key.addr, Gateway: h.key.gateway, Stage: StageConnect, Err: err}
+	var at *stageError
+	if errors.As(err, &at) {
+		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.cluster, at.who.instance, at.err
+	}
+	cluster.meters.failed[h.key.priority()][failure.Stage].Inc()
+	h.blameConnect(ctx, t, failure)
+	return nil, failure
+}
+
+// blameConnect ejects whoever has prevented a connection.
+func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) {
+	now := h.cluster.env.now()
+	var refusal *Refusal
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		// The caller has gone: we do not know what would have come.
+	case errors.As(failure.Err, &refusal):
+		// The gateway works. Only when it keeps saying that it reaches nobody
+		// are others better.
+		if refusal.Status >= 500 {
+			h.failed(now, false, failure.Err.Error())
+		}
+	case h.key.gateway && failure.Stage == StageHandshake:
+		who := remoteName{failure.Cluster, failure.Instance}
+		h.blame(now, t, &Conn{host: h, Cluster: who.cluster, Instance: who.instance}, true)
+		if t != nil && who.instance != "" {
+			t.again(h)
+		}
+	default:
+		// A caller whose own deadline was shorter than ours proves less.
+		h.failed(now, ctx.Err() == nil, failure.Err.Error())
+	}
+}
+
+// stageError says how far connect got and who was at the other end.
+type stageError struct {
+	stage Stage
+	who   remoteName
+	err   error
+}
+
+func (e *stageError) Error() string { return e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+// connect makes a connection to h. Its errors are stageErrors.
+func (h *Host) connect(ctx context.Context, avoid []remoteName) (*Conn, error) {
+	env, p := h.cluster.env, h.cluster.plan.Load()
+	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	sock, err := env.dial(dialling, "tcp", h.key.addr)
+	if err != nil {
+		return nil, &stageError{stage: StageConnect, err: err}
+	}
+	c := &Conn{Conn: sock, sock: sock, host: h, plan: p, Cluster: env.cfg.Cluster, Instance: h.key.instance}
+	c.liveness.init(sock)
+	if h.key.plain {
+		return c, nil
+	}
+	if err := c.secure(ctx, h, p, avoid); err != nil {
+		_ = sock.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// secure opens the path, if h is a gateway, and ends TLS with who serves.
+func (c *Conn) secure(ctx context.Context, h *Host, p *plan, avoid []remoteName) error {
+	who := remoteName{c.Cluster, c.Instance}
+	if p.tls == nil {
+		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
+	}
+	var path *pathConn
+	below := c.sock
+	if h.key.gateway {
+		path = newPath(c.sock, h.cluster.dest, exclusions(h.cluster.env.cfg.Cluster, h.cluster.dest.Cluster, avoid))
+		below = path
+	}
+	over := tls.Client(below, p.tls)
+	start := time.Now()
+	err := over.HandshakeContext(ctx)
+	if path != nil {
+		who = path.who // zero until the gateway has answered
+	}
+	switch {
+	case err == nil:
+	case path != nil && errors.As(path.failed, new(*Refusal)):
+		return &stageError{StagePath, who, path.failed}
+	case path != nil && !path.open && ctx.Err() != nil: // which has closed the connection
+		return &stageError{StagePath, who, timedOut(ctx.Err(), "the gateway did not answer CONNECT", start)}
+	case path != nil && path.failed != nil:
+		return &stageError{StagePath, who, path.failed}
+	case path != nil && !path.open:
+		return &stageError{StagePath, who, fmt.Errorf("write CONNECT: %w", err)}
+	default:
+		return &stageError{StageHandshake, who, timedOut(err, "the TLS handshake was not answered", start)}
+	}
+	state := over.ConnectionState()
+	if len(state.PeerCertificates) > 0 {
+		c.expires = h.cluster.env.now().add(time.Until(state.PeerCertificates[0].NotAfter))
+	}
+	id, err := identity.PeerID(state)
+	if err != nil {
+		return &stageError{StageHandshake, who, err}
+	}
+	c.Conn, c.Peer, c.Cluster, c.Instance = over, id.String(), who.cluster, who.instance
+	return nil
+}
+
+// timedOut gives a timeout the words that an operator can use.
+func timedOut(err error, what string, start time.Time) error {
+	var ne net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
+		return fmt.Errorf("%s within %v: is the process there frozen or overloaded? %w", what, time.Since(start).Round(time.Millisecond), err)
+	}
+	return err
+}
+
+// exclusions returns the value of Isthmus-Exclude: our own cluster, whose
+// endpoints we dial ourselves, and instances that failed.
+func exclusions(own, pinned mesh.ClusterName, avoid []remoteName) string {
+	var b []byte
+	if own != "" && own != pinned {
+		b = append(b, own...)
+	}
+	seen := make(map[remoteName]bool, len(avoid))
+	for _, r := range avoid {
+		if seen[r] || len(seen) >= maxExcluded {
+			continue
+		}
+		seen[r] = true
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, r.String()...)
+	}
+	return string(b)
+}

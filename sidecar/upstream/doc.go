@@ -1,0 +1,64 @@
+// Package upstream gets a request or a TCP connection to an instance of a
+// service: it knows a cluster's hosts, chooses one, connects to it, keeps idle
+// connections, notices hosts that fail, and limits retries.
+//
+// A [Set] has one [Cluster] for each route. A cluster's hosts stand in two
+// tiers: priority 0 are the endpoints of the sidecar's own cluster, priority 1
+// its gateways, which stand for every other cluster together.
+//
+// # One request
+//
+//	cluster.Begin()
+//	defer cluster.End()
+//	var try upstream.Try // reused: try.Reset()
+//	for {
+//		host, ok := cluster.Pick(&try)
+//		if !ok {
+//			// nobody (left) to ask: 503
+//		}
+//		conn, err := host.Get(ctx, &try)
+//		if err != nil { // *ConnectError: reached nobody, always try the next
+//			host.Done(&try, nil, upstream.Broken, 0)
+//			continue
+//		}
+//		// … write the request, read the answer …
+//		host.Done(&try, conn, outcome, elapsed)
+//		host.Put(conn) // or conn.Close()
+//		// a request that broke may be tried again when it did not reach
+//		// anybody (!conn.Sent()), or when it is idempotent and
+//		// cluster.Retry() grants it.
+//	}
+//
+// Pick, Get of a pooled connection, Done, Put, Begin, End and Retry allocate
+// nothing and wait for nothing but short critical sections. Get of a new
+// connection dials on the caller's goroutine.
+//
+// # The wire
+//
+// To a local endpoint: TCP, then TLS 1.3 under the service's name, then the
+// payload. To a plain local endpoint the payload at once. Through a gateway the
+// ClientHello follows the CONNECT head in the same segment, so the path costs no
+// round trip of its own:
+//
+//	sidecar ▶ gateway  CONNECT orders.shop.mesh:80 HTTP/1.1␍␊
+//	                   Host: orders.shop.mesh:80␍␊
+//	                   Isthmus-Exclude: east, west/orders-2␍␊
+//	                   ␍␊
+//	                   <TLS ClientHello>
+//	sidecar ◀ gateway  HTTP/1.1 200 OK␍␊
+//	                   Isthmus-Cluster: west␍␊
+//	                   Isthmus-Instance: orders-1␍␊
+//	                   ␍␊
+//	                   <TLS ServerHello> …
+//
+// Any other status is a refusal and becomes a [Refusal] inside a
+// [ConnectError], with what Proxy-Status (RFC 9209) says.
+//
+// # Who is to blame
+//
+// A host that cannot be connected to is ejected for a while (1 s, doubling to
+// 30 s), then one request probes it. What goes wrong behind a gateway is blamed
+// on the instance that the gateway named, and later paths exclude it.
+// Ejection is this sidecar's guess: when nobody else is left, ejected hosts are
+// asked again rather than nobody.
+package upstream

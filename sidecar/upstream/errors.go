@@ -1,0 +1,72 @@
+package upstream
+
+import (
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Stage is how far an attempt to connect got.
+type Stage string
+
+// The stages, in order.
+const (
+	StageConnect   Stage = "connect"   // TCP connect to the host
+	StagePath      Stage = "path"      // the gateway's reply to CONNECT
+	StageHandshake Stage = "handshake" // TLS with who answers
+)
+
+// ConnectError says that no connection came about. No application has seen a
+// byte, so the request may always be tried elsewhere.
+type ConnectError struct {
+	Destination mesh.Destination // zero for a [Static] cluster
+	Addr        string           // host:port that was dialled
+	Gateway     bool             // Addr is a gateway, not an endpoint
+	Stage       Stage
+	Cluster     mesh.ClusterName // who was to answer, as far as it is known
+	Instance    string
+	Err         error // a *Refusal when the gateway refused the path
+}
+
+// Error names who was dialled, for what, and what went wrong.
+func (e *ConnectError) Error() string {
+	host := "endpoint " + e.Addr
+	if e.Gateway {
+		host = "gateway " + e.Addr
+	}
+	if e.Destination != (mesh.Destination{}) {
+		host = e.Destination.String() + " by " + host
+	}
+	if e.Stage == StageHandshake && e.Gateway && e.Instance != "" {
+		host += fmt.Sprintf(" (instance %s/%s)", e.Cluster, e.Instance)
+	}
+	return fmt.Sprintf("%s: %s: %v", host, e.Stage, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Refusal is a gateway's answer to CONNECT other than 2xx.
+type Refusal struct {
+	Status int // HTTP status code
+	// Proxy, Reason and Details are what Proxy-Status (RFC 9209) says: who
+	// refused, the registered error type, and the free text. Empty: not said.
+	Proxy   string
+	Reason  string
+	Details string
+}
+
+// Error names the status, who refused and why.
+func (r *Refusal) Error() string {
+	s := fmt.Sprintf("refused with status %d", r.Status)
+	if r.Proxy != "" {
+		s += " by " + r.Proxy
+	}
+	if r.Reason != "" {
+		s += ": " + r.Reason
+	}
+	if r.Details != "" {
+		s += ": " + r.Details
+	}
+	return s
+}

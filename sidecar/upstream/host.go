@@ -1,0 +1,213 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Host is an address that serves a cluster's destination: an endpoint of the
+// sidecar's own cluster, or a gateway. Its methods may be called concurrently.
+type Host struct {
+	cluster *Cluster
+	key     hostKey
+	pool    pool
+	latency latency
+	active  atomic.Int64  // picks without Done
+	weight  atomic.Uint32 // at least 1
+	warm    atomic.Int64  // instant since when it warms up, 0: it does not
+
+	// Copies of outlier for readers without the lock.
+	troubled atomic.Bool  // a success has something to clear
+	probeAt  atomic.Int64 // outlier.until
+
+	// Guarded by cluster.mu.
+	ready     bool
+	outlier   outlier
+	lastError string
+}
+
+// hostKey tells hosts apart: an instance that is replaced by another one at the
+// same address is another host.
+type hostKey struct {
+	addr     string
+	instance string // empty for a gateway
+	gateway  bool
+	plain    bool
+}
+
+func (k hostKey) priority() int {
+	if k.gateway {
+		return 1
+	}
+	return 0
+}
+
+func newHost(c *Cluster, key hostKey) *Host {
+	h := &Host{cluster: c, key: key}
+	h.pool.init(c.env)
+	return h
+}
+
+// Addr returns the address that is dialled, host:port.
+func (h *Host) Addr() string { return h.key.addr }
+
+// Gateway reports whether h is a gateway and not an endpoint.
+func (h *Host) Gateway() bool { return h.key.gateway }
+
+// Outcome is how an attempt ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	// Answered: the exchange is complete, whatever the application said.
+	Answered Outcome = iota
+	// GatewayError: the answer was 502, 503 or 504, or did not come in time.
+	GatewayError
+	// Broken: no connection came about, or it broke before the exchange was
+	// complete.
+	Broken
+	// Abandoned: the caller went away, which says nothing about the host.
+	Abandoned
+)
+
+// Done ends an attempt that [Cluster.Pick] began, exactly once. conn is nil when
+// [Host.Get] gave none. latency is the time to the answer, 0 when there is
+// nothing to learn from it (TCP). t may be nil when there will be no other
+// attempt; otherwise it learns whom to ask next: after what broke behind a
+// gateway the gateway may be asked again, for another instance.
+func (h *Host) Done(t *Try, conn *Conn, o Outcome, latency time.Duration) {
+	h.done(h.cluster.env.now(), t, conn, o, latency)
+}
+
+func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Duration) {
+	h.active.Add(-1)
+	switch {
+	case o == Answered:
+		if latency > 0 {
+			h.latency.observe(latency, now)
+		}
+		h.succeeded(now)
+		if name, ok := conn.remote(); ok {
+			h.cluster.far.succeed(name)
+		}
+	case o == Abandoned:
+	case conn == nil: // Get has blamed whom it must
+	case o == Broken && conn.Reused && !conn.Answered():
+		// Perhaps it only was idle for too long: the next one is a fresh
+		// connection and will tell.
+		if t != nil {
+			t.again(h)
+		}
+	default:
+		h.blame(now, t, conn, false)
+		if t != nil && (h.key.gateway || o == Broken && conn.Reused) {
+			t.again(h)
+		}
+	}
+}
+
+// blame counts a failure for who caused it: the instance behind a gateway, as
+// far as it is named, or the host. A certain failure ejects at once.
+func (h *Host) blame(now instant, t *Try, conn *Conn, certain bool) {
+	name, ok := conn.remote()
+	if !ok {
+		h.failed(now, certain, "broken exchanges or gateway errors")
+		return
+	}
+	if t != nil {
+		t.avoidRemote(name)
+	}
+	if h.cluster.far.fail(name, now, certain) {
+		h.cluster.meters.ejections.Inc()
+		h.cluster.env.log.Info("ejected a remote instance that keeps failing", "service", h.cluster.label(), "peer", name.String())
+	}
+}
+
+// failed counts a failure of the host itself and ejects it when it was certain
+// or one of too many.
+func (h *Host) failed(now instant, certain bool, why string) {
+	c := h.cluster
+	c.mu.Lock()
+	was := h.outlier.ejected()
+	ejected := h.outlier.fail(now, certain)
+	h.lastError = why
+	h.mirrorLocked()
+	if ejected && !was && c.hosts[h.key] == h {
+		c.rebuildLocked(now)
+	}
+	pause := h.outlier.until.since(now)
+	c.mu.Unlock()
+	if !ejected {
+		return
+	}
+	c.meters.ejections.Inc()
+	level := slog.LevelInfo
+	if was {
+		level = slog.LevelDebug // no change of state: a probe failed
+	}
+	c.env.log.Log(context.Background(), level, "ejected a host", "service", c.label(), "peer", h.key.addr, "for", pause, "err", why)
+}
+
+// connected clears an ejection for what a new connection has disproved.
+func (h *Host) connected(now instant) { h.clear(now, true) }
+
+// succeeded clears what failures have left, if anything.
+func (h *Host) succeeded(now instant) { h.clear(now, false) }
+
+func (h *Host) clear(now instant, certainOnly bool) {
+	if !h.troubled.Load() {
+		return
+	}
+	c := h.cluster
+	c.mu.Lock()
+	if certainOnly && !h.outlier.certain {
+		c.mu.Unlock()
+		return
+	}
+	was := h.outlier.ejected()
+	h.outlier.succeed(now)
+	h.mirrorLocked()
+	if was {
+		h.warmFrom(now)
+		if c.hosts[h.key] == h {
+			c.rebuildLocked(now)
+		}
+	}
+	c.mu.Unlock()
+	if was {
+		c.env.log.Info("a host is back in service", "service", c.label(), "peer", h.key.addr)
+	}
+}
+
+// claimProbe reports whether the calling request is to probe the ejected host.
+func (h *Host) claimProbe(now instant) bool {
+	if at := instant(h.probeAt.Load()); at == 0 || now < at {
+		return false
+	}
+	h.cluster.mu.Lock()
+	defer h.cluster.mu.Unlock()
+	ok := h.outlier.probe(now)
+	h.mirrorLocked()
+	return ok
+}
+
+// mirrorLocked renews the copies of outlier.
+func (h *Host) mirrorLocked() {
+	h.troubled.Store(h.outlier.failures > 0 || h.outlier.ejected())
+	h.probeAt.Store(int64(h.outlier.until))
+}
+
+// warmFrom begins the warm-up of a host that came back. Gateways need none:
+// they are not caches that were lost.
+func (h *Host) warmFrom(now instant) {
+	if h.key.gateway || h.cluster.env.warmup <= 0 || h.cluster.young(now) {
+		return
+	}
+	h.warm.Store(int64(now))
+}
+
+func (h *Host) warmWeight(now instant, warmup time.Duration) float64 {
+	return float64(h.weight.Load()) * warmth(instant(h.warm.Load()), now, warmup)
+}

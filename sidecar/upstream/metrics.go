@@ -1,0 +1,77 @@
+package upstream
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the package's collectors. They are labelled by destination, of
+// which there are as many as this sidecar has routes.
+type metrics struct {
+	opened        *prometheus.CounterVec
+	failed        *prometheus.CounterVec
+	reused        *prometheus.CounterVec
+	ejections     *prometheus.CounterVec
+	retriesDenied *prometheus.CounterVec
+}
+
+// meters are the handles of one cluster, resolved once.
+type meters struct {
+	label         string
+	opened        [2]prometheus.Counter // by priority
+	failed        [2]map[Stage]prometheus.Counter
+	reused        prometheus.Counter
+	ejections     prometheus.Counter
+	retriesDenied prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"destination"}, labels...))
+		if reg == nil {
+			return v
+		}
+		if err := reg.Register(v); err != nil {
+			// A set and a static cluster of one sidecar share the collectors.
+			var there prometheus.AlreadyRegisteredError
+			if errors.As(err, &there) {
+				if old, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
+					return old
+				}
+			}
+		}
+		return v
+	}
+	return &metrics{
+		opened:        counter("isthmus_upstream_connections_total", "Connections opened, TLS included, by the kind of host that was dialled.", "via"),
+		failed:        counter("isthmus_upstream_connection_failures_total", "Connections that did not come about, by how far they got.", "via", "stage"),
+		reused:        counter("isthmus_upstream_connections_reused_total", "Times that an idle connection was used again."),
+		ejections:     counter("isthmus_upstream_ejections_total", "Times that a host or a remote instance was ejected for failing."),
+		retriesDenied: counter("isthmus_upstream_retries_denied_total", "Retries for which the budget had nothing left."),
+	}
+}
+
+func (m *metrics) resolve(label string) *meters {
+	r := &meters{
+		label:         label,
+		reused:        m.reused.WithLabelValues(label),
+		ejections:     m.ejections.WithLabelValues(label),
+		retriesDenied: m.retriesDenied.WithLabelValues(label),
+	}
+	for priority, via := range []string{"local", "gateway"} {
+		r.opened[priority] = m.opened.WithLabelValues(label, via)
+		r.failed[priority] = make(map[Stage]prometheus.Counter)
+		for _, stage := range []Stage{StageConnect, StagePath, StageHandshake} {
+			r.failed[priority][stage] = m.failed.WithLabelValues(label, via, string(stage))
+		}
+	}
+	return r
+}
+
+// forget drops the series of a cluster that is gone.
+func (m *metrics) forget(r *meters) {
+	for _, v := range []*prometheus.CounterVec{m.opened, m.failed, m.reused, m.ejections, m.retriesDenied} {
+		v.DeletePartialMatch(prometheus.Labels{"destination": r.label})
+	}
+}

@@ -1,0 +1,61 @@
+package upstream
+
+import "time"
+
+// outlier decides how long something that fails is left alone. It is a value
+// without clock or lock: who owns it passes the time and serializes calls.
+type outlier struct {
+	failures int     // in a row
+	until    instant // ejected until then; 0: in service
+	probing  bool    // a request was let through to find out
+	times    int     // ejections in a row, for the doubling
+	certain  bool    // ejected because it could not be connected to
+	back     instant // when it last came back
+}
+
+// ejected reports whether o is out of service: also when its time is over and
+// nobody has found it fit yet.
+func (o *outlier) ejected() bool { return o.until != 0 }
+
+// fail counts a failure and reports whether it ejects: certain ones at once,
+// others when enough came in a row. What is ejected already is ejected anew.
+func (o *outlier) fail(now instant, certain bool) bool {
+	o.failures++
+	if !certain && o.until == 0 && o.failures < gatewayErrorsToEject {
+		return false
+	}
+	if now < o.until && !o.probing {
+		return false // a request that began before the ejection
+	}
+	if o.until == 0 && o.back != 0 && now.since(o.back) > ejectMost {
+		o.times = 0 // it has been well for long: this is a new story
+	}
+	o.until = now.add(o.pause())
+	o.times++
+	o.probing, o.certain = false, certain
+	return true
+}
+
+// pause is how long the next ejection lasts.
+func (o *outlier) pause() time.Duration {
+	return min(ejectFirst<<min(o.times, 16), ejectMost)
+}
+
+// succeed puts o back into service.
+func (o *outlier) succeed(now instant) {
+	o.failures, o.probing, o.certain = 0, false, false
+	if o.until != 0 {
+		o.until, o.back = 0, now
+	}
+}
+
+// probe reports whether one request may now be sent to what is ejected. Until
+// that one is decided, or another pause has gone by, there is no second.
+func (o *outlier) probe(now instant) bool {
+	if o.until == 0 || now < o.until {
+		return false
+	}
+	o.until = now.add(max(openTimeout, o.pause()))
+	o.probing = true
+	return true
+}

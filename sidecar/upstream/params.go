@@ -1,0 +1,93 @@
+package upstream
+
+import "time"
+
+const (
+	// connectTimeout bounds the TCP connect. In a cluster a SYN is answered in
+	// well under a millisecond; one lost SYN is resent after 1 s, and by then
+	// another host has long answered.
+	connectTimeout = time.Second
+
+	// openTimeout bounds everything from the first SYN to the end of the TLS
+	// handshake, the gateway's CONNECT reply included. A frozen process still
+	// completes TCP connects (its kernel does), so this is what a frozen host
+	// costs a request. It must leave room for a gateway's hedge (200 ms or
+	// 3 round trips) and two round trips to the far side of the world.
+	openTimeout = 2 * time.Second
+
+	// maxReplyHead bounds the head of a CONNECT reply, in bytes. Ours are some
+	// 200 bytes; the gateway's own limit for a request head is the same 16 KiB.
+	maxReplyHead = 16 << 10
+
+	// maxExcluded bounds the instances named in one Isthmus-Exclude: 32 names
+	// of at most 127 bytes stay far below the gateway's limit for a head.
+	maxExcluded = 32
+
+	// maxRemotes bounds the remote instances whose failures a cluster keeps in
+	// mind. Names come from outside, and only failing ones are kept.
+	maxRemotes = 256
+
+	// maxIdlePerHost bounds the idle connections kept for one host; each costs
+	// a socket on both sides. 256 serves 256 concurrent requests without dials.
+	maxIdlePerHost = 256
+
+	// defaultIdleTimeout closes a connection that nobody used for so long. It
+	// is well below the 300 s after which the other side's inbound gives up, so
+	// that we close first and a request never meets a closing connection.
+	defaultIdleTimeout = 60 * time.Second
+
+	// sweepsPerTimeout is how often in that time the pool is looked through, so
+	// that connections which the other side closed do not linger.
+	sweepsPerTimeout = 4
+
+	// defaultWarmup is the time over which traffic returns to hosts that came
+	// back, and local traffic to a cluster that recovered (DESIGN §6).
+	defaultWarmup = 10 * time.Second
+
+	// warmupFloor is the share of its weight that a warming host begins with,
+	// as Envoy's slow start (min_weight_percent 10): less, and a host that gets
+	// little traffic would never be found fit.
+	warmupFloor = 0.1
+
+	// overprovisioning is Envoy's factor: a priority takes all the traffic it
+	// would get while at least 1/1.4 = 72 % of it is healthy.
+	overprovisioning = 1.4
+
+	// ejectFirst and ejectMost bound how long a failing host is left alone; the
+	// time doubles with each ejection in a row. 1 s is long beside a retry and
+	// short beside a restart; 30 s costs one probe request a host and half
+	// minute.
+	ejectFirst = time.Second
+	ejectMost  = 30 * time.Second
+
+	// gatewayErrorsToEject is how many answers 502, 503 or 504 or broken
+	// exchanges in a row eject a host, as Envoy's consecutive_gateway_failure.
+	// A connect failure ejects at once: it is not ambiguous.
+	gatewayErrorsToEject = 5
+
+	// latencyDecay is the time constant of the latency average: a peak counts
+	// for about this long. Long beside a request, short beside a deployment.
+	latencyDecay = 5 * time.Second
+
+	// latencyTolerance is how much worse one host's cost may be before the
+	// other is preferred. Latencies of equal hosts differ by such noise all the
+	// time; without the tolerance an idle service would get all requests on one
+	// instance.
+	latencyTolerance = 1.5
+
+	// maxAttempts bounds how many hosts one request is sent to.
+	maxAttempts = 8
+
+	// localAttempts is how many of them may be spent on local endpoints: when
+	// that many failed, the local cluster is in trouble and gateways are next.
+	localAttempts = 3
+
+	// budgetWindow is over how many seconds retries are compared with requests,
+	// budgetRatio how many retries a request earns, budgetFloor how many a
+	// second are always allowed: so that retries add at most 20 % load when a
+	// service struggles, yet a quiet service can retry at all (DESIGN §6;
+	// Linkerd's defaults).
+	budgetWindow = 10
+	budgetRatio  = 0.2
+	budgetFloor  = 10
+)

@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+)
+
+// pool holds a host's idle connections, the latest last: it is used first, so
+// that those which are not needed grow old.
+type pool struct {
+	env *env
+
+	mu     sync.Mutex
+	idle   []*Conn
+	closed bool
+	timer  *time.Timer // runs sweep while there are idle connections
+	armed  bool
+}
+
+func (p *pool) init(env *env) {
+	p.env = env
+	p.timer = time.AfterFunc(time.Hour, p.sweep)
+	p.timer.Stop()
+}
+
+// take returns the latest idle connection that is still good, or nil.
+func (p *pool) take(now instant, current *plan) *Conn {
+	for {
+		p.mu.Lock()
+		n := len(p.idle)
+		if n == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		c.idle = false
+		p.mu.Unlock()
+		if c.fits(current) && !p.old(c, now) && c.alive() {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+// put keeps c and reports whether it did; otherwise it is the caller's to close.
+func (p *pool) put(c *Conn, now instant) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.idle {
+		return true // it is here already: closing it would break another's
+	}
+	if p.closed || len(p.idle) >= maxIdlePerHost {
+		return false
+	}
+	c.idle, c.since = true, now
+	p.idle = append(p.idle, c)
+	if !p.armed {
+		p.armed = true
+		p.timer.Reset(p.env.idleTimeout / sweepsPerTimeout)
+	}
+	return true
+}
+
+func (p *pool) old(c *Conn, now instant) bool {
+	return now.since(c.since) >= p.env.idleTimeout || c.expires != 0 && now >= c.expires
+}
+
+// keep closes idle connections that do not fit the plan.
+func (p *pool) keep(current *plan) {
+	p.drop(func(c *Conn) bool { return !c.fits(current) })
+}
+
+// sweep closes connections that nobody used for the idle timeout, or that died.
+// It is called by the timer, on a goroutine that lasts as long as the call.
+func (p *pool) sweep() {
+	now := p.env.now()
+	p.drop(func(c *Conn) bool { return p.old(c, now) || !c.alive() })
+}
+
+// close closes what is idle, and what is put from now on is not kept.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.drop(func(*Conn) bool { return true })
+}
+
+// drop closes the idle connections that are bad and sees to the timer.
+func (p *pool) drop(bad func(*Conn) bool) {
+	var dropped []*Conn
+	p.mu.Lock()
+	kept := p.idle[:0]
+	for _, c := range p.idle {
+		if bad(c) {
+			dropped = append(dropped, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	if p.armed = len(kept) > 0; p.armed {
+		p.timer.Reset(p.env.idleTimeout / sweepsPerTimeout)
+	} else {
+		p.timer.Stop()
+	}
+	p.mu.Unlock()
+	for _, c := range dropped { // outside of the lock: closing TLS writes
+		_ = c.Close()
+	}
+}
+
+func (p *pool) len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
+}

@@ -1,0 +1,96 @@
+package upstream
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// remoteName names an instance of a service in another cluster.
+type remoteName struct {
+	cluster  mesh.ClusterName
+	instance string
+}
+
+func (r remoteName) String() string { return string(r.cluster) + "/" + r.instance }
+
+// valid reports whether the name, which came over the wire, may be kept and
+// written into a header.
+func (r remoteName) valid() bool {
+	if mesh.CheckLabel(string(r.cluster)) != nil || r.instance == "" || len(r.instance) > 253 {
+		return false
+	}
+	for i := range len(r.instance) {
+		if c := r.instance[i]; c <= ' ' || c >= 0x7f || c == ',' {
+			return false
+		}
+	}
+	return true
+}
+
+// remotes keeps the outliers among the instances behind the gateways. Its
+// methods may be called concurrently.
+type remotes struct {
+	count atomic.Int32 // len(failing): nothing to do for the usual request
+
+	mu      sync.Mutex
+	failing map[remoteName]*outlier
+}
+
+// fail counts a failure and reports whether it ejects the instance.
+func (r *remotes) fail(name remoteName, now instant, certain bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o, ok := r.failing[name]
+	if !ok {
+		if len(r.failing) >= maxRemotes && !r.forgetLocked(now) {
+			return false
+		}
+		if r.failing == nil {
+			r.failing = make(map[remoteName]*outlier)
+		}
+		o = new(outlier)
+		r.failing[name] = o
+		r.count.Store(int32(len(r.failing)))
+	}
+	return o.fail(now, certain)
+}
+
+// forgetLocked makes room and reports whether there is some.
+func (r *remotes) forgetLocked(now instant) bool {
+	for name, o := range r.failing {
+		if now.since(o.until) > ejectMost {
+			delete(r.failing, name)
+		}
+	}
+	r.count.Store(int32(len(r.failing)))
+	return len(r.failing) < maxRemotes
+}
+
+// succeed forgets an instance that answered.
+func (r *remotes) succeed(name remoteName) {
+	if r.count.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.failing, name)
+	r.count.Store(int32(len(r.failing)))
+}
+
+// ejected returns the instances that new paths must not lead to, at most limit.
+func (r *remotes) ejected(now instant, limit int) []remoteName {
+	if r.count.Load() == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []remoteName
+	for name, o := range r.failing {
+		if now < o.until && len(names) < limit {
+			names = append(names, name)
+		}
+	}
+	return names
+}

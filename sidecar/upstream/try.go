@@ -1,0 +1,56 @@
+package upstream
+
+// Try remembers what one request has tried. The zero value is ready. It belongs
+// to one request at a time and holds no resources.
+type Try struct {
+	tried    [maxAttempts]*Host // not asked again
+	n        int                // of tried
+	attempts int                // successful picks
+	local    int                // of them local endpoints
+	avoid    [maxAttempts]remoteName
+	avoided  int // of avoid
+}
+
+// Reset makes t ready for another request.
+func (t *Try) Reset() { *t = Try{} }
+
+// Attempts returns how many hosts have been picked for the request.
+func (t *Try) Attempts() int { return t.attempts }
+
+func (t *Try) has(h *Host) bool {
+	for _, x := range t.tried[:t.n] {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Try) add(h *Host) {
+	t.attempts++
+	if !h.key.gateway {
+		t.local++
+	}
+	t.tried[t.n] = h
+	t.n++
+}
+
+// again lets h be picked once more: it was not to blame.
+func (t *Try) again(h *Host) {
+	for i, x := range t.tried[:t.n] {
+		if x == h {
+			t.n--
+			t.tried[i] = t.tried[t.n]
+			t.tried[t.n] = nil
+			return
+		}
+	}
+}
+
+// avoidRemote excludes an instance of another cluster from the next paths.
+func (t *Try) avoidRemote(name remoteName) {
+	if t.avoided < len(t.avoid) {
+		t.avoid[t.avoided] = name
+		t.avoided++
+	}
+}
