@@ -21,8 +21,17 @@ func (s *Source) Run(ctx context.Context) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	events, watch, stop := s.watch(log)
-	defer stop()
+	// Without notices polling remains, so their lack is not a failure of Run.
+	var events <-chan fsnotify.Event
+	var faults <-chan error
+	watch := func() {}
+	if w, err := fsnotify.NewWatcher(); err != nil {
+		log.Warn("identity files are only looked at now and then", "every", pollEvery, "err", err)
+	} else {
+		defer w.Close()
+		events, faults = w.Events, w.Errors
+		watch = func() { _ = w.Add(s.dir) } // no effect on a live watch
+	}
 
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
@@ -31,6 +40,8 @@ func (s *Source) Run(ctx context.Context) error {
 	defer quiet.Stop()
 
 	r := reloader{source: s, log: log}
+	watch()
+	r.reload() // what changed since Open
 	r.warnExpiry(time.Now())
 	for {
 		select {
@@ -38,8 +49,12 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		case _, ok := <-events:
 			if !ok {
-				events = nil
-				continue
+				events = nil // only polling is left
+			}
+			quiet.Reset(settle)
+		case _, ok := <-faults: // notices were lost
+			if !ok {
+				faults = nil
 			}
 			quiet.Reset(settle)
 		case <-quiet.C:
@@ -50,20 +65,6 @@ func (s *Source) Run(ctx context.Context) error {
 			r.warnExpiry(now)
 		}
 	}
-}
-
-// watch asks the kernel for notices about the directory. Without them polling
-// remains, so its failure is not one of Run.
-func (s *Source) watch(log *slog.Logger) (events <-chan fsnotify.Event, again, stop func()) {
-	nothing := func() {}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		log.Warn("identity files are looked at every 30 s only", "err", err)
-		return nil, nothing, nothing
-	}
-	again = func() { _ = w.Add(s.dir) } // no effect on a live watch
-	again()
-	return w.Events, again, func() { _ = w.Close() }
 }
 
 // reloader is the state of one Run.

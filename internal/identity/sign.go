@@ -23,7 +23,8 @@ type Signature struct {
 	Sig   []byte   `json:"sig"`
 }
 
-// Sign signs data with the current certificate's key.
+// Sign signs data with the current certificate's key. The chain of the result
+// is shared and must not be changed.
 func (s *Source) Sign(data []byte) (Signature, error) {
 	m := s.now.Load()
 	digest, opts := prepare(m.key.Public(), data)
