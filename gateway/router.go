@@ -210,8 +210,6 @@ func (r *Router) endpoints(p *mesh.ServicePort, req *forward.Request) ([]forward
 
 // offer is another cluster that can serve a request.
 type offer struct {
-	cluster  mesh.ClusterName
-	port     *mesh.ExportPort
 	gateways []forward.Candidate // best first, at most maxGatewaysPerCluster
 	rtt      time.Duration       // to the nearest gateway that sees a ready endpoint
 	load     float64             // paths per capacity
@@ -221,7 +219,7 @@ type offer struct {
 // endpoint before the others, the nearest first, of equally near ones the less
 // loaded of two random ones.
 func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *forward.Request) offer {
-	o := offer{cluster: x.Cluster, port: p}
+	var o offer
 	paths := 0
 	var seeing, blind []mesh.GatewayID
 	for _, id := range x.Gateways {

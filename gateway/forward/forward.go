@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -56,16 +57,23 @@ type Forward struct {
 	limits  *limits
 	dials   *dials
 	load    *load
+	// refusing holds a token for each connection beyond the bounds that is
+	// being told so.
+	refusing chan struct{}
 
 	// base is the parent of every path's context; abort ends it, with the cause
 	// that paths report.
 	base  context.Context
 	abort context.CancelCauseFunc
 
+	// wg counts all goroutines that Run and Shutdown wait for.
+	wg sync.WaitGroup
+
 	mu       sync.Mutex
+	stopped  bool // nothing is started any more, so that wg only falls
 	draining bool
-	active   int           // paths, and connections whose head is being read
-	idle     chan struct{} // not nil: someone waits; closed when active is 0
+	paths    int           // that were not refused and have not ended
+	empty    chan struct{} // closed when draining and paths is 0
 }
 
 var errStopped = errors.New("gateway stopped")
@@ -101,10 +109,13 @@ func New(cfg Config) (*Forward, error) {
 	}
 	f := &Forward{
 		cfg:     cfg,
+		empty:   make(chan struct{}),
 		metrics: m,
 		limits:  newLimits(cfg.PathsPerSource, cfg.Paths),
 		dials:   newDials(),
 		load:    newLoad(),
+
+		refusing: make(chan struct{}, maxRefusing),
 	}
 	f.base, f.abort = context.WithCancelCause(context.Background())
 	return f, nil
@@ -112,14 +123,122 @@ func New(cfg Config) (*Forward, error) {
 
 // Run serves the mesh port until ctx ends or Shutdown is done. When ctx ends
 // the paths that still run, tunnels' included, are reset. It returns when all
-// have ended.
-func (f *Forward) Run(ctx context.Context) error { return nil }
+// have ended, with an error only if the mesh port failed.
+func (f *Forward) Run(ctx context.Context) error {
+	unhook := context.AfterFunc(ctx, f.stop)
+	defer unhook()
+	var err error
+	if f.cfg.Listener != nil {
+		err = f.accept(f.cfg.Listener)
+	} else {
+		<-f.base.Done()
+	}
+	f.stop()
+	f.wg.Wait()
+	return err
+}
 
-// ServeTunnel serves a CONNECT that came on a tunnel stream, by
-// [net/http.Server]. It returns when the path has ended.
-func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {}
+// accept serves connections to the mesh port until the Forward is stopped.
+func (f *Forward) accept(l net.Listener) error {
+	unhook := context.AfterFunc(f.base, func() { _ = l.Close() })
+	defer unhook()
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+		case f.base.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept on the mesh port: %w", err)
+		default:
+			// Out of file descriptors or memory, or a client that left before it
+			// was accepted: what runs goes on, further accepts wait.
+			f.metrics.acceptErrors.Inc()
+			f.cfg.Log.Warn("accept on the mesh port", "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-f.base.Done():
+			}
+			continue
+		}
+		conn, ok := c.(relay.Conn)
+		if !ok || !f.enter() {
+			relay.Abort(c)
+			continue
+		}
+		go func() {
+			defer f.wg.Done()
+			f.serveMesh(conn)
+		}()
+	}
+}
+
+// enter counts a goroutine in wg, unless the Forward is stopped.
+func (f *Forward) enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.stopped {
+		f.wg.Add(1)
+	}
+	return !f.stopped
+}
+
+// stop resets everything and lets nothing begin.
+func (f *Forward) stop() {
+	f.mu.Lock()
+	f.stopped = true
+	f.mu.Unlock()
+	f.abort(errStopped)
+}
+
+// begin counts a path, unless the Forward drains; end must follow.
+func (f *Forward) begin() *Refusal {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.draining {
+		return Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "gateway %s is draining: use another", f.cfg.Self)
+	}
+	f.paths++
+	return nil
+}
+
+func (f *Forward) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paths--
+	f.emptyLocked()
+}
+
+func (f *Forward) emptyLocked() {
+	if !f.draining || f.paths > 0 {
+		return
+	}
+	select {
+	case <-f.empty:
+	default:
+		close(f.empty)
+	}
+}
 
 // Shutdown drains: from now on new paths are refused with 503, so that clients
 // go to another gateway, while those that run go on until they end or ctx does;
-// then they are reset. It returns when none is left, and Run returns after it.
-func (f *Forward) Shutdown(ctx context.Context) error { return nil }
+// then they are reset and ctx's error is returned. It returns when none is
+// left; Run returns after it.
+func (f *Forward) Shutdown(ctx context.Context) error {
+	f.mu.Lock()
+	f.draining = true
+	f.emptyLocked()
+	f.mu.Unlock()
+	var err error
+	select {
+	case <-f.empty:
+	case <-f.base.Done():
+	case <-ctx.Done():
+		f.mu.Lock()
+		err = fmt.Errorf("%d paths reset: %w", f.paths, ctx.Err())
+		f.mu.Unlock()
+	}
+	f.stop()
+	f.wg.Wait()
+	return err
+}

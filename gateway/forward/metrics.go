@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,6 +29,33 @@ type metrics struct {
 	refused  *prometheus.CounterVec // direction, reason: error types of RFC 9209 and the words of reason
 	hedges   prometheus.Counter
 	retries  prometheus.Counter
+
+	acceptErrors prometheus.Counter
+}
+
+// Reasons for which a connection is closed without a refusal, beside the error
+// types of RFC 9209 as labels of isthmus_path_refused_total.
+const (
+	reasonNotMesh = "not_mesh_traffic" // its first byte is neither CONNECT's nor TLS's
+	reasonNoHead  = "no_head"          // it ended, or took too long, before its head was whole
+	reasonNotTLS  = "not_tls"          // its payload does not begin with a ClientHello
+	reasonShed    = "shed"             // beyond the bounds, and too many to be told so
+	reasonOther   = "other"            // an error type of a newer gateway
+)
+
+// reasons is the bounded set of that label.
+var reasons = []string{
+	ErrDestinationNotFound, ErrDestinationUnavailable, ErrConnectionRefused, ErrConnectionTimeout,
+	ErrConnectionTerminated, ErrConnectionLimit, ErrRequestError, ErrRequestDenied, ErrProxyLoop, ErrProxyInternal,
+	reasonNotMesh, reasonNoHead, reasonNotTLS, reasonShed,
+}
+
+// refusal counts a refused path.
+func (m *metrics) refusal(d direction, reason string) {
+	if !slices.Contains(reasons, reason) {
+		reason = reasonOther
+	}
+	m.refused.WithLabelValues(directionNames[d], reason).Inc()
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -46,14 +75,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help: "Attempts started beside one that had not answered."})
 	retries := prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_path_retries_total",
 		Help: "Attempts started after one that was refused."})
+	accept := prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_path_accept_errors_total",
+		Help: "Connections to the mesh port that could not be accepted, for want of file descriptors mostly."})
 	if r != nil {
-		for _, c := range []prometheus.Collector{open, setup, bytes, ended, refused, hedges, retries} {
+		for _, c := range []prometheus.Collector{open, setup, bytes, ended, refused, hedges, retries, accept} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}
 		}
 	}
-	m := &metrics{refused: refused, hedges: hedges, retries: retries}
+	m := &metrics{refused: refused, hedges: hedges, retries: retries, acceptErrors: accept}
 	for d, name := range directionNames {
 		m.open[d] = open.WithLabelValues(name)
 		m.setup[d] = setup.WithLabelValues(name)

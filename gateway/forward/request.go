@@ -62,7 +62,7 @@ func (c *Candidate) String() string {
 	if c.Remote() {
 		return c.Gateway.String()
 	}
-	return fmt.Sprintf("%s (%s)", c.Endpoint.Instance, c.Endpoint.Address)
+	return c.Endpoint.Instance
 }
 
 // Exclusion names a cluster, or one instance of it, that shall not serve.

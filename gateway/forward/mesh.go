@@ -1,0 +1,151 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// serveMesh serves one connection to the mesh port and closes it.
+func (f *Forward) serveMesh(conn relay.Conn) {
+	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
+	defer unhook()
+	source := sourceOf(conn.RemoteAddr())
+	if !f.limits.take(source) {
+		f.shed(conn)
+		return
+	}
+	defer f.limits.release(source)
+
+	p, payload := f.readPath(conn, headTimeout)
+	if p == nil {
+		return
+	}
+	p.serve(payload)
+}
+
+// source is the address that the path is counted under; the zero Addr for a
+// path of a tunnel, which only the total bounds.
+func (p *path) source() netip.Addr {
+	if p.dir == ingress {
+		return netip.Addr{}
+	}
+	return sourceOf(p.conn.RemoteAddr())
+}
+
+func (f *Forward) overLimit() *Refusal {
+	return Refuse(http.StatusServiceUnavailable, ErrConnectionLimit,
+		"too many paths: %d of one source address and %d in all may be open", f.cfg.PathsPerSource, f.cfg.Paths)
+}
+
+// shed tells a connection beyond the bounds so, if not too many are being told.
+func (f *Forward) shed(conn relay.Conn) {
+	select {
+	case f.refusing <- struct{}{}:
+		defer func() { <-f.refusing }()
+	default:
+		f.metrics.refusal(egress, reasonShed)
+		relay.Abort(conn)
+		return
+	}
+	if p, _ := f.readPath(conn, refuseTimeout); p != nil {
+		p.refuse(f.overLimit())
+	}
+}
+
+// readPath reads what a connection to the mesh port asks for, and returns the
+// payload that came with it. It returns nil when it has closed the connection.
+func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byte) {
+	_ = conn.SetReadDeadline(time.Now().Add(timeout))
+	b := make([]byte, firstRead)
+	n, err := conn.Read(b)
+	b = b[:n]
+	if n == 0 {
+		f.drop(conn, reasonNoHead, err)
+		return nil, nil
+	}
+	p := &path{f: f, dir: egress, conn: conn}
+	var payload []byte
+	var refusal *Refusal
+	switch b[0] {
+	case 'C':
+		payload, refusal, err = p.readConnect(b)
+	case recordHandshake:
+		p.sni = true
+		payload, refusal, err = p.readHello(b)
+	default:
+		f.drop(conn, reasonNotMesh, nil)
+		return nil, nil
+	}
+	switch {
+	case err != nil:
+		f.drop(conn, reasonNoHead, err)
+		return nil, nil
+	case refusal == nil && f.dials.has(conn.RemoteAddr()):
+		refusal = Refuse(http.StatusLoopDetected, ErrProxyLoop,
+			"an endpoint of %s has the address of this gateway's mesh port", p.req.Destination.Service)
+	}
+	if refusal != nil {
+		p.refuse(refusal)
+		return nil, nil
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	return p, payload
+}
+
+// readConnect reads a CONNECT, of which b was read, and returns what came behind it.
+func (p *path) readConnect(b []byte) ([]byte, *Refusal, error) {
+	head, payload, err := readHead(p.conn, b)
+	if errors.Is(err, errHeadSize) {
+		return nil, Refuse(http.StatusRequestHeaderFieldsTooLarge, ErrRequestError, "%v", err), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, refusal := parseConnect(head)
+	if refusal != nil {
+		return nil, refusal, nil
+	}
+	self := viaName(p.f.cfg.Self)
+	p.req = c.Request
+	p.via = append(c.via, self)
+	return payload, checkVia(c.via, self), nil
+}
+
+// readHello reads a TLS ClientHello, of which b was read, and returns all that
+// was read: the ClientHello is payload, too.
+func (p *path) readHello(b []byte) ([]byte, *Refusal, error) {
+	for {
+		name, done, err := helloServerName(b)
+		if err != nil {
+			return nil, Refuse(http.StatusBadRequest, ErrRequestError, "%v", err), nil
+		}
+		if done {
+			p.req.Destination, err = mesh.ParseHost(name)
+			if err != nil {
+				return nil, Refuse(http.StatusNotFound, ErrDestinationNotFound, "%v", err), nil
+			}
+			p.via = []string{viaName(p.f.cfg.Self)}
+			return b, nil, nil
+		}
+		b = slices.Grow(b, firstRead)
+		n, err := p.conn.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if n == 0 && err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// drop resets a connection that asked for nothing.
+func (f *Forward) drop(conn relay.Conn, reason string, err error) {
+	f.metrics.refusal(egress, reason)
+	f.cfg.Log.Debug("connection to the mesh port dropped", "peer", conn.RemoteAddr().String(), "reason", reason, "err", err)
+	relay.Abort(conn)
+}

@@ -1,0 +1,225 @@
+package forward
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// path is one client and what it asked for.
+type path struct {
+	f    *Forward
+	dir  direction
+	conn relay.Conn // the client; owned by the goroutine that calls serve
+	sni  bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
+	req  Request
+	via  []string // for the next gateway
+}
+
+// serve opens the path, carries it to its end and closes the client. payload
+// was read from the client behind the head.
+func (p *path) serve(payload []byte) {
+	f := p.f
+	if refusal := f.begin(); refusal != nil {
+		p.refuse(refusal)
+		return
+	}
+	defer f.end()
+	ctx, cancel := context.WithCancel(f.base)
+	defer cancel()
+	begun := time.Now()
+
+	p.req.Load = f.load.of
+	choose := f.cfg.Egress
+	if p.dir == ingress {
+		choose = f.cfg.Ingress
+	}
+	candidates, refusal := choose(&p.req)
+	if refusal == nil && len(candidates) == 0 {
+		refusal = Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "nobody serves %s", p.req.Destination)
+	}
+	if refusal != nil {
+		p.refuse(refusal)
+		return
+	}
+	early := newEarly(p.conn, payload)
+	if _, _, err, _ := early.look(0); err != nil {
+		p.refuse(clientRefusal(err))
+		return
+	}
+	early.start()
+	r := &race{f: f, req: &p.req, via: p.via, early: early}
+	won, refusal := r.run(ctx, candidates)
+	if refusal != nil {
+		early.stop()
+		p.refuse(refusal)
+		return
+	}
+	defer f.release(won)
+	f.metrics.setup[p.dir].Observe(time.Since(begun).Seconds())
+
+	unhook := context.AfterFunc(ctx, func() { relay.Abort(won.conn) })
+	to, err := p.open(ctx, early, won)
+	if unhook(); err != nil {
+		early.stop()
+		relay.Abort(p.conn)
+		relay.Abort(won.conn)
+		reason := ErrConnectionTerminated
+		if errors.Is(err, errNotTLS) {
+			reason = reasonNotTLS
+		}
+		f.metrics.refusal(p.dir, reason)
+		p.log("path failed", won, relay.Stats{}, err)
+		return
+	}
+	f.metrics.opened[p.dir].Inc()
+	f.metrics.open[p.dir].Inc()
+	stats, err := relay.Copy(ctx, p.conn, to, f.cfg.Idle)
+	f.metrics.open[p.dir].Dec()
+	f.metrics.sent[p.dir].Add(float64(stats.AToB))
+	f.metrics.received[p.dir].Add(float64(stats.BToA))
+	if err != nil {
+		f.metrics.aborted[p.dir].Inc()
+	}
+	p.log("path ended", won, stats, err)
+}
+
+// open tells the client that its path is open, sees that it sends TLS, and
+// hands on what it sent so far. It returns the connection to relay p.conn with.
+func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn, error) {
+	if !p.sni {
+		_ = p.conn.SetWriteDeadline(time.Now().Add(headTimeout))
+		if _, err := p.conn.Write(appendOpened(nil, won.cluster, won.instance)); err != nil {
+			return nil, fmt.Errorf("write the reply: %w", err)
+		}
+		_ = p.conn.SetWriteDeadline(time.Time{})
+	}
+	hello, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("no TLS ClientHello within %s", headTimeout))
+	defer cancel()
+	if err := early.verified(hello); err != nil {
+		return nil, err
+	}
+	payload := early.stop()
+
+	if won.candidate.Remote() {
+		// A far gateway that stops reading now holds its tunnel's window, no
+		// more: the tunnel's liveness ends this wait.
+		<-won.written
+		if won.writeErr != nil {
+			return nil, fmt.Errorf("write to gateway %s: %w", won.candidate.Gateway, won.writeErr)
+		}
+		return relay.WithPrefix(won.conn, won.rest), nil
+	}
+	if won.candidate.Endpoint.Identity == "" {
+		conn := tls.Server(relay.WithPrefix(p.conn, payload), p.f.cfg.ServerTLS(won.candidate.Protocol.ALPN()...))
+		if err := conn.HandshakeContext(hello); err != nil {
+			return nil, fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
+		}
+		p.conn = conn
+		return won.conn, nil
+	}
+	_ = won.conn.SetWriteDeadline(time.Now().Add(headTimeout))
+	if _, err := won.conn.Write(payload); err != nil {
+		return nil, fmt.Errorf("write to endpoint %s: %w", won.candidate.Endpoint.Instance, err)
+	}
+	_ = won.conn.SetWriteDeadline(time.Time{})
+	return won.conn, nil
+}
+
+// refuse tells the client why there is no path and closes it.
+func (p *path) refuse(r *Refusal) {
+	f := p.f
+	f.metrics.refusal(p.dir, r.Type)
+	if f.cfg.Log.Enabled(f.base, slog.LevelDebug) {
+		f.cfg.Log.Debug("path refused", "service", p.req.Destination.String(), "peer", p.conn.RemoteAddr().String(), "err", r)
+	}
+	linger(p.conn, p.refusalBytes(r), lingerTimeout)
+}
+
+func (p *path) refusalBytes(r *Refusal) []byte {
+	if p.sni {
+		return r.alert()
+	}
+	return r.appendHTTP(nil, proxyName(p.f.cfg.Self))
+}
+
+func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
+	log := p.f.cfg.Log
+	if !log.Enabled(p.f.base, slog.LevelDebug) {
+		return
+	}
+	log.Debug(what, "service", p.req.Destination.String(), "peer", p.conn.RemoteAddr().String(),
+		"cluster", string(a.cluster), "instance", a.instance, "via", a.candidate.String(),
+		"sent", stats.AToB, "received", stats.BToA, "err", err)
+}
+
+// linger writes b as the last word to a client and closes it. What the client
+// still sends is read away for a moment: closing a socket with unread bytes
+// resets it, and the client might never read why.
+func linger(c relay.Conn, b []byte, timeout time.Duration) {
+	_ = c.SetDeadline(time.Now().Add(timeout))
+	if _, err := c.Write(b); err != nil {
+		relay.Abort(c)
+		return
+	}
+	if err := c.CloseWrite(); err != nil {
+		relay.Abort(c)
+		return
+	}
+	buf := make([]byte, firstRead)
+	for left := lingerBytes; left > 0; {
+		n, err := c.Read(buf)
+		left -= n
+		if err != nil {
+			break
+		}
+	}
+	_ = c.Close()
+}
+
+// ServeTunnel serves a CONNECT that came on a tunnel stream, by
+// [net/http.Server]. It returns when the path has ended.
+func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
+	if !f.enter() {
+		panic(http.ErrAbortHandler)
+	}
+	defer f.wg.Done()
+	p := &path{f: f, dir: ingress}
+	c, refusal := connectOf(r)
+	if refusal == nil {
+		p.req = c.Request
+		p.via = append(c.via, viaName(f.cfg.Self))
+		refusal = checkVia(c.via, viaName(f.cfg.Self))
+	}
+	raw, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		f.cfg.Log.Error("serve a path by HTTP/1.1 only", "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	conn, ok := raw.(relay.Conn)
+	if !ok {
+		_ = raw.Close()
+		f.cfg.Log.Error("serve a path on a stream with half-close only", "peer", r.RemoteAddr)
+		return
+	}
+	p.conn = conn
+	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
+	defer unhook()
+	if refusal != nil {
+		p.refuse(refusal)
+		return
+	}
+	if !f.limits.take(p.source()) {
+		p.refuse(f.overLimit())
+		return
+	}
+	defer f.limits.release(p.source())
+	payload, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
+	p.serve(append([]byte(nil), payload...))
+}
