@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -41,12 +42,12 @@ func (g *Gateway) completeAdvertise(c *completer) {
 			c.fault("advertise", "is missing, and listen.tunnel has no port to tell: write what other clusters dial, such as gw1.west.example:7443")
 			return
 		}
-		g.Advertise = address{host, tunnel}.String()
+		g.Advertise = hostport.Addr{Host: host, Port: tunnel}.String()
 	}
 	a, ok := c.dial("advertise", &g.Advertise, cmp.Or(tunnel, TunnelPort), "gw1.west.example:7443")
 	if g.MeshAddress == "" {
 		if ok {
-			g.MeshAddress = address{a.host, meshPort}.String()
+			g.MeshAddress = hostport.Addr{Host: a.Host, Port: meshPort}.String()
 		}
 		return
 	}
@@ -92,7 +93,7 @@ func (s *Service) complete(c *completer, inbound string) {
 		c.fault("service.target", "is missing: write where the program listens, such as 127.0.0.1:8080")
 	} else if target, ok := c.dial("service.target", &s.Target, 0, "127.0.0.1:8080"); ok {
 		for _, l := range c.listens {
-			if target.overlaps(l.addr) && (!l.addr.everywhere() || target.onThisHost()) {
+			if target.Overlaps(l.addr) && (!l.addr.Everywhere() || target.OnThisHost()) {
 				c.fault("service.target", "%s is the sidecar's own %s: write where the program listens", target, l.key)
 			}
 		}
@@ -102,8 +103,8 @@ func (s *Service) complete(c *completer, inbound string) {
 	}
 	if s.Instance == "" && !c.doc.Has("service.instance") {
 		c.fault("service.instance", "is missing: the host's name cannot be used: write this instance's, such as %s-1", s.Name.Name)
-	} else if problem := checkInstance(s.Instance); problem != "" {
-		c.fault("service.instance", "%q: %s", s.Instance, problem)
+	} else if err := hostport.CheckName(s.Instance); err != nil {
+		c.fault("service.instance", "%v", err)
 	}
 	if s.Weight == 0 || s.Weight > maxWeight {
 		c.fault("service.weight", "%d is out of range: write 1 to %d", s.Weight, maxWeight)
@@ -116,28 +117,28 @@ func (s *Service) complete(c *completer, inbound string) {
 // completeAdvertise makes Advertise host:port, or :port when the gateway is to
 // see for itself where the sidecar is.
 func (s *Service) completeAdvertise(c *completer, inbound string) {
-	in, err := parseAddress(inbound)
-	if err != nil || in.port < 0 {
+	in, err := hostport.Parse(inbound)
+	if err != nil || in.Port < 0 {
 		return // told with listen.inbound
 	}
 	if s.Advertise == "" {
-		if in.everywhere() {
-			in.host = ""
+		if in.Everywhere() {
+			in.Host = ""
 		}
 		s.Advertise = in.String()
 		return
 	}
-	a, err := parseAddress(s.Advertise)
+	a, err := hostport.Parse(s.Advertise)
 	if err != nil {
 		c.fault("service.advertise", "%v: write host:port, such as 10.0.1.7:%d", err, InboundPort)
 		return
 	}
-	if a.host != "" && a.everywhere() {
+	if a.Host != "" && a.Everywhere() {
 		c.fault("service.advertise", "%q cannot be dialled: write the address of this host, such as 10.0.1.7:%d", s.Advertise, InboundPort)
 		return
 	}
-	if a.port < 0 {
-		a.port = in.port
+	if a.Port < 0 {
+		a.Port = in.Port
 	}
 	s.Advertise = a.String()
 }

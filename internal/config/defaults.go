@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -91,7 +92,7 @@ func sidecarDefaults() *Sidecar {
 // hostName returns the host's name, or "" when it has none that can be used.
 func hostName() string {
 	name, err := os.Hostname()
-	if err != nil || checkInstance(name) != "" {
+	if err != nil || hostport.CheckName(name) != nil {
 		return ""
 	}
 	return name

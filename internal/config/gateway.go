@@ -44,14 +44,14 @@ type Gateway struct {
 // empty host is every interface.
 type GatewayListen struct {
 	Tunnel string `yaml:"tunnel" flag:"address of the tunnel port (UDP)"` // UDP: everything between clusters
-	Mesh   string `yaml:"mesh" flag:"address of the mesh port"`   // TCP: CONNECT or SNI from this cluster's sidecars
-	XDS    string `yaml:"xds" flag:"address of the xDS port"`    // TCP: gRPC over mTLS
-	Admin  string `yaml:"admin" flag:"address of the admin port"`  // TCP: health, metrics, status
+	Mesh   string `yaml:"mesh" flag:"address of the mesh port"`           // TCP: CONNECT or SNI from this cluster's sidecars
+	XDS    string `yaml:"xds" flag:"address of the xDS port"`             // TCP: gRPC over mTLS
+	Admin  string `yaml:"admin" flag:"address of the admin port"`         // TCP: health, metrics, status
 }
 
 // GatewayLimits bound what callers may make a gateway hold.
 type GatewayLimits struct {
-	Paths          int `yaml:"paths" flag:"open paths on the mesh port"`          // open paths on the mesh port, all callers together
+	Paths          int `yaml:"paths" flag:"open paths on the mesh port"`                             // open paths on the mesh port, all callers together
 	PathsPerSource int `yaml:"pathsPerSource" flag:"open paths on the mesh port per source address"` // open paths on the mesh port per source address
 }
 

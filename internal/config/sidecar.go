@@ -35,7 +35,7 @@ type Sidecar struct {
 // empty host is every interface.
 type SidecarListen struct {
 	Inbound string `yaml:"inbound" flag:"address of the inbound port"` // TCP: mTLS for the program; not opened without a service
-	Admin   string `yaml:"admin" flag:"address of the admin port"`   // TCP: health, metrics, status
+	Admin   string `yaml:"admin" flag:"address of the admin port"`     // TCP: health, metrics, status
 }
 
 // Service is the program beside a sidecar and the service that it is an

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
@@ -24,7 +25,7 @@ type completer struct {
 
 type listen struct {
 	key  string
-	addr address
+	addr hostport.Addr
 }
 
 // fault adds a fault, unless the value at the key could not be decoded: then
@@ -74,7 +75,7 @@ func (c *completer) listen(key string, value *string, port int, private bool) {
 		c.fault(key, "is missing: write host:port, such as %s", example)
 		return
 	}
-	a, err := parseAddress(*value)
+	a, err := hostport.Parse(*value)
 	if err != nil {
 		if n, err := strconv.ParseUint(*value, 10, 16); err == nil {
 			example = fmt.Sprintf(":%d", n)
@@ -85,20 +86,20 @@ func (c *completer) listen(key string, value *string, port int, private bool) {
 		c.fault(key, "%v: write host:port, such as %s", err, example)
 		return
 	}
-	if a.port < 0 {
+	if a.Port < 0 {
 		if port == 0 {
 			c.fault(key, "%q has no port: write host:port, such as %s", *value, example)
 			return
 		}
-		a.port = port
+		a.Port = port
 	}
-	if private && a.host == "" {
-		c.fault(key, "%q listens on every interface, where anybody could use it: write 127.0.0.1:%d, or 0.0.0.0:%d if that is meant", *value, a.port, a.port)
+	if private && a.Host == "" {
+		c.fault(key, "%q listens on every interface, where anybody could use it: write 127.0.0.1:%d, or 0.0.0.0:%d if that is meant", *value, a.Port, a.Port)
 		return
 	}
 	*value = a.String()
 	for _, other := range c.listens {
-		if a.overlaps(other.addr) {
+		if a.Overlaps(other.addr) {
 			c.fault(key, "%s is already the address of %s: write another port", a, other.key)
 			break
 		}
@@ -108,26 +109,26 @@ func (c *completer) listen(key string, value *string, port int, private bool) {
 
 // dial completes an address that somebody connects to; port stands in for one
 // left out, 0 for none.
-func (c *completer) dial(key string, value *string, port int, example string) (address, bool) {
-	a, err := parseAddress(*value)
+func (c *completer) dial(key string, value *string, port int, example string) (hostport.Addr, bool) {
+	a, err := hostport.Parse(*value)
 	switch {
 	case err != nil:
 		c.fault(key, "%v: write host:port, such as %s", err, example)
 		return a, false
-	case a.host == "":
+	case a.Host == "":
 		c.fault(key, "%q has no host: write host:port, such as %s", *value, example)
 		return a, false
-	case a.everywhere():
+	case a.Everywhere():
 		c.fault(key, "%q cannot be dialled: write the address of one host, such as %s", *value, example)
 		return a, false
-	case a.port < 0 && port == 0:
+	case a.Port < 0 && port == 0:
 		c.fault(key, "%q has no port: write host:port, such as %s", *value, example)
 		return a, false
-	case a.port == 0:
+	case a.Port == 0:
 		c.fault(key, "%q has port 0, which cannot be dialled: write host:port, such as %s", *value, example)
 		return a, false
-	case a.port < 0:
-		a.port = port
+	case a.Port < 0:
+		a.Port = port
 	}
 	*value = a.String()
 	return a, true
@@ -165,25 +166,8 @@ func (c *completer) drain(d time.Duration) {
 func (c *completer) port(key string) int {
 	for _, l := range c.listens {
 		if l.key == key {
-			return l.addr.port
+			return l.addr.Port
 		}
 	}
 	return 0
-}
-
-// checkInstance returns what is wrong with the name of an instance, or "". It
-// is part of HTTP headers and of lists that are separated by commas.
-func checkInstance(s string) string {
-	if s == "" || len(s) > 253 {
-		return "must have 1 to 253 characters"
-	}
-	for i, b := range []byte(s) {
-		switch {
-		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
-		case (b == '-' || b == '.' || b == '_') && i > 0 && i < len(s)-1:
-		default:
-			return "use letters, digits and inner hyphens, dots and underscores"
-		}
-	}
-	return ""
 }

@@ -2,9 +2,12 @@ package file
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"reflect"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/federation/discovery"
@@ -12,33 +15,131 @@ import (
 
 // Source is a watched directory of resource files. Create it with [New].
 type Source struct {
-	dir   string
-	log   *slog.Logger
-	store discovery.Store[[]discovery.Described]
+	dir      string
+	log      *slog.Logger
+	metrics  metrics
+	store    discovery.Store[[]discovery.Described]
+	statuses discovery.Store[[]Status]
 }
 
 // Status is the state of one resource file.
 type Status struct {
-	File     string    `json:"file"`          // name within the directory
+	File     string    `json:"file"`          // name within the directory; "." is the directory itself
 	Services int       `json:"services"`      // that are in use from it
 	Loaded   time.Time `json:"loaded"`        // when what is in use was read; zero: never
-	Err      string    `json:"err,omitempty"` // what is wrong with the file as it is now; what is in use is older
+	Err      string    `json:"err,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
 }
 
 // New returns the source for dir and opens nothing. A nil registerer means
 // that its metrics are not registered.
-func New(dir string, log *slog.Logger, metrics prometheus.Registerer) *Source {
-	return &Source{dir: dir, log: log}
+func New(dir string, log *slog.Logger, registerer prometheus.Registerer) *Source {
+	return &Source{dir: dir, log: log, metrics: newMetrics(registerer)}
 }
-
-// Run reads the directory and follows it until ctx ends. It returns an error at
-// once when the directory cannot be read.
-func (s *Source) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 // Snapshot returns all services that the files describe, sorted by name, and a
 // channel that closes when they are past. Nil until the files have been read.
 func (s *Source) Snapshot() ([]discovery.Described, <-chan struct{}) { return s.store.Snapshot() }
 
-// Status returns the state of every file, sorted by name. Empty when all is
-// read and well there is none.
-func (s *Source) Status() []Status { return nil }
+// Status returns the state of every file, sorted by name.
+func (s *Source) Status() []Status {
+	all, _ := s.statuses.Snapshot()
+	return all
+}
+
+// Run reads the directory and follows it until ctx ends. It returns an error
+// at once when the directory cannot be read, and nil otherwise: when it can no
+// longer be read later, the last good state stays.
+func (s *Source) Run(ctx context.Context) error {
+	events, failures, done := s.watch()
+	defer done()
+	f := &folder{dir: s.dir, files: map[string]*entry{}}
+	if err := s.scan(f, true); err != nil {
+		return err
+	}
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	var still, due <-chan time.Time // nil: nothing has happened since the last scan
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			still = time.After(quiet)
+			if due == nil {
+				due = time.After(impatience)
+			}
+			continue
+		case err, ok := <-failures:
+			if !ok {
+				failures = nil
+			} else if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				s.log.Warn("watching resources: changes are found by looking every few seconds", "err", err)
+			}
+			continue
+		case <-tick.C:
+			if still == nil {
+				_ = s.scan(f, false) // is in the log and the status
+			}
+			continue
+		case <-still:
+		case <-due:
+		}
+		still, due = nil, nil
+		_ = s.scan(f, true)
+	}
+}
+
+// watch has the kernel tell what happens in the directory. When it cannot,
+// the channels are nil and polling does the work.
+func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
+	w, err := fsnotify.NewWatcher()
+	if err == nil {
+		if err = w.Add(s.dir); err == nil {
+			return w.Events, w.Errors, func() { w.Close() }
+		}
+		w.Close()
+	}
+	s.log.Warn("watching resources: changes are found by looking every few seconds", "dir", s.dir, "err", err)
+	return nil, nil, func() {}
+}
+
+// scan reads what has changed and publishes it.
+func (s *Source) scan(f *folder, all bool) error {
+	before := map[string]string{}
+	for _, st := range s.Status() {
+		before[st.File] = st.Err
+	}
+	if err := f.scan(all); err != nil {
+		if before["."] != err.Error() {
+			s.log.Error("resources: the last good state stays in use", "err", err)
+		}
+		s.statuses.Set(append([]Status{{File: ".", Err: err.Error()}}, f.status()...))
+		return err
+	}
+	services := f.services()
+	status := f.status()
+	var good, bad float64
+	for _, st := range status {
+		if st.Err == "" {
+			good++
+		} else {
+			bad++
+			if before[st.File] != st.Err {
+				s.log.Error("resource file is not used as it is now: its last good state stays in use", "file", st.File, "err", st.Err)
+			}
+		}
+	}
+	s.metrics.good.Set(good)
+	s.metrics.bad.Set(bad)
+	s.statuses.Set(status)
+	if old, _ := s.store.Snapshot(); old != nil && reflect.DeepEqual(old, services) {
+		return nil
+	}
+	s.log.Info("resources are read", "dir", s.dir, "services", len(services), "files", len(status))
+	s.store.Set(services)
+	return nil
+}

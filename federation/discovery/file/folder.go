@@ -1,0 +1,202 @@
+package file
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+)
+
+// folder is what is known of a directory: the last good content of every file.
+// It is driven by scan and has no goroutine.
+type folder struct {
+	dir   string
+	files map[string]*entry
+}
+
+type entry struct {
+	stamp  stamp
+	last   content // the last good one
+	loaded time.Time
+	err    error // what is wrong with the file as it is now
+	clash  error // what other files say already
+}
+
+// stamp changes when a file does.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// scan reads the files that have changed, or with all every file. It returns
+// an error, and has changed nothing, when the directory cannot be read.
+func (f *folder) scan(all bool) error {
+	names, err := resourceFiles(f.dir)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(f.files, func(name string, _ *entry) bool { return !slices.Contains(names, name) })
+	for _, name := range names {
+		e := f.files[name]
+		if e == nil {
+			e = &entry{}
+			f.files[name] = e
+		}
+		path := filepath.Join(f.dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			e.err = err
+			continue
+		}
+		now := stamp{info.ModTime(), info.Size()}
+		if !all && now == e.stamp {
+			continue
+		}
+		e.stamp = now
+		e.read(path)
+	}
+	return nil
+}
+
+func (e *entry) read(path string) {
+	data, err := readFile(path)
+	if err == nil {
+		var c content
+		if c, err = parse(path, data); err == nil {
+			e.last, e.loaded = c, time.Now()
+		}
+	}
+	e.err = err
+}
+
+// readFile reads a regular file up to the decoder's bound; a pipe or device
+// would block the scan.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, strictyaml.Faults{{Source: path, Problem: "is not a regular file: remove it"}}
+	}
+	if info.Size() > strictyaml.MaxBytes {
+		return nil, strictyaml.Faults{{Source: path, Problem: fmt.Sprintf("is larger than %d MiB: split it", strictyaml.MaxBytes>>20)}}
+	}
+	return os.ReadFile(path)
+}
+
+// resourceFiles returns the names of the directory's resource files, sorted.
+// Hidden files and what editors leave behind do not count.
+func resourceFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, dirError(dir, err)
+	}
+	var names []string
+	for _, e := range entries {
+		name := e.Name()
+		switch filepath.Ext(name) {
+		case ".yaml", ".yml", ".json":
+			if !strings.HasPrefix(name, ".") && !e.IsDir() {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) > maxFiles {
+		return nil, fmt.Errorf("resources directory %s holds %d files: at most %d are read: join some", dir, len(names), maxFiles)
+	}
+	return names, nil
+}
+
+func dirError(dir string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("resources directory %s does not exist: create it, or remove the key resources", dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("resources directory %s may not be read: check its owner and mode", dir)
+	}
+	return fmt.Errorf("read resources directory: %w", err)
+}
+
+// services joins the files' last good contents. Where two files describe the
+// same service, the later one's clash says so.
+func (f *folder) services() []discovery.Described {
+	type origin struct {
+		described
+		file string
+	}
+	byName := map[mesh.ServiceName]*origin{}
+	exported := map[mesh.ServiceName]bool{}
+	for _, name := range slices.Sorted(maps.Keys(f.files)) {
+		e := f.files[name]
+		var clashes strictyaml.Faults
+		for _, s := range e.last.services {
+			path := filepath.Join(f.dir, name)
+			if first := byName[s.Service.Name]; first != nil {
+				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.line, Key: "metadata.name",
+					Problem: fmt.Sprintf("%s is described at %s:%d already, which is used: remove one", s.Service.Name, first.file, first.line)})
+				continue
+			}
+			if len(byName) >= maxServices {
+				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.line,
+					Problem: fmt.Sprintf("is one service too many: at most %d are read", maxServices)})
+				break
+			}
+			byName[s.Service.Name] = &origin{s, path}
+		}
+		e.clash = clashes.Err()
+		for _, x := range e.last.exports {
+			exported[x] = true
+		}
+	}
+	all := make([]discovery.Described, 0, len(byName))
+	for name, s := range byName {
+		s.Service.Export = s.Service.Export || exported[name]
+		delete(exported, name)
+		all = append(all, s.Described)
+	}
+	for name := range exported { // of a service that another source knows
+		all = append(all, discovery.Described{Service: mesh.Service{Name: name, Export: true}})
+	}
+	slices.SortFunc(all, func(a, b discovery.Described) int { return a.Service.Name.Compare(b.Service.Name) })
+	return all
+}
+
+// status returns the state of every file, sorted by name.
+func (f *folder) status() []Status {
+	all := make([]Status, 0, len(f.files))
+	for name, e := range f.files {
+		s := Status{File: name, Services: len(e.last.services), Loaded: e.loaded}
+		if err := cmp.Or(e.err, e.clash); err != nil {
+			s.Err = err.Error()
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.File, b.File) })
+	return all
+}
+
+// Check reads dir once and returns what its files describe. The error joins
+// everything that is wrong with them; what is good is returned all the same.
+func Check(dir string) ([]discovery.Described, error) {
+	f := folder{dir: dir, files: map[string]*entry{}}
+	if err := f.scan(true); err != nil {
+		return nil, err
+	}
+	services := f.services()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(f.files)) {
+		errs = append(errs, f.files[name].err, f.files[name].clash)
+	}
+	return services, errors.Join(errs...)
+}

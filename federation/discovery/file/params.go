@@ -1,0 +1,20 @@
+package file
+
+import "time"
+
+const (
+	// quiet is how long the directory must be still before it is read: an
+	// editor truncates, writes and renames within milliseconds.
+	quiet = 100 * time.Millisecond
+	// impatience: a directory that is never still is read this often anyway.
+	impatience = time.Second
+	// poll finds what the kernel does not tell: network file systems, a
+	// directory replaced by another behind a symbolic link.
+	poll = 2 * time.Second
+
+	maxFiles     = 1000   // read of one directory
+	maxEndpoints = 10_000 // of one service
+	maxPorts     = 100    // of one service
+	maxServices  = 10_000 // of one directory
+	maxWeight    = 1000   // as in a sidecar's configuration
+)

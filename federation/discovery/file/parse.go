@@ -1,0 +1,83 @@
+package file
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+)
+
+const (
+	isthmusAPI = "isthmus.io/v1alpha1"
+	mcsAlpha   = "multicluster.x-k8s.io/v1alpha1"
+	mcsBeta    = "multicluster.x-k8s.io/v1beta1"
+)
+
+// content is what one file says.
+type content struct {
+	services []described
+	exports  []mesh.ServiceName
+}
+
+// described is a service and the line that it begins at.
+type described struct {
+	discovery.Described
+	line int
+}
+
+// parse reads a file's resources. It tells all faults and is strict: with one
+// of them the content is not to be used.
+func parse(name string, data []byte) (content, error) {
+	if len(strings.TrimSpace(string(data))) == 0 {
+		return content{}, strictyaml.Faults{{Source: name, Problem: "is empty: remove the file to remove what it held"}}
+	}
+	docs, err := strictyaml.Parse(name, data)
+	if err != nil {
+		return content{}, err
+	}
+	var c content
+	var faults strictyaml.Faults
+	for _, doc := range docs {
+		r := reader{doc: doc}
+		api, kind := doc.Text("apiVersion"), doc.Text("kind")
+		switch {
+		case kind == "Service" && api == isthmusAPI:
+			s := r.service()
+			if i := slices.IndexFunc(c.services, func(o described) bool { return o.Service.Name == s.Service.Name }); i >= 0 && r.faults == nil {
+				r.fault("metadata.name", "%s is described at line %d already: join the two", s.Service.Name, c.services[i].line)
+			}
+			c.services = append(c.services, described{s, doc.Line()})
+		case kind == "ServiceExport" && (api == mcsAlpha || api == mcsBeta):
+			c.exports = append(c.exports, r.export())
+		default:
+			r.unknown(api, kind)
+		}
+		faults = append(faults, r.faults...)
+	}
+	if err := faults.Err(); err != nil {
+		return content{}, err
+	}
+	return c, nil
+}
+
+// unknown says why a document is none that is understood.
+func (r *reader) unknown(api, kind string) {
+	const forms = "write apiVersion: " + isthmusAPI + " and kind: Service, or apiVersion: " + mcsAlpha + " and kind: ServiceExport"
+	var decoded struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string `yaml:"kind"`
+	}
+	_ = r.doc.Decode(&decoded) // only so that faults have their lines
+	switch {
+	case kind == "":
+		r.fault("kind", "is missing: %s", forms)
+	case kind == "Service":
+		r.fault("apiVersion", "%q has no Service with endpoints: write %s", api, isthmusAPI)
+	case kind == "ServiceExport":
+		r.fault("apiVersion", "%q has no ServiceExport: write %s", api, mcsAlpha)
+	default:
+		r.fault("kind", "%q is not understood: %s", kind, forms)
+	}
+}

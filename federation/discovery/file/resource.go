@@ -1,0 +1,227 @@
+package file
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/health"
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+)
+
+// metadata is what Kubernetes objects have in common.
+type metadata struct {
+	Namespace   string            `yaml:"namespace"`
+	Name        string            `yaml:"name"`
+	Labels      map[string]string `yaml:"labels"`
+	Annotations map[string]string `yaml:"annotations"`
+}
+
+// serviceResource is isthmus.io/v1alpha1 Service.
+type serviceResource struct {
+	APIVersion string   `yaml:"apiVersion"`
+	Kind       string   `yaml:"kind"`
+	Metadata   metadata `yaml:"metadata"`
+	Spec       struct {
+		Export    bool               `yaml:"export"`
+		Ports     []portResource     `yaml:"ports"`
+		Endpoints []endpointResource `yaml:"endpoints"`
+		Health    health.Check       `yaml:"health"`
+	} `yaml:"spec"`
+}
+
+type portResource struct {
+	Port       uint16        `yaml:"port"`
+	Protocol   mesh.Protocol `yaml:"protocol"`
+	TargetPort uint16        `yaml:"targetPort"`
+}
+
+// endpointResource has a short form, its address.
+type endpointResource struct {
+	Address  string  `yaml:"address"`
+	Instance string  `yaml:"instance"`
+	Weight   *uint32 `yaml:"weight"`
+}
+
+// UnmarshalText reads the short form.
+func (e *endpointResource) UnmarshalText(b []byte) error {
+	e.Address = string(b)
+	return nil
+}
+
+// exportResource is multicluster.x-k8s.io ServiceExport (KEP-1645). What it
+// says of labels and annotations is read and has no meaning here.
+type exportResource struct {
+	APIVersion string   `yaml:"apiVersion"`
+	Kind       string   `yaml:"kind"`
+	Metadata   metadata `yaml:"metadata"`
+	Spec       struct {
+		Labels      map[string]string `yaml:"exportedLabels"`
+		Annotations map[string]string `yaml:"exportedAnnotations"`
+	} `yaml:"spec"`
+}
+
+// reader turns one document into mesh nouns and collects its faults.
+type reader struct {
+	doc    *strictyaml.Document
+	faults strictyaml.Faults
+}
+
+func (r *reader) fault(key, format string, args ...any) {
+	r.faults = append(r.faults, r.doc.Fault(key, format, args...))
+}
+
+func (r *reader) decode(into any) bool {
+	if err := r.doc.Decode(into); err != nil {
+		r.faults = append(r.faults, err.(strictyaml.Faults)...)
+		return false
+	}
+	return true
+}
+
+func (r *reader) name(m metadata) mesh.ServiceName {
+	for key, value := range map[string]string{"metadata.namespace": m.Namespace, "metadata.name": m.Name} {
+		if value == "" {
+			r.fault(key, "is missing: write metadata: {namespace: shop, name: orders}")
+		} else if err := mesh.CheckLabel(value); err != nil {
+			r.fault(key, "%v", err)
+		}
+	}
+	return mesh.ServiceName{Namespace: m.Namespace, Name: m.Name}
+}
+
+func (r *reader) service() discovery.Described {
+	var s serviceResource
+	if !r.decode(&s) {
+		return discovery.Described{} // what follows would only echo it
+	}
+	d := discovery.Described{
+		Service: mesh.Service{Name: r.name(s.Metadata), Export: s.Spec.Export},
+		Check:   s.Spec.Health.WithDefaults(),
+	}
+	s.Spec.Health.Validate(func(key, problem string) { r.fault("spec.health."+key, "%s", problem) })
+	if len(s.Spec.Ports) == 0 {
+		r.fault("spec.ports", "is missing: write the ports that callers name, such as [{port: 80, protocol: http}]")
+	}
+	if len(s.Spec.Ports) > maxPorts || len(s.Spec.Endpoints) > maxEndpoints {
+		r.fault("spec", "has %d ports and %d endpoints: at most %d and %d are read", len(s.Spec.Ports), len(s.Spec.Endpoints), maxPorts, maxEndpoints)
+		return d
+	}
+	endpoints := r.endpoints(s.Spec.Endpoints, len(s.Spec.Ports))
+	first := map[uint16]int{}
+	for i, p := range s.Spec.Ports {
+		key := fmt.Sprintf("spec.ports[%d]", i)
+		if p.Port == 0 {
+			r.fault(key+".port", "is missing: write 1 to 65535")
+		} else if j, again := first[p.Port]; again {
+			r.fault(key+".port", "%d is spec.ports[%d] already: remove one", p.Port, j)
+		}
+		first[p.Port] = i
+		d.Service.Ports = append(d.Service.Ports, r.port(key, p, endpoints))
+	}
+	return d
+}
+
+// port gives a port of the service the endpoints at its target port.
+func (r *reader) port(key string, p portResource, endpoints []endpointAt) mesh.ServicePort {
+	out := mesh.ServicePort{Port: p.Port, Protocol: p.Protocol}
+	if p.Protocol == "" {
+		out.Protocol = mesh.TCP
+	} else if _, err := mesh.ParseProtocol(string(p.Protocol)); err != nil {
+		r.fault(key+".protocol", "%q is not spoken: write http or tcp", p.Protocol)
+	}
+	target := int(p.TargetPort)
+	if target == 0 {
+		if r.doc.Has(key + ".targetPort") {
+			r.fault(key+".targetPort", "must be 1 to 65535")
+		}
+		target = int(p.Port)
+	}
+	for _, e := range endpoints {
+		port := e.at.Port
+		if port < 0 {
+			port = target
+		}
+		e.Address = net.JoinHostPort(e.at.Host, strconv.Itoa(port))
+		out.Endpoints = append(out.Endpoints, e.Endpoint)
+	}
+	return out
+}
+
+// endpointAt is an endpoint whose port may still come from the service's.
+type endpointAt struct {
+	mesh.Endpoint
+	at hostport.Addr
+}
+
+func (r *reader) endpoints(list []endpointResource, ports int) []endpointAt {
+	var all []endpointAt
+	instances, addresses := map[string]int{}, map[hostport.Addr]int{}
+	for i, e := range list {
+		key := fmt.Sprintf("spec.endpoints[%d]", i)
+		addressKey := key
+		if r.doc.Has(key + ".address") {
+			addressKey += ".address"
+		}
+		at, err := hostport.Parse(e.Address)
+		switch {
+		case e.Address == "":
+			r.fault(key, "has no address: write {address: 10.0.1.7:8080}")
+			continue
+		case err != nil:
+			r.fault(addressKey, "%v: write host or host:port, such as 10.0.1.7:8080", err)
+			continue
+		case at.Everywhere() || at.Port == 0:
+			r.fault(addressKey, "%q cannot be dialled: write host or host:port, such as 10.0.1.7:8080", e.Address)
+			continue
+		case at.Port > 0 && ports > 1:
+			r.fault(addressKey, "%q has a port, but the service has %d: write only the host here, and targetPort beside each port", e.Address, ports)
+			continue
+		}
+		if j, again := addresses[at]; again {
+			r.fault(addressKey, "%s is spec.endpoints[%d] already: remove one", e.Address, j)
+			continue
+		}
+		addresses[at] = i
+		if e.Instance == "" {
+			e.Instance = instanceOf(at)
+		} else if err := hostport.CheckName(e.Instance); err != nil {
+			r.fault(key+".instance", "%v", err)
+		}
+		if j, again := instances[e.Instance]; again {
+			r.fault(key+".instance", "%s is spec.endpoints[%d] already: write another name", e.Instance, j)
+		}
+		instances[e.Instance] = i
+		weight := uint32(1)
+		if e.Weight != nil {
+			weight = *e.Weight
+			if weight < 1 || weight > maxWeight {
+				r.fault(key+".weight", "%d is out of range: write 1 to %d", weight, maxWeight)
+			}
+		}
+		all = append(all, endpointAt{mesh.Endpoint{Instance: e.Instance, Weight: weight}, at})
+	}
+	return all
+}
+
+// instanceOf names an endpoint by its address: it stays the same when the list
+// is put in another order. Colons become hyphens, as instances have none.
+func instanceOf(at hostport.Addr) string {
+	name := strings.Trim(strings.ReplaceAll(at.Host, ":", "-"), "-")
+	if at.Port > 0 {
+		name += "-" + strconv.Itoa(at.Port)
+	}
+	return name
+}
+
+func (r *reader) export() mesh.ServiceName {
+	var e exportResource
+	if !r.decode(&e) {
+		return mesh.ServiceName{}
+	}
+	return r.name(e.Metadata)
+}

@@ -1,0 +1,27 @@
+package health
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	passed, failed prometheus.Counter
+	ready, unready prometheus.Gauge
+}
+
+// newMetrics registers the package's metrics; a nil registerer registers none.
+func newMetrics(r prometheus.Registerer) metrics {
+	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_health_checks_total",
+		Help: "Active health checks made, by result (passed or failed).",
+	}, []string{"result"})
+	endpoints := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "isthmus_health_endpoints",
+		Help: "Endpoints that are actively checked, by state (ready or unready).",
+	}, []string{"state"})
+	if r != nil {
+		r.MustRegister(checks, endpoints)
+	}
+	return metrics{
+		passed: checks.WithLabelValues("passed"), failed: checks.WithLabelValues("failed"),
+		ready: endpoints.WithLabelValues("ready"), unready: endpoints.WithLabelValues("unready"),
+	}
+}
