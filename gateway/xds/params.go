@@ -23,6 +23,10 @@ const (
 	// maxMessage bounds one request, in bytes: about 60,000 names.
 	maxMessage = 4 << 20
 
+	// maxResponse bounds the resources of one incremental response, in bytes, but
+	// for one that alone is larger; the rest follows in further responses.
+	maxResponse = 1 << 20
+
 	// maxNames bounds the names that one stream may subscribe to, per type.
 	maxNames = 10_000
 

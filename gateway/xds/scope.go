@@ -47,6 +47,7 @@ func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, 
 	c := change{known: make(map[string]string, len(names))}
 	had := sub.ReturnedResources()
 	asked := sub.SubscribedResources()
+	size := 0
 	for _, name := range names {
 		version, told := had[name]
 		resource := exists[name]
@@ -57,6 +58,11 @@ func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, 
 		case resource != nil:
 			c.known[name] = resource.Version
 			if version == resource.Version && (!force || initial[name] == resource.Version) {
+				continue
+			}
+			if size += len(resource.GetResource().GetValue()); size > maxResponse && len(c.send) > 0 {
+				// It follows when this part is acknowledged.
+				delete(c.known, name)
 				continue
 			}
 			c.send = append(c.send, resource)

@@ -95,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 
 // Publish replaces the whole set of routes. It never blocks; several calls in
 // quick succession are one publication. Until the first call every ADS stream is
-// refused with UNAVAILABLE, because what is not known yet must not be reported as
+// refused with FAILED_PRECONDITION, because what is not known yet must not be reported as
 // absent. The routes must not be changed afterwards.
 func (s *Server) Publish(routes []*mesh.Route) {
 	s.mu.Lock()

@@ -51,7 +51,7 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *session) 
 	log := srv.log.With("peer", id.String(), "addr", addr)
 	if !srv.cache.isReady() {
 		srv.metrics.refused.Inc()
-		return status.Error(codes.Unavailable, "this gateway does not know its routes yet: try another one, or again")
+		return status.Error(codes.FailedPrecondition, "this gateway does not know its routes yet: try another one, or again")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -20,7 +20,7 @@ type watch struct {
 	sub     gcp.Subscription    // must not be written to
 	again   map[string]struct{} // names asked for in this very request
 	initial map[string]string   // versions that the client says it holds
-	first   bool                // nothing was answered on this stream and type
+	first   bool                // the request acknowledges nothing
 	whole   bool                // state of the world: answers name everything
 	send    func(change) bool   // must not block; false: no room
 
@@ -45,8 +45,10 @@ func (w *watch) diff(exists map[string]*discoveryv3.Resource) (change, bool) {
 	if len(c.send) > 0 || len(c.removed) > 0 {
 		return c, true
 	}
-	// Envoy does not go on before its first wildcard request is answered.
-	return c, w.first && w.sub.IsWildcard() && len(w.sub.ReturnedResources()) == 0
+	// A request that acknowledges nothing is always answered, if only with
+	// nothing: Envoy does not go on before its first one is, and our sidecar
+	// takes it for the sign that what it holds is current.
+	return c, w.first
 }
 
 // diffWhole is diff for the state-of-the-world protocol.

@@ -38,7 +38,7 @@ type RegistryClient interface {
 	//	PERMISSION_DENIED  the service is not of the caller's namespace
 	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
 	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
-	//	UNAVAILABLE        the gateway is shutting down: keep to another one
+	//	UNAVAILABLE        the gateway is shutting down
 	//
 	// A caller that half-closes withdraws; the end of the stream (status OK)
 	// confirms that the endpoint is gone.
@@ -79,7 +79,7 @@ type RegistryServer interface {
 	//	PERMISSION_DENIED  the service is not of the caller's namespace
 	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
 	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
-	//	UNAVAILABLE        the gateway is shutting down: keep to another one
+	//	UNAVAILABLE        the gateway is shutting down
 	//
 	// A caller that half-closes withdraws; the end of the stream (status OK)
 	// confirms that the endpoint is gone.

@@ -1,17 +1,33 @@
 package register
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 )
 
 // Config is what a [Server] is made of. Everything has a default.
 type Config struct {
+	// StatePath is the file that keeps which registrations to wait for after a
+	// restart. Empty: none, the source knows its set from the start.
+	StatePath string
 	// Log receives one line per registration that comes, goes or is refused.
 	// Nil: slog.Default.
 	Log *slog.Logger
@@ -19,19 +35,213 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
+// key is what a registration is known by.
+type key struct {
+	Service  mesh.ServiceName `json:"service"`
+	Port     uint16           `json:"port"`
+	Instance string           `json:"instance"`
+}
+
+// entry is a live registration.
+type entry struct {
+	stream   *stream
+	protocol mesh.Protocol
+	export   bool
+	endpoint mesh.Endpoint
+}
+
+// stream is one call of Register; its address tells it from others.
+type stream struct {
+	id  identity.ID
+	log *slog.Logger
+}
+
 // Server is a discovery source. Its methods may be called from any goroutine.
 type Server struct {
 	register.UnimplementedRegistryServer
+
+	path    string
+	log     *slog.Logger
+	metrics *metrics
+	dirty   chan struct{} // holds one: known has changed
+
+	mu      sync.Mutex
+	entries map[key]entry
+	known   map[key]time.Time // live (zero) or ended without withdrawal (when)
+	awaited map[key]struct{}  // known before the restart and not back yet
+	settled bool
+	built   []mesh.Service // of entries; nil: not built yet
+	past    chan struct{}
 }
 
-// New returns a server without registrations. It has no goroutines of its own: it
-// lives by the gRPC server that it is attached to.
-func New(cfg Config) *Server { return &Server{} }
+// New returns a server without registrations. With a StatePath it knows nothing
+// until Run.
+func New(cfg Config) *Server {
+	s := &Server{
+		path:    cfg.StatePath,
+		log:     cfg.Log,
+		metrics: newMetrics(cfg.Metrics),
+		dirty:   make(chan struct{}, 1),
+		entries: map[key]entry{},
+		known:   map[key]time.Time{},
+		awaited: map[key]struct{}{},
+		settled: cfg.StatePath == "",
+		past:    make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	return s
+}
 
 // Attach adds the service to a gRPC server with mutual TLS; an element of
 // gateway/xds.Config.Services.
 func (s *Server) Attach(to grpc.ServiceRegistrar) { register.RegisterRegistryServer(to, s) }
 
 // Snapshot returns every registered service, sorted by name, and a channel that is
-// closed when that is past. The services must not be changed.
-func (s *Server) Snapshot() ([]mesh.Service, <-chan struct{}) { return nil, nil }
+// closed when that is past. Nil: not known yet, see the package comment. The
+// services must not be changed.
+func (s *Server) Snapshot() ([]mesh.Service, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.settled {
+		return nil, s.past
+	}
+	if s.built == nil {
+		s.built = build(s.entries)
+	}
+	return s.built, s.past
+}
+
+// build makes services of registrations. Where two disagree about a port's
+// protocol, the instance that sorts first is believed.
+func build(entries map[key]entry) []mesh.Service {
+	keys := make([]key, 0, len(entries))
+	for k := range entries {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Instance, b.Instance))
+	})
+	services := []mesh.Service{}
+	for _, k := range keys {
+		e := entries[k]
+		if n := len(services); n == 0 || services[n-1].Name != k.Service {
+			services = append(services, mesh.Service{Name: k.Service})
+		}
+		svc := &services[len(services)-1]
+		svc.Export = svc.Export || e.export
+		if n := len(svc.Ports); n == 0 || svc.Ports[n-1].Port != k.Port {
+			svc.Ports = append(svc.Ports, mesh.ServicePort{Port: k.Port, Protocol: e.protocol})
+		}
+		port := &svc.Ports[len(svc.Ports)-1]
+		port.Endpoints = append(port.Endpoints, e.endpoint)
+	}
+	return services
+}
+
+// Register serves one registration stream. Called by gRPC.
+func (s *Server) Register(calls register.Registry_RegisterServer) error {
+	p, ok := peer.FromContext(calls.Context())
+	if !ok {
+		return status.Error(codes.Unauthenticated, "no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return status.Error(codes.Unauthenticated, "not a mutual TLS connection")
+	}
+	id, err := identity.PeerID(info.State)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	st := &stream{id: id, log: s.log.With("peer", id.String(), "addr", p.Addr.String())}
+	var held key
+	for {
+		msg, err := calls.Recv()
+		if err != nil {
+			if held != (key{}) {
+				s.remove(held, st, errors.Is(err, io.EOF))
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		k, e, err := parse(msg, id, p.Addr)
+		if err == nil {
+			e.stream = st
+			err = s.put(k, e)
+		}
+		if err != nil {
+			s.metrics.refused.Inc()
+			st.log.Warn("registration refused", "service", msg.GetService(), "instance", msg.GetInstance(), "err", err)
+			if held != (key{}) {
+				s.remove(held, st, true)
+			}
+			return err
+		}
+		if held != k && held != (key{}) {
+			s.remove(held, st, true)
+		}
+		held = k
+		if err := calls.Send(&register.Ack{Address: e.endpoint.Address}); err != nil {
+			s.remove(held, st, false)
+			return err
+		}
+	}
+}
+
+// put adds or replaces a registration. Its errors are gRPC statuses.
+func (s *Server) put(k key, e entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, exists := s.entries[k]
+	switch {
+	case exists && old.stream != e.stream && (old.endpoint.Address != e.endpoint.Address || old.endpoint.Identity != e.endpoint.Identity):
+		return status.Errorf(codes.AlreadyExists, "instance %q of %s is registered from %s by %s: give each sidecar an instance name of its own",
+			k.Instance, k.Service, old.endpoint.Address, old.endpoint.Identity)
+	case !exists && len(s.entries) >= maxRegistrations:
+		return status.Errorf(codes.ResourceExhausted, "this gateway holds %d registrations, no more", maxRegistrations)
+	}
+	s.entries[k] = e
+	if !exists {
+		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "address", e.endpoint.Address)
+		s.knowLocked(k)
+	}
+	if exists && old.endpoint == e.endpoint && old.protocol == e.protocol && old.export == e.export {
+		return nil
+	}
+	s.changedLocked()
+	return nil
+}
+
+// remove takes away what st registered under k, unless another stream has replaced
+// it since.
+func (s *Server) remove(k key, st *stream, withdrawn bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[k].stream != st {
+		return
+	}
+	delete(s.entries, k)
+	s.unknowLocked(k, withdrawn)
+	st.log.Info("registration ended", "service", k.Service.String(), "instance", k.Instance, "withdrawn", withdrawn)
+	s.changedLocked()
+}
+
+// changedLocked makes the current snapshot past.
+func (s *Server) changedLocked() {
+	s.metrics.live.Set(float64(len(s.entries)))
+	s.built = nil
+	close(s.past)
+	s.past = make(chan struct{})
+}
+
+// errorf is a refusal of a malformed message.
+func errorf(format string, args ...any) error {
+	return status.Error(codes.InvalidArgument, fmt.Sprintf(format, args...))
+}
+
+// Run waits for the registrations of before the restart and keeps the state file,
+// until ctx ends. Without a StatePath it only waits.
+func (s *Server) Run(ctx context.Context) error { return s.keep(ctx) }
