@@ -13,22 +13,17 @@ import (
 // LoadGateway reads a gateway's configuration: the file, over it the
 // environment (ISTHMUS_…), over it the flags that were given. An empty path
 // stands for no file, nil flags for none. The error is [strictyaml.Faults]:
-// every fault, each with its file, line and key.
+// every fault, each with its file, line and key. With an error the result is
+// what could be read, to look for more faults in, and not to be run with.
 func LoadGateway(path string, flags *pflag.FlagSet) (*Gateway, error) {
 	g := gatewayDefaults()
-	if err := load(path, flags, g, g.complete); err != nil {
-		return nil, err
-	}
-	return g, nil
+	return g, load(path, flags, g, g.complete)
 }
 
 // LoadSidecar is [LoadGateway] for a sidecar.
 func LoadSidecar(path string, flags *pflag.FlagSet) (*Sidecar, error) {
 	s := sidecarDefaults()
-	if err := load(path, flags, s, s.complete); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, load(path, flags, s, s.complete)
 }
 
 // GatewayFlags defines the flags that LoadGateway understands: one for every

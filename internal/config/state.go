@@ -9,15 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Role is one of the two processes.
-type Role string
-
-// The roles.
-const (
-	GatewayRole Role = "gateway"
-	SidecarRole Role = "sidecar"
-)
-
 // ErrStateInUse is in the error of [ClaimState] and [CheckState] when another
 // process of the same role holds the directory.
 var ErrStateInUse = errors.New("is held by another process of this kind")

@@ -27,7 +27,7 @@ type Status struct {
 	File     string    `json:"file"`          // name within the directory; "." is the directory itself
 	Services int       `json:"services"`      // that are in use from it
 	Loaded   time.Time `json:"loaded"`        // when what is in use was read; zero: never
-	Err      string    `json:"err,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
+	Error    string    `json:"error,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
 }
 
 // New returns the source for dir and opens nothing. A nil registerer means
@@ -111,7 +111,7 @@ func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
 func (s *Source) scan(f *folder, all bool) error {
 	before := map[string]string{}
 	for _, st := range s.Status() {
-		before[st.File] = st.Err
+		before[st.File] = st.Error
 	}
 	if err := f.scan(all); err != nil {
 		if before["."] != err.Error() {
@@ -124,12 +124,12 @@ func (s *Source) scan(f *folder, all bool) error {
 	status := f.status()
 	var good, bad float64
 	for _, st := range status {
-		if st.Err == "" {
+		if st.Error == "" {
 			good++
 		} else {
 			bad++
-			if before[st.File] != st.Err {
-				s.log.Error("resource file is not used as it is now: its last good state stays in use", "file", st.File, "err", st.Err)
+			if before[st.File] != st.Error {
+				s.log.Error("resource file is not used as it is now: its last good state stays in use", "file", st.File, "err", st.Error)
 			}
 		}
 	}

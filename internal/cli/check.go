@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/federation/discovery/file"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/health"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+)
+
+// Check is `isthmus check`.
+func Check() *cobra.Command {
+	var path, role string
+	var format output
+	cmd := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Say everything that is wrong with a configuration",
+		Long: `Reads a gateway's or sidecar's configuration file and says everything that is
+wrong with it at once, each with file, line, key and what to write instead.
+It looks at what the file names, too: the certificate, the resource files, the
+state directory, and whether the ports are free. It changes nothing.
+
+Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
+		Example: `  isthmus check -c gateway.yaml
+  isthmus check -c sidecar.yaml -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if path == "" {
+				return usageError{errors.New("which file? write isthmus check -c FILE")}
+			}
+			switch config.Role(role) {
+			case "", config.GatewayRole, config.SidecarRole:
+			default:
+				return usageError{fmt.Errorf("--role %q: write gateway or sidecar", role)}
+			}
+			return runCheck(cmd.OutOrStdout(), path, config.Role(role), format)
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file")
+	cmd.Flags().StringVar(&role, "role", "", "gateway or sidecar (default: guessed from the keys)")
+	format.flag(cmd)
+	return cmd
+}
+
+func runCheck(w io.Writer, path string, role config.Role, format output) error {
+	c := check{Path: path, Role: role, Faults: []strictyaml.Fault{}, Notes: []string{}}
+	if c.Role == "" {
+		guessed, err := config.GuessRole(path)
+		switch {
+		case err != nil:
+			c.add(err)
+		case guessed == "":
+			return usageError{fmt.Errorf("%s can be a gateway's as well as a sidecar's: say which with --role", path)}
+		}
+		c.Role = guessed
+	}
+	switch c.Role {
+	case config.GatewayRole:
+		c.gateway()
+	case config.SidecarRole:
+		c.sidecar()
+	}
+	c.OK = len(c.Faults) == 0
+	if format.json() {
+		if err := writeJSON(w, c); err != nil {
+			return err
+		}
+	} else if _, err := io.WriteString(w, c.text()); err != nil {
+		return err
+	}
+	if !c.OK {
+		return silentError{fmt.Errorf("%d faults", len(c.Faults))}
+	}
+	return nil
+}
+
+// check collects what is found out about one file.
+type check struct {
+	Path   string             `json:"file"`
+	Role   config.Role        `json:"role,omitempty"`
+	OK     bool               `json:"ok"`
+	Faults []strictyaml.Fault `json:"faults"`
+	Notes  []string           `json:"notes"`
+}
+
+// add takes what a loader returned: the faults in it, or the error as one.
+func (c *check) add(err error) {
+	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
+		c.Faults = append(c.Faults, faults...)
+	} else if err != nil {
+		c.Faults = append(c.Faults, strictyaml.Fault{Source: c.Path, Problem: err.Error()})
+	}
+}
+
+// at adds what is wrong with the value of a key.
+func (c *check) at(key, problem string) {
+	c.Faults = append(c.Faults, config.FaultAt(c.Path, c.Role, key, problem))
+}
+
+func (c *check) note(format string, args ...any) {
+	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+}
+
+func (c *check) gateway() {
+	cfg, err := config.LoadGateway(c.Path, nil)
+	c.add(err)
+	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
+		if !id.IsGateway() {
+			c.at("identity.dir", fmt.Sprintf("holds the certificate of workload %s: make a gateway's with isthmus pki gateway --cluster %s %s", id, cfg.Cluster, cfg.Name))
+		} else if id.GatewayID() != cfg.ID() {
+			c.at("identity.dir", fmt.Sprintf("holds the certificate of gateway %s, but this is %s: correct cluster and name, or make it with isthmus pki gateway --cluster %s %s", id.GatewayID(), cfg.ID(), cfg.Cluster, cfg.Name))
+		}
+	}
+	if cfg.Resources != "" {
+		c.resources(cfg.Resources)
+	}
+	if c.state(cfg.State) {
+		c.port("udp", "listen.tunnel", cfg.Listen.Tunnel)
+		c.port("tcp", "listen.mesh", cfg.Listen.Mesh)
+		c.port("tcp", "listen.xds", cfg.Listen.XDS)
+		c.port("tcp", "listen.admin", cfg.Listen.Admin)
+	}
+}
+
+func (c *check) sidecar() {
+	cfg, err := config.LoadSidecar(c.Path, nil)
+	c.add(err)
+	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
+		if id.IsGateway() {
+			c.at("identity.dir", fmt.Sprintf("holds the certificate of gateway %s: make a workload's with isthmus pki workload", id.GatewayID()))
+		} else if cfg.Service != nil && id.Namespace != cfg.Service.Name.Namespace {
+			c.at("identity.dir", fmt.Sprintf("holds the certificate of %s, which may only offer services of namespace %s: make one with isthmus pki workload --cluster %s %s", id, id.Namespace, id.Cluster, cfg.Service.Name))
+		}
+	}
+	if c.state(cfg.State) {
+		if cfg.Service != nil {
+			c.port("tcp", "listen.inbound", cfg.Listen.Inbound)
+		}
+		c.port("tcp", "listen.admin", cfg.Listen.Admin)
+		for i, u := range cfg.Upstreams {
+			c.port("tcp", fmt.Sprintf("upstreams[%d].listen", i), u.Listen)
+		}
+	}
+}
+
+// soon is when an expiry is worth a note: time to make a new certificate.
+const soon = 7 * 24 * time.Hour
+
+func (c *check) identity(dir string) (identity.ID, bool) {
+	if dir == "" {
+		return identity.ID{}, false // a fault of the configuration
+	}
+	source, err := identity.Open(dir)
+	if err != nil {
+		c.at("identity.dir", err.Error())
+		return identity.ID{}, false
+	}
+	if left := time.Until(source.NotAfter()); left < soon {
+		c.note("the certificate in %s expires in %s, at %s", dir, left.Round(time.Minute), source.NotAfter().Format(time.RFC3339))
+	}
+	return source.ID(), true
+}
+
+func (c *check) resources(dir string) {
+	services, err := file.Check(dir)
+	if err != nil {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range joined.Unwrap() {
+				c.resourceFault(e)
+			}
+		} else {
+			c.at("resources", err.Error())
+		}
+	}
+	for _, d := range services {
+		if len(d.Service.Ports) == 0 {
+			c.note("ServiceExport %s has no Service in %s: it exports what sidecars register under that name", d.Service.Name, dir)
+		} else if d.Check.Kind == health.None {
+			c.note("service %s has health checks off: its endpoints count as ready even when they are dead", d.Service.Name)
+		}
+	}
+}
+
+func (c *check) resourceFault(err error) {
+	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
+		c.Faults = append(c.Faults, faults...)
+		return
+	}
+	c.at("resources", err.Error())
+}
+
+// state reports whether the ports are worth a look: a running process with
+// this state directory has them, as it should.
+func (c *check) state(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	err := config.CheckState(dir, c.Role)
+	if errors.Is(err, config.ErrStateInUse) {
+		c.note("a %s with state directory %s is running: whether the ports are free was not checked", c.Role, dir)
+		return false
+	}
+	if err != nil {
+		c.at("state", err.Error())
+	}
+	return true
+}
+
+// port finds out whether an address can be listened on. One that is not
+// complete is a fault of the configuration already.
+func (c *check) port(network, key, addr string) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return
+	}
+	var listener io.Closer
+	var err error
+	if network == "udp" {
+		listener, err = net.ListenPacket(network, addr)
+	} else {
+		listener, err = net.Listen(network, addr)
+	}
+	if err != nil {
+		problem := err.Error()
+		if oe, ok := errors.AsType[*net.OpError](err); ok {
+			problem = oe.Err.Error()
+		}
+		c.at(key, fmt.Sprintf("cannot listen on %s %s (%s): end what holds it, or write another address", network, addr, strings.TrimPrefix(problem, "bind: ")))
+		return
+	}
+	listener.Close()
+}
+
+func (c *check) text() string {
+	var b strings.Builder
+	for _, f := range c.Faults {
+		fmt.Fprintln(&b, f.Error())
+	}
+	for _, n := range slices.Compact(c.Notes) {
+		fmt.Fprintln(&b, "note:", n)
+	}
+	switch len(c.Faults) {
+	case 0:
+		fmt.Fprintf(&b, "%s: nothing is wrong with this %s\n", c.Path, c.Role)
+	case 1:
+		fmt.Fprintln(&b, "1 fault")
+	default:
+		fmt.Fprintf(&b, "%d faults\n", len(c.Faults))
+	}
+	return b.String()
+}
