@@ -24,9 +24,9 @@ type Source struct {
 
 // Status is the state of one resource file.
 type Status struct {
-	File     string    `json:"file"`          // name within the directory; "." is the directory itself
-	Services int       `json:"services"`      // that are in use from it
-	Loaded   time.Time `json:"loaded"`        // when what is in use was read; zero: never
+	File     string    `json:"file"`            // name within the directory; "." is the directory itself
+	Services int       `json:"services"`        // that are in use from it
+	Loaded   time.Time `json:"loaded"`          // when what is in use was read; zero: never
 	Error    string    `json:"error,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
 }
 
@@ -117,7 +117,7 @@ func (s *Source) scan(f *folder, all bool) error {
 		if before["."] != err.Error() {
 			s.log.Error("resources: the last good state stays in use", "err", err)
 		}
-		s.statuses.Set(append([]Status{{File: ".", Err: err.Error()}}, f.status()...))
+		s.statuses.Set(append([]Status{{File: ".", Error: err.Error()}}, f.status()...))
 		return err
 	}
 	services := f.services()
