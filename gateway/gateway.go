@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,10 +52,14 @@ type Options struct {
 
 	// Identity replaces the one that the configuration names.
 	Identity *identity.Source
-	// ListenPacket and Listen replace the network: the tunnel's UDP socket, and
-	// the mesh, xDS and admin ports.
+	// ListenPacket, ListenExtra, Listen and Dial replace the network: the tunnel's
+	// UDP socket, sockets for further connections to a peer (nil with
+	// ListenPacket: the same socket), the mesh, xDS and admin ports, and
+	// connections to endpoints.
 	ListenPacket func(address string) (net.PacketConn, error)
+	ListenExtra  func() (net.PacketConn, error)
 	Listen       func(network, address string) (net.Listener, error)
+	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
 	// Source adds services to those of resource files and sidecars.
 	Source discovery.Source
 }
@@ -89,7 +94,12 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 		opts.Log = slog.Default()
 	}
 	if opts.ListenPacket == nil {
-		opts.ListenPacket = tunnel.ListenUDP
+		opts.ListenPacket = func(address string) (net.PacketConn, error) { return tunnel.ListenUDP(address)() }
+		host, _, err := net.SplitHostPort(cfg.Listen.Tunnel)
+		if err != nil {
+			return nil, fmt.Errorf("listen.tunnel: %w", err)
+		}
+		opts.ListenExtra = tunnel.ListenUDP(net.JoinHostPort(host, "0"))
 	}
 	if opts.Listen == nil {
 		opts.Listen = net.Listen
@@ -172,12 +182,16 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 // until ctx does. Run must still be running; cancel its context afterwards.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.log.Info("gateway drains", "gateway", g.cfg.ID())
-	return errors.Join(
-		g.federation.Shutdown(ctx),
-		g.xds.Shutdown(ctx),
-		g.forward.Shutdown(ctx),
-		g.tunnel.Shutdown(ctx),
-	)
+	left := g.federation.Shutdown(ctx)
+	// All at once: while running paths end, other gateways must already know
+	// that they get no new ones here.
+	var parts [3]error
+	var draining sync.WaitGroup
+	draining.Go(func() { parts[0] = g.xds.Shutdown(ctx) })
+	draining.Go(func() { parts[1] = g.forward.Shutdown(ctx) })
+	draining.Go(func() { parts[2] = g.tunnel.Shutdown(ctx) })
+	draining.Wait()
+	return errors.Join(left, errors.Join(parts[:]...))
 }
 
 // bind opens every TCP port before anything runs, so that a clash fails at
@@ -217,8 +231,9 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
-		Listen: func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
-		Log:    g.log, Metrics: g.registry,
+		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
+		ListenPacket: g.opts.ListenExtra,
+		Log:          g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -262,6 +277,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 			}
 			return s, nil
 		},
+		Dial:           g.opts.Dial,
 		ServerTLS:      func(alpn ...string) *tls.Config { return g.identity.ServerTLS(identity.AnyWorkload(), alpn...) },
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
 		Log: g.log, Metrics: g.registry,

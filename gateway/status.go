@@ -31,8 +31,8 @@ func (g *Gateway) Status() *admin.GatewayStatus {
 	}
 	if g.files != nil {
 		for _, f := range g.files.Status() {
-			if f.Err != nil {
-				s.Faults = append(s.Faults, admin.ResourceStatus{File: f.File, Error: f.Err.Error()})
+			if f.Err != "" {
+				s.Faults = append(s.Faults, admin.ResourceStatus{File: f.File, Error: f.Err})
 			}
 		}
 	}

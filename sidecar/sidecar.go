@@ -86,10 +86,7 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 // wire makes every part and connects them. Nothing runs yet.
 func (s *Sidecar) wire() (err error) {
 	cluster := s.identity.ID().Cluster
-	s.upstreams, err = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
-	if err != nil {
-		return err
-	}
+	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
 	s.routes = routes.NewStore(func(d mesh.Destination) { s.xds.Subscribe(d) })
 
 	var explicit []proxy.Explicit

@@ -1,0 +1,438 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+)
+
+// limit bounds every wait: far beyond what a slow machine needs, so that only
+// what never happens fails.
+const limit = 60 * time.Second
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "isthmus-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "isthmus")
+	build := exec.Command("go", "build", "-o", binary, "../..")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// tool returns the path of a program that a test uses. Without it the test is
+// skipped, but in CI it fails.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed", name)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// testMesh is a mesh of processes. Its PKI is made with the commands that users use.
+type testMesh struct {
+	t         *testing.T
+	dir       string
+	gateways  []*gatewayProc
+	processes []*proc
+}
+
+type gatewayProc struct {
+	*proc
+	cluster, name            string
+	tunnel, mesh, xds, admin string
+	resources                string
+}
+
+type sidecarProc struct {
+	*proc
+	admin    string
+	listener string // the explicit listener, with an upstream
+	inbound  string
+}
+
+func newMesh(t *testing.T, clusters ...string) *testMesh {
+	t.Helper()
+	m := &testMesh{t: t, dir: t.TempDir()}
+	m.isthmus("pki", "init", "--trust-domain", "e2e.example", "-d", m.path("pki"))
+	for _, c := range clusters {
+		m.isthmus("pki", "cluster", c, "-d", m.path("pki"))
+	}
+	return m
+}
+
+func (m *testMesh) path(elem ...string) string {
+	return filepath.Join(append([]string{m.dir}, elem...)...)
+}
+
+// isthmus runs a command and returns its output; it must succeed.
+func (m *testMesh) isthmus(args ...string) string {
+	m.t.Helper()
+	out, err := exec.Command(binary, args...).CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("isthmus %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (m *testMesh) write(name, content string) string {
+	m.t.Helper()
+	path := m.path(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	return path
+}
+
+// gateway writes the files of a gateway and starts it. It joins the mesh
+// through the first gateway that was made.
+func (m *testMesh) gateway(cluster, name string) *gatewayProc {
+	m.t.Helper()
+	ports := freePorts(m.t, 4)
+	g := &gatewayProc{cluster: cluster, name: name, tunnel: ports[0], mesh: ports[1], xds: ports[2], admin: ports[3],
+		resources: m.path(name, "resources")}
+	join := ""
+	if len(m.gateways) > 0 {
+		join = m.gateways[0].tunnel
+	}
+	if err := os.MkdirAll(g.resources, 0o700); err != nil {
+		m.t.Fatal(err)
+	}
+	m.isthmus("pki", "gateway", "--cluster", cluster, name, "-d", m.path("pki"), "-o", m.path(name, "pki"))
+	file := m.write(name+"/gateway.yaml", fmt.Sprintf(`cluster: %s
+name: %s
+advertise: %s
+meshAddress: %s
+join: [%s]
+identity: {dir: %s}
+resources: %s
+state: %s
+listen: {tunnel: "%[3]s", mesh: "%[4]s", xds: "%[9]s", admin: "%[10]s"}
+`, cluster, name, g.tunnel, g.mesh, join, m.path(name, "pki"), g.resources, m.path(name, "state"), g.xds, g.admin))
+	g.proc = m.process(name, "gateway", "-c", file)
+	m.gateways = append(m.gateways, g)
+	g.start()
+	return g
+}
+
+// service writes a resource: a plain service with the given endpoints, exported.
+func (g *gatewayProc) service(t *testing.T, name string, protocol string, endpoints ...string) {
+	t.Helper()
+	ns, svc, _ := strings.Cut(name, "/")
+	var eps strings.Builder
+	for _, e := range endpoints {
+		fmt.Fprintf(&eps, "    - address: %s\n", e)
+	}
+	doc := fmt.Sprintf(`apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: %s, name: %s}
+spec:
+  export: true
+  ports: [{port: 80, protocol: %s}]
+  endpoints:
+%s`, ns, svc, protocol, eps.String())
+	if err := os.WriteFile(filepath.Join(g.resources, svc+".yaml"), []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sidecar writes the files of a sidecar and starts it. target is the program
+// beside it and upstream the service that its explicit listener leads to;
+// either may be empty.
+func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream string, program ...string) *sidecarProc {
+	m.t.Helper()
+	ports := freePorts(m.t, 3)
+	s := &sidecarProc{admin: ports[0], listener: ports[1], inbound: ports[2]}
+	m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.path("pki"), "-o", m.path(name, "pki"))
+	var xds []string
+	for _, g := range m.gateways {
+		if g.cluster == cluster {
+			xds = append(xds, g.xds)
+		}
+	}
+	cfg := fmt.Sprintf("gateways: [%s]\nidentity: {dir: %s}\nstate: %s\nlisten: {inbound: \"%s\", admin: \"%s\"}\n",
+		strings.Join(xds, ", "), m.path(name, "pki"), m.path(name, "state"), s.inbound, s.admin)
+	if target != "" {
+		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\"}\n",
+			service, target, protocol, name, s.inbound)
+	}
+	if upstream != "" {
+		cfg += fmt.Sprintf("upstreams:\n  - {listen: \"%s\", service: %s, port: 80}\n", s.listener, upstream)
+	}
+	args := []string{"sidecar", "-c", m.write(name+"/sidecar.yaml", cfg)}
+	if len(program) > 0 {
+		args = append(append(args, "--"), program...)
+	}
+	s.proc = m.process(name, args...)
+	s.start()
+	return s
+}
+
+// proc is one process of this binary in a process group of its own.
+type proc struct {
+	t    *testing.T
+	name string
+	args []string
+	log  *os.File
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	crashed atomic.Bool // it ended without being told to
+	told    bool        // to end; guarded by mu
+}
+
+func (m *testMesh) process(name string, args ...string) *proc {
+	m.t.Helper()
+	log, err := os.OpenFile(m.path(name+".log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	p := &proc{t: m.t, name: name, args: args, log: log}
+	m.processes = append(m.processes, p)
+	m.t.Cleanup(func() {
+		p.signal(syscall.SIGCONT)
+		p.end(syscall.SIGKILL)
+		b, _ := os.ReadFile(log.Name())
+		log.Close()
+		if p.crashed.Load() {
+			m.t.Errorf("%s ended by itself", name)
+		}
+		if bytes.Contains(b, []byte("panic:")) || bytes.Contains(b, []byte("fatal error:")) {
+			m.t.Errorf("%s panicked", name)
+		}
+		if m.t.Failed() {
+			m.t.Logf("the end of %s's log:\n%s", name, b[max(0, len(b)-6000):])
+		}
+	})
+	return p
+}
+
+func (p *proc) start() {
+	p.t.Helper()
+	cmd := exec.Command(binary, p.args...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		p.t.Fatalf("start %s: %v", p.name, err)
+	}
+	exited := make(chan struct{})
+	p.mu.Lock()
+	p.cmd, p.exited, p.told = cmd, exited, false
+	p.mu.Unlock()
+	go func() {
+		_ = cmd.Wait()
+		p.mu.Lock()
+		if !p.told {
+			p.crashed.Store(true)
+		}
+		p.cmd = nil
+		p.mu.Unlock()
+		close(exited)
+	}()
+}
+
+func (p *proc) signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	}
+}
+
+// end sends sig and waits for the end of the process.
+func (p *proc) end(sig syscall.Signal) {
+	p.mu.Lock()
+	running, exited := p.cmd != nil, p.exited
+	p.told = true
+	p.mu.Unlock()
+	if !running {
+		return
+	}
+	p.signal(sig)
+	select {
+	case <-exited:
+	case <-time.After(limit):
+		p.t.Errorf("%s does not end on %v", p.name, sig)
+		p.signal(syscall.SIGKILL)
+		<-exited
+	}
+}
+
+// status asks a gateway as `isthmus status -o json` does.
+func (g *gatewayProc) status() (*admin.GatewayStatus, error) {
+	out, err := exec.Command(binary, "status", "--admin", g.admin, "-o", "json").Output()
+	if err != nil {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
+		}
+		return nil, err
+	}
+	var s admin.GatewayStatus
+	return &s, json.Unmarshal(out, &s)
+}
+
+// settled waits until every gateway sees every other and has the given number
+// of ready instances of each service in each cluster: "cluster service" → n.
+func (m *testMesh) settled(want map[string]uint32) {
+	m.t.Helper()
+	m.eventually(func() error {
+		for _, g := range m.gateways {
+			s, err := g.status()
+			if err != nil {
+				return fmt.Errorf("%s: %w", g.name, err)
+			}
+			up := 0
+			for _, p := range s.Gateways {
+				if p.Tunnel != "down" && p.Gossip == "alive" {
+					up++
+				}
+			}
+			if up != len(m.gateways) {
+				return fmt.Errorf("%s sees %d gateways of %d", g.name, up, len(m.gateways))
+			}
+			have := map[string]uint32{}
+			for _, svc := range s.Services {
+				for _, c := range svc.Clusters {
+					if c.Reachable {
+						have[string(c.Cluster)+" "+svc.Service.String()] = c.Ready
+					}
+				}
+			}
+			for k, n := range want {
+				if have[k] != n {
+					return fmt.Errorf("%s sees %d ready of %s, want %d", g.name, have[k], k, n)
+				}
+			}
+			for _, o := range s.Origins {
+				if o.Stale {
+					return fmt.Errorf("%s holds a stale catalog of %s", g.name, o.Origin)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// eventually retries check until it passes.
+func (m *testMesh) eventually(check func() error) {
+	m.t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			m.t.Fatalf("after %v: %v", limit, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// get fetches a URL.
+func get(url string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// answers waits until url is answered with 200 and the given body.
+func (m *testMesh) answers(url, body string) {
+	m.t.Helper()
+	m.eventually(func() error {
+		code, got, err := get(url)
+		if err != nil {
+			return err
+		}
+		if code != http.StatusOK || strings.TrimSpace(got) != body {
+			return fmt.Errorf("%s answers %d %q, want %q", url, code, got, body)
+		}
+		return nil
+	})
+}
+
+// freePorts returns loopback addresses below the range of ephemeral ports.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var ports []string
+	for p := 12000 + rand.IntN(7000); len(ports) < n && p < 20000; p++ {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", addr)
+		tcp.Close()
+		if err != nil {
+			continue
+		}
+		udp.Close()
+		if taken.claim(addr) {
+			ports = append(ports, addr)
+		}
+	}
+	if len(ports) < n {
+		t.Fatal("not enough free ports")
+	}
+	return ports
+}
+
+// taken are the ports that this test run has given out.
+var taken claims
+
+type claims struct{ m sync.Map }
+
+func (c *claims) claim(addr string) bool {
+	_, loaded := c.m.LoadOrStore(addr, true)
+	return !loaded
+}
