@@ -1,0 +1,87 @@
+package catalog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// record is one service of one origin.
+type record struct {
+	seq    uint64 // of the change that wrote it
+	raw    []byte // compact JSON, as the origin wrote it
+	export mesh.Export
+	sum    [sha256.Size]byte
+}
+
+// newRecord checks raw, which it keeps.
+func newRecord(seq uint64, raw []byte) (*record, error) {
+	e, err := parseExport(raw)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{seq: seq, raw: raw, export: e}
+	h := sha256.New()
+	name := e.Service.String()
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(name))))
+	h.Write([]byte(name))
+	h.Write(binary.BigEndian.AppendUint64(nil, seq))
+	h.Write(raw)
+	h.Sum(r.sum[:0])
+	return r, nil
+}
+
+// parseExport reads a record's JSON within bounds. Fields that this version does
+// not know are ignored, and so are ports whose protocol it does not know: a newer
+// gateway's catalog must not be lost to an older one.
+func parseExport(raw []byte) (mesh.Export, error) {
+	if len(raw) > MaxRecordBytes {
+		return mesh.Export{}, fmt.Errorf("record of %d bytes: at most %d", len(raw), MaxRecordBytes)
+	}
+	var e mesh.Export
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return mesh.Export{}, fmt.Errorf("record: %w", err)
+	}
+	if e.Service == (mesh.ServiceName{}) {
+		return mesh.Export{}, errors.New("record without a service")
+	}
+	if len(e.Ports) > MaxPorts {
+		return mesh.Export{}, fmt.Errorf("record %s: %d ports: at most %d", e.Service, len(e.Ports), MaxPorts)
+	}
+	known := e.Ports[:0]
+	seen := make(map[uint16]bool, len(e.Ports))
+	for _, p := range e.Ports {
+		if p.Port == 0 || seen[p.Port] {
+			return mesh.Export{}, fmt.Errorf("record %s: port %d is zero or there twice", e.Service, p.Port)
+		}
+		seen[p.Port] = true
+		if len(p.Identities) > MaxIdentities {
+			return mesh.Export{}, fmt.Errorf("record %s: port %d: %d identities: at most %d", e.Service, p.Port, len(p.Identities), MaxIdentities)
+		}
+		for _, id := range p.Identities {
+			if len(id) > maxIdentityBytes {
+				return mesh.Export{}, fmt.Errorf("record %s: port %d: identity of %d bytes: at most %d", e.Service, p.Port, len(id), maxIdentityBytes)
+			}
+		}
+		if _, err := mesh.ParseProtocol(string(p.Protocol)); err == nil {
+			known = append(known, p)
+		}
+	}
+	e.Ports = known
+	return e, nil
+}
+
+// compactJSON returns raw without insignificant space, in memory of its own.
+func compactJSON(raw []byte) ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(len(raw))
+	if err := json.Compact(&b, raw); err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	return b.Bytes(), nil
+}

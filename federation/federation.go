@@ -1,0 +1,438 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+// Config is what a Federation needs. Self, Tunnel and Identity are required.
+type Config struct {
+	Self        mesh.GatewayID        // this gateway; Identity must be its own
+	Advertise   string                // host:port that other gateways dial; empty: they cannot
+	MeshAddress string                // host:port that this cluster's sidecars dial
+	Join        []string              // addresses of other gateways, host:port; one is enough
+	Tunnel      *tunnel.Endpoint      // run and shut down by the caller
+	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
+	StatePath   string                // file that outlives the process; empty: memory only
+	Log         *slog.Logger          // nil: slog.Default
+	Metrics     prometheus.Registerer // nil: not registered
+}
+
+// Federation is this gateway's part in the mesh of gateways. Its methods may be
+// called concurrently.
+type Federation struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	transport *transport
+
+	publishKick chan struct{} // Publish has something; each of these holds one
+	stepKick    chan struct{} // what step looks at has changed
+	storeKick   chan struct{} // what the state file holds has changed
+
+	running sync.WaitGroup // every goroutine of Run
+
+	ownMu sync.Mutex // held while the own catalog goes from one version to the next
+
+	mu         sync.Mutex
+	started    bool
+	cancel     context.CancelFunc // ends Run; nil before
+	ended      chan struct{}      // closed when Run has returned
+	store      *store
+	list       *memberlist.Memberlist // nil before Run
+	listKeys   *memberlist.Keyring
+	pending    []mesh.Export // what Publish was last given
+	own        *catalog.State
+	ownSig     identity.Signature
+	ownExpiry  time.Time // of the certificate that signed
+	ownMoved   time.Time // when the own epoch was last moved
+	leaving    bool
+	origins    map[mesh.GatewayID]*origin
+	members    map[mesh.GatewayID]*member
+	peers      map[mesh.GatewayID]*peer
+	remembered map[mesh.GatewayID]savedGateway
+	ring       keyring
+	primary    gossipKey
+	ringSince  time.Time // when the newest key came
+	targets    []tunnel.Target
+	pulls      int // running
+	viewDirty  bool
+	dirty      dirty
+	confirmed  time.Time // when confirmations were last noted
+
+	viewMu sync.RWMutex
+	view   *View
+	past   chan struct{} // closes when view is past
+}
+
+// dirty names what the state file does not hold yet.
+type dirty struct {
+	keys     bool
+	confirm  bool
+	origins  map[mesh.GatewayID]bool
+	gateways map[mesh.GatewayID]bool
+}
+
+// New checks the configuration and opens nothing.
+func New(cfg Config) (*Federation, error) {
+	if cfg.Tunnel == nil || cfg.Identity == nil {
+		return nil, errors.New("federation: Tunnel and Identity are required")
+	}
+	if _, err := mesh.ParseGatewayID(cfg.Self.String()); err != nil {
+		return nil, fmt.Errorf("federation: %w", err)
+	}
+	if id := cfg.Identity.ID(); id.GatewayID() != cfg.Self {
+		return nil, fmt.Errorf("federation: the certificate is of %s, not of gateway %s: issue one with isthmus pki gateway --cluster %s %s", id, cfg.Self, cfg.Self.Cluster, cfg.Self.Name)
+	}
+	if len(cfg.Advertise) > maxAddress || len(cfg.MeshAddress) > maxAddress {
+		return nil, fmt.Errorf("federation: addresses may have %d bytes: use a shorter name for %q or %q", maxAddress, cfg.Advertise, cfg.MeshAddress)
+	}
+	f := &Federation{
+		cfg:         cfg,
+		log:         cfg.Log,
+		publishKick: make(chan struct{}, 1),
+		stepKick:    make(chan struct{}, 1),
+		storeKick:   make(chan struct{}, 1),
+		ended:       make(chan struct{}),
+		store:       &store{},
+		own:         catalog.New(cfg.Self, 0),
+		origins:     make(map[mesh.GatewayID]*origin),
+		members:     make(map[mesh.GatewayID]*member),
+		peers:       make(map[mesh.GatewayID]*peer),
+		remembered:  make(map[mesh.GatewayID]savedGateway),
+		past:        make(chan struct{}),
+	}
+	if f.log == nil {
+		f.log = slog.Default()
+	}
+	f.dirty.reset()
+	f.metrics = newMetrics(f)
+	if err := f.metrics.register(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics)
+	f.view = f.buildViewLocked()
+	return f, nil
+}
+
+func (d *dirty) reset() {
+	*d = dirty{origins: make(map[mesh.GatewayID]bool), gateways: make(map[mesh.GatewayID]bool)}
+}
+
+// Run reads the state file, joins the mesh and returns when ctx ends or Shutdown
+// is called. Its first [View] after a restart is what the file held, every
+// catalog of it stale until confirmed. Run may be called once.
+func (f *Federation) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.mu.Lock()
+	if f.started {
+		f.mu.Unlock()
+		return errors.New("federation: Run was called before")
+	}
+	f.started, f.cancel = true, cancel
+	f.mu.Unlock()
+	defer close(f.ended)
+
+	if err := f.open(); err != nil {
+		return fmt.Errorf("federation: %w", err)
+	}
+	defer f.store.Close()
+	if err := f.createList(); err != nil {
+		return fmt.Errorf("federation: %w", err)
+	}
+	f.running.Go(func() { f.transport.readPackets(ctx) })
+	f.running.Go(func() { f.publishLoop(ctx) })
+	f.running.Go(func() { f.watchTunnels(ctx) })
+	f.running.Go(func() { f.storeLoop(ctx) })
+	f.running.Go(func() { f.keep(ctx) })
+	<-ctx.Done()
+	err := f.list.Shutdown()
+	f.running.Wait()
+	f.flush() // what the loops did last
+	if err != nil {
+		return fmt.Errorf("federation: stop gossip: %w", err)
+	}
+	return nil
+}
+
+// open reads the state file and takes the next epoch.
+func (f *Federation) open() error {
+	st, err := openStore(f.cfg.StatePath, f.log)
+	if err != nil {
+		return err
+	}
+	was, err := st.load(f.log)
+	if err != nil {
+		st.Close()
+		return err
+	}
+	// The clock makes the epoch grow even without a state file; the file makes it
+	// grow even when the clock was set back.
+	epoch := max(was.Epoch+1, uint64(time.Now().UnixMilli()))
+	if err := st.saveEpoch(epoch); err != nil {
+		st.Close()
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.store = st
+	f.own = catalog.New(f.cfg.Self, epoch)
+	f.restoreLocked(was)
+	f.viewDirty = true
+	return nil
+}
+
+// Shutdown leaves the mesh: it withdraws this gateway's catalog, waits up to a
+// second (less when ctx ends) until the others have taken note, so that they send
+// nothing new here and forget this gateway when its tunnels close, then ends Run
+// and waits for it. The tunnel must still run.
+func (f *Federation) Shutdown(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, leaveTimeout)
+	defer stop()
+	f.mu.Lock()
+	started, cancel, list := f.started, f.cancel, f.list
+	f.leaving = true
+	f.pending = nil
+	f.mu.Unlock()
+	if !started {
+		return nil
+	}
+	defer func() {
+		cancel()
+		<-f.ended
+	}()
+	if list == nil {
+		return nil
+	}
+	select {
+	case <-f.ended: // memberlist is shut down
+		return nil
+	default:
+	}
+	f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
+		if s.Head().Version.Seq == 0 {
+			return s, nil // never said anything
+		}
+		return s.Next(nil)
+	})
+	f.awaitNoted(ctx)
+	deadline, _ := ctx.Deadline()
+	if err := list.Leave(max(time.Until(deadline), gossipInterval)); err != nil {
+		return fmt.Errorf("leave the mesh: %w", err)
+	}
+	return nil
+}
+
+// awaitNoted waits until every live peer has pulled the newest own catalog.
+func (f *Federation) awaitNoted(ctx context.Context) {
+	for {
+		noted := true
+		f.mu.Lock()
+		v := f.own.Head().Version
+		for _, p := range f.peers {
+			if p.State == tunnel.Up && v.Seq > 0 && p.noted.Compare(v) < 0 {
+				noted = false
+			}
+		}
+		f.mu.Unlock()
+		if noted {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gossipInterval / 4):
+		}
+	}
+}
+
+// Publish replaces what this gateway's cluster offers. It keeps no reference to
+// the slice, never blocks and may be called before Run. Until the first call the
+// others keep what they knew before this process started: unknown is not empty.
+func (f *Federation) Publish(exports []mesh.Export) {
+	f.mu.Lock()
+	if f.leaving {
+		f.mu.Unlock()
+		return
+	}
+	f.pending = append(make([]mesh.Export, 0, len(exports)), exports...)
+	f.mu.Unlock()
+	kick(f.publishKick)
+}
+
+// View returns what is known now, and a channel that closes when there is a newer view.
+func (f *Federation) View() (*View, <-chan struct{}) {
+	f.viewMu.RLock()
+	defer f.viewMu.RUnlock()
+	return f.view, f.past
+}
+
+// publishLoop makes versions of what Publish was given, coalesced.
+func (f *Federation) publishLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.publishKick:
+		}
+		latest := time.NewTimer(publishMax)
+		quiet := time.NewTimer(publishQuiet)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-latest.C:
+				waiting = false
+			case <-quiet.C:
+				waiting = false
+			case <-f.publishKick:
+				quiet.Reset(publishQuiet)
+			}
+		}
+		latest.Stop()
+		f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
+			f.mu.Lock()
+			exports, leaving := f.pending, f.leaving
+			f.mu.Unlock()
+			if leaving {
+				return s, nil
+			}
+			mine, err := f.speakable(exports)
+			next, more := s.Next(mine)
+			return next, errors.Join(err, more)
+		})
+	}
+}
+
+// speakable returns the exports that others will take from this gateway.
+func (f *Federation) speakable(exports []mesh.Export) (ok []mesh.Export, err error) {
+	var errs []error
+	for _, e := range exports {
+		if err := f.maySpeakFor(f.cfg.Self, &e); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ok = append(ok, e)
+	}
+	return ok, errors.Join(errs...)
+}
+
+// maySpeakFor returns an error unless every identity of e is one of the origin's
+// cluster: a cluster says what it serves, not what others do.
+func (f *Federation) maySpeakFor(origin mesh.GatewayID, e *mesh.Export) error {
+	own := f.cfg.Identity.ID().TrustDomain
+	for _, p := range e.Ports {
+		for _, s := range p.Identities {
+			id, err := identity.ParseID(s)
+			if err != nil {
+				return fmt.Errorf("export %s of %s: %w", e.Service, origin, err)
+			}
+			if id.TrustDomain != own || id.Cluster != origin.Cluster {
+				return fmt.Errorf("export %s of %s: identity %s is not of trust domain %s and cluster %s", e.Service, origin, s, own, origin.Cluster)
+			}
+		}
+	}
+	return nil
+}
+
+// updateOwn takes the own catalog to what next makes of it, signs and announces it.
+func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)) {
+	f.ownMu.Lock()
+	defer f.ownMu.Unlock()
+	f.mu.Lock()
+	was := f.own
+	f.mu.Unlock()
+	s, err := next(was)
+	if err != nil {
+		f.log.Error("part of the catalog is not published", "err", err)
+	}
+	if s != was && s.Head().Version.Seq > 0 {
+		expiry := f.cfg.Identity.NotAfter()
+		sig, err := f.cfg.Identity.Sign(s.Head().SignedBytes())
+		if err != nil {
+			f.log.Error("catalog is not published", "err", err)
+			return
+		}
+		f.mu.Lock()
+		f.own, f.ownSig, f.ownExpiry, f.viewDirty = s, sig, expiry, true
+		f.mu.Unlock()
+		f.log.Debug("catalog published", "version", s.Head().Version.String(), "digest", s.Head().Digest.String(), "records", s.Len())
+	} else if s != was {
+		f.mu.Lock()
+		f.own, f.viewDirty = s, true
+		f.mu.Unlock()
+	}
+	kick(f.stepKick)
+	f.announce()
+}
+
+// kick wakes a loop that need not be told how often.
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// buildViewLocked makes a view of the present state.
+func (f *Federation) buildViewLocked() *View {
+	v := &View{Self: f.cfg.Self}
+	known := map[mesh.GatewayID]*Gateway{}
+	at := func(id mesh.GatewayID) *Gateway {
+		g := known[id]
+		if g == nil {
+			g = &Gateway{ID: id}
+			known[id] = g
+		}
+		return g
+	}
+	*at(f.cfg.Self) = Gateway{ID: f.cfg.Self, Advertise: f.cfg.Advertise, MeshAddress: f.cfg.MeshAddress, Alive: true}
+	for id, r := range f.remembered {
+		g := at(id)
+		g.Advertise, g.MeshAddress = r.Advertise, r.MeshAddress
+	}
+	for id, m := range f.members {
+		g := at(id)
+		g.Alive = m.alive
+		if m.known {
+			g.Advertise, g.MeshAddress = m.meta.Advertise, m.meta.MeshAddress
+		}
+	}
+	for id, o := range f.origins {
+		if o.state != nil {
+			at(id)
+			v.Origins = append(v.Origins, Origin{ID: id, Version: o.state.Head().Version, Digest: o.state.Head().Digest,
+				Stale: o.stale, Confirmed: o.confirmed, Records: o.exports})
+		}
+	}
+	for id, p := range f.peers {
+		if known[id] == nil && p.State != tunnel.Up {
+			continue // it has left
+		}
+		at(id).Tunnel = Tunnel{Up: p.State == tunnel.Up, RTT: p.RTT, Connections: p.Connections, Streams: p.Streams, Since: p.Since, LastError: p.LastError}
+	}
+	if f.own.Head().Version.Seq > 0 {
+		v.Origins = append(v.Origins, Origin{ID: f.cfg.Self, Version: f.own.Head().Version, Digest: f.own.Head().Digest, Records: f.own.Exports()})
+	}
+	for _, g := range known {
+		v.Gateways = append(v.Gateways, *g)
+	}
+	slices.SortFunc(v.Gateways, func(a, b Gateway) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(v.Origins, func(a, b Origin) int { return compareID(a.ID, b.ID) })
+	v.index()
+	return v
+}

@@ -1,0 +1,196 @@
+package federation
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+// GossipAuthority is the target of the CONNECT that asks for a gateway's
+// memberlist instead of a service, and the host of every other request.
+const GossipAuthority = "gossip"
+
+const (
+	pathCatalog = "/catalog"
+	pathKeys    = "/gossip/keys"
+)
+
+// Handler serves the other gateways: "GET /catalog", "POST /gossip/keys" and
+// "CONNECT gossip". Every answer is for a peer that the tunnel has authenticated
+// as a gateway: it must be served on the tunnel's listener and nowhere else, with
+// [tunnel.ConnContext] as the server's ConnContext.
+func (f *Federation) Handler() http.Handler {
+	var streams atomic.Int32
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodConnect && r.Host == GossipAuthority:
+			if streams.Add(1) > maxGossipStreams {
+				streams.Add(-1)
+				http.Error(w, "too many gossip streams", http.StatusServiceUnavailable)
+				return
+			}
+			defer streams.Add(-1)
+			f.serveGossip(w, r)
+		case r.Method == http.MethodGet && r.URL.Path == pathCatalog:
+			f.serveCatalog(w, r)
+		case r.Method == http.MethodPost && r.URL.Path == pathKeys:
+			f.serveKeys(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// serveCatalog lists the heads held, or gives one origin's changes since a version.
+func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if !q.Has("origin") {
+		if err := writeJSON(w, r, f.heads()); err != nil {
+			f.log.Debug("list catalogs", "err", err)
+		}
+		return
+	}
+	id, err := mesh.ParseGatewayID(q.Get("origin"))
+	epoch, err1 := strconv.ParseUint(q.Get("epoch"), 10, 64)
+	since, err2 := strconv.ParseUint(q.Get("since"), 10, 64)
+	if err := errors.Join(err, err1, err2); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	state, sig := f.lookup(id)
+	if state == nil {
+		http.Error(w, "nothing of this origin is held", http.StatusNotFound)
+		return
+	}
+	d := state.Delta(catalog.Version{Epoch: epoch, Seq: since})
+	if d == nil {
+		w.WriteHeader(http.StatusNoContent)
+	} else if err := writeJSON(w, r, signedDelta{d, sig}); err != nil {
+		f.log.Debug("send catalog", "err", err)
+		return
+	}
+	if id == f.cfg.Self {
+		f.note(r, state.Head().Version)
+	}
+}
+
+// note remembers which of our versions the asking peer has by now.
+func (f *Federation) note(r *http.Request, v catalog.Version) {
+	s, ok := tunnel.StreamFrom(r.Context())
+	if !ok {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.peers[s.Peer()]; p != nil && v.Compare(p.noted) > 0 {
+		p.noted = v
+	}
+}
+
+func (f *Federation) heads() versionList {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := versionList{Origins: []catalog.Head{f.own.Head()}}
+	for _, o := range f.origins {
+		if o.state != nil {
+			l.Origins = append(l.Origins, o.state.Head())
+		}
+	}
+	return l
+}
+
+// lookup returns what is held of an origin; nil: nothing, or it has said nothing yet.
+func (f *Federation) lookup(id mesh.GatewayID) (*catalog.State, identity.Signature) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if id == f.cfg.Self {
+		if f.own.Head().Version.Seq == 0 {
+			return nil, identity.Signature{}
+		}
+		return f.own, f.ownSig
+	}
+	if o := f.origins[id]; o != nil && o.state != nil {
+		return o.state, o.sig
+	}
+	return nil, identity.Signature{}
+}
+
+// serveKeys takes a peer's gossip keys and gives ours.
+func (f *Federation) serveKeys(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxKeysBytes+1))
+	if err != nil {
+		return
+	}
+	theirs, err := decodeKeyring(b)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ours := f.mergeKeys(theirs)
+	if s, ok := tunnel.StreamFrom(r.Context()); ok {
+		f.mu.Lock()
+		if p := f.peers[s.Peer()]; p != nil {
+			p.rung = ours // once it has read the answer; else it asks again
+		}
+		f.mu.Unlock()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(ours.encode())
+}
+
+// serveGossip hands the stream to memberlist and waits until that closes it.
+func (f *Federation) serveGossip(w http.ResponseWriter, r *http.Request) {
+	h, ok := w.(http.Hijacker)
+	if !ok {
+		http.Error(w, "not a stream", http.StatusInternalServerError)
+		return
+	}
+	c, rw, err := h.Hijack()
+	if err != nil {
+		return
+	}
+	if err := c.SetDeadline(time.Now().Add(gossipStreamTimeout)); err != nil {
+		c.Close()
+		return
+	}
+	if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		c.Close()
+		return
+	}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		c.Close()
+		return
+	}
+	g := &gossipConn{Conn: &prefixedConn{Conn: c, prefix: append([]byte(nil), early...)}, closed: make(chan struct{})}
+	if !f.transport.serve(r.Context(), g) {
+		c.Close()
+		return
+	}
+	<-g.closed // memberlist sets a deadline on every read and write
+}
+
+// gossipConn tells when memberlist is done with a stream.
+type gossipConn struct {
+	net.Conn
+	once   atomic.Bool
+	closed chan struct{}
+}
+
+// Close closes the stream, once.
+func (c *gossipConn) Close() error {
+	if !c.once.CompareAndSwap(false, true) {
+		return nil
+	}
+	defer close(c.closed)
+	return c.Conn.Close()
+}

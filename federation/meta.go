@@ -1,0 +1,72 @@
+package federation
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+)
+
+// metaVersion is the first byte of NodeMeta. A gateway that says another one is
+// a member of which only the name is known.
+const metaVersion = 1
+
+// flagLeaving in NodeMeta: the gateway is shutting down, and when gossip reports
+// it gone, it has left and not died.
+const flagLeaving = 1 << 0
+
+// nodeMeta is what gossip carries about a gateway, drawn in doc.go. Nothing of it
+// is proved: it says where to look, never what to route.
+type nodeMeta struct {
+	Leaving     bool
+	Version     catalog.Version
+	Digest      catalog.Digest
+	Advertise   string
+	MeshAddress string
+}
+
+var errMetaVersion = errors.New("another version of NodeMeta")
+
+func (m *nodeMeta) encode() []byte {
+	b := []byte{metaVersion, 0}
+	if m.Leaving {
+		b[1] |= flagLeaving
+	}
+	b = binary.BigEndian.AppendUint64(b, m.Version.Epoch)
+	b = binary.BigEndian.AppendUint64(b, m.Version.Seq)
+	b = append(b, m.Digest[:]...)
+	for _, s := range []string{m.Advertise, m.MeshAddress} {
+		b = append(b, byte(len(s)))
+		b = append(b, s...)
+	}
+	return b
+}
+
+// decodeMeta reads what encode wrote. Bytes after the known fields are ignored:
+// they are for fields to come.
+func decodeMeta(b []byte) (m nodeMeta, err error) {
+	if len(b) == 0 {
+		return m, errors.New("empty NodeMeta")
+	}
+	if b[0] != metaVersion {
+		return m, fmt.Errorf("%w: %d", errMetaVersion, b[0])
+	}
+	const fixed = 2 + 8 + 8 + len(m.Digest)
+	if len(b) < fixed {
+		return m, fmt.Errorf("NodeMeta of %d bytes: want at least %d", len(b), fixed)
+	}
+	m.Leaving = b[1]&flagLeaving != 0
+	m.Version.Epoch = binary.BigEndian.Uint64(b[2:])
+	m.Version.Seq = binary.BigEndian.Uint64(b[10:])
+	copy(m.Digest[:], b[18:])
+	b = b[fixed:]
+	for _, s := range []*string{&m.Advertise, &m.MeshAddress} {
+		if len(b) == 0 || int(b[0]) > maxAddress || len(b) < 1+int(b[0]) {
+			return nodeMeta{}, errors.New("NodeMeta ends within an address")
+		}
+		*s = string(b[1 : 1+b[0]])
+		b = b[1+int(b[0]):]
+	}
+	return m, nil
+}

@@ -1,0 +1,79 @@
+package federation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of one Federation; its handles are resolved once.
+type metrics struct {
+	packetsIn, packetsOut, packetsDropped prometheus.Counter
+	pulled, pullFailed, rejected          prometheus.Counter
+	conflicts                             prometheus.Counter
+	all                                   []prometheus.Collector
+}
+
+func newMetrics(f *Federation) *metrics {
+	packets := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_gossip_packets_total", Help: "Gossip packets, by what became of them: in, out or dropped."}, []string{"direction"})
+	pulls := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_catalog_pulls_total", Help: "Pulls of another gateway's catalog: ok, failed (to be tried again) or rejected (signature, origin, digest or bounds)."}, []string{"result"})
+	conflicts := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "isthmus_catalog_conflicts_total", Help: "Two catalogs under one version: two gateways have one name and key."})
+	return &metrics{
+		packetsIn: packets.WithLabelValues("in"), packetsOut: packets.WithLabelValues("out"), packetsDropped: packets.WithLabelValues("dropped"),
+		pulled: pulls.WithLabelValues("ok"), pullFailed: pulls.WithLabelValues("failed"), rejected: pulls.WithLabelValues("rejected"),
+		conflicts: conflicts,
+		all:       []prometheus.Collector{packets, pulls, conflicts, viewCollector{f}},
+	}
+}
+
+func (m *metrics) register(reg prometheus.Registerer) error {
+	if reg == nil {
+		return nil
+	}
+	for _, c := range m.all {
+		if err := reg.Register(c); err != nil {
+			return fmt.Errorf("register metrics of the federation: %w", err)
+		}
+	}
+	return nil
+}
+
+// viewCollector reads gauges from the present view when asked, so that ages are
+// right at that moment and labels end with the gateways that they name.
+type viewCollector struct{ f *Federation }
+
+var (
+	descAge      = prometheus.NewDesc("isthmus_catalog_age_seconds", "For how long an origin's catalog has not been known to be up to date; 0 while it is.", []string{"origin"}, nil)
+	descRecords  = prometheus.NewDesc("isthmus_catalog_records", "Services in an origin's catalog.", []string{"origin"}, nil)
+	descGateways = prometheus.NewDesc("isthmus_gateways", "Gateways known, by what gossip says of them.", []string{"state"}, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (c viewCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descAge
+	ch <- descRecords
+	ch <- descGateways
+}
+
+// Collect implements [prometheus.Collector].
+func (c viewCollector) Collect(ch chan<- prometheus.Metric) {
+	v, _ := c.f.View()
+	now := time.Now()
+	for i := range v.Origins {
+		o := &v.Origins[i]
+		ch <- prometheus.MustNewConstMetric(descAge, prometheus.GaugeValue, o.Age(now).Seconds(), o.ID.String())
+		ch <- prometheus.MustNewConstMetric(descRecords, prometheus.GaugeValue, float64(len(o.Records)), o.ID.String())
+	}
+	alive := 0
+	for _, g := range v.Gateways {
+		if g.Alive {
+			alive++
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(alive), "alive")
+	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(len(v.Gateways)-alive), "not alive")
+}
