@@ -95,6 +95,7 @@ func (s *Service) complete(c *completer, inbound string) {
 		for _, l := range c.listens {
 			if target.Overlaps(l.addr) && (!l.addr.Everywhere() || target.OnThisHost()) {
 				c.fault("service.target", "%s is the sidecar's own %s: write where the program listens", target, l.key)
+				break
 			}
 		}
 	}

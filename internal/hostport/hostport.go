@@ -26,7 +26,11 @@ func Parse(s string) (Addr, error) {
 	if _, err := strconv.Atoi(s); err == nil {
 		return Addr{}, fmt.Errorf("%q is only a number", s)
 	}
-	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
+	}
+	if ip, err := netip.ParseAddr(bare); err == nil {
 		return Addr{ip.String(), -1}, nil
 	}
 	host, port, found := s, "", false

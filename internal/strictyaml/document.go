@@ -91,12 +91,18 @@ func Empty(source string) *Document {
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+// syntaxFault reads the line out of an error of the yaml package. That counts
+// lines from 0 in its parser's errors, from 1 in its scanner's, and says
+// nothing instead of 0.
 func syntaxFault(source string, err error) Fault {
-	f := Fault{Source: source, Problem: err.Error()}
+	f := Fault{Source: source, Line: 1, Problem: err.Error()}
 	if m := yamlError.FindStringSubmatch(f.Problem); m != nil {
 		f.Problem = f.Problem[len(m[0]):]
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			f.Line = n
+			if strings.HasPrefix(f.Problem, "did not find expected") {
+				f.Line++
+			}
 		}
 	}
 	f.Problem = "is not YAML: " + strings.ReplaceAll(f.Problem, "\n", " ")

@@ -1,0 +1,265 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/isthmus-mesh/isthmus/internal/health"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// write makes a file of the text and returns its path.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "f.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// faults returns the error's lines without the directory of the file.
+func faults(path string, err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), filepath.Dir(path)+"/", "")
+}
+
+func TestAGatewayNeedsNoMoreThanAFewLines(t *testing.T) {
+	g, err := LoadGateway(write(t, `cluster: west                     # this cluster's name
+name: west-1                      # this gateway's; default: the host name
+advertise: gw1.west.example:7443  # what other clusters dial
+join: [gw1.east.example:7443]     # one address of any other gateway is enough; none for the first
+identity: {dir: /etc/isthmus/pki}
+resources: /etc/isthmus/resources # watched
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Gateway{
+		Cluster: "west", Name: "west-1", Advertise: "gw1.west.example:7443", MeshAddress: "gw1.west.example:15443",
+		Join: []string{"gw1.east.example:7443"}, Identity: Identity{"/etc/isthmus/pki"}, Resources: "/etc/isthmus/resources",
+		State: "/var/lib/isthmus", Listen: GatewayListen{":7443", ":15443", ":15012", "127.0.0.1:15000"}, Connections: 2,
+		Limits: GatewayLimits{16384, 1024}, Drain: 10 * time.Second, Log: Log{Format: LogText},
+	}
+	if !reflect.DeepEqual(g, want) {
+		t.Errorf("got  %+v\nwant %+v", g, want)
+	}
+	if g.ID().String() != "west/west-1" {
+		t.Errorf("ID is %s", g.ID())
+	}
+}
+
+func TestASidecarNeedsNoMoreThanAFewLines(t *testing.T) {
+	s, err := LoadSidecar(write(t, `gateways: [10.0.0.5, 10.0.0.6]
+identity: {dir: /etc/isthmus/pki}
+service: {name: shop/orders, port: 80, target: 127.0.0.1:8080, protocol: http}   # what runs beside it; may be absent
+upstreams:                                                                      # explicit listeners, until interception
+  - {listen: 127.0.0.1:9001, service: shop/cart, port: 80}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Sidecar{
+		Gateways: []string{"10.0.0.5:15012", "10.0.0.6:15012"}, Identity: Identity{"/etc/isthmus/pki"},
+		Service: &Service{
+			Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Target: "127.0.0.1:8080", Protocol: mesh.HTTP,
+			Instance: hostName(), Advertise: ":15008", Weight: 1, Export: true, Health: health.Check{}.WithDefaults(),
+		},
+		Upstreams: []Upstream{{Listen: "127.0.0.1:9001", Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80}},
+		State:     "/var/lib/isthmus", Listen: SidecarListen{":15008", "127.0.0.1:15020"}, Drain: 10 * time.Second, Log: Log{Format: LogText},
+	}
+	if !reflect.DeepEqual(s, want) {
+		t.Errorf("got  %+v\nwant %+v", s, want)
+	}
+	if d := s.Upstreams[0].Destination().String(); d != "cart.shop.mesh:80" {
+		t.Errorf("destination is %s", d)
+	}
+	if s, err := LoadSidecar(write(t, "gateways: [10.0.0.5]\n"), nil); err != nil || s.Service != nil {
+		t.Errorf("without a service: %+v, %v", s, err)
+	}
+}
+
+func TestPortsThatAreLeftOutAreTheDefaultOnes(t *testing.T) {
+	g, err := LoadGateway(write(t, "cluster: a\nname: b\nadvertise: h\nmeshAddress: 10.0.0.1\njoin: [x, 'fd00::1', 'x:7443']\nlisten: {mesh: 10.0.0.1, tunnel: ':7000'}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{g.Advertise, g.MeshAddress, g.Join[0], g.Join[1], g.Listen.Mesh}
+	if want := []string{"h:7000", "10.0.0.1:15443", "x:7443", "[fd00::1]:7443", "10.0.0.1:15443"}; !reflect.DeepEqual(got, want) || len(g.Join) != 2 {
+		t.Errorf("got %v and join %v", got, g.Join)
+	}
+	s, err := LoadSidecar(write(t, "gateways: [a]\nservice: {name: a/b, target: 'localhost:1', advertise: 10.0.0.9}\nlisten: {inbound: '10.0.0.9:16000'}\nupstreams: [{listen: 'localhost:2', service: a/c}]\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Service.Advertise != "10.0.0.9:16000" || s.Service.Port != 80 || s.Upstreams[0].Port != 80 || s.Service.Protocol != mesh.TCP {
+		t.Errorf("%+v %+v", s.Service, s.Upstreams)
+	}
+}
+
+func TestEveryFaultOfAGatewayIsToldAtOnce(t *testing.T) {
+	path := write(t, `cluster: West
+nmae: west-1
+join: [":7443", 0.0.0.0:7443, gw:0]
+listen: {mesh: 15443, admin: ":15000", xds: ":7443"}
+drain: 2h
+log: {level: loud}
+connections: 99
+advertise: ":1"
+`)
+	_, err := LoadGateway(path, nil)
+	want := `f.yaml:1: cluster: "West": use lower-case letters, digits and inner hyphens
+f.yaml:2: nmae: there is no such key: write name
+f.yaml:3: join[0]: ":7443" has no host: write host:port, such as gw1.east.example:7443
+f.yaml:3: join[1]: "0.0.0.0:7443" cannot be dialled: write the address of one host, such as gw1.east.example:7443
+f.yaml:3: join[2]: "gw:0" has port 0, which cannot be dialled: write host:port, such as gw1.east.example:7443
+f.yaml:4: listen.mesh: "15443" is only a number: write host:port, such as :15443
+f.yaml:4: listen.xds: :7443 is already the address of listen.tunnel: write another port
+f.yaml:4: listen.admin: ":15000" listens on every interface, where anybody could use it: write 127.0.0.1:15000, or 0.0.0.0:15000 if that is meant
+f.yaml:5: drain: 2h0m0s is out of range: write 0s to 1h0m0s
+f.yaml:6: log.level: "loud" is no log level: write debug, info, warn or error
+f.yaml:7: connections: 99 is out of range: write 1 to 16
+f.yaml:8: advertise: ":1" has no host: write host:port, such as gw1.west.example:7443`
+	if got := faults(path, err); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestEveryFaultOfASidecarIsToldAtOnce(t *testing.T) {
+	path := write(t, `identity: {dir: ""}
+service:
+  name: orders
+  target: 127.0.0.1:9001
+  protocol: grpc
+  instance: a,b
+  weight: 0
+  port: 0
+  advertise: 0.0.0.0:1
+  health: {type: tcp, path: /x, interval: 1ms}
+upstreams:
+  - {listen: 127.0.0.1:9001, service: shop/cart}
+  - {listen: ":9002", service: cart, port: 99999}
+  - {listen: 127.0.0.1:9001, service: shop/cart, cluster: We}
+  - {}
+`)
+	_, err := LoadSidecar(path, nil)
+	want := `f.yaml:1: gateways: is missing: write the addresses of this cluster's gateways, such as [10.0.0.5, 10.0.0.6]
+f.yaml:1: identity.dir: is empty: write a directory, or remove the key for the default
+f.yaml:3: service.name: service "orders": write namespace/name, such as shop/orders
+f.yaml:4: service.target: 127.0.0.1:9001 is the sidecar's own upstreams[0].listen: write where the program listens
+f.yaml:5: service.protocol: "grpc" is not spoken: write http or tcp
+f.yaml:6: service.instance: "a,b": use letters, digits and inner hyphens, dots and underscores
+f.yaml:7: service.weight: 0 is out of range: write 1 to 1000
+f.yaml:8: service.port: must be 1 to 65535
+f.yaml:9: service.advertise: "0.0.0.0:1" cannot be dialled: write the address of this host, such as 10.0.1.7:15008
+f.yaml:10: service.health.path: a tcp check asks for no path: remove it, or write type: http
+f.yaml:10: service.health.interval: 1ms is out of range: write 50ms to 1h0m0s
+f.yaml:13: upstreams[1].service: service "cart": write namespace/name, such as shop/cart
+f.yaml:13: upstreams[1].port: "99999" is too large
+f.yaml:13: upstreams[1].listen: ":9002" listens on every interface, where anybody could use it: write 127.0.0.1:9002, or 0.0.0.0:9002 if that is meant
+f.yaml:14: upstreams[2].listen: 127.0.0.1:9001 is already the address of upstreams[0].listen: write another port
+f.yaml:14: upstreams[2].cluster: "We": use lower-case letters, digits and inner hyphens
+f.yaml:15: upstreams[3].listen: is missing: write host:port, such as 127.0.0.1:9001
+f.yaml:15: upstreams[3].service: is missing: write namespace/name, such as shop/cart`
+	// Faults of one line are in the order in which they are found.
+	if got := faults(path, err); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestTheEnvironmentIsOverTheFileAndFlagsAreOverBoth(t *testing.T) {
+	path := write(t, "cluster: file\nname: file\nlisten: {mesh: ':1'}\nidentity: {dir: pki}\n")
+	t.Setenv("ISTHMUS_NAME", "env")
+	t.Setenv("ISTHMUS_CLUSTER", "env")
+	t.Setenv("ISTHMUS_JOIN", "a, b:1")
+	t.Setenv("ISTHMUS_LIMITS_PATHS_PER_SOURCE", "7")
+	t.Setenv("ISTHMUS_LISTEN_ADMIN", "")
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	GatewayFlags(flags)
+	if err := flags.Parse([]string{"--cluster=flag", "--listen-tunnel", ":2", "--state", "relative"}); err != nil {
+		t.Fatal(err)
+	}
+	g, err := LoadGateway(path, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Cluster != "flag" || g.Name != "env" || g.Listen.Mesh != ":1" || g.Listen.Tunnel != ":2" || g.Listen.Admin != "127.0.0.1:15000" ||
+		g.Limits.PathsPerSource != 7 || !reflect.DeepEqual(g.Join, []string{"a:7443", "b:1"}) {
+		t.Errorf("%+v", g)
+	}
+	if g.Identity.Dir != filepath.Join(filepath.Dir(path), "pki") || g.State != "relative" {
+		t.Errorf("a path in the file is %s, one in a flag is %s", g.Identity.Dir, g.State)
+	}
+}
+
+func TestABadOverrideIsToldByItsName(t *testing.T) {
+	t.Setenv("ISTHMUS_DRAIN", "soon")
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	GatewayFlags(flags)
+	if err := flags.Parse([]string{"--log-level=loud", "--join=:1"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := LoadGateway("", flags)
+	want := `configuration: cluster: is missing: write this cluster's name, such as west
+environment ISTHMUS_DRAIN: drain: "soon" is no duration: write a number with its unit, such as 5s or 100ms
+flag --join: join[0]: ":1" has no host: write host:port, such as gw1.east.example:7443
+flag --log-level: log.level: "loud" is no log level: write debug, info, warn or error`
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestWhatKubernetesPutsIntoTheEnvironmentOfAServiceNamedIsthmusIsIgnored(t *testing.T) {
+	t.Setenv("ISTHMUS_SERVICE_PORT", "7443")
+	t.Setenv("ISTHMUS_PORT", "tcp://10.0.0.1:7443")
+	if s, err := LoadSidecar(write(t, "gateways: [a]\n"), nil); err != nil || s.Service != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestAFileWithTwoDocumentsOrNoneIsNoSurprise(t *testing.T) {
+	path := write(t, "cluster: a\n---\ncluster: b\n")
+	if _, err := LoadGateway(path, nil); faults(path, err) != "f.yaml:3: begins a second document: write all keys into one" {
+		t.Errorf("got %v", err)
+	}
+	path = write(t, "# nothing yet\n")
+	if _, err := LoadGateway(path, nil); !strings.Contains(faults(path, err), "cluster: is missing") {
+		t.Errorf("got %v", err)
+	}
+	path = filepath.Join(t.TempDir(), "none.yaml")
+	if _, err := LoadGateway(path, nil); faults(path, err) != "none.yaml: there is no such file: check the path" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheRoleIsGuessedFromTheKeys(t *testing.T) {
+	for text, want := range map[string]Role{
+		"cluster: a\n": GatewayRole, "gateways: [a]\n": SidecarRole, "state: x\n": "", "upstreams:\n": SidecarRole,
+	} {
+		if got, err := GuessRole(write(t, text)); err != nil || got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+}
+
+func TestTheQuickstartsFilesAreGood(t *testing.T) {
+	dir := filepath.Join("..", "..", "configs", "quickstart")
+	for _, f := range []string{"east/gateway.yaml", "west/gateway.yaml"} {
+		if _, err := LoadGateway(filepath.Join(dir, f), nil); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, f := range []string{"east/web.yaml", "west/orders.yaml"} {
+		if _, err := LoadSidecar(filepath.Join(dir, f), nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
