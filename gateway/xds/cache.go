@@ -270,4 +270,3 @@ func (c *cache) close() {
 		s.end()
 	}
 }
-

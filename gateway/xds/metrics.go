@@ -13,6 +13,7 @@ type metrics struct {
 	responses prometheus.Counter
 	nacks     prometheus.Counter
 	refused   prometheus.Counter
+	strangers prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,9 +33,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		responses: counter("responses_total", "Responses sent to sidecars."),
 		nacks:     counter("nacks_total", "Responses that a sidecar refused."),
 		refused:   counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
+		strangers: counter("handshakes_refused_total", "Connections that were no mutual TLS with a workload of this cluster."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.names, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused)
+		reg.MustRegister(m.streams, m.names, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused, m.strangers)
 	}
 	return m
 }

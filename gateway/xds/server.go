@@ -73,9 +73,9 @@ func New(cfg Config) (*Server, error) {
 	s.memory = newMemory(cfg.StatePath, time.Now)
 	s.cache = newCache(s.memory.namesOf, s.metrics)
 
-	tls := cfg.Identity.ServerTLS(identity.WorkloadOf(cfg.Cluster), "h2")
+	config := cfg.Identity.ServerTLS(identity.WorkloadOf(cfg.Cluster), "h2")
 	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(tls)),
+		grpc.Creds(handshakes{credentials.NewTLS(config), s}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(handshakeTimeout),

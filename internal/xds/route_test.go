@@ -1,0 +1,152 @@
+package xds
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func endpointGen(withIdentity bool) *rapid.Generator[mesh.Endpoint] {
+	return rapid.Custom(func(t *rapid.T) mesh.Endpoint {
+		e := mesh.Endpoint{
+			Instance: rapid.StringMatching(`[a-z]{1,8}-[0-9]`).Draw(t, "instance"),
+			Address:  fmt.Sprintf("10.0.0.%d:%d", rapid.IntRange(1, 254).Draw(t, "host"), rapid.IntRange(1, 65535).Draw(t, "port")),
+			Ready:    rapid.Bool().Draw(t, "ready"),
+			Weight:   rapid.Uint32Range(1, 10_000).Draw(t, "weight"),
+		}
+		if withIdentity && rapid.Bool().Draw(t, "has identity") {
+			e.Identity = identityGen().Draw(t, "identity")
+		}
+		return e
+	})
+}
+
+func identityGen() *rapid.Generator[string] {
+	return rapid.StringMatching(`spiffe://mesh\.example/cluster/[a-z]{1,5}/ns/shop/sa/[a-z]{1,9}`)
+}
+
+func routeGen() *rapid.Generator[*mesh.Route] {
+	return rapid.Custom(func(t *rapid.T) *mesh.Route {
+		return &mesh.Route{
+			Destination: mesh.Destination{
+				Service: mesh.ServiceName{Namespace: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "ns"), Name: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "name")},
+				Port:    rapid.Uint16Range(1, 65535).Draw(t, "port"),
+				Cluster: mesh.ClusterName(rapid.StringMatching(`([a-z]{1,8})?`).Draw(t, "cluster")),
+			},
+			Protocol:   rapid.SampledFrom([]mesh.Protocol{mesh.TCP, mesh.HTTP}).Draw(t, "protocol"),
+			Local:      rapid.SliceOfN(endpointGen(true), 0, 5).Draw(t, "local"),
+			Gateways:   rapid.SliceOfN(endpointGen(false), 0, 3).Draw(t, "gateways"),
+			Identities: rapid.SliceOfN(identityGen(), 0, 4).Draw(t, "identities"),
+		}
+	})
+}
+
+// normal is r as Decode gives it: sorted, and nil where empty.
+func normal(r *mesh.Route) *mesh.Route {
+	n := *r
+	n.Local = append([]mesh.Endpoint(nil), r.Local...)
+	n.Gateways = append([]mesh.Endpoint(nil), r.Gateways...)
+	n.Identities = append([]string(nil), r.Identities...)
+	slices.SortStableFunc(n.Local, compareEndpoints)
+	slices.SortStableFunc(n.Gateways, compareEndpoints)
+	slices.Sort(n.Identities)
+	n.Identities = slices.Compact(n.Identities)
+	return &n
+}
+
+func TestARouteComesBackAsItWasSent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := routeGen().Draw(t, "route")
+		e, err := Encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := normal(r); !reflect.DeepEqual(got, want) {
+			t.Fatalf("came back as\n%+v, was\n%+v", got, want)
+		}
+	})
+}
+
+func TestTheVersionDependsOnTheContentAndNotOnItsOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := routeGen().Draw(t, "route")
+		seen := map[string]bool{}
+		for _, e := range slices.Concat(r.Local, r.Gateways) {
+			if seen[e.Instance+e.Address] {
+				t.Skip("endpoints that cannot be told apart have no order")
+			}
+			seen[e.Instance+e.Address] = true
+		}
+		other := *r
+		other.Local = rapid.Permutation(r.Local).Draw(t, "local order")
+		other.Gateways = rapid.Permutation(r.Gateways).Draw(t, "gateway order")
+		other.Identities = rapid.Permutation(r.Identities).Draw(t, "identity order")
+		a, errA := Encode(r)
+		b, errB := Encode(&other)
+		if errA != nil || errB != nil {
+			t.Fatal(errA, errB)
+		}
+		if a.Cluster.Version != b.Cluster.Version || a.Endpoints.Version != b.Endpoints.Version {
+			t.Fatal("another order gave another version")
+		}
+		if len(r.Local) > 0 {
+			other.Local = slices.Clone(other.Local)
+			other.Local[0].Ready = !other.Local[0].Ready
+			c, err := Encode(&other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Endpoints.Version == a.Endpoints.Version || c.Cluster.Version != a.Cluster.Version {
+				t.Fatal("a change of readiness must give the endpoints, and only them, another version")
+			}
+		}
+	})
+}
+
+func TestARouteThatCannotBeSaidIsAnError(t *testing.T) {
+	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
+	for name, r := range map[string]*mesh.Route{
+		"no protocol":     {Destination: dest},
+		"no port":         {Destination: dest, Protocol: mesh.TCP, Local: []mesh.Endpoint{{Instance: "a", Address: "10.0.0.1"}}},
+		"port 0":          {Destination: dest, Protocol: mesh.TCP, Local: []mesh.Endpoint{{Instance: "a", Address: "10.0.0.1:0"}}},
+		"no gateway host": {Destination: dest, Protocol: mesh.TCP, Gateways: []mesh.Endpoint{{Instance: "a", Address: ":15443"}}},
+	} {
+		if _, err := Encode(r); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, r := range exampleRoutes() {
+		e, err := Encode(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(e.Cluster.Resource.Value, e.Endpoints.Resource.Value)
+		f.Add(e.Endpoints.Resource.Value, e.Cluster.Resource.Value)
+		f.Add(e.Cluster.Resource.Value, []byte{})
+	}
+	f.Fuzz(func(t *testing.T, cluster, endpoints []byte) {
+		r, err := Decode(cluster, endpoints)
+		if err != nil {
+			return
+		}
+		e, err := Encode(r)
+		if err != nil {
+			t.Fatalf("accepted, but cannot be said again: %v", err)
+		}
+		if _, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value); err != nil {
+			t.Fatalf("said again, not understood: %v", err)
+		}
+	})
+}
