@@ -13,13 +13,13 @@ import (
 )
 
 // Get returns a connection to h: an idle one that is still good or, when there
-// is none and from t's second attempt on, a new one. t may be nil. A new one
-// costs at most 2 s.
+// is none, a new one. Once a connection of the same request has broken it is
+// always a new one. t may be nil. A new one costs at most 2 s.
 //
 // Its error is a [*ConnectError]; nobody has seen the request. Unless ctx ended
 // it, h or who answers behind it has been blamed, so that others avoid it.
 func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
-	if t == nil || t.attempts <= 1 {
+	if t == nil || !t.fresh {
 		if c := h.pool.take(h.cluster.env.now(), h.cluster.plan.Load()); c != nil {
 			c.Reused = true
 			c.sent.Store(false)

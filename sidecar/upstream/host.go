@@ -94,15 +94,18 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 		}
 	case o == Abandoned:
 	case conn == nil: // Get has blamed whom it must
-	case o == Broken && conn.Reused && !conn.Answered():
-		// Perhaps it only was idle for too long: the next one is a fresh
-		// connection and will tell.
-		if t != nil {
-			t.again(h)
-		}
 	default:
-		h.blame(now, t, conn, false)
-		if t != nil && (h.key.gateway || o == Broken && conn.Reused) {
+		stale := o == Broken && conn.Reused
+		// A pooled connection that broke before an answer perhaps only was idle
+		// for too long: the next one is fresh and will tell.
+		if !stale || conn.Answered() {
+			h.blame(now, t, conn, false)
+		}
+		if t == nil {
+			return
+		}
+		t.fresh = true
+		if stale || h.key.gateway {
 			t.again(h)
 		}
 	}

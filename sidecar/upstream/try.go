@@ -8,7 +8,8 @@ type Try struct {
 	attempts int                // successful picks
 	local    int                // of them local endpoints
 	avoid    [maxAttempts]remoteName
-	avoided  int // of avoid
+	avoided  int  // of avoid
+	fresh    bool // a connection broke: pooled ones are no longer trusted
 }
 
 // Reset makes t ready for another request.

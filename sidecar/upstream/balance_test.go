@@ -1,0 +1,315 @@
+package upstream
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var orders = mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
+
+func endpoints(prefix string, ready, total int) []mesh.Endpoint {
+	var eps []mesh.Endpoint
+	for i := range total {
+		name := fmt.Sprintf("%s-%d", prefix, i)
+		eps = append(eps, mesh.Endpoint{Instance: name, Address: name + ":1", Ready: i < ready, Weight: 1})
+	}
+	return eps
+}
+
+func clusterOf(local, gateways []mesh.Endpoint) *Cluster {
+	c := newCluster(newEnv(Config{Cluster: "east"}), orders, orders.String())
+	c.update(&mesh.Route{Destination: orders, Local: local, Gateways: gateways})
+	return c
+}
+
+func host(t *testing.T, c *Cluster, addr string) *Host {
+	t.Helper()
+	for _, h := range c.hosts {
+		if h.Addr() == addr {
+			return h
+		}
+	}
+	t.Fatalf("no host %s", addr)
+	return nil
+}
+
+// tally picks n times, each for a new request that ends at once, and returns
+// the share of each host.
+func tally(t *testing.T, c *Cluster, now instant, n int) map[string]float64 {
+	t.Helper()
+	shares := make(map[string]float64)
+	var try Try
+	for range n {
+		try.Reset()
+		h, ok := c.pick(now, &try)
+		if !ok {
+			t.Fatal("nobody to pick")
+		}
+		shares[h.Addr()] += 1 / float64(n)
+		h.done(now, &try, nil, Abandoned, 0)
+	}
+	return shares
+}
+
+// about fails unless got is within five standard deviations of want after n
+// draws.
+func about(t *testing.T, what string, got, want float64, n int) {
+	t.Helper()
+	if sigma := math.Sqrt(want * (1 - want) / float64(n)); math.Abs(got-want) > 5*sigma+1e-9 {
+		t.Errorf("%s: %.4f of the traffic, want %.4f", what, got, want)
+	}
+}
+
+func local(shares map[string]float64) (sum float64) {
+	for addr, s := range shares {
+		if addr[:2] != "gw" {
+			sum += s
+		}
+	}
+	return sum
+}
+
+func TestPicksFollowThePriorityArithmetic(t *testing.T) {
+	const n = 50_000
+	for _, tt := range []struct {
+		ready int
+		want  float64
+	}{{100, 1}, {72, 1}, {50, 0.7}, {25, 0.35}, {0, 0}} {
+		c := clusterOf(endpoints("ep", tt.ready, 100), endpoints("gw", 2, 2))
+		about(t, fmt.Sprintf("%d %% healthy", tt.ready), local(tally(t, c, 5, n)), tt.want, n)
+	}
+}
+
+func TestEqualHostsGetEqualShares(t *testing.T) {
+	const n = 50_000
+	c := clusterOf(endpoints("ep", 5, 5), nil)
+	for _, h := range c.hosts {
+		h.latency.observe(time.Millisecond, 5)
+	}
+	for addr, share := range tally(t, c, 5, n) {
+		about(t, addr, share, 0.2, n)
+	}
+}
+
+func TestIdleHostsGetTrafficByWeight(t *testing.T) {
+	const n = 50_000
+	eps := endpoints("ep", 2, 2)
+	eps[1].Weight = 3
+	shares := tally(t, clusterOf(eps, nil), 5, n)
+	about(t, "weight 1", shares["ep-0:1"], 0.25, n)
+	about(t, "weight 3", shares["ep-1:1"], 0.75, n)
+}
+
+func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
+	const hosts, requests = 10, 10_000
+	c := clusterOf(endpoints("ep", hosts, hosts), nil)
+	for _, h := range c.hosts {
+		h.latency.observe(time.Millisecond, 5)
+	}
+	var try Try
+	for range requests { // which do not end
+		try.Reset()
+		if _, ok := c.pick(5, &try); !ok {
+			t.Fatal("nobody to pick")
+		}
+	}
+	// One random choice would spread the loads by some ±100; two keep them
+	// within log log of each other.
+	for _, h := range c.hosts {
+		if got := h.active.Load(); got < requests/hosts-10 || got > requests/hosts+10 {
+			t.Errorf("%s has %d of %d requests", h.Addr(), got, requests)
+		}
+	}
+}
+
+func TestASlowHostGetsLessUntilItsHistoryFades(t *testing.T) {
+	const n = 20_000
+	c := clusterOf(endpoints("ep", 2, 2), nil)
+	now := instant(5)
+	host(t, c, "ep-0:1").latency.observe(time.Millisecond, now)
+	host(t, c, "ep-1:1").latency.observe(time.Second, now)
+	if got := tally(t, c, now, n)["ep-1:1"]; got != 0 {
+		t.Errorf("a host a thousand times slower gets %.3f of idle picks, want 0", got)
+	}
+	for range 100 { // the fast one is still used, the slow one is not
+		now = now.add(latencyDecay / 10)
+		host(t, c, "ep-0:1").latency.observe(time.Millisecond, now)
+	}
+	if got := tally(t, c, now, n)["ep-1:1"]; got == 0 {
+		t.Error("a host that was slow once is never tried again")
+	}
+}
+
+func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
+	c := clusterOf(endpoints("ep", 2, 2), nil)
+	host(t, c, "ep-0:1").latency.observe(time.Millisecond, 5)
+	got := 0
+	for range 50 {
+		var try Try
+		if h, _ := c.pick(5, &try); h.Addr() == "ep-1:1" {
+			got++
+		}
+	}
+	if got != 1 {
+		t.Errorf("a host that has not answered yet got %d requests, want 1", got)
+	}
+}
+
+func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *testing.T) {
+	for range 200 {
+		c := clusterOf(endpoints("ep", 2, 2), endpoints("gw", 2, 2))
+		var try Try
+		var got []string
+		for {
+			h, ok := c.pick(5, &try)
+			if !ok {
+				break
+			}
+			got = append(got, h.Addr()[:2])
+			if try.n != len(got) {
+				t.Fatalf("%v: somebody was picked twice", got)
+			}
+			h.done(5, &try, nil, Broken, 0)
+		}
+		if fmt.Sprint(got) != "[ep ep gw gw]" {
+			t.Fatalf("asked %v, want the two endpoints, then the two gateways", got)
+		}
+	}
+}
+
+func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
+	c := clusterOf(endpoints("ep", 20, 20), endpoints("gw", 2, 2))
+	var try Try
+	var got []string
+	for {
+		h, ok := c.pick(5, &try)
+		if !ok {
+			break
+		}
+		got = append(got, h.Addr()[:2])
+		h.done(5, &try, nil, Broken, 0)
+	}
+	if fmt.Sprint(got) != "[ep ep ep gw gw ep ep ep]" {
+		t.Errorf("asked %v, want three endpoints, the gateways, then others up to 8 attempts", got)
+	}
+}
+
+func TestAConnectFailureEjectsAndOthersTakeOver(t *testing.T) {
+	c := clusterOf(endpoints("ep", 10, 10), endpoints("gw", 2, 2))
+	host(t, c, "ep-0:1").failed(5, true, "refused")
+	if got := tally(t, c, 6, 5_000)["ep-0:1"]; got != 0 {
+		t.Errorf("an ejected host gets %.3f of the traffic, want 0", got)
+	}
+	for i := 1; i < 5; i++ {
+		host(t, c, fmt.Sprintf("ep-%d:1", i)).failed(5, true, "refused")
+	}
+	const n = 20_000
+	about(t, "half of the hosts ejected", local(tally(t, c, 6, n)), 0.7, n)
+}
+
+func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
+	c := clusterOf(endpoints("ep", 2, 2), nil)
+	bad := host(t, c, "ep-0:1")
+	bad.failed(5, true, "refused")
+	now := instant(5).add(ejectFirst)
+	var try Try
+	probe, _ := c.pick(now, &try)
+	if probe != bad {
+		t.Fatalf("the first request after the ejection went to %s, want the probe", probe.Addr())
+	}
+	if got := tally(t, c, now, 1000)["ep-0:1"]; got != 0 {
+		t.Fatal("others went along with the probe")
+	}
+	probe.done(now, &try, &Conn{host: probe}, Answered, time.Millisecond)
+	host(t, c, "ep-1:1").latency.observe(time.Millisecond, now)
+	if got := tally(t, c, now, 1000)["ep-0:1"]; got == 0 {
+		t.Error("a host that passed its probe gets no traffic")
+	}
+}
+
+func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
+	c := clusterOf(endpoints("ep", 1, 1), endpoints("gw", 1, 1))
+	for _, h := range c.hosts {
+		h.failed(5, true, "refused")
+	}
+	var try Try
+	first, ok := c.pick(6, &try)
+	if !ok {
+		t.Fatal("nobody is asked, although both are ready")
+	}
+	first.done(6, &try, nil, Broken, 0)
+	second, ok := c.pick(6, &try)
+	if !ok || second == first {
+		t.Fatalf("the second attempt went to %v, want the other", second)
+	}
+	second.done(6, &try, &Conn{host: second}, Answered, time.Millisecond)
+	if second.outlier.ejected() {
+		t.Error("a host that answered is still ejected")
+	}
+}
+
+func TestAnUnreadyHostIsNeverAsked(t *testing.T) {
+	c := clusterOf(endpoints("ep", 0, 3), endpoints("gw", 0, 2))
+	var try Try
+	if h, ok := c.pick(5, &try); ok {
+		t.Errorf("picked %s, which is not ready", h.Addr())
+	}
+}
+
+func TestGatewayErrorsInARowEjectTheHostTheyCameFrom(t *testing.T) {
+	c := clusterOf(endpoints("ep", 2, 2), nil)
+	bad := host(t, c, "ep-0:1")
+	for i := range gatewayErrorsToEject {
+		if bad.outlier.ejected() {
+			t.Fatalf("ejected after %d", i)
+		}
+		bad.active.Add(1)
+		bad.done(5, nil, &Conn{host: bad}, GatewayError, time.Millisecond)
+	}
+	if !bad.outlier.ejected() {
+		t.Error("not ejected")
+	}
+}
+
+func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T) {
+	c := clusterOf(nil, endpoints("gw", 1, 1))
+	var try Try
+	for range gatewayErrorsToEject {
+		gw, ok := c.pick(5, &try)
+		if !ok {
+			t.Fatal("the gateway may not be asked again")
+		}
+		gw.done(5, &try, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, GatewayError, time.Millisecond)
+	}
+	if host(t, c, "gw-0:1").outlier.failures != 0 {
+		t.Error("the gateway was blamed")
+	}
+	if got := fmt.Sprint(c.far.ejected(6, 10)); got != "[west/orders-2]" {
+		t.Errorf("excluded instances: %s, want west/orders-2", got)
+	}
+	if try.avoided == 0 || try.avoid[0].String() != "west/orders-2" {
+		t.Errorf("the next attempt avoids %v, want west/orders-2", try.avoid[:try.avoided])
+	}
+	gw, _ := c.pick(6, new(Try))
+	gw.done(6, nil, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, Answered, time.Millisecond)
+	if got := c.far.ejected(6, 10); len(got) != 0 {
+		t.Errorf("%v are excluded after an answer", got)
+	}
+}
+
+func TestABrokenConnectionFromThePoolBlamesNobodyAndTheHostMayBeAskedAgain(t *testing.T) {
+	c := clusterOf(endpoints("ep", 1, 1), nil)
+	var try Try
+	h, _ := c.pick(5, &try)
+	h.done(5, &try, &Conn{host: h, Reused: true}, Broken, 0)
+	if h.troubled.Load() {
+		t.Error("the host was blamed")
+	}
+	if again, ok := c.pick(5, &try); !ok || again != h {
+		t.Error("the host may not be asked again")
+	}
+}

@@ -1,0 +1,169 @@
+package upstream
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Requests keep being answered while routes change under them, one of the hosts
+// is dead, and somebody looks at the status.
+func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
+	const workers, requests = 8, 200
+	echo := func(c net.Conn) { _, _ = io.Copy(c, c) }
+	a, b, dead := serve(t, echo), serve(t, echo), deadAddr(t)
+	tables := [][]mesh.Endpoint{
+		at(a, ""),
+		append(at(a, ""), at(dead, "")...),
+		append(at(a, ""), at(b, "")...),
+		append(at(dead, ""), append(at(a, ""), at(b, "")...)...),
+	}
+	s := New(Config{Warmup: 50 * time.Millisecond})
+	defer s.Close()
+	update := func(i int) {
+		s.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.HTTP, Local: tables[i%len(tables)]}})
+	}
+	update(0)
+	stop := make(chan struct{})
+	var changing, working sync.WaitGroup
+	changing.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				update(i)
+				s.Status()
+			}
+		}
+	})
+	for range workers {
+		working.Go(func() {
+			var try Try
+			for range requests {
+				if !ask(t, s.Cluster(orders), &try) {
+					return
+				}
+			}
+		})
+	}
+	working.Wait()
+	close(stop)
+	changing.Wait()
+	c := s.Cluster(orders)
+	if c.Active() != 0 {
+		t.Errorf("%d requests active at the end", c.Active())
+	}
+	for _, h := range c.Status().Hosts {
+		if h.Active != 0 {
+			t.Errorf("host %s: %d requests active at the end", h.Address, h.Active)
+		}
+	}
+}
+
+// ask is the loop of the package comment.
+func ask(t *testing.T, c *Cluster, try *Try) bool {
+	c.Begin()
+	defer c.End()
+	try.Reset()
+	b := []byte("ping")
+	for {
+		h, ok := c.Pick(try)
+		if !ok {
+			t.Errorf("nobody left after %d attempts", try.Attempts())
+			return false
+		}
+		conn, err := h.Get(t.Context(), try)
+		if err != nil {
+			h.Done(try, nil, Broken, 0)
+			continue
+		}
+		start := time.Now()
+		_, err = conn.Write(b)
+		if err == nil {
+			_, err = io.ReadFull(conn, b)
+		}
+		if err != nil {
+			t.Errorf("exchange: %v", err)
+			h.Done(try, conn, Broken, 0)
+			_ = conn.Close()
+			return false
+		}
+		h.Done(try, conn, Answered, time.Since(start))
+		h.Put(conn)
+		return true
+	}
+}
+
+func TestCountersTellWhatHappenedAndEndWithTheRoute(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	s := New(Config{Metrics: reg})
+	defer s.Close()
+	program := Static(Config{Metrics: reg}, serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }))
+	defer program.Close()
+	s.Update([]*mesh.Route{{Destination: orders, Local: append(at(serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }), ""), at(deadAddr(t), "")...)}})
+	var try Try
+	for range 20 {
+		if !ask(t, s.Cluster(orders), &try) || !ask(t, program, &try) {
+			return
+		}
+	}
+	counted := func(destination string) map[string]float64 {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums := make(map[string]float64)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "destination" && l.GetValue() == destination {
+						sums[f.GetName()] += m.GetCounter().GetValue()
+					}
+				}
+			}
+		}
+		return sums
+	}
+	got := counted(orders.String())
+	if got["isthmus_upstream_connections_total"] != 1 || got["isthmus_upstream_connections_reused_total"] != 19 ||
+		got["isthmus_upstream_connection_failures_total"] < 1 || got["isthmus_upstream_ejections_total"] < 1 {
+		t.Errorf("counted %v", got)
+	}
+	if got := counted("program"); got["isthmus_upstream_connections_total"] != 1 {
+		t.Errorf("counted for the program: %v", got)
+	}
+	s.Update(nil)
+	if got := counted(orders.String()); len(got) != 0 {
+		t.Errorf("series of a route that is gone: %v", got)
+	}
+}
+
+func BenchmarkRequestOnAPooledConnection(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	c := Static(Config{}, l.Addr().String())
+	defer c.Close()
+	var try Try
+	for b.Loop() { // everything but the exchange: pick, liveness check, put
+		c.Begin()
+		try.Reset()
+		h, _ := c.Pick(&try)
+		conn, err := h.Get(b.Context(), &try)
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.Done(&try, conn, Answered, time.Millisecond)
+		h.Put(conn)
+		c.End()
+	}
+}

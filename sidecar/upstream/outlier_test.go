@@ -1,0 +1,113 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+)
+
+func TestEjectionDoublesFromOneSecondToThirty(t *testing.T) {
+	var o outlier
+	now := instant(1)
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		if !o.fail(now, true) {
+			t.Fatalf("failure %d did not eject", i)
+		}
+		if got := o.until.since(now); got != want*time.Second {
+			t.Fatalf("ejection %d lasts %v, want %v s", i, got, int(want))
+		}
+		if o.probe(now) {
+			t.Fatalf("ejection %d: a probe at once", i)
+		}
+		now = o.until
+		if !o.probe(now) {
+			t.Fatalf("ejection %d: no probe when its time is over", i)
+		}
+		if o.probe(now) {
+			t.Fatalf("ejection %d: a second probe beside the first", i)
+		}
+		now = now.add(10 * time.Millisecond)
+	}
+	o.succeed(now)
+	if o.ejected() {
+		t.Fatal("still ejected after a success")
+	}
+	o.fail(now.add(5*time.Second), true)
+	if got := o.until.since(now.add(5 * time.Second)); got != ejectMost {
+		t.Errorf("a host that fails again after 5 s is left alone for %v, want %v", got, ejectMost)
+	}
+	now = o.until
+	o.succeed(now)
+	now = now.add(ejectMost + time.Second)
+	o.fail(now, true)
+	if got := o.until.since(now); got != ejectFirst {
+		t.Errorf("a host that was well for long is left alone for %v, want %v", got, ejectFirst)
+	}
+}
+
+func TestOnlyGatewayErrorsInARowEject(t *testing.T) {
+	var o outlier
+	for round := range 3 {
+		for range gatewayErrorsToEject - 1 {
+			if o.fail(1, false) {
+				t.Fatalf("round %d: ejected too early", round)
+			}
+		}
+		o.succeed(1)
+	}
+	for range gatewayErrorsToEject - 1 {
+		o.fail(1, false)
+	}
+	if !o.fail(1, false) {
+		t.Error("not ejected after enough failures in a row")
+	}
+}
+
+func TestFailuresOfRequestsThatBeganBeforeTheEjectionDoNotProlongIt(t *testing.T) {
+	var o outlier
+	o.fail(1, true)
+	until := o.until
+	for range 100 {
+		if o.fail(2, true) {
+			t.Fatal("ejected anew while ejected")
+		}
+	}
+	if o.until != until || o.times != 1 {
+		t.Errorf("until %d (%d ejections), want %d (1)", o.until, o.times, until)
+	}
+}
+
+func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
+	var o outlier
+	o.fail(1, true)
+	now := o.until
+	if !o.probe(now) || o.probe(now.add(time.Second)) {
+		t.Fatal("want one probe")
+	}
+	if !o.probe(now.add(time.Minute)) {
+		t.Error("no further probe, although the first was never decided")
+	}
+}
+
+func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
+	var r remotes
+	for i := range 2 * maxRemotes {
+		r.fail(remoteName{"west", string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
+	}
+	if got := len(r.failing); got != maxRemotes {
+		t.Errorf("%d instances kept, want %d", got, maxRemotes)
+	}
+	if got := len(r.ejected(2, maxExcluded)); got != maxExcluded {
+		t.Errorf("%d instances to exclude, want %d", got, maxExcluded)
+	}
+	later := instant(1).add(time.Hour)
+	if !r.fail(remoteName{"west", "new"}, later, true) {
+		t.Error("no room for a new one after the old ones' time")
+	}
+	if got := r.ejected(later, maxExcluded); len(got) != 1 || got[0].instance != "new" {
+		t.Errorf("excluded %v, want only west/new", got)
+	}
+	r.succeed(remoteName{"west", "new"})
+	if got := r.ejected(later, maxExcluded); len(got) != 0 {
+		t.Errorf("excluded %v after a success, want none", got)
+	}
+}

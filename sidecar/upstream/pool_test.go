@@ -1,0 +1,371 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestAnIdleConnectionIsUsedAgain(t *testing.T) {
+	w := newWorld(t)
+	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, conn := mustGet(t, c)
+	exchange(t, conn, "one")
+	h.Put(conn)
+	h.Put(conn) // harmless
+	_, again := mustGet(t, c)
+	if again != conn || !again.Reused || again.Sent() || again.Answered() {
+		t.Errorf("got %p reused=%v sent=%v answered=%v; want %p reused and unused since", again, again.Reused, again.Sent(), again.Answered(), conn)
+	}
+	exchange(t, again, "two")
+	if _, third := mustGet(t, c); third.Reused {
+		t.Error("one connection was given to two")
+	}
+}
+
+func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
+	w := newWorld(t)
+	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, conn := mustGet(t, c)
+	h.Put(conn)
+	var try Try
+	h, _ = c.Pick(&try)
+	first, err := h.Get(t.Context(), &try)
+	if err != nil || !first.Reused {
+		t.Fatalf("%v, reused %v; want the idle connection", err, first.Reused)
+	}
+	h.Put(conn) // another one is idle again
+	h.Done(&try, first, Broken, 0)
+	if h, ok := c.Pick(&try); !ok {
+		t.Fatal("the host may not be asked again")
+	} else if second, err := h.Get(t.Context(), &try); err != nil || second.Reused {
+		t.Fatalf("%v, reused %v; want a new connection", err, second.Reused)
+	}
+}
+
+// pair is a plain endpoint that gives the test its end of each connection.
+func pair(t *testing.T) (*Cluster, chan net.Conn) {
+	t.Helper()
+	ends := make(chan net.Conn, 16)
+	c := Static(Config{}, serve(t, func(c net.Conn) { ends <- c }))
+	t.Cleanup(c.Close)
+	return c, ends
+}
+
+// settled waits until the socket has something to say.
+func settled(t *testing.T, conn *Conn) {
+	t.Helper()
+	// Read calls the function again each time that the socket becomes readable.
+	if err := conn.liveness.raw.Read(func(uintptr) bool { return !conn.alive() }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
+	for name, end := range map[string]func(net.Conn){
+		"closed": func(c net.Conn) { _ = c.Close() },
+		"reset": func(c net.Conn) {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		},
+		"an answer that nobody asked for": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 408 ") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, ends := pair(t)
+			h, conn := mustGet(t, c)
+			far := <-ends
+			h.Put(conn)
+			end(far)
+			settled(t, conn)
+			if _, again := mustGet(t, c); again.Reused {
+				t.Error("the connection was given out again")
+			}
+		})
+	}
+}
+
+func TestAConnectionThatEndsBeforeTheAnswerIsCalledStaleOnlyWhenItWasReused(t *testing.T) {
+	c, ends := pair(t)
+	h, conn := mustGet(t, c)
+	far := <-ends
+	if conn.Stale(io.EOF) {
+		t.Error("a new connection is called stale")
+	}
+	h.Put(conn)
+	_, conn = mustGet(t, c)
+	_ = far.Close()
+	_, err := conn.Read(make([]byte, 1))
+	if !conn.Reused || !conn.Stale(err) {
+		t.Errorf("reused %v, error %v: not called stale", conn.Reused, err)
+	}
+	if conn.Sent() {
+		t.Error("nothing was sent")
+	}
+	if conn.Stale(net.ErrClosed) {
+		t.Error("our own close is called stale")
+	}
+
+	h, conn = mustGet(t, c)
+	far = <-ends
+	h.Put(conn)
+	_, conn = mustGet(t, c)
+	exchangeWith(t, conn, far)
+	_ = far.Close()
+	if _, err := conn.Read(make([]byte, 1)); conn.Stale(err) {
+		t.Errorf("error %v in the middle of an answer is called stale", err)
+	}
+}
+
+func exchangeWith(t *testing.T, near, far net.Conn) {
+	t.Helper()
+	b := make([]byte, 2)
+	for _, c := range []struct{ from, to net.Conn }{{near, far}, {far, near}} {
+		if _, err := io.WriteString(c.from, "hi"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c.to, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
+	c, ends := pair(t)
+	_, conn := mustGet(t, c)
+	far := <-ends
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after CloseWrite the other side reads %v, want EOF", err)
+	}
+	_, conn = mustGet(t, c)
+	far = <-ends
+	conn.Abort()
+	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("after Abort the other side reads %v, want a reset", err)
+	}
+}
+
+func TestHalfCloseWorksWithinTLS(t *testing.T) {
+	w := newWorld(t)
+	_, c := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) {
+		over := tls.Server(c, w.orders.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		defer over.Close()
+		if b, err := io.ReadAll(over); err == nil {
+			_, _ = over.Write(b)
+		}
+	}), ordersWest)})
+	_, conn := mustGet(t, c)
+	_, _ = io.WriteString(conn, "all of it")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "all of it" {
+		t.Errorf("read %q, %v after the half-close", got, err)
+	}
+}
+
+func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testing.T) {
+	w := newWorld(t)
+	s, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, idle := mustGet(t, c)
+	_, busy := mustGet(t, c)
+	h.Put(idle)
+	s.Update(nil)
+	if s.Cluster(orders) != nil {
+		t.Error("the cluster of a vanished route is still found")
+	}
+	if _, err := idle.Write([]byte("x")); err == nil {
+		t.Error("the idle connection is open")
+	}
+	exchange(t, busy, "still here")
+	h.Put(busy)
+	if _, err := busy.Write([]byte("x")); err == nil {
+		t.Error("the busy connection stays open after it was put back")
+	}
+	if _, ok := c.Pick(new(Try)); ok {
+		t.Error("a cluster without route picks somebody")
+	}
+}
+
+func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
+	w := newWorld(t)
+	addr := serve(t, echo(w.orders))
+	s, c := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
+	h, conn := mustGet(t, c)
+	h.Done(nil, conn, Answered, time.Second)
+	h.Put(conn)
+	s.Update([]*mesh.Route{{
+		Destination: orders, Protocol: mesh.HTTP,
+		Local:      append(at(addr, ordersWest), at(deadAddr(t), ordersWest)...),
+		Identities: []string{"spiffe://mesh.example/cluster/north/ns/shop/sa/orders", ordersWest},
+	}})
+	if s.Cluster(orders) != c {
+		t.Fatal("another cluster")
+	}
+	if _, known := h.latency.at(c.env.now()); !known {
+		t.Error("the history is gone")
+	}
+	if got, err := h.Get(t.Context(), nil); err != nil || got != conn {
+		t.Errorf("got %p, %v; want the idle connection %p", got, err, conn)
+	}
+}
+
+func TestConnectionsToWhomMayNoLongerAnswerAreClosed(t *testing.T) {
+	w := newWorld(t)
+	addr := serve(t, echo(w.orders))
+	s, c := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
+	h, idle := mustGet(t, c)
+	_, busy := mustGet(t, c)
+	h.Put(idle)
+	s.Update([]*mesh.Route{{
+		Destination: orders, Protocol: mesh.HTTP, Local: at(addr, ordersWest),
+		Identities: []string{"spiffe://mesh.example/cluster/north/ns/shop/sa/orders"},
+	}})
+	if _, err := idle.Write([]byte("x")); err == nil {
+		t.Error("the idle connection is open")
+	}
+	h.Put(busy)
+	if _, err := busy.Write([]byte("x")); err == nil {
+		t.Error("the busy connection stays open after it was put back")
+	}
+}
+
+func TestAnotherInstanceAtTheSameAddressIsAnotherHost(t *testing.T) {
+	c := clusterOf(endpoints("ep", 1, 1), nil)
+	old := host(t, c, "ep-0:1")
+	eps := endpoints("ep", 1, 1)
+	eps[0].Instance = "successor"
+	c.update(&mesh.Route{Destination: orders, Local: eps})
+	if host(t, c, "ep-0:1") == old {
+		t.Error("the successor inherits connections and history")
+	}
+}
+
+func TestIdleConnectionsEndAfterTheIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := make(chan net.Conn, 1)
+		c := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1")
+		defer c.Close()
+		h, _ := c.Pick(new(Try))
+		conn, err := h.Get(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := <-ends
+		h.Put(conn)
+		start := time.Now()
+		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("the other side reads %v, want EOF", err)
+		}
+		if got := time.Since(start); got != defaultIdleTimeout {
+			t.Errorf("closed after %v, want %v", got, defaultIdleTimeout)
+		}
+		if h.pool.len() != 0 {
+			t.Error("still in the pool")
+		}
+	})
+}
+
+func TestAConnectionIsNotUsedBeyondItsPeersCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		live := echo(w.orders)
+		s := New(Config{Identity: w.caller, IdleTimeout: 10 * 365 * 24 * time.Hour, Dial: pipes(func(_ string, c net.Conn) { live(c) })})
+		defer s.Close()
+		s.Update([]*mesh.Route{{Destination: orders, Identities: []string{ordersWest}, Local: at("ep:1", ordersWest)}})
+		h, conn, err := get(t, s.Cluster(orders))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Put(conn)
+		now := h.cluster.env.now()
+		if h.pool.old(conn, now.add(364*24*time.Hour)) {
+			t.Error("too old a day before its certificate expires")
+		}
+		if !h.pool.old(conn, now.add(366*24*time.Hour)) {
+			t.Error("good a day after its certificate has expired")
+		}
+	})
+}
+
+func TestThePoolIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
+		defer c.Close()
+		h, _ := c.Pick(new(Try))
+		var conns []*Conn
+		for range maxIdlePerHost + 10 {
+			conn, err := h.Get(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, conn)
+		}
+		for _, conn := range conns {
+			h.Put(conn)
+		}
+		if got := h.pool.len(); got != maxIdlePerHost {
+			t.Errorf("%d idle connections, want %d", got, maxIdlePerHost)
+		}
+	})
+}
+
+func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
+	w := newWorld(t)
+	r := &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Gateways: endpoints("gw", 2, 2)}
+	s, c := w.set(t, r)
+	h, conn := mustGet(t, c)
+	h.Done(nil, conn, Answered, time.Millisecond)
+	h.Put(conn)
+	var try Try
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(1000, func() {
+		c := s.Cluster(orders)
+		c.Begin()
+		try.Reset()
+		h, ok := c.Pick(&try)
+		if !ok {
+			t.Fatal("nobody to pick")
+		}
+		conn, err := h.Get(ctx, &try)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !conn.Reused {
+			t.Fatal("not reused")
+		}
+		h.Done(&try, conn, Answered, time.Millisecond)
+		h.Put(conn)
+		c.Retry()
+		c.End()
+	}); n != 0 {
+		t.Errorf("a request allocates %v times, want 0", n)
+	}
+}
+
+func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
+	c, _ := grown(endpoints("ep", 60, 100), endpoints("gw", 2, 2))
+	c.update(route(endpoints("ep", 65, 100), endpoints("gw", 2, 2))) // some warm up
+	host(t, c, "ep-0:1").failed(c.env.now(), true, "refused")
+	var try Try
+	if n := testing.AllocsPerRun(1000, func() {
+		try.Reset()
+		for range 4 {
+			h, ok := c.Pick(&try)
+			if !ok {
+				t.Fatal("nobody to pick")
+			}
+			h.Done(&try, nil, Broken, 0)
+		}
+	}); n != 0 {
+		t.Errorf("four picks allocate %v times, want 0", n)
+	}
+}
