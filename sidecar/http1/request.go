@@ -214,6 +214,9 @@ func (r *Request) KeepAlive() bool {
 	return !r.close
 }
 
+// HasID reports whether the request carries an x-request-id.
+func (r *Request) HasID() bool { return r.hasID }
+
 // Expects reports whether the client waits for 100 (Continue) before its body.
 func (r *Request) Expects() bool { return r.expects }
 

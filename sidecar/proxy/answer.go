@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Our names in Proxy-Status.
+const (
+	outboundStatus = "isthmus-outbound"
+	inboundStatus  = "isthmus-inbound"
+)
+
+// fault is why the mesh answers a request itself.
+type fault struct {
+	status int
+	reason string // an error type of RFC 9209 §2.3, also the access log's reason
+	detail string // what the operator should know; becomes plain ASCII on the wire
+}
+
+// connectionRefused marks an answer of an inbound that could not reach its program:
+// no application has seen the request.
+const connectionRefused = "connection_refused"
+
+// noHost is the fault when nobody is left to ask; last is why the last one failed.
+func noHost(last error) fault {
+	var refusal *upstream.Refusal
+	var connect *upstream.ConnectError
+	var far *farFault
+	switch {
+	case last == nil:
+		return fault{503, "destination_unavailable", "no instance is ready and no gateway reaches one: see isthmus status"}
+	case errors.As(last, &refusal):
+		f := fault{refusal.Status, refusal.Reason, last.Error()}
+		if f.status < 400 || f.status > 599 {
+			f.status = 502
+		}
+		if f.reason == "" {
+			f.reason = "destination_unavailable"
+		}
+		return f
+	case errors.As(last, &far):
+		return fault{far.status, "destination_unavailable", far.Error()}
+	case errors.As(last, &connect):
+		reason := connectionRefused
+		switch {
+		case errors.Is(last, context.DeadlineExceeded):
+			return fault{504, "connection_timeout", last.Error()}
+		case connect.Stage == upstream.StageHandshake:
+			reason = "tls_protocol_error"
+		case connect.Stage == upstream.StagePath:
+			reason = "destination_unavailable"
+		}
+		return fault{502, reason, last.Error()}
+	}
+	return fault{502, "connection_terminated", last.Error()}
+}
+
+// noRoute is the fault when the destination is not known.
+func noRoute(err error) fault {
+	if errors.Is(err, routes.ErrAbsent) {
+		return fault{404, "destination_not_found", err.Error()}
+	}
+	return fault{503, "destination_unavailable", err.Error()}
+}
+
+// badRequest is the fault of a message that http1 refuses.
+func badRequest(err error) fault {
+	var e *http1.Error
+	if errors.As(err, &e) {
+		return fault{e.Status, "http_request_error", e.Reason}
+	}
+	return fault{400, "http_request_error", err.Error()}
+}
+
+// proxyStatus returns the field's value. The details are a quoted string of
+// RFC 8941: printable ASCII with escapes.
+func (f fault) proxyStatus(name string) string {
+	var b strings.Builder
+	b.WriteString(name)
+	b.WriteString("; error=")
+	b.WriteString(f.reason)
+	b.WriteString(`; details="`)
+	const most = 512 // bytes; an error may quote a lot
+	for i := range min(len(f.detail), most) {
+		switch c := f.detail[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// farFault is an answer that a far sidecar made, taken as a failed attempt.
+type farFault struct {
+	status      int
+	proxyStatus string
+}
+
+// Error says what the far sidecar said.
+func (e *farFault) Error() string {
+	return fmt.Sprintf("the far sidecar answered %d: %s", e.status, e.proxyStatus)
+}
+
+var (
+	inboundMark = []byte(inboundStatus + "; error=")
+	refusedMark = []byte(inboundStatus + "; error=" + connectionRefused + ";")
+)
+
+// meshMade reports whether r is an answer that a far sidecar made because it got
+// none from its program, and whether the program has certainly not seen the
+// request. Every proxy on the way appends its name in a field of its own, and
+// ProxyStatus gives the last: what another hop's inbound said does not count, nor
+// what the program passes on of a call of its own.
+func meshMade(r *http1.Response) (made, unseen bool) {
+	switch r.Status {
+	case 502, 503, 504:
+		s := r.ProxyStatus()
+		return bytes.HasPrefix(s, inboundMark), bytes.HasPrefix(s, refusedMark)
+	}
+	return false, false
+}

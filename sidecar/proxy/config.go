@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Config is what a [Proxy] is made of. It is not changed and must not change.
+type Config struct {
+	// Identity ends the TLS of inbound connections. Needed with Inbound only.
+	Identity *identity.Source
+	// Routes says what may be dialled; the first connection to a destination that
+	// it does not know waits for it (see routeTimeout).
+	Routes *routes.Store
+	// Upstreams connects to what Routes names. Its owner keeps the two in step.
+	Upstreams *upstream.Set
+	// Explicit are the listeners for the program beside, one per destination.
+	Explicit []Explicit
+	// Inbound is the service that runs beside; nil when there is none.
+	Inbound *Inbound
+	// Log receives one line per exchange at debug level (at info when the answer
+	// was made by the mesh) and one per change of state. Nil: nobody is told.
+	Log *slog.Logger
+	// Metrics may be nil: not registered.
+	Metrics prometheus.Registerer
+}
+
+// Explicit is a listener whose every connection is for one destination.
+type Explicit struct {
+	Listen      string // host:port
+	Destination mesh.Destination
+}
+
+// Inbound is the service that runs beside this sidecar.
+type Inbound struct {
+	Listen   string // host:port, usually :15008
+	Service  mesh.ServiceName
+	Port     uint16        // the service's port
+	Target   string        // host:port of the program beside
+	Protocol mesh.Protocol // what the program speaks
+	// Peers says who may call; nil: every member of the mesh (gateways included,
+	// which check health and deliver for others).
+	Peers identity.Check
+}
+
+func (c *Config) validate() error {
+	var faults []error
+	if len(c.Explicit) > 0 && (c.Routes == nil || c.Upstreams == nil) {
+		faults = append(faults, errors.New("explicit listeners need Routes and Upstreams"))
+	}
+	for _, e := range c.Explicit {
+		if _, _, err := net.SplitHostPort(e.Listen); err != nil {
+			faults = append(faults, fmt.Errorf("listener for %s: %w", e.Destination, err))
+		}
+	}
+	if in := c.Inbound; in != nil {
+		if c.Identity == nil {
+			faults = append(faults, errors.New("inbound needs an identity"))
+		}
+		if _, _, err := net.SplitHostPort(in.Listen); err != nil {
+			faults = append(faults, fmt.Errorf("inbound listener: %w", err))
+		}
+		if _, _, err := net.SplitHostPort(in.Target); err != nil {
+			faults = append(faults, fmt.Errorf("target of %s: %w", in.Service, err))
+		}
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,38 @@
+// Package proxy is the sidecar's data plane: its listeners, and what happens
+// between an accepted connection and an upstream one.
+//
+//	program ──▶ explicit listener ──▶ route ──▶ upstream.Cluster ══ mTLS ══▶ …
+//	… ══ mTLS ══▶ inbound listener ──▶ upstream.Static ──▶ the program beside
+//
+// A listener speaks HTTP/1.1 or raw TCP. Both directions use the same drivers:
+//
+//   - http.go, exchange.go, upload.go: one goroutine per client connection takes
+//     requests off package http1, picks a host, and carries the answer back. A
+//     request whose body has not arrived in whole gets a second goroutine for the
+//     upload while it lasts, so that an early answer is seen and neither side's
+//     backpressure can stop the other direction.
+//   - tcp.go: one host for the connection's life, bytes relayed by
+//     internal/relay with half-close.
+//
+// # Retries
+//
+// An attempt ends in one of three ways (see outcome in retry.go):
+//
+//	reached nobody    connect refused, CONNECT refused,         always the next host
+//	                  handshake failed, nothing was written
+//	may have reached  the connection died before the first      the next host if the
+//	somebody          byte of an answer, or the far sidecar     method is idempotent and
+//	                  says that its program is not there        the budget grants it
+//	answered          any byte went down to the client          never
+//
+// In either case what was sent of the body must still be in the buffer. Attempts
+// are bounded by params.go; hosts are never asked twice in a round, and a second
+// round waits a moment. What the mesh answers itself carries Proxy-Status
+// (RFC 9209) and its reason in the access log.
+//
+// # Ending
+//
+// [Proxy.Shutdown] closes the listeners, lets running exchanges finish (their
+// answers say Connection: close) and running TCP connections end, until its
+// context ends; then the rest is aborted.
+package proxy

@@ -1,0 +1,338 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// exchange is one request with its answer. It is the session's goroutine's.
+type exchange struct {
+	*session
+	cluster *upstream.Cluster
+	try     upstream.Try
+	retry   retry
+
+	body  http1.Body // of the request, behind first
+	first []byte     // of the body, what came with the head: part of session.in
+	up    *upload    // the rest of the body; nil when there is none
+
+	host    *upstream.Host // of the running attempt, nil without
+	conn    *upstream.Conn // likewise
+	done    bool           // host.Done was called for the running attempt
+	begun   bool           // bytes of an answer went down to the client
+	closing bool           // the client's connection ends with this exchange
+
+	started    time.Time // the request's head was there
+	sentAt     time.Time // the running attempt began
+	answered   time.Time // the answer's head was there
+	status     int       // what the client was told, 0: nothing
+	reason     string    // why the mesh answered itself or the exchange broke off
+	detail     string    // more of it
+	moved      int64     // bytes of the answer's body that went down
+	untilClose bool      // the answer ended with its connection
+	extra      int       // bytes that upstream sent behind its answer
+	logged     bool
+	server     upstreamName
+}
+
+// upstreamName is who served, for the log.
+type upstreamName struct{ addr, cluster, instance string }
+
+// verdict is what becomes of an exchange after an attempt.
+type verdict uint8
+
+const (
+	finished verdict = iota // the answer is with the client
+	again                   // nothing went down, and it may be tried elsewhere
+	broken                  // the answer broke off, or the client did: both ends are reset
+	switched                // the connection is not HTTP any more, and over
+)
+
+// exchange serves the request in h.req and reports whether another may follow.
+func (h *session) exchange() bool {
+	x := &h.x
+	*x = exchange{session: h, started: time.Now()}
+	x.closing = !h.req.KeepAlive()
+	if h.req.Method == http1.Connect {
+		h.refuse(fault{405, "http_request_error", "CONNECT is not for this listener: it is the destination already"})
+		return false
+	}
+	x.body = h.req.Body()
+	n, err := x.body.Scan(h.in[h.from:h.to])
+	if err != nil {
+		h.refuse(badRequest(err))
+		return false
+	}
+	x.first = h.in[h.from : h.from+n]
+	h.from += n
+	if !h.req.HasID() {
+		h.onward.RequestID = appendID(h.id[:0])
+	}
+	defer x.log()
+	x.cluster, err = h.route()
+	if err != nil {
+		return x.fail(noRoute(err))
+	}
+	x.cluster.Begin()
+	defer x.cluster.End()
+	if !x.body.Done() {
+		x.up = newUpload(x)
+		defer x.up.release()
+	}
+	return x.run()
+}
+
+// route returns where requests go. The first one's fate may be known already.
+func (h *session) route() (*upstream.Cluster, error) {
+	if err := h.noRoute; err != nil {
+		h.noRoute = nil
+		return nil, err
+	}
+	return h.s.cluster(h.s.p.ctx)
+}
+
+// run makes attempts until one has an answer or none is left.
+func (x *exchange) run() bool {
+	for {
+		host, ok := x.next()
+		if !ok {
+			return x.fail(noHost(x.retry.last))
+		}
+		conn, err := host.Get(x.s.p.ctx, &x.try)
+		if err != nil { // reached nobody
+			host.Done(&x.try, nil, upstream.Broken, 0)
+			x.retry.failed(err)
+			x.s.meters.retry(unreached)
+			continue
+		}
+		x.host, x.conn, x.done = host, conn, false
+		x.server = upstreamName{host.Addr(), string(conn.Cluster), conn.Instance}
+		switch x.attempt() {
+		case finished:
+			return x.settle()
+		case again:
+			x.drop(upstream.Broken)
+		case broken:
+			x.drop(upstream.Broken)
+			x.client.abort()
+			return false
+		case switched:
+			return false
+		}
+		if x.failed() {
+			return x.fail(x.retry.fault)
+		}
+	}
+}
+
+// attempt sends the request on x.conn and passes the answer back.
+func (x *exchange) attempt() verdict {
+	x.sentAt = time.Now()
+	_ = x.conn.SetDeadline(x.sentAt.Add(lookAfter))
+	x.retry.sent++
+	if err := x.send(); err != nil {
+		return x.broke(fmt.Errorf("send to %s: %w", x.host.Addr(), err))
+	}
+	if x.up != nil {
+		x.up.start(x.conn)
+	}
+	n, filled, v := x.receive()
+	if v != finished {
+		return v
+	}
+	if x.resp.Status == 101 {
+		return x.switchProtocols(n, filled)
+	}
+	if made, unseen := meshMade(&x.resp); made {
+		repeat := x.mayRepeat(unseen)
+		if repeat || x.up.cut() {
+			x.retry.failed(&farFault{x.resp.Status, string(x.resp.ProxyStatus())})
+			x.finish(upstream.GatewayError)
+		}
+		switch {
+		case repeat:
+			x.s.meters.retry(farFailed)
+			return again
+		case x.up.cut():
+			return x.giveUp(noHost(x.retry.last))
+		}
+	}
+	return x.passBack(n, filled)
+}
+
+// send writes the head and what there is of the body, at once if it is small.
+func (x *exchange) send() error {
+	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.onward)
+	body := x.first
+	if x.up != nil {
+		body = x.up.rewind()
+	}
+	if len(x.out)+len(body) <= cap(x.out) {
+		x.out = append(x.out, body...)
+		body = nil
+	}
+	if _, err := x.conn.Write(x.out); err != nil || len(body) == 0 {
+		return err
+	}
+	_, err := x.conn.Write(body)
+	return err
+}
+
+// receive reads the final answer's head into x.resp and passes interim ones on. The
+// head is back[:n], what came behind it back[n:filled].
+func (x *exchange) receive() (n, filled int, v verdict) {
+	interim := 0
+	for {
+		x.resp.Reset()
+		for {
+			var err error
+			if filled > 0 {
+				if n, err = x.resp.Parse(x.back[:filled]); err != nil {
+					return 0, 0, x.giveUp(fault{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.host.Addr(), err)})
+				}
+				if n > 0 {
+					break
+				}
+				if filled == len(x.back) {
+					x.back = append(x.back, make([]byte, len(x.back))...) // http1.MaxHead bounds it
+				}
+			}
+			k, err := x.conn.Read(x.back[filled:])
+			filled += k
+			if err != nil && k == 0 {
+				if timedOut(err) {
+					if v := x.stillWaiting(); v != finished {
+						return 0, 0, v
+					}
+					continue
+				}
+				if filled > 0 {
+					return 0, 0, x.giveUp(fault{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.host.Addr(), err)})
+				}
+				return 0, 0, x.broke(fmt.Errorf("answer of %s: %w", x.host.Addr(), err))
+			}
+		}
+		if !x.resp.Interim() {
+			return n, filled, finished
+		}
+		if interim++; interim > maxInterim {
+			return 0, 0, x.giveUp(fault{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.host.Addr())})
+		}
+		if !x.req.Old() {
+			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{})
+			_ = x.client.SetWriteDeadline(time.Now().Add(streamTimeout))
+			x.begun = true
+			if _, err := x.client.Write(x.out); err != nil {
+				return 0, 0, x.abandon()
+			}
+			if x.resp.Status == 100 && x.up != nil {
+				x.up.continued = true
+			}
+		}
+		filled = copy(x.back, x.back[n:filled])
+	}
+}
+
+// stillWaiting decides whether to go on waiting for an answer's head.
+func (x *exchange) stillWaiting() verdict {
+	idle := time.Since(x.started)
+	if x.up != nil {
+		idle = min(idle, x.up.still())
+	} else if gone(x.client.tracked.conn) {
+		return x.abandon()
+	}
+	if idle > streamTimeout {
+		return x.giveUp(fault{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
+	}
+	_ = x.conn.SetReadDeadline(time.Now().Add(lookAfter))
+	return finished
+}
+
+// passBack writes the answer whose head is back[:n] to the client.
+func (x *exchange) passBack(n, filled int) verdict {
+	now := time.Now()
+	x.answered, x.status = now, x.resp.Status
+	toHead := x.req.Method == http1.Head
+	body := x.resp.Body(toHead)
+	x.untilClose = body.UntilClose()
+	strip := body.Chunked() && x.req.Old()
+	x.closing = x.closing || x.untilClose || strip || x.s.p.conns.isDraining() || x.up.unwanted(x.resp.KeepAlive())
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Old: x.req.Old(), Close: x.closing, Via: x.s.status, Bodiless: toHead})
+	d := &download{x: x, body: body, strip: strip, buf: x.back, from: n, to: filled}
+	return d.run(now)
+}
+
+// settle ends an exchange whose answer is complete, and reports whether the
+// client's connection goes on.
+func (x *exchange) settle() bool {
+	whole := x.up == nil || x.up.finish(x.closing)
+	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 {
+		x.finish(outcomeOf(x.status))
+		x.host.Put(x.conn)
+		x.conn = nil
+	} else {
+		x.drop(outcomeOf(x.status))
+	}
+	if x.up != nil {
+		x.up.giveBack()
+	}
+	if x.closing || !whole {
+		if !whole || x.from < x.to {
+			x.session.linger()
+		}
+		return false
+	}
+	return true
+}
+
+func outcomeOf(status int) upstream.Outcome {
+	switch status {
+	case 502, 503, 504:
+		return upstream.GatewayError
+	}
+	return upstream.Answered
+}
+
+// switchProtocols makes the connection a relay, when the client asked for it.
+func (x *exchange) switchProtocols(n, filled int) verdict {
+	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
+		return x.giveUp(fault{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.host.Addr())})
+	}
+	x.answered, x.status = time.Now(), 101
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Via: x.s.status})
+	_ = x.client.SetWriteDeadline(time.Now().Add(streamTimeout))
+	if _, err := x.client.Write(x.out); err != nil {
+		return x.abandon()
+	}
+	x.begun = true
+	x.finish(upstream.Answered)
+	_ = x.client.tracked.conn.SetDeadline(time.Time{})
+	_ = x.conn.SetDeadline(time.Time{})
+	early := slices.Clone(x.in[x.from:x.to])
+	late := slices.Clone(x.back[n:filled])
+	x.from, x.to = 0, 0
+	stats, err := relay.Copy(x.s.p.ctx,
+		relay.WithPrefix(x.client.Conn, early),
+		relay.WithPrefix(stream{x.conn}, late), relayTimeout)
+	x.moved = stats.BToA
+	x.s.meters.relayed(stats)
+	if err != nil {
+		x.reason, x.detail = "broken_off", err.Error()
+	}
+	x.conn = nil
+	return switched
+}
+
+// stream is an upstream connection as internal/relay aborts it.
+type stream struct{ *upstream.Conn }
+
+// Abort resets the connection.
+func (s stream) Abort() error {
+	s.Conn.Abort()
+	return nil
+}

@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// inbound makes the listener at which the mesh's TLS ends: HTTP/1.1 when the caller
+// negotiated it, raw bytes when it negotiated nothing. Both go to the program.
+func (p *Proxy) inbound(in Inbound) *server {
+	s := &server{
+		p:           p,
+		direction:   inboundDirection,
+		address:     in.Listen,
+		destination: mesh.Destination{Service: in.Service, Port: in.Port},
+		onward:      http1.Onward{Proto: "http"},
+		status:      inboundStatus,
+	}
+	s.label = s.destination.String()
+	s.onward.Host = in.Service.Host()
+	s.finish()
+	s.cluster = func(context.Context) (*upstream.Cluster, error) { return p.program, nil }
+	check := in.Peers
+	if check == nil {
+		check = identity.AnyMember()
+	}
+	config := p.cfg.Identity.ServerTLS(check, in.Protocol.ALPN()...)
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return nil, checkName(in.Service, hello.ServerName)
+	}
+	by := "By=" + p.cfg.Identity.ID().String() + ";URI="
+	s.serve = func(c *client) {
+		if err := s.handshake(c, config); err != nil {
+			s.meters.refused.Inc()
+			s.log.Debug("refused a caller", "peer", c.tracked.conn.RemoteAddr().String(), "err", err)
+			return
+		}
+		if c.secure.ConnectionState().NegotiatedProtocol == "http/1.1" {
+			onward := s.onward
+			onward.ClientCert = by + c.peer
+			s.serveHTTP(c, onward, nil)
+			return
+		}
+		s.serveTCP(c, p.program)
+	}
+	return s
+}
+
+// handshake ends the mesh's TLS on c and notes who called.
+func (s *server) handshake(c *client, config *tls.Config) error {
+	ctx, cancel := context.WithTimeout(s.p.ctx, handshakeTimeout)
+	defer cancel()
+	conn := tls.Server(c.tracked.conn, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	id, err := identity.PeerID(conn.ConnectionState())
+	if err != nil {
+		return err
+	}
+	c.secure, c.Conn, c.peer = conn, conn, id.String()
+	return nil
+}
+
+// checkName refuses callers of other services: they were sent here by a stale
+// endpoint, and what they have to say is not for this program.
+func checkName(service mesh.ServiceName, name string) error {
+	d, err := mesh.ParseHost(name)
+	if err != nil {
+		return fmt.Errorf("server name: %w", err)
+	}
+	if d.Service != service {
+		return fmt.Errorf("server name %s: here is %s", d.Service, service)
+	}
+	return nil
+}
+
+// outsider returns the address of a client that is not on this machine.
+func outsider(a net.Addr) (string, bool) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || t.IP.IsLoopback() {
+		return "", false
+	}
+	return t.IP.String(), true
+}

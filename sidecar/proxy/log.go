@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// log writes the exchange's line and counts it, once. It must be called while the
+// request's head is still in its buffer.
+func (x *exchange) log() {
+	if x.logged {
+		return
+	}
+	x.logged = true
+	took := time.Since(x.started)
+	x.s.meters.request(x.server.cluster, x.status, took)
+	level := slog.LevelDebug
+	if x.reason != "" && x.reason != "client_gone" {
+		level = slog.LevelInfo
+	}
+	if !x.s.log.Enabled(context.Background(), level) {
+		return
+	}
+	path, _, _ := bytes.Cut(x.req.Target(), []byte("?")) // queries may hold secrets
+	attrs := []slog.Attr{
+		slog.String("method", string(x.req.MethodName())),
+		slog.String("path", string(path)),
+		slog.Int("code", x.status),
+		slog.Duration("duration", took),
+		slog.Int64("bytes", x.moved),
+		slog.Int("attempts", x.retry.picked+x.try.Attempts()),
+		slog.String("host", x.server.addr),
+		slog.String("cluster", x.server.cluster),
+		slog.String("instance", x.server.instance),
+	}
+	id := x.onward.RequestID
+	if x.req.HasID() {
+		id = x.req.Value("x-request-id")
+	}
+	attrs = append(attrs, slog.String("request", string(id)))
+	if x.client.peer != "" {
+		attrs = append(attrs, slog.String("peer", x.client.peer))
+	}
+	if x.reason != "" {
+		attrs = append(attrs, slog.String("reason", x.reason), slog.String("err", x.detail))
+	}
+	x.s.log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// appendID appends a random UUID (version 4). It identifies and protects nothing.
+func appendID(dst []byte) []byte {
+	var b [16]byte
+	binary.NativeEndian.PutUint64(b[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
+		if i > 0 {
+			dst = append(dst, '-')
+		}
+		dst = hex.AppendEncode(dst, part)
+	}
+	return dst
+}

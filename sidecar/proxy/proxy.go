@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Proxy is the sidecar's data plane. Its methods may be called concurrently.
+type Proxy struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	servers []*server
+	program *upstream.Cluster // nil without Inbound
+	ready   chan struct{}     // closed once every listener is bound
+	conns   tracker
+
+	// ctx is over when connections must end at once; kill ends it.
+	ctx  context.Context
+	kill context.CancelFunc
+
+	mu       sync.Mutex
+	bound    bool
+	shutdown bool
+	accepts  sync.WaitGroup // accept loops
+}
+
+// New wires a proxy and opens nothing. Its error joins all that is wrong.
+func New(cfg Config) (*Proxy, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p := &Proxy{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.metrics = newMetrics(cfg.Metrics)
+	p.conns.init()
+	p.ctx, p.kill = context.WithCancel(context.Background())
+	for _, e := range cfg.Explicit {
+		p.servers = append(p.servers, p.explicit(e))
+	}
+	if cfg.Inbound != nil {
+		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle}, cfg.Inbound.Target)
+		p.servers = append(p.servers, p.inbound(*cfg.Inbound))
+	}
+	return p, nil
+}
+
+// Run binds every listener, then serves until ctx ends or Shutdown is called, and
+// returns when no connection is accepted any more. Connections that run then go on
+// until [Proxy.Shutdown], which must be called in any case. Its error names the
+// listener that could not be bound; then nothing was served.
+func (p *Proxy) Run(ctx context.Context) error {
+	if err := p.bind(ctx); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, p.closeListeners)
+	defer stop()
+	p.accepts.Wait()
+	return nil
+}
+
+// bind opens all listeners or none, then starts the accept loops.
+func (p *Proxy) bind(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bound || p.shutdown {
+		return errors.New("proxy: Run after Run or Shutdown")
+	}
+	var faults []error
+	for _, s := range p.servers {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.address)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("listen for %s: %w", s.label, err))
+			continue
+		}
+		s.listener = l
+	}
+	if err := errors.Join(faults...); err != nil {
+		for _, s := range p.servers {
+			if s.listener != nil {
+				_ = s.listener.Close()
+				s.listener = nil
+			}
+		}
+		return err
+	}
+	p.bound = true
+	for _, s := range p.servers {
+		p.accepts.Go(s.accept)
+		p.log.Info("listening", "addr", s.listener.Addr().String(), "service", s.label, "direction", s.direction)
+	}
+	close(p.ready)
+	return nil
+}
+
+// Ready is closed once every listener is bound.
+func (p *Proxy) Ready() <-chan struct{} { return p.ready }
+
+// ExplicitAddr returns where the listener for d is bound, nil before Ready and
+// when there is none.
+func (p *Proxy) ExplicitAddr(d mesh.Destination) net.Addr {
+	return p.addr(func(s *server) bool { return s.direction == outbound && s.destination == d })
+}
+
+// InboundAddr returns where the inbound listener is bound, nil before Ready and
+// when there is none.
+func (p *Proxy) InboundAddr() net.Addr {
+	return p.addr(func(s *server) bool { return s.direction == inboundDirection })
+}
+
+func (p *Proxy) addr(is func(*server) bool) net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.servers {
+		if s.listener != nil && is(s) {
+			return s.listener.Addr()
+		}
+	}
+	return nil
+}
+
+// Connections returns how many client connections are open.
+func (p *Proxy) Connections() int { return p.conns.len() }
+
+func (p *Proxy) closeListeners() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.servers {
+		if s.listener != nil {
+			_ = s.listener.Close()
+		}
+	}
+}
+
+// Shutdown accepts nothing more, closes idle connections, and waits for exchanges
+// and TCP connections to end. When ctx ends first the rest is aborted and Shutdown
+// returns ctx's error. On return no goroutine of the proxy runs any more.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.mu.Lock()
+	p.shutdown = true
+	p.mu.Unlock()
+	p.closeListeners()
+	left := p.conns.drain(time.Now().Add(drainIdle))
+	var err error
+	select {
+	case <-left:
+	case <-ctx.Done():
+		err = fmt.Errorf("proxy: %d connections were still busy: %w", p.conns.len(), context.Cause(ctx))
+		p.kill()
+		p.conns.abort()
+		<-left
+	}
+	p.kill()
+	p.accepts.Wait()
+	p.conns.wait()
+	if p.program != nil {
+		p.program.Close()
+	}
+	return err
+}

@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// direction says on which side of the program a listener is.
+type direction string
+
+const (
+	outbound         direction = "outbound"
+	inboundDirection direction = "inbound"
+)
+
+// server is one listener and where its connections go.
+type server struct {
+	p           *Proxy
+	direction   direction
+	address     string
+	destination mesh.Destination
+	label       string       // of the destination, for logs and metrics
+	listener    net.Listener // set by bind
+	log         *slog.Logger
+	meters      *meters
+	slots       chan struct{} // bounds the open connections
+
+	// serve owns the connection; the accept loop waits for nothing of it.
+	serve func(*client)
+	// cluster returns where connections go. It may wait for a route.
+	cluster func(context.Context) (*upstream.Cluster, error)
+	onward  http1.Onward // what every request is given
+	status  string       // our name in Proxy-Status
+	passed  string       // what we append to others' Proxy-Status
+	rounds  bool         // whether it makes sense to ask the same hosts again
+}
+
+// client is one accepted connection. It belongs to one goroutine; an upload reads
+// from it as well while it lasts.
+type client struct {
+	*tracked
+	relay.Conn // what is read and written: the TLS connection or the accepted one
+	secure     *tls.Conn
+	peer       string // the SPIFFE ID that was proved, empty without TLS
+}
+
+// accept runs until the listener is closed.
+func (s *server) accept() {
+	for {
+		s.slots <- struct{}{} // beyond the bound, callers wait in the kernel's queue
+		conn, err := s.listener.Accept()
+		if err != nil {
+			<-s.slots
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// No descriptors, most likely: keep what runs, shed what comes.
+			s.log.Warn("cannot accept: raise the limit of open files if this persists", "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-s.p.ctx.Done():
+			}
+			continue
+		}
+		k := s.p.conns.add(conn)
+		if k == nil {
+			<-s.slots
+			_ = conn.Close()
+			continue
+		}
+		s.p.conns.running.Go(func() {
+			defer func() {
+				_ = conn.Close() // a second time, mostly
+				s.p.conns.remove(k)
+				<-s.slots
+			}()
+			s.serve(&client{tracked: k, Conn: conn.(*net.TCPConn)})
+		})
+	}
+}
+
+// SetReadDeadline resolves what client would inherit twice.
+func (c *client) SetReadDeadline(t time.Time) error { return c.tracked.conn.SetReadDeadline(t) }
+
+// abort closes the connection such that the client sees an error.
+func (c *client) abort() { relay.Abort(c.tracked.conn) }
+
+// explicit makes the listener for one destination.
+func (p *Proxy) explicit(e Explicit) *server {
+	s := &server{
+		p:           p,
+		direction:   outbound,
+		address:     e.Listen,
+		destination: e.Destination,
+		label:       e.Destination.String(),
+		onward:      http1.Onward{Host: e.Destination.Host(), Proto: "http"},
+		status:      outboundStatus,
+		rounds:      true,
+	}
+	s.finish()
+	s.cluster = s.routed
+	s.serve = func(c *client) {
+		cluster, err := s.cluster(p.ctx)
+		if err == nil && cluster.Protocol() == mesh.TCP {
+			s.serveTCP(c, cluster)
+			return
+		}
+		// Also without a route: an HTTP client is told why, any other is refused
+		// by its first byte or soon.
+		onward := s.onward
+		onward.ForwardedFor, onward.Outside = outsider(c.tracked.conn.RemoteAddr())
+		s.serveHTTP(c, onward, err)
+	}
+	return s
+}
+
+func (s *server) finish() {
+	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
+	s.meters = s.p.metrics.resolve(s.direction, s.label)
+	s.slots = make(chan struct{}, maxConnections)
+}
+
+// routed returns the destination's cluster, waiting for its route when the
+// sidecar does not have it yet.
+func (s *server) routed(ctx context.Context) (*upstream.Cluster, error) {
+	if c := s.p.cfg.Upstreams.Cluster(s.destination); c != nil {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
+	defer cancel()
+	if _, err := s.p.cfg.Routes.Wait(ctx, s.destination); err != nil {
+		return nil, err
+	}
+	// The set follows the store a moment later.
+	tick := time.NewTicker(routeTick)
+	defer tick.Stop()
+	for {
+		if c := s.p.cfg.Upstreams.Cluster(s.destination); c != nil {
+			return c, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("route to %s: %w", s.destination, context.Cause(ctx))
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+)
+
+// session is one client connection that speaks HTTP/1.1. All of it belongs to the
+// connection's goroutine.
+type session struct {
+	*memory
+	s      *server
+	client *client
+	onward http1.Onward
+	// noRoute is why the first request cannot be served; the next ask again.
+	noRoute error
+	served  int // requests
+	from    int // in memory.in: what has arrived and is not consumed
+	to      int
+}
+
+// memory is what a busy connection needs and an idle one gives back.
+type memory struct {
+	in   []byte // read from the client
+	back []byte // read from upstream
+	out  []byte // heads on their way, with what goes along
+	id   [36]byte
+	x    exchange
+	req  http1.Request
+	resp http1.Response
+}
+
+var memories = sync.Pool{New: func() any {
+	return &memory{
+		in:   make([]byte, clientBuffer),
+		back: make([]byte, backBuffer),
+		out:  make([]byte, 0, backBuffer+4<<10),
+	}
+}}
+
+func takeMemory() *memory { return memories.Get().(*memory) }
+
+func (m *memory) release() {
+	if len(m.in) > clientBuffer {
+		m.in = make([]byte, clientBuffer) // it had to grow for one head
+	}
+	if cap(m.out) > 4*backBuffer {
+		m.out = make([]byte, 0, backBuffer+4<<10)
+	}
+	m.x = exchange{}
+	memories.Put(m)
+}
+
+// serveHTTP serves requests on c until either side has enough. With a noRoute the
+// first request is answered with it.
+func (s *server) serveHTTP(c *client, onward http1.Onward, noRoute error) {
+	s.meters.httpConnections.Inc()
+	defer s.meters.httpConnections.Dec()
+	h := &session{memory: takeMemory(), s: s, client: c, onward: onward, noRoute: noRoute}
+	defer func() {
+		h.release()
+		_ = c.Close()
+	}()
+	for h.readHead() && h.exchange() {
+		h.served++
+	}
+}
+
+// readHead reads the next request's head into h.req and reports whether there is
+// one. What follows it is in[from:to].
+func (h *session) readHead() bool {
+	if h.from == h.to {
+		h.from, h.to = 0, 0
+		if !h.await() {
+			return false
+		}
+	}
+	h.req.Reset()
+	deadline := false
+	for {
+		n, err := h.req.Parse(h.in[h.from:h.to])
+		if err != nil {
+			h.refuse(badRequest(err))
+			return false
+		}
+		if n > 0 {
+			h.from += n
+			return true
+		}
+		if !deadline {
+			deadline = true
+			_ = h.client.SetReadDeadline(time.Now().Add(headTimeout))
+		}
+		h.makeRoom()
+		n, err = h.client.Read(h.in[h.to:])
+		h.to += n
+		if err != nil && n == 0 {
+			if errors.Is(err, net.ErrClosed) || h.from == h.to {
+				return false
+			}
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				h.refuse(fault{408, "http_request_error", "the request's head did not arrive in time"})
+			}
+			return false
+		}
+	}
+}
+
+// makeRoom moves what has arrived to the front, or grows the buffer. The parser
+// holds offsets from the head's start, so that it notices neither.
+func (h *session) makeRoom() {
+	if h.to < len(h.in) {
+		return
+	}
+	if h.from > 0 {
+		h.to = copy(h.in, h.in[h.from:h.to])
+		h.from = 0
+		return
+	}
+	grown := make([]byte, 2*len(h.in)) // http1.MaxHead bounds it
+	copy(grown, h.in)
+	h.in = grown
+}
+
+// await waits for the first bytes of a request. A connection that stays idle gives
+// its memory back meanwhile.
+func (h *session) await() bool {
+	t := &h.s.p.conns
+	now := time.Now()
+	patience := idleTimeout
+	if h.noRoute != nil {
+		patience = lookAfter
+	}
+	t.waiting(h.client.tracked, now.Add(parkAfter))
+	defer t.busy(h.client.tracked)
+	n, err := h.client.Read(h.in)
+	if n > 0 {
+		h.to = n
+		return true
+	}
+	if !timedOut(err) || t.isDraining() {
+		return false
+	}
+	h.release()
+	h.memory = nil
+	t.waiting(h.client.tracked, now.Add(patience))
+	ok := readable(h.client.tracked.conn)
+	h.memory = takeMemory()
+	if !ok {
+		return false
+	}
+	// Something is there, if only an end or part of a record.
+	_ = h.client.SetReadDeadline(time.Now().Add(headTimeout))
+	n, _ = h.client.Read(h.in)
+	h.to = n
+	return n > 0
+}
+
+func timedOut(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+// readable waits without a buffer until conn has something to read, its end
+// included, or until its read deadline: then it is false.
+func readable(conn net.Conn) bool {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return true
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var b [1]byte
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	return err == nil
+}
+
+// gone reports whether the client has closed or reset its connection. It looks and
+// does not wait. Bytes that wait to be read hide what is behind them.
+func gone(conn net.Conn) bool {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	closed := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		closed = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	return closed || err != nil
+}
+
+// refuse answers what is not even a request, and ends the connection.
+func (h *session) refuse(f fault) {
+	h.s.meters.made(f.reason)
+	h.s.log.Debug("refused a request", "peer", h.client.tracked.conn.RemoteAddr().String(), "code", f.status, "reason", f.reason, "err", f.detail)
+	h.answer(f, true, false)
+	h.linger()
+}
+
+// answer writes an answer of the mesh itself.
+func (h *session) answer(f fault, last, bodiless bool) {
+	h.out = http1.AppendAnswer(h.out[:0], &http1.Answer{
+		Status:      f.status,
+		ProxyStatus: f.proxyStatus(h.s.status),
+		Text:        f.detail + "\n",
+		Close:       last,
+		Bodiless:    bodiless,
+	})
+	_ = h.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	_, _ = h.client.Write(h.out) // the client may be gone
+}
+
+// linger lets a client that is still sending read its answer: closing at once
+// would reset the connection and the answer with it (RFC 9112 §9.6).
+func (h *session) linger() {
+	if h.client.CloseWrite() != nil {
+		return
+	}
+	_ = h.client.SetReadDeadline(time.Now().Add(lingerTimeout))
+	for total := 0; total < lingerBytes; {
+		n, err := h.client.Read(h.in)
+		total += n
+		if err != nil {
+			return
+		}
+	}
+}
