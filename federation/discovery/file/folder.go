@@ -178,7 +178,7 @@ func (f *folder) status() []Status {
 	for name, e := range f.files {
 		s := Status{File: name, Services: len(e.last.services), Loaded: e.loaded}
 		if err := cmp.Or(e.err, e.clash); err != nil {
-			s.Error = err.Error()
+			s.Err = err.Error()
 		}
 		all = append(all, s)
 	}

@@ -27,7 +27,7 @@ type Status struct {
 	File     string    `json:"file"`            // name within the directory; "." is the directory itself
 	Services int       `json:"services"`        // that are in use from it
 	Loaded   time.Time `json:"loaded"`          // when what is in use was read; zero: never
-	Error    string    `json:"error,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
+	Err      string    `json:"error,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
 }
 
 // New returns the source for dir and opens nothing. A nil registerer means
@@ -111,25 +111,25 @@ func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
 func (s *Source) scan(f *folder, all bool) error {
 	before := map[string]string{}
 	for _, st := range s.Status() {
-		before[st.File] = st.Error
+		before[st.File] = st.Err
 	}
 	if err := f.scan(all); err != nil {
 		if before["."] != err.Error() {
 			s.log.Error("resources: the last good state stays in use", "err", err)
 		}
-		s.statuses.Set(append([]Status{{File: ".", Error: err.Error()}}, f.status()...))
+		s.statuses.Set(append([]Status{{File: ".", Err: err.Error()}}, f.status()...))
 		return err
 	}
 	services := f.services()
 	status := f.status()
 	var good, bad float64
 	for _, st := range status {
-		if st.Error == "" {
+		if st.Err == "" {
 			good++
 		} else {
 			bad++
-			if before[st.File] != st.Error {
-				s.log.Error("resource file is not used as it is now: its last good state stays in use", "file", st.File, "err", st.Error)
+			if before[st.File] != st.Err {
+				s.log.Error("resource file is not used as it is now: its last good state stays in use", "file", st.File, "err", st.Err)
 			}
 		}
 	}
