@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+)
+
+// checkFile writes text as a configuration, runs isthmus check on it and
+// returns the exit code and the output without the directory.
+func checkFile(t *testing.T, dir, text string, args ...string) (int, string) {
+	t.Helper()
+	path := filepath.Join(dir, "f.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, problems bytes.Buffer
+	code := Main(append([]string{"check", "-c", path}, args...), &out, &problems)
+	return code, strings.ReplaceAll(out.String()+problems.String(), dir+"/", "")
+}
+
+const freePorts = "listen: {tunnel: '127.0.0.1:0', mesh: '127.0.0.1:0', xds: '127.0.0.1:0', admin: '127.0.0.1:0'}\n"
+
+func TestCheckFindsNothingWrongWithAGoodGateway(t *testing.T) {
+	dir := t.TempDir()
+	pki := identitytest.New(t, "mesh.example").GatewayDir("west", "west-1")
+	code, out := checkFile(t, dir, "cluster: west\nname: west-1\nadvertise: h:1\nstate: state\nidentity: {dir: "+pki+"}\n"+freePorts)
+	if code != 0 || out != "f.yaml: nothing is wrong with this gateway\n" && !strings.HasPrefix(out, "note: the certificate") {
+		t.Errorf("%d: %s", code, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
+		t.Error("checking made the state directory")
+	}
+}
+
+func TestCheckSaysEverythingAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := os.Mkdir(filepath.Join(dir, "resources"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "resources", "a.yaml"), []byte("kind: Nothing\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := checkFile(t, dir, "clutser: west\nname: west-1\nadvertise: h:1\nidentity: {dir: nowhere}\nresources: resources\nstate: f.yaml\n"+
+		"listen: {tunnel: '127.0.0.1:0', mesh: '"+held.Addr().String()+"', xds: '127.0.0.1:0', admin: '127.0.0.1:0'}\n")
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{
+		"f.yaml:1: clutser: there is no such key: write cluster",
+		"f.yaml:1: cluster: is missing",
+		"f.yaml:4: identity.dir: ",
+		"a.yaml:1: kind: \"Nothing\" is not understood",
+		"f.yaml:6: state: state directory f.yaml",
+		"f.yaml:7: listen.mesh: cannot listen on tcp " + held.Addr().String(),
+		"6 faults",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("missing %q in:\n%s", want, out)
+		}
+	}
+}
+
+func TestCheckComparesTheCertificateWithTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	pki := identitytest.New(t, "mesh.example")
+	gateway, workload := pki.GatewayDir("west", "west-1"), pki.WorkloadDir("west", "shop", "orders")
+	rest := "advertise: h:1\nstate: state\n" + freePorts
+	for text, want := range map[string]string{
+		"cluster: east\nname: west-1\nidentity: {dir: " + gateway + "}\n" + rest:                                                                                                   "holds the certificate of gateway west/west-1, but this is east/west-1",
+		"cluster: west\nname: west-1\nidentity: {dir: " + workload + "}\n" + rest:                                                                                                  "holds the certificate of workload",
+		"gateways: [a]\nstate: state\nidentity: {dir: " + gateway + "}\nlisten: {admin: '127.0.0.1:0'}\n":                                                                          "holds the certificate of gateway west/west-1: make a workload's",
+		"gateways: [a]\nstate: state\nidentity: {dir: " + workload + "}\nlisten: {admin: '127.0.0.1:0', inbound: '127.0.0.1:0'}\nservice: {name: bank/x, target: 'localhost:1'}\n": "may only offer services of namespace shop",
+	} {
+		if code, out := checkFile(t, dir, text); code != 1 || !strings.Contains(out, want) || !strings.Contains(out, "identity.dir: ") {
+			t.Errorf("want %q, got %d:\n%s", want, code, out)
+		}
+	}
+}
+
+func TestCheckLeavesThePortsOfARunningProcessAlone(t *testing.T) {
+	dir := t.TempDir()
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	release, err := config.ClaimState(filepath.Join(dir, "state"), config.SidecarRole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	pki := identitytest.New(t, "mesh.example").WorkloadDir("west", "shop", "orders")
+	code, out := checkFile(t, dir, "gateways: [a]\nstate: state\nidentity: {dir: "+pki+"}\nlisten: {admin: '"+held.Addr().String()+"'}\n")
+	if code != 0 || !strings.Contains(out, "is running: whether the ports are free was not checked") {
+		t.Errorf("%d:\n%s", code, out)
+	}
+}
+
+func TestCheckSpeaksJSON(t *testing.T) {
+	code, out := checkFile(t, t.TempDir(), "gateways: []\nstate: state\nlisten: {admin: '127.0.0.1:0'}\n", "-o", "json")
+	var got check
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if code != 1 || got.OK || got.Role != "sidecar" || len(got.Faults) == 0 || got.Faults[0].Key != "gateways" || got.Faults[0].Line != 1 {
+		t.Errorf("%d: %+v", code, got)
+	}
+}
+
+func TestCheckThatIsMisusedExitsWith2(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{{"--role", "proxy"}, {"more"}, {"-o", "xml"}} {
+		if code, out := checkFile(t, dir, "cluster: a\n", args...); code != 2 {
+			t.Errorf("%v: %d: %s", args, code, out)
+		}
+	}
+	if code, out := checkFile(t, dir, "state: a\n"); code != 2 || !strings.Contains(out, "--role") {
+		t.Errorf("an unclear role: %d: %s", code, out)
+	}
+	var out bytes.Buffer
+	if code := Main([]string{"check"}, &out, &out); code != 2 {
+		t.Errorf("no file: %d: %s", code, &out)
+	}
+	if code := Main([]string{"check", "-c", filepath.Join(dir, "none.yaml")}, &out, &out); code != 1 || !strings.Contains(out.String(), "there is no such file") {
+		t.Errorf("a missing file: %d: %s", code, &out)
+	}
+}
