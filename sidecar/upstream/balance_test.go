@@ -181,6 +181,24 @@ func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *te
 	}
 }
 
+func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
+	c := clusterOf(endpoints("ep", 2, 2), nil)
+	var try Try
+	for range 3 {
+		for range 2 {
+			h, ok := c.pick(5, &try)
+			if !ok {
+				t.Fatal("nobody left within a round")
+			}
+			h.done(5, &try, nil, Broken, 0)
+		}
+		if _, ok := c.pick(5, &try); ok {
+			t.Fatal("somebody was asked twice within a round")
+		}
+		try.NextRound()
+	}
+}
+
 func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
 	c := clusterOf(endpoints("ep", 20, 20), endpoints("gw", 2, 2))
 	var try Try

@@ -92,12 +92,12 @@ func (c *Conn) CloseWrite() error {
 }
 
 // Abort closes the connection such that the other side sees an error (RST) and
-// not a clean end. It may be called beside reads and writes.
-func (c *Conn) Abort() {
+// not a clean end. It may be called more than once and beside reads and writes.
+func (c *Conn) Abort() error {
 	if l, ok := c.sock.(interface{ SetLinger(sec int) error }); ok {
 		_ = l.SetLinger(0) // fails on a closed connection only
 	}
-	_ = c.sock.Close()
+	return c.sock.Close()
 }
 
 // fits reports whether the connection may serve under the plan: the protocol is

@@ -306,6 +306,33 @@ func TestAFrozenHostCostsARequestTheHandshakeBoundAndIsEjected(t *testing.T) {
 	}
 }
 
+func TestAFrozenInstanceBehindAGatewayIsEjectedAndNotTheGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		g := &fakeGateway{decide: func(string) (string, func(net.Conn)) {
+			return okReply, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
+		}}
+		s := New(Config{Identity: w.caller, Cluster: "east", Dial: pipes(func(_ string, c net.Conn) { g.handle(c) })})
+		defer s.Close()
+		s.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.HTTP, Identities: []string{ordersWest}, Gateways: at("gw:1", "")}})
+		c := s.Cluster(orders)
+		h, _, err := get(t, c)
+		if ce := connectError(t, err); ce.Stage != StageHandshake || ce.Cluster != "west" || ce.Instance != "orders-1" {
+			t.Errorf("error %v, want a handshake that west/orders-1 did not answer", err)
+		}
+		if h.outlier.ejected() {
+			t.Error("the gateway was ejected")
+		}
+		if got := c.Status().Avoided; len(got) != 1 || got[0] != "west/orders-1" {
+			t.Errorf("avoided instances: %v, want west/orders-1", got)
+		}
+		time.Sleep(ejectFirst)
+		if got := c.Status().Avoided; len(got) != 0 {
+			t.Errorf("avoided instances: %v after %v, want none", got, ejectFirst)
+		}
+	})
+}
+
 func TestAConnectThatIsNotAnsweredEndsAfterASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

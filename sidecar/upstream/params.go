@@ -36,6 +36,12 @@ const (
 	// that we close first and a request never meets a closing connection.
 	defaultIdleTimeout = 60 * time.Second
 
+	// trustIdle is for how long an idle connection is used again without a look
+	// at its socket, which costs a system call. A close that comes within a
+	// round trip of the last answer crosses the next request anyway, look or
+	// not; the look is for those that come later.
+	trustIdle = time.Millisecond
+
 	// sweepsPerTimeout is how often in that time the pool is looked through, so
 	// that connections which the other side closed do not linger.
 	sweepsPerTimeout = 4

@@ -37,7 +37,7 @@ func (p *pool) take(now instant, current *plan) *Conn {
 		p.idle = p.idle[:n-1]
 		c.idle = false
 		p.mu.Unlock()
-		if c.fits(current) && !p.old(c, now) && c.alive() {
+		if c.fits(current) && !p.old(c, now) && (now.since(c.since) < trustIdle || c.alive()) {
 			return c
 		}
 		_ = c.Close()

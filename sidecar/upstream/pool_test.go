@@ -83,7 +83,8 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 			h.Put(conn)
 			end(far)
 			settled(t, conn)
-			if _, again := mustGet(t, c); again.Reused {
+			later := c.env.now().add(trustIdle)
+			if got := h.pool.take(later, c.plan.Load()); got != nil {
 				t.Error("the connection was given out again")
 			}
 		})
@@ -147,7 +148,7 @@ func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
 	}
 	_, conn = mustGet(t, c)
 	far = <-ends
-	conn.Abort()
+	_ = conn.Abort()
 	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
 		t.Errorf("after Abort the other side reads %v, want a reset", err)
 	}

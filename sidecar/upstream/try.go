@@ -15,7 +15,15 @@ type Try struct {
 // Reset makes t ready for another request.
 func (t *Try) Reset() { *t = Try{} }
 
-// Attempts returns how many hosts have been picked for the request.
+// NextRound lets everybody be asked once more, after a pause that the caller
+// has made because nobody was left. What the request has learned stays: which
+// instances to avoid, and that pooled connections broke.
+func (t *Try) NextRound() {
+	clear(t.tried[:t.n])
+	t.n, t.attempts, t.local = 0, 0, 0
+}
+
+// Attempts returns how many hosts have been picked, in this round.
 func (t *Try) Attempts() int { return t.attempts }
 
 func (t *Try) has(h *Host) bool {

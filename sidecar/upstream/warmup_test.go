@@ -30,7 +30,7 @@ func TestTrafficReturnsToALocalClusterOverTheWarmupAndThenWholly(t *testing.T) {
 	}
 	skip(time.Minute)
 	c.update(route(endpoints("ep", 2, 2), gateways))
-	start := c.env.now()
+	start := c.state.Load().share.start
 	for _, tt := range []struct {
 		after time.Duration
 		want  float64
@@ -82,7 +82,7 @@ func TestAHostThatComesBackGetsItsShareOverTheWarmup(t *testing.T) {
 	const n = 20_000
 	c, _ := grown(endpoints("ep", 1, 2), nil)
 	c.update(route(endpoints("ep", 2, 2), nil))
-	start := c.env.now()
+	start := instant(host(t, c, "ep-1:1").warm.Load())
 	about(t, "at once", tally(t, c, start.add(time.Second/10), n)["ep-1:1"], 0.1/1.1, n)
 	about(t, "half way", tally(t, c, start.add(defaultWarmup/2), n)["ep-1:1"], 0.5/1.5, n)
 	about(t, "warm", tally(t, c, start.add(defaultWarmup+1), n)["ep-1:1"], 0.5, n)
