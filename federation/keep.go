@@ -274,27 +274,25 @@ func (f *Federation) startPullsLocked(ctx context.Context, now time.Time) {
 	}
 }
 
-// sourcesLocked returns whom to pull an origin's catalog from: itself, another
-// gateway of its cluster, who told of the version; each with a live tunnel.
+// sourcesLocked returns whom to pull an origin's catalog from, each with a live
+// tunnel: itself, who listed the version, another gateway of its cluster, and
+// somebody else, who may have it by now.
 func (f *Federation) sourcesLocked(id, hinter mesh.GatewayID) []mesh.GatewayID {
-	up := func(id mesh.GatewayID) bool {
-		p := f.peers[id]
-		return p != nil && p.State == tunnel.Up
-	}
-	var from []mesh.GatewayID
-	if up(id) {
-		from = append(from, id)
-	}
-	for other := range f.peers {
-		if other != id && other.Cluster == id.Cluster && up(other) {
-			from = append(from, other)
-			break
+	var from, sibling, other []mesh.GatewayID
+	for peer, p := range f.peers {
+		switch {
+		case p.State != tunnel.Up:
+		case peer == id:
+			from = slices.Insert(from, 0, peer)
+		case peer == hinter:
+			from = append(from, peer)
+		case peer.Cluster == id.Cluster:
+			sibling = append(sibling, peer)
+		default:
+			other = append(other, peer)
 		}
 	}
-	if up(hinter) && !slices.Contains(from, hinter) {
-		from = append(from, hinter)
-	}
-	return from
+	return slices.Concat(from, sibling[:min(len(sibling), 1)], other[:min(len(other), 1)])
 }
 
 // targetsLocked returns every address to keep a tunnel to: the configured ones,

@@ -25,11 +25,15 @@ func (f *Federation) hearLocked(h catalog.Head, from mesh.GatewayID) {
 		o = &origin{confirmed: time.Now(), stale: true}
 		f.origins[h.Origin] = o
 	}
-	if h.Compare(o.announced) > 0 {
-		o.announced, o.hinter = h, from
-		o.failures, o.retry = 0, time.Time{}
-		kick(f.stepKick)
+	switch newer := h.Compare(o.announced); {
+	case newer > 0:
+	case newer == 0 && from != h.Origin && from != o.hinter: // it holds what we may still be looking for
+	default:
+		return
 	}
+	o.announced, o.hinter = h, from
+	o.failures, o.retry = 0, time.Time{}
+	kick(f.stepKick)
 }
 
 // mustMoveLocked reports whether somebody holds records of ours that we do not

@@ -1,0 +1,190 @@
+package federation
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+// idle returns a federation of east/east-1 that does not run.
+func idle(t *testing.T, m *identitytest.Mesh) *Federation {
+	t.Helper()
+	self := mesh.GatewayID{Cluster: "east", Name: "east-1"}
+	id := m.Gateway("east", "east-1")
+	e, err := tunnel.New(tunnel.Config{Self: self, Identity: id, Listen: tunnel.ListenUDP("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := New(Config{Self: self, Identity: id, Tunnel: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+var west1 = mesh.GatewayID{Cluster: "west", Name: "west-1"}
+
+func stateOf(t *testing.T, origin mesh.GatewayID, epoch uint64, sets ...[]mesh.Export) *catalog.State {
+	t.Helper()
+	s := catalog.New(origin, epoch)
+	for _, es := range sets {
+		var err error
+		if s, err = s.Next(es); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func signed(t *testing.T, by *identity.Source, d *catalog.Delta) *signedDelta {
+	t.Helper()
+	sig, err := by.Sign(d.Head.SignedBytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &signedDelta{d, sig}
+}
+
+func TestOnlyTheOriginsOwnCatalogIsAccepted(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	elsewhere := identitytest.New(t, "mesh.example")
+	west := m.Gateway("west", "west-1")
+	orders := []mesh.Export{serving("west", "shop/orders", 2)}
+	good := stateOf(t, west1, 7, orders)
+	foreign := stateOf(t, west1, 7, []mesh.Export{serving("north", "shop/orders", 2)})
+	plain := stateOf(t, west1, 7, []mesh.Export{{Service: orders[0].Service, Ports: []mesh.ExportPort{{Port: 1, Protocol: mesh.TCP, Identities: []string{"orders"}}}}})
+	tampered := signed(t, west, good.Whole())
+	tampered.Delta.Records[0].Export = json.RawMessage(strings.Replace(string(tampered.Delta.Records[0].Export), `"ready":2`, `"ready":9`, 1))
+	later := signed(t, west, good.Whole())
+	d := *later.Delta
+	d.Head.Version.Seq = 9
+	later.Delta = &d
+	for name, test := range map[string]struct {
+		d    *signedDelta
+		want string // of the error; empty: accepted
+	}{
+		"signed by the origin":                {signed(t, west, good.Whole()), ""},
+		"signed by a gateway of another":      {signed(t, m.Gateway("north", "north-1"), good.Whole()), "may not speak for west/west-1"},
+		"signed by another of its cluster":    {signed(t, m.Gateway("west", "west-2"), good.Whole()), "may not speak for west/west-1"},
+		"signed by a workload of its cluster": {signed(t, m.Workload("west", "shop", "west-1"), good.Whole()), "may not speak for west/west-1"},
+		"signed under another root":           {signed(t, elsewhere.Gateway("west", "west-1"), good.Whole()), "signature"},
+		"not signed":                          {&signedDelta{Delta: good.Whole()}, "signature"},
+		"with a changed record":               {tampered, "digest"},
+		"with a changed version":              {later, "signature"},
+		"with identities of another cluster":  {signed(t, west, foreign.Whole()), "cluster west"},
+		"with an identity that is none":       {signed(t, west, plain.Whole()), "orders"},
+		"of another origin":                   {signed(t, m.Gateway("west", "west-2"), stateOf(t, mesh.GatewayID{Cluster: "west", Name: "west-2"}, 7, orders).Whole()), "asked for west/west-1"},
+		"that says nothing yet":               {signed(t, west, catalog.New(west1, 8).Whole()), "asked for west/west-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := idle(t, m)
+			f.origins[west1] = &origin{}
+			err := f.accept(west1, test.d)
+			held := f.origins[west1].state != nil
+			if test.want == "" {
+				if err != nil || !held {
+					t.Errorf("held %v, error %v", held, err)
+				}
+				return
+			}
+			if held || !errors.Is(err, errRejected) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("held %v, error %v, want one that says %q", held, err, test.want)
+			}
+		})
+	}
+}
+
+func TestAnOlderCatalogNeverComesBack(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	west := m.Gateway("west", "west-1")
+	old := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
+	now := stateOf(t, west1, 8, []mesh.Export{serving("west", "shop/cart", 2)})
+	f := idle(t, m)
+	f.origins[west1] = &origin{}
+	for _, s := range []*catalog.State{now, old} {
+		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := f.origins[west1]; o.state.Head() != now.Head() {
+		t.Errorf("holds %v, want %v", o.state.Head(), now.Head())
+	}
+	f.dropLocked(west1)
+	for _, s := range []*catalog.State{old, now} {
+		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+			t.Fatal(err)
+		}
+		if f.origins[west1].state != nil {
+			t.Errorf("%v was forgotten and came back", s.Head().Version)
+		}
+	}
+	again := stateOf(t, west1, 9, []mesh.Export{serving("west", "shop/cart", 2)})
+	if err := f.accept(west1, signed(t, west, again.Whole())); err != nil || f.origins[west1].state == nil {
+		t.Errorf("a new epoch after leaving: %v", err)
+	}
+}
+
+func TestTwoCatalogsUnderOneVersionSettleAlike(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	west := m.Gateway("west", "west-1")
+	a := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
+	b := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/cart", 2)})
+	want := catalog.Prefer(a, b).Head()
+	for _, order := range [][]*catalog.State{{a, b}, {b, a}} {
+		f := idle(t, m)
+		f.origins[west1] = &origin{}
+		for _, s := range order {
+			if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := f.origins[west1].state.Head(); got != want {
+			t.Errorf("holds %v, want %v", got, want)
+		}
+	}
+}
+
+// TestAForgedCatalogIsRefusedOnTheWay runs a gateway of west that also says what
+// north offers, and changes what it hands on.
+func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
+	w := newWorld(t, nil)
+	north1 := mesh.GatewayID{Cluster: "north", Name: "north-1"}
+	liar := w.mesh.Gateway("west", "west-1")
+	forged := signed(t, liar, stateOf(t, north1, 1<<62, []mesh.Export{serving("north", "shop/orders", 2)}).Whole())
+	asked := make(chan struct{}, 100)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}, identity: liar, wrap: func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == pathCatalog && !r.URL.Query().Has("origin"):
+				_ = writeJSON(rw, r, versionList{[]catalog.Head{forged.Delta.Head}})
+			case r.URL.Path == pathCatalog && r.URL.Query().Get("origin") == north1.String():
+				_ = writeJSON(rw, r, forged)
+				asked <- struct{}{}
+			default:
+				h.ServeHTTP(rw, r)
+			}
+		})
+	}})
+	west.Publish([]mesh.Export{serving("west", "shop/cart", 1)})
+	east.await("what west may say", soon, offers("shop/cart", "west"))
+	for range 2 { // it was looked at, and again after that was over
+		select {
+		case <-asked:
+		case <-time.After(soon):
+			t.Fatal("east did not look")
+		}
+	}
+	if v, _ := east.View(); v.origin(north1) != nil || len(v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"})) != 0 {
+		t.Errorf("east believes west about north:\n%s", show(v))
+	}
+}

@@ -1,0 +1,174 @@
+package federation
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// The tests in this file use real sockets on loopback.
+
+const soon = 8 * time.Second // a bound for a loaded machine, not a measure
+
+func TestThreeGatewaysConvergeFromOneJoinAddress(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	north := w.start(plan{name: "north/north-1", join: []string{east.addr}})
+	for _, n := range []*node{east, west, north} {
+		n.Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
+	}
+	east.await("all gateways", soon, sees(east, west, north))
+	west.await("all gateways", soon, sees(east, west, north))
+	north.await("all gateways", soon, sees(east, west, north))
+	east.await("orders in west and north", soon, offers("shop/orders", "north", "west"))
+	west.await("orders in east and north", soon, offers("shop/orders", "east", "north"))
+	v := north.await("orders in east and west", soon, offers("shop/orders", "east", "west"))
+
+	if g := v.gateway(west.id); g.Advertise != west.addr || g.MeshAddress != "10.1.1.1:15443" {
+		t.Errorf("north knows west-1 as %+v", g)
+	}
+	if s := v.Services(); len(s) != 1 || s[0].String() != "shop/orders" {
+		t.Errorf("services %v", s)
+	}
+	if x := v.Exports(v.Services()[0])[0]; x.Export.Ports[0].Ready != 2 || x.RTT <= 0 {
+		t.Errorf("east offers %+v", x)
+	}
+}
+
+func TestAChangeAndARemovalReachTheOthers(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
+	east.await("orders", soon, offers("shop/orders", "west"))
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 1)})
+	v := east.await("cart gone", soon, offers("shop/cart"))
+	if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}); len(x) != 1 || x[0].Export.Ports[0].Ready != 1 {
+		t.Errorf("orders became %+v", x)
+	}
+	if o := v.origin(west.id); o.Version.Seq != 2 || o.Stale {
+		t.Errorf("west-1's catalog is %+v, want its second version", o)
+	}
+}
+
+func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
+	w := newWorld(t, nil)
+	dir := t.TempDir()
+	east := w.start(plan{name: "east/east-1", state: filepath.Join(dir, "east.db")})
+	p := plan{name: "west/west-1", join: []string{east.addr}, state: filepath.Join(dir, "west.db")}
+	west := w.start(p)
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
+	before := east.await("cart", soon, offers("shop/cart", "west")).origin(west.id)
+
+	west.end()
+	p.addr = west.addr
+	west = w.start(p)
+	// It has not said anything in its new epoch: what it said before stands.
+	v := east.await("west-1 back", soon, sees(west))
+	if o := v.origin(west.id); o == nil || o.Version != before.Version {
+		t.Errorf("before it publishes, its catalog is %+v, want %s", o, before.Version)
+	}
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	v = east.await("a new epoch", soon, func(v *View) bool {
+		o := v.origin(west.id)
+		return o != nil && o.Version.Epoch > before.Version.Epoch && !o.Stale
+	})
+	if !offers("shop/cart")(v) || !offers("shop/orders", "west")(v) {
+		t.Errorf("the new epoch did not retire the old one's records:\n%s", show(v))
+	}
+}
+
+func TestARestartAloneKnowsWhatItKnewAndSaysHowOldItIs(t *testing.T) {
+	w := newWorld(t, nil)
+	state := filepath.Join(t.TempDir(), "east.db")
+	east := w.start(plan{name: "east/east-1", state: state})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	version := east.await("orders", soon, offers("shop/orders", "west")).origin(west.id).Version
+	west.end()
+	east.end()
+
+	east = w.start(plan{name: "east/east-1", state: state})
+	v := east.await("what was on disk", soon, func(v *View) bool { return v.origin(west.id) != nil })
+	o := v.origin(west.id)
+	if o.Version != version || !o.Stale || len(o.Records) != 1 || o.Confirmed.IsZero() {
+		t.Errorf("restored %+v", o)
+	}
+	if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}); len(x) != 1 || len(x[0].Gateways) != 0 {
+		t.Errorf("exports %+v: want west listed and not reachable", x)
+	}
+	if g := v.gateway(west.id); g == nil || g.Advertise != west.addr || g.Alive || g.Tunnel.Up {
+		t.Errorf("west-1 is remembered as %+v", g)
+	}
+}
+
+func TestARememberedGatewayIsFoundWithoutTheJoinAddress(t *testing.T) {
+	w := newWorld(t, nil)
+	state := filepath.Join(t.TempDir(), "west.db")
+	east := w.start(plan{name: "east/east-1"})
+	north := w.start(plan{name: "north/north-1", join: []string{east.addr}})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}, state: state})
+	west.await("all", soon, sees(east, north))
+	west.end()
+	east.end()
+	west = w.start(plan{name: "west/west-1", join: []string{east.addr}, state: state})
+	west.await("north-1, remembered", soon, sees(north))
+}
+
+func TestALeavingGatewayIsForgottenAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	east.await("orders", soon, offers("shop/orders", "west"))
+	west.leave()
+	east.await("west-1 forgotten", soon, func(v *View) bool { return v.gateway(west.id) == nil && v.origin(west.id) == nil })
+}
+
+func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
+	w := newWorld(t, nil)
+	state := filepath.Join(t.TempDir(), "west.db")
+	east := w.start(plan{name: "east/east-1"})
+	for range 2 {
+		west := w.start(plan{name: "west/west-1", join: []string{east.addr}, state: state})
+		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		east.await("orders", soon, offers("shop/orders", "west"))
+		east.await("west-1", soon, sees(west))
+		west.leave()
+		east.await("west-1 forgotten", soon, func(v *View) bool { return v.gateway(west.id) == nil && v.origin(west.id) == nil })
+	}
+}
+
+func TestTheGossipKeyOfTheFirstGatewayIsEverybodys(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	north := w.start(plan{name: "north/north-1", join: []string{west.addr}})
+	for _, n := range []*node{east, west, north} {
+		n.await("all", soon, sees(east, west, north))
+	}
+	east.mu.Lock()
+	first := east.primary
+	east.mu.Unlock()
+	if first.Created == 0 {
+		t.Fatal("the first gateway's key is provisional")
+	}
+	for _, n := range []*node{west, north} {
+		n.mu.Lock()
+		if n.primary.compare(first) != 0 {
+			t.Errorf("%s encrypts with another key than the first gateway", n.id)
+		}
+		n.mu.Unlock()
+	}
+}
+
+func TestACertificateOfAnotherGatewayIsRefusedByNew(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := New(Config{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}, Identity: w.mesh.Gateway("east", "east-2"), Tunnel: w.start(plan{name: "west/west-1"}).tunnel})
+	if err == nil {
+		t.Error("east-1 with east-2's certificate was accepted")
+	}
+}

@@ -1,0 +1,180 @@
+package federation
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
+	m := nodeMeta{Leaving: true, Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
+		Advertise: strings.Repeat("a", maxAddress), MeshAddress: strings.Repeat("b", maxAddress)}
+	b := m.encode()
+	if len(b) > 512 { // memberlist.MetaMaxSize
+		t.Errorf("%d bytes", len(b))
+	}
+	if got, err := decodeMeta(append(b, "of a later version"...)); err != nil || got != m {
+		t.Errorf("read back as %+v, %v", got, err)
+	}
+}
+
+func FuzzNodeMeta(f *testing.F) {
+	m := nodeMeta{Version: catalog.Version{Epoch: 7, Seq: 2}, Advertise: "gw1.west.example:7443", MeshAddress: "10.0.0.5:15443"}
+	f.Add(m.encode())
+	f.Add(m.encode()[:60])
+	f.Add([]byte{})
+	f.Add([]byte{2, 0, 0})
+	f.Add(append((&nodeMeta{}).encode()[:50], 255, 1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeMeta(b)
+		if err != nil {
+			return
+		}
+		again, err := decodeMeta(m.encode())
+		if err != nil || again != m {
+			t.Fatalf("%+v became %+v, %v", m, again, err)
+		}
+	})
+}
+
+func compress(b []byte) []byte {
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	_, _ = w.Write(b)
+	_ = w.Close()
+	return z.Bytes()
+}
+
+func TestAnAnswerThatGrowsBeyondTheBoundIsRefused(t *testing.T) {
+	bomb := compress(bytes.Repeat([]byte(" "), catalog.MaxPullBytes+1))
+	if len(bomb) > 1<<20 {
+		t.Fatalf("%d bytes are no bomb", len(bomb))
+	}
+	if _, err := decodeSignedDelta(bytes.NewReader(bomb), true); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a delta of 16 MiB and a byte: %v", err)
+	}
+	if _, err := decodeVersionList(bytes.NewReader(bomb), true); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a list of 16 MiB: %v", err)
+	}
+	if _, err := decodeKeyring(bytes.Repeat([]byte(" "), maxKeysBytes+1)); err == nil {
+		t.Error("a key ring of more than the bound was read")
+	}
+}
+
+func FuzzSignedDelta(f *testing.F) {
+	s, err := catalog.New(west1, 7).Next([]mesh.Export{serving("west", "shop/orders", 2)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := json.Marshal(signedDelta{s.Whole(), identity.Signature{Chain: [][]byte{{1}}, Sig: []byte{2}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, false)
+	f.Add(compress(good), true)
+	f.Add(compress(good)[:40], true)
+	f.Add([]byte(`{"delta":null}`), false)
+	f.Add([]byte(`{"delta":{"head":{"origin":"west"}}}`), false)
+	f.Fuzz(func(t *testing.T, b []byte, gz bool) {
+		d, err := decodeSignedDelta(bytes.NewReader(b), gz)
+		if err != nil {
+			return
+		}
+		if s, err := (*catalog.State)(nil).Apply(d.Delta); err == nil && s.Head() != d.Delta.Head {
+			t.Fatal("applied to another head")
+		}
+	})
+}
+
+func FuzzVersionList(f *testing.F) {
+	good, err := json.Marshal(versionList{[]catalog.Head{{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 1}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, false)
+	f.Add(compress(good), true)
+	f.Add([]byte(`{"origins":[null,{}]}`), false)
+	f.Fuzz(func(t *testing.T, b []byte, gz bool) {
+		if l, err := decodeVersionList(bytes.NewReader(b), gz); err == nil && len(l.Origins) > maxGateways {
+			t.Fatalf("%d origins", len(l.Origins))
+		}
+	})
+}
+
+func FuzzKeyring(f *testing.F) {
+	f.Add(keyring{newKey(0), newKey(1)}.encode())
+	f.Add([]byte(`{"keys":[{"key":"AA=="}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeKeyring(b)
+		if err != nil {
+			return
+		}
+		if len(r) > maxKeys {
+			t.Fatalf("%d keys", len(r))
+		}
+		if again, err := decodeKeyring(r.encode()); err != nil || !again.equal(r) {
+			t.Fatalf("%v became %v, %v", r, again, err)
+		}
+	})
+}
+
+func TestKeyRingsThatMeetAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.Custom(func(t *rapid.T) gossipKey {
+			k := gossipKey{Key: make([]byte, gossipKeyBytes), Created: rapid.Int64Range(0, 3).Draw(t, "created")}
+			k.Key[0] = rapid.Byte().Draw(t, "key")
+			k.Key[1] = byte(k.Created) // a key is made once
+			return k
+		})
+		ring := rapid.Custom(func(t *rapid.T) keyring {
+			return keyring(nil).union(rapid.SliceOfN(key, 1, 6).Draw(t, "keys"))
+		})
+		a, b, c := ring.Draw(t, "a"), ring.Draw(t, "b"), ring.Draw(t, "c")
+		if !a.union(b).equal(b.union(a)) || !a.union(b).union(c).equal(a.union(b.union(c))) || !a.union(a).equal(a) {
+			t.Fatalf("%v %v %v", a, b, c)
+		}
+	})
+}
+
+func TestPacketsGoWhereTheTunnelIsAndWhereTheGatewayListens(t *testing.T) {
+	for _, test := range []struct {
+		tunnel, advertise string
+		want              []string
+	}{
+		{"10.0.0.1:7443", "10.0.0.1:7443", []string{"10.0.0.1:7443"}},
+		{"10.0.0.1:50123", "10.0.0.1:7443", []string{"10.0.0.1:50123", "10.0.0.1:7443"}},
+		{"[::ffff:10.0.0.1]:7443", "10.0.0.1:7443", []string{"10.0.0.1:7443"}},
+		{"192.0.2.1:1024", "gw1.west.example:7443", []string{"192.0.2.1:1024"}},
+		{"", "", nil},
+	} {
+		var got []string
+		for _, a := range packetAddrs(test.tunnel, test.advertise) {
+			got = append(got, a.(*net.UDPAddr).String())
+		}
+		if strings.Join(got, " ") != strings.Join(test.want, " ") {
+			t.Errorf("%q, %q: %v, want %v", test.tunnel, test.advertise, got, test.want)
+		}
+	}
+}
+
+func TestANodeNameNamesItsGateway(t *testing.T) {
+	for _, id := range []mesh.GatewayID{west1, {Cluster: "a-1", Name: "b-2"}} {
+		if got, err := parseNodeName(nodeName(id)); err != nil || got != id {
+			t.Errorf("%s became %s, %v", id, got, err)
+		}
+	}
+	for _, bad := range []string{"", "west", "west.", ".west", "west.a.b", "west/a", strings.Repeat("a", 300)} {
+		if id, err := parseNodeName(bad); err == nil {
+			t.Errorf("%q was read as %s", bad, id)
+		}
+	}
+}
