@@ -107,13 +107,13 @@ func (c *Conn) fits(p *plan) bool {
 	return c.plan == p || c.plan.protocol == p.protocol && (c.Peer == "" || slices.Contains(p.identities, c.Peer))
 }
 
-// remote returns the name of the instance of another cluster that answers, if
+// remote returns the instance of another cluster that answers. It is zero unless
 // the connection goes through a gateway that has named it.
-func (c *Conn) remote() (remoteName, bool) {
-	if c == nil || !c.host.key.gateway || c.Instance == "" {
-		return remoteName{}, false
+func (c *Conn) remote() remoteName {
+	if c == nil || !c.host.key.gateway {
+		return remoteName{}
 	}
-	return remoteName{c.Cluster, c.Instance}, true
+	return remoteName{c.Cluster, c.Instance}
 }
 
 // alive reports whether the idle connection has neither been closed by the

@@ -90,8 +90,8 @@ func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) 
 		}
 	case h.key.gateway && failure.Stage == StageHandshake:
 		who := remoteName{failure.Cluster, failure.Instance}
-		h.blame(now, t, &Conn{host: h, Cluster: who.cluster, Instance: who.instance}, true)
-		if t != nil && who.instance != "" {
+		h.blame(now, t, who, true, failure.Err.Error())
+		if t != nil && who != (remoteName{}) {
 			t.again(h)
 		}
 	default:

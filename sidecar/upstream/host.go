@@ -89,8 +89,8 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 			h.latency.observe(latency, now)
 		}
 		h.succeeded(now)
-		if name, ok := conn.remote(); ok {
-			h.cluster.far.succeed(name)
+		if who := conn.remote(); who != (remoteName{}) {
+			h.cluster.far.succeed(who)
 		}
 	case o == Abandoned:
 	case conn == nil: // Get has blamed whom it must
@@ -99,7 +99,7 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 		// A pooled connection that broke before an answer perhaps only was idle
 		// for too long: the next one is fresh and will tell.
 		if !stale || conn.Answered() {
-			h.blame(now, t, conn, false)
+			h.blame(now, t, conn.remote(), false, "broken exchanges or gateway errors")
 		}
 		if t == nil {
 			return
@@ -111,20 +111,19 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 	}
 }
 
-// blame counts a failure for who caused it: the instance behind a gateway, as
-// far as it is named, or the host. A certain failure ejects at once.
-func (h *Host) blame(now instant, t *Try, conn *Conn, certain bool) {
-	name, ok := conn.remote()
-	if !ok {
-		h.failed(now, certain, "broken exchanges or gateway errors")
+// blame counts a failure for who caused it: the instance behind a gateway or,
+// when who is zero, the host. A certain failure ejects at once.
+func (h *Host) blame(now instant, t *Try, who remoteName, certain bool, why string) {
+	if who == (remoteName{}) {
+		h.failed(now, certain, why)
 		return
 	}
 	if t != nil {
-		t.avoidRemote(name)
+		t.avoidRemote(who)
 	}
-	if h.cluster.far.fail(name, now, certain) {
+	if h.cluster.far.fail(who, now, certain) {
 		h.cluster.meters.ejections.Inc()
-		h.cluster.env.log.Info("ejected a remote instance that keeps failing", "service", h.cluster.label(), "peer", name.String())
+		h.cluster.env.log.Info("ejected a remote instance", "service", h.cluster.label(), "peer", who.String(), "err", why)
 	}
 }
 
