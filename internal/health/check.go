@@ -72,11 +72,13 @@ func (c Check) Validate(fault func(key, problem string)) {
 	if c.Timeout != 0 && (c.Timeout < MinTimeout || c.Timeout > MaxTimeout) {
 		fault("timeout", fmt.Sprintf("%s is out of range: write %s to %s", c.Timeout, MinTimeout, MaxTimeout))
 	}
-	for key, n := range map[string]int{"healthyAfter": c.HealthyAfter, "unhealthyAfter": c.UnhealthyAfter} {
+	threshold := func(key string, n int) {
 		if n < 0 || n > MaxThreshold {
 			fault(key, fmt.Sprintf("%d is out of range: write 1 to %d", n, MaxThreshold))
 		}
 	}
+	threshold("healthyAfter", c.HealthyAfter)
+	threshold("unhealthyAfter", c.UnhealthyAfter)
 }
 
 func notInPath(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }

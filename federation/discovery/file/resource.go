@@ -84,14 +84,17 @@ func (r *reader) decode(into any) bool {
 }
 
 func (r *reader) name(m metadata) mesh.ServiceName {
-	for key, value := range map[string]string{"metadata.namespace": m.Namespace, "metadata.name": m.Name} {
-		if value == "" {
-			r.fault(key, "is missing: write metadata: {namespace: shop, name: orders}")
-		} else if err := mesh.CheckLabel(value); err != nil {
-			r.fault(key, "%v", err)
-		}
-	}
+	r.label("metadata.namespace", m.Namespace)
+	r.label("metadata.name", m.Name)
 	return mesh.ServiceName{Namespace: m.Namespace, Name: m.Name}
+}
+
+func (r *reader) label(key, value string) {
+	if value == "" {
+		r.fault(key, "is missing: write metadata: {namespace: shop, name: orders}")
+	} else if err := mesh.CheckLabel(value); err != nil {
+		r.fault(key, "%v", err)
+	}
 }
 
 func (r *reader) service() discovery.Described {

@@ -74,7 +74,8 @@ func New(from Describer, log *slog.Logger, registerer prometheus.Registerer) *So
 }
 
 // Snapshot returns the services and a channel that closes when they are past.
-// Nil until every endpoint of the first set has been checked once.
+// Nil until every endpoint of the first set has been checked once, or has had
+// two seconds to be.
 func (s *Source) Snapshot() ([]mesh.Service, <-chan struct{}) { return s.store.Snapshot() }
 
 // Run checks until ctx ends. It returns nil.
