@@ -3,6 +3,7 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -72,8 +73,8 @@ func newCache(remembered func(identity string) []string, m *metrics) *cache {
 	return c
 }
 
-// replace makes routes the whole set. A route that is the same value as in the
-// set before is not encoded again. A route that cannot be encoded keeps its
+// replace makes routes the whole set. A route that says the same as in the set
+// before is not encoded again. A route that cannot be encoded keeps its
 // last good resources; the error joins all such.
 func (c *cache) replace(routes []*mesh.Route) error {
 	c.changed.Lock()
@@ -93,7 +94,7 @@ func (c *cache) replace(routes []*mesh.Route) error {
 	for _, r := range routes {
 		name := r.Destination.String()
 		sources[name] = r
-		if c.routes[name] == r && old[clusters][name] != nil {
+		if was := c.routes[name]; was != nil && sameRoute(was, r) && old[clusters][name] != nil {
 			for k := range kinds {
 				next[k][name] = old[k][name]
 			}
@@ -129,6 +130,13 @@ func (c *cache) replace(routes []*mesh.Route) error {
 	c.routes = sources
 	c.apply(next, changed)
 	return errors.Join(faults...)
+}
+
+// sameRoute reports whether a and b would be encoded to the same bytes, as far as
+// can be seen without sorting.
+func sameRoute(a, b *mesh.Route) bool {
+	return a == b || a.Destination == b.Destination && a.Protocol == b.Protocol &&
+		slices.Equal(a.Local, b.Local) && slices.Equal(a.Gateways, b.Gateways) && slices.Equal(a.Identities, b.Identities)
 }
 
 // apply swaps the table and answers the watches that wait for a changed name,

@@ -53,6 +53,10 @@ const (
 // connectTimeout is for Envoy; our sidecar has its own.
 const connectTimeout = time.Second
 
+// Node is how a client of ours introduces itself. It is for other people's servers
+// and their logs; ours takes its word for nothing.
+func Node(id string) *corev3.Node { return &corev3.Node{Id: id, UserAgentName: "isthmus"} }
+
 // Encoded is a route as it goes on the wire, named by its destination. The version
 // of each resource is a hash of its content.
 type Encoded struct {

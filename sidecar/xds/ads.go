@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
@@ -144,7 +143,7 @@ func (c *Client) adsStream(ctx context.Context, l *link) (err error) {
 	asked := c.wantedNames()
 	c.prune(asked)
 	names := slices.Sorted(maps.Keys(asked))
-	node := &corev3.Node{Id: c.cfg.Identity.ID().String(), UserAgentName: "isthmus"}
+	node := xds.Node(c.cfg.Identity.ID().String())
 	unanswered := map[string]bool{}
 	for _, typeURL := range []string{xds.ClusterType, xds.EndpointType} {
 		unanswered[typeURL] = true

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/federation/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
@@ -73,6 +74,8 @@ type Server struct {
 	built   []mesh.Service // of entries; nil: not built yet
 	past    chan struct{}
 }
+
+var _ discovery.Source = (*Server)(nil)
 
 // New returns a server without registrations. With a StatePath it knows nothing
 // until Run.

@@ -1,0 +1,347 @@
+package controlplane
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/federation/discovery/register"
+	gatewayxds "github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	sidecarxds "github.com/isthmus-mesh/isthmus/sidecar/xds"
+)
+
+// roleEnv makes a copy of the test binary play a part in a process of its own, so
+// that it can be killed and frozen. Its value is a role as JSON.
+const roleEnv = "ISTHMUS_TEST_ROLE"
+
+// role is what a process of the test does.
+type role struct {
+	Gateway  bool     // else a sidecar that registers
+	Identity string   // directory
+	Listen   string   // gateway: its xDS address
+	Gateways []string // sidecar
+	Instance string   // sidecar: registers shop/orders under this name
+	Service  string   // gateway: shop/<Service> is all that it publishes
+}
+
+func TestMain(m *testing.M) {
+	if r := os.Getenv(roleEnv); r != "" {
+		if err := play(r); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// play is the main of such a process. It ends with its standard input, and so with
+// the test.
+func play(encoded string) error {
+	var r role
+	if err := json.Unmarshal([]byte(encoded), &r); err != nil {
+		return err
+	}
+	id, err := identity.Open(r.Identity)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	if r.Gateway {
+		return playGateway(ctx, r, id)
+	}
+	c, err := sidecarxds.New(sidecarxds.Config{
+		Identity: id, Cluster: "east", Gateways: r.Gateways, Apply: func(sidecarxds.State) {}, Log: silent(),
+	})
+	if err != nil {
+		return err
+	}
+	c.Register(registration(r.Instance))
+	fmt.Println("started")
+	return c.Run(ctx)
+}
+
+func playGateway(ctx context.Context, r role, id *identity.Source) error {
+	lis, err := net.Listen("tcp", r.Listen)
+	if err != nil {
+		return err
+	}
+	reg := register.New(register.Config{Log: silent()})
+	s, err := gatewayxds.New(gatewayxds.Config{
+		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){reg.Attach}, Log: silent(),
+	})
+	if err != nil {
+		return err
+	}
+	s.Publish([]*mesh.Route{route(r.Service, 1)})
+	fmt.Println("started", lis.Addr())
+	return s.Run(ctx)
+}
+
+// process is a running copy of the test binary.
+type process struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string // what it printed after "started"
+	once sync.Once
+}
+
+func spawn(t *testing.T, r role) *process {
+	t.Helper()
+	encoded, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), roleEnv+"="+string(encoded))
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil { // ends with us
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, cmd: cmd}
+	t.Cleanup(p.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the process did not start: %v", err)
+	}
+	p.addr = strings.TrimSpace(strings.TrimPrefix(line, "started"))
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// kill is kill -9; it also ends a frozen process.
+func (p *process) kill() {
+	p.once.Do(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+}
+
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func destination(name string) mesh.Destination {
+	return mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: name}, Port: 80}
+}
+
+// route is a route to shop/name with n endpoints.
+func route(name string, n int) *mesh.Route {
+	id := "spiffe://mesh.example/cluster/east/ns/shop/sa/" + name
+	r := &mesh.Route{Destination: destination(name), Protocol: mesh.HTTP, Identities: []string{id}}
+	for i := range n {
+		r.Local = append(r.Local, mesh.Endpoint{
+			Instance: fmt.Sprintf("%s-%d", name, i+1), Address: fmt.Sprintf("10.0.1.%d:15008", i+1), Ready: true, Weight: 1, Identity: id,
+		})
+	}
+	return r
+}
+
+func registration(instance string) *sidecarxds.Registration {
+	return &sidecarxds.Registration{
+		Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Protocol: mesh.HTTP,
+		Instance: instance, Address: ":15008", Ready: true, Weight: 1, Export: true,
+	}
+}
+
+// patience bounds every wait; only a failure reaches it.
+const patience = 20 * time.Second
+
+// gateway is the gateway's control plane within the test's process.
+type gateway struct {
+	t    *testing.T
+	xds  *gatewayxds.Server
+	reg  *register.Server
+	addr string
+	stop func() // returns when it has stopped
+}
+
+// serve starts one; an empty addr is a free port, a state of "" is none.
+func serve(t *testing.T, id *identity.Source, addr, state string) *gateway {
+	t.Helper()
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := func(name string) string {
+		if state == "" {
+			return ""
+		}
+		return filepath.Join(state, name)
+	}
+	g := &gateway{t: t, addr: lis.Addr().String(), reg: register.New(register.Config{StatePath: path("registrations.json"), Log: silent()})}
+	g.xds, err = gatewayxds.New(gatewayxds.Config{
+		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){g.reg.Attach},
+		StatePath: path("scopes.json"), Log: silent(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	for _, part := range []func(context.Context) error{g.xds.Run, g.reg.Run} {
+		run.Go(func() {
+			if err := part(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	g.stop = func() { cancel(); run.Wait() }
+	t.Cleanup(g.stop)
+	return g
+}
+
+// instances waits until want holds of the registered instances.
+func (g *gateway) instances(what string, want func([]mesh.Endpoint) bool) []mesh.Endpoint {
+	g.t.Helper()
+	limit := time.After(patience)
+	for {
+		services, past := g.reg.Snapshot()
+		var all []mesh.Endpoint
+		for _, s := range services {
+			for _, p := range s.Ports {
+				all = append(all, p.Endpoints...)
+			}
+		}
+		if services != nil && want(all) {
+			return all
+		}
+		select {
+		case <-past:
+		case <-limit:
+			g.t.Fatalf("never saw %s; registered are %+v (known: %t)", what, all, services != nil)
+		}
+	}
+}
+
+// count is a condition for instances.
+func count(n int) func([]mesh.Endpoint) bool {
+	return func(e []mesh.Endpoint) bool { return len(e) == n }
+}
+
+// sidecar is a client within the test's process.
+type sidecar struct {
+	*sidecarxds.Client
+	t      *testing.T
+	states chan sidecarxds.State
+	last   sidecarxds.State
+	stop   func()
+}
+
+func join(t *testing.T, cfg sidecarxds.Config) *sidecar {
+	t.Helper()
+	s := &sidecar{t: t, states: make(chan sidecarxds.State, 1000)}
+	cfg.Cluster, cfg.Log = "east", silent()
+	cfg.Apply = func(st sidecarxds.State) { s.states <- st }
+	var err error
+	if s.Client, err = sidecarxds.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	s.stop = func() { cancel(); run.Wait() }
+	t.Cleanup(s.stop)
+	return s
+}
+
+// until waits for a state in which want holds.
+func (s *sidecar) until(what string, want func(sidecarxds.State) bool) {
+	s.t.Helper()
+	limit := time.After(patience)
+	for !want(s.last) {
+		select {
+		case s.last = <-s.states:
+		case <-limit:
+			s.t.Fatalf("never saw %s; the state is %+v, the gateways %+v", what, s.last, s.Status())
+		}
+	}
+}
+
+// has is the condition that shop/name has a route to n endpoints.
+func has(name string, n int) func(sidecarxds.State) bool {
+	return func(s sidecarxds.State) bool {
+		for _, r := range s.Routes {
+			if r.Destination == destination(name) {
+				return len(r.Local) == n
+			}
+		}
+		return false
+	}
+}
+
+// lacks is the condition that shop/name is known not to exist.
+func lacks(name string) func(sidecarxds.State) bool {
+	return func(s sidecarxds.State) bool {
+		for _, d := range s.Absent {
+			if d == destination(name) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// waitFor waits until ok.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never became so")
+		}
+	}
+}
+
+// readFile returns the content of a file, "" while there is none.
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(b)
+}
