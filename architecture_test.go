@@ -72,7 +72,7 @@ var homes = map[string][]string{
 	"github.com/spiffe/go-spiffe/v2":                       {"internal/identity"},
 	"github.com/envoyproxy/go-control-plane/pkg":           {"gateway/xds"},
 	"github.com/envoyproxy/go-control-plane/envoy/config":  {"internal/xds"},
-	"github.com/envoyproxy/go-control-plane/envoy/service": {"sidecar/xds", "gateway/xds"},
+	"github.com/envoyproxy/go-control-plane/envoy/service": {"internal/xds", "sidecar/xds", "gateway/xds"},
 }
 
 func TestTheImportGraphIsTheOneInTheTable(t *testing.T) {

@@ -34,11 +34,6 @@ import (
 )
 
 const (
-	// settleTime is how long a gateway that starts waits before it tells
-	// anybody what its cluster offers: its sidecars register again within it,
-	// and unknown is not empty.
-	settleTime = 2 * time.Second
-
 	// tunnelHeadTimeout bounds the head of a request on a tunnel stream.
 	tunnelHeadTimeout = 10 * time.Second
 
@@ -72,7 +67,7 @@ type Gateway struct {
 	identity *identity.Source
 	registry *prometheus.Registry
 	ready    admin.Readiness
-	settled  func() // the task that ends settleTime
+	settled  func() // ends the readiness task of the services
 	started  time.Time
 
 	mesh, xdsPort, adminPort net.Listener
@@ -106,7 +101,7 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	}
 	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: opts.Identity, registry: prometheus.NewRegistry()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.settled = g.ready.Task("registrations of the sidecars")
+	g.settled = g.ready.Task("services of this cluster")
 	if g.identity == nil {
 		id, err := identity.Open(cfg.Identity.Dir)
 		if err != nil {
@@ -168,6 +163,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		part("resources", g.files.Run)
 		part("health checks", g.checked.Run)
 	}
+	part("registrations", g.registered.Run)
 	part("services", g.services.Run)
 	part("xds", g.xds.Run)
 	part("publish", g.publish)
@@ -246,7 +242,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 
-	g.registered = register.New(register.Config{Log: g.log, Metrics: g.registry})
+	g.registered = register.New(register.Config{StatePath: statePath("registrations.json"), Log: g.log, Metrics: g.registry})
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
 		g.files = file.New(g.cfg.Resources, g.log, g.registry)
@@ -313,15 +309,12 @@ func (g *Gateway) serveTunnels(ctx context.Context) error {
 // publish tells the others what changes: the data plane gets a new router, the
 // federation this cluster's exports, the sidecars their routes.
 func (g *Gateway) publish(ctx context.Context) error {
-	settle := time.NewTimer(settleTime)
-	defer settle.Stop()
-	settling := settle.C
 	for {
 		services, servicesPast := g.services.Snapshot()
 		view, viewPast := g.federation.View()
 		router := NewRouter(view, services)
 		g.router.Store(router)
-		if settling == nil && services != nil {
+		if services != nil { // nil: not known yet, and unknown is not empty
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 			g.xds.Publish(routesOf(view, services, router))
 			g.settled()
@@ -329,8 +322,6 @@ func (g *Gateway) publish(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-settling:
-			settling = nil
 		case <-servicesPast:
 		case <-viewPast:
 		}

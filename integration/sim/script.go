@@ -10,28 +10,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-const (
-	settleLimit = 3 * time.Minute
-	settleStep  = 20 * time.Millisecond
-)
+const settleStep = 20 * time.Millisecond
 
-// bounds are what times are printed as.
-var bounds = []time.Duration{
-	100 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
-	10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute,
-}
-
+// within returns d as the next of a few bounds, for output that is the same
+// every time.
 func within(d time.Duration) string {
-	for _, b := range bounds {
+	for _, b := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
 		if d <= b {
-			s := b.String()
-			if b >= time.Minute {
-				s = strings.TrimSuffix(s, "0s")
-			}
-			return "within " + s
+			return "within " + b.String()
 		}
 	}
-	return "after " + d.Round(time.Minute).String()
+	return "after more than 10s"
 }
 
 // run executes one command line and returns what it prints.
@@ -47,7 +36,7 @@ func (w *world) run(line string) (string, error) {
 		args int
 		run  func(args []string, options map[string]string) (string, error)
 	}{
-		"cluster": {1, w.cmdCluster}, "service": {2, w.cmdService}, "settle": {0, w.cmdSettle},
+		"cluster": {1, w.cmdCluster}, "service": {2, w.cmdService}, "settle": {1, w.cmdSettle},
 		"dial": {2, w.cmdDial}, "partition": {2, w.cmdPartition}, "heal": {2, w.cmdHeal},
 		"kill": {1, w.cmdKill}, "start": {1, w.cmdStart}, "wait": {1, w.cmdWait}, "show": {1, w.cmdShow},
 	}
@@ -116,17 +105,19 @@ func (w *world) cmdService(args []string, options map[string]string) (string, er
 	return "", nil
 }
 
-func (w *world) cmdSettle([]string, map[string]string) (string, error) {
-	began := time.Now()
-	for {
+func (w *world) cmdSettle(args []string, _ map[string]string) (string, error) {
+	limit, err := time.ParseDuration(args[0])
+	if err != nil {
+		return "", err
+	}
+	for end := time.Now().Add(limit); ; time.Sleep(settleStep) {
 		missing := w.unsettled()
 		if missing == "" {
-			return "settled " + within(time.Since(began)), nil
+			return "settled", nil
 		}
-		if time.Since(began) > settleLimit {
+		if time.Now().After(end) {
 			return "not settled: " + missing, nil
 		}
-		time.Sleep(settleStep)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go/testutils/simnet"
@@ -31,6 +32,10 @@ const (
 	tunnelPort = 7443
 	localRTT   = 500 * time.Microsecond // within a cluster
 	dialLimit  = 10 * time.Second
+
+	// lingerTime is what memberlist's probes and QUIC's timers may still take
+	// after their owners have ended; virtual time stops with the test.
+	lingerTime = 2 * time.Minute
 )
 
 // world is a mesh of gateways on a simulated network. Its methods are called
@@ -72,6 +77,7 @@ func (w *world) close() {
 			}
 		}
 	}
+	time.Sleep(lingerTime)
 }
 
 func (w *world) cluster(name string) (*cluster, error) {
@@ -170,6 +176,7 @@ func (w *world) start(g *gatewayProcess) error {
 		running.Wait()
 		g.gateway = nil
 	}
+	synctest.Wait() // until it serves
 	return nil
 }
 
