@@ -114,7 +114,7 @@ func combine(req *Request, failed []*attempt) *Refusal {
 		}
 		reasons[i] = fmt.Sprintf("%s: %s", a.candidate.String(), a.refusal.Details)
 	}
-	all.Details = fmt.Sprintf("nobody serves %s (%s)", req.Destination.Service, strings.Join(reasons, "; "))
+	all.Details = clip(fmt.Sprintf("nobody serves %s (%s)", req.Destination.Service, strings.Join(reasons, "; ")))
 	return all
 }
 

@@ -60,10 +60,11 @@ const (
 	// database connections, short enough that what a dead peer left goes away.
 	defaultIdle = time.Hour
 
-	// maxExcludes bounds the entries of Isthmus-Exclude, maxDetails the text
-	// that is taken over from a far gateway's Proxy-Status, in bytes.
+	// maxExcludes bounds the entries of Isthmus-Exclude, maxDetails the text of
+	// a refusal, in bytes: it holds a sentence about each candidate and, with
+	// that of a far gateway beside it, stays far below maxHead.
 	maxExcludes = 64
-	maxDetails  = 512
+	maxDetails  = 1024
 
 	// acceptPause is the wait after an accept that failed for want of file
 	// descriptors or memory: what runs goes on meanwhile.

@@ -33,10 +33,13 @@ type Refusal struct {
 	next string
 }
 
-// Refuse returns a refusal.
+// Refuse returns a refusal. Details are cut where they grow too long for a header.
 func Refuse(status int, kind, format string, args ...any) *Refusal {
-	return &Refusal{Status: status, Type: kind, Details: fmt.Sprintf(format, args...)}
+	return &Refusal{Status: status, Type: kind, Details: clip(fmt.Sprintf(format, args...))}
 }
+
+// clip cuts s to maxDetails.
+func clip(s string) string { return s[:min(len(s), maxDetails)] }
 
 // Error returns "503 destination_unavailable: details".
 func (r *Refusal) Error() string {
@@ -119,10 +122,7 @@ func readProxyStatus(value string) (kind, details string) {
 			details = unquote(v)
 		}
 	}
-	if len(details) > maxDetails {
-		details = details[:maxDetails]
-	}
-	return kind, details
+	return kind, clip(details)
 }
 
 // splitOutsideQuotes splits s at sep, except within quoted strings. The result

@@ -1,0 +1,290 @@
+package forward_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+const host = "orders.shop.mesh"
+
+var (
+	orders = mesh.ServiceName{Namespace: "shop", Name: "orders"}
+	east1  = mesh.GatewayID{Cluster: "east", Name: "east-1"}
+	west1  = mesh.GatewayID{Cluster: "west", Name: "west-1"}
+)
+
+// choice is what an Egress or Ingress function answers in a test.
+type choice func(*forward.Request) ([]forward.Candidate, *forward.Refusal)
+
+// always offers the candidates to every request.
+func always(c ...forward.Candidate) choice {
+	return func(*forward.Request) ([]forward.Candidate, *forward.Refusal) { return c, nil }
+}
+
+func nobody(*forward.Request) ([]forward.Candidate, *forward.Refusal) {
+	return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound, "no such service")
+}
+
+// to is the candidate of a far gateway.
+func to(id mesh.GatewayID) forward.Candidate {
+	return forward.Candidate{Gateway: id, RTT: time.Millisecond, Port: 80, Protocol: mesh.TCP}
+}
+
+// at is the candidate of an endpoint that ends the TLS itself.
+func at(instance, address string) forward.Candidate {
+	return forward.Candidate{Port: 80, Protocol: mesh.TCP,
+		Endpoint: mesh.Endpoint{Instance: instance, Address: address, Ready: true, Identity: "spiffe://mesh.example/x"}}
+}
+
+// plainAt is the candidate of an endpoint for which the gateway ends the TLS.
+func plainAt(instance, address string) forward.Candidate {
+	c := at(instance, address)
+	c.Endpoint.Identity = ""
+	return c
+}
+
+// start runs a Forward on a loopback mesh port and returns that port's address.
+func start(t *testing.T, cfg forward.Config) (*forward.Forward, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listener = l
+	return run(t, cfg), l.Addr().String()
+}
+
+// run runs a Forward until the test ends.
+func run(t *testing.T, cfg forward.Config) *forward.Forward {
+	t.Helper()
+	if cfg.Self.IsZero() {
+		cfg.Self = east1
+	}
+	if cfg.Egress == nil {
+		cfg.Egress = nobody
+	}
+	if cfg.Ingress == nil {
+		cfg.Ingress = nobody
+	}
+	if cfg.Open == nil {
+		cfg.Open = func(context.Context, mesh.GatewayID) (relay.Conn, error) { return nil, errors.New("no tunnel") }
+	}
+	if cfg.ServerTLS == nil {
+		cfg.ServerTLS = noTLS
+	}
+	f, err := forward.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return f
+}
+
+// noTLS is for tests without plain endpoints.
+func noTLS(...string) *tls.Config { return new(tls.Config) }
+
+// pair are two gateways of two clusters, joined by a real tunnel.
+type pair struct {
+	near, far  *forward.Forward
+	nearTunnel *tunnel.Endpoint
+	addr       string // the near gateway's mesh port
+}
+
+// newPair starts two gateways: what the near one's mesh port is asked for is
+// served by the far one's ingress. The configurations are completed.
+func newPair(t *testing.T, m *identitytest.Mesh, ingress choice, near, far forward.Config) *pair {
+	t.Helper()
+	p := new(pair)
+	p.nearTunnel = newTunnel(t, east1, m)
+	farTunnel := newTunnel(t, west1, m)
+	p.nearTunnel.SetTargets([]tunnel.Target{{Addr: farTunnel.LocalAddr().String(), Gateway: west1}})
+
+	near.Self = east1
+	near.Egress = always(to(west1))
+	near.Open = func(ctx context.Context, id mesh.GatewayID) (relay.Conn, error) {
+		s, err := p.nearTunnel.Open(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	p.near, p.addr = start(t, near)
+
+	far.Self = west1
+	far.Ingress = ingress
+	id := m.Gateway("west", "west-1")
+	far.ServerTLS = func(alpn ...string) *tls.Config { return id.ServerTLS(identity.AnyWorkload(), alpn...) }
+	p.far = run(t, far)
+	srv := &http.Server{Handler: http.HandlerFunc(p.far.ServeTunnel), ConnContext: tunnel.ConnContext}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(farTunnel.Listener()) }()
+	t.Cleanup(func() { _ = srv.Close(); <-served })
+
+	for {
+		peers, past := p.nearTunnel.Peers()
+		if len(peers) == 1 && peers[0].State == tunnel.Up {
+			return p
+		}
+		<-past
+	}
+}
+
+func newTunnel(t *testing.T, self mesh.GatewayID, m *identitytest.Mesh) *tunnel.Endpoint {
+	t.Helper()
+	e, err := tunnel.New(tunnel.Config{Self: self, Identity: m.Gateway(self.Cluster, self.Name), Listen: tunnel.ListenUDP("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("tunnel: %v", err)
+		}
+	})
+	<-e.Ready()
+	return e
+}
+
+// serve runs handle for each connection to a loopback port and returns its
+// address. The test ends only after all have.
+func serve(t *testing.T, handle func(*net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				handle(c.(*net.TCPConn))
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// echo answers what it reads, then ends.
+func echo(c *net.TCPConn) {
+	_, _ = io.Copy(onlyWriter{c}, c)
+	_ = c.CloseWrite()
+	_, _ = io.Copy(io.Discard, c)
+}
+
+// onlyWriter hides ReadFrom: splice(2) between a socket and itself is not what is tested.
+type onlyWriter struct{ io.Writer }
+
+// dial connects to a mesh port.
+func dial(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	return c.(*net.TCPConn)
+}
+
+// connectHead is the head of a CONNECT as a sidecar writes it.
+func connectHead(extra ...string) string {
+	return fmt.Sprintf("CONNECT %s:80 HTTP/1.1\r\nHost: %s:80\r\n%s\r\n", host, host, strings.Join(extra, ""))
+}
+
+// reply reads the head of the answer to a CONNECT, byte by byte.
+func reply(t testing.TB, c net.Conn) *http.Response {
+	t.Helper()
+	var head []byte
+	for b := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, b[0]) {
+		if _, err := c.Read(b); err != nil {
+			t.Fatalf("read the reply: %v after %q", err, head)
+		}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// refused fails the test unless resp is a refusal with this status and reason.
+func refused(t testing.TB, resp *http.Response, status int, reasons ...string) {
+	t.Helper()
+	why := resp.Header.Get("Proxy-Status")
+	if resp.StatusCode != status {
+		t.Fatalf("status %d (%s), want %d", resp.StatusCode, why, status)
+	}
+	for _, r := range reasons {
+		if !strings.Contains(why, r) {
+			t.Fatalf("Proxy-Status %q, want …%s…", why, r)
+		}
+	}
+}
+
+// afterReply is a connection behind a CONNECT that was written but not answered
+// yet: the reply is taken out before the first byte that is read.
+type afterReply struct {
+	*net.TCPConn
+	t    testing.TB
+	once sync.Once
+	resp *http.Response
+}
+
+func (c *afterReply) Read(b []byte) (int, error) {
+	c.once.Do(func() { c.resp = reply(c.t, c.TCPConn) })
+	return c.TCPConn.Read(b)
+}
+
+// hello returns what a TLS client sends first; of what comes after, a gateway
+// knows nothing.
+func hello(t testing.TB) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	go func() {
+		_ = tls.Client(client, &tls.Config{ServerName: host}).Handshake() // fails: nobody answers
+		_ = client.Close()
+	}()
+	defer server.Close()
+	b := make([]byte, 16<<10)
+	n, err := server.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b[:n]
+}
