@@ -1,0 +1,175 @@
+package register
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/register"
+)
+
+func caller() identity.ID {
+	return identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "shop", ServiceAccount: "orders"}
+}
+
+var callerAddr = &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 40000}
+
+func message() *register.Registration {
+	return &register.Registration{Service: "shop/orders", Port: 80, Protocol: "http", Instance: "orders-1", Address: ":15008", Ready: true}
+}
+
+func TestTheEndpointIsTheCallersAndNotWhatItWrites(t *testing.T) {
+	k, e, err := parse(message(), caller(), callerAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, "orders-1"}); k != want {
+		t.Errorf("key %+v, want %+v", k, want)
+	}
+	if want := (mesh.Endpoint{
+		Instance: "orders-1", Address: "10.0.0.7:15008", Ready: true, Weight: 1,
+		Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/orders",
+	}); e.endpoint != want || !e.export {
+		t.Errorf("endpoint %+v exported %t, want %+v", e.endpoint, e.export, want)
+	}
+}
+
+func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*register.Registration)
+		code   codes.Code
+		says   string
+	}{
+		"no service":        {func(r *register.Registration) { r.Service = "orders" }, codes.InvalidArgument, "namespace/name"},
+		"foreign namespace": {func(r *register.Registration) { r.Service = "bank/orders" }, codes.PermissionDenied, "its own namespace"},
+		"port 0":            {func(r *register.Registration) { r.Port = 0 }, codes.InvalidArgument, "1 to 65535"},
+		"port too high":     {func(r *register.Registration) { r.Port = 65536 }, codes.InvalidArgument, "1 to 65535"},
+		"protocol":          {func(r *register.Registration) { r.Protocol = "smtp" }, codes.InvalidArgument, "http or tcp"},
+		"no instance":       {func(r *register.Registration) { r.Instance = "" }, codes.InvalidArgument, "instance"},
+		"long instance":     {func(r *register.Registration) { r.Instance = strings.Repeat("a", 254) }, codes.InvalidArgument, "1 to 253"},
+		"header in it":      {func(r *register.Registration) { r.Instance = "a\r\nb: c" }, codes.InvalidArgument, "letters"},
+		"no port":           {func(r *register.Registration) { r.Address = "10.0.0.1" }, codes.InvalidArgument, "host:port"},
+		"address port":      {func(r *register.Registration) { r.Address = ":99999" }, codes.InvalidArgument, "1 to 65535"},
+		"unspecified":       {func(r *register.Registration) { r.Address = "[::]:15008" }, codes.InvalidArgument, "nobody can dial"},
+		"weight":            {func(r *register.Registration) { r.Weight = 1 << 30 }, codes.InvalidArgument, "at most"},
+	} {
+		m := message()
+		c.change(m)
+		_, _, err := parse(m, caller(), callerAddr)
+		if status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %s with %q", name, err, c.code, c.says)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("shop/orders", uint32(80), "http", "orders-1", ":15008", uint32(1))
+	f.Add("shop/orders", uint32(80), "tcp", "orders-1", "[::1]:15008", uint32(0))
+	f.Add("/", uint32(0), "", "", "", uint32(0))
+	f.Fuzz(func(t *testing.T, service string, port uint32, protocol, instance, address string, weight uint32) {
+		k, e, err := parse(&register.Registration{Service: service, Port: port, Protocol: protocol, Instance: instance, Address: address, Weight: weight}, caller(), callerAddr)
+		if err != nil {
+			return
+		}
+		if _, _, err := net.SplitHostPort(e.endpoint.Address); err != nil || k.Service.Namespace != "shop" || e.endpoint.Weight == 0 {
+			t.Fatalf("accepted %+v %+v", k, e)
+		}
+	})
+}
+
+func TestRegistrationsBecomeSortedServices(t *testing.T) {
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	st := &stream{log: s.log}
+	put := func(service string, port uint32, instance string, unexported bool) {
+		t.Helper()
+		m := message()
+		m.Service, m.Port, m.Instance, m.Unexported = service, port, instance, unexported
+		k, e, err := parse(m, caller(), callerAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.stream = st
+		if err := s.put(k, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty, past := s.Snapshot()
+	if empty == nil || len(empty) != 0 {
+		t.Fatalf("nothing registered is %#v, want an empty set that is known", empty)
+	}
+	put("shop/orders", 81, "b", false)
+	select {
+	case <-past:
+	default:
+		t.Error("a registration does not make the snapshot past")
+	}
+	put("shop/orders", 80, "b", true)
+	put("shop/orders", 80, "a", false)
+	put("shop/cart", 80, "c", true)
+	services, past := s.Snapshot()
+	var got []string
+	for _, svc := range services {
+		for _, p := range svc.Ports {
+			for _, e := range p.Endpoints {
+				got = append(got, svc.Name.String()+" "+e.Instance)
+			}
+		}
+	}
+	if want := []string{"shop/cart c", "shop/orders a", "shop/orders b", "shop/orders b"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("services %v, want %v", got, want)
+	}
+	if services[0].Export || !services[1].Export {
+		t.Error("a service is exported when one of its registrations says so")
+	}
+	put("shop/cart", 80, "c", true) // says the same again
+	select {
+	case <-past:
+		t.Error("what says the same again makes the snapshot past")
+	default:
+	}
+}
+
+func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "registrations.json")
+		if err := os.WriteFile(path, []byte(`{"version":1,"known":[{"service":"shop/orders","port":80,"instance":"orders-1"}]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
+		go func() { _ = s.Run(t.Context()) }()
+		began := time.Now()
+		services, past := s.Snapshot()
+		if services != nil {
+			t.Fatalf("known at once: %+v", services)
+		}
+		<-past
+		if services, _ := s.Snapshot(); services == nil || time.Since(began) != settleAfter {
+			t.Errorf("after %s the set is %#v", time.Since(began), services)
+		}
+	})
+}
+
+func TestABrokenStateFileIsNoReasonToWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registrations.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
+	_, past := s.Snapshot()
+	go func() { _ = s.Run(t.Context()) }()
+	<-past
+	if services, _ := s.Snapshot(); services == nil {
+		t.Error("still unknown")
+	}
+}
