@@ -1,0 +1,289 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var orders = mesh.ServiceName{Namespace: "shop", Name: "orders"}
+
+// fleet describes what a router of cluster east knows.
+type fleet struct {
+	local []mesh.Service
+	far   []farCluster
+}
+
+// farCluster is another cluster that exports shop/orders on port 80.
+type farCluster struct {
+	name     mesh.ClusterName
+	ready    uint32
+	capacity uint32
+	rtts     []time.Duration // of its gateways with a live tunnel: name-1, name-2 …
+	blind    int             // how many of them, from the end, see nothing ready
+}
+
+func (f fleet) router() *Router {
+	view := &federation.View{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}}
+	var exports []federation.ClusterExport
+	for _, c := range f.far {
+		export := mesh.Export{Service: orders, Ports: []mesh.ExportPort{{Port: 80, Protocol: mesh.HTTP, Ready: c.ready, Total: 2, Capacity: c.capacity}}}
+		x := federation.ClusterExport{Cluster: c.name, Export: export}
+		for i, rtt := range c.rtts {
+			id := mesh.GatewayID{Cluster: c.name, Name: mesh.GatewayName(fmt.Sprintf("%s-%d", c.name, i+1))}
+			x.Gateways = append(x.Gateways, id)
+			view.Gateways = append(view.Gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true, RTT: rtt}})
+			own := export
+			if i >= len(c.rtts)-c.blind {
+				own.Ports = []mesh.ExportPort{{Port: 80, Total: 2}}
+			}
+			view.Origins = append(view.Origins, federation.Origin{ID: id, Records: []mesh.Export{own}})
+		}
+		exports = append(exports, x)
+	}
+	r := NewRouter(view, f.local)
+	r.exports = func(s mesh.ServiceName) []federation.ClusterExport {
+		if s == orders {
+			return exports
+		}
+		return nil
+	}
+	return r
+}
+
+// service returns shop/orders with endpoints orders-1, orders-2 …
+func service(export bool, ready ...bool) mesh.Service {
+	p := mesh.ServicePort{Port: 80, Protocol: mesh.HTTP}
+	for i, r := range ready {
+		p.Endpoints = append(p.Endpoints, mesh.Endpoint{
+			Instance: fmt.Sprintf("orders-%d", i+1), Address: fmt.Sprintf("10.0.0.%d:15008", i+1), Ready: r, Weight: 1,
+		})
+	}
+	return mesh.Service{Name: orders, Export: export, Ports: []mesh.ServicePort{p}}
+}
+
+func request(t *testing.T, authority string, exclude ...forward.Exclusion) *forward.Request {
+	t.Helper()
+	d, err := mesh.ParseDestination(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &forward.Request{Destination: d, Exclude: exclude}
+}
+
+func names(all []forward.Candidate) []string {
+	var s []string
+	for i := range all {
+		s = append(s, all[i].String())
+	}
+	return s
+}
+
+const ms = time.Millisecond
+
+func TestTheOwnClusterIsFirstAndTheNearestOtherNext(t *testing.T) {
+	r := fleet{
+		local: []mesh.Service{service(false, true)},
+		far: []farCluster{
+			{name: "north", ready: 2, capacity: 2, rtts: []time.Duration{80 * ms, 90 * ms}},
+			{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{30 * ms, 20 * ms, 40 * ms}},
+		},
+	}.router()
+	for authority, c := range map[string]struct {
+		exclude []forward.Exclusion
+		want    []string
+	}{
+		"orders.shop.mesh:80":       {nil, []string{"orders-1", "west/west-2", "west/west-1", "north/north-1", "north/north-2"}},
+		"ORDERS.shop.mesh.:80":      {[]forward.Exclusion{{Cluster: "east"}}, []string{"west/west-2", "west/west-1", "north/north-1", "north/north-2"}},
+		"orders.shop.north.mesh:80": {nil, []string{"north/north-1", "north/north-2"}},
+		"orders.shop.east.mesh:80":  {nil, []string{"orders-1"}},
+		"orders.shop.svc.clusterset.local:80": {
+			[]forward.Exclusion{{Cluster: "east", Instance: "orders-1"}, {Cluster: "west"}},
+			[]string{"north/north-1", "north/north-2"}},
+	} {
+		got, refusal := r.Egress(request(t, authority, c.exclude...))
+		if refusal != nil || !slices.Equal(names(got), c.want) {
+			t.Errorf("%s without %v: %v, %v; want %v", authority, c.exclude, names(got), refusal, c.want)
+		}
+		for _, c := range got {
+			if c.Port != 80 || c.Protocol != mesh.HTTP {
+				t.Errorf("%s: candidate %+v", authority, c)
+			}
+		}
+	}
+	// SNI names no port: it means the first.
+	req := request(t, "orders.shop.mesh:80")
+	req.Destination.Port = 0
+	if got, refusal := r.Egress(req); refusal != nil || got[0].Port != 80 || got[1].Port != 80 {
+		t.Errorf("without a port: %+v, %v", got, refusal)
+	}
+}
+
+func TestWhoCannotServeIsNamedWithTheReason(t *testing.T) {
+	r := fleet{
+		local: []mesh.Service{service(true, false, false)},
+		far: []farCluster{
+			{name: "north", ready: 0, rtts: []time.Duration{ms}},
+			{name: "south", ready: 1, rtts: []time.Duration{ms}},
+			{name: "west", ready: 2},
+		},
+	}.router()
+	for authority, c := range map[string]struct {
+		status int
+		want   []string
+	}{
+		"orders.shop.mesh:80": {http.StatusServiceUnavailable, []string{"no reachable cluster for shop/orders",
+			"east: none of 2 endpoints is ready", "north: no ready endpoint", "south: excluded by the caller", "west: tunnel down"}},
+		"orders.shop.west.mesh:80":  {http.StatusServiceUnavailable, []string{"(west: tunnel down)"}},
+		"orders.shop.mesh:81":       {http.StatusNotFound, []string{"has no port 81"}},
+		"cart.shop.mesh:80":         {http.StatusNotFound, []string{"no service shop/cart in any cluster"}},
+		"orders.shop.venus.mesh:80": {http.StatusNotFound, []string{"no service shop/orders in cluster venus"}},
+	} {
+		got, refusal := r.Egress(request(t, authority, forward.Exclusion{Cluster: "south"}))
+		if refusal == nil || refusal.Status != c.status {
+			t.Errorf("%s: %v, %v; want status %d", authority, names(got), refusal, c.status)
+			continue
+		}
+		for _, w := range c.want {
+			if !strings.Contains(refusal.Details, w) {
+				t.Errorf("%s: %q does not say %q", authority, refusal.Details, w)
+			}
+		}
+	}
+}
+
+func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
+	r := fleet{
+		local: []mesh.Service{service(true, true, false, true)},
+		far:   []farCluster{{name: "west", ready: 2, rtts: []time.Duration{ms}}},
+	}.router()
+	got, refusal := r.Ingress(request(t, "orders.shop.mesh:80", forward.Exclusion{Cluster: "east", Instance: "orders-1"}))
+	if refusal != nil || !slices.Equal(names(got), []string{"orders-3"}) {
+		t.Errorf("%v, %v; want the ready one that is not excluded", names(got), refusal)
+	}
+	if got, refusal = r.Ingress(request(t, "orders.shop.east.mesh:80")); refusal != nil || len(got) != 2 {
+		t.Errorf("%v, %v; want both ready ones and no other cluster", names(got), refusal)
+	}
+	hidden := fleet{local: []mesh.Service{service(false, true)}}.router()
+	down := fleet{local: []mesh.Service{service(true, false)}}.router()
+	for name, c := range map[string]struct {
+		router    *Router
+		authority string
+		exclude   []forward.Exclusion
+		status    int
+		want      string
+	}{
+		"not exported":  {hidden, "orders.shop.mesh:80", nil, http.StatusForbidden, "ServiceExport"},
+		"unknown":       {r, "cart.shop.mesh:80", nil, http.StatusNotFound, "no service shop/cart"},
+		"other port":    {r, "orders.shop.mesh:81", nil, http.StatusNotFound, "no port 81"},
+		"other cluster": {r, "orders.shop.west.mesh:80", nil, http.StatusNotFound, "not in cluster east"},
+		"none ready":    {down, "orders.shop.mesh:80", nil, http.StatusServiceUnavailable, "none of 1 endpoints is ready"},
+		"excluded":      {r, "orders.shop.mesh:80", []forward.Exclusion{{Cluster: "east"}}, http.StatusServiceUnavailable, "excluded"},
+		"each is excluded": {r, "orders.shop.mesh:80",
+			[]forward.Exclusion{{Cluster: "east", Instance: "orders-1"}, {Cluster: "east", Instance: "orders-3"}},
+			http.StatusServiceUnavailable, "every ready endpoint is excluded"},
+	} {
+		got, refusal := c.router.Ingress(request(t, c.authority, c.exclude...))
+		if refusal == nil || refusal.Status != c.status || !strings.Contains(refusal.Details, c.want) {
+			t.Errorf("%s: %v, %v; want %d …%s…", name, names(got), refusal, c.status, c.want)
+		}
+	}
+}
+
+// firsts counts who is first in n answers.
+func firsts(t *testing.T, n int, route func(*forward.Request) ([]forward.Candidate, *forward.Refusal), load map[string]int) map[string]int {
+	t.Helper()
+	count := map[string]int{}
+	for range n {
+		req := request(t, "orders.shop.mesh:80")
+		req.Load = func(key string) int { return load[key] }
+		got, refusal := route(req)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		count[got[0].String()]++
+	}
+	return count
+}
+
+func TestAmongEquallyNearClustersTheLessLoadedServes(t *testing.T) {
+	r := fleet{far: []farCluster{
+		{name: "north", ready: 2, capacity: 2, rtts: []time.Duration{20 * ms}},
+		{name: "south", ready: 2, capacity: 2, rtts: []time.Duration{80 * ms}},
+		{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{21 * ms}},
+	}}.router()
+	// 20 and 21 ms are the same, 80 ms is not.
+	count := firsts(t, 400, r.Egress, nil)
+	if count["north/north-1"] < 100 || count["west/west-1"] < 100 || count["south/south-1"] > 0 {
+		t.Errorf("without load %v serve, want north and west about equally", count)
+	}
+	count = firsts(t, 100, r.Egress, map[string]int{"north/north-1": 10, "west/west-1": 3})
+	if count["west/west-1"] != 100 {
+		t.Errorf("%v serve, want the less loaded west", count)
+	}
+	// Load is per capacity: ten paths on a hundred are less than three on two.
+	r = fleet{far: []farCluster{
+		{name: "north", ready: 2, capacity: 100, rtts: []time.Duration{20 * ms}},
+		{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{20 * ms}},
+	}}.router()
+	count = firsts(t, 100, r.Egress, map[string]int{"north/north-1": 10, "west/west-1": 3})
+	if count["north/north-1"] != 100 {
+		t.Errorf("%v serve, want the bigger north", count)
+	}
+}
+
+func TestAGatewayThatSeesNoReadyEndpointIsTheLast(t *testing.T) {
+	r := fleet{far: []farCluster{{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{30 * ms, 10 * ms}, blind: 1}}}.router()
+	got, refusal := r.Egress(request(t, "orders.shop.mesh:80"))
+	if refusal != nil || !slices.Equal(names(got), []string{"west/west-1", "west/west-2"}) {
+		t.Fatalf("%v, %v; want west-1, that sees one, although it is farther", names(got), refusal)
+	}
+}
+
+func TestEndpointsShareTheLoadByWeight(t *testing.T) {
+	svc := service(true, true, true, true, true, true)
+	r := fleet{local: []mesh.Service{svc}}.router()
+	count := firsts(t, 500, r.Ingress, nil)
+	if len(count) != 5 {
+		t.Errorf("%v serve, want all five", count)
+	}
+	busy := map[string]int{"10.0.0.1:15008": 9, "10.0.0.2:15008": 9, "10.0.0.3:15008": 9, "10.0.0.4:15008": 9}
+	if count := firsts(t, 500, r.Ingress, busy); count["orders-5"] < 125 {
+		t.Errorf("%v serve, want the idle one far above its fifth", count)
+	}
+	// Never more than a few attempts, and never one twice.
+	got, _ := r.Ingress(request(t, "orders.shop.mesh:80"))
+	slices.SortFunc(got, func(a, b forward.Candidate) int { return strings.Compare(a.Key(), b.Key()) })
+	if len(slices.Compact(names(got))) != maxEndpoints {
+		t.Errorf("candidates %v, want %d different ones", names(got), maxEndpoints)
+	}
+	two := service(true, true, true)
+	two.Ports[0].Endpoints[1].Weight = 4
+	r = fleet{local: []mesh.Service{two}}.router()
+	if count := firsts(t, 100, r.Ingress, map[string]int{"10.0.0.1:15008": 1, "10.0.0.2:15008": 4}); count["orders-2"] != 100 {
+		t.Errorf("%v serve; want orders-2: 4 paths at weight 4 are less than 1 at 1", count)
+	}
+}
+
+func TestADestinationIsReachedWhenAnotherClusterIsReadyBehindALiveTunnel(t *testing.T) {
+	r := fleet{far: []farCluster{
+		{name: "north", ready: 0, rtts: []time.Duration{ms}},
+		{name: "south", ready: 1},
+		{name: "west", ready: 1, rtts: []time.Duration{ms}},
+	}}.router()
+	for authority, want := range map[string]bool{
+		"orders.shop.mesh:80": true, "orders.shop.west.mesh:80": true, "orders.shop.mesh:81": false,
+		"orders.shop.north.mesh:80": false, "orders.shop.south.mesh:80": false, "cart.shop.mesh:80": false,
+	} {
+		if got := r.Reaches(request(t, authority).Destination); got != want {
+			t.Errorf("Reaches(%s) = %v, want %v", authority, got, want)
+		}
+	}
+}
