@@ -1,4 +1,91 @@
-// Package federation makes the gateways of all clusters one mesh: who is there
-// (membership by gossip), and what each offers (a signed catalog per gateway,
-// pulled over tunnels).
+// Package federation makes the gateways of all clusters one mesh. It knows who
+// is there and what each offers, and nothing of how traffic gets there.
+//
+//	             packets on the tunnel's UDP port        streams in tunnels
+//	             ───────────────────────────────        ──────────────────
+//	membership   0x01 ‖ memberlist packet, AES-256      CONNECT gossip
+//	keys                                                POST /gossip/keys
+//	catalog      its version, in NodeMeta               GET /catalog
+//
+// # Membership
+//
+// All gateways of all clusters are one memberlist pool, each named
+// "cluster.gateway". A packet is one byte 0x01, which is no QUIC packet's first,
+// and memberlist's own packet. memberlist's addresses are numbers made from the
+// names; packets go where the gateway's tunnel comes from. Streams are
+// memberlist's own protocol behind the head "CONNECT gossip HTTP/1.1".
+//
+// NodeMeta, at most 512 bytes, big endian:
+//
+//	 0       1       2           10          18              50
+//	┌───────┬───────┬───────────┬───────────┬───────────────┬─────┬───────────┬─────┬──────────────┬───────┐
+//	│ 1     │ flags │ epoch     │ seq       │ digest        │ len │ advertise │ len │ mesh address │ later │
+//	└───────┴───────┴───────────┴───────────┴───────────────┴─────┴───────────┴─────┴──────────────┴───────┘
+//	 version  bit 0: leaving      of the own catalog          each address at most 200 bytes         ignored
+//
+// memberlist does not look for the dead once it has stopped gossiping to them.
+// Tunnels do: every configured and every remembered address is dialled for as long
+// as the process lives, and whenever a tunnel is there to a gateway that is no
+// live member, memberlist is told to join it.
+//
+// # Keys
+//
+// The first gateway makes the key. Two gateways with a new tunnel exchange their
+// rings, JSON {"keys":[{"key":base64,"created":ms}]}, and both hold the newest
+// four of both; a ring that grew is handed on by every tunnel. The newest key
+// becomes the one to encrypt with after three seconds, when everybody has it;
+// a gateway that joins gives its own up at once. Rings and tunnels' certificates
+// are the only secrets: nobody copies a key.
+//
+// # Catalog
+//
+// What a gateway offers is a [catalog.State], written by it alone and signed. A
+// change is one UpdateNode; who sees a version that is newer than what it holds
+// pulls the difference, from the origin, from another gateway of its cluster, or
+// from whoever has it:
+//
+//	GET /catalog                                        {"origins":[head…]}: what the gateway holds
+//	GET /catalog?origin=west/west-1&epoch=7&since=41    200 {"delta":…,"signature":…}; 204: nothing newer; 404: nothing held
+//
+// Bodies are gzip where asked for. The list is asked for on every new tunnel and
+// every ten seconds, so that gossip is an acceleration and not a necessity. A
+// delta is taken when its head names the origin asked for, is signed by exactly
+// that gateway, is not older than what was ever seen of it, and gives the digest
+// that it names; and when every identity in it belongs to the origin's cluster.
+// Otherwise it is counted, logged and dropped.
+//
+// Gossip is held together by one shared key, and who has it can lie about anybody.
+// So gossip makes a gateway look and connect, and never route: routes need a
+// signed record and a live tunnel to its origin.
+//
+// # Law of merge
+//
+// See package catalog: of one origin the greatest (epoch, seq, digest) wins. The
+// epoch is persisted and also grows with the clock; a gateway that meets a newer
+// catalog of its own, because its file was lost and its clock set back, moves to
+// an epoch beyond it. Sequence number 0 means "has not said anything yet", and
+// replaces nothing: unknown is not empty.
+//
+// # Dead, left, unknown
+//
+// A gateway without a live tunnel is out of routing at once, whatever gossip says,
+// and one with a live tunnel is in it. A gateway that leaves first withdraws its
+// catalog and waits until the others have that, then says so in gossip and by its
+// tunnels, and is forgotten when its tunnels close; the version it had reached is
+// kept, so that nobody can bring its records back. One that dies is kept with its
+// address and its records, marked stale with their age, for 72 hours.
+//
+// The state file (bbolt) holds the own epoch, the keys, every origin's signed
+// catalog and newest version, and every gateway's last address: a gateway that
+// restarts alone knows what it knew. Without it a gateway works, and knows
+// nothing after a restart until it has met another.
+//
+// # Not promised
+//
+// The catalogs of two gateways differ for some hundred milliseconds after every
+// change, and for as long as they are apart. Changes of different origins have no
+// order. Two processes with one name and one certificate are told from each other
+// by package tunnel, not here; if both get through, each moves beyond the other's
+// epoch every five seconds and says so. A gateway whose clock is behind the start
+// of another's certificate refuses its catalog until the clock is right.
 package federation

@@ -62,8 +62,9 @@ func TestAnAnswerThatGrowsBeyondTheBoundIsRefused(t *testing.T) {
 	if _, err := decodeSignedDelta(bytes.NewReader(bomb), true); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a delta of 16 MiB and a byte: %v", err)
 	}
-	if _, err := decodeVersionList(bytes.NewReader(bomb), true); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("a list of 16 MiB: %v", err)
+	list := compress(bytes.Repeat([]byte(" "), maxListBytes+1))
+	if _, err := decodeVersionList(bytes.NewReader(list), true); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a list of a byte too many: %v", err)
 	}
 	if _, err := decodeKeyring(bytes.Repeat([]byte(" "), maxKeysBytes+1)); err == nil {
 		t.Error("a key ring of more than the bound was read")
