@@ -78,6 +78,21 @@ func (e *Endpoint) SetTargets(targets []Target) {
 	signal(e.retarget)
 }
 
+// Hurry forgets the backoff of the targets that lead to a gateway: somebody has
+// heard that it is there. It does nothing when a tunnel to the gateway is up.
+func (e *Endpoint) Hurry(gw mesh.GatewayID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, ok := e.peers[gw]; ok && p.usable() > 0 {
+		return
+	}
+	for _, t := range e.targets {
+		if t.reaches(gw) {
+			t.retry()
+		}
+	}
+}
+
 // TargetStates says how each target's dialling goes, sorted by address.
 func (e *Endpoint) TargetStates() []TargetState {
 	e.mu.Lock()

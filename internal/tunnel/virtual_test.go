@@ -229,6 +229,24 @@ func TestTunnelsComeBackAfterALongPartition(t *testing.T) {
 	})
 }
 
+func TestNewsOfAGatewayEndTheWaitForIt(t *testing.T) {
+	pair(t, func(t *testing.T, w *world, east, west *gateway) {
+		w.net.partition(eastAddr, westAddr, true)
+		time.Sleep(90 * time.Second)
+		w.net.partition(eastAddr, westAddr, false)
+		west.SetTargets(nil)
+		synctest.Wait()
+		// A dial that began before the healing may have to fail first.
+		healed := time.Now()
+		for ; east.peer(west.id).State != Up; time.Sleep(100 * time.Millisecond) {
+			east.Hurry(west.id)
+		}
+		if d := time.Since(healed); d > dialTimeout+time.Second {
+			t.Errorf("up %v after healing", d)
+		}
+	})
+}
+
 func TestABlackHoleInOneDirectionIsDown(t *testing.T) {
 	pair(t, func(t *testing.T, w *world, east, west *gateway) {
 		w.net.mu.Lock()
