@@ -148,7 +148,8 @@ func (x *exchange) attempt() verdict {
 	if x.resp.Status == 101 {
 		return x.switchProtocols(n, filled)
 	}
-	if made, unseen := meshMade(&x.resp); made {
+	// What a program says is its own business, also when it speaks of proxies.
+	if made, unseen := meshMade(&x.resp); made && x.s.direction == outbound {
 		repeat := x.mayRepeat(unseen)
 		if repeat || x.up.cut() {
 			x.retry.failed(&farFault{x.resp.Status, string(x.resp.ProxyStatus())})

@@ -38,11 +38,12 @@ type server struct {
 	// serve owns the connection; the accept loop waits for nothing of it.
 	serve func(*client)
 	// cluster returns where connections go. It may wait for a route.
-	cluster func(context.Context) (*upstream.Cluster, error)
-	onward  http1.Onward // what every request is given
-	status  string       // our name in Proxy-Status
-	passed  string       // what we append to others' Proxy-Status
-	rounds  bool         // whether it makes sense to ask the same hosts again
+	cluster   func(context.Context) (*upstream.Cluster, error)
+	onward    http1.Onward  // what every request is given
+	status    string        // our name in Proxy-Status
+	passed    string        // what we append to others' Proxy-Status
+	parkAfter time.Duration // how long an idle connection keeps its memory
+	rounds    bool          // whether it makes sense to ask the same hosts again
 }
 
 // client is one accepted connection. It belongs to one goroutine; an upload reads
@@ -127,6 +128,7 @@ func (p *Proxy) explicit(e Explicit) *server {
 func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
 	s.meters = s.p.metrics.resolve(s.direction, s.label)
+	s.parkAfter = parkAfter
 	s.slots = make(chan struct{}, maxConnections)
 }
 

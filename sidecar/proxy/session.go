@@ -138,7 +138,7 @@ func (h *session) await() bool {
 	if h.noRoute != nil {
 		patience = lookAfter
 	}
-	t.waiting(h.client.tracked, now.Add(parkAfter))
+	t.waiting(h.client.tracked, now.Add(h.s.parkAfter))
 	defer t.busy(h.client.tracked)
 	n, err := h.client.Read(h.in)
 	if n > 0 {

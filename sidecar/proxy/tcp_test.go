@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestTCPPassesWithHalfClose(t *testing.T) {
+	w := newWorld(t)
+	target := fake(t, func(_ int, c *net.TCPConn) {
+		fmt.Fprint(c, "hello\n") // the server speaks first
+		n, err := io.Copy(io.Discard, c)
+		fmt.Fprintf(c, "%d bytes, %v", n, err)
+	})
+	ep := w.instance("east", "orders-1", target, mesh.TCP)
+	dead := plainAt("orders-2", w.refusing())
+	addr := w.outbound(route(mesh.TCP, ep, dead))
+	for range 4 { // one of them meets the dead instance first
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		hello := make([]byte, 6)
+		if _, err := io.ReadFull(c, hello); err != nil || string(hello) != "hello\n" {
+			t.Fatalf("%q, %v", hello, err)
+		}
+		if _, err := io.Copy(c, &pattern{left: 3 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		b, err := io.ReadAll(c)
+		if want := fmt.Sprintf("%d bytes, <nil>", 3<<20); string(b) != want || err != nil {
+			t.Errorf("%q, %v; want %q", b, err, want)
+		}
+		c.Close()
+	}
+}
+
+func TestATCPConnectionThatBreaksIsResetAndNotEnded(t *testing.T) {
+	w := newWorld(t)
+	target := fake(t, func(_ int, c *net.TCPConn) {
+		fmt.Fprint(c, "x")
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.SetLinger(0)
+	})
+	addr := w.outbound(route(mesh.TCP, w.instance("east", "orders-1", target, mesh.TCP)))
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.ReadFull(c, make([]byte, 1))
+	fmt.Fprint(c, "y")
+	if b, err := io.ReadAll(c); err == nil {
+		t.Errorf("%q looks like an ordinary end", b)
+	}
+}
+
+func TestATCPConnectionWithNobodyToTakeItIsReset(t *testing.T) {
+	w := newWorld(t)
+	addr := w.outbound(route(mesh.TCP, plainAt("a", w.refusing())))
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.ReadAll(c); err == nil {
+		t.Error("an ordinary end, want a reset")
+	}
+}
+
+func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
+	w := newWorld(t)
+	target := fake(t, func(_ int, c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	ep := w.instance("east", "orders-1", target, mesh.HTTP)
+	foreign := identitytest.New(t, "other.example").Workload("east", "shop", "web")
+	for _, c := range []struct {
+		name   string
+		config *tls.Config
+		ok     bool
+	}{
+		{"raw", w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember()), true},
+		{"pinned to a cluster", w.caller.ClientTLS("orders.shop.east.mesh", identity.AnyMember()), true},
+		{"another service", w.caller.ClientTLS("cart.shop.mesh", identity.AnyMember()), false},
+		{"no mesh name", w.caller.ClientTLS("example.com", identity.AnyMember()), false},
+		{"another protocol", w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), "h2"), false},
+		{"another trust domain", foreign.ClientTLS("orders.shop.mesh", func(identity.ID) error { return nil }), false},
+		{"no certificate", &tls.Config{InsecureSkipVerify: true, ServerName: "orders.shop.mesh"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tcp, err := net.Dial("tcp", ep.Address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tcp.Close()
+			_ = tcp.SetDeadline(time.Now().Add(20 * time.Second))
+			conn := tls.Client(tcp, c.config)
+			fmt.Fprint(conn, "ping") // fails here, or at the latest below
+			_ = conn.CloseWrite()
+			b, err := io.ReadAll(conn)
+			if ok := string(b) == "ping" && err == nil; ok != c.ok {
+				t.Errorf("%q, %v; want accepted %v", b, err, c.ok)
+			}
+		})
+	}
+}
