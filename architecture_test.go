@@ -25,17 +25,17 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"federation/discovery/file", "gateway", "internal/admin", "internal/config", "internal/demo", "internal/identity", "internal/mesh", "sidecar"},
+	"internal/cli":  {"federation/discovery/file", "gateway", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
 	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
 
-	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/tunnel"},
-	"gateway/forward": {"internal/identity", "internal/mesh", "internal/relay", "internal/tunnel"},
+	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel"},
+	"gateway/forward": {"internal/mesh", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/mesh", "internal/xds"},
 
 	"federation":                    {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
-	"federation/catalog":            {"internal/identity", "internal/mesh"},
+	"federation/catalog":            {"internal/mesh"},
 	"federation/discovery":          {"internal/health", "internal/mesh"},
-	"federation/discovery/file":     {"federation/discovery", "internal/health", "internal/mesh", "internal/strictyaml"},
+	"federation/discovery/file":     {"federation/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"federation/discovery/health":   {"federation/discovery", "internal/health", "internal/mesh"},
 	"federation/discovery/register": {"federation/discovery", "internal/identity", "internal/mesh", "internal/register"},
 
@@ -44,11 +44,12 @@ var imports = map[string][]string{
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
 	"sidecar/upstream": {"internal/identity", "internal/mesh"},
-	"sidecar/xds":      {"internal/identity", "internal/mesh", "internal/register", "internal/xds", "sidecar/routes"},
+	"sidecar/xds":      {"internal/identity", "internal/mesh", "internal/register", "internal/xds"},
 
 	"internal/admin":                 {"internal/mesh"},
-	"internal/config":                {"internal/health", "internal/mesh", "internal/strictyaml"},
+	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/health":                {},
+	"internal/hostport":              {},
 	"internal/identity":              {"internal/mesh"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},

@@ -98,7 +98,7 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.xds, err = xds.New(xds.Config{
 		Identity: s.identity, Cluster: cluster, Gateways: s.cfg.Gateways, Subscribe: subscribe, Apply: s.apply,
-		StatePath: filepath.Join(s.cfg.State, "routes.json"), Log: s.log, Metrics: s.registry,
+		StatePath: filepath.Join(s.cfg.State, "routes.pb"), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
 		return err
@@ -135,10 +135,6 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen.admin: %w", err)
 	}
-	if err := s.proxy.Bind(); err != nil {
-		return errors.Join(err, s.adminPort.Close())
-	}
-
 	group, ctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
 		group.Go(func() error {
@@ -148,13 +144,18 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 			return nil
 		})
 	}
+	part("proxy", s.proxy.Run)
+	select {
+	case <-s.proxy.Ready(): // every listener is bound; the rest may start
+	case <-ctx.Done():
+		return errors.Join(group.Wait(), s.adminPort.Close())
+	}
 	part("admin", admin.New(admin.Config{
 		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
 	part("identity", s.identity.Run)
 	part("xds", s.xds.Run)
-	part("proxy", s.proxy.Run)
 	group.Go(func() error {
 		select {
 		case <-s.xds.Synced():
@@ -171,6 +172,9 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	}
 	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
 	err = group.Wait()
+	aborted, abort := context.WithCancel(context.WithoutCancel(ctx))
+	abort() // what Shutdown has not let end by now does not get more time
+	_ = s.proxy.Shutdown(aborted)
 	s.upstreams.Close()
 	return err
 }

@@ -10,12 +10,11 @@
 //	service CLUSTER NS/NAME port=80 ready=3 [of=4] [export]
 //	                                        replaces what the cluster has of a service
 //	settle 5s                               waits until everybody knows everything that can be known, so long at most
-//	dial CLUSTER NS/NAME                    mTLS through CLUSTER's first gateway, end to end
+//	dial CLUSTER NS/NAME within=1s          mTLS through CLUSTER's first gateway, end to end; says so when late
 //	partition A B, heal A B                 between two clusters
 //	kill GATEWAY, start GATEWAY             as kill -9 does; its memory is lost
 //	wait 75s
 //	show CLUSTER                            what CLUSTER's first gateway knows
 //
-// Times are printed as bounds ("within 500ms"), because gossip and backoff are
-// random on purpose.
+// Times are given as bounds, because gossip and backoff are random on purpose.
 package sim

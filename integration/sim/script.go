@@ -12,17 +12,6 @@ import (
 
 const settleStep = 20 * time.Millisecond
 
-// within returns d as the next of a few bounds, for output that is the same
-// every time.
-func within(d time.Duration) string {
-	for _, b := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
-		if d <= b {
-			return "within " + b.String()
-		}
-	}
-	return "after more than 10s"
-}
-
 // run executes one command line and returns what it prints.
 func (w *world) run(line string) (string, error) {
 	words := strings.Fields(line)
@@ -121,7 +110,7 @@ func (w *world) cmdSettle(args []string, _ map[string]string) (string, error) {
 	}
 }
 
-func (w *world) cmdDial(args []string, _ map[string]string) (string, error) {
+func (w *world) cmdDial(args []string, options map[string]string) (string, error) {
 	c, err := w.cluster(args[0])
 	if err != nil {
 		return "", err
@@ -130,12 +119,19 @@ func (w *world) cmdDial(args []string, _ map[string]string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	limit, err := time.ParseDuration(options["within"])
+	if err != nil {
+		return "", fmt.Errorf("within: %w", err)
+	}
 	began := time.Now()
 	answer, err := w.dial(c, service)
 	if err != nil {
 		answer = "broken: " + err.Error()
 	}
-	return answer + " " + within(time.Since(began)), nil
+	if took := time.Since(began); took > limit {
+		answer += fmt.Sprintf(", after %v", took)
+	}
+	return answer, nil
 }
 
 func (w *world) cmdPartition(args []string, _ map[string]string) (string, error) {

@@ -18,7 +18,7 @@ import (
 
 const (
 	trustDomain   = "demo.isthmus.example"
-	certificateOf = 24 * time.Hour // the demo's certificates are worth nothing afterwards
+	certificateOf = 30 * 24 * time.Hour
 )
 
 var (
