@@ -95,7 +95,7 @@ func (r *race) local(ctx context.Context, a *attempt) *Refusal {
 		_ = c.Close()
 		return Refuse(http.StatusInternalServerError, ErrProxyInternal, "connection to %s has no half-close", ep.Address)
 	}
-	r.f.dials.add(conn.LocalAddr())
+	r.f.dials.add(conn)
 	a.conn, a.cluster, a.instance = conn, r.f.cfg.Self.Cluster, ep.Instance
 	return nil
 }

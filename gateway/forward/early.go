@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -77,10 +78,9 @@ func (e *early) add(b []byte, err error) bool {
 	if !e.hello && e.err == nil {
 		e.hello, e.err = beginsHello(e.data)
 	}
-	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return false // stop
 	case !errors.Is(err, io.EOF):
 		err = fmt.Errorf("read from the client: %w", err)

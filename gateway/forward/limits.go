@@ -83,31 +83,33 @@ func (l *load) add(key string, n int) {
 	}
 }
 
-// dials remembers the local addresses of the connections that this gateway made
-// to endpoints. One that comes back in by the mesh port is a loop: an endpoint's
-// address leads to the gateway itself.
+// dials remembers the connections that this gateway made to endpoints. One that
+// comes back in by the mesh port is a loop: an endpoint's address leads to the
+// gateway itself. Both addresses count: the kernel may give two connections to
+// different places the same local port.
 type dials struct {
 	mu    sync.Mutex
-	local map[string]struct{}
+	conns map[string]struct{} // "local remote"
 }
 
-func newDials() *dials { return &dials{local: make(map[string]struct{})} }
+func newDials() *dials { return &dials{conns: make(map[string]struct{})} }
 
-func (d *dials) add(a net.Addr) {
+func (d *dials) add(c net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.local[a.String()] = struct{}{}
+	d.conns[c.LocalAddr().String()+" "+c.RemoteAddr().String()] = struct{}{}
 }
 
-func (d *dials) remove(a net.Addr) {
+func (d *dials) remove(c net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.local, a.String())
+	delete(d.conns, c.LocalAddr().String()+" "+c.RemoteAddr().String())
 }
 
-func (d *dials) has(a net.Addr) bool {
+// accepted reports whether c is the other end of one of them.
+func (d *dials) accepted(c net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, ok := d.local[a.String()]
+	_, ok := d.conns[c.RemoteAddr().String()+" "+c.LocalAddr().String()]
 	return ok
 }

@@ -87,7 +87,7 @@ func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byt
 	case err != nil:
 		f.drop(conn, reasonNoHead, err)
 		return nil, nil
-	case refusal == nil && f.dials.has(conn.RemoteAddr()):
+	case refusal == nil && f.dials.accepted(conn):
 		refusal = Refuse(http.StatusLoopDetected, ErrProxyLoop,
 			"an endpoint of %s has the address of this gateway's mesh port", p.req.Destination.Service)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -20,6 +21,8 @@ type path struct {
 	sni  bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
 	req  Request
 	via  []string // for the next gateway
+
+	early int64 // bytes of the payload that were sent before the relay began
 }
 
 // serve opens the path, carries it to its end and closes the client. payload
@@ -82,6 +85,7 @@ func (p *path) serve(payload []byte) {
 	f.metrics.open[p.dir].Inc()
 	stats, err := relay.Copy(ctx, p.conn, to, f.cfg.Idle)
 	f.metrics.open[p.dir].Dec()
+	stats.AToB += p.early
 	f.metrics.sent[p.dir].Add(float64(stats.AToB))
 	f.metrics.received[p.dir].Add(float64(stats.BToA))
 	if err != nil {
@@ -108,13 +112,8 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 	payload := early.stop()
 
 	if won.candidate.Remote() {
-		// A far gateway that stops reading now holds its tunnel's window, no
-		// more: the tunnel's liveness ends this wait.
-		<-won.written
-		if won.writeErr != nil {
-			return nil, fmt.Errorf("write to gateway %s: %w", won.candidate.Gateway, won.writeErr)
-		}
-		return relay.WithPrefix(won.conn, won.rest), nil
+		p.early = int64(len(payload))
+		return &behindEarly{Conn: relay.WithPrefix(won.conn, won.rest), won: won}, nil
 	}
 	if won.candidate.Endpoint.Identity == "" {
 		conn := tls.Server(relay.WithPrefix(p.conn, payload), p.f.cfg.ServerTLS(won.candidate.Protocol.ALPN()...))
@@ -129,8 +128,33 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 		return nil, fmt.Errorf("write to endpoint %s: %w", won.candidate.Endpoint.Instance, err)
 	}
 	_ = won.conn.SetWriteDeadline(time.Time{})
+	p.early = int64(len(payload))
 	return won.conn, nil
 }
+
+// behindEarly is the connection to a far gateway to which the early payload may
+// still be on its way: writes wait for it, reads need not.
+type behindEarly struct {
+	relay.Conn
+	won *attempt
+}
+
+func (b *behindEarly) Write(p []byte) (int, error) {
+	if <-b.won.written; b.won.writeErr != nil {
+		return 0, b.won.writeErr
+	}
+	return b.Conn.Write(p)
+}
+
+func (b *behindEarly) CloseWrite() error {
+	if <-b.won.written; b.won.writeErr != nil {
+		return b.won.writeErr
+	}
+	return b.Conn.CloseWrite()
+}
+
+// NetConn returns the connection below, for [relay.Abort].
+func (b *behindEarly) NetConn() net.Conn { return b.Conn }
 
 // refuse tells the client why there is no path and closes it.
 func (p *path) refuse(r *Refusal) {

@@ -152,7 +152,7 @@ func (f *Forward) release(a *attempt) {
 		<-a.written
 	}
 	if a.conn != nil && !a.candidate.Remote() {
-		f.dials.remove(a.conn.LocalAddr())
+		f.dials.remove(a.conn)
 	}
 	f.load.add(a.candidate.Key(), -1)
 }

@@ -1,0 +1,19 @@
+package forward
+
+// Held returns what f counts at the moment: paths in total, sources with paths,
+// candidates with load, connections to endpoints, and paths that drain waits for.
+func (f *Forward) Held() (paths, sources, loads, dials, running int) {
+	f.limits.mu.Lock()
+	paths, sources = f.limits.all, len(f.limits.sources)
+	f.limits.mu.Unlock()
+	f.load.mu.Lock()
+	loads = len(f.load.paths)
+	f.load.mu.Unlock()
+	f.dials.mu.Lock()
+	dials = len(f.dials.conns)
+	f.dials.mu.Unlock()
+	f.mu.Lock()
+	running = f.paths
+	f.mu.Unlock()
+	return
+}
