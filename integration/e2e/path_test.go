@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,13 +247,25 @@ func TestAServiceWithoutASidecarIsServedAndComesBackWithItsGateway(t *testing.T)
 	m.settled(map[string]uint32{"west shop/legacy": 1})
 	m.answers(url, "plain")
 
-	west.end(15) // SIGTERM
-	if code, body, err := get(url); err != nil || code != http.StatusServiceUnavailable {
-		t.Errorf("without west: %d %q, %v, want 503", code, body, err)
+	for _, c := range []struct {
+		how  syscall.Signal
+		code int
+	}{
+		{syscall.SIGTERM, http.StatusNotFound},           // it said that it leaves: nobody offers the service any more
+		{syscall.SIGKILL, http.StatusServiceUnavailable}, // unknown is not gone
+	} {
+		west.end(c.how)
+		m.eventually(func() error {
+			code, body, err := get(url)
+			if err == nil && code != c.code {
+				err = fmt.Errorf("after %v of west's gateway: %d %q, want %d", c.how, code, body, c.code)
+			}
+			return err
+		})
+		west.start()
+		m.settled(map[string]uint32{"west shop/legacy": 1})
+		m.answers(url, "plain")
 	}
-	west.start()
-	m.settled(map[string]uint32{"west shop/legacy": 1})
-	m.answers(url, "plain")
 }
 
 func TestAProgramAndItsSidecarEndTogether(t *testing.T) {
