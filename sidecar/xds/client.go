@@ -135,6 +135,7 @@ func (c *Client) Run(ctx context.Context) error {
 		loops.Go(func() { c.registerLoop(ctx, l) })
 	}
 	loops.Wait()
+	c.write() // what was accepted last, however late
 	return nil
 }
 
@@ -276,24 +277,36 @@ func (c *Client) keep() {
 	poke(c.save)
 }
 
-// saveLoop writes the state file, at most once per saveInterval, until ctx ends.
+// saveLoop writes the state file a moment after it has changed, and at most once
+// per saveInterval, until ctx ends.
 func (c *Client) saveLoop(ctx context.Context) {
-	for ended := false; !ended; {
+	for {
 		select {
 		case <-c.save:
 		case <-ctx.Done():
-			ended = true
+			return
 		}
-		c.mu.Lock()
-		b := c.unsaved
-		c.unsaved = nil
-		c.mu.Unlock()
-		if b != nil {
-			if err := writeState(c.cfg.StatePath, b); err != nil {
-				c.log.Warn("the state is not kept on disk", "err", err)
-			}
+		if !pause(ctx, saveDelay) {
+			return
 		}
-		ended = ended || !pause(ctx, saveInterval)
+		c.write()
+		if !pause(ctx, saveInterval) {
+			return
+		}
+	}
+}
+
+// write writes the state file when it is behind.
+func (c *Client) write() {
+	c.mu.Lock()
+	b := c.unsaved
+	c.unsaved = nil
+	c.mu.Unlock()
+	if b == nil {
+		return
+	}
+	if err := writeState(c.cfg.StatePath, b); err != nil {
+		c.log.Warn("the state is not kept on disk", "err", err)
 	}
 }
 

@@ -35,6 +35,10 @@ const (
 	// maxCacheFile bounds the state on disk that is read back, in bytes.
 	maxCacheFile = 64 << 20
 
+	// saveDelay is how long a change waits for company before it is written: the
+	// halves of new routes arrive a moment apart.
+	saveDelay = 100 * time.Millisecond
+
 	// saveInterval is the least time between two writes of the state on disk.
 	saveInterval = time.Second
 )

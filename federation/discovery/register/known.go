@@ -79,6 +79,14 @@ func (s *Server) keep(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
+	// Also at the end: what broke off because this gateway stops is still known.
+	write := func() {
+		if err := s.save(); err != nil {
+			s.log.Warn("which sidecars are registered is not kept on disk", "err", err)
+		}
+	}
+	defer write()
+
 	settle := time.NewTimer(settleAfter)
 	defer settle.Stop()
 	expire := time.NewTicker(knownFor / 2)
@@ -98,9 +106,7 @@ func (s *Server) keep(ctx context.Context) error {
 		case <-expire.C:
 		case <-s.dirty:
 		}
-		if err := s.save(); err != nil {
-			s.log.Warn("which sidecars are registered is not kept on disk", "err", err)
-		}
+		write()
 		pause := time.NewTimer(saveInterval)
 		select {
 		case <-ctx.Done():

@@ -1,12 +1,14 @@
 package register
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,7 +149,11 @@ func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testin
 			t.Fatal(err)
 		}
 		s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
-		go func() { _ = s.Run(t.Context()) }()
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { _ = s.Run(ctx) })
+		defer run.Wait()
+		defer cancel()
 		began := time.Now()
 		services, past := s.Snapshot()
 		if services != nil {
@@ -167,7 +173,11 @@ func TestABrokenStateFileIsNoReasonToWait(t *testing.T) {
 	}
 	s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
 	_, past := s.Snapshot()
-	go func() { _ = s.Run(t.Context()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = s.Run(ctx) })
+	defer run.Wait() // it writes the file as it ends
+	defer cancel()
 	<-past
 	if services, _ := s.Snapshot(); services == nil {
 		t.Error("still unknown")
