@@ -132,6 +132,10 @@ func (x *exchange) run() bool {
 
 // attempt sends the request on x.conn and passes the answer back.
 func (x *exchange) attempt() verdict {
+	x.client.far.Store(x.conn)
+	if x.s.p.ctx.Err() != nil {
+		return x.abandon()
+	}
 	x.sentAt = time.Now()
 	_ = x.conn.SetDeadline(x.sentAt.Add(lookAfter))
 	x.retry.sent++
@@ -274,6 +278,7 @@ func (x *exchange) settle() bool {
 	whole := x.up == nil || x.up.finish(x.closing)
 	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 {
 		x.finish(outcomeOf(x.status))
+		x.client.far.Store(nil)
 		x.host.Put(x.conn)
 		x.conn = nil
 	} else {
@@ -325,6 +330,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	if err != nil {
 		x.reason, x.detail = "broken_off", err.Error()
 	}
+	x.client.far.Store(nil)
 	x.conn = nil
 	return switched
 }

@@ -39,8 +39,6 @@ const (
 	// complete, and how long we listen to a client that is told to go away, so that
 	// it reads the answer before its sending fails (RFC 9112 §9.6).
 	lingerTimeout = 5 * time.Second
-	// lingerBytes bounds what is read from such a client and thrown away.
-	lingerBytes = 1 << 20
 	// drainIdle is how long idle client connections stay open once a drain began: a
 	// request that is on its way is still answered, with Connection: close.
 	drainIdle = 300 * time.Millisecond

@@ -154,6 +154,7 @@ func (x *exchange) drop(o upstream.Outcome) {
 		} else {
 			x.conn.Abort()
 		}
+		x.client.far.Store(nil)
 		x.conn = nil
 	}
 	x.host = nil

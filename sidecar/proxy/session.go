@@ -235,10 +235,9 @@ func (h *session) linger() {
 		return
 	}
 	_ = h.client.SetReadDeadline(time.Now().Add(lingerTimeout))
-	for total := 0; total < lingerBytes; {
-		n, err := h.client.Read(h.in)
-		total += n
-		if err != nil {
+	// By time and not by bytes: a fast sender must get its chance to read, too.
+	for {
+		if _, err := h.client.Read(h.in); err != nil {
 			return
 		}
 	}

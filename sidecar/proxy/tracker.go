@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // tracker knows the open client connections, so that a drain can end idle ones at
@@ -26,6 +27,9 @@ type tracker struct {
 // tracked is one client connection.
 type tracked struct {
 	conn net.Conn // what was accepted, below TLS
+	// far is the upstream connection that an exchange waits for, nil without: a
+	// forced end must wake its reader.
+	far atomic.Pointer[upstream.Conn]
 
 	mu   sync.Mutex
 	idle bool // waits for a request
@@ -105,12 +109,16 @@ func (t *tracker) drain(grace time.Time) <-chan struct{} {
 	return t.empty
 }
 
-// abort resets every connection.
+// abort resets every connection. Proxy.ctx must be over before: an exchange that
+// gets its upstream connection meanwhile looks at it.
 func (t *tracker) abort() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k := range t.conns {
 		relay.Abort(k.conn)
+		if far := k.far.Load(); far != nil {
+			far.Abort()
+		}
 	}
 }
 
