@@ -6,7 +6,7 @@
 //
 // A listener speaks HTTP/1.1 or raw TCP. Both directions use the same drivers:
 //
-//   - http.go, exchange.go, upload.go: one goroutine per client connection takes
+//   - session.go, exchange.go, download.go, upload.go: one goroutine per client connection takes
 //     requests off package http1, picks a host, and carries the answer back. A
 //     request whose body has not arrived in whole gets a second goroutine for the
 //     upload while it lasts, so that an early answer is seen and neither side's
@@ -16,13 +16,13 @@
 //
 // # Retries
 //
-// An attempt ends in one of three ways (see outcome in retry.go):
+// An attempt ends in one of three ways (retry.go decides what follows):
 //
 //	reached nobody    connect refused, CONNECT refused,         always the next host
 //	                  handshake failed, nothing was written
 //	may have reached  the connection died before the first      the next host if the
 //	somebody          byte of an answer, or the far sidecar     method is idempotent and
-//	                  says that its program is not there        the budget grants it
+//	                  got none from its program                 the budget grants it
 //	answered          any byte went down to the client          never
 //
 // In either case what was sent of the body must still be in the buffer. Attempts

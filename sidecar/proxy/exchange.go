@@ -137,7 +137,7 @@ func (x *exchange) attempt() verdict {
 		return x.abandon()
 	}
 	x.sentAt = time.Now()
-	_ = x.conn.SetDeadline(x.sentAt.Add(lookAfter))
+	_ = x.conn.SetDeadline(x.sentAt.Add(x.s.lookAfter))
 	x.retry.sent++
 	if err := x.send(); err != nil {
 		return x.broke(fmt.Errorf("send to %s: %w", x.host.Addr(), err))
@@ -254,7 +254,7 @@ func (x *exchange) stillWaiting() verdict {
 	if idle > streamTimeout {
 		return x.giveUp(fault{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
 	}
-	_ = x.conn.SetReadDeadline(time.Now().Add(lookAfter))
+	_ = x.conn.SetReadDeadline(time.Now().Add(x.s.lookAfter))
 	return finished
 }
 
@@ -322,6 +322,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	early := slices.Clone(x.in[x.from:x.to])
 	late := slices.Clone(x.back[n:filled])
 	x.from, x.to = 0, 0
+	x.back, x.out = nil, nil // the relay brings its own
 	stats, err := relay.Copy(x.s.p.ctx,
 		relay.WithPrefix(x.client.Conn, early),
 		relay.WithPrefix(stream{x.conn}, late), relayTimeout)

@@ -76,8 +76,8 @@ const (
 	bulkBuffer = 64 << 10
 	// maxInterim bounds the interim (1xx) answers before the final one.
 	maxInterim = 16
-	// maxConnections bounds the connections of one listener. 1 MiB of sockets is
-	// far above what one program has and far below what exhausts a machine.
+	// maxConnections bounds the connections of one listener: far above what one
+	// program has, and about 1 GiB if all of them were busy at once.
 	maxConnections = 16 << 10
 	// acceptPause is the wait after accept failed for want of descriptors.
 	acceptPause = 50 * time.Millisecond

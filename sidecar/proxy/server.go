@@ -43,6 +43,7 @@ type server struct {
 	status    string        // our name in Proxy-Status
 	passed    string        // what we append to others' Proxy-Status
 	parkAfter time.Duration // how long an idle connection keeps its memory
+	lookAfter time.Duration // see params.go
 	rounds    bool          // whether it makes sense to ask the same hosts again
 }
 
@@ -128,7 +129,7 @@ func (p *Proxy) explicit(e Explicit) *server {
 func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
 	s.meters = s.p.metrics.resolve(s.direction, s.label)
-	s.parkAfter = parkAfter
+	s.parkAfter, s.lookAfter = parkAfter, lookAfter
 	s.slots = make(chan struct{}, maxConnections)
 }
 

@@ -50,8 +50,11 @@ func (m *memory) release() {
 	if len(m.in) > clientBuffer {
 		m.in = make([]byte, clientBuffer) // it had to grow for one head
 	}
-	if cap(m.out) > 4*backBuffer {
+	if m.out == nil || cap(m.out) > 4*backBuffer {
 		m.out = make([]byte, 0, backBuffer+4<<10)
+	}
+	if m.back == nil || len(m.back) > 2*backBuffer {
+		m.back = make([]byte, backBuffer)
 	}
 	m.x = exchange{}
 	memories.Put(m)
