@@ -107,7 +107,7 @@ func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *forward.Ref
 		}
 		why = append(why, fmt.Sprintf("%s: %s", x.Cluster, reason))
 	}
-	all = append(all, r.order(remote, req)...)
+	all = append(all, r.order(remote)...)
 	switch {
 	case len(all) > 0:
 		return all, nil
@@ -247,7 +247,7 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 }
 
 // order returns the gateways of the clusters, the nearest cluster first.
-func (r *Router) order(offers []offer, req *forward.Request) []forward.Candidate {
+func (r *Router) order(offers []offer) []forward.Candidate {
 	var all []forward.Candidate
 	for len(offers) > 0 {
 		i := r.nearest(len(offers),

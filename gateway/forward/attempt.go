@@ -45,7 +45,7 @@ func (r *race) remote(ctx context.Context, a *attempt) *Refusal {
 
 	dest := r.req.Destination
 	dest.Port = a.candidate.Port
-	request := appendConnect(nil, dest, r.req.Exclude, r.via)
+	request := formatConnect(dest, r.req.Exclude, r.via)
 	a.written = make(chan struct{})
 	go func() {
 		defer close(a.written)

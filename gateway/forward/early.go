@@ -100,22 +100,22 @@ func (e *early) signalLocked() {
 }
 
 // look returns the payload beyond off as far as it may be sent, whether no more
-// will be added, what the client did wrong, and a channel that closes when any
-// of that has changed.
-func (e *early) look(off int) (b []byte, sealed bool, err error, changed <-chan struct{}) {
+// will be added, a channel that closes when any of that has changed, and what
+// the client did wrong.
+func (e *early) look(off int) (b []byte, sealed bool, changed <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.hello {
 		b = e.data[off:len(e.data):len(e.data)]
 	}
-	return b, e.sealed, e.err, e.changed
+	return b, e.sealed, e.changed, e.err
 }
 
 // verified waits until the payload is known to begin a ClientHello, and returns
 // why it does not, or ctx's cause.
 func (e *early) verified(ctx context.Context) error {
 	for {
-		b, _, err, changed := e.look(0)
+		b, _, changed, err := e.look(0)
 		switch {
 		case err != nil:
 			return err
@@ -134,7 +134,7 @@ func (e *early) verified(ctx context.Context) error {
 // what; nil when ctx ended or the payload was sealed first.
 func (e *early) broken(ctx context.Context) error {
 	for {
-		_, sealed, err, changed := e.look(0)
+		_, sealed, changed, err := e.look(0)
 		if err != nil || sealed {
 			return err
 		}
@@ -149,14 +149,15 @@ func (e *early) broken(ctx context.Context) error {
 // writeTo writes head and then the payload as it comes, until it is sealed and
 // all is written, a write fails, or ctx ends.
 func (e *early) writeTo(ctx context.Context, w io.Writer, head []byte) error {
-	b, sealed, _, changed := e.look(0)
+	b, _, _, _ := e.look(0)
 	off := len(b)
 	// One write for the head and what is there, so that they leave in one packet.
 	if _, err := w.Write(append(head, b...)); err != nil {
 		return err
 	}
 	for {
-		if b, sealed, _, changed = e.look(off); len(b) > 0 {
+		b, sealed, changed, _ := e.look(off)
+		if len(b) > 0 {
 			if _, err := w.Write(b); err != nil {
 				return err
 			}

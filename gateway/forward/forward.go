@@ -129,7 +129,7 @@ func (f *Forward) Run(ctx context.Context) error {
 	defer unhook()
 	var err error
 	if f.cfg.Listener != nil {
-		err = f.accept(f.cfg.Listener)
+		err = f.accept(f.cfg.Listener) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
 	} else {
 		<-f.base.Done()
 	}

@@ -67,30 +67,30 @@ func parseConnect(head []byte) (*connect, *Refusal) {
 
 // connectOf checks a CONNECT and reads what it asks for.
 func connectOf(r *http.Request) (*connect, *Refusal) {
-	bad := func(format string, args ...any) (*connect, *Refusal) {
-		return nil, Refuse(http.StatusBadRequest, ErrRequestError, format, args...)
+	bad := func(format string, args ...any) *Refusal {
+		return Refuse(http.StatusBadRequest, ErrRequestError, format, args...)
 	}
 	if r.Method != http.MethodConnect {
 		return nil, Refuse(http.StatusMethodNotAllowed, ErrRequestError, "method %s: only CONNECT opens a path", r.Method)
 	}
 	// RFC 9110 §9.3.6: what follows the head of a CONNECT is the tunnel.
 	if r.ContentLength > 0 || len(r.TransferEncoding) > 0 {
-		return bad("a CONNECT has no content")
+		return nil, bad("a CONNECT has no content")
 	}
 	dest, err := mesh.ParseDestination(r.Host)
 	if err != nil {
-		return bad("%v", err)
+		return nil, bad("%v", err)
 	}
 	exclude, err := parseExclude(r.Header.Values(HeaderExclude))
 	if err != nil {
-		return bad("%v", err)
+		return nil, bad("%v", err)
 	}
 	c := &connect{Request: Request{Destination: dest, Exclude: exclude}}
 	for _, v := range r.Header.Values("Via") {
 		for item := range strings.SplitSeq(v, ",") {
 			f := strings.Fields(item) // protocol, name, comment
 			if len(f) < 2 || !validInstance(f[1]) {
-				return bad("Via: %q: write protocol and name", item)
+				return nil, bad("Via: %q: write protocol and name", item)
 			}
 			c.via = append(c.via, f[1])
 		}
@@ -109,10 +109,10 @@ func checkVia(via []string, self string) *Refusal {
 	return nil
 }
 
-// appendConnect appends the head of a CONNECT to a far gateway.
-func appendConnect(b []byte, dest mesh.Destination, exclude []Exclusion, via []string) []byte {
+// formatConnect returns the head of a CONNECT to a far gateway.
+func formatConnect(dest mesh.Destination, exclude []Exclusion, via []string) []byte {
 	authority := dest.String()
-	b = fmt.Appendf(b, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n", authority, authority)
+	b := fmt.Appendf(nil, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n", authority, authority)
 	if len(exclude) > 0 {
 		b = fmt.Appendf(b, "%s: %s\r\n", HeaderExclude, formatExclude(exclude))
 	}
@@ -130,9 +130,9 @@ func appendConnect(b []byte, dest mesh.Destination, exclude []Exclusion, via []s
 	return append(b, "\r\n"...)
 }
 
-// appendOpened appends the reply that tells a client its path is open.
-func appendOpened(b []byte, cluster mesh.ClusterName, instance string) []byte {
-	b = fmt.Appendf(b, "HTTP/1.1 200 OK\r\n%s: %s\r\n", HeaderCluster, cluster)
+// formatOpened returns the reply that tells a client its path is open.
+func formatOpened(cluster mesh.ClusterName, instance string) []byte {
+	b := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\n%s: %s\r\n", HeaderCluster, cluster)
 	if instance != "" {
 		b = fmt.Appendf(b, "%s: %s\r\n", HeaderInstance, instance)
 	}

@@ -17,7 +17,7 @@ func TestAConnectIsReadAsItWasWritten(t *testing.T) {
 	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Cluster: "west"}
 	exclude := []Exclusion{{Cluster: "east"}, {Cluster: "west", Instance: "orders-2"}}
 	via := []string{"east.east-1"}
-	wire := append(appendConnect(nil, dest, exclude, via), "\x16\x03\x01"...)
+	wire := append(formatConnect(dest, exclude, via), "\x16\x03\x01"...)
 
 	head, rest, err := readHead(iotest.OneByteReader(bytes.NewReader(wire)), nil)
 	if err != nil {
@@ -84,7 +84,7 @@ func (zeros) Read(b []byte) (int, error) { return copy(b, bytes.Repeat([]byte("a
 
 func TestARefusalCrossesTheWireWithItsReason(t *testing.T) {
 	sent := Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, `no "ready" endpoint \ for shop/orders`+"\r\nX: y")
-	_, _, got := parseReply(sent.appendHTTP(nil, "isthmus-west-1"), mesh.GatewayID{Cluster: "west", Name: "west-1"})
+	_, _, got := parseReply(sent.http("isthmus-west-1"), mesh.GatewayID{Cluster: "west", Name: "west-1"})
 	if got == nil {
 		t.Fatal("read as success")
 	}
@@ -123,8 +123,8 @@ func TestAGatewayOfAnotherVersionIsUnderstood(t *testing.T) {
 }
 
 func FuzzReply(f *testing.F) {
-	f.Add(Refuse(503, ErrDestinationUnavailable, `no "ready" endpoint`).appendHTTP(nil, "isthmus-west-1"))
-	f.Add(appendOpened(nil, "west", "orders-1"))
+	f.Add(Refuse(503, ErrDestinationUnavailable, `no "ready" endpoint`).http("isthmus-west-1"))
+	f.Add(formatOpened("west", "orders-1"))
 	f.Add([]byte("HTTP/1.1 503 x\r\nProxy-Status: a;error=b;details=\"\\\\\\\"\", c; error=d\r\n\r\n"))
 	f.Add([]byte("HTTP/" + strings.Repeat("\x17", 2*maxDetails) + "0.0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -135,7 +135,7 @@ func FuzzReply(f *testing.F) {
 			}
 			return
 		}
-		again := refusal.appendHTTP(nil, "isthmus-east-1")
+		again := refusal.http("isthmus-east-1")
 		head, _, err := readHead(bytes.NewReader(again), nil)
 		if err != nil {
 			t.Fatalf("what is passed on is no head: %v", err)
@@ -151,7 +151,7 @@ func FuzzReply(f *testing.F) {
 
 func FuzzConnect(f *testing.F) {
 	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
-	f.Add(appendConnect(nil, dest, []Exclusion{{Cluster: "east"}, {"west", "orders-2"}}, []string{"east.east-1"}))
+	f.Add(formatConnect(dest, []Exclusion{{Cluster: "east"}, {"west", "orders-2"}}, []string{"east.east-1"}))
 	f.Add([]byte("CONNECT orders.shop.mesh:80 HTTP/1.0\r\nisthmus-exclude: ,,a\r\nvia: 1.1 a (c), 1.0 b\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, refusal := parseConnect(b)
@@ -159,7 +159,7 @@ func FuzzConnect(f *testing.F) {
 			return
 		}
 		// What is passed on reads the same.
-		again, refusal := parseConnect(appendConnect(nil, c.Destination, c.Exclude, c.via))
+		again, refusal := parseConnect(formatConnect(c.Destination, c.Exclude, c.via))
 		if refusal != nil {
 			t.Fatalf("%+v is passed on as what is refused: %v", c, refusal)
 		}

@@ -52,7 +52,7 @@ func (p *path) serve(payload []byte) {
 		return
 	}
 	early := newEarly(p.conn, payload)
-	if _, _, err, _ := early.look(0); err != nil {
+	if _, _, _, err := early.look(0); err != nil {
 		p.refuse(clientRefusal(err))
 		return
 	}
@@ -99,7 +99,7 @@ func (p *path) serve(payload []byte) {
 func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn, error) {
 	if !p.sni {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(headTimeout))
-		if _, err := p.conn.Write(appendOpened(nil, won.cluster, won.instance)); err != nil {
+		if _, err := p.conn.Write(formatOpened(won.cluster, won.instance)); err != nil {
 			return nil, fmt.Errorf("write the reply: %w", err)
 		}
 		_ = p.conn.SetWriteDeadline(time.Time{})
@@ -170,7 +170,7 @@ func (p *path) refusalBytes(r *Refusal) []byte {
 	if p.sni {
 		return r.alert()
 	}
-	return r.appendHTTP(nil, proxyName(p.f.cfg.Self))
+	return r.http(proxyName(p.f.cfg.Self))
 }
 
 func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
@@ -233,7 +233,7 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.conn = conn
-	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
+	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) }) //nolint:contextcheck // r's context ends with this call
 	defer unhook()
 	if refusal != nil {
 		p.refuse(refusal)
@@ -244,6 +244,6 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.limits.release(p.source())
-	payload, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
-	p.serve(append([]byte(nil), payload...))
+	payload, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
+	p.serve(append([]byte(nil), payload...))                //nolint:contextcheck // as above
 }

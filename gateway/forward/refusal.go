@@ -74,9 +74,9 @@ func (r *Refusal) proxyStatus(proxy string) string {
 	return b.String()
 }
 
-// appendHTTP appends the refusal as an HTTP/1.1 response that ends the connection.
-func (r *Refusal) appendHTTP(b []byte, proxy string) []byte {
-	return fmt.Appendf(b, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
+// http returns the refusal as an HTTP/1.1 response that ends the connection.
+func (r *Refusal) http(proxy string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
 		r.Status, http.StatusText(r.Status), HeaderProxyStatus, r.proxyStatus(proxy), len(r.Details)+1, r.Details)
 }
 
