@@ -28,8 +28,8 @@
 // The identity is that of the mutual TLS connection; the node that a request
 // claims is used for nothing but logs.
 //
-// Liveness: the server pings every connection each second and drops it when the
-// answer takes longer than 1.5 s. That frees what a frozen sidecar holds within
-// about 2.5 s, its registration (internal/register) above all, and it is what a
-// sidecar listens for to notice a frozen gateway just as fast.
+// Liveness: the server pings a connection on which it has heard nothing for a
+// second and drops one that stays silent for 2.5 s (internal/liveness). That frees
+// what a frozen sidecar holds, its registration (internal/register) above all, and
+// the pings are what a sidecar listens for to notice a frozen gateway as fast.
 package xds

@@ -3,14 +3,9 @@ package xds
 import "time"
 
 const (
-	// pingAfter is the silence after which a connection is pinged. It is the
-	// least that grpc-go allows a server, and sidecar/xds counts on it: it gives
-	// up a gateway that was silent for 2.5 s.
-	pingAfter = time.Second
-
-	// pingTimeout is how long the answer to a ping may take. Together with
-	// pingAfter it bounds how long a frozen sidecar stays registered: 2.5 s.
-	pingTimeout = 1500 * time.Millisecond
+	// pingTimeout is gRPC's own limit on the answer to a ping. It is long, because
+	// internal/liveness breaks a silent connection before, and more fairly.
+	pingTimeout = 20 * time.Second
 
 	// publishInterval is the least time between two publications. The first change
 	// after a quiet time goes out at once; a storm of changes costs 20

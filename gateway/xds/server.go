@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -76,8 +77,8 @@ func New(cfg Config) (*Server, error) {
 	config := cfg.Identity.ServerTLS(identity.WorkloadOf(cfg.Cluster), "h2")
 	s.grpc = grpc.NewServer(
 		grpc.Creds(handshakes{credentials.NewTLS(config), s}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: liveness.PingEvery, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: liveness.PingEvery, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -114,7 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Warn("what sidecars asked for before is forgotten", "err", err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(s.cfg.Listener) }()
+	go func() { served <- s.grpc.Serve(liveness.NewListener(s.cfg.Listener)) }()
 
 	ctx, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup

@@ -17,8 +17,7 @@
 // After a reconnect the client says which versions it holds (versions are hashes
 // of content, the same at every gateway), so only what changed is sent.
 //
-// Liveness: a gateway pings every connection once a second (HTTP/2 PING). Silence
-// of 2.5 s therefore means a gateway that is dead or frozen, whatever its kernel
-// acknowledges, and ends the connection. grpc-go's own client keepalive is no use
-// for this: it waits 10 s at least before it asks.
+// Liveness: a gateway pings when it has heard nothing for a second, so silence of
+// 2.5 s means one that is dead or frozen, whatever its kernel acknowledges, and
+// ends the connection; see internal/liveness.
 package xds

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 )
 
 // link is the way to one gateway: a connection that the ADS stream and the
@@ -48,7 +48,7 @@ func (l *link) acquire() (*conn, error) {
 	if l.conn == nil {
 		cc, err := grpc.NewClient("passthrough:///"+l.addr,
 			grpc.WithTransportCredentials(l.tls),
-			grpc.WithContextDialer(dialVigilant),
+			grpc.WithContextDialer(dial),
 			grpc.WithIdleTimeout(0),
 			grpc.WithReadBufferSize(connectionBuffer),
 			grpc.WithWriteBufferSize(connectionBuffer),
@@ -109,25 +109,12 @@ func (l *link) snapshot() GatewayStatus {
 	return l.status
 }
 
-// dialVigilant dials a connection that breaks when nothing is heard on it for
-// [silenceLimit]. The gateway's pings see to it that a live one is heard.
-func dialVigilant(ctx context.Context, addr string) (net.Conn, error) {
+// dial dials a connection that breaks when the gateway falls silent.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: answerLimit}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return vigilant{c}, nil
-}
-
-// vigilant is a connection each of whose reads has a deadline. It lies beneath
-// the TLS, so every byte counts as a sign of life, PING frames too.
-type vigilant struct{ net.Conn }
-
-// Read reads, and fails after silenceLimit.
-func (v vigilant) Read(b []byte) (int, error) {
-	if err := v.SetReadDeadline(time.Now().Add(silenceLimit)); err != nil {
-		return 0, err
-	}
-	return v.Conn.Read(b)
+	return liveness.NewConn(c), nil
 }

@@ -3,10 +3,6 @@ package xds
 import "time"
 
 const (
-	// silenceLimit is how long a gateway may be silent before it is given up. It
-	// pings once a second (gateway/xds), so this is two lost pings and a half.
-	silenceLimit = 2500 * time.Millisecond
-
 	// answerLimit bounds dialling a gateway, the TLS handshake and its first answer
 	// on a stream, together.
 	answerLimit = 2500 * time.Millisecond
