@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 
@@ -155,6 +156,30 @@ func (e *Endpoint) newTransport(conn net.PacketConn) *quic.Transport {
 func closeTransport(t *quic.Transport, conn net.PacketConn) {
 	_ = t.Close()    // fails only when the socket's deadline cannot be set
 	_ = conn.Close() // nothing is queued in it
+}
+
+// serverTLS is the identity's configuration, and says who was refused and why:
+// the peer only learns that it was.
+func (e *Endpoint) serverTLS() *tls.Config {
+	base := e.cfg.Identity.ServerTLS(identity.AnyGateway(), alpn)
+	lines := rate.NewLimiter(refusalsLogged, refusalsLogged)
+	conf := base.Clone()
+	conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		from := hello.Conn.RemoteAddr()
+		c := base.Clone()
+		c.VerifyConnection = func(state tls.ConnectionState) error {
+			err := base.VerifyConnection(state)
+			if err != nil {
+				e.metrics.refused.Inc()
+				if lines.Allow() {
+					e.log.Warn("a client that may not open a tunnel was refused", "addr", from, "err", err)
+				}
+			}
+			return err
+		}
+		return c, nil
+	}
+	return conf
 }
 
 // verifySource returns whether a client must prove its address first: only when

@@ -143,7 +143,7 @@ func (e *Endpoint) Run(ctx context.Context) error {
 	}
 	e.main, e.transport = conn, e.newTransport(conn)
 	e.transport.VerifySourceAddress = verifySource()
-	ln, err := e.transport.Listen(e.cfg.Identity.ServerTLS(identity.AnyGateway(), alpn), quicConfig())
+	ln, err := e.transport.Listen(e.serverTLS(), quicConfig())
 	if err != nil {
 		closeTransport(e.transport, conn)
 		return fmt.Errorf("listen for tunnels on %s: %w", conn.LocalAddr(), err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,8 @@ type network struct {
 	mu    sync.Mutex
 	ports map[string]*port
 	cut   map[[2]string]bool
+	loss  float64    // of every packet
+	dice  *rand.Rand // for loss
 }
 
 // port is a socket of the network.
@@ -41,14 +44,17 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 func newNetwork(latency time.Duration) *network {
-	return &network{latency: latency, ports: map[string]*port{}, cut: map[[2]string]bool{}}
+	return &network{
+		latency: latency, ports: map[string]*port{}, cut: map[[2]string]bool{},
+		dice: rand.New(rand.NewPCG(1, 2)),
+	}
 }
 
 // SendPacket implements [simnet.Router].
 func (n *network) SendPacket(p simnet.Packet) error {
 	n.mu.Lock()
 	to := n.ports[p.To.String()]
-	lost := n.cut[[2]string{p.From.String(), p.To.String()}]
+	lost := n.cut[[2]string{p.From.String(), p.To.String()}] || n.dice.Float64() < n.loss
 	n.mu.Unlock()
 	if to == nil || lost {
 		return nil

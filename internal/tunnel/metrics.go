@@ -29,6 +29,7 @@ type metrics struct {
 	endpoint *Endpoint
 	dials    *prometheus.CounterVec // result
 	closed   *prometheus.CounterVec // reason
+	refused  prometheus.Counter
 
 	connections, rtt, streams *prometheus.Desc // peer
 	bytes, streamsTotal       *prometheus.Desc // peer, direction
@@ -48,6 +49,9 @@ func newMetrics(e *Endpoint, reg prometheus.Registerer) (*metrics, error) {
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_tunnel_closed_total", Help: "Tunnels that ended, by reason.",
 		}, []string{"reason"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_tunnel_refused_total", Help: "Clients refused because of their certificate.",
+		}),
 		connections:  desc("connections", "Live QUIC connections to the peer."),
 		rtt:          desc("rtt_seconds", "Smoothed round-trip time to the peer; the last known while it is down."),
 		streams:      desc("streams", "Open streams to and from the peer."),
@@ -68,6 +72,7 @@ func newMetrics(e *Endpoint, reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.dials.Describe(ch)
 	m.closed.Describe(ch)
+	m.refused.Describe(ch)
 	for _, d := range []*prometheus.Desc{m.connections, m.rtt, m.streams, m.bytes, m.streamsTotal, m.lost} {
 		ch <- d
 	}
@@ -77,6 +82,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.dials.Collect(ch)
 	m.closed.Collect(ch)
+	m.refused.Collect(ch)
 	peers, _ := m.endpoint.Peers()
 	sums := m.endpoint.totals()
 	for _, p := range peers {

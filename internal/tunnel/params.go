@@ -7,8 +7,11 @@ const (
 	// tick is how often silence is measured. It adds to the time to see a dead
 	// peer; a tick costs a few atomic loads per tunnel.
 	tick = 50 * time.Millisecond
-	// tickWorth bounds what one late tick may add to a peer's silence.
-	tickWorth = 3 * tick
+	// tickWorth bounds what one late tick may add to a peer's silence: jitter below
+	// half a tick costs nothing, and a process whose goroutines wait 250 ms for
+	// their turn, of which a heartbeat and its answer take ten, waits three times as
+	// long.
+	tickWorth = tick + tick/2
 	// silence is how long a healthy peer on a short path may be unheard.
 	silence = time.Second
 	// silenceLate bounds what a peer that was late gains.
@@ -54,6 +57,9 @@ const (
 	// without making the client prove its address first (a Retry costs the dialler
 	// a round trip; a forged address costs us a handshake).
 	unverified = 100
+	// refusalsLogged is the rate per second and burst of log lines about refused
+	// clients; the metric counts them all.
+	refusalsLogged = 5
 	// receiveBuffer is what quic-go wants of a UDP socket, in bytes.
 	receiveBuffer = 7 << 20
 )

@@ -337,12 +337,13 @@ func (e *Endpoint) remove(t *tunnel, why error) {
 	if c, ok := why.(*closeError); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
 		p.left = true
 	}
-	if p.refreshLocked(time.Now()) && !p.left {
+	if p.refreshLocked(time.Now()) && !p.left && !e.closing {
 		e.log.Warn("tunnel down", "peer", t.gateway, "err", why)
 	} else {
 		e.log.Debug("connection closed", "peer", t.gateway, "err", why)
 	}
 	e.changedLocked()
+	e.pokeDrain()
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a

@@ -37,7 +37,7 @@ func neighbours(t *testing.T) (east, west *gateway) {
 func TestABigBodyPassesBothWaysWithHalfClose(t *testing.T) {
 	size := 200 << 20
 	if testing.Short() || raceEnabled {
-		size = 64 << 20
+		size = 32 << 20
 	}
 	east, west := neighbours(t)
 	s := east.open(t, west)

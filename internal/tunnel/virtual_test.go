@@ -59,9 +59,9 @@ func TestOnlyOneEndDialsWhenBothKnowEachOther(t *testing.T) {
 func TestAnIdleTunnelStaysUp(t *testing.T) {
 	pair(t, func(t *testing.T, w *world, east, west *gateway) {
 		since := east.peer(west.id).Since
-		time.Sleep(10 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		if p := east.peer(west.id); p.State != Up || p.Since != since || p.LastError != "" {
-			t.Errorf("after ten idle minutes: %+v", p)
+			t.Errorf("after idle minutes: %+v", p)
 		}
 	})
 }
@@ -325,6 +325,41 @@ func TestAStoppedGatewayHasNotLeft(t *testing.T) {
 		west.stop()
 		if p := east.await(t, west.id, "gone", connections(0)); p.Left || p.State != Down {
 			t.Errorf("peer: %+v, want it down but not left", p)
+		}
+	})
+}
+
+func TestAPeerThatDiesDoesNotHoldUpAShutdown(t *testing.T) {
+	pair(t, func(t *testing.T, w *world, east, west *gateway) {
+		s := east.open(t, west)
+		if _, err := io.WriteString(s, "x"); err != nil {
+			t.Fatal(err)
+		}
+		far := west.accept(t)
+		w.net.port(eastAddr).frozen.Store(true)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		if err := west.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if d := time.Since(began); d > silence+doneWait+time.Second {
+			t.Errorf("shutdown took %v", d)
+		}
+		_ = far.Close()
+		_ = s.Close()
+	})
+}
+
+func TestALossyPathDoesNotFlap(t *testing.T) {
+	pair(t, func(t *testing.T, w *world, east, west *gateway) {
+		since := east.peer(west.id).Since
+		w.net.mu.Lock()
+		w.net.loss = 0.1
+		w.net.mu.Unlock()
+		time.Sleep(3 * time.Minute)
+		if p := east.peer(west.id); p.State != Up || p.Since != since || p.LastError != "" {
+			t.Errorf("after minutes with a tenth of the packets lost: %+v", p)
 		}
 	})
 }

@@ -1,0 +1,203 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// issue makes a certificate of a gateway that expires after ttl.
+func (w *world) issue(id mesh.GatewayID, ttl time.Duration) *identity.Credential {
+	w.t.Helper()
+	c, err := w.mesh.Cluster(id.Cluster).Issue(identity.Request{ID: identity.ID{Gateway: id.Name}, TTL: ttl})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func TestATunnelEndsWithItsFirstCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newNetwork(time.Millisecond))
+		short := w.issue(gatewayID(t, "east/e1"), time.Minute)
+		source, err := short.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		east := w.start("east/e1", eastAddr, func(c *Config) { c.Identity = source })
+		west := w.start("west/w1", westAddr)
+		east.dials(west)
+		west.await(t, east.id, "connected", connections(connectionsDefault))
+		p := west.await(t, east.id, "down", isDown)
+		if late := time.Since(short.NotAfter()); late < 0 || late > 2*tick {
+			t.Errorf("down %v after the expiry", late)
+		}
+		if !strings.Contains(p.LastError, "expired") {
+			t.Errorf("error %q, want it to say what expired", p.LastError)
+		}
+		time.Sleep(time.Minute)
+		if p := west.peer(east.id); p.State != Down {
+			t.Errorf("a gateway without a valid certificate is %s", p.State)
+		}
+		t.Log(east.TargetStates()[0].LastError)
+	})
+}
+
+func TestATunnelIsReplacedBeforeItsCertificateExpires(t *testing.T) {
+	w := newWorld(t, nil)
+	id := gatewayID(t, "east/e1")
+	dir := t.TempDir()
+	if err := w.issue(id, renewLead-time.Second).Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	source, err := identity.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	followed := make(chan error, 1)
+	go func() { followed <- source.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-followed; err != nil {
+			t.Error(err)
+		}
+	}()
+	east := w.start("east/e1", "127.0.0.1:0", func(c *Config) { c.Identity = source })
+	west := w.start("west/w1", "127.0.0.1:0")
+	west.echoes(t)
+	east.dials(west)
+	east.await(t, west.id, "connected", connections(connectionsDefault))
+	if err := w.issue(id, time.Hour).Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	east.await(t, west.id, "connected again", connections(2*connectionsDefault))
+	s := east.open(t, west)
+	if left := time.Until(s.tunnel.expires); left < renewLead {
+		t.Errorf("a stream was opened on a tunnel that ends in %v", left)
+	}
+	checkEcho(t, s, "hello")
+}
+
+// TestOnlyGatewaysOfTheMeshGetIn dials an endpoint as others would.
+func TestOnlyGatewaysOfTheMeshGetIn(t *testing.T) {
+	w := newWorld(t, nil)
+	var said lockedBuffer
+	west := w.start("west/w1", "127.0.0.1:0", func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })
+	addr := west.LocalAddr()
+	other := identitytest.New(t, "other.example")
+	sameName := identitytest.New(t, "mesh.example")
+	noALPN := w.mesh.Gateway("east", "e1").ClientTLS(serverName, identity.AnyGateway(), "h3")
+	refusals := []string{"expected a gateway", "other.example"}
+	for who, conf := range map[string]*tls.Config{
+		"a workload":                      w.mesh.Workload("east", "shop", "orders").ClientTLS(serverName, identity.AnyGateway(), alpn),
+		"a gateway of another mesh":       anyPeer(other.Gateway("east", "e1").ClientTLS(serverName, identity.AnyGateway(), alpn)),
+		"a gateway of another root":       anyPeer(sameName.Gateway("east", "e1").ClientTLS(serverName, identity.AnyGateway(), alpn)),
+		"a client without a certificate":  {InsecureSkipVerify: true, NextProtos: []string{alpn}},
+		"a gateway with another protocol": noALPN,
+	} {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := &quic.Transport{Conn: conn}
+		// TLS 1.3 tells the client of a refused certificate after its handshake.
+		c, err := transport.Dial(t.Context(), addr, conf, quicConfig())
+		if err == nil {
+			<-c.Context().Done()
+			err = context.Cause(c.Context())
+		}
+		if why, label := connError(err); label != "tls" {
+			t.Errorf("%s: %v, want the TLS handshake to fail", who, why)
+		}
+		closeTransport(transport, conn)
+	}
+	if peers, _ := west.Peers(); len(peers) != 0 {
+		t.Errorf("peers: %+v", peers)
+	}
+	for _, want := range refusals {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, said.String())
+		}
+	}
+}
+
+// lockedBuffer is a buffer to log to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// anyPeer makes a client that does not check the server, as one who wants in.
+func anyPeer(c *tls.Config) *tls.Config {
+	c.VerifyConnection = nil
+	return c
+}
+
+func TestASilentClientIsSentAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newNetwork(time.Millisecond))
+		west := w.start("west/w1", westAddr)
+		conn, err := w.net.listen(eastAddr)()
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := &quic.Transport{Conn: conn}
+		defer closeTransport(transport, conn)
+		for what, say := range map[string][]byte{
+			"nothing":   nil,
+			"half":      {byte(frameHello), 0},
+			"HTTP":      []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+			"no hello":  appendFrame(nil, frameDone, nil),
+			"old hello": appendFrame(nil, frameHello, make([]byte, helloSize)),
+		} {
+			began := time.Now()
+			c, err := transport.Dial(t.Context(), west.LocalAddr(), w.mesh.Gateway("east", "e1").ClientTLS(serverName, identity.AnyGateway(), alpn), quicConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := c.OpenStreamSync(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Write(say); err != nil {
+				t.Fatal(err)
+			}
+			<-c.Context().Done()
+			if _, label := connError(context.Cause(c.Context())); label != "protocol" {
+				t.Errorf("who says %s: %v", what, context.Cause(c.Context()))
+			}
+			if d := time.Since(began); d > acceptTimeout+time.Second {
+				t.Errorf("who says %s is sent away after %v", what, d)
+			}
+		}
+		if peers, _ := west.Peers(); len(peers) != 0 {
+			t.Errorf("peers: %+v", peers)
+		}
+	})
+}
