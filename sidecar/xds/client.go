@@ -174,8 +174,8 @@ func (c *Client) Register(r *Registration) {
 	c.registerPast = make(chan struct{})
 }
 
-// Shutdown withdraws the registration and returns when every gateway that had it
-// has confirmed, or ctx ends. Routes go on being received until Run's context
+// Shutdown withdraws the registration and returns when every gateway that may
+// hold it has confirmed or is gone, or ctx ends. Routes go on being received until Run's context
 // ends, so that what still runs is served.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.Register(nil)
@@ -184,9 +184,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		past := c.statusPast
 		c.mu.Unlock()
 		var still []string
-		for _, s := range c.Status() {
-			if s.Registered {
-				still = append(still, s.Gateway)
+		for _, l := range c.links {
+			if l.mayHold() {
+				still = append(still, l.addr)
 			}
 		}
 		if len(still) == 0 {

@@ -22,9 +22,10 @@ type link struct {
 	addr string
 	tls  credentials.TransportCredentials
 
-	mu     sync.Mutex
-	conn   *conn // nil: none, or only broken ones
-	status GatewayStatus
+	mu      sync.Mutex
+	conn    *conn // nil: none, or only broken ones
+	status  GatewayStatus
+	exposed bool // the gateway may hold the registration
 }
 
 type conn struct {
@@ -101,6 +102,13 @@ func (l *link) note(change func(*GatewayStatus)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.status)
+}
+
+// mayHold reports whether the gateway may hold the registration.
+func (l *link) mayHold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exposed
 }
 
 func (l *link) snapshot() GatewayStatus {

@@ -101,6 +101,11 @@ func (c *Client) registerStream(ctx context.Context, l *link) (err error) {
 		}
 	}()
 
+	// From here on the gateway may hold the registration, whether we hear so or
+	// not. Said before looking whether there still is one: see Shutdown.
+	c.expose(l, true)
+	defer c.expose(l, false)
+
 	withdrawn := false
 	for {
 		r, past := c.registered()
@@ -137,6 +142,14 @@ func (c *Client) registerStream(ctx context.Context, l *link) (err error) {
 			}
 		}
 	}
+}
+
+// expose notes whether the gateway of l may hold the registration.
+func (c *Client) expose(l *link, exposed bool) {
+	l.mu.Lock()
+	l.exposed = exposed
+	l.mu.Unlock()
+	c.note(l, func(*GatewayStatus) {})
 }
 
 // wire is r as the protocol says it.
