@@ -83,7 +83,7 @@ func (p *path) serve(payload []byte) {
 	}
 	f.metrics.opened[p.dir].Inc()
 	f.metrics.open[p.dir].Inc()
-	stats, err := relay.Copy(ctx, p.conn, to, f.cfg.Idle)
+	stats, err := relay.CopyUntilQuiet(ctx, f.late, p.conn, to, f.cfg.Idle)
 	f.metrics.open[p.dir].Dec()
 	stats.AToB += p.early
 	f.metrics.sent[p.dir].Add(float64(stats.AToB))

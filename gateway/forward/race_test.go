@@ -86,12 +86,12 @@ func answers(got chan<- []byte) farGateway {
 
 // gateways is what Open leads to.
 type gateways struct {
-	t    *testing.T
-	far  map[mesh.GatewayID]farGateway
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	open []mesh.GatewayID // in the order of Open
-	at   []time.Time
+	forward *forward.Forward // whose Open this is
+	far     map[mesh.GatewayID]farGateway
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	open    []mesh.GatewayID // in the order of Open
+	at      []time.Time
 }
 
 func (g *gateways) Open(ctx context.Context, id mesh.GatewayID) (relay.Conn, error) {
@@ -125,13 +125,14 @@ var (
 func inTime(t *testing.T, far map[mesh.GatewayID]farGateway, candidates []forward.Candidate, test func(t *testing.T, l *pipes, g *gateways)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		g := &gateways{t: t, far: far}
+		g := &gateways{far: far}
 		l := newPipes()
 		f, err := forward.New(forward.Config{Self: east1, Listener: l, Egress: always(candidates...), Ingress: nobody, Open: g.Open,
 			ServerTLS: noTLS})
 		if err != nil {
 			t.Fatal(err)
 		}
+		g.forward = f
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
@@ -344,4 +345,36 @@ func TestAHeadThatDoesNotComeEndsTheConnection(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestNearTheDeadlineOfADrainAPathIsClosedBetweenTwoExchanges(t *testing.T) {
+	got := make(chan []byte, 1)
+	far := map[mesh.GatewayID]farGateway{w1: func(s pipe) {
+		answers(got)(s)
+		_, _ = io.Copy(io.Discard, s) // a pooled connection: neither end closes it
+	}}
+	inTime(t, far, []forward.Candidate{to(w1)}, func(t *testing.T, l *pipes, g *gateways) {
+		c := l.dial()
+		payload := append(hello(t), "the end"...)
+		go func() { _, _ = c.Write(append([]byte(connectHead()), payload...)) }()
+		reply(t, c)
+		<-got
+		if _, err := io.ReadFull(c, make([]byte, len("served"))); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		drained := make(chan error, 1)
+		go func() { drained <- g.forward.Shutdown(ctx) }()
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("read gives %v, want the end", err)
+		}
+		if err := <-drained; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if took := time.Since(begun); took < 8*time.Second || took > 9*time.Second {
+			t.Errorf("closed after %v, want it in the last fifth of 10 s", took)
+		}
+	})
 }

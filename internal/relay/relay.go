@@ -25,13 +25,34 @@ type Stats struct {
 // its own touches them any more; read deadlines set before are the caller's to
 // clear.
 func Copy(ctx context.Context, a, b Conn, idle time.Duration) (Stats, error) {
-	p := &path{a: a, b: b}
+	return CopyUntilQuiet(ctx, context.Background(), a, b, idle)
+}
+
+// CopyUntilQuiet is Copy for a path that may have to make room: once late ends,
+// the path is closed, without an error, at the first moment at which b had the
+// last word and nothing has moved for a while. For what asks at a and answers at
+// b that is between two exchanges, when a peer expects its connection to be
+// closed if ever.
+func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (Stats, error) {
+	p := &path{a: a, b: b, done: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
 	defer stop()
 	if idle > 0 {
 		w := watch(p, idle)
 		defer w.stop()
 	}
+
+	watched := make(chan struct{})
+	unhook := context.AfterFunc(late, func() {
+		defer close(watched)
+		p.closeWhenQuiet()
+	})
+	defer func() {
+		close(p.done)
+		if !unhook() {
+			<-watched
+		}
+	}()
 
 	var stats Stats
 	back := make(chan struct{})
@@ -57,8 +78,13 @@ type path struct {
 	a, b  Conn
 	moved atomic.Bool // something was read or written since the watchdog's last look
 
-	mu  sync.Mutex
-	err error // why it was aborted; the first cause stays
+	stirred  atomic.Bool // something was read since closeWhenQuiet's last look
+	lastWord atomic.Bool // of b
+	done     chan struct{}
+
+	mu    sync.Mutex
+	ended bool  // closed or aborted by us: what reads and writes say from now on does not count
+	err   error // why it was aborted
 }
 
 // oneWay copies src to dst to the end and passes the end on. It returns the
@@ -70,6 +96,8 @@ func (p *path) oneWay(dst, src Conn) (n int64) {
 		k, err := src.Read(buf[:])
 		if k > 0 {
 			p.moved.Store(true)
+			p.stirred.Store(true)
+			p.lastWord.Store(src == p.b)
 			w, werr := dst.Write(buf[:k])
 			n += int64(w)
 			if werr != nil {
@@ -95,14 +123,41 @@ func (p *path) oneWay(dst, src Conn) (n int64) {
 // abort ends both sides with an error.
 func (p *path) abort(err error) {
 	p.mu.Lock()
-	first := p.err == nil
+	first := !p.ended
 	if first {
-		p.err = err
+		p.ended, p.err = true, err
 	}
 	p.mu.Unlock()
 	if first {
 		Abort(p.a)
 		Abort(p.b)
+	}
+}
+
+// closeWhenQuiet closes the path at its next quiet moment, or returns when it
+// has ended before.
+func (p *path) closeWhenQuiet() {
+	tick := time.NewTicker(quietTime)
+	defer tick.Stop()
+	p.stirred.Store(true) // the first look is no measure
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-tick.C:
+		}
+		if p.stirred.Swap(false) || !p.lastWord.Load() {
+			continue
+		}
+		p.mu.Lock()
+		first := !p.ended
+		p.ended = true
+		p.mu.Unlock()
+		if first {
+			_ = p.a.Close()
+			_ = p.b.Close()
+		}
+		return
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -184,5 +185,42 @@ func TestAPrefixIsReadFirstAndAbortReachesTheSocket(t *testing.T) {
 	relay.Abort(c)
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("read gives %v, want a reset", err)
+	}
+}
+
+func TestAPathThatShallMakeRoomIsClosedBetweenTwoExchanges(t *testing.T) {
+	client, a := tcpPair(t)
+	b, server := tcpPair(t)
+	late, hasten := context.WithCancel(t.Context())
+	done := make(chan result, 1)
+	go func() {
+		stats, err := relay.CopyUntilQuiet(t.Context(), late, a, b, 0)
+		done <- result{stats, err}
+	}()
+	exchange := func(from, to *net.TCPConn, what string) {
+		t.Helper()
+		if _, err := io.WriteString(from, what); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(to, make([]byte, len(what))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange(client, server, "question")
+	hasten()
+	// The question is answered, however long that takes.
+	_ = client.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("while the answer is awaited the client reads %v", err)
+	}
+	_ = client.SetReadDeadline(time.Time{})
+	exchange(server, client, "answer")
+	for _, c := range []*net.TCPConn{client, server} {
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("afterwards %d, %v is read; want a clean end", n, err)
+		}
+	}
+	if r := <-done; r.err != nil || r.stats != (relay.Stats{AToB: 8, BToA: 6}) {
+		t.Fatalf("%+v", r)
 	}
 }
