@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,9 +24,12 @@ type fault struct {
 	detail string // what the operator should know; becomes plain ASCII on the wire
 }
 
-// connectionRefused marks an answer of an inbound that could not reach its program:
-// no application has seen the request.
-const connectionRefused = "connection_refused"
+// These reasons mark an answer of an inbound that could not reach its program: no
+// application has seen the request.
+const (
+	connectionRefused = "connection_refused"
+	connectionTimeout = "connection_timeout"
+)
 
 // noHost is the fault when nobody is left to ask; last is why the last one failed.
 func noHost(last error) fault {
@@ -51,8 +53,8 @@ func noHost(last error) fault {
 	case errors.As(last, &connect):
 		reason := connectionRefused
 		switch {
-		case errors.Is(last, context.DeadlineExceeded):
-			return fault{504, "connection_timeout", last.Error()}
+		case timedOut(last):
+			return fault{504, connectionTimeout, last.Error()}
 		case connect.Stage == upstream.StageHandshake:
 			reason = "tls_protocol_error"
 		case connect.Stage == upstream.StagePath:
@@ -118,6 +120,7 @@ func (e *farFault) Error() string {
 var (
 	inboundMark = []byte(inboundStatus + "; error=")
 	refusedMark = []byte(inboundStatus + "; error=" + connectionRefused + ";")
+	timeoutMark = []byte(inboundStatus + "; error=" + connectionTimeout + ";")
 )
 
 // meshMade reports whether r is an answer that a far sidecar made because it got
@@ -129,7 +132,7 @@ func meshMade(r *http1.Response) (made, unseen bool) {
 	switch r.Status {
 	case 502, 503, 504:
 		s := r.ProxyStatus()
-		return bytes.HasPrefix(s, inboundMark), bytes.HasPrefix(s, refusedMark)
+		return bytes.HasPrefix(s, inboundMark), bytes.HasPrefix(s, refusedMark) || bytes.HasPrefix(s, timeoutMark)
 	}
 	return false, false
 }

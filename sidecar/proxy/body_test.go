@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -78,7 +80,7 @@ func TestLargeBodiesPassBothWaysAtOnce(t *testing.T) {
 func TestAnEarlyAnswerIsSeenDuringAnUpload(t *testing.T) {
 	w := newWorld(t)
 	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		http.Error(rw, "too large", 413) // reads nothing of the body
+		http.Error(rw, "too large", http.StatusRequestEntityTooLarge) // reads nothing of the body
 	}))))
 	// A client that sends all before it reads: without care on our side, both
 	// would wait for each other.
@@ -301,5 +303,33 @@ func TestARefusedUpgradeLeavesAnOrdinaryConnection(t *testing.T) {
 		if resp, err = http.ReadResponse(br, nil); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAnUploadGoesOnAfterItsAnswerWasGiven(t *testing.T) {
+	w := newWorld(t)
+	got := make(chan int64, 1)
+	// The answer is whole before the body, on a connection that stays; the client
+	// wants to close afterwards.
+	plain := fake(t, func(_ int, c *net.TCPConn) {
+		br := bufio.NewReader(c)
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		fmt.Fprint(c, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+		n, _ := io.Copy(io.Discard, r.Body)
+		got <- n
+	})
+	addr := w.outbound(route(mesh.HTTP, plainAt("a", plain)))
+	resp, _, c := raw(t, addr, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4194304\r\n\r\n", "POST")
+	if resp.StatusCode != 202 {
+		t.Fatalf("%d, want 202", resp.StatusCode)
+	}
+	if _, err := io.Copy(c, &pattern{left: 4 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; n != 4<<20 {
+		t.Errorf("the program got %d bytes of %d", n, 4<<20)
 	}
 }

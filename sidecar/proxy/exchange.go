@@ -34,6 +34,7 @@ type exchange struct {
 	reason     string    // why the mesh answered itself or the exchange broke off
 	detail     string    // more of it
 	moved      int64     // bytes of the answer's body that went down
+	unwanted   bool      // nobody takes the rest of the request's body
 	untilClose bool      // the answer ended with its connection
 	extra      int       // bytes that upstream sent behind its answer
 	logged     bool
@@ -266,7 +267,8 @@ func (x *exchange) passBack(n, filled int) verdict {
 	body := x.resp.Body(toHead)
 	x.untilClose = body.UntilClose()
 	strip := body.Chunked() && x.req.Old()
-	x.closing = x.closing || x.untilClose || strip || x.s.p.conns.isDraining() || x.up.unwanted(x.resp.KeepAlive())
+	x.unwanted = x.up.unwanted(x.resp.KeepAlive())
+	x.closing = x.closing || x.untilClose || strip || x.unwanted || x.s.p.conns.isDraining()
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Old: x.req.Old(), Close: x.closing, Via: x.s.status, Bodiless: toHead})
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: n, to: filled}
 	return d.run(now)
@@ -275,7 +277,7 @@ func (x *exchange) passBack(n, filled int) verdict {
 // settle ends an exchange whose answer is complete, and reports whether the
 // client's connection goes on.
 func (x *exchange) settle() bool {
-	whole := x.up == nil || x.up.finish(x.closing)
+	whole := x.up == nil || x.up.finish(x.unwanted)
 	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 {
 		x.finish(outcomeOf(x.status))
 		x.client.far.Store(nil)
@@ -325,7 +327,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	x.back, x.out = nil, nil // the relay brings its own
 	stats, err := relay.Copy(x.s.p.ctx,
 		relay.WithPrefix(x.client.Conn, early),
-		relay.WithPrefix(stream{x.conn}, late), relayTimeout)
+		relay.WithPrefix(x.conn, late), relayTimeout)
 	x.moved = stats.BToA
 	x.s.meters.relayed(stats)
 	if err != nil {
@@ -334,13 +336,4 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	x.client.far.Store(nil)
 	x.conn = nil
 	return switched
-}
-
-// stream is an upstream connection as internal/relay aborts it.
-type stream struct{ *upstream.Conn }
-
-// Abort resets the connection.
-func (s stream) Abort() error {
-	s.Conn.Abort()
-	return nil
 }

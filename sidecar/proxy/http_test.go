@@ -171,7 +171,7 @@ func TestExpectContinueWaitsForLeave(t *testing.T) {
 	w := newWorld(t)
 	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
-			http.Error(rw, "no", 403)
+			http.Error(rw, "no", http.StatusForbidden)
 			return
 		}
 		b, _ := io.ReadAll(r.Body)

@@ -128,7 +128,7 @@ func (r *meters) request(cluster string, code int, took time.Duration) {
 // words must not make series.
 func (r *meters) made(reason string) {
 	switch reason {
-	case "destination_unavailable", "destination_not_found", connectionRefused, "connection_timeout", "connection_terminated",
+	case "destination_unavailable", "destination_not_found", connectionRefused, connectionTimeout, "connection_terminated",
 		"tls_protocol_error", "http_request_error", "http_request_denied", "http_protocol_error", "http_response_incomplete",
 		"http_response_timeout", "http_upgrade_failed", "proxy_loop_detected", "connection_limit_reached":
 	default:

@@ -49,6 +49,9 @@ const (
 	// less than a millisecond, so that this is above maxSent: two dead local
 	// instances must not use up what the gateways need.
 	maxAttempts = 8
+	// minAttempts is how many a request gets that reached nobody, however late it
+	// is: a pause of the whole machine ends every timeout at once.
+	minAttempts = 3
 	// maxSent bounds how often a request is sent in whole or in part.
 	maxSent = 5
 	// retryWindow is for how long after its first attempt a request is tried again

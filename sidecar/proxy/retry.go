@@ -41,17 +41,34 @@ func (x *exchange) next() (*upstream.Host, bool) {
 			return host, true
 		}
 		pause := firstPause << r.rounds
-		if !x.s.rounds || r.rounds == maxRounds || time.Since(r.began)+pause > retryWindow {
+		if !x.anotherRound(pause) {
 			return nil, false
 		}
 		r.rounds++
 		r.picked += x.try.Attempts()
-		x.try.Reset()
+		x.try.NextRound()
 		if !x.pause(pause/2 + rand.N(pause)) {
 			return nil, false
 		}
 	}
 	return nil, false
+}
+
+// anotherRound reports whether those who were asked are to be asked again.
+func (x *exchange) anotherRound(pause time.Duration) bool {
+	r := &x.retry
+	asked := r.picked + x.try.Attempts()
+	switch {
+	case r.rounds == maxRounds:
+		return false
+	case asked > 0 && asked < minAttempts && timedOut(r.last):
+		// Nobody answered in time, or we have slept ourselves: a machine that was
+		// paused must not answer for everybody else.
+		return true
+	case !x.s.rounds:
+		return false
+	}
+	return asked > 0 && asked < minAttempts || time.Since(r.began)+pause <= retryWindow
 }
 
 // pause waits and reports whether to go on.
@@ -152,7 +169,7 @@ func (x *exchange) drop(o upstream.Outcome) {
 		if o == upstream.Answered {
 			_ = x.conn.Close()
 		} else {
-			x.conn.Abort()
+			_ = x.conn.Abort()
 		}
 		x.client.far.Store(nil)
 		x.conn = nil

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 func plainAt(name, addr string) mesh.Endpoint {
@@ -290,4 +292,43 @@ func TestWithNobodyToAskTheAnswerSaysWhy(t *testing.T) {
 	if code != 503 || !strings.Contains(body, "no reachable cluster") {
 		t.Errorf("%d %s; want what the gateway said", code, body)
 	}
+}
+
+func TestWhatReachedNobodyGetsItsAttemptsHoweverLateItIs(t *testing.T) {
+	w := newWorld(t)
+	r := route(mesh.HTTP, plainAt("a", w.refusing()))
+	set := upstream.New(upstream.Config{})
+	t.Cleanup(set.Close)
+	set.Update([]*mesh.Route{r})
+	x := &exchange{session: &session{s: &server{p: w.outboundProxy(r), rounds: true}, client: pipeClient(t)}, cluster: set.Cluster(dest)}
+	// The machine was paused for a minute during the first attempt.
+	x.started = time.Now().Add(-time.Minute)
+	attempts := 0
+	for {
+		host, ok := x.next()
+		if !ok {
+			break
+		}
+		attempts++
+		host.Done(&x.try, nil, upstream.Broken, 0)
+		x.retry.failed(fmt.Errorf("connect: %w", context.DeadlineExceeded))
+	}
+	if attempts != minAttempts {
+		t.Errorf("%d attempts, want %d", attempts, minAttempts)
+	}
+}
+
+// pipeClient is a client that is there and says nothing.
+func pipeClient(t *testing.T) *client {
+	l := listen(t)
+	far, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = far.Close(), near.Close() })
+	return &client{tracked: &tracked{conn: near}, Conn: near.(*net.TCPConn)}
 }

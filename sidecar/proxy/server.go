@@ -41,7 +41,6 @@ type server struct {
 	cluster   func(context.Context) (*upstream.Cluster, error)
 	onward    http1.Onward  // what every request is given
 	status    string        // our name in Proxy-Status
-	passed    string        // what we append to others' Proxy-Status
 	parkAfter time.Duration // how long an idle connection keeps its memory
 	lookAfter time.Duration // see params.go
 	rounds    bool          // whether it makes sense to ask the same hosts again

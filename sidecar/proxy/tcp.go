@@ -29,7 +29,7 @@ func (s *server) serveTCP(c *client, cluster *upstream.Cluster) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	name := upstreamName{host.Addr(), string(conn.Cluster), conn.Instance}
-	stats, err := relay.Copy(s.p.ctx, c.Conn, stream{conn}, relayTimeout)
+	stats, err := relay.Copy(s.p.ctx, c.Conn, conn, relayTimeout)
 	outcome := upstream.Answered
 	if err != nil {
 		// Who broke it off is not known, and most often it is a client.

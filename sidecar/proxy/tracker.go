@@ -117,7 +117,7 @@ func (t *tracker) abort() {
 	for k := range t.conns {
 		relay.Abort(k.conn)
 		if far := k.far.Load(); far != nil {
-			far.Abort()
+			_ = far.Abort()
 		}
 	}
 }

@@ -129,7 +129,7 @@ func (u *upload) fail(err error) {
 		return // it was we who ended the read
 	}
 	u.failed = err
-	u.conn.Abort()
+	_ = u.conn.Abort()
 }
 
 func (u *upload) renew() {
@@ -158,7 +158,7 @@ func (u *upload) stop() {
 		u.stopped = true
 		_ = u.client.SetReadDeadline(time.Unix(1, 0))
 		u.mu.Unlock()
-		u.conn.Abort()
+		_ = u.conn.Abort()
 		<-u.ended
 	}
 	u.ended = nil
@@ -201,9 +201,9 @@ func (u *upload) unwanted(keepAlive bool) bool {
 
 // finish waits for the rest of the body once the answer is complete, and reports
 // whether all of it was sent. A body that nobody takes any more is cut: at once
-// when the connection is to be closed, else when it stands still.
-func (u *upload) finish(closing bool) bool {
-	if !closing {
+// when that is known, else when it stands still.
+func (u *upload) finish(unwanted bool) bool {
+	if !unwanted {
 		tick := time.NewTicker(lingerTimeout / 5)
 		defer tick.Stop()
 		for u.running() && u.still() < lingerTimeout {
