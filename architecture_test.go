@@ -30,7 +30,7 @@ var imports = map[string][]string{
 
 	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel"},
 	"gateway/forward": {"internal/mesh", "internal/relay"},
-	"gateway/xds":     {"internal/identity", "internal/mesh", "internal/xds"},
+	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/xds"},
 
 	"federation":                    {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
 	"federation/catalog":            {"internal/mesh"},
@@ -44,12 +44,13 @@ var imports = map[string][]string{
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
 	"sidecar/upstream": {"internal/identity", "internal/mesh"},
-	"sidecar/xds":      {"internal/identity", "internal/mesh", "internal/register", "internal/xds"},
+	"sidecar/xds":      {"internal/identity", "internal/liveness", "internal/mesh", "internal/register", "internal/xds"},
 
 	"internal/admin":                 {"internal/mesh"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/health":                {},
 	"internal/hostport":              {},
+	"internal/liveness":              {},
 	"internal/identity":              {"internal/mesh"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},

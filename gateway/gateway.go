@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,11 @@ import (
 )
 
 const (
+	// joinTime is how long a gateway that starts waits for the first answer from
+	// those it joins before it tells its sidecars what there is: until then it
+	// would call everything in other clusters absent, and unknown is not absent.
+	joinTime = 3 * time.Second
+
 	// tunnelHeadTimeout bounds the head of a request on a tunnel stream.
 	tunnelHeadTimeout = 10 * time.Second
 
@@ -101,7 +107,7 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	}
 	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: opts.Identity, registry: prometheus.NewRegistry()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.settled = g.ready.Task("services of this cluster")
+	g.settled = g.ready.Task("services of this cluster and of those it joins")
 	if g.identity == nil {
 		id, err := identity.Open(cfg.Identity.Dir)
 		if err != nil {
@@ -309,19 +315,29 @@ func (g *Gateway) serveTunnels(ctx context.Context) error {
 // publish tells the others what changes: the data plane gets a new router, the
 // federation this cluster's exports, the sidecars their routes.
 func (g *Gateway) publish(ctx context.Context) error {
+	waited := time.NewTimer(joinTime)
+	defer waited.Stop()
+	joining := len(g.cfg.Join) > 0
 	for {
 		services, servicesPast := g.services.Snapshot()
 		view, viewPast := g.federation.View()
+		joining = joining && !slices.ContainsFunc(view.Origins, func(o federation.Origin) bool {
+			return o.ID != view.Self && !o.Stale
+		})
 		router := NewRouter(view, services)
 		g.router.Store(router)
-		if services != nil { // nil: not known yet, and unknown is not empty
+		if services != nil { // nil: not known yet
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
+		}
+		if services != nil && !joining {
 			g.xds.Publish(routesOf(view, services, router))
 			g.settled()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-waited.C:
+			joining = false
 		case <-servicesPast:
 		case <-viewPast:
 		}

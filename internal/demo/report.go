@@ -74,6 +74,15 @@ func (r *Report) fault(format string, args ...any) {
 	r.faults = append(r.faults, fmt.Sprintf(format, args...))
 }
 
+// counts shows answers by cluster.
+func counts(served map[string]int) string {
+	var parts []string
+	for _, c := range slices.Sorted(maps.Keys(served)) {
+		parts = append(parts, fmt.Sprintf("%s %d", c, served[c]))
+	}
+	return strings.Join(parts, ", ")
+}
+
 // WriteJSON writes the report as one line of JSON.
 func (r *Report) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
 
@@ -82,12 +91,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "PHASE\tREQUESTS\tFAILED\tLONGEST GAP\tP50\tP99\tSERVED BY")
 	for _, p := range r.Phases {
-		var served []string
-		for _, c := range slices.Sorted(maps.Keys(p.Served)) {
-			served = append(served, fmt.Sprintf("%s %d", c, p.Served[c]))
-		}
 		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f ms\t%.1f ms\t%.1f ms\t%s\n",
-			p.Name, p.Requests, p.Failed, p.GapMS, p.P50MS, p.P99MS, strings.Join(served, ", "))
+			p.Name, p.Requests, p.Failed, p.GapMS, p.P50MS, p.P99MS, counts(p.Served))
 	}
 	if err := t.Flush(); err != nil {
 		return err

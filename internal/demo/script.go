@@ -152,12 +152,15 @@ func (d *demo) phases(ctx context.Context, records *[]*record) error {
 		if err := s.fault(); err != nil {
 			return err
 		}
-		if s.name == phaseRecovered {
-			return d.comeHome(ctx, rec)
+		end := d.comeHome
+		if s.name != phaseRecovered {
+			end = func(ctx context.Context, _ *record) error { return d.wait(ctx, phaseTime) }
 		}
-		if err := d.wait(ctx, phaseTime); err != nil {
+		if err := end(ctx, rec); err != nil {
 			return err
 		}
+		served, failed := d.load.servedSince(rec, rec.started)
+		d.say("%-16s     %d requests failed; served: %s", "", failed, counts(served))
 	}
 	return nil
 }
