@@ -73,6 +73,9 @@ func (e *closeError) Error() string {
 	return fmt.Sprintf("%s (%s): %s", by, e.code, e.reason)
 }
 
+// labelReset is connError's label for a peer that does not know the connection.
+const labelReset = "reset"
+
 // connError turns an error of a QUIC connection into one that an operator can
 // act on, and names the metric label for it.
 func connError(err error) (error, string) {
@@ -92,7 +95,7 @@ func connError(err error) (error, string) {
 		c := &closeError{code: closeCode(app.ErrorCode), reason: app.ErrorMessage, remote: app.Remote}
 		return c, c.code.String()
 	case errors.As(err, &reset):
-		return errors.New("the peer was restarted (stateless reset)"), "reset"
+		return errors.New("the peer was restarted (stateless reset)"), labelReset
 	case errors.As(err, &idle):
 		return fmt.Errorf("nothing heard for %s: the peer is dead or UDP is lost on the way", quicIdle), "silent"
 	case errors.As(err, &handshake):

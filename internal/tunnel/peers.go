@@ -333,6 +333,11 @@ func (e *Endpoint) remove(t *tunnel, why error) {
 	p.tunnels = slices.Delete(slices.Clone(p.tunnels), i, i+1)
 	p.past.add(t)
 	p.lastErr = why.Error()
+	if label == labelReset {
+		for _, sibling := range p.tunnels {
+			sibling.beat() // most likely dead too: ask now
+		}
+	}
 	e.metrics.closed.WithLabelValues(label).Inc()
 	if c, ok := why.(*closeError); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
 		p.left = true
