@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -38,7 +40,9 @@ func (p *Proxy) inbound(in Inbound) *server {
 	by := "By=" + p.cfg.Identity.ID().String() + ";URI="
 	s.serve = func(c *client) {
 		if err := s.handshake(c, config); err != nil {
-			s.meters.refused.Inc()
+			if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
+				s.meters.refused.Inc()
+			}
 			s.log.Debug("refused a caller", "peer", c.tracked.conn.RemoteAddr().String(), "err", err)
 			return
 		}
