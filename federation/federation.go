@@ -47,6 +47,9 @@ type Federation struct {
 
 	ownMu sync.Mutex // held while the own catalog goes from one version to the next
 
+	listMu   sync.Mutex // memberlist must not leave after, or while, it shuts down
+	listDown bool       // it has been shut down
+
 	mu         sync.Mutex
 	started    bool
 	cancel     context.CancelFunc // ends Run; nil before
@@ -144,8 +147,12 @@ func (f *Federation) Run(ctx context.Context) error {
 		return errors.New("federation: Run was called before")
 	}
 	f.started, f.cancel = true, cancel
+	leaving := f.leaving
 	f.mu.Unlock()
 	defer close(f.ended)
+	if leaving {
+		return nil // Shutdown was first
+	}
 
 	if err := f.open(); err != nil {
 		return fmt.Errorf("federation: %w", err)
@@ -160,7 +167,10 @@ func (f *Federation) Run(ctx context.Context) error {
 	f.running.Go(func() { f.storeLoop(ctx) })
 	f.running.Go(func() { f.keep(ctx) })
 	<-ctx.Done()
+	f.listMu.Lock()
 	err := f.list.Shutdown()
+	f.listDown = true
+	f.listMu.Unlock()
 	f.running.Wait()
 	f.flush() // what the loops did last
 	if err != nil {
@@ -211,18 +221,18 @@ func (f *Federation) Shutdown(ctx context.Context) error {
 	if !started {
 		return nil
 	}
-	defer func() {
+	defer func() { // after leave has given listMu back
 		cancel()
 		<-f.ended
 	}()
 	if list == nil {
 		return nil
 	}
-	select {
-	case <-f.ended: // memberlist is shut down
-		return nil
-	default:
-	}
+	return f.leave(ctx, list)
+}
+
+// leave is Shutdown but for the end.
+func (f *Federation) leave(ctx context.Context, list *memberlist.Memberlist) error {
 	f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
 		if s.Head().Version.Seq == 0 {
 			return s, nil // never said anything
@@ -230,6 +240,11 @@ func (f *Federation) Shutdown(ctx context.Context) error {
 		return s.Next(nil)
 	})
 	f.awaitNoted(ctx)
+	f.listMu.Lock()
+	defer f.listMu.Unlock()
+	if f.listDown {
+		return nil // Run has ended by itself
+	}
 	deadline, _ := ctx.Deadline()
 	if err := list.Leave(max(time.Until(deadline), gossipInterval)); err != nil {
 		return fmt.Errorf("leave the mesh: %w", err)

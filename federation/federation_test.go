@@ -1,9 +1,14 @@
 package federation
 
 import (
+	"io"
+	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -170,5 +175,90 @@ func TestACertificateOfAnotherGatewayIsRefusedByNew(t *testing.T) {
 	_, err := New(Config{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}, Identity: w.mesh.Gateway("east", "east-2"), Tunnel: w.start(plan{name: "west/west-1"}).tunnel})
 	if err == nil {
 		t.Error("east-1 with east-2's certificate was accepted")
+	}
+}
+
+func TestGarbageOnTheSocketIsDroppedAndCounted(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	c, err := net.Dial("udp", east.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 500 {
+		b := make([]byte, 1+r.IntN(packetBytes+40))
+		for j := range b {
+			b[j] = byte(r.Uint32())
+		}
+		b[0] = [...]byte{packetTag, packetTag, 0x00, 0x2f}[i%4] // no QUIC packet
+		if i%8 == 0 {
+			b = b[:1]
+		}
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	east.await("orders all the same", soon, offers("shop/orders", "west"))
+	east.await("west-1 alive", soon, sees(west))
+	if n := testutil.ToFloat64(east.metrics.packetsDropped); n == 0 {
+		t.Error("nothing was counted as dropped")
+	}
+}
+
+func TestGarbageOnAGossipStreamIsNoHarm(t *testing.T) {
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
+	east.await("west-1", soon, sees(west))
+	for _, head := range []string{
+		"CONNECT gossip HTTP/1.1\r\nHost: gossip\r\n\r\n\xff\xff\xff\xff garbage",
+		"POST /gossip/keys HTTP/1.1\r\nHost: gossip\r\nContent-Length: 9\r\n\r\n{\"keys\":1",
+		"GET /catalog?origin=x HTTP/1.1\r\nHost: gossip\r\n\r\n",
+		"GET /catalog?origin=a/b&epoch=1&since=-1 HTTP/1.1\r\nHost: gossip\r\n\r\n",
+		"GET /nothing HTTP/1.1\r\nHost: gossip\r\n\r\n",
+		"\x00\x01\x02\r\n\r\n",
+	} {
+		s, err := west.tunnel.Open(t.Context(), east.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.SetDeadline(time.Now().Add(soon))
+		if _, err := s.Write([]byte(head)); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.CloseWrite()
+		answer, _ := io.ReadAll(io.LimitReader(s, 1<<20)) // whatever it is
+		if len(answer) > 4096 {
+			t.Errorf("%q was answered by %d bytes", head, len(answer))
+		}
+		_ = s.Close()
+	}
+	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	east.await("orders all the same", soon, offers("shop/orders", "west"))
+}
+
+func TestShutdownWithoutRunAndTwiceIsNoHarm(t *testing.T) {
+	w := newWorld(t, nil)
+	f := idle(t, w.mesh)
+	if err := f.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := f.Run(t.Context()); err != nil {
+		t.Errorf("Run after Shutdown: %v", err)
+	}
+	east := w.start(plan{name: "east/east-1"})
+	east.Publish(nil)
+	east.await("its own catalog", soon, func(v *View) bool { return len(v.Origins) == 1 })
+	for range 2 {
+		if err := east.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := east.Run(t.Context()); err == nil {
+		t.Error("Run ran twice")
 	}
 }

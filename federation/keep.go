@@ -42,6 +42,7 @@ type member struct {
 	known bool // meta could be read
 	meta  nodeMeta
 	since time.Time // when alive last became true
+	hurry bool      // since then nobody was told to dial it
 }
 
 // peer is a gateway that there is or was a tunnel to. Guarded by Federation.mu.
@@ -99,6 +100,7 @@ func (f *Federation) step(ctx context.Context) {
 		}
 	}
 	targets := f.targetsLocked()
+	hurry := f.hurryLocked()
 	retarget := !slices.Equal(targets, f.targets)
 	f.targets = targets
 	resign := f.own.Head().Version.Seq > 0 && !f.leaving && !f.ownExpiry.Equal(f.cfg.Identity.NotAfter())
@@ -112,6 +114,9 @@ func (f *Federation) step(ctx context.Context) {
 	f.transport.setAddrs(addrs)
 	if retarget {
 		f.cfg.Tunnel.SetTargets(targets)
+	}
+	for _, id := range hurry {
+		f.cfg.Tunnel.Hurry(id)
 	}
 	if v != nil {
 		f.viewMu.Lock()
@@ -295,6 +300,23 @@ func (f *Federation) sourcesLocked(id, hinter mesh.GatewayID) []mesh.GatewayID {
 	return slices.Concat(from, sibling[:min(len(sibling), 1)], other[:min(len(other), 1)])
 }
 
+// hurryLocked returns the gateways that gossip has found alive again and that no
+// tunnel leads to: after a partition the first pair to meet tells the others, who
+// need not wait out their own backoff.
+func (f *Federation) hurryLocked() []mesh.GatewayID {
+	var hurry []mesh.GatewayID
+	for id, m := range f.members {
+		if !m.hurry {
+			continue
+		}
+		m.hurry = false
+		if p := f.peers[id]; p != nil && p.State != tunnel.Up {
+			hurry = append(hurry, id)
+		}
+	}
+	return hurry
+}
+
 // targetsLocked returns every address to keep a tunnel to: the configured ones,
 // where any gateway may answer, and where each known gateway was last seen.
 func (f *Federation) targetsLocked() []tunnel.Target {
@@ -353,6 +375,9 @@ func (f *Federation) watchTunnels(ctx context.Context) {
 			if p.State != was.State || !p.Since.Equal(was.Since) {
 				// A new process, perhaps: it knows nothing of what the old one was told.
 				was.synced, was.retry, was.rung, was.noted = time.Time{}, time.Time{}, nil, catalog.Version{}
+				if o := f.origins[p.Gateway]; o != nil && p.State == tunnel.Up {
+					o.failures, o.retry = 0, time.Time{} // now the origin itself can be asked
+				}
 				f.logPeer(&p)
 			}
 			was.Peer = p

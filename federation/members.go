@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -199,7 +200,7 @@ func (f *Federation) setMember(n *memberlist.Node, alive bool) {
 		f.members[id] = m
 	}
 	if alive && !m.alive {
-		m.since = time.Now()
+		m.since, m.hurry = time.Now(), true
 	}
 	if alive != m.alive {
 		f.log.Info("gossip", "peer", id.String(), "alive", alive, "leaving", meta.Leaving)
@@ -222,7 +223,9 @@ func (f *Federation) setMember(n *memberlist.Node, alive bool) {
 type logWriter struct{ log *slog.Logger }
 
 func (w logWriter) Write(b []byte) (int, error) {
-	w.log.Debug("memberlist", "line", strings.TrimSpace(string(b)))
+	if w.log.Enabled(context.Background(), slog.LevelDebug) {
+		w.log.Debug("memberlist", "line", strings.TrimSpace(string(b)))
+	}
 	return len(b), nil
 }
 

@@ -19,7 +19,7 @@ var errRejected = errors.New("rejected")
 func (f *Federation) hearLocked(h catalog.Head, from mesh.GatewayID) {
 	o := f.origins[h.Origin]
 	if o == nil {
-		if len(f.origins) >= maxGateways {
+		if len(f.origins) >= maxGateways && !f.evictLocked() {
 			return
 		}
 		o = &origin{confirmed: time.Now(), stale: true}
@@ -34,6 +34,18 @@ func (f *Federation) hearLocked(h catalog.Head, from mesh.GatewayID) {
 	o.announced, o.hinter = h, from
 	o.failures, o.retry = 0, time.Time{}
 	kick(f.stepKick)
+}
+
+// evictLocked makes room for an origin by dropping one of which nothing was ever
+// accepted: names cost nothing to make up.
+func (f *Federation) evictLocked() bool {
+	for id, o := range f.origins {
+		if o.floor == (catalog.Version{}) && !o.pulling {
+			delete(f.origins, id)
+			return true
+		}
+	}
+	return false
 }
 
 // mustMoveLocked reports whether somebody holds records of ours that we do not

@@ -1,0 +1,38 @@
+package federation
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestMetricsNameEveryOrigin(t *testing.T) {
+	f := idle(t, identitytest.New(t, "mesh.example"))
+	reg := prometheus.NewPedanticRegistry()
+	if err := f.metrics.register(reg); err != nil {
+		t.Fatal(err)
+	}
+	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
+	f.origins[west1] = &origin{state: state, exports: state.Exports(), confirmed: time.Now()}
+	f.view = f.buildViewLocked()
+	want := `
+# HELP isthmus_catalog_age_seconds For how long an origin's catalog has not been known to be up to date; 0 while it is.
+# TYPE isthmus_catalog_age_seconds gauge
+isthmus_catalog_age_seconds{origin="west/west-1"} 0
+# HELP isthmus_catalog_records Services in an origin's catalog.
+# TYPE isthmus_catalog_records gauge
+isthmus_catalog_records{origin="west/west-1"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "isthmus_catalog_age_seconds", "isthmus_catalog_records"); err != nil {
+		t.Error(err)
+	}
+	if _, err := reg.Gather(); err != nil {
+		t.Error(err)
+	}
+}
