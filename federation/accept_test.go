@@ -3,6 +3,7 @@ package federation
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func idle(t *testing.T, m *identitytest.Mesh) *Federation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := New(Config{Self: self, Identity: id, Tunnel: e})
+	f, err := New(Config{Self: self, Identity: id, Tunnel: e, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +157,7 @@ func TestTwoCatalogsUnderOneVersionSettleAlike(t *testing.T) {
 // TestAForgedCatalogIsRefusedOnTheWay runs a gateway of west that also says what
 // north offers, and changes what it hands on.
 func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	north1 := mesh.GatewayID{Cluster: "north", Name: "north-1"}
 	liar := w.mesh.Gateway("west", "west-1")

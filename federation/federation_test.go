@@ -13,11 +13,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// The tests in this file use real sockets on loopback.
+// The tests in this file use real sockets on loopback. They mostly wait, and so
+// run beside each other.
 
 const soon = 8 * time.Second // a bound for a loaded machine, not a measure
 
 func TestThreeGatewaysConvergeFromOneJoinAddress(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -44,6 +46,7 @@ func TestThreeGatewaysConvergeFromOneJoinAddress(t *testing.T) {
 }
 
 func TestAChangeAndARemovalReachTheOthers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -60,6 +63,7 @@ func TestAChangeAndARemovalReachTheOthers(t *testing.T) {
 }
 
 func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	dir := t.TempDir()
 	east := w.start(plan{name: "east/east-1", state: filepath.Join(dir, "east.db")})
@@ -87,6 +91,7 @@ func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
 }
 
 func TestARestartAloneKnowsWhatItKnewAndSaysHowOldItIs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	state := filepath.Join(t.TempDir(), "east.db")
 	east := w.start(plan{name: "east/east-1", state: state})
@@ -111,6 +116,7 @@ func TestARestartAloneKnowsWhatItKnewAndSaysHowOldItIs(t *testing.T) {
 }
 
 func TestARememberedGatewayIsFoundWithoutTheJoinAddress(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	state := filepath.Join(t.TempDir(), "west.db")
 	east := w.start(plan{name: "east/east-1"})
@@ -124,6 +130,7 @@ func TestARememberedGatewayIsFoundWithoutTheJoinAddress(t *testing.T) {
 }
 
 func TestALeavingGatewayIsForgottenAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -134,6 +141,7 @@ func TestALeavingGatewayIsForgottenAtOnce(t *testing.T) {
 }
 
 func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	state := filepath.Join(t.TempDir(), "west.db")
 	east := w.start(plan{name: "east/east-1"})
@@ -148,6 +156,7 @@ func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
 }
 
 func TestTheGossipKeyOfTheFirstGatewayIsEverybodys(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -171,6 +180,7 @@ func TestTheGossipKeyOfTheFirstGatewayIsEverybodys(t *testing.T) {
 }
 
 func TestACertificateOfAnotherGatewayIsRefusedByNew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	_, err := New(Config{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}, Identity: w.mesh.Gateway("east", "east-2"), Tunnel: w.start(plan{name: "west/west-1"}).tunnel})
 	if err == nil {
@@ -179,6 +189,7 @@ func TestACertificateOfAnotherGatewayIsRefusedByNew(t *testing.T) {
 }
 
 func TestGarbageOnTheSocketIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -210,6 +221,7 @@ func TestGarbageOnTheSocketIsDroppedAndCounted(t *testing.T) {
 }
 
 func TestGarbageOnAGossipStreamIsNoHarm(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
@@ -242,6 +254,7 @@ func TestGarbageOnAGossipStreamIsNoHarm(t *testing.T) {
 }
 
 func TestShutdownWithoutRunAndTwiceIsNoHarm(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, nil)
 	f := idle(t, w.mesh)
 	if err := f.Shutdown(t.Context()); err != nil {

@@ -22,6 +22,7 @@ const (
 // virtual runs a test of gateways 20 ms apart each way.
 func virtual(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newNetwork(20*time.Millisecond))
 		// memberlist's goroutines are not waited for by its Shutdown; the slowest
@@ -280,6 +281,33 @@ func TestTwoMeshesWithKeysOfTheirOwnBecomeOne(t *testing.T) {
 		time.Sleep(time.Minute)
 		if v, _ := east.View(); !sees(west)(v) {
 			t.Errorf("not one mesh after the change of keys:\n%s", show(v))
+		}
+	})
+}
+
+func TestTwoGatewaysThatNameEachOtherMeet(t *testing.T) {
+	virtual(t, func(t *testing.T, w *world) {
+		// Neither is the first: both keys give way to one.
+		east := w.start(plan{name: "east/east-1", addr: eastAddr, join: []string{westAddr}})
+		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
+		east.Publish([]mesh.Export{serving("east", "shop/orders", 2)})
+		west.await("orders", 10*time.Second, offers("shop/orders", "east"))
+		east.await("west", 10*time.Second, sees(west))
+		west.await("east", 10*time.Second, sees(east))
+	})
+}
+
+func TestAGatewayThatRestartsElsewhereIsFollowed(t *testing.T) {
+	three(t, func(t *testing.T, w *world, east, west, north *node) {
+		w.net.unplug(west)
+		west.end()
+		west = w.start(plan{name: "west/west-1", addr: "10.0.0.9:7443", join: []string{eastAddr}})
+		west.Publish([]mesh.Export{serving("west", "shop/cart", 2)})
+		for _, n := range []*node{east, north} {
+			n.await("cart", 30*time.Second, offers("shop/cart", "west"))
+			n.await("west-1 at its new address", 30*time.Second, func(v *View) bool {
+				return sees(west)(v) && v.gateway(west.id).Advertise == west.addr
+			})
 		}
 	})
 }
