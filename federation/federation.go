@@ -208,7 +208,8 @@ func (f *Federation) open() error {
 // Shutdown leaves the mesh: it withdraws this gateway's catalog, waits up to a
 // second (less when ctx ends) until the others have taken note, so that they send
 // nothing new here and forget this gateway when its tunnels close, then ends Run
-// and waits for it. The tunnel must still run.
+// and waits for it. The tunnel, and the server on it, must still run. That the
+// others cannot be told is logged and no error.
 func (f *Federation) Shutdown(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, leaveTimeout)
 	defer stop()
@@ -224,14 +225,14 @@ func (f *Federation) Shutdown(ctx context.Context) error {
 		cancel()
 		<-f.ended
 	}()
-	if list == nil {
-		return nil
+	if list != nil {
+		f.leave(ctx, list)
 	}
-	return f.leave(ctx, list)
+	return nil
 }
 
 // leave is Shutdown but for the end.
-func (f *Federation) leave(ctx context.Context, list *memberlist.Memberlist) error {
+func (f *Federation) leave(ctx context.Context, list *memberlist.Memberlist) {
 	f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
 		if s.Head().Version.Seq == 0 {
 			return s, nil // never said anything
@@ -242,23 +243,23 @@ func (f *Federation) leave(ctx context.Context, list *memberlist.Memberlist) err
 	f.listMu.Lock()
 	defer f.listMu.Unlock()
 	if f.listDown {
-		return nil // Run has ended by itself
+		return // Run has ended by itself
 	}
-	deadline, _ := ctx.Deadline()
-	if err := list.Leave(max(time.Until(deadline), gossipInterval)); err != nil {
-		return fmt.Errorf("leave the mesh: %w", err)
+	if err := list.Leave(leaveGossip); err != nil {
+		// Nobody it could be gossiped to in time; the tunnels say it again when they close.
+		f.log.Info("leaving was not gossiped", "err", err)
 	}
-	return nil
 }
 
-// awaitNoted waits until every live peer has pulled the newest own catalog.
+// awaitNoted waits until every live member has pulled the newest own catalog.
 func (f *Federation) awaitNoted(ctx context.Context) {
 	for {
 		noted := true
 		f.mu.Lock()
 		v := f.own.Head().Version
-		for _, p := range f.peers {
-			if p.State == tunnel.Up && v.Seq > 0 && p.noted.Compare(v) < 0 {
+		for id, p := range f.peers {
+			m := f.members[id] // who does not gossip does not hear of it in time
+			if p.State == tunnel.Up && m != nil && m.alive && v.Seq > 0 && p.noted.Compare(v) < 0 {
 				noted = false
 			}
 		}

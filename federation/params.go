@@ -61,8 +61,10 @@ const (
 	// and the digest stay within memberlist's 512 bytes.
 	maxAddress = 200
 
-	// leaveTimeout bounds how long Shutdown waits for the peers to take note.
+	// leaveTimeout bounds how long Shutdown waits for the peers to have pulled the
+	// empty catalog, and leaveGossip how long for the last word to be gossiped.
 	leaveTimeout = time.Second
+	leaveGossip  = 500 * time.Millisecond
 	// storeInterval is the least time between two writes of the state file, which
 	// cost an fsync each; confirmInterval is how often it is noted that the
 	// catalogs are up to date still.
