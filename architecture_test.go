@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"federation/discovery":          {"internal/health", "internal/mesh"},
 	"federation/discovery/file":     {"federation/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"federation/discovery/health":   {"federation/discovery", "internal/health", "internal/mesh"},
-	"federation/discovery/register": {"federation/discovery", "internal/identity", "internal/mesh", "internal/register"},
+	"federation/discovery/register": {"federation/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register"},
 
 	"sidecar":          {"internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},

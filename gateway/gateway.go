@@ -248,7 +248,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 
-	g.registered = register.New(register.Config{StatePath: statePath("registrations.json"), Log: g.log, Metrics: g.registry})
+	g.registered = register.New(register.Config{Identity: g.identity, StatePath: statePath("registrations.json"), Log: g.log, Metrics: g.registry})
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
 		g.files = file.New(g.cfg.Resources, g.log, g.registry)

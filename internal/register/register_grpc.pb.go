@@ -37,6 +37,8 @@ type RegistryClient interface {
 	//	INVALID_ARGUMENT   a field is missing or malformed
 	//	PERMISSION_DENIED  the service is not of the caller's namespace
 	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
+	//	FAILED_PRECONDITION the address is not the caller's own, and who answers
+	//	                   there does not prove to have the caller's identity
 	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
 	//	UNAVAILABLE        the gateway is shutting down
 	//
@@ -78,6 +80,8 @@ type RegistryServer interface {
 	//	INVALID_ARGUMENT   a field is missing or malformed
 	//	PERMISSION_DENIED  the service is not of the caller's namespace
 	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
+	//	FAILED_PRECONDITION the address is not the caller's own, and who answers
+	//	                   there does not prove to have the caller's identity
 	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
 	//	UNAVAILABLE        the gateway is shutting down
 	//

@@ -7,8 +7,9 @@
 // within 2.5 s.
 //
 // Who may announce what: the service's namespace must be that of the caller's
-// SPIFFE ID, and the endpoint's identity is the caller's, not what it writes. Two
-// sidecars with the same instance name: the live one that was first keeps it.
+// SPIFFE ID, and the endpoint's identity is the caller's, not what it writes. An
+// address is one of the host that it calls from, or whoever answers there proves
+// to have the caller's identity (prove.go). Two sidecars with the same instance name: the live one that was first keeps it.
 //
 // Unknown is not empty: a gateway that restarts knows nobody, although everybody
 // is there. So the names (and only the names) of the registrations are kept on disk;

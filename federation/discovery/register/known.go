@@ -31,9 +31,9 @@ func (s *Server) knowLocked(k key) {
 }
 
 // unknowLocked notes the end of a registration. One that broke off stays known for
-// a while: it may be the gateway that is going down.
+// a while, as far as there is room: it may be the gateway that is going down.
 func (s *Server) unknowLocked(k key, withdrawn bool) {
-	if withdrawn {
+	if withdrawn || s.path == "" || len(s.known) > maxRegistrations {
 		delete(s.known, k)
 	} else {
 		s.known[k] = time.Now()

@@ -7,8 +7,16 @@ const (
 	// 0.5 KiB each they are at most 50 MiB.
 	maxRegistrations = 100_000
 
-	// maxInstance bounds an instance name, in bytes: a host name fits.
-	maxInstance = 253
+	// maxPerIdentity bounds those of one SPIFFE ID, so that no workload can take
+	// them all: ten times the instances of the largest service we know of.
+	maxPerIdentity = maxRegistrations / 10
+
+	// maxHost bounds a host name, in bytes (RFC 1035).
+	maxHost = 253
+
+	// proofTimeout bounds the proof of an address. It is less than a sidecar
+	// waits for the answer to its registration (2.5 s).
+	proofTimeout = 1500 * time.Millisecond
 
 	// maxWeight bounds a weight, so that their sum over all registrations stays
 	// within what EDS can say (32 bits).

@@ -7,13 +7,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 )
 
-// parse checks a registration by the workload id that calls from addr. Its errors
-// are gRPC statuses that tell the sidecar's operator what to change.
+// parse checks a registration by the workload id that calls from addr, but not
+// whether the address is the caller's: that is [Server.prove]. Its errors are
+// gRPC statuses that tell the sidecar's operator what to change.
 func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry, error) {
 	name, err := mesh.ParseServiceName(m.GetService())
 	if err != nil {
@@ -30,8 +32,8 @@ func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry,
 		return key{}, entry{}, errorf("%v", err)
 	}
 	instance := m.GetInstance()
-	if err := checkInstance(instance); err != nil {
-		return key{}, entry{}, err
+	if err := hostport.CheckName(instance); err != nil {
+		return key{}, entry{}, errorf("instance: %v", err)
 	}
 	if m.GetWeight() > maxWeight {
 		return key{}, entry{}, errorf("weight %d: must be at most %d", m.GetWeight(), maxWeight)
@@ -53,25 +55,10 @@ func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry,
 	}, nil
 }
 
-// checkInstance bounds what ends up in headers, metrics and logs.
-func checkInstance(s string) error {
-	if s == "" || len(s) > maxInstance {
-		return errorf("instance of %d bytes: write 1 to %d", len(s), maxInstance)
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
-		default:
-			return errorf("instance %q: use letters, digits, hyphens, dots and underscores", s)
-		}
-	}
-	return nil
-}
-
 // parseAddress reads host:port, where an empty host is the caller's own.
 func parseAddress(s string, caller net.Addr) (string, error) {
 	host, p, err := net.SplitHostPort(s)
-	if err != nil || len(host) > maxInstance {
+	if err != nil || len(host) > maxHost {
 		return "", errorf("address %q: write host:port, or :port for the address that the gateway sees", s)
 	}
 	port, err := strconv.ParseUint(p, 10, 16)

@@ -26,6 +26,9 @@ import (
 
 // Config is what a [Server] is made of. Everything has a default.
 type Config struct {
+	// Identity is this gateway's, to ask who is at an address that is not the
+	// caller's own. Nil: nobody is asked and such an address is refused.
+	Identity *identity.Source
 	// StatePath is the file that keeps which registrations to wait for after a
 	// restart. Empty: none, the source knows its set from the start.
 	StatePath string
@@ -61,13 +64,15 @@ type stream struct {
 type Server struct {
 	register.UnimplementedRegistryServer
 
-	path    string
-	log     *slog.Logger
-	metrics *metrics
-	dirty   chan struct{} // holds one: known has changed
+	identity *identity.Source
+	path     string
+	log      *slog.Logger
+	metrics  *metrics
+	dirty    chan struct{} // holds one: known has changed
 
 	mu      sync.Mutex
 	entries map[key]entry
+	held    map[string]int    // how many of entries each SPIFFE ID holds
 	known   map[key]time.Time // live (zero) or ended without withdrawal (when)
 	awaited map[key]struct{}  // known before the restart and not back yet
 	settled bool
@@ -81,15 +86,17 @@ var _ discovery.Source = (*Server)(nil)
 // until Run.
 func New(cfg Config) *Server {
 	s := &Server{
-		path:    cfg.StatePath,
-		log:     cfg.Log,
-		metrics: newMetrics(cfg.Metrics),
-		dirty:   make(chan struct{}, 1),
-		entries: map[key]entry{},
-		known:   map[key]time.Time{},
-		awaited: map[key]struct{}{},
-		settled: cfg.StatePath == "",
-		past:    make(chan struct{}),
+		identity: cfg.Identity,
+		path:     cfg.StatePath,
+		log:      cfg.Log,
+		metrics:  newMetrics(cfg.Metrics),
+		dirty:    make(chan struct{}, 1),
+		entries:  map[key]entry{},
+		held:     map[string]int{},
+		known:    map[key]time.Time{},
+		awaited:  map[key]struct{}{},
+		settled:  cfg.StatePath == "",
+		past:     make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -159,6 +166,7 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 	}
 	st := &stream{id: id, log: s.log.With("peer", id.String(), "addr", p.Addr.String())}
 	var held key
+	var claimed, proved string // the address as it was last sent, and as it was proved
 	for {
 		msg, err := calls.Recv()
 		if err != nil {
@@ -171,8 +179,12 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 			return err
 		}
 		k, e, err := parse(msg, id, p.Addr)
+		if err == nil && e.endpoint.Address != claimed {
+			claimed = e.endpoint.Address
+			proved, err = s.prove(calls.Context(), claimed, id, p.Addr)
+		}
 		if err == nil {
-			e.stream = st
+			e.stream, e.endpoint.Address = st, proved
 			err = s.put(k, e)
 		}
 		if err != nil {
@@ -205,9 +217,13 @@ func (s *Server) put(k key, e entry) error {
 			k.Instance, k.Service, old.endpoint.Address, old.endpoint.Identity)
 	case !exists && len(s.entries) >= maxRegistrations:
 		return status.Errorf(codes.ResourceExhausted, "this gateway holds %d registrations, no more", maxRegistrations)
+	case !exists && s.held[e.endpoint.Identity] >= maxPerIdentity:
+		return status.Errorf(codes.ResourceExhausted, "%s holds %d registrations here, no more: give the services identities of their own",
+			e.endpoint.Identity, maxPerIdentity)
 	}
 	s.entries[k] = e
 	if !exists {
+		s.held[e.endpoint.Identity]++
 		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "address", e.endpoint.Address)
 		s.knowLocked(k)
 	}
@@ -223,10 +239,14 @@ func (s *Server) put(k key, e entry) error {
 func (s *Server) remove(k key, st *stream, withdrawn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries[k].stream != st {
+	e := s.entries[k]
+	if e.stream != st {
 		return
 	}
 	delete(s.entries, k)
+	if s.held[e.endpoint.Identity]--; s.held[e.endpoint.Identity] == 0 {
+		delete(s.held, e.endpoint.Identity)
+	}
 	s.unknowLocked(k, withdrawn)
 	st.log.Info("registration ended", "service", k.Service.String(), "instance", k.Instance, "withdrawn", withdrawn)
 	s.changedLocked()
