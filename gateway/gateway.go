@@ -76,6 +76,9 @@ type Gateway struct {
 	settled  func() // ends the readiness task of the services
 	started  time.Time
 
+	// wired is set when what follows is: Shutdown may be called before.
+	wired atomic.Bool
+
 	mesh, xdsPort, adminPort net.Listener
 
 	tunnel     *tunnel.Endpoint
@@ -145,8 +148,9 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := g.wire(resetKey); err != nil {
-		return err
+		return errors.Join(err, g.mesh.Close(), g.xdsPort.Close(), g.adminPort.Close())
 	}
+	g.wired.Store(true)
 
 	group, ctx := errgroup.WithContext(ctx)
 	part := func(name string, run func(context.Context) error) {
@@ -181,8 +185,12 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 
 // Shutdown leaves the mesh and drains: other gateways stop choosing this one,
 // sidecars go to another, new paths are refused, and those that run may end
-// until ctx does. Run must still be running; cancel its context afterwards.
+// until ctx does. Run must still be running; cancel its context afterwards. When
+// Run has not come far enough to hold anything, there is nothing to wait for.
 func (g *Gateway) Shutdown(ctx context.Context) error {
+	if !g.wired.Load() {
+		return nil
+	}
 	g.log.Info("gateway drains", "gateway", g.cfg.ID())
 	left := g.federation.Shutdown(ctx)
 	// All at once: while running paths end, other gateways must already know
@@ -229,7 +237,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		}
 		return filepath.Join(g.cfg.State, name)
 	}
-	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil))
+	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, false))
 
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
@@ -324,12 +332,13 @@ func (g *Gateway) publish(ctx context.Context) error {
 		joining = joining && !slices.ContainsFunc(view.Origins, func(o federation.Origin) bool {
 			return o.ID != view.Self && !o.Stale
 		})
-		router := NewRouter(view, services)
+		settled := services != nil && !joining // nil: not known yet
+		router := NewRouter(view, services, settled)
 		g.router.Store(router)
-		if services != nil { // nil: not known yet
+		if services != nil {
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 		}
-		if services != nil && !joining {
+		if settled {
 			g.xds.Publish(routesOf(view, services, router))
 			g.settled()
 		}

@@ -34,6 +34,7 @@ const (
 // many goroutines at a time.
 type Router struct {
 	self    mesh.ClusterName
+	settled bool // what is not here does not exist
 	local   map[mesh.ServiceName]*mesh.Service
 	exports func(mesh.ServiceName) []federation.ClusterExport
 	origins []federation.Origin // sorted by ID
@@ -41,10 +42,12 @@ type Router struct {
 	intn    func(n int) int // random number below n
 }
 
-// NewRouter returns the router for what is known now. It keeps both arguments.
-func NewRouter(view *federation.View, local []mesh.Service) *Router {
+// NewRouter returns the router for what is known now. It keeps view and local.
+// Until settled, what is not found is unavailable rather than unknown.
+func NewRouter(view *federation.View, local []mesh.Service, settled bool) *Router {
 	r := &Router{
 		self:    view.Self.Cluster,
+		settled: settled,
 		local:   make(map[mesh.ServiceName]*mesh.Service, len(local)),
 		exports: view.Exports,
 		origins: view.Origins,
@@ -111,6 +114,8 @@ func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *forward.Ref
 	switch {
 	case len(all) > 0:
 		return all, nil
+	case !port && !r.settled:
+		return nil, r.notYet(dest)
 	case !known && dest.Cluster != "":
 		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
 			"no service %s in cluster %s: check the name, and that the cluster exports it", dest.Service, dest.Cluster)
@@ -134,6 +139,9 @@ func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *forward.Re
 			"%s is not in cluster %s", dest.Host(), r.self)
 	}
 	svc, ok := r.local[dest.Service]
+	if !ok && !r.settled {
+		return nil, r.notYet(dest)
+	}
 	if !ok {
 		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
 			"no service %s in cluster %s", dest.Service, r.self)
@@ -166,6 +174,12 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 		}
 	}
 	return false
+}
+
+// notYet refuses what may well exist: this gateway has just started.
+func (r *Router) notYet(dest mesh.Destination) *forward.Refusal {
+	return forward.Refuse(http.StatusServiceUnavailable, forward.ErrDestinationUnavailable,
+		"this gateway of cluster %s has just started and does not know %s yet: try again", r.self, dest.Service)
 }
 
 func noPort(dest mesh.Destination) *forward.Refusal {

@@ -48,7 +48,7 @@ func (f fleet) router() *Router {
 		}
 		exports = append(exports, x)
 	}
-	r := NewRouter(view, f.local)
+	r := NewRouter(view, f.local, true)
 	r.exports = func(s mesh.ServiceName) []federation.ClusterExport {
 		if s == orders {
 			return exports
@@ -194,6 +194,24 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 		if refusal == nil || refusal.Status != c.status || !strings.Contains(refusal.Details, c.want) {
 			t.Errorf("%s: %v, %v; want %d …%s…", name, names(got), refusal, c.status, c.want)
 		}
+	}
+}
+
+func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *testing.T) {
+	view := &federation.View{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}}
+	for name, local := range map[string][]mesh.Service{"nothing": nil, "another port": {service(true, true)}} {
+		r := NewRouter(view, local, false)
+		for _, authority := range []string{"orders.shop.mesh:81", "orders.shop.west.mesh:81"} {
+			if got, refusal := r.Egress(request(t, authority)); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+				t.Errorf("%s known, %s: %v, %v", name, authority, names(got), refusal)
+			}
+		}
+	}
+	if got, refusal := NewRouter(view, nil, false).Ingress(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+		t.Errorf("from a tunnel: %v, %v", names(got), refusal)
+	}
+	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false).Egress(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
+		t.Errorf("what is known is not served: %v, %v", names(got), refusal)
 	}
 }
 
