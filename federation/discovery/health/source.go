@@ -86,8 +86,9 @@ func (s *Source) Run(ctx context.Context) error {
 	defer cancel()
 
 	var number uint64
-	var publish, deadline <-chan time.Time // nil: not due
-	overdue := false                       // the set is published even though some are unknown
+	var publish <-chan time.Time  // nil: not due
+	var deadline <-chan time.Time // of the first checks; nil: none is awaited, or they are overdue
+	overdue := false              // the set is published even though some are unknown
 	set, past := s.from.Snapshot()
 	for {
 		if set != nil {
@@ -98,13 +99,18 @@ func (s *Source) Run(ctx context.Context) error {
 				w.stop = s.start(ctx, &checks, e, number)
 				return w
 			})
-			deadline, overdue = time.After(patience), false
+			if s.unknown > 0 && deadline == nil { // more of them do not put off the others
+				deadline, overdue = time.After(patience), false
+			}
 			publish = time.After(0)
 		}
 	following:
 		for {
 			if publish != nil && s.unknown > 0 && !overdue {
 				publish = nil // asked for again by the last missing result, or the deadline
+			}
+			if s.unknown == 0 {
+				deadline = nil
 			}
 			select {
 			case <-ctx.Done():

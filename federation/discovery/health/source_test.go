@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -64,7 +65,7 @@ func until(t *testing.T, s *Source, all int, ready ...string) {
 	deadline := time.After(20 * time.Second)
 	for {
 		set, past := s.Snapshot()
-		if set != nil && len(set) == 1 && len(set[0].Ports[0].Endpoints) == all {
+		if len(set) == 1 && len(set[0].Ports[0].Endpoints) == all {
 			n := 0
 			for _, e := range set[0].Ports[0].Endpoints {
 				for _, r := range ready {
@@ -143,6 +144,38 @@ func TestAChangedSetKeepsWhatIsKnownAndWaitsForWhatIsNew(t *testing.T) {
 			return
 		}
 		<-past
+	}
+}
+
+func TestADeathIsToldAlsoWhileNewEndpointsKeepComing(t *testing.T) {
+	l, a := listen(t, "127.0.0.1:0")
+	var from discovery.Store[[]discovery.Described]
+	from.Set(described(a))
+	s := start(t, &from)
+	until(t, s, 1, a)
+	l.Close()
+	// Another endpoint that does not answer at all, again and again.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	slow := described("x")[0]
+	slow.Service.Name.Name = "slow"
+	slow.Check = health.Check{Kind: health.HTTP, Timeout: time.Minute}.WithDefaults()
+	for began, i := time.Now(), 0; ; i++ {
+		next := slow
+		next.Service.Ports = []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{
+			{Instance: strconv.Itoa(i), Address: silent.Addr().String(), Weight: 1},
+		}}}
+		from.Set(append(described(a), next))
+		time.Sleep(patience / 10)
+		if set, _ := s.Snapshot(); !set[0].Ports[0].Endpoints[0].Ready {
+			return
+		}
+		if time.Since(began) > 3*patience {
+			t.Fatal("the endpoint that died still counts as ready")
+		}
 	}
 }
 
