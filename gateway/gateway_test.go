@@ -2,14 +2,18 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
 func lone(t *testing.T) *config.Gateway {
@@ -51,6 +55,26 @@ func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatalf("stopped after %s: Run does not return", after)
+		}
+	}
+}
+
+func TestWhatTheConfigurationAllowsTheTunnelTakes(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	path := filepath.Join(t.TempDir(), "gateway.yaml")
+	for n := 1; n < 100; n++ {
+		if err := os.WriteFile(path, fmt.Appendf(nil, "{cluster: east, name: east-1, advertise: east-1, connections: %d}", n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.LoadGateway(path, nil)
+		if err != nil {
+			return // the first that is not allowed
+		}
+		_, err = tunnel.New(tunnel.Config{
+			Self: cfg.ID(), Identity: m.Gateway("east", "east-1"), Connections: cfg.Connections, Listen: tunnel.ListenUDP("127.0.0.1:0"),
+		})
+		if err != nil {
+			t.Errorf("isthmus check finds nothing wrong with connections: %d, but: %v", n, err)
 		}
 	}
 }

@@ -126,7 +126,7 @@ f.yaml:4: listen.xds: :7443 is already the address of listen.tunnel: write anoth
 f.yaml:4: listen.admin: ":15000" listens on every interface, where anybody could use it: write 127.0.0.1:15000, or 0.0.0.0:15000 if that is meant
 f.yaml:5: drain: 2h0m0s is out of range: write 0s to 1h0m0s
 f.yaml:6: log.level: "loud" is no log level: write debug, info, warn or error
-f.yaml:7: connections: 99 is out of range: write 1 to 16
+f.yaml:7: connections: 99 is out of range: write 1 to 8
 f.yaml:8: advertise: ":1" has no host: write host:port, such as gw1.west.example:7443`
 	if got := faults(path, err); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -31,7 +31,7 @@ const (
 	// defaultConnections lets two cores work for one peer; quic-go serves a
 	// connection with one goroutine.
 	defaultConnections = 2
-	maxConnections     = 16
+	maxConnections     = 8 // as internal/tunnel: both ends dial, and 16 is all that is held to one peer
 
 	// defaultPathsPerSource is far above what one sidecar's pools hold and low
 	// enough that one neighbour cannot take the gateway's file descriptors.
