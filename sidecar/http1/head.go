@@ -303,7 +303,7 @@ func kindOf(name []byte) kind {
 			return upgrade
 		}
 	case 9:
-		if equalFold(name, "forwarded") || equalFold(name, "x-real-ip") {
+		if equalFold(name, "forwarded") {
 			return forwarded
 		}
 	case 10:
@@ -346,15 +346,22 @@ func kindOf(name []byte) kind {
 		if equalFold(name, "proxy-authorization") {
 			return hopByHop
 		}
-	case 23:
-		if equalFold(name, "x-forwarded-client-cert") {
-			return identity
-		}
 	}
-	if len(name) > 12 && equalFold(name[:12], "x-forwarded-") {
+	if name[0]|0x20 == 'x' {
+		return claimOf(name)
+	}
+	return other
+}
+
+// claimOf tells the fields in which somebody says who he is. CGI and WSGI programs
+// see X_Real_Ip and X-Real-Ip as one variable: a claim counts in either spelling.
+func claimOf(name []byte) kind {
+	switch {
+	case equalClaim(name, "x-forwarded-client-cert"):
+		return identity
+	case len(name) > 12 && equalClaim(name[:12], "x-forwarded-"), equalClaim(name, "x-real-ip"):
 		return forwarded
-	}
-	if len(name) > 10 && equalFold(name[:10], "x-isthmus-") {
+	case len(name) > 10 && equalClaim(name[:10], "x-isthmus-"):
 		return identity
 	}
 	return other

@@ -108,6 +108,26 @@ func equalFold(b []byte, s string) bool {
 	return true
 }
 
+// equalClaim is equalFold for which an underscore is a hyphen.
+func equalClaim(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := range len(s) {
+		c := b[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case c == '_':
+			c = '-'
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // sameFold reports whether a and b are equal without regard to ASCII case.
 func sameFold(a, b []byte) bool {
 	if len(a) != len(b) {

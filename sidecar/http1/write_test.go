@@ -35,6 +35,17 @@ func TestARequestKeepsItsIDAndForwardingOfTheInside(t *testing.T) {
 	}
 }
 
+// CGI and WSGI programs see X_Real_Ip and X-Real-Ip as one HTTP_X_REAL_IP.
+func TestAnIdentityClaimedWithUnderscoresIsDroppedToo(t *testing.T) {
+	const in = "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded_Client_Cert: URI=spiffe://fake\r\nX-Forwarded_Client-Cert: URI=spiffe://fake\r\n" +
+		"x_isthmus_anything: 1\r\nX_Forwarded_For: 1.2.3.4\r\nX_Forwarded_Proto: https\r\nX_Real_Ip: 1.2.3.4\r\nMy_Field: kept\r\n\r\n"
+	got := onward(t, in, Onward{Outside: true, ClientCert: "URI=spiffe://real"})
+	want := "GET / HTTP/1.1\r\nHost: h\r\nMy_Field: kept\r\nx-forwarded-client-cert: URI=spiffe://real\r\n\r\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestTargetsGoOnInOriginForm(t *testing.T) {
 	for in, want := range map[string]string{
 		"GET http://A.b:81/x?y HTTP/1.1\r\nHost: ignored\r\n\r\n": "GET /x?y HTTP/1.1\r\nHost: A.b:81\r\n\r\n",
