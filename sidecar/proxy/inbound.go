@@ -14,8 +14,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// inbound makes the listener at which the mesh's TLS ends: HTTP/1.1 when the caller
-// negotiated it, raw bytes when it negotiated nothing. Both go to the program.
+// inbound makes the listener at which the mesh's TLS ends. A caller may negotiate
+// the program's protocol or nothing; what it says is taken for that protocol in
+// both cases: raw bytes for a program that speaks HTTP would pass by the engine,
+// and with them any identity that the caller claims.
 func (p *Proxy) inbound(in Inbound) *server {
 	s := &server{
 		p:           p,
@@ -46,7 +48,7 @@ func (p *Proxy) inbound(in Inbound) *server {
 			s.log.Debug("refused a caller", "peer", c.tracked.conn.RemoteAddr().String(), "err", err)
 			return
 		}
-		if c.secure.ConnectionState().NegotiatedProtocol == "http/1.1" {
+		if in.Protocol == mesh.HTTP {
 			onward := s.onward
 			onward.ClientCert = by + c.peer
 			s.serveHTTP(c, onward, nil)
@@ -69,7 +71,7 @@ func (s *server) handshake(c *client, config *tls.Config) error {
 	if err != nil {
 		return err
 	}
-	c.secure, c.Conn, c.peer = conn, conn, id.String()
+	c.Conn, c.peer = conn, id.String()
 	return nil
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,8 +49,7 @@ type server struct {
 // from it as well while it lasts.
 type client struct {
 	*tracked
-	relay.Conn // what is read and written: the TLS connection or the accepted one
-	secure     *tls.Conn
+	relay.Conn        // what is read and written: the TLS connection or the accepted one
 	peer       string // the SPIFFE ID that was proved, empty without TLS
 }
 

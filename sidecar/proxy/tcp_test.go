@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,7 +85,7 @@ func TestATCPConnectionWithNobodyToTakeItIsReset(t *testing.T) {
 func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 	w := newWorld(t)
 	target := fake(t, func(_ int, c *net.TCPConn) { _, _ = io.Copy(c, c) })
-	ep := w.instance("east", "orders-1", target, mesh.HTTP)
+	ep := w.instance("east", "orders-1", target, mesh.TCP)
 	foreign := identitytest.New(t, "other.example").Workload("east", "shop", "web")
 	for _, c := range []struct {
 		name   string
@@ -92,7 +96,6 @@ func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 		{"pinned to a cluster", w.caller.ClientTLS("orders.shop.east.mesh", identity.AnyMember()), true},
 		{"another service", w.caller.ClientTLS("cart.shop.mesh", identity.AnyMember()), false},
 		{"no mesh name", w.caller.ClientTLS("example.com", identity.AnyMember()), false},
-		{"another protocol", w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), "h2"), false},
 		{"another trust domain", foreign.ClientTLS("orders.shop.mesh", func(identity.ID) error { return nil }), false},
 		{"no certificate", &tls.Config{InsecureSkipVerify: true, ServerName: "orders.shop.mesh"}, false},
 	} {
@@ -111,5 +114,47 @@ func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 				t.Errorf("%q, %v; want accepted %v", b, err, c.ok)
 			}
 		})
+	}
+}
+
+// A caller that negotiates nothing must not get around what the HTTP engine sees to.
+func TestAnHTTPServiceIsSpokenToInHTTPWhateverIsNegotiated(t *testing.T) {
+	w := newWorld(t)
+	var conns atomic.Int64
+	target := fake(t, func(n int, c *net.TCPConn) {
+		conns.Store(int64(n + 1))
+		for br := bufio.NewReader(c); ; {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			who := r.Header.Get("X-Forwarded-Client-Cert")
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(who), who)
+		}
+	})
+	ep := w.instance("east", "orders-1", target, mesh.HTTP)
+	for _, alpn := range [][]string{{"http/1.1"}, nil} {
+		conn, err := tls.Dial("tcp", ep.Address, w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), alpn...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\nX-Forwarded-Client-Cert: URI=spiffe://mesh.example/cluster/east/ns/shop/sa/admin\r\nConnection: close\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("with ALPN %q: %v", alpn, err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		conn.Close()
+		if err != nil || !strings.HasSuffix(string(b), "URI="+w.caller.ID().String()) || strings.Contains(string(b), "admin") {
+			t.Errorf("with ALPN %q the program took the caller for %q, %v", alpn, b, err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections to the program, want one that serves both", n)
+	}
+	if conn, err := tls.Dial("tcp", ep.Address, w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), "h2")); err == nil {
+		conn.Close()
+		t.Error("a caller that insists on another protocol was accepted")
 	}
 }
