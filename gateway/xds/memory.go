@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
 // memory keeps which names each identity asked for, so that a sidecar that
@@ -152,15 +153,18 @@ func (m *memory) saveLoop(ctx context.Context, log *slog.Logger) {
 	}
 	tick := time.NewTicker(saveInterval)
 	defer tick.Stop()
+	fault := "" // of the last write, so that a full disk is logged once
 	for ended := false; !ended; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			ended = true
 		}
-		if err := m.save(); err != nil {
-			log.Warn("what sidecars asked for is not kept on disk", "err", err)
+		err := m.save()
+		if err != nil && err.Error() != fault {
+			log.Warn("what sidecars asked for is not kept on disk: trying on", "err", err)
 		}
+		fault = fmt.Sprint(err)
 	}
 }
 
@@ -176,27 +180,11 @@ func (m *memory) save() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(m.path, b); err != nil {
+	if err := wholefile.Write(m.path, b, 0o600); err != nil {
 		m.mu.Lock()
 		m.dirty = true
 		m.mu.Unlock()
 		return err
 	}
 	return nil
-}
-
-// replaceFile writes a file so that a crash leaves the old or the new one.
-func replaceFile(path string, b []byte) error {
-	// One name, not a fresh one each time: a process killed here again and again
-	// must not fill the directory. The state directory has one owner.
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }

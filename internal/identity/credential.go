@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
 // Credential is an issued certificate with its key and the roots to trust:
@@ -173,33 +174,11 @@ func saveAll(dir string, force bool, files []file) error {
 		}
 	}
 	for _, f := range files {
-		if err := writeWhole(filepath.Join(dir, f.name), f.data, f.mode); err != nil {
+		if err := wholefile.Write(filepath.Join(dir, f.name), f.data, f.mode); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// writeWhole writes a file by way of a temporary one beside it, so that no
-// reader and no crash finds half of it. The temporary file is readable by its
-// owner only until it is complete.
-func writeWhole(path string, data []byte, mode fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // fails after the rename, as it should
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
 }
 
 func encodeCertificates(certs []*x509.Certificate) []byte {

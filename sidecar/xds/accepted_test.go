@@ -9,6 +9,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
@@ -131,7 +132,7 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeState(path, b); err != nil {
+	if err := wholefile.Write(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	back := newAccepted()

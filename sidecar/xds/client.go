@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
 // State is everything that the sidecar was told, whole. Its values must not be
@@ -74,7 +75,8 @@ type Client struct {
 	links   []*link
 	synced  chan struct{} // closed once by the ADS loop
 
-	accepted *accepted // the ADS loop's own
+	accepted  *accepted // the ADS loop's own
+	saveFault string    // of the last write; the save loop's own, and Run's after that
 
 	mu           sync.Mutex
 	wanted       map[string]struct{} // names subscribed to
@@ -296,7 +298,8 @@ func (c *Client) saveLoop(ctx context.Context) {
 	}
 }
 
-// write writes the state file when it is behind.
+// write writes the state file when it is behind. What cannot be written, because
+// the disk is full, is tried again with the next content or a moment later.
 func (c *Client) write() {
 	c.mu.Lock()
 	b := c.unsaved
@@ -305,9 +308,21 @@ func (c *Client) write() {
 	if b == nil {
 		return
 	}
-	if err := writeState(c.cfg.StatePath, b); err != nil {
-		c.log.Warn("the state is not kept on disk", "err", err)
+	err := wholefile.Write(c.cfg.StatePath, b, 0o600)
+	if err == nil {
+		c.saveFault = ""
+		return
 	}
+	if err.Error() != c.saveFault { // once, not every saveInterval
+		c.saveFault = err.Error()
+		c.log.Warn("the state is not kept on disk: trying on", "err", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsaved == nil {
+		c.unsaved = b
+	}
+	poke(c.save)
 }
 
 // poke puts a token into a channel that holds one.

@@ -78,22 +78,3 @@ func readState(path string, a *accepted) error {
 	}
 	return nil
 }
-
-// writeState replaces the state file so that a crash leaves the old or the new.
-func writeState(path string, b []byte) error {
-	// One name, not a fresh one each time: a process killed here again and again
-	// must not fill the directory. The state directory has one owner.
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return nil
-}

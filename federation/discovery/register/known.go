@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
 // knownFile is the JSON form of the state file.
@@ -80,10 +82,13 @@ func (s *Server) keep(ctx context.Context) error {
 	s.mu.Unlock()
 
 	// Also at the end: what broke off because this gateway stops is still known.
+	fault := "" // of the last write, so that a full disk is logged once
 	write := func() {
-		if err := s.save(); err != nil {
-			s.log.Warn("which sidecars are registered is not kept on disk", "err", err)
+		err := s.save()
+		if err != nil && err.Error() != fault {
+			s.log.Warn("which sidecars are registered is not kept on disk: trying on", "err", err)
 		}
+		fault = fmt.Sprint(err)
 	}
 	defer write()
 
@@ -140,13 +145,7 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	// One name for the new file: a process that is killed here again and again
-	// must not fill the directory.
-	next := s.path + ".new"
-	if err := os.WriteFile(next, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, s.path)
+	return wholefile.Write(s.path, b, 0o600)
 }
 
 // readKnown reads a state file. A missing one is empty.
