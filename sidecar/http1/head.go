@@ -273,16 +273,6 @@ func (h *head) Value(name string) []byte {
 	return nil
 }
 
-// Fields calls yield for every field in order, hop-by-hop ones included, until it
-// returns false.
-func (h *head) Fields(yield func(name, value []byte) bool) {
-	for i := range h.fields[:h.n] {
-		if f := &h.fields[i]; !yield(h.bytes(f.name), h.bytes(f.value)) {
-			return
-		}
-	}
-}
-
 // kindOf tells the special fields by length first, so that most cost one branch.
 func kindOf(name []byte) kind {
 	switch len(name) {

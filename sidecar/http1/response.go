@@ -98,6 +98,9 @@ func (r *Response) ProxyStatus() []byte {
 	return r.bytes(r.proxyStatus)
 }
 
+// Announces reports whether the fields speak of a body, be there one or not.
+func (r *Response) Announces() bool { return r.chunked || r.length > 0 }
+
 // bodiless reports an answer that has no body whatever its fields say.
 func (r *Response) bodiless(toHead bool) bool {
 	return toHead || r.Status < 200 || r.Status == 204 || r.Status == 304

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -278,7 +279,7 @@ func (x *exchange) passBack(n, filled int) verdict {
 // client's connection goes on.
 func (x *exchange) settle() bool {
 	whole := x.up == nil || x.up.finish(x.unwanted)
-	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 {
+	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && !x.mayTrail() {
 		x.finish(outcomeOf(x.status))
 		x.client.far.Store(nil)
 		x.host.Put(x.conn)
@@ -296,6 +297,17 @@ func (x *exchange) settle() bool {
 		return false
 	}
 	return true
+}
+
+// mayTrail reports whether a body may still follow an answer that must have none:
+// programs exist that answer HEAD as GET, or send a body with 204. It would be
+// taken for the answer to whoever is next. What a sidecar passes on is in step.
+func (x *exchange) mayTrail() bool {
+	if x.req.Method != http1.Head && !(x.status == 204 && x.resp.Announces()) {
+		return false
+	}
+	id, err := identity.ParseID(x.conn.Peer)
+	return err != nil || id.IsGateway()
 }
 
 func outcomeOf(status int) upstream.Outcome {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,5 +200,32 @@ func fake(t testing.TB, fn func(n int, c *net.TCPConn)) string {
 			_ = c.Close()
 		}
 	}()
+	return l.Addr().String()
+}
+
+// fakes is fake for several connections at a time.
+func fakes(t testing.TB, fn func(c *net.TCPConn)) string {
+	t.Helper()
+	l := listen(t)
+	var wg sync.WaitGroup
+	var conns sync.Map
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Store(c, nil)
+			wg.Go(func() {
+				fn(c.(*net.TCPConn))
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		conns.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
+		wg.Wait()
+	})
 	return l.Addr().String()
 }

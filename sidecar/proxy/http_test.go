@@ -145,6 +145,43 @@ func TestAnswersWithoutBodyKeepTheConnectionInStep(t *testing.T) {
 	}
 }
 
+// A program that sends a body to HEAD, however late behind its head, must not have
+// it taken for the answer to somebody's next request.
+func TestABodyThatFollowsAnAnswerToHEADIsNotTheNextAnswer(t *testing.T) {
+	w := newWorld(t)
+	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+	target := fakes(t, func(c *net.TCPConn) {
+		owed := ""
+		for br := bufio.NewReader(c); ; {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, owed)
+			if r.Method == http.MethodHead {
+				owed = forged
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(forged))
+			} else {
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
+			}
+		}
+	})
+	for name, ep := range map[string]mesh.Endpoint{
+		"plain": plainAt("orders-1", target), "behind its sidecar": w.instance("east", "orders-1", target, mesh.HTTP),
+	} {
+		addr := w.outbound(route(mesh.HTTP, ep))
+		c := httpClient(t)
+		resp, err := c.Head("http://" + addr)
+		if err != nil || resp.ContentLength != int64(len(forged)) {
+			t.Fatalf("%s: %v, %v", name, resp, err)
+		}
+		resp.Body.Close()
+		if code, b := get(t, c, "http://"+addr); code != 200 || b != "real" {
+			t.Errorf("%s: the next request was answered with %d %q", name, code, b)
+		}
+	}
+}
+
 func TestInterimAnswersAndTrailersPass(t *testing.T) {
 	w := newWorld(t)
 	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
