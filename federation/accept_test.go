@@ -168,7 +168,7 @@ func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == pathCatalog && !r.URL.Query().Has("origin"):
-				_ = writeJSON(rw, r, versionList{[]catalog.Head{forged.Delta.Head}})
+				_ = writeJSON(rw, r, versionList{Origins: []catalog.Head{forged.Delta.Head}})
 			case r.URL.Path == pathCatalog && r.URL.Query().Get("origin") == north1.String():
 				_ = writeJSON(rw, r, forged)
 				asked <- struct{}{}

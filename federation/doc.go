@@ -18,10 +18,10 @@
 // NodeMeta, at most 512 bytes, big endian:
 //
 //	 0       1       2           10          18              50
-//	┌───────┬───────┬───────────┬───────────┬───────────────┬─────┬───────────┬─────┬──────────────┬───────┐
-//	│ 1     │ flags │ epoch     │ seq       │ digest        │ len │ advertise │ len │ mesh address │ later │
-//	└───────┴───────┴───────────┴───────────┴───────────────┴─────┴───────────┴─────┴──────────────┴───────┘
-//	 version  bit 0: leaving      of the own catalog          each address at most 200 bytes         ignored
+//	┌───────┬───────┬───────────┬───────────┬───────────────┬─────┬───────────┬───────┐
+//	│ 1     │ flags │ epoch     │ seq       │ digest        │ len │ advertise │ later │
+//	└───────┴───────┴───────────┴───────────┴───────────────┴─────┴───────────┴───────┘
+//	 version  bit 0: leaving      of the own catalog          at most 200 bytes ignored
 //
 // memberlist does not look for the dead once it has stopped gossiping to them.
 // Tunnels do: every configured and every remembered address is dialled for as long
@@ -44,7 +44,8 @@
 // pulls the difference, from the origin, from another gateway of its cluster, or
 // from whoever has it:
 //
-//	GET /catalog                                        {"origins":[head…]}: what the gateway holds
+//	GET /catalog                                        {"origins":[head…],"mesh_address":…}: what the gateway holds,
+//	                                                    and what the sidecars of its cluster dial
 //	GET /catalog?origin=west/west-1&epoch=7&since=41    200 {"delta":…,"signature":…}; 204: nothing newer; 404: nothing held
 //
 // Bodies are gzip where asked for. The list is asked for on every new tunnel and
@@ -56,7 +57,8 @@
 //
 // Gossip is held together by one shared key, and who has it can lie about anybody.
 // So gossip makes a gateway look and connect, and never route: routes need a
-// signed record and a live tunnel to its origin.
+// signed record and a live tunnel to its origin, and sidecars are told of a gateway
+// what that has said itself over a tunnel.
 //
 // # Law of merge
 //

@@ -71,13 +71,14 @@ func (f *Federation) exchangeOnce(ctx context.Context, id mesh.GatewayID) error 
 			return fmt.Errorf("join gossip: %w", err)
 		}
 	}
-	heads, err := f.fetchVersions(ctx, id)
+	l, err := f.fetchVersions(ctx, id)
 	if err != nil {
 		return fmt.Errorf("ask for its catalogs: %w", err)
 	}
 	f.mu.Lock()
+	f.metLocked(id, l.MeshAddress)
 	move := false
-	for _, h := range heads {
+	for _, h := range l.Origins {
 		if h.Origin == f.cfg.Self {
 			move = f.mustMoveLocked(h)
 			continue
@@ -157,20 +158,17 @@ func (f *Federation) exchangeKeys(ctx context.Context, to mesh.GatewayID, ours k
 	return theirs, err
 }
 
-// fetchVersions asks a gateway what it holds.
-func (f *Federation) fetchVersions(ctx context.Context, from mesh.GatewayID) (heads []catalog.Head, err error) {
+// fetchVersions asks a gateway what it holds and where its sidecars find it.
+func (f *Federation) fetchVersions(ctx context.Context, from mesh.GatewayID) (l *versionList, err error) {
 	err = f.request(ctx, from, http.MethodGet, pathCatalog, nil, func(r *http.Response) error {
 		if r.StatusCode != http.StatusOK {
 			return answered(r)
 		}
-		l, err := decodeVersionList(r.Body, gzipped(r))
-		if err != nil {
-			return err
-		}
-		heads = l.Origins
-		return nil
+		var err error
+		l, err = decodeVersionList(r.Body, gzipped(r))
+		return err
 	})
-	return heads, err
+	return l, err
 }
 
 // fetchDelta asks a gateway for an origin's catalog since a version; nil: it has

@@ -99,7 +99,7 @@ func (f *Federation) note(r *http.Request, v catalog.Version) {
 func (f *Federation) heads() versionList {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := versionList{Origins: []catalog.Head{f.own.Head()}}
+	l := versionList{Origins: []catalog.Head{f.own.Head()}, MeshAddress: f.cfg.MeshAddress}
 	for _, o := range f.origins {
 		if o.state != nil {
 			l.Origins = append(l.Origins, o.state.Head())

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // createList starts memberlist, alone: exchange joins it to others.
@@ -133,7 +134,7 @@ func (d delegate) NodeMeta(limit int) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := f.own.Head()
-	m := nodeMeta{Leaving: f.leaving, Version: h.Version, Digest: h.Digest, Advertise: f.cfg.Advertise, MeshAddress: f.cfg.MeshAddress}
+	m := nodeMeta{Leaving: f.leaving, Version: h.Version, Digest: h.Digest, Advertise: f.cfg.Advertise}
 	b := m.encode()
 	return b[:min(len(b), limit)] // New has checked that it fits
 }
@@ -210,12 +211,25 @@ func (f *Federation) setMember(n *memberlist.Node, alive bool) {
 	if !alive || !known {
 		return
 	}
-	if r := f.remembered[id]; meta.Advertise != "" && (r.Advertise != meta.Advertise || r.MeshAddress != meta.MeshAddress) {
-		f.remembered[id] = savedGateway{Advertise: meta.Advertise, MeshAddress: meta.MeshAddress, Seen: time.Now()}
-		f.dirty.gateways[id] = true
-		kick(f.storeKick)
+	if r := f.remembered[id]; meta.Advertise != "" && r.Advertise != meta.Advertise {
+		r.Advertise, r.Seen = meta.Advertise, time.Now()
+		f.rememberLocked(id, r)
 	}
 	f.hearLocked(catalog.Head{Origin: id, Version: meta.Version, Digest: meta.Digest}, id)
+}
+
+// metLocked notes what a gateway has said of itself over a tunnel.
+func (f *Federation) metLocked(id mesh.GatewayID, meshAddress string) {
+	if r := f.remembered[id]; r.MeshAddress != meshAddress {
+		r.MeshAddress, r.Seen = meshAddress, time.Now()
+		f.rememberLocked(id, r)
+	}
+}
+
+func (f *Federation) rememberLocked(id mesh.GatewayID, r savedGateway) {
+	f.remembered[id] = r
+	f.dirty.gateways[id], f.viewDirty = true, true
+	kick(f.storeKick)
 }
 
 // logWriter takes memberlist's log lines. All are details to us: what changes in

@@ -19,11 +19,10 @@ const flagLeaving = 1 << 0
 // nodeMeta is what gossip carries about a gateway, drawn in doc.go. Nothing of it
 // is proved: it says where to look, never what to route.
 type nodeMeta struct {
-	Leaving     bool
-	Version     catalog.Version
-	Digest      catalog.Digest
-	Advertise   string
-	MeshAddress string
+	Leaving   bool
+	Version   catalog.Version
+	Digest    catalog.Digest
+	Advertise string
 }
 
 var errMetaVersion = errors.New("another version of NodeMeta")
@@ -36,11 +35,8 @@ func (m *nodeMeta) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, m.Version.Epoch)
 	b = binary.BigEndian.AppendUint64(b, m.Version.Seq)
 	b = append(b, m.Digest[:]...)
-	for _, s := range []string{m.Advertise, m.MeshAddress} {
-		b = append(b, byte(len(s)))
-		b = append(b, s...)
-	}
-	return b
+	b = append(b, byte(len(m.Advertise)))
+	return append(b, m.Advertise...)
 }
 
 // decodeMeta reads what encode wrote. Bytes after the known fields are ignored:
@@ -61,12 +57,9 @@ func decodeMeta(b []byte) (m nodeMeta, err error) {
 	m.Version.Seq = binary.BigEndian.Uint64(b[10:])
 	copy(m.Digest[:], b[18:])
 	b = b[fixed:]
-	for _, s := range []*string{&m.Advertise, &m.MeshAddress} {
-		if len(b) == 0 || int(b[0]) > maxAddress || len(b) < 1+int(b[0]) {
-			return nodeMeta{}, errors.New("NodeMeta ends within an address")
-		}
-		*s = string(b[1 : 1+b[0]])
-		b = b[1+int(b[0]):]
+	if len(b) == 0 || int(b[0]) > maxAddress || len(b) < 1+int(b[0]) {
+		return nodeMeta{}, errors.New("NodeMeta ends within an address")
 	}
+	m.Advertise = string(b[1 : 1+int(b[0])])
 	return m, nil
 }

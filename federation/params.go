@@ -57,8 +57,8 @@ const (
 	// maxKeysBytes bounds the JSON of a key ring.
 	maxKeysBytes = 4 << 10
 
-	// maxAddress bounds an address in NodeMeta, so that two of them, the version
-	// and the digest stay within memberlist's 512 bytes.
+	// maxAddress bounds an address, in bytes: with the version and the digest it
+	// stays within the 512 of memberlist's NodeMeta.
 	maxAddress = 200
 
 	// leaveTimeout bounds how long Shutdown waits for the peers to have pulled the

@@ -28,7 +28,7 @@ func (f *Federation) buildViewLocked() *View {
 		g := at(id)
 		g.Alive = m.alive
 		if m.known {
-			g.Advertise, g.MeshAddress = m.meta.Advertise, m.meta.MeshAddress
+			g.Advertise = m.meta.Advertise
 		}
 	}
 	for id, o := range f.origins {

@@ -37,8 +37,8 @@ type savedOrigin struct {
 
 // savedGateway is where a gateway was last seen.
 type savedGateway struct {
-	Advertise   string    `json:"advertise"`
-	MeshAddress string    `json:"mesh_address"`
+	Advertise   string    `json:"advertise"`    // as gossip said
+	MeshAddress string    `json:"mesh_address"` // as it said itself, over a tunnel
 	Seen        time.Time `json:"seen"`
 }
 

@@ -25,7 +25,7 @@ type View struct {
 type Gateway struct {
 	ID          mesh.GatewayID `json:"id"`
 	Advertise   string         `json:"advertise"`    // what other clusters dial, host:port; empty when never heard
-	MeshAddress string         `json:"mesh_address"` // what its own cluster's sidecars dial, host:port
+	MeshAddress string         `json:"mesh_address"` // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
 	Alive       bool           `json:"alive"`        // gossip says so; only the tunnel decides what is routed
 	Tunnel      Tunnel         `json:"tunnel"`       // zero for this gateway itself
 }

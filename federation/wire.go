@@ -22,6 +22,8 @@ type signedDelta struct {
 // versionList is the body of an answer to "GET /catalog".
 type versionList struct {
 	Origins []catalog.Head `json:"origins"`
+	// MeshAddress is what the sidecars of the answering gateway's cluster dial.
+	MeshAddress string `json:"mesh_address"`
 }
 
 // decodeSignedDelta reads an answer to "GET /catalog?origin=…" within bounds. It
@@ -45,6 +47,9 @@ func decodeVersionList(body io.Reader, gzipped bool) (*versionList, error) {
 	}
 	if len(l.Origins) > maxGateways {
 		return nil, fmt.Errorf("list of %d origins: at most %d", len(l.Origins), maxGateways)
+	}
+	if len(l.MeshAddress) > maxAddress {
+		return nil, fmt.Errorf("mesh address of %d bytes: at most %d", len(l.MeshAddress), maxAddress)
 	}
 	return &l, nil
 }

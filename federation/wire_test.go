@@ -17,7 +17,7 @@ import (
 
 func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
 	m := nodeMeta{Leaving: true, Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
-		Advertise: strings.Repeat("a", maxAddress), MeshAddress: strings.Repeat("b", maxAddress)}
+		Advertise: strings.Repeat("a", maxAddress)}
 	b := m.encode()
 	if len(b) > 512 { // memberlist.MetaMaxSize
 		t.Errorf("%d bytes", len(b))
@@ -28,7 +28,7 @@ func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
 }
 
 func FuzzNodeMeta(f *testing.F) {
-	m := nodeMeta{Version: catalog.Version{Epoch: 7, Seq: 2}, Advertise: "gw1.west.example:7443", MeshAddress: "10.0.0.5:15443"}
+	m := nodeMeta{Version: catalog.Version{Epoch: 7, Seq: 2}, Advertise: "gw1.west.example:7443"}
 	f.Add(m.encode())
 	f.Add(m.encode()[:60])
 	f.Add([]byte{})
@@ -97,7 +97,7 @@ func FuzzSignedDelta(f *testing.F) {
 }
 
 func FuzzVersionList(f *testing.F) {
-	good, err := json.Marshal(versionList{[]catalog.Head{{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 1}}}})
+	good, err := json.Marshal(versionList{Origins: []catalog.Head{{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 1}}}, MeshAddress: "10.0.0.5:15443"})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,0 +1,46 @@
+package federation
+
+import (
+	"testing"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// A gateway of west holds the gossip key. It must not be able to have east's
+// sidecars send their traffic to it by inventing a gateway of east.
+func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
+	f := idle(t, identitytest.New(t, "mesh.example"))
+	invented := mesh.GatewayID{Cluster: "east", Name: "east-9"}
+	meta := (&nodeMeta{Advertise: "203.0.113.9:7443"}).encode()
+	meta = append(meta, 18)
+	meta = append(meta, "203.0.113.9:15443 "...)
+	n := &memberlist.Node{Name: nodeName(invented), Addr: nodeAddr(invented), Port: gossipPort, Meta: meta}
+	d := delegate{f}
+	if err := d.NotifyAlive(n); err != nil {
+		t.Fatal(err)
+	}
+	d.NotifyJoin(n)
+	local := func() []Gateway {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.buildViewLocked().LocalGateways()
+	}
+	for _, g := range local() {
+		if g.ID == invented && g.MeshAddress != "" {
+			t.Errorf("sidecars are sent to %+v", g)
+		}
+	}
+	// What it says itself, over a tunnel, is believed; and a later rumour changes nothing.
+	f.mu.Lock()
+	f.metLocked(invented, "10.0.0.9:15443")
+	f.mu.Unlock()
+	d.NotifyUpdate(n)
+	for _, g := range local() {
+		if g.ID == invented && g.MeshAddress != "10.0.0.9:15443" {
+			t.Errorf("it said 10.0.0.9:15443 itself, sidecars are sent to %+v", g)
+		}
+	}
+}
