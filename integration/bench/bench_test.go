@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// asRunner makes the test binary behave as a benchmark that hangs: it starts a
+// program, prints its process ID, and waits to be killed.
+const asRunner = "ISTHMUS_BENCH_TEST_RUNNER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asRunner) != "" {
+		p := &process{name: "sleep", dir: os.Getenv(asRunner), args: []string{"sleep", "600"}, cpu: anyCPU}
+		if err := p.start(newSpawner()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(p.cmd.Process.Pid)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// smokeOptions are those of -smoke. Without the peers the test is skipped, but
+// in CI it fails; Envoy may be missing everywhere.
+func smokeOptions(t *testing.T) options {
+	t.Helper()
+	if _, err := findTools(t.Context()); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	opts, err := parseFlags([]string{"-smoke"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opts
+}
+
+func TestEveryContenderServesEveryFlow(t *testing.T) {
+	opts := smokeOptions(t)
+	var log bytes.Buffer
+	r, err := run(t.Context(), opts, &log)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	processes := map[string]int{}
+	for _, f := range r.Flows {
+		for _, c := range f.Contenders {
+			if c.Rate <= 0 || c.CPU <= 0 || c.P50 <= 0 || c.P99 < c.P50 || c.RSS <= 0 {
+				t.Errorf("%s, %s: %+v", f.Name, c.Name, c)
+			}
+			processes[f.Name+" "+c.Name] = len(c.Processes)
+		}
+	}
+	want := map[string]int{"proxy nginx": 1, "proxy isthmus": 1, "path nginx": 4, "path isthmus": 4}
+	if strings.Contains(log.String(), "envoy is not installed") {
+		t.Log("without envoy, which is not installed")
+	} else {
+		want["proxy envoy"], want["path envoy"], want["path envoy h2"] = 1, 4, 4
+	}
+	if d := cmp.Diff(want, processes); d != "" {
+		t.Error(d)
+	}
+	var out bytes.Buffer
+	if err := r.writeTable(&out); err != nil {
+		t.Error(err)
+	}
+	t.Log(out.String())
+	out.Reset()
+	if err := r.writeJSON(&out); err != nil || !json.Valid(out.Bytes()) {
+		t.Errorf("not JSON (%v): %s", err, out.String())
+	}
+	nothingRuns(t)
+}
+
+// cancelAt ends a run when it says something.
+type cancelAt struct {
+	what   string
+	cancel context.CancelFunc
+}
+
+func (c cancelAt) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), c.what) {
+		c.cancel()
+	}
+	return len(b), nil
+}
+
+func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
+	opts := smokeOptions(t)
+	opts.flows, opts.isthmus = []string{"proxy"}, "/bin/true" // only asked for certificates before the run is interrupted
+	t.Setenv("TMPDIR", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := run(ctx, opts, cancelAt{"proxy: start nginx", cancel}); err == nil {
+		t.Error("a run that was interrupted gave a report")
+	}
+	nothingRuns(t)
+	left, err := os.ReadDir(os.TempDir())
+	if err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+}
+
+// nothingRuns checks that this process has no children.
+func nothingRuns(t *testing.T) {
+	t.Helper()
+	children, err := childrenOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range children {
+		b, _ := os.ReadFile(procFile(pid, "cmdline"))
+		t.Errorf("still running: %d %q", pid, b)
+	}
+}
+
+func TestAKilledBenchmarkTakesItsProcessesWithIt(t *testing.T) {
+	runner := exec.Command(os.Args[0])
+	runner.Env = append(os.Environ(), asRunner+"="+t.TempDir())
+	out, err := runner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	_, scanErr := fmt.Fscan(out, &pid)
+	_ = runner.Process.Kill()
+	_ = runner.Wait()
+	if scanErr != nil {
+		t.Fatal(scanErr)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(procFile(pid, "stat"))
+		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(b), ") Z ") {
+			return // gone, or dead and nobody waits for it
+		}
+		if time.Now().After(end) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatal("what the benchmark started outlived it")
+		}
+	}
+}
+
+func TestCPUTimeCountsChildrenAndMindsNoName(t *testing.T) {
+	// utime 100, stime 20, cutime 3, cstime 4 of a program called ") 1 (".
+	stat := "42 () 1 () S 1 42 42 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 9 0 0\n"
+	got, err := parseStat([]byte(stat))
+	if want := 127 * tick; err != nil || got != want {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	for _, bad := range []string{"", "42 (a) S 1", strings.Replace(stat, " 100 ", " x ", 1)} {
+		if got, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q gives %v", bad, got)
+		}
+	}
+}
+
+func TestALoadThatLostRequestsHasNoFigures(t *testing.T) {
+	got, err := parseLoad("Running 1s test\n\nresult 1000 1000001 250 4000 0 0 0 0 0\n")
+	want := load{requests: 1000, duration: 1000001 * time.Microsecond, p50: 250 * time.Microsecond, p99: 4 * time.Millisecond}
+	if err != nil || got != want {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	for out, says := range map[string]string{
+		"unable to connect":                      "unable to connect",
+		"result 0 1000000 0 0 0 0 0 0 0":         "no request",
+		"result 10 1000000 0 0 0 2 0 0 0":        "2 of 10",
+		"result 10 1000000 0 0 0 0 0 0 3":        "good statuses",
+		"result 10 1000000 0 0 0 0":              "6 figures",
+		"result 10 1000000 0 0 0 0 0 0 -9999999": "figure 9",
+	} {
+		if got, err := parseLoad(out); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q gives %+v, %v, want an error with %q", out, got, err, says)
+		}
+	}
+}
+
+func TestRatiosAreThoseOfTheSameRound(t *testing.T) {
+	sampleOf := func(requests uint64, cpu time.Duration) sample {
+		return sample{load: load{requests: requests, duration: time.Second}, cpu: []time.Duration{cpu / 4, cpu * 3 / 4}}
+	}
+	path := []*process{{name: "a"}, {name: "b"}}
+	r := &report{}
+	r.add(&result{
+		flow: &flow{name: "path", contenders: []*contender{{name: "nginx", path: path}, {name: "isthmus", path: path}}},
+		samples: [][]sample{ // the machine is at half speed in the second round
+			{sampleOf(1000, time.Second), sampleOf(500, time.Second), sampleOf(1000, time.Second)},
+			{sampleOf(2000, time.Second), sampleOf(1000, time.Second), sampleOf(2000, time.Second)},
+		},
+	})
+	c := r.Flows[0].Contenders[1]
+	if c.Rate != 2000 || c.RateRatio != 2 || c.CPU != 500 || c.CPURatio != 0.5 || c.Core != 1 {
+		t.Errorf("%+v", c)
+	}
+	if d := cmp.Diff([]processReport{{"a", 125}, {"b", 375}}, c.Processes); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestTheCommandLineSaysWhatIsWrong(t *testing.T) {
+	for args, says := range map[string]string{
+		"-flows proxy,paht":  `"paht"`,
+		"-flows path,path":   "twice",
+		"-rounds 0":          "-rounds 0",
+		"-seconds 3600":      "-seconds 3600",
+		"-o yaml":            "table or json",
+		"everything":         `"everything"`,
+		"-rounds " + "x":     "-rounds",
+		"-flows ":            `""`,
+		"-unknown":           "-unknown",
+		"-smoke -rounds 101": "",
+	} {
+		_, err := parseFlags(strings.Split(args, " "), io.Discard)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, want %q", args, err, says)
+		}
+	}
+}
+
+func TestPortsAreGivenOutOnce(t *testing.T) {
+	p := newPorts()
+	seen := map[string]bool{}
+	for range 20 {
+		addrs, err := p.take(3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addrs {
+			address, err := splitAddress(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			port, err := strconv.Atoi(address.Port)
+			if seen[a] || err != nil || port < firstPort || port >= lastPort {
+				t.Errorf("%s: given out before, or not in the range", a)
+			}
+			seen[a] = true
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// flow is one thing that is measured, by several contenders.
+type flow struct {
+	name       string
+	title      string
+	contenders []*contender // the first is what the others are compared with
+}
+
+// contender is a chain of processes that serves a flow.
+type contender struct {
+	name   string
+	url    string     // where the load goes
+	path   []*process // carry the traffic, in its order: what is accounted
+	beside []*process // are needed and carry none of it
+}
+
+func (c *contender) processes() []*process { return slices.Concat(c.beside, c.path) }
+
+// flowMakers make each flow: they choose ports and write files, and start nothing.
+var flowMakers = map[string]func(*bench) (*flow, error){
+	"proxy": (*bench).proxyFlow,
+	"path":  (*bench).pathFlow,
+}
+
+// allFlows is the order in which flows run.
+const allFlows = "proxy,path"
+
+// parseFlows reads a list of flows.
+func parseFlows(list string) ([]string, error) {
+	names := strings.Split(list, ",")
+	for i, n := range names {
+		if flowMakers[n] == nil {
+			return nil, fmt.Errorf("unknown flow %q: write one or more of %s", n,
+				strings.Join(slices.Sorted(maps.Keys(flowMakers)), ","))
+		}
+		if slices.Contains(names[:i], n) {
+			return nil, fmt.Errorf("flow %q is named twice", n)
+		}
+	}
+	return names, nil
+}
+
+// proxyFlow is a single proxy.
+func (b *bench) proxyFlow() (*flow, error) {
+	return b.flow("proxy", "one HTTP/1.1 proxy, plain in and out", (*bench).nginxProxy, (*bench).envoyProxy, (*bench).isthmusProxy)
+}
+
+// pathFlow is the whole way from a program in one cluster to one in another.
+func (b *bench) pathFlow() (*flow, error) {
+	return b.flow("path", "four hops: HTTP/1.1 in, mTLS end to end through two relays of bytes, HTTP/1.1 out",
+		(*bench).nginxPath, (*bench).envoyPath, (*bench).envoyPathHTTP2, (*bench).isthmusPath)
+}
+
+// flow makes the contenders, but not those whose program is not installed.
+func (b *bench) flow(name, title string, makers ...func(*bench) (*contender, error)) (*flow, error) {
+	f := &flow{name: name, title: title}
+	for _, m := range makers {
+		c, err := m(b)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			f.contenders = append(f.contenders, c)
+		}
+	}
+	return f, nil
+}

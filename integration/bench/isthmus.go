@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+const trustDomain = "bench.isthmus.example"
+
+var (
+	caller = mesh.ServiceName{Namespace: "shop", Name: "caller"} // in east
+	orders = mesh.ServiceName{Namespace: "shop", Name: "orders"} // in west, or in east without a sidecar
+)
+
+// certificates are the directories that `isthmus pki` wrote, for all contenders.
+type certificates struct {
+	root               string
+	east, west         string // gateways
+	caller, orders     string // workloads
+	callerID, ordersID string
+}
+
+// newCertificates makes the mesh's certificates.
+func (b *bench) newCertificates(ctx context.Context) error {
+	dir, err := b.subdir("pki")
+	if err != nil {
+		return err
+	}
+	workload := func(cluster mesh.ClusterName, s mesh.ServiceName) string {
+		return identity.ID{TrustDomain: trustDomain, Cluster: cluster, Namespace: s.Namespace, ServiceAccount: s.Name}.String()
+	}
+	b.pki = certificates{
+		root:     filepath.Join(dir, "root"),
+		east:     filepath.Join(dir, "east-1"),
+		west:     filepath.Join(dir, "west-1"),
+		caller:   filepath.Join(dir, "caller"),
+		orders:   filepath.Join(dir, "orders"),
+		callerID: workload("east", caller),
+		ordersID: workload("west", orders),
+	}
+	for _, args := range [][]string{
+		{"init", "--trust-domain", trustDomain},
+		{"cluster", "east"},
+		{"cluster", "west"},
+		{"gateway", "--cluster", "east", "east-1", "-o", b.pki.east},
+		{"gateway", "--cluster", "west", "west-1", "-o", b.pki.west},
+		{"workload", "--cluster", "east", caller.String(), "-o", b.pki.caller},
+		{"workload", "--cluster", "west", orders.String(), "-o", b.pki.orders},
+	} {
+		args = append(append([]string{"pki"}, args...), "-d", b.pki.root)
+		if out, err := exec.CommandContext(ctx, b.tools.isthmus, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("isthmus %v: %w\n%s", args, err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}
+
+// isthmusProxy is a sidecar's explicit listener in front of an endpoint without
+// a sidecar in its own cluster. The gateway tells it where that is, and carries
+// none of the traffic.
+func (b *bench) isthmusProxy() (*contender, error) {
+	east, err := b.gateway("proxy", "east", b.pki.east, nil)
+	if err != nil {
+		return nil, err
+	}
+	east.cpu = b.cpus.load
+	if err := os.WriteFile(filepath.Join(east.resources, "orders.yaml"), fmt.Appendf(nil, `apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: %s, name: %s}
+spec:
+  ports: [{port: 80, protocol: http}]
+  endpoints:
+    - address: %s
+`, orders.Namespace, orders.Name, b.originAddr), 0o600); err != nil {
+		return nil, err
+	}
+	proxy, url, err := b.callerSidecar("proxy", east)
+	if err != nil {
+		return nil, err
+	}
+	return &contender{name: "isthmus", url: url, path: []*process{proxy}, beside: []*process{east.process}}, nil
+}
+
+// isthmusPath is two clusters: a caller's sidecar and its gateway, the other
+// cluster's gateway and the service's sidecar.
+func (b *bench) isthmusPath() (*contender, error) {
+	east, err := b.gateway("path", "east", b.pki.east, nil)
+	if err != nil {
+		return nil, err
+	}
+	west, err := b.gateway("path", "west", b.pki.west, east)
+	if err != nil {
+		return nil, err
+	}
+	client, url, err := b.callerSidecar("path", east)
+	if err != nil {
+		return nil, err
+	}
+	server, err := b.serverSidecar("path", west)
+	if err != nil {
+		return nil, err
+	}
+	return &contender{name: "isthmus", url: url, path: []*process{client, east.process, west.process, server}}, nil
+}
+
+// meshGateway is a gateway process and what others need to know of it.
+type meshGateway struct {
+	*process
+	tunnel, xds string
+	resources   string // directory
+}
+
+// gateway makes a gateway of a cluster. It joins through another, if given.
+func (b *bench) gateway(flow, cluster, pki string, join *meshGateway) (*meshGateway, error) {
+	ports, err := b.ports.take(4)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := b.subdir("isthmus-"+flow, "gateway-"+cluster)
+	if err != nil {
+		return nil, err
+	}
+	g := &meshGateway{tunnel: ports[0], xds: ports[1], resources: filepath.Join(dir, "resources")}
+	if err := os.MkdirAll(g.resources, 0o700); err != nil {
+		return nil, err
+	}
+	var joined string
+	if join != nil {
+		joined = join.tunnel
+	}
+	g.process, err = b.isthmus("gateway", cluster+" gateway", dir, fmt.Sprintf(`cluster: %s
+name: %s-1
+advertise: %s
+meshAddress: %s
+join: [%s]
+identity: {dir: %s}
+resources: %s
+state: %s
+listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
+`, cluster, cluster, g.tunnel, ports[2], joined, pki, g.resources, filepath.Join(dir, "state"), g.tunnel, ports[2], g.xds, ports[3]))
+	return g, err
+}
+
+// callerSidecar makes the caller's sidecar and returns the URL at which it
+// leads to the service.
+func (b *bench) callerSidecar(flow string, g *meshGateway) (*process, string, error) {
+	ports, err := b.ports.take(2)
+	if err != nil {
+		return nil, "", err
+	}
+	dir, err := b.subdir("isthmus-"+flow, "caller")
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := b.isthmus("sidecar", "caller", dir, fmt.Sprintf(`gateways: ["%s"]
+identity: {dir: %s}
+state: %s
+upstreams:
+  - {listen: "%s", service: %s, port: 80}
+listen: {admin: "%s"}
+`, g.xds, b.pki.caller, filepath.Join(dir, "state"), ports[0], orders, ports[1]))
+	return p, "http://" + ports[0] + "/", err
+}
+
+// serverSidecar makes the sidecar beside the service, whose program is the origin.
+func (b *bench) serverSidecar(flow string, g *meshGateway) (*process, error) {
+	ports, err := b.ports.take(2)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := b.subdir("isthmus-"+flow, "server")
+	if err != nil {
+		return nil, err
+	}
+	return b.isthmus("sidecar", "server", dir, fmt.Sprintf(`gateways: ["%s"]
+identity: {dir: %s}
+state: %s
+service: {name: %s, port: 80, target: "%s", protocol: http, instance: orders-1, advertise: "%s"}
+listen: {inbound: "%s", admin: "%s"}
+`, g.xds, b.pki.orders, filepath.Join(dir, "state"), orders, b.originAddr, ports[0], ports[0], ports[1]))
+}
+
+// isthmus makes a process of ours in the given role.
+func (b *bench) isthmus(role, name, dir, config string) (*process, error) {
+	file := filepath.Join(dir, role+".yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return &process{name: name, dir: dir, cpu: b.cpus.proxies, args: []string{b.tools.isthmus, role, "-c", file}}, nil
+}

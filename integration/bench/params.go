@@ -1,0 +1,24 @@
+package main
+
+import "time"
+
+const (
+	connections = 50   // of the load, each with one request in flight
+	bodySize    = 1024 // bytes of every answer
+
+	warmup      = time.Second      // of load before the first counted round: pools fill, Go's heap finds its size
+	startLimit  = 30 * time.Second // for a contender to answer its first request; a mesh of two gateways needs about two
+	roundGrace  = 10 * time.Second // beyond its load, for a round to end
+	loadTimeout = 5 * time.Second  // an answer that takes longer is an error
+	pollEvery   = 50 * time.Millisecond
+	pollTimeout = 5 * time.Second // of one request while waiting for the first answer
+
+	// busyElsewhere is how much of a core other programs may use before the
+	// report says that they did.
+	busyElsewhere = 0.25
+
+	// Ports come from below the range that Linux gives to outgoing connections
+	// (32768 and up), so that the load cannot take one before it is bound.
+	firstPort = 20000
+	lastPort  = 32000
+)

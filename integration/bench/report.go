@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (s *sample) rate() float64 { return float64(s.requests) / s.duration.Seconds() }
+
+// cpuPerRequest is in microseconds, of all processes on the path.
+func (s *sample) cpuPerRequest() float64 {
+	var total time.Duration
+	for _, c := range s.cpu {
+		total += c
+	}
+	return s.perRequest(total)
+}
+
+func (s *sample) perRequest(d time.Duration) float64 {
+	return float64(d) / float64(time.Microsecond) / float64(s.requests)
+}
+
+// core is how much of a core the path used.
+func (s *sample) core() float64 { return s.cpuPerRequest() * s.rate() / 1e6 }
+
+// report is what a run found; its JSON form is for programs that keep history.
+type report struct {
+	Machine     string       `json:"machine"`
+	Programs    []string     `json:"programs"`
+	Connections int          `json:"connections"`
+	Rounds      int          `json:"rounds"`
+	Seconds     float64      `json:"seconds"`
+	Pinned      bool         `json:"pinned"` // load and proxies each had a core
+	Flows       []flowReport `json:"flows"`
+	Busy        float64      `json:"busy"`        // cores that other programs used, median of all rounds
+	BusyRounds  int          `json:"busy_rounds"` // rounds in which that was much
+}
+
+type flowReport struct {
+	Name       string            `json:"name"`
+	Title      string            `json:"title"`
+	Contenders []contenderReport `json:"contenders"`
+}
+
+// contenderReport holds medians over the rounds. The ratios are medians of
+// ratios within a round, to the first contender.
+type contenderReport struct {
+	Name      string          `json:"name"`
+	Rate      float64         `json:"requests_per_s"`
+	RateRatio float64         `json:"requests_ratio"`
+	CPU       float64         `json:"cpu_us"`
+	CPURatio  float64         `json:"cpu_ratio"`
+	P50       float64         `json:"p50_ms"`
+	P99       float64         `json:"p99_ms"`
+	RSS       float64         `json:"rss_mib"`
+	Core      float64         `json:"core"` // of the proxies' core that they used
+	Processes []processReport `json:"processes"`
+	requests  []uint64        // of each round
+	others    []float64
+}
+
+type processReport struct {
+	Name string  `json:"name"`
+	CPU  float64 `json:"cpu_us"`
+}
+
+func newReport(ctx context.Context, opts options, t *tools, c cpus) *report {
+	return &report{Machine: machine(), Programs: append(t.versions(ctx), runtime.Version()), Connections: connections,
+		Rounds: opts.rounds, Seconds: opts.seconds.Seconds(), Pinned: c.proxies != anyCPU}
+}
+
+// machine says what this ran on.
+func machine() string {
+	model := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := strings.Cut(string(b), "model name"); ok {
+			line, _, _ := strings.Cut(rest, "\n")
+			model = strings.Trim(line, " \t:")
+		}
+	}
+	kernel := "unknown"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return fmt.Sprintf("%s, %d cores, Linux %s", model, runtime.NumCPU(), kernel)
+}
+
+// add adds a flow that was measured.
+func (r *report) add(res *result) {
+	f := flowReport{Name: res.flow.name, Title: res.flow.title}
+	base := res.samples[0]
+	for i, c := range res.flow.contenders {
+		ss := res.samples[i]
+		over := func(figure func(n int) float64) float64 {
+			all := make([]float64, len(ss))
+			for n := range ss {
+				all[n] = figure(n)
+			}
+			return median(all)
+		}
+		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+		cr := contenderReport{
+			Name:      c.name,
+			Rate:      over(func(n int) float64 { return ss[n].rate() }),
+			RateRatio: over(func(n int) float64 { return ss[n].rate() / base[n].rate() }),
+			CPU:       over(func(n int) float64 { return ss[n].cpuPerRequest() }),
+			CPURatio:  over(func(n int) float64 { return ss[n].cpuPerRequest() / base[n].cpuPerRequest() }),
+			P50:       over(func(n int) float64 { return ms(ss[n].p50) }),
+			P99:       over(func(n int) float64 { return ms(ss[n].p99) }),
+			RSS:       over(func(n int) float64 { return float64(ss[n].rss) / (1 << 20) }),
+			Core:      over(func(n int) float64 { return ss[n].core() }),
+		}
+		for j, p := range c.path {
+			cr.Processes = append(cr.Processes, processReport{p.name,
+				over(func(n int) float64 { return ss[n].perRequest(ss[n].cpu[j]) })})
+		}
+		for _, s := range ss {
+			cr.requests = append(cr.requests, s.requests)
+			cr.others = append(cr.others, s.other)
+		}
+		f.Contenders = append(f.Contenders, cr)
+	}
+	r.Flows = append(r.Flows, f)
+
+	var others []float64
+	for _, f := range r.Flows {
+		for _, c := range f.Contenders {
+			others = append(others, c.others...)
+		}
+	}
+	r.Busy, r.BusyRounds = median(others), 0
+	for _, o := range others {
+		if o > busyElsewhere {
+			r.BusyRounds++
+		}
+	}
+}
+
+// median of at least one figure.
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	half := len(v) / 2
+	if len(v)%2 == 1 {
+		return v[half]
+	}
+	return (v[half-1] + v[half]) / 2
+}
+
+// writeJSON writes the report for programs.
+func (r *report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// writeTable writes the report for people.
+func (r *report) writeTable(w io.Writer) error {
+	var b strings.Builder
+	r.format(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *report) format(w io.Writer) {
+	for _, f := range r.Flows {
+		base := f.Contenders[0].Name
+		fmt.Fprintf(w, "\n%s: %s\n", f.Name, f.Title)
+		fmt.Fprintf(w, "%-9s %8s %8s %11s %8s %8s %8s %8s %6s\n", "",
+			"req/s", "/ "+base, "CPU µs/req", "/ "+base, "p50 ms", "p99 ms", "RSS MiB", "core")
+		for _, c := range f.Contenders {
+			fmt.Fprintf(w, "%-9s %8.0f %8.2f %11.1f %8.2f %8.2f %8.2f %8.0f %6.2f\n",
+				c.Name, c.Rate, c.RateRatio, c.CPU, c.CPURatio, c.P50, c.P99, c.RSS, c.Core)
+		}
+		for _, c := range f.Contenders {
+			if len(c.Processes) < 2 {
+				continue
+			}
+			var parts []string
+			for _, p := range c.Processes {
+				parts = append(parts, fmt.Sprintf("%s %.1f", p.Name, p.CPU))
+			}
+			fmt.Fprintf(w, "%s, CPU µs/req by process: %s\n", c.Name, strings.Join(parts, " + "))
+		}
+	}
+	fmt.Fprintf(w, "\nMedians of rounds: %d of %g s; %d connections, answers of %d bytes. %s.\n%s.\n", r.Rounds, r.Seconds,
+		r.Connections, bodySize, strings.Join(r.Programs, ", "), r.Machine)
+	if !r.Pinned {
+		fmt.Fprintln(w, "Load and proxies shared one core: req/s include the load's cost; CPU per request does not.")
+	}
+	if r.BusyRounds > 0 {
+		fmt.Fprintf(w, "Other programs kept %.2f cores busy, more than %[3]g in %[2]d rounds: read req/s and latencies as rough.\n",
+			r.Busy, r.BusyRounds, busyElsewhere)
+	}
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run: where its files are and what it has started.
+type bench struct {
+	opts  options
+	log   io.Writer // progress
+	dir   string    // of everything; removed at the end
+	tools tools
+	cpus  cpus
+	spawn *spawner
+	ports *ports
+	pki   certificates
+
+	body       string // of every answer
+	originAddr string
+	started    []*process
+}
+
+// sample is one round of one contender.
+type sample struct {
+	load
+	cpu   []time.Duration // of each process on the path
+	rss   uint64          // bytes, of all of them, at the end of the round
+	other float64         // cores that programs outside the benchmark used meanwhile
+}
+
+// result is a flow with all its samples.
+type result struct {
+	flow    *flow
+	samples [][]sample // per contender, per round
+}
+
+// run measures the flows that opts ask for.
+func run(ctx context.Context, opts options, log io.Writer) (r *report, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, opts.limit(), fmt.Errorf("not done after %v", opts.limit()))
+	defer cancel()
+	b := &bench{opts: opts, log: log, ports: newPorts(), spawn: newSpawner(), body: strings.Repeat("isthmus ", bodySize/8)}
+	defer b.spawn.close()
+	defer func() { b.stop(b.started) }()
+	if b.dir, err = os.MkdirTemp("", "isthmus-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+
+	if b.tools, err = findTools(ctx); err != nil {
+		return nil, err
+	}
+	if b.tools.isthmus = opts.isthmus; b.tools.isthmus == "" {
+		if b.tools.isthmus, err = buildIsthmus(ctx, b.dir); err != nil {
+			return nil, err
+		}
+	}
+	if b.tools.envoy == "" {
+		fmt.Fprintln(log, "envoy is not installed and left out: scripts/bench installs it")
+	}
+	if b.cpus, err = chooseCPUs(); err != nil {
+		return nil, err
+	}
+	if err = b.newCertificates(ctx); err != nil {
+		return nil, err
+	}
+	if err = b.startOrigin(ctx); err != nil {
+		return nil, err
+	}
+	r = newReport(ctx, opts, &b.tools, b.cpus)
+	for _, name := range opts.flows {
+		res, err := b.measure(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("flow %s: %w", name, err)
+		}
+		r.add(res)
+	}
+	return r, nil
+}
+
+func (b *bench) startOrigin(ctx context.Context) error {
+	addrs, err := b.ports.take(1)
+	if err != nil {
+		return err
+	}
+	b.originAddr = addrs[0]
+	origin, err := b.newOrigin()
+	if err != nil {
+		return err
+	}
+	if err := b.start([]*process{origin}); err != nil {
+		return err
+	}
+	return b.answers(ctx, "http://"+b.originAddr+"/", []*process{origin})
+}
+
+// measure runs one flow: all contenders are started, then take turns.
+func (b *bench) measure(ctx context.Context, name string) (*result, error) {
+	f, err := flowMakers[name](b)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range f.contenders {
+		fmt.Fprintf(b.log, "%s: start %s\n", name, c.name)
+		ps := c.processes()
+		defer b.stop(ps)
+		if err := b.start(ps); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		if err := b.answers(ctx, c.url, ps); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	if b.opts.warmup > 0 {
+		for _, c := range f.contenders {
+			if _, err := b.runLoad(ctx, c.url, b.opts.warmup); err != nil {
+				return nil, fmt.Errorf("warm up %s: %w", c.name, err)
+			}
+		}
+	}
+	r := &result{flow: f, samples: make([][]sample, len(f.contenders))}
+	for round := range b.opts.rounds {
+		for i := range f.contenders {
+			if round%2 == 1 { // there and back, so that a drift hits all alike
+				i = len(f.contenders) - 1 - i
+			}
+			c := f.contenders[i]
+			s, err := b.sample(ctx, c)
+			if err != nil {
+				return nil, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
+			}
+			r.samples[i] = append(r.samples[i], s)
+			fmt.Fprintf(b.log, "%s: round %d of %d: %-8s %6.0f req/s, %6.1f µs CPU per request\n",
+				name, round+1, b.opts.rounds, c.name, s.rate(), s.cpuPerRequest())
+		}
+	}
+	return r, nil
+}
+
+// sample runs one round of load and reads what it cost.
+func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
+	before, err := b.account(c)
+	if err != nil {
+		return sample{}, err
+	}
+	l, err := b.runLoad(ctx, c.url, b.opts.seconds)
+	if err != nil {
+		return sample{}, errors.Join(err, firstDead(c.processes()))
+	}
+	after, err := b.account(c)
+	if err != nil {
+		return sample{}, errors.Join(err, firstDead(c.processes()))
+	}
+	s := sample{load: l}
+	for i, p := range c.path {
+		used := after.path[i] - before.path[i]
+		if used <= 0 {
+			return sample{}, fmt.Errorf("%s used no CPU: the traffic went round it", p.name)
+		}
+		s.cpu = append(s.cpu, used)
+		rss, err := rssOf(p.cmd.Process.Pid)
+		if err != nil {
+			return sample{}, err
+		}
+		s.rss += rss
+	}
+	ours := after.ours - before.ours + l.cpu
+	s.other = max(0, (after.machine-before.machine-ours).Seconds()/after.at.Sub(before.at).Seconds())
+	return s, nil
+}
+
+// account is what had been used at one moment.
+type account struct {
+	at      time.Time
+	path    []time.Duration // by each process of a contender's path
+	ours    time.Duration   // by the benchmark and everything it runs, but the load
+	machine time.Duration   // by everything
+}
+
+func (b *bench) account(c *contender) (account, error) {
+	a := account{at: time.Now()}
+	var err error
+	if a.machine, err = machineCPU(); err != nil {
+		return a, err
+	}
+	var self syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
+		return a, err
+	}
+	a.ours = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	a.path = make([]time.Duration, len(c.path))
+	for _, p := range b.started {
+		cpu, err := cpuOf(p.cmd.Process.Pid)
+		if err != nil {
+			return a, fmt.Errorf("%s: %w", p.name, err)
+		}
+		a.ours += cpu
+		if i := slices.Index(c.path, p); i >= 0 {
+			a.path[i] = cpu
+		}
+	}
+	return a, nil
+}
+
+// start starts processes in order.
+func (b *bench) start(ps []*process) error {
+	for _, p := range ps {
+		if err := p.start(b.spawn); err != nil {
+			return err
+		}
+		b.started = append(b.started, p)
+	}
+	return nil
+}
+
+// stop ends processes.
+func (b *bench) stop(ps []*process) {
+	for _, p := range slices.Clone(ps) {
+		p.stop()
+		b.started = slices.DeleteFunc(b.started, func(q *process) bool { return q == p })
+	}
+}
+
+// answers waits until url gives the origin's answer, served by the given processes.
+func (b *bench) answers(ctx context.Context, url string, ps []*process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no good answer after %v", startLimit))
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pollTimeout}
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	var last error // that came before time was up
+	for {
+		err := b.get(ctx, client, url)
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		if dead := firstDead(ps); dead != nil {
+			return dead
+		}
+		select {
+		case <-ctx.Done():
+			var logs strings.Builder
+			for _, p := range ps {
+				fmt.Fprintf(&logs, "\nthe end of the log of %s:\n%s", p.name, p.tail())
+			}
+			return fmt.Errorf("%w: %w%s", context.Cause(ctx), last, logs.String())
+		case <-poll.C:
+		}
+	}
+}
+
+// get fetches url once; anything but the origin's answer is an error.
+func (b *bench) get(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 2*bodySize))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", url, err)
+	}
+	if resp.StatusCode != http.StatusOK || !bytes.Equal(body, []byte(b.body)) {
+		return fmt.Errorf("%s answered %s with %d bytes, %.200q, want 200 with the origin's %d", url, resp.Status, len(body), body, bodySize)
+	}
+	return nil
+}
+
+// subdir makes a directory of the run.
+func (b *bench) subdir(elem ...string) (string, error) {
+	dir := filepath.Join(append([]string{b.dir}, elem...)...)
+	dir = strings.ReplaceAll(dir, " ", "-")
+	return dir, os.MkdirAll(dir, 0o700)
+}
