@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -28,15 +29,17 @@ func (p *ports) take(n int) ([]string, error) {
 }
 
 func free(addr string) bool {
-	t, err := net.Listen("tcp", addr)
+	var l net.ListenConfig
+	ctx := context.Background() // binding an IP address waits for nothing
+	t, err := l.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return false
 	}
 	defer t.Close()
-	u, err := net.ListenPacket("udp", addr)
+	u, err := l.ListenPacket(ctx, "udp", addr)
 	if err != nil {
 		return false
 	}
-	u.Close()
+	_ = u.Close()
 	return true
 }
