@@ -188,6 +188,30 @@ func TestAClientThatLeavesEndsTheRequestAtTheProgram(t *testing.T) {
 	<-left
 }
 
+func TestAClientThatLeavesAfterItsUploadEndsTheRequestAtTheProgram(t *testing.T) {
+	w := newWorld(t)
+	read, left := make(chan struct{}), make(chan struct{})
+	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(read)
+		<-r.Context().Done()
+		close(left)
+	}))))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		req, _ := http.NewRequestWithContext(ctx, "POST", "http://"+addr, &pattern{left: 1 << 20})
+		if resp, err := httpClient(t).Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-read
+	cancel()
+	<-left
+	<-done
+}
+
 func TestAnAbandonedUploadEndsTheRequestAtTheProgram(t *testing.T) {
 	w := newWorld(t)
 	left := make(chan error, 1)

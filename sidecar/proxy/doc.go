@@ -21,8 +21,9 @@
 //	reached nobody    connect refused, CONNECT refused,         always the next host
 //	                  handshake failed, nothing was written
 //	may have reached  the connection died before the first      the next host if the
-//	somebody          byte of an answer, or the far sidecar     method is idempotent and
-//	                  got none from its program                 the budget grants it
+//	somebody          byte of an answer, the far sidecar got    method is idempotent and
+//	                  none from its program, or the host went   the budget grants it
+//	                  out of service while we waited
 //	answered          any byte went down to the client          never
 //
 // In either case what was sent of the body must still be in the buffer. Attempts

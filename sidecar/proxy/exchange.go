@@ -139,11 +139,12 @@ func (x *exchange) attempt() verdict {
 		return x.abandon()
 	}
 	x.sentAt = time.Now()
-	_ = x.conn.SetDeadline(x.sentAt.Add(x.s.lookAfter))
+	_ = x.conn.SetWriteDeadline(x.sentAt.Add(sendTimeout))
 	x.retry.sent++
 	if err := x.send(); err != nil {
 		return x.broke(fmt.Errorf("send to %s: %w", x.host.Addr(), err))
 	}
+	_ = x.conn.SetReadDeadline(x.sentAt.Add(x.s.lookAfter))
 	if x.up != nil {
 		x.up.start(x.conn)
 	}
@@ -250,8 +251,16 @@ func (x *exchange) stillWaiting() verdict {
 	idle := time.Since(x.started)
 	if x.up != nil {
 		idle = min(idle, x.up.still())
-	} else if gone(x.client.tracked.conn) {
+	}
+	switch uploading := x.up != nil && x.up.running(); {
+	case uploading:
+	case gone(x.client.tracked.conn):
 		return x.abandon()
+	case x.host.Superseded(&x.try) && x.mayRepeat(false):
+		x.retry.failed(fmt.Errorf("%s did not answer before it went out of service", x.host.Addr()))
+		x.s.meters.retry(lost)
+		x.retry.began = time.Now() // it may have taken long to be told
+		return again
 	}
 	if idle > streamTimeout {
 		return x.giveUp(fault{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})

@@ -27,8 +27,12 @@ const (
 	// connection's next request comes sooner, and pays no extra system call.
 	parkAfter = time.Second
 	// lookAfter is how long an answer may take until we look whether the client is
-	// still there, and between looks.
-	lookAfter = 5 * time.Second
+	// still there and the host still in service, and between looks. A look costs a
+	// system call.
+	lookAfter = time.Second
+	// sendTimeout bounds the write of a head with what there is of the body, at most
+	// replaySize: sockets take that much at once, unless who reads stands still.
+	sendTimeout = 5 * time.Second
 	// routeTimeout bounds how long the first connection to a destination waits for
 	// its route (DESIGN §7).
 	routeTimeout = 5 * time.Second

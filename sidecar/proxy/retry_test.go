@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -331,4 +333,63 @@ func pipeClient(t *testing.T) *client {
 	}
 	t.Cleanup(func() { _, _ = far.Close(), near.Close() })
 	return &client{tracked: &tracked{conn: near}, Conn: near.(*net.TCPConn)}
+}
+
+// frozen is a program that takes requests and answers none until the test ends.
+func frozen(t *testing.T, taken *atomic.Int64) string {
+	return fakes(t, func(c *net.TCPConn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			taken.Add(1)
+			_, _ = c.Read(make([]byte, 1))
+		}
+	})
+}
+
+func TestWhatWaitsForAHostThatWentOutOfServiceIsAskedElsewhere(t *testing.T) {
+	w := newWorld(t)
+	for name, after := range map[string]func(live, hung mesh.Endpoint) *mesh.Route{
+		"taken away": func(live, _ mesh.Endpoint) *mesh.Route { return route(mesh.HTTP, live) },
+		"unready": func(live, hung mesh.Endpoint) *mesh.Route {
+			hung.Ready = false
+			return route(mesh.HTTP, live, hung)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var taken atomic.Int64
+			hung, live := plainAt("a", frozen(t, &taken)), plainAt("b", w.program(http.HandlerFunc(echoBody)))
+			p := w.outboundProxy(route(mesh.HTTP, hung))
+			c := httpClient(t)
+			answers := make(chan string, 3)
+			ctx, cancel := context.WithCancel(t.Context())
+			var asking sync.WaitGroup
+			defer asking.Wait()
+			defer cancel()
+			ask := func(method string, body io.Reader) {
+				asking.Go(func() {
+					req, _ := http.NewRequestWithContext(ctx, method, "http://"+p.ExplicitAddr(dest).String(), body)
+					resp, err := c.Do(req)
+					if err != nil {
+						answers <- method + " failed"
+						return
+					}
+					defer resp.Body.Close()
+					b, _ := io.ReadAll(resp.Body)
+					answers <- string(b)
+				})
+			}
+			ask("POST", strings.NewReader("order"))
+			ask("GET", nil)
+			ask("PUT", struct{ io.Reader }{strings.NewReader("state")})
+			for taken.Load() < 3 {
+				time.Sleep(time.Millisecond)
+			}
+			p.cfg.Upstreams.Update([]*mesh.Route{after(live, hung)})
+			got := []string{<-answers, <-answers}
+			slices.Sort(got)
+			if want := []string{"GET ", "PUT state"}; !slices.Equal(got, want) {
+				t.Errorf("answers %q, want %q and the POST to wait", got, want)
+			}
+		})
+	}
 }

@@ -139,7 +139,7 @@ func (h *session) await() bool {
 	now := time.Now()
 	patience := idleTimeout
 	if h.noRoute != nil {
-		patience = lookAfter
+		patience = routeTimeout
 	}
 	t.waiting(h.client.tracked, now.Add(h.s.parkAfter))
 	defer t.busy(h.client.tracked)

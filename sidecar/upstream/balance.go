@@ -67,6 +67,18 @@ func (s *state) choose(now instant, t *Try) *Host {
 	return nil
 }
 
+// others reports whether a host is in service that t has not asked.
+func (s *state) others(t *Try) bool {
+	for i := range s.tiers {
+		for _, h := range s.tiers[i].up {
+			if !t.has(h) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // dueProbe returns an ejected host whose time is over, if there is one: this
 // request finds out whether it is fit.
 func (s *state) dueProbe(now instant) *Host {

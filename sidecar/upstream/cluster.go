@@ -126,6 +126,10 @@ func (c *Cluster) update(route *mesh.Route) {
 	c.hosts = make(map[hostKey]*Host, len(route.Local)+len(route.Gateways))
 	c.adoptLocked(gone, route.Local, false, now)
 	c.adoptLocked(gone, route.Gateways, true, now)
+	for _, h := range gone {
+		h.ready = false
+		h.mirrorLocked()
+	}
 	c.rebuildLocked(now)
 	kept := make([]*Host, 0, len(c.hosts))
 	for _, h := range c.hosts {
@@ -175,10 +179,10 @@ func (c *Cluster) adoptLocked(old map[hostKey]*Host, endpoints []mesh.Endpoint, 
 			// The control plane says that it is back, and knows better than
 			// our memory of its failures.
 			h.outlier = outlier{}
-			h.mirrorLocked()
 			h.warmFrom(now)
 		}
 		h.ready = ep.Ready
+		h.mirrorLocked()
 		c.hosts[key] = h
 	}
 }

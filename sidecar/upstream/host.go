@@ -18,12 +18,13 @@ type Host struct {
 	weight  atomic.Uint32 // at least 1
 	warm    atomic.Int64  // instant since when it warms up, 0: it does not
 
-	// Copies of outlier for readers without the lock.
+	// What follows from ready and outlier, for readers without the lock.
 	troubled atomic.Bool  // a success has something to clear
 	probeAt  atomic.Int64 // outlier.until
+	doubtful atomic.Bool  // not ready, or nobody can connect to it
 
 	// Guarded by cluster.mu.
-	ready     bool
+	ready     bool // false also once the route does not name it any more
 	outlier   outlier
 	lastError string
 }
@@ -195,8 +196,17 @@ func (h *Host) claimProbe(now instant) bool {
 	return ok
 }
 
-// mirrorLocked renews the copies of outlier.
+// Superseded reports whether it is no use to wait for an answer of h much longer:
+// the control plane has taken it away or calls it unready, or connections to it
+// fail, and somebody whom t has not asked is in service. A process that is frozen
+// keeps its connections: nothing but this tells of it.
+func (h *Host) Superseded(t *Try) bool {
+	return h.doubtful.Load() && h.cluster.state.Load().others(t)
+}
+
+// mirrorLocked renews what follows from ready and outlier.
 func (h *Host) mirrorLocked() {
+	h.doubtful.Store(!h.ready || h.outlier.ejected() && h.outlier.certain)
 	h.troubled.Store(h.outlier.failures > 0 || h.outlier.ejected())
 	h.probeAt.Store(int64(h.outlier.until))
 }

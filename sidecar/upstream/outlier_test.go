@@ -3,6 +3,8 @@ package upstream
 import (
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func TestEjectionDoublesFromOneSecondToThirty(t *testing.T) {
@@ -109,5 +111,44 @@ func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 	r.succeed(remoteName{"west", "new"})
 	if got := r.ejected(later, maxExcluded); len(got) != 0 {
 		t.Errorf("excluded %v after a success, want none", got)
+	}
+}
+
+func TestAHostIsSupersededWhenItIsOutOfServiceAndAnotherIsIn(t *testing.T) {
+	w := newWorld(t)
+	a, b := mesh.Endpoint{Instance: "a", Address: deadAddr(t), Ready: true}, mesh.Endpoint{Instance: "b", Address: deadAddr(t), Ready: true}
+	unready := a
+	unready.Ready = false
+	for _, c := range []struct {
+		name  string
+		route []mesh.Endpoint
+		fail  bool // connections to a fail
+		want  bool
+	}{
+		{"in service", []mesh.Endpoint{a, b}, false, false},
+		{"unready", []mesh.Endpoint{unready, b}, false, true},
+		{"unready and nobody else", []mesh.Endpoint{unready}, false, false},
+		{"taken away", []mesh.Endpoint{b}, false, true},
+		{"taken away and nobody else", nil, false, false},
+		{"not to be connected to", []mesh.Endpoint{a, b}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set, cluster := w.set(t, &mesh.Route{Local: []mesh.Endpoint{a}})
+			var try Try
+			host, ok := cluster.Pick(&try)
+			if !ok {
+				t.Fatal("nobody to ask")
+			}
+			set.Update([]*mesh.Route{{Destination: orders, Local: c.route}})
+			if c.fail {
+				if _, err := host.Get(t.Context(), nil); err == nil {
+					t.Fatal("connected to where nobody listens")
+				}
+			}
+			if got := host.Superseded(&try); got != c.want {
+				t.Errorf("superseded %v, want %v", got, c.want)
+			}
+			host.Done(&try, nil, Abandoned, 0)
+		})
 	}
 }
