@@ -28,5 +28,6 @@
 //	roots.pem   every root that is trusted; two during a rotation
 //
 // TLS is 1.3 only, the peer's certificate is checked on every handshake, and no
-// session is resumed: a ticket would outlive what it was granted for.
+// session is resumed: a ticket would outlive what it was granted for. Who keeps
+// connections for long checks them again: [Source.Past], [Source.Trusts].
 package identity

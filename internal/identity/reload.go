@@ -91,7 +91,7 @@ func (r *reloader) reload() {
 		}
 	case m.raw != old.raw:
 		r.fault = ""
-		s.now.Store(m)
+		s.replace(m)
 		s.metrics.reloaded.Inc()
 		r.log.Info("identity reloaded", "id", m.id.String(), "notAfter", m.tls.Leaf.NotAfter)
 	default:

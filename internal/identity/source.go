@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +22,9 @@ type Source struct {
 	dir     string // empty: in memory, never changes
 	now     atomic.Pointer[material]
 	metrics metrics
+
+	mu   sync.Mutex
+	past chan struct{} // nil until somebody asks
 }
 
 // material is one consistent set of certificate, key and roots. It never
@@ -52,6 +56,29 @@ func (s *Source) ID() ID { return s.now.Load().id }
 // NotAfter returns when the current certificate expires. A later certificate
 // may replace it before.
 func (s *Source) NotAfter() time.Time { return s.now.Load().tls.Leaf.NotAfter }
+
+// Past returns a channel that closes when the certificate or the roots in use
+// are replaced: then who was trusted before has to be looked at again, with
+// [Source.Trusts]. It never closes for a source in memory.
+func (s *Source) Past() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.past == nil {
+		s.past = make(chan struct{})
+	}
+	return s.past
+}
+
+// replace makes m what is in use.
+func (s *Source) replace(m *material) {
+	s.now.Store(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.past != nil {
+		close(s.past)
+		s.past = nil
+	}
+}
 
 // newMaterial checks that the parts belong together and are good at this
 // moment, as a peer will.

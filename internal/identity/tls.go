@@ -48,6 +48,13 @@ func (s *Source) ClientTLS(serverName string, check Check, alpn ...string) *tls.
 	}
 }
 
+// Trusts returns why the peer of a finished handshake would not pass check
+// now: its certificate has expired since, or its root is trusted no more.
+func (s *Source) Trusts(cs tls.ConnectionState, check Check) error {
+	mustCheck(check)
+	return s.verifyConnection(check, x509.ExtKeyUsageAny)(cs)
+}
+
 func (s *Source) verifyConnection(check Check, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		m := s.now.Load()

@@ -92,6 +92,34 @@ func TestATunnelIsReplacedBeforeItsCertificateExpires(t *testing.T) {
 	checkEcho(t, s, "hello")
 }
 
+func TestATunnelEndsWhenItsPeersRootIsTrustedNoMore(t *testing.T) {
+	w := newWorld(t, nil)
+	dir := w.mesh.GatewayDir("east", "e1")
+	source, err := identity.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var follow sync.WaitGroup
+	follow.Go(func() { _ = source.Run(ctx) })
+	defer follow.Wait()
+	defer cancel()
+	east := w.start("east/e1", "127.0.0.1:0", func(c *Config) { c.Identity = source })
+	west := w.start("west/w1", "127.0.0.1:0")
+	east.dials(west)
+	east.await(t, west.id, "connected", connections(connectionsDefault))
+	// The root's key was stolen: east gets another root.
+	c, err := identitytest.New(t, "mesh.example").Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "e1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	east.await(t, west.id, "down", isDown)
+	west.await(t, east.id, "down", isDown)
+}
+
 // TestOnlyGatewaysOfTheMeshGetIn dials an endpoint as others would.
 func TestOnlyGatewaysOfTheMeshGetIn(t *testing.T) {
 	w := newWorld(t, nil)

@@ -44,6 +44,7 @@
 //	 8 surplus     there are enough connections already
 //	 9 protocol    the control stream was broken
 //	10 busy        too many handshakes
+//	11 untrusted   the certificate is trusted no more, as the roots have changed
 //
 // A stream is reset with code 1 when its user aborted it, and the peer is asked
 // to stop sending with code 2 when its user does not read it any more.

@@ -37,11 +37,12 @@ const (
 	codeSurplus
 	codeProtocol
 	codeBusy
+	codeUntrusted
 )
 
 // String names the code as metrics and the package comment do.
 func (c closeCode) String() string {
-	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "busy"}
+	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "busy", "untrusted"}
 	if int(c) < len(names) {
 		return names[c]
 	}

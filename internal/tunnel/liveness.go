@@ -3,6 +3,8 @@ package tunnel
 import (
 	"context"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
 // pulse measures the silence of one tunnel. It is owned by the goroutine that
@@ -45,16 +47,20 @@ func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (
 }
 
 // watch is the one goroutine that watches all tunnels: their silence, their
-// certificates' expiry, and their round-trip times. It must not block on any of
-// them.
+// certificates, and their round-trip times. It must not block on any of them.
 func (e *Endpoint) watch(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	last, told := time.Now(), time.Now()
+	past := e.cfg.Identity.Past()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-past:
+			past = e.cfg.Identity.Past()
+			e.distrust()
+			continue
 		case <-ticker.C:
 		}
 		now := time.Now()
@@ -76,6 +82,16 @@ func (e *Endpoint) watch(ctx context.Context) {
 		if now.Sub(told) >= rttEvery {
 			told = now
 			e.sweep(now)
+		}
+	}
+}
+
+// distrust closes the tunnels to peers that would not be let in any more.
+func (e *Endpoint) distrust() {
+	for _, t := range e.tunnels() {
+		if err := e.cfg.Identity.Trusts(t.conn.ConnectionState().TLS, identity.ExactGateway(t.gateway)); err != nil {
+			e.log.Warn("a tunnel ends: its peer is trusted no more", "peer", t.gateway, "err", err)
+			t.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
 		}
 	}
 }
