@@ -40,6 +40,7 @@ var imports = map[string][]string{
 	"federation/discovery/register": {"federation/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/wholefile"},
 
 	"sidecar":          {"internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
@@ -69,6 +70,7 @@ var homes = map[string][]string{
 	"github.com/hashicorp/memberlist":                      {"federation"},
 	"go.etcd.io/bbolt":                                     {"federation"},
 	"github.com/cilium/ebpf":                               {"interception"},
+	"github.com/miekg/dns":                                 {"sidecar/dns"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},
 	"go.yaml.in/yaml/v3":                                   {"internal/strictyaml"},

@@ -1,0 +1,361 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// echo answers with what it was sent, marked as a reply, and something that no
+// DNS library would write.
+func echo(_ string, packet []byte) [][]byte {
+	b := append(bytes.Clone(packet), 0xde, 0xad)
+	b[2] |= flagResponse
+	return [][]byte{b}
+}
+
+// talk sends messages over network and returns as many that came back.
+func talk(t testing.TB, to netip.AddrPort, network string, packets ...[]byte) [][]byte {
+	t.Helper()
+	c, err := net.Dial(network, to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	for _, p := range packets {
+		if network == "tcp" {
+			err = writeMessage(c, p)
+		} else {
+			_, err = c.Write(p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got [][]byte
+	for range packets {
+		if network == "tcp" {
+			b, err := readMessage(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, b)
+			continue
+		}
+		b := make([]byte, maxMessage)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, b[:n])
+	}
+	return got
+}
+
+func TestWhatIsNotOursPassesByteForByte(t *testing.T) {
+	var seen atomic.Pointer[[]byte]
+	up := outside(t, func(network string, b []byte) [][]byte {
+		c := bytes.Clone(b)
+		seen.Store(&c)
+		return echo(network, b)
+	})
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	pack := func(m *dns.Msg) []byte {
+		b, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	cookie := question("eXaMpLe.com", dns.TypeA)
+	cookie.SetEdns0(4096, true)
+	cookie.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}}
+	update := question("example.com", dns.TypeSOA)
+	update.Opcode = dns.OpcodeUpdate
+	for name, packet := range map[string][]byte{
+		"EDNS, a cookie and odd case":       pack(cookie),
+		"a name with a mesh name in it":     pack(question("orders.shop.mesh.example.com", dns.TypeA)),
+		"a name that ends like the mesh":    pack(question("shop.mymesh", dns.TypeA)),
+		"another zone of the multi-cluster": pack(question("pod.clusterset.local", dns.TypeA)),
+		"somebody's address":                pack(question("8.8.8.8.in-addr.arpa", dns.TypePTR)),
+		"the root":                          pack(question(".", dns.TypeNS)),
+		"an update":                         pack(update),
+		"no question":                       {1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		"two questions":                     {1, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0, 1},
+		"a question that is torn":           {1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7, 'e'},
+	} {
+		for _, network := range []string{"udp", "tcp"} {
+			t.Run(name+"/"+network, func(t *testing.T) {
+				got := talk(t, s.Addrs()[0], network, packet)[0]
+				if want := echo(network, packet)[0]; !bytes.Equal(got, want) {
+					t.Errorf("came back as\n%x, want\n%x", got, want)
+				}
+				if !bytes.Equal(*seen.Load(), packet) {
+					t.Errorf("arrived as\n%x, want\n%x", *seen.Load(), packet)
+				}
+			})
+		}
+	}
+}
+
+func TestTruncationPassesAndTheLongAnswerComesOverTCP(t *testing.T) {
+	long := bytes.Repeat([]byte("x"), 60_000)
+	up := outside(t, func(network string, b []byte) [][]byte {
+		r := bytes.Clone(b)
+		r[2] |= flagResponse
+		if network == "udp" {
+			r[2] |= 0x02 // TC
+			return [][]byte{r}
+		}
+		return [][]byte{append(r, long...)}
+	})
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	packet, _ := question("example.com", dns.TypeTXT).Pack()
+	if got := talk(t, s.Addrs()[0], "udp", packet)[0]; got[2]&0x02 == 0 || len(got) != len(packet) {
+		t.Errorf("over UDP %x", got)
+	}
+	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.HasSuffix(got, long) {
+		t.Errorf("over TCP %d bytes", len(got))
+	}
+}
+
+func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
+	good := outside(t, echo)
+	var silences atomic.Int64
+	silent := outside(t, func(string, []byte) [][]byte { silences.Add(1); return nil })
+	packet, _ := question("example.com", dns.TypeA).Pack()
+	for name, bad := range map[string]netip.AddrPort{"dead": nobody(t), "silent": silent} {
+		s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{bad, good} })
+		for range 20 {
+			if got := talk(t, s.Addrs()[0], "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+				t.Errorf("%s: %x", name, got)
+			}
+		}
+	}
+	if n := silences.Load(); n != 1 {
+		t.Errorf("the silent server was asked %d times, want once", n)
+	}
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{nobody(t), good} })
+	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+		t.Errorf("over TCP: %x", got)
+	}
+}
+
+func TestWithNobodyToForwardToTheQuestionFailsAtOnce(t *testing.T) {
+	for name, ups := range map[string][]netip.AddrPort{"none": nil, "dead": {nobody(t), nobody(t)}} {
+		s := serve(t, shop(), func(c *Config) { c.Upstreams = ups })
+		for _, network := range []string{"udp", "tcp"} {
+			q := question("example.com", dns.TypeA)
+			if r := ask(t, s, network, q); r.Rcode != dns.RcodeServerFailure || r.Id != q.Id || len(r.Question) != 1 {
+				t.Errorf("%s, %s: %s", name, network, r)
+			}
+		}
+	}
+}
+
+func TestAReplyToAnotherQuestionIsNotTaken(t *testing.T) {
+	up := outside(t, func(network string, b []byte) [][]byte {
+		forged := echo(network, b)[0]
+		forged[0]++
+		return [][]byte{forged, {1}, b, echo(network, b)[0]}
+	})
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	packet, _ := question("example.com", dns.TypeA).Pack()
+	if got := talk(t, s.Addrs()[0], "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+		t.Errorf("%x", got)
+	}
+}
+
+func TestAPacketThatIsNoQuestionGetsNoAnswer(t *testing.T) {
+	up := outside(t, func(_ string, b []byte) [][]byte { t.Errorf("forwarded %x", b); return nil })
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	reply, _ := new(dns.Msg).SetReply(question("orders.shop.mesh", dns.TypeA)).Pack()
+	last, _ := question("orders.shop.mesh", dns.TypeA).Pack()
+	c, err := net.Dial("udp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, b := range [][]byte{{}, {1}, make([]byte, headerSize-1), reply, last} {
+		_, _ = c.Write(b)
+	}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	b := make([]byte, maxMessage)
+	n, err := c.Read(b)
+	if err != nil || !bytes.Equal(b[:2], last[:2]) {
+		t.Errorf("the first answer is %x, %v; want that to %x", b[:n], err, last)
+	}
+}
+
+func TestOneTCPConnectionCarriesMeshAndForeignQuestionsAtOnce(t *testing.T) {
+	up := outside(t, func(network string, b []byte) [][]byte { return echo(network, b) })
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	var packets [][]byte
+	for i := range 200 {
+		q := question(fmt.Sprintf("s%d.example.com", i), dns.TypeA)
+		if i%2 == 0 {
+			q = question("orders.shop.mesh", dns.TypeA)
+		}
+		q.Id = uint16(i)
+		b, _ := q.Pack()
+		packets = append(packets, b)
+	}
+	seen := map[uint16]bool{}
+	for _, b := range talk(t, s.Addrs()[0], "tcp", packets...) {
+		id := uint16(b[0])<<8 | uint16(b[1])
+		if foreign := bytes.HasSuffix(b, []byte{0xde, 0xad}); seen[id] || foreign == (id%2 == 0) {
+			t.Errorf("answer %d: seen before %v, from outside %v", id, seen[id], foreign)
+		}
+		seen[id] = true
+	}
+	if len(seen) != len(packets) {
+		t.Errorf("%d answers", len(seen))
+	}
+}
+
+func TestAZoneTransferPasses(t *testing.T) {
+	const messages = 50
+	up := outside(t, func(network string, b []byte) (all [][]byte) {
+		for range messages {
+			all = append(all, echo(network, b)...)
+		}
+		return all
+	})
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	packet, _ := question("example.com", dns.TypeAXFR).Pack()
+	_ = writeMessage(c, packet)
+	for i := range messages {
+		if b, err := readMessage(c); err != nil || !bytes.Equal(b, echo("", packet)[0]) {
+			t.Fatalf("message %d: %x, %v", i, b, err)
+		}
+	}
+}
+
+func TestAClientThatEndsItsSideFirstStillGetsItsAnswers(t *testing.T) {
+	up := outside(t, echo)
+	c := shop()
+	c.late, c.waits = make(chan struct{}), make(chan struct{})
+	s := serve(t, c, func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	for _, name := range []string{"orders.shop.mesh", "example.com"} {
+		b, _ := question(name, dns.TypeA).Pack()
+		_ = writeMessage(conn, b)
+	}
+	_ = conn.(*net.TCPConn).CloseWrite()
+	<-c.waits
+	close(c.late)
+	for range 2 {
+		if _, err := readMessage(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := readMessage(conn); !errors.Is(err, io.EOF) {
+		t.Errorf("then %v, want the end", err)
+	}
+}
+
+func TestWhenAServerHangsUpTheClientSeesItAndMayComeAgain(t *testing.T) {
+	var n atomic.Int64
+	up := outside(t, func(network string, b []byte) [][]byte {
+		if n.Add(1) == 1 {
+			return [][]byte{nil}
+		}
+		return append(echo(network, b), nil) // hangs up after every answer
+	})
+	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	packet, _ := question("example.com", dns.TypeA).Pack()
+	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = writeMessage(c, packet)
+	if _, err := readMessage(c); err == nil {
+		t.Error("an answer out of nowhere")
+	}
+	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+		t.Errorf("%x", got)
+	}
+}
+
+func TestTheServerEndsWithWhateverIsOpen(t *testing.T) {
+	up := outside(t, func(string, []byte) [][]byte { return nil })
+	c := shop()
+	c.late, c.waits = make(chan struct{}), make(chan struct{})
+	s, err := New(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Ports: c.ports, Table: open(t, ""), Upstreams: []netip.AddrPort{up}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	<-s.Ready()
+	for _, network := range []string{"udp", "tcp"} {
+		conn, err := net.Dial(network, s.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for _, name := range []string{"example.com", "orders.shop.mesh"} {
+			b, _ := question(name, dns.TypeA).Pack()
+			if network == "tcp" {
+				_ = writeMessage(conn, b)
+			} else {
+				_, _ = conn.Write(b)
+			}
+		}
+		<-c.waits
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestResolvConfNamesTheServers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	for content, want := range map[string][]string{
+		"search example.com\nnameserver 10.0.0.53\noptions ndots:5\nnameserver fe80::1%eth0\n": {"10.0.0.53:53", "[fe80::1%eth0]:53"},
+		"": {"127.0.0.1:53"},
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := SystemServers(path)
+		if err != nil || !slices.EqualFunc(got, want, func(a netip.AddrPort, b string) bool { return a.String() == b }) {
+			t.Errorf("%q: %v, %v; want %v", content, got, err, want)
+		}
+	}
+	if got, err := SystemServers(filepath.Join(t.TempDir(), "missing")); err != nil || len(got) != 1 {
+		t.Errorf("a missing file: %v, %v", got, err)
+	}
+	_ = os.WriteFile(path, []byte("nameserver ns.example.com\n"), 0o600)
+	if _, err := SystemServers(path); err == nil {
+		t.Error("a host name is taken for an address")
+	}
+}

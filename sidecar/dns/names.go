@@ -1,0 +1,76 @@
+package dns
+
+import (
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// names are the services that were asked for, each with when nobody needs to be
+// subscribed to it any more.
+type names struct {
+	release func(mesh.Destination) // not nil; must not block
+
+	mu    sync.Mutex
+	until map[mesh.Destination]time.Time
+}
+
+// asked keeps d for as long as a question for it may wait. Beyond maxNames the
+// one that would go first goes now.
+func (n *names) asked(d mesh.Destination) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if _, ok := n.until[d]; !ok && len(n.until) >= maxNames {
+		var first mesh.Destination
+		var at time.Time
+		for d, t := range n.until {
+			if at.IsZero() || t.Before(at) {
+				first, at = d, t
+			}
+		}
+		n.dropLocked(first)
+	}
+	if keep := now.Add(keepAbsent); n.until[d].Before(keep) {
+		n.until[d] = keep
+	}
+}
+
+// answered says whether d turned out to be a service.
+func (n *names) answered(d mesh.Destination, present bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.until[d]; !ok {
+		return // it had to make room meanwhile
+	}
+	keep := keepAbsent
+	if present {
+		keep = keepPresent
+	}
+	n.until[d] = time.Now().Add(keep)
+}
+
+// expire releases what nobody has asked for in time.
+func (n *names) expire() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	for d, t := range n.until {
+		if !t.After(now) {
+			n.dropLocked(d)
+		}
+	}
+}
+
+// dropLocked releases under the lock, so that a question that comes next asks after it.
+func (n *names) dropLocked(d mesh.Destination) {
+	delete(n.until, d)
+	n.release(d)
+}
+
+func (n *names) len() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.until)
+}

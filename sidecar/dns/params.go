@@ -1,0 +1,63 @@
+package dns
+
+import "time"
+
+const (
+	// ttl is how long an answer of ours holds, in seconds: addresses never change,
+	// but whether a service exists does. Negative answers hold as long.
+	ttl = 5
+
+	// answerLimit bounds how long a question for a mesh name waits for the control
+	// plane (DESIGN §7). It is what resolvers wait by default.
+	answerLimit = 5 * time.Second
+
+	// forwardLimit bounds how long a forwarded question waits, over all servers. A
+	// resolver asks again after 5 s.
+	forwardLimit = 5 * time.Second
+	// hedgeAfter is the silence of one server after which the next is asked as well:
+	// above the slowest honest recursion, well below a resolver's patience.
+	hedgeAfter = time.Second
+	// dialLimit bounds connecting to one server over TCP.
+	dialLimit = 2 * time.Second
+
+	// tcpIdle closes a client's TCP connection on which nothing moved (RFC 7766 asks
+	// for seconds to minutes).
+	tcpIdle = 60 * time.Second
+	// writeLimit bounds the writing of one message: a client that does not read its
+	// answers loses them.
+	writeLimit = 5 * time.Second
+
+	// acceptPause is the wait after accept failed for want of descriptors.
+	acceptPause = 50 * time.Millisecond
+)
+
+const (
+	// maxQuestions bounds the questions that wait over UDP, each with a socket when
+	// it is forwarded. Beyond, questions are dropped and asked again by the program.
+	maxQuestions = 1024
+	// maxConnections bounds the TCP connections of one listener; beyond, callers wait
+	// in the kernel's queue.
+	maxConnections = 256
+	// maxPipelined bounds the mesh questions of one TCP connection that wait.
+	maxPipelined = 16
+
+	// maxUDPAnswer is the most we send over UDP in bytes, whatever the client takes:
+	// it always arrives whole (DNS Flag Day 2020).
+	maxUDPAnswer = 1232
+	// maxMessage is the longest DNS message in bytes: its length has 16 bits.
+	maxMessage = 65535
+)
+
+const (
+	// keepPresent is how long a service that nobody asks for any more stays
+	// subscribed to (DESIGN §7).
+	keepPresent = time.Hour
+	// keepAbsent is the same for a name that gave no service: with search lists,
+	// programs ask for many such, once.
+	keepAbsent = time.Minute
+	// expireEvery is how often that is looked at.
+	expireEvery = 10 * time.Second
+	// maxNames bounds the names subscribed to: below the 10,000 that a gateway
+	// allows a sidecar, of which routes need some, too.
+	maxNames = 4096
+)

@@ -1,0 +1,182 @@
+package dns
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// The zones that are answered here, as canonical names.
+const (
+	meshZone       = mesh.Domain + "."
+	clustersetZone = "svc.clusterset.local."
+	reverse4Zone   = "66.240.in-addr.arpa."
+	reverse6Zone   = "5.7.d.6.4.7.3.7.9.6.d.f.ip6.arpa."
+)
+
+// headerSize is the length of a DNS header in bytes (RFC 1035 §4.1.1).
+const headerSize = 12
+
+// flags of the third byte of a header.
+const (
+	flagResponse = 0x80
+	opcodeBits   = 0x78
+)
+
+// verdict is what becomes of a message from a client.
+type verdict uint8
+
+const (
+	drop    verdict = iota // no question at all: an answer to it could be the start of a loop
+	forward                // not ours to understand
+	ours                   // its only question is for a name of the mesh
+)
+
+// classify looks at no more of a message than it needs.
+func classify(packet []byte) verdict {
+	if len(packet) < headerSize || packet[2]&flagResponse != 0 {
+		return drop
+	}
+	if binary.BigEndian.Uint16(packet[4:]) != 1 {
+		return forward
+	}
+	name, end, err := dns.UnpackDomainName(packet, headerSize)
+	switch {
+	case err != nil || zoneOf(dns.CanonicalName(name)) == "":
+		return forward
+	case end+4 > len(packet) || isCompressed(packet[headerSize:end]):
+		return drop // nobody outside is told of the name, and there is nothing to answer
+	}
+	return ours
+}
+
+// isCompressed reports whether a sound name on the wire leans on other bytes (RFC
+// 1035 §4.1.4). The first name of a message has none to lean on.
+func isCompressed(name []byte) bool {
+	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
+		if name[at]&0xc0 != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// zoneOf returns the zone of ours that a canonical name is in, or nothing.
+func zoneOf(name string) string {
+	for _, z := range [...]string{meshZone, clustersetZone, reverse4Zone, reverse6Zone} {
+		if rest, ok := strings.CutSuffix(name, z); ok && (rest == "" || strings.HasSuffix(rest, ".")) {
+			return z
+		}
+	}
+	return ""
+}
+
+// meaning is what a name in our zones stands for.
+type meaning struct {
+	kind    kind
+	service mesh.Destination // of kinds service and ports, with Port 0
+	port    string           // of kind ports: "http", "tcp" or a number; empty: the name above those
+	address netip.Addr       // of kind reverse
+}
+
+type kind uint8
+
+const (
+	nothing kind = iota // no service can have this name
+	above               // names of services may be below it
+	service
+	ports   // _http._tcp.orders.shop.mesh
+	reverse // 52.18.66.240.in-addr.arpa
+)
+
+// understand parses a canonical name in one of our zones. It is pure.
+func understand(name, zone string) meaning {
+	rest := strings.TrimSuffix(strings.TrimSuffix(name, zone), ".")
+	if zone == reverse4Zone || zone == reverse6Zone {
+		return understandReverse(name, rest, zone)
+	}
+	if rest == "" || !strings.Contains(rest, ".") && mesh.CheckLabel(rest) == nil {
+		return meaning{kind: above}
+	}
+	m := meaning{kind: service}
+	host := name
+	if strings.HasPrefix(rest, "_") {
+		m.kind = ports
+		first, after, _ := strings.Cut(host, ".")
+		if second, last, _ := strings.Cut(after, "."); strings.HasPrefix(second, "_") {
+			m.port = first[1:]
+			first, after = second, last
+			if m.port == "" {
+				return meaning{}
+			}
+		}
+		if first != "_tcp" { // all that the mesh carries
+			return meaning{}
+		}
+		host = after
+	}
+	d, err := mesh.ParseHost(host)
+	if err != nil {
+		return meaning{}
+	}
+	m.service = d
+	return m
+}
+
+// understandReverse parses the name of a PTR question: an address's bytes or
+// nibbles in reverse order.
+func understandReverse(name, rest, zone string) meaning {
+	want, base, bits := 2, 10, 8
+	if zone == reverse6Zone {
+		want, base, bits = 20, 16, 4
+	}
+	var labels []string
+	if rest != "" {
+		labels = strings.Split(rest, ".")
+	}
+	if len(labels) > want {
+		return meaning{}
+	}
+	for _, l := range labels {
+		n, err := strconv.ParseUint(l, base, bits)
+		if err != nil || strconv.FormatUint(n, base) != l {
+			return meaning{}
+		}
+	}
+	if len(labels) < want {
+		return meaning{kind: above}
+	}
+	all := strings.Split(name, ".")
+	var a strings.Builder
+	if zone == reverse4Zone {
+		a.WriteString(all[3] + "." + all[2] + "." + all[1] + "." + all[0])
+	} else {
+		for i := 31; i >= 0; i-- {
+			a.WriteString(all[i])
+			if i%4 == 0 && i > 0 {
+				a.WriteByte(':')
+			}
+		}
+	}
+	address, err := netip.ParseAddr(a.String())
+	if err != nil {
+		return meaning{}
+	}
+	return meaning{kind: reverse, address: address}
+}
+
+// offers returns those of a service's ports that a label of an SRV name means.
+func offers(all []Port, label string) []Port {
+	var some []Port
+	for _, p := range all {
+		if label == string(p.Protocol) || label == strconv.Itoa(int(p.Number)) {
+			some = append(some, p)
+		}
+	}
+	return some
+}

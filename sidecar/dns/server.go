@@ -1,0 +1,131 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Server answers the program's questions. Its methods may be called concurrently.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	names   names
+	ready   chan struct{} // closed once bound is set
+
+	waiting chan struct{} // bounds the questions that wait over UDP
+	// preferred is the index in Upstreams that is asked first: that of the last
+	// one which answered when the one before was silent.
+	preferred atomic.Int64
+
+	bound []netip.AddrPort // where it listens; not changed after ready
+}
+
+// New wires a server and opens nothing. Its error joins all that is wrong.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("dns: %w", err)
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), waiting: make(chan struct{}, maxQuestions)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.names = names{release: cfg.Release, until: map[mesh.Destination]time.Time{}}
+	if s.names.release == nil {
+		s.names.release = func(mesh.Destination) {}
+	}
+	s.metrics = newMetrics(cfg.Metrics, func() float64 { return float64(s.names.len()) })
+	s.metrics.addresses.Set(float64(cfg.Table.Len()))
+	return s, nil
+}
+
+// Ready is closed once every address is bound.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addrs returns where the server listens, in the order of Config.Listen; nil before
+// Ready.
+func (s *Server) Addrs() []netip.AddrPort {
+	select {
+	case <-s.ready:
+		return s.bound
+	default:
+		return nil
+	}
+}
+
+// Run binds every address, then answers until ctx ends, and returns when nothing of
+// it runs any more. Questions that wait then get no answer. Its error names the
+// address that could not be bound; then nothing was served. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	udp, tcp, err := s.bind(ctx)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	for i := range udp {
+		running.Go(func() { s.serveUDP(ctx, udp[i]) })
+		running.Go(func() { s.serveTCP(ctx, tcp[i]) })
+		s.log.Info("answering dns", "addr", s.bound[i].String())
+	}
+	running.Go(func() {
+		tick := time.NewTicker(expireEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.names.expire()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	close(s.ready)
+	<-ctx.Done()
+	closeAll(udp, tcp)
+	running.Wait()
+	return nil
+}
+
+// bind opens all addresses or none.
+func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listener, err error) {
+	var faults []error
+	for _, a := range s.cfg.Listen {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.String())
+		if err != nil {
+			faults = append(faults, fmt.Errorf("listen for dns: %w", err))
+			continue
+		}
+		tcp = append(tcp, l)
+		at := l.Addr().(*net.TCPAddr).AddrPort() // its port, if a has none
+		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			faults = append(faults, fmt.Errorf("listen for dns: %w", err))
+			continue
+		}
+		udp = append(udp, u)
+		s.bound = append(s.bound, at)
+	}
+	if err := errors.Join(faults...); err != nil {
+		closeAll(udp, tcp)
+		return nil, nil, err
+	}
+	return udp, tcp, nil
+}
+
+func closeAll(udp []*net.UDPConn, tcp []net.Listener) {
+	for _, c := range udp {
+		_ = c.Close()
+	}
+	for _, l := range tcp {
+		_ = l.Close()
+	}
+}

@@ -1,0 +1,152 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// serveUDP answers what comes on conn until that is closed, and returns when no
+// question waits any more.
+func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
+	var questions sync.WaitGroup
+	defer questions.Wait()
+	buf := make([]byte, maxMessage)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.log.Debug("dns read", "err", err) // an earlier answer's ICMP, mostly
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		v := classify(buf[:n])
+		if v == drop {
+			s.metrics.dropped.Inc()
+			continue
+		}
+		select {
+		case s.waiting <- struct{}{}:
+		default:
+			s.metrics.dropped.Inc()
+			continue
+		}
+		packet := slices.Clone(buf[:n])
+		questions.Go(func() {
+			defer func() { <-s.waiting }()
+			var answer []byte
+			if v == ours {
+				answer = s.answer(ctx, packet, true)
+			} else {
+				answer = s.forwardUDP(ctx, packet)
+			}
+			if answer != nil && ctx.Err() == nil {
+				_ = conn.SetWriteDeadline(time.Now().Add(writeLimit))
+				_, _ = conn.WriteToUDPAddrPort(answer, from) // lost, like any datagram
+			}
+		})
+	}
+}
+
+// reply is how one server took a question.
+type reply struct {
+	server int // index in Upstreams
+	packet []byte
+	err    error
+}
+
+// forwardUDP passes packet to the servers, the next one whenever one fails or is
+// silent, and returns the first reply as it came.
+func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
+	began := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, began.Add(forwardLimit))
+	servers := s.cfg.Upstreams
+	replies := make(chan reply, len(servers))
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel() // before the wait: it ends the reads
+	hedge := time.NewTimer(0)
+	defer hedge.Stop()
+	first := int(s.preferred.Load())
+	asked, failed := 0, 0
+	var last error = errNoServers
+	for failed < len(servers) {
+		select {
+		case <-hedge.C:
+			if asked == len(servers) {
+				continue // the timer was not set again
+			}
+			i := (first + asked) % len(servers)
+			asked++
+			asking.Go(func() {
+				b, err := s.exchange(ctx, i, packet)
+				replies <- reply{i, b, err}
+			})
+			if asked < len(servers) {
+				hedge.Reset(hedgeAfter)
+			}
+		case r := <-replies:
+			if r.err == nil {
+				if r.server != first {
+					s.preferred.Store(int64(r.server))
+				}
+				s.metrics.forwarded[endAnswered].Inc()
+				return r.packet
+			}
+			failed++
+			last = r.err
+			if asked < len(servers) {
+				hedge.Reset(0)
+			}
+		}
+	}
+	s.metrics.forwarded[endFailed].Inc()
+	s.log.Debug("dns question could not be forwarded", "err", last)
+	return refusal(packet, dns.RcodeServerFailure)
+}
+
+// errNoServers says that there is nobody to forward to.
+var errNoServers = errors.New("no servers in resolv.conf when the sidecar started")
+
+// exchange asks one server. Each question has a socket of its own: its random port
+// protects the answer as the program's own would.
+func (s *Server) exchange(ctx context.Context, server int, packet []byte) ([]byte, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", s.cfg.Upstreams[server].String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := conn.Write(packet); err != nil {
+		return nil, err
+	}
+	buf := buffers.Get().(*[maxMessage]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := conn.Read(buf[:])
+		if err != nil {
+			return nil, err
+		}
+		if isReply(buf[:n], packet) {
+			return slices.Clone(buf[:n]), nil
+		}
+	}
+}
+
+// isReply reports whether b answers packet, as far as it is our business.
+func isReply(b, packet []byte) bool {
+	return len(b) >= headerSize && b[2]&flagResponse != 0 && b[0] == packet[0] && b[1] == packet[1]
+}
+
+var buffers = sync.Pool{New: func() any { return new([maxMessage]byte) }}
