@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -31,12 +32,13 @@ func freePorts(n int) ([]string, error) {
 }
 
 func portFree(addr string) bool {
-	t, err := net.Listen("tcp", addr)
+	var l net.ListenConfig
+	t, err := l.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return false
 	}
 	defer t.Close()
-	u, err := net.ListenPacket("udp", addr)
+	u, err := l.ListenPacket(context.Background(), "udp", addr)
 	if err != nil {
 		return false
 	}
