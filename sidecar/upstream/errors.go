@@ -30,17 +30,22 @@ type ConnectError struct {
 
 // Error names who was dialled, for what, and what went wrong.
 func (e *ConnectError) Error() string {
-	host := "endpoint " + e.Addr
-	if e.Gateway {
-		host = "gateway " + e.Addr
-	}
-	if e.Destination != (mesh.Destination{}) {
+	host, hint := "endpoint "+e.Addr, ""
+	switch {
+	case e.Destination == (mesh.Destination{}):
+		host = "the program at " + e.Addr
+	case e.Gateway:
+		host = e.Destination.String() + " by gateway " + e.Addr
+	default:
 		host = e.Destination.String() + " by " + host
+	}
+	if e.Stage == StageConnect {
+		hint = ": is it running, and does it listen there?"
 	}
 	if e.Stage == StageHandshake && e.Gateway && e.Instance != "" {
 		host += fmt.Sprintf(" (instance %s/%s)", e.Cluster, e.Instance)
 	}
-	return fmt.Sprintf("%s: %s: %v", host, e.Stage, e.Err)
+	return fmt.Sprintf("%s: %s: %v%s", host, e.Stage, e.Err, hint)
 }
 
 // Unwrap returns the cause.
