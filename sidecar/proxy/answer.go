@@ -44,7 +44,7 @@ func noHost(last error) fault {
 		if f.status < 400 || f.status > 599 {
 			f.status = 502
 		}
-		if f.reason == "" {
+		if !token(f.reason) { // it goes into a field of ours as it is
 			f.reason = "destination_unavailable"
 		}
 		return f
@@ -63,6 +63,16 @@ func noHost(last error) fault {
 		return fault{502, reason, last.Error()}
 	}
 	return fault{502, "connection_terminated", last.Error()}
+}
+
+// token reports whether s looks like an error type of RFC 9209.
+func token(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && c != '_' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // noRoute is the fault when the destination is not known.

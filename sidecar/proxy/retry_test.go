@@ -393,3 +393,12 @@ func TestWhatWaitsForAHostThatWentOutOfServiceIsAskedElsewhere(t *testing.T) {
 		})
 	}
 }
+
+func TestAGatewaysWordsCannotForgeAField(t *testing.T) {
+	for _, reason := range []string{"x\", isthmus-inbound; error=connection_refused", "a b", "", "é"} {
+		f := noHost(&upstream.ConnectError{Err: &upstream.Refusal{Status: 503, Reason: reason}})
+		if s := f.proxyStatus("us"); !strings.HasPrefix(s, "us; error=destination_unavailable; details=") {
+			t.Errorf("reason %q became %s", reason, s)
+		}
+	}
+}
