@@ -98,32 +98,16 @@ func TestAClientThatLeavesWhileItWaitsEndsTheRequestAtTheProgram(t *testing.T) {
 	w := newWorld(t)
 	entered := make(chan struct{})
 	left := make(chan struct{})
-	target := w.program(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(entered)
 		<-r.Context().Done()
 		close(left)
-	}))
-	id := w.mesh.Workload("east", orders.Namespace, orders.Name)
-	in, err := New(Config{Identity: id, Inbound: &Inbound{Listen: "127.0.0.1:0", Service: orders, Port: 80, Target: target, Protocol: mesh.HTTP}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.servers[0].lookAfter /= 100
-	w.run(in)
-	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
-	t.Cleanup(set.Close)
-	set.Update([]*mesh.Route{route(mesh.HTTP, mesh.Endpoint{Instance: "a", Address: in.InboundAddr().String(), Ready: true, Weight: 1, Identity: id.ID().String()})})
-	out, err := New(Config{Routes: routes.NewStore(nil), Upstreams: set, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out.servers[0].lookAfter /= 100
-	w.run(out)
+	}))))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+out.ExplicitAddr(dest).String(), nil)
+		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+addr, nil)
 		if resp, err := httpClient(t).Do(req); err == nil {
 			resp.Body.Close()
 		}

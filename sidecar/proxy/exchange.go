@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -144,7 +146,7 @@ func (x *exchange) attempt() verdict {
 	if err := x.send(); err != nil {
 		return x.broke(fmt.Errorf("send to %s: %w", x.host.Addr(), err))
 	}
-	_ = x.conn.SetReadDeadline(x.sentAt.Add(x.s.lookAfter))
+	_ = x.conn.SetReadDeadline(x.sentAt.Add(lookAfter))
 	if x.up != nil {
 		x.up.start(x.conn)
 	}
@@ -222,6 +224,9 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 				if filled > 0 {
 					return 0, 0, x.giveUp(fault{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.host.Addr(), err)})
 				}
+				if errors.Is(err, io.EOF) {
+					return 0, 0, x.broke(fmt.Errorf("%s closed the connection without an answer: did the process there end?", x.host.Addr()))
+				}
 				return 0, 0, x.broke(fmt.Errorf("answer of %s: %w", x.host.Addr(), err))
 			}
 		}
@@ -265,7 +270,7 @@ func (x *exchange) stillWaiting() verdict {
 	if idle > streamTimeout {
 		return x.giveUp(fault{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
 	}
-	_ = x.conn.SetReadDeadline(time.Now().Add(x.s.lookAfter))
+	_ = x.conn.SetReadDeadline(time.Now().Add(lookAfter))
 	return finished
 }
 

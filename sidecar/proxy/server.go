@@ -41,7 +41,6 @@ type server struct {
 	onward    http1.Onward  // what every request is given
 	status    string        // our name in Proxy-Status
 	parkAfter time.Duration // how long an idle connection keeps its memory
-	lookAfter time.Duration // see params.go
 	rounds    bool          // whether it makes sense to ask the same hosts again
 }
 
@@ -126,7 +125,7 @@ func (p *Proxy) explicit(e Explicit) *server {
 func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
 	s.meters = s.p.metrics.resolve(s.direction, s.label)
-	s.parkAfter, s.lookAfter = parkAfter, lookAfter
+	s.parkAfter = parkAfter
 	s.slots = make(chan struct{}, maxConnections)
 }
 

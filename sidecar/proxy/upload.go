@@ -63,10 +63,11 @@ func (u *upload) rewind() []byte {
 
 // start begins the attempt's goroutine, unless the whole body is sent already.
 func (u *upload) start(conn *upstream.Conn) {
+	u.stopped = false
 	if u.body.Done() {
 		return
 	}
-	u.conn, u.stopped, u.lease = conn, false, time.Time{}
+	u.conn, u.lease = conn, time.Time{}
 	u.ended = make(chan struct{})
 	go u.run()
 }
