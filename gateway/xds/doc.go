@@ -26,7 +26,8 @@
 //     for by name before, which the server remembers (see scope.go).
 //
 // The identity is that of the mutual TLS connection; the node that a request
-// claims is used for nothing but logs.
+// claims is used for nothing but logs. A connection ends when its certificate
+// expires or its root is trusted no more.
 //
 // Liveness: the server pings a connection on which it has heard nothing for a
 // second and drops one that stays silent for 2.5 s (internal/liveness). That frees

@@ -45,7 +45,7 @@ func (m *memory) remember(identity string, names []string) (grown bool) {
 	known := m.asked[identity]
 	for _, name := range names {
 		if _, ok := known[name]; !ok {
-			if _, err := mesh.ParseDestination(name); err != nil {
+			if _, err := mesh.ParseDestinationName(name); err != nil {
 				continue
 			}
 			if known == nil {

@@ -15,6 +15,10 @@ const (
 	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
 	handshakeTimeout = 10 * time.Second
 
+	// expiryInterval is how often connections are looked at for certificates that
+	// have expired.
+	expiryInterval = time.Second
+
 	// maxMessage bounds one request, in bytes: about 60,000 names.
 	maxMessage = 4 << 20
 

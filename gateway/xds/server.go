@@ -50,6 +50,7 @@ type Server struct {
 	metrics *metrics
 	cache   *cache
 	memory  *memory
+	guests  *guests
 	grpc    *grpc.Server
 
 	mu      sync.Mutex
@@ -74,7 +75,9 @@ func New(cfg Config) (*Server, error) {
 	s.memory = newMemory(cfg.StatePath, time.Now)
 	s.cache = newCache(s.memory.namesOf, s.metrics)
 
-	config := cfg.Identity.ServerTLS(identity.WorkloadOf(cfg.Cluster), "h2")
+	check := identity.WorkloadOf(cfg.Cluster)
+	s.guests = &guests{identity: cfg.Identity, check: check, log: s.log, here: map[*guest]struct{}{}}
+	config := cfg.Identity.ServerTLS(check, "h2")
 	s.grpc = grpc.NewServer(
 		grpc.Creds(handshakes{credentials.NewTLS(config), s}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: liveness.PingEvery, Timeout: pingTimeout}),
@@ -84,7 +87,6 @@ func New(cfg Config) (*Server, error) {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(connectionBuffer),
 		grpc.WriteBufferSize(connectionBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{server: s})
@@ -121,6 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.publishLoop(ctx) })
 	helpers.Go(func() { s.memory.saveLoop(ctx, s.log) })
+	helpers.Go(func() { s.guests.watch(ctx) })
 	defer helpers.Wait()
 	defer stop()
 

@@ -27,6 +27,10 @@ const (
 	// time for two tries.
 	settleAfter = 4 * time.Second
 
+	// renewalTime is how long an endpoint outlives the stream of an expired
+	// certificate: for two tries with the new one.
+	renewalTime = settleAfter
+
 	// knownFor is how long a registration that ended without being withdrawn
 	// counts as one to wait for after a restart.
 	knownFor = time.Minute

@@ -2,6 +2,9 @@ package register
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -162,6 +165,42 @@ func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testin
 		<-past
 		if services, _ := s.Snapshot(); services == nil || time.Since(began) != settleAfter {
 			t.Errorf("after %s the set is %#v", time.Since(began), services)
+		}
+	})
+}
+
+func TestARenewalOfTheCertificateIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Log: slog.New(slog.DiscardHandler)})
+		k, e, err := parse(message(), caller(), callerAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds := func() bool { set, _ := s.Snapshot(); return len(set) == 1 }
+		expired := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(-time.Second)}}}
+		valid := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(time.Hour)}}}
+		register := func() *stream {
+			e.stream = &stream{log: s.log}
+			if err := s.put(k, e); err != nil {
+				t.Fatal(err)
+			}
+			return e.stream
+		}
+		first := register()
+		s.ended(k, first, io.ErrUnexpectedEOF, expired)
+		second := register()
+		time.Sleep(2 * renewalTime)
+		if !holds() {
+			t.Error("the registration under the new certificate went with that under the old one")
+		}
+		s.ended(k, second, io.ErrUnexpectedEOF, expired)
+		time.Sleep(2 * renewalTime)
+		if holds() {
+			t.Error("a sidecar that does not come back stays")
+		}
+		s.ended(k, register(), io.ErrUnexpectedEOF, valid)
+		if holds() {
+			t.Error("a sidecar that dies stays")
 		}
 	})
 }

@@ -3,6 +3,7 @@ package register
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -171,7 +172,7 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 		msg, err := calls.Recv()
 		if err != nil {
 			if held != (key{}) {
-				s.remove(held, st, errors.Is(err, io.EOF))
+				s.ended(held, st, err, info.State)
 			}
 			if errors.Is(err, io.EOF) {
 				return nil
@@ -204,6 +205,19 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 			return err
 		}
 	}
+}
+
+// ended takes away what st registered under k, because reading from st gave err.
+// When it was ended because its certificate has expired (gateway/xds does that),
+// a sidecar with a new one is back in a moment: it gets that moment, so that a
+// renewal is no outage.
+func (s *Server) ended(k key, st *stream, err error, state tls.ConnectionState) {
+	withdrawn := errors.Is(err, io.EOF)
+	if withdrawn || !time.Now().After(state.PeerCertificates[0].NotAfter) {
+		s.remove(k, st, withdrawn)
+		return
+	}
+	time.AfterFunc(renewalTime, func() { s.remove(k, st, false) })
 }
 
 // put adds or replaces a registration. Its errors are gRPC statuses.

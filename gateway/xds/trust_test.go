@@ -1,0 +1,89 @@
+package xds
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+)
+
+// isSentAway waits until the server ends the stream.
+func (c *client) isSentAway() {
+	c.t.Helper()
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		c.t.Fatal("the stream goes on")
+	}
+}
+
+func TestAStreamEndsWithItsCertificate(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	g := start(t, m, "", routeTo("orders", 1))
+	stays := g.dial("web")
+	stays.subscribe("orders")
+	stays.expect([]string{"orders"}, nil)
+	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := short.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dialAs(id)
+	c.subscribe("orders")
+	c.expect([]string{"orders"}, nil)
+	c.isSentAway()
+	if time.Now().Before(short.NotAfter()) {
+		t.Error("sent away before the certificate has expired")
+	}
+	stays.quiet()
+	g.guests.mu.Lock()
+	defer g.guests.mu.Unlock()
+	if n := len(g.guests.here); n != 1 {
+		t.Errorf("%d connections are counted, one is there", n)
+	}
+}
+
+func TestAStreamEndsWhenItsRootIsTrustedNoMore(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	dir := m.GatewayDir("east", "east-1")
+	id, err := identity.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Identity: id, Cluster: "east", Listener: lis, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = s.Run(ctx) })
+	run.Go(func() { _ = id.Run(ctx) })
+	defer run.Wait()
+	defer cancel()
+	g := &gateway{Server: s, t: t, addr: lis.Addr().String(), mesh: m}
+	g.publish(routeTo("orders", 1))
+	c := g.dial("web")
+	c.subscribe("orders")
+	c.expect([]string{"orders"}, nil)
+
+	other, err := identitytest.New(t, "mesh.example").Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "east-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	c.isSentAway()
+}
