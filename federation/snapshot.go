@@ -9,7 +9,8 @@ import (
 
 // buildViewLocked makes a view of the present state.
 func (f *Federation) buildViewLocked() *View {
-	v := &View{Self: f.cfg.Self}
+	var gateways []Gateway
+	var origins []Origin
 	known := map[mesh.GatewayID]*Gateway{}
 	at := func(id mesh.GatewayID) *Gateway {
 		g := known[id]
@@ -34,7 +35,7 @@ func (f *Federation) buildViewLocked() *View {
 	for id, o := range f.origins {
 		if o.state != nil {
 			at(id)
-			v.Origins = append(v.Origins, Origin{ID: id, Version: o.state.Head().Version, Digest: o.state.Head().Digest,
+			origins = append(origins, Origin{ID: id, Version: o.state.Head().Version, Digest: o.state.Head().Digest,
 				Stale: o.stale, Confirmed: o.confirmed, Records: o.exports})
 		}
 	}
@@ -45,13 +46,12 @@ func (f *Federation) buildViewLocked() *View {
 		at(id).Tunnel = Tunnel{Up: p.State == tunnel.Up, RTT: p.RTT, Connections: p.Connections, Streams: p.Streams, Since: p.Since, LastError: p.LastError}
 	}
 	if f.own.Head().Version.Seq > 0 {
-		v.Origins = append(v.Origins, Origin{ID: f.cfg.Self, Version: f.own.Head().Version, Digest: f.own.Head().Digest, Records: f.own.Exports()})
+		origins = append(origins, Origin{ID: f.cfg.Self, Version: f.own.Head().Version, Digest: f.own.Head().Digest, Records: f.own.Exports()})
 	}
 	for _, g := range known {
-		v.Gateways = append(v.Gateways, *g)
+		gateways = append(gateways, *g)
 	}
-	slices.SortFunc(v.Gateways, func(a, b Gateway) int { return compareID(a.ID, b.ID) })
-	slices.SortFunc(v.Origins, func(a, b Origin) int { return compareID(a.ID, b.ID) })
-	v.index()
-	return v
+	slices.SortFunc(gateways, func(a, b Gateway) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(origins, func(a, b Origin) int { return compareID(a.ID, b.ID) })
+	return NewView(f.cfg.Self, gateways, origins)
 }

@@ -75,6 +75,14 @@ type ClusterExport struct {
 	RTT      time.Duration // of the first of Gateways; 0 without one
 }
 
+// NewView returns the view of gateway self that knows gateways and origins, both
+// sorted by ID. It keeps them.
+func NewView(self mesh.GatewayID, gateways []Gateway, origins []Origin) *View {
+	v := &View{Self: self, Gateways: gateways, Origins: origins}
+	v.index()
+	return v
+}
+
 // Exports returns what every other cluster offers of the service, sorted by
 // cluster. The caller must not change it.
 func (v *View) Exports(s mesh.ServiceName) []ClusterExport { return v.exports[s] }

@@ -14,9 +14,7 @@ func gw(cluster mesh.ClusterName, name mesh.GatewayName) mesh.GatewayID {
 
 // viewOf indexes a view of east/east-1.
 func viewOf(gateways []Gateway, origins []Origin) *View {
-	v := &View{Self: gw("east", "east-1"), Gateways: gateways, Origins: origins}
-	v.index()
-	return v
+	return NewView(gw("east", "east-1"), gateways, origins)
 }
 
 func up(id mesh.GatewayID, rtt time.Duration) Gateway {

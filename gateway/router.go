@@ -36,8 +36,7 @@ type Router struct {
 	self    mesh.ClusterName
 	settled bool // what is not here does not exist
 	local   map[mesh.ServiceName]*mesh.Service
-	exports func(mesh.ServiceName) []federation.ClusterExport
-	origins []federation.Origin // sorted by ID
+	view    *federation.View
 	rtt     map[mesh.GatewayID]time.Duration
 	intn    func(n int) int // random number below n
 }
@@ -49,8 +48,7 @@ func NewRouter(view *federation.View, local []mesh.Service, settled bool) *Route
 		self:    view.Self.Cluster,
 		settled: settled,
 		local:   make(map[mesh.ServiceName]*mesh.Service, len(local)),
-		exports: view.Exports,
-		origins: view.Origins,
+		view:    view,
 		rtt:     make(map[mesh.GatewayID]time.Duration, len(view.Gateways)),
 		intn:    rand.IntN,
 	}
@@ -86,7 +84,7 @@ func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *forward.Ref
 		}
 	}
 	var remote []offer
-	for _, x := range r.exports(dest.Service) {
+	for _, x := range r.view.Exports(dest.Service) {
 		if dest.Cluster != "" && dest.Cluster != x.Cluster {
 			continue
 		}
@@ -165,7 +163,7 @@ func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *forward.Re
 // Reaches reports whether another cluster can serve dest now: this gateway has
 // a live tunnel to it and it has a ready endpoint.
 func (r *Router) Reaches(dest mesh.Destination) bool {
-	for _, x := range r.exports(dest.Service) {
+	for _, x := range r.view.Exports(dest.Service) {
 		if dest.Cluster != "" && dest.Cluster != x.Cluster {
 			continue
 		}
@@ -311,13 +309,13 @@ func (r *Router) pick(n int, load func(int) float64) int {
 
 // seesReady reports whether the gateway's own catalog has a ready endpoint.
 func (r *Router) seesReady(id mesh.GatewayID, service mesh.ServiceName, port uint16) bool {
-	i, ok := slices.BinarySearchFunc(r.origins, id, func(o federation.Origin, id mesh.GatewayID) int {
+	i, ok := slices.BinarySearchFunc(r.view.Origins, id, func(o federation.Origin, id mesh.GatewayID) int {
 		return cmp.Or(cmp.Compare(o.ID.Cluster, id.Cluster), cmp.Compare(o.ID.Name, id.Name))
 	})
 	if !ok {
 		return false
 	}
-	records := r.origins[i].Records
+	records := r.view.Origins[i].Records
 	j, ok := slices.BinarySearchFunc(records, service, func(e mesh.Export, s mesh.ServiceName) int {
 		return e.Service.Compare(s)
 	})

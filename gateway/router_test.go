@@ -30,32 +30,30 @@ type farCluster struct {
 	blind    int             // how many of them, from the end, see nothing ready
 }
 
-func (f fleet) router() *Router {
-	view := &federation.View{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}}
-	var exports []federation.ClusterExport
+func (f fleet) router() *Router { return NewRouter(f.view(), f.local, true) }
+
+// view is what the federation knows of the far clusters. One without a tunnel
+// is known from its catalog alone.
+func (f fleet) view() *federation.View {
+	var gateways []federation.Gateway
+	var origins []federation.Origin
 	for _, c := range f.far {
-		export := mesh.Export{Service: orders, Ports: []mesh.ExportPort{{Port: 80, Protocol: mesh.HTTP, Ready: c.ready, Total: 2, Capacity: c.capacity}}}
-		x := federation.ClusterExport{Cluster: c.name, Export: export}
-		for i, rtt := range c.rtts {
+		for i := range max(len(c.rtts), 1) {
 			id := mesh.GatewayID{Cluster: c.name, Name: mesh.GatewayName(fmt.Sprintf("%s-%d", c.name, i+1))}
-			x.Gateways = append(x.Gateways, id)
-			view.Gateways = append(view.Gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true, RTT: rtt}})
-			own := export
-			if i >= len(c.rtts)-c.blind {
-				own.Ports = []mesh.ExportPort{{Port: 80, Total: 2}}
+			if i < len(c.rtts) {
+				gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true, RTT: c.rtts[i]}})
 			}
-			view.Origins = append(view.Origins, federation.Origin{ID: id, Records: []mesh.Export{own}})
+			p := mesh.ExportPort{Port: 80, Protocol: mesh.HTTP, Ready: c.ready, Total: 2, Capacity: c.capacity,
+				Identities: []string{"spiffe://m/cluster/" + string(c.name) + "/ns/shop/sa/orders"}}
+			if len(c.rtts) > 0 && i >= len(c.rtts)-c.blind {
+				p.Ready, p.Capacity = 0, 0
+			}
+			origins = append(origins, federation.Origin{ID: id, Records: []mesh.Export{{Service: orders, Ports: []mesh.ExportPort{p}}}})
 		}
-		exports = append(exports, x)
 	}
-	r := NewRouter(view, f.local, true)
-	r.exports = func(s mesh.ServiceName) []federation.ClusterExport {
-		if s == orders {
-			return exports
-		}
-		return nil
-	}
-	return r
+	east := federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: "east-1"}, MeshAddress: "10.0.1.1:15443"}
+	slices.SortFunc(origins, func(a, b federation.Origin) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return federation.NewView(east.ID, append(gateways, east), origins)
 }
 
 // service returns shop/orders with endpoints orders-1, orders-2 …

@@ -21,8 +21,8 @@ func exportsOf(services []mesh.Service, terminator string) []mesh.Export {
 }
 
 // routesOf returns everything that a sidecar of this cluster may dial: each
-// port of each service, by itself and pinned to each cluster that has it. A
-// sidecar is told only what it asks for.
+// service and each of its ports, by itself and pinned to each cluster that has
+// it. A sidecar is told only what it asks for.
 func routesOf(view *federation.View, local []mesh.Service, router *Router) []*mesh.Route {
 	b := routeBuilder{view: view, router: router, routes: map[mesh.Destination]*mesh.Route{}}
 	for i := range local {
@@ -58,13 +58,21 @@ type routeBuilder struct {
 	routes map[mesh.Destination]*mesh.Route
 }
 
-// route returns the route for d, which it makes when there is none. The first
-// protocol that was said of a destination is believed.
+// route returns the route for d, which it makes when there is none, together
+// with the route that lists d among its service's ports. The first protocol that
+// was said of a destination is believed.
 func (b *routeBuilder) route(d mesh.Destination, p mesh.Protocol) *mesh.Route {
 	r := b.routes[d]
 	if r == nil {
 		r = &mesh.Route{Destination: d, Protocol: p}
 		b.routes[d] = r
+		name := mesh.Destination{Service: d.Service, Cluster: d.Cluster}
+		list := b.routes[name]
+		if list == nil {
+			list = &mesh.Route{Destination: name, Protocol: mesh.TCP}
+			b.routes[name] = list
+		}
+		list.Ports = append(list.Ports, mesh.RoutePort{Number: d.Port, Protocol: p})
 	}
 	return r
 }
@@ -74,7 +82,8 @@ func (b *routeBuilder) route(d mesh.Destination, p mesh.Protocol) *mesh.Route {
 func (b *routeBuilder) finish() []*mesh.Route {
 	routes := make([]*mesh.Route, 0, len(b.routes))
 	for d, r := range b.routes {
-		if d.Cluster != b.view.Self.Cluster && b.exportedElsewhere(d) {
+		slices.SortFunc(r.Ports, func(x, y mesh.RoutePort) int { return cmp.Compare(x.Number, y.Number) })
+		if d.Port != 0 && d.Cluster != b.view.Self.Cluster && b.exportedElsewhere(d) {
 			r.Gateways = b.gateways(b.router.Reaches(d))
 		}
 		slices.Sort(r.Identities)

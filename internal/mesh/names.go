@@ -104,7 +104,8 @@ func ParseServiceName(s string) (ServiceName, error) {
 }
 
 // Destination is what a caller names: a service's port, in every cluster that
-// exports it or, when Cluster is set, in that one.
+// exports it or, when Cluster is set, in that one. With Port 0 it names the
+// service itself, as a DNS question does.
 type Destination struct {
 	Service ServiceName
 	Port    uint16
@@ -120,9 +121,13 @@ func (d Destination) Host() string {
 	return d.Service.Name + "." + d.Service.Namespace + "." + string(d.Cluster) + "." + Domain
 }
 
-// String returns the authority form "orders.shop.mesh:80": the target of a
-// CONNECT and the name of the destination's xDS resources.
+// String returns the authority form "orders.shop.mesh:80", or the host alone
+// when Port is 0: the target of a CONNECT and the name of the destination's xDS
+// resources. [ParseDestinationName] reads it.
 func (d Destination) String() string {
+	if d.Port == 0 {
+		return d.Host()
+	}
 	return net.JoinHostPort(d.Host(), strconv.Itoa(int(d.Port)))
 }
 
@@ -131,9 +136,18 @@ func (d Destination) MarshalText() ([]byte, error) { return []byte(d.String()), 
 
 // UnmarshalText reads the form that MarshalText writes.
 func (d *Destination) UnmarshalText(b []byte) error {
-	p, err := ParseDestination(string(b))
+	p, err := ParseDestinationName(string(b))
 	*d = p
 	return err
+}
+
+// ParseDestinationName reads what [Destination.String] writes: an authority, or
+// a host without a port.
+func ParseDestinationName(name string) (Destination, error) {
+	if strings.Contains(name, ":") {
+		return ParseDestination(name)
+	}
+	return ParseHost(name)
 }
 
 // ParseDestination reads an authority, "orders.shop.mesh:80". The host is

@@ -41,6 +41,10 @@ func TestTextFormsReadBackAsThemselves(t *testing.T) {
 	if b, _ := d.MarshalText(); d2.UnmarshalText(b) != nil || d2 != d {
 		t.Errorf("destination %v came back as %v", d, d2)
 	}
+	d.Port = 0
+	if b, _ := d.MarshalText(); d2.UnmarshalText(b) != nil || d2 != d {
+		t.Errorf("destination %v came back as %v", d, d2)
+	}
 	g := GatewayID{"west", "west-1"}
 	var g2 GatewayID
 	if b, _ := g.MarshalText(); g2.UnmarshalText(b) != nil || g2 != g {

@@ -120,12 +120,21 @@ func ExportOf(s *Service, terminator string) Export {
 	return e
 }
 
+// RoutePort is a port of a service, as a route to the service itself lists it.
+type RoutePort struct {
+	Number   uint16
+	Protocol Protocol
+}
+
 // Route is what one sidecar may dial for one destination. Priority 0 are the
 // endpoints of its own cluster, priority 1 its cluster's gateways, which stand
-// for every other cluster together.
+// for every other cluster together. A route whose Destination has Port 0 cannot
+// be dialled: it says that the name exists, and lists its Ports.
 type Route struct {
 	Destination Destination
-	Protocol    Protocol
+	Protocol    Protocol // of the only port that Destination names; TCP when it names none
+	// Ports are those of the service, sorted by number; only with Destination.Port 0.
+	Ports []RoutePort
 	// Local are the endpoints of the sidecar's own cluster, unready ones
 	// included, so that percentages are of everything that exists.
 	Local []Endpoint

@@ -33,7 +33,7 @@ func decodeCluster(b []byte) (*mesh.Route, error) {
 	if err := proto.Unmarshal(b, c); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	dest, err := mesh.ParseDestination(c.GetName())
+	dest, err := mesh.ParseDestinationName(c.GetName())
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -42,6 +42,9 @@ func decodeCluster(b []byte) (*mesh.Route, error) {
 	}
 	r := &mesh.Route{Destination: dest}
 	if r.Protocol, err = mesh.ParseProtocol(stringField(c.GetMetadata(), fieldProtocol)); err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", dest, err)
+	}
+	if r.Ports, err = parsePorts(stringField(c.GetMetadata(), fieldPorts)); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", dest, err)
 	}
 	for _, m := range c.GetTransportSocketMatches() {

@@ -36,6 +36,7 @@ const (
 	matchKey    = "envoy.transport_socket_match"
 
 	fieldProtocol = "protocol" // of a Cluster: "http" or "tcp"
+	fieldPorts    = "ports"    // of a Cluster that names a service without a port: "80/http 443/tcp"
 	fieldInstance = "instance" // of an endpoint
 	fieldIdentity = "identity" // of an endpoint: the SPIFFE ID that ends its TLS
 	fieldVia      = "via"      // of an endpoint: viaGateway
@@ -79,6 +80,10 @@ func Encode(r *mesh.Route) (Encoded, error) {
 	if err != nil {
 		return Encoded{}, err
 	}
+	ours := fields(fieldProtocol, string(r.Protocol))
+	if len(r.Ports) > 0 {
+		ours.Fields[fieldPorts] = structpb.NewStringValue(formatPorts(r.Ports))
+	}
 	cluster, err := resource(name, ClusterType, &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -99,7 +104,7 @@ func Encode(r *mesh.Route) (Encoded, error) {
 			{Name: "mtls", Match: &structpb.Struct{}, TransportSocket: tls},
 		},
 		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			metadataKey: fields(fieldProtocol, string(r.Protocol)),
+			metadataKey: ours,
 		}},
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -32,7 +33,7 @@ func identityGen() *rapid.Generator[string] {
 
 func routeGen() *rapid.Generator[*mesh.Route] {
 	return rapid.Custom(func(t *rapid.T) *mesh.Route {
-		return &mesh.Route{
+		r := &mesh.Route{
 			Destination: mesh.Destination{
 				Service: mesh.ServiceName{Namespace: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "ns"), Name: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "name")},
 				Port:    rapid.Uint16Range(1, 65535).Draw(t, "port"),
@@ -43,6 +44,14 @@ func routeGen() *rapid.Generator[*mesh.Route] {
 			Gateways:   rapid.SliceOfN(endpointGen(false), 0, 3).Draw(t, "gateways"),
 			Identities: rapid.SliceOfN(identityGen(), 0, 4).Draw(t, "identities"),
 		}
+		if rapid.Bool().Draw(t, "lists ports") {
+			r.Destination.Port = 0
+			for _, n := range rapid.SliceOfNDistinct(rapid.Uint16Range(1, 65535), 0, 5, rapid.ID).Draw(t, "ports") {
+				r.Ports = append(r.Ports, mesh.RoutePort{Number: n, Protocol: r.Protocol})
+			}
+			slices.SortFunc(r.Ports, func(a, b mesh.RoutePort) int { return cmp.Compare(a.Number, b.Number) })
+		}
+		return r
 	})
 }
 

@@ -154,7 +154,7 @@ func (a *accepted) state() State {
 		s.Routes = append(s.Routes, r)
 	}
 	for name := range a.absent {
-		if d, err := mesh.ParseDestination(name); err == nil {
+		if d, err := mesh.ParseDestinationName(name); err == nil {
 			s.Absent = append(s.Absent, d)
 		}
 	}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// routesByName returns what sidecars of east are told, by name.
+func (f fleet) routesByName() map[string]*mesh.Route {
+	routes := map[string]*mesh.Route{}
+	for _, r := range routesOf(f.view(), f.local, f.router()) {
+		routes[r.Destination.String()] = r
+	}
+	return routes
+}
+
+func instances(es []mesh.Endpoint) (ready, unready []string) {
+	for _, e := range es {
+		if e.Ready {
+			ready = append(ready, e.Instance)
+		} else {
+			unready = append(unready, e.Instance)
+		}
+	}
+	return ready, unready
+}
+
+func TestARouteHasLocalEndpointsAndGatewaysForEverywhereElse(t *testing.T) {
+	local := mesh.Service{Name: orders, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{
+		{Instance: "orders-1", Ready: true, Identity: "spiffe://m/cluster/east/ns/shop/sa/orders"}, {Instance: "plain"},
+	}}}}
+	routes := fleet{local: []mesh.Service{local}, far: []farCluster{{name: "west", ready: 1, capacity: 1, rtts: []time.Duration{time.Millisecond}}}}.routesByName()
+
+	any := routes["orders.shop.mesh:80"]
+	ready, unready := instances(any.Local)
+	if !slices.Equal(ready, []string{"orders-1"}) || !slices.Equal(unready, []string{"plain"}) {
+		t.Errorf("local endpoints %v, the unready must be among them", any.Local)
+	}
+	if ready, _ := instances(any.Gateways); !slices.Equal(ready, []string{"east-1"}) || any.Gateways[0].Address != "10.0.1.1:15443" {
+		t.Errorf("gateways %v, want our own, ready", any.Gateways)
+	}
+	want := []string{"spiffe://m/cluster/east/ns/shop/sa/orders", "spiffe://m/cluster/west/ns/shop/sa/orders"}
+	if !slices.Equal(any.Identities, want) || any.Protocol != mesh.HTTP {
+		t.Errorf("identities %v protocol %s, want those of both clusters and http", any.Identities, any.Protocol)
+	}
+
+	if r := routes["orders.shop.east.mesh:80"]; len(r.Local) != 2 || len(r.Gateways) != 0 || !slices.Equal(r.Identities, want[:1]) {
+		t.Errorf("pinned to east: %+v, want nothing of other clusters", r)
+	}
+	if r := routes["orders.shop.west.mesh:80"]; len(r.Local) != 0 || len(r.Gateways) != 1 || !slices.Equal(r.Identities, want[1:]) {
+		t.Errorf("pinned to west: %+v, want nothing of east", r)
+	}
+}
+
+func TestGatewaysAreNotReadyWhenNoClusterCanServe(t *testing.T) {
+	for name, far := range map[string]farCluster{
+		"nothing is ready": {name: "west", rtts: []time.Duration{time.Millisecond}},
+		"no tunnel":        {name: "west", ready: 1, capacity: 1},
+	} {
+		r := fleet{far: []farCluster{far}}.routesByName()["orders.shop.mesh:80"]
+		if r == nil || len(r.Gateways) != 1 || r.Gateways[0].Ready {
+			t.Errorf("%s: %+v, want a gateway that is not ready", name, r)
+		}
+	}
+}
+
+func TestANameWithoutAPortListsThePorts(t *testing.T) {
+	local := mesh.Service{Name: orders, Ports: []mesh.ServicePort{{Port: 443, Protocol: mesh.TCP}, {Port: 80, Protocol: mesh.HTTP}}}
+	routes := fleet{local: []mesh.Service{local}, far: []farCluster{{name: "west"}}}.routesByName()
+	for name, want := range map[string][]mesh.RoutePort{
+		"orders.shop.mesh":      {{Number: 80, Protocol: mesh.HTTP}, {Number: 443, Protocol: mesh.TCP}},
+		"orders.shop.east.mesh": {{Number: 80, Protocol: mesh.HTTP}, {Number: 443, Protocol: mesh.TCP}},
+		"orders.shop.west.mesh": {{Number: 80, Protocol: mesh.HTTP}},
+	} {
+		r := routes[name]
+		if r == nil || !slices.Equal(r.Ports, want) || len(r.Local)+len(r.Gateways) != 0 {
+			t.Errorf("%s: %+v, want the ports %v and nothing to dial", name, r, want)
+		}
+	}
+}
+
+func TestEqualInputsGiveEqualRoutes(t *testing.T) {
+	f := fleet{far: []farCluster{{name: "west", ready: 1}, {name: "north", ready: 1}, {name: "south", ready: 1}}}
+	first := routesOf(f.view(), f.local, f.router())
+	for range 20 {
+		if again := routesOf(f.view(), f.local, f.router()); !reflect.DeepEqual(again, first) {
+			t.Fatalf("other routes from the same inputs: %v, %v", again, first)
+		}
+	}
+}
+
+func TestOnlyExportedServicesAreTold(t *testing.T) {
+	got := exportsOf([]mesh.Service{{Name: orders, Export: true}, {Name: mesh.ServiceName{Namespace: "shop", Name: "secret"}}}, "spiffe://m/gw")
+	if len(got) != 1 || got[0].Service != orders {
+		t.Errorf("exports %v, want shop/orders only", got)
+	}
+	if exportsOf(nil, "") == nil {
+		t.Error("nothing to export is nil: it must say nothing rather than unknown")
+	}
+}
