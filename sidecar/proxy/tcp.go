@@ -45,6 +45,7 @@ func (s *server) serveTCP(c *client, cluster *upstream.Cluster) {
 func (s *server) connect(c *client, cluster *upstream.Cluster) (*upstream.Host, *upstream.Conn, error) {
 	x := exchange{session: &session{s: s, client: c}, cluster: cluster, started: time.Now()}
 	x.retry.last = errNobody
+	x.try.Fresh()
 	for {
 		host, ok := x.next()
 		if !ok {

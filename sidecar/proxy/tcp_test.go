@@ -158,3 +158,27 @@ func TestAnHTTPServiceIsSpokenToInHTTPWhateverIsNegotiated(t *testing.T) {
 		t.Error("a caller that insists on another protocol was accepted")
 	}
 }
+
+func TestARelayedConnectionIsNoPooledOne(t *testing.T) {
+	w := newWorld(t)
+	var conns atomic.Int64
+	target := fakes(t, func(c *net.TCPConn) {
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", conns.Add(1))
+		_, _ = c.Read(make([]byte, 1<<10))
+		_, _ = c.Read(make([]byte, 1))
+	})
+	// A route may change its protocol under a client's connection.
+	p := w.outboundProxy(route(mesh.HTTP, plainAt("a", target)))
+	addr := p.ExplicitAddr(dest).String()
+	c := httpClient(t)
+	get(t, c, "http://"+addr)
+	p.cfg.Upstreams.Update([]*mesh.Route{route(mesh.TCP, plainAt("a", target))})
+	if _, b := get(t, c, "http://"+addr); b != "2" {
+		t.Fatalf("connection %s, want the second, which is put into the pool", b)
+	}
+	c.CloseIdleConnections()
+	_, br, _ := raw(t, addr, "", "")
+	if b, err := io.ReadAll(io.LimitReader(br, 1)); string(b) != "3" {
+		t.Errorf("relayed to connection %s, %v; want a third", b, err)
+	}
+}

@@ -9,8 +9,12 @@ type Try struct {
 	local    int                // of them local endpoints
 	avoid    [maxAttempts]remoteName
 	avoided  int  // of avoid
-	fresh    bool // a connection broke: pooled ones are no longer trusted
+	fresh    bool // pooled connections are not wanted, or one broke and they are no longer trusted
 }
+
+// Fresh makes every connection a new one: what is relayed as it is must not meet
+// the deadlines and leftovers of somebody's exchange.
+func (t *Try) Fresh() { t.fresh = true }
 
 // Reset makes t ready for another request.
 func (t *Try) Reset() { *t = Try{} }
