@@ -25,6 +25,9 @@ type Config struct {
 	Upstreams *upstream.Set
 	// Explicit are the listeners for the program beside, one per destination.
 	Explicit []Explicit
+	// Transparent are the listeners for the program's captured connections; nil
+	// when nothing is captured.
+	Transparent *Transparent
 	// Inbound is the service that runs beside; nil when there is none.
 	Inbound *Inbound
 	// Log receives one line per exchange at debug level (at info when the answer
@@ -54,13 +57,16 @@ type Inbound struct {
 
 func (c *Config) validate() error {
 	var faults []error
-	if len(c.Explicit) > 0 && (c.Routes == nil || c.Upstreams == nil) {
-		faults = append(faults, errors.New("explicit listeners need Routes and Upstreams"))
+	if len(c.Explicit) > 0 {
+		faults = append(faults, c.needRoutes("explicit"))
 	}
 	for _, e := range c.Explicit {
 		if _, _, err := net.SplitHostPort(e.Listen); err != nil {
 			faults = append(faults, fmt.Errorf("listener for %s: %w", e.Destination, err))
 		}
+	}
+	if c.Transparent != nil {
+		faults = append(faults, c.Transparent.validate(), c.needRoutes("transparent"))
 	}
 	if in := c.Inbound; in != nil {
 		if c.Identity == nil {
@@ -74,4 +80,11 @@ func (c *Config) validate() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+func (c *Config) needRoutes(listeners string) error {
+	if c.Routes == nil || c.Upstreams == nil {
+		return fmt.Errorf("%s listeners need Routes and Upstreams", listeners)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@
 // between an accepted connection and an upstream one.
 //
 //	program ──▶ explicit listener ──▶ route ──▶ upstream.Cluster ══ mTLS ══▶ …
+//	program ──▶ captured (transparent.go) ──▶ original destination ──▶ route ──▶ the same
 //	… ══ mTLS ══▶ inbound listener ──▶ upstream.Static ──▶ the program beside
 //
 // A listener speaks HTTP/1.1 or raw TCP. Both directions use the same drivers:

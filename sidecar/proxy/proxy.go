@@ -48,6 +48,9 @@ func New(cfg Config) (*Proxy, error) {
 	for _, e := range cfg.Explicit {
 		p.servers = append(p.servers, p.explicit(e))
 	}
+	if cfg.Transparent != nil {
+		p.servers = append(p.servers, p.transparent(*cfg.Transparent)...)
+	}
 	if cfg.Inbound != nil {
 		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle}, cfg.Inbound.Target)
 		p.servers = append(p.servers, p.inbound(*cfg.Inbound))

@@ -95,31 +95,42 @@ func (c *client) abort() { relay.Abort(c.tracked.conn) }
 
 // explicit makes the listener for one destination.
 func (p *Proxy) explicit(e Explicit) *server {
+	s := p.toward(e.Destination, e.Destination.String())
+	s.address = e.Listen
+	s.serve = func(c *client) {
+		cluster, err := s.cluster(p.ctx)
+		onward := s.onward
+		onward.ForwardedFor, onward.Outside = outsider(c.tracked.conn.RemoteAddr())
+		s.serveOn(c, cluster, onward, err)
+	}
+	return s
+}
+
+// toward makes what serves connections to d, without a listener of its own.
+func (p *Proxy) toward(d mesh.Destination, label string) *server {
 	s := &server{
 		p:           p,
 		direction:   outbound,
-		address:     e.Listen,
-		destination: e.Destination,
-		label:       e.Destination.String(),
-		onward:      http1.Onward{Host: e.Destination.Host(), Proto: "http"},
+		destination: d,
+		label:       label,
+		onward:      http1.Onward{Host: d.Host(), Proto: "http"},
 		status:      outboundStatus,
 		rounds:      true,
 	}
 	s.finish()
 	s.cluster = s.routed
-	s.serve = func(c *client) {
-		cluster, err := s.cluster(p.ctx)
-		if err == nil && cluster.Protocol() == mesh.TCP {
-			s.serveTCP(c, cluster)
-			return
-		}
-		// Also without a route: an HTTP client is told why, any other is refused
-		// by its first byte or soon.
-		onward := s.onward
-		onward.ForwardedFor, onward.Outside = outsider(c.tracked.conn.RemoteAddr())
-		s.serveHTTP(c, onward, err)
-	}
 	return s
+}
+
+// serveOn serves c by the protocol of cluster, unless there is none for the reason
+// err: then an HTTP client is told why, and any other refused by its first byte or
+// soon.
+func (s *server) serveOn(c *client, cluster *upstream.Cluster, onward http1.Onward, err error) {
+	if err == nil && cluster.Protocol() == mesh.TCP {
+		s.serveTCP(c, cluster)
+		return
+	}
+	s.serveHTTP(c, onward, err)
 }
 
 func (s *server) finish() {

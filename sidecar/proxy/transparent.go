@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// Transparent are the listeners to which interception sends the connections that
+// the program makes to virtual addresses. The program does not know.
+type Transparent struct {
+	// Listen are host:port, usually 127.0.0.1:15001 and [::1]:15001.
+	Listen []string
+	// Original returns where the program wanted to go with an accepted connection;
+	// false: nobody has captured it. It is called once per connection and must not
+	// block.
+	Original func(net.Conn) (netip.AddrPort, bool)
+	// Names returns whose virtual address that is (its Port is ignored); false:
+	// nobody's. It must not block.
+	Names func(netip.Addr) (mesh.Destination, bool)
+}
+
+const (
+	// maxCaptured bounds the destinations that have metrics of their own. A program
+	// may use more; they are one in the metrics.
+	maxCaptured = 1024
+	// otherDestinations is the label of what has none of its own.
+	otherDestinations = "other"
+	// sniffLimit bounds how long we listen to a client that cannot be served, to
+	// learn whether it speaks HTTP: programs that do, speak at once.
+	sniffLimit = time.Second
+)
+
+func (t *Transparent) validate() error {
+	var faults []error
+	if len(t.Listen) == 0 {
+		faults = append(faults, errors.New("transparent: no address to listen on"))
+	}
+	for _, a := range t.Listen {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, fmt.Errorf("transparent: %w", err))
+		}
+	}
+	if t.Original == nil || t.Names == nil {
+		faults = append(faults, errors.New("transparent: Original and Names are needed"))
+	}
+	return errors.Join(faults...)
+}
+
+// captured is what the transparent listeners share.
+type captured struct {
+	p   *Proxy
+	cfg Transparent
+
+	mu      sync.Mutex
+	servers map[mesh.Destination]*server // of destinations that had a route once
+
+	served, unknown, unnamed, unrouted prometheus.Counter
+}
+
+// transparent makes the listeners for captured connections.
+func (p *Proxy) transparent(cfg Transparent) []*server {
+	total := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_captured_connections_total",
+		Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
+	}, []string{"result"})
+	if p.cfg.Metrics != nil {
+		p.cfg.Metrics.MustRegister(total)
+	}
+	t := &captured{
+		p: p, cfg: cfg, servers: make(map[mesh.Destination]*server),
+		served: total.WithLabelValues("served"), unknown: total.WithLabelValues("unknown"),
+		unnamed: total.WithLabelValues("unnamed"), unrouted: total.WithLabelValues("unrouted"),
+	}
+	var listeners []*server
+	for _, address := range cfg.Listen {
+		listeners = append(listeners, &server{
+			p: p, direction: outbound, address: address, label: "captured connections",
+			log: p.log.With("direction", string(outbound)), slots: make(chan struct{}, maxConnections), serve: t.serve,
+		})
+	}
+	return listeners
+}
+
+// serve goes on as an explicit listener for the destination would, once it is known.
+func (t *captured) serve(c *client) {
+	original, ok := t.cfg.Original(c.tracked.conn)
+	if !ok {
+		t.unknown.Inc()
+		t.p.log.Debug("connection to the captured port that nobody captured", "peer", c.tracked.conn.RemoteAddr().String())
+		c.abort()
+		return
+	}
+	d, ok := t.cfg.Names(original.Addr())
+	if !ok {
+		t.unnamed.Inc()
+		t.p.log.Info("captured connection to an address that is nobody's: was it kept from another sidecar, or before its file of addresses was removed?",
+			"addr", original.String())
+		c.abort()
+		return
+	}
+	d.Port = original.Port()
+	s := t.known(d)
+	cluster, err := s.cluster(t.p.ctx)
+	if err != nil {
+		t.unrouted.Inc()
+		t.refuse(c, s, err)
+		return
+	}
+	t.served.Inc()
+	t.keep(s).serveOn(c, cluster, s.onward, nil)
+}
+
+// known returns the server of d: the one that is kept, or one that counts among the
+// others. A port that does not exist must leave no metrics behind.
+func (t *captured) known(d mesh.Destination) *server {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s, ok := t.servers[d]; ok {
+		return s
+	}
+	s := t.p.toward(d, otherDestinations)
+	s.log = t.p.log.With("service", d.String(), "direction", string(outbound))
+	return s
+}
+
+// keep returns the server under whose own name connections to s's destination count
+// from now on, or s when there are too many.
+func (t *captured) keep(s *server) *server {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if kept, ok := t.servers[s.destination]; ok {
+		return kept
+	}
+	if len(t.servers) >= maxCaptured {
+		return s
+	}
+	kept := t.p.toward(s.destination, s.destination.String())
+	t.servers[s.destination] = kept
+	return kept
+}
+
+// refuse ends a connection for which there is no route. An HTTP client is told why;
+// any other one is reset, as if nobody listened at that port.
+func (t *captured) refuse(c *client, s *server, why error) {
+	if said, ok := t.sniff(c); ok {
+		c.Conn = relay.WithPrefix(c.Conn, said)
+		s.serveOn(c, nil, s.onward, why)
+		return
+	}
+	s.log.Info("captured connection refused", "peer", c.tracked.conn.RemoteAddr().String(), "err", why)
+	c.abort()
+}
+
+// sniff returns what c says first and whether that begins an HTTP/1.1 request: a
+// method of capital letters and a space.
+func (t *captured) sniff(c *client) ([]byte, bool) {
+	t.p.conns.waiting(c.tracked, time.Now().Add(sniffLimit))
+	defer t.p.conns.busy(c.tracked)
+	said := make([]byte, 0, len("PROPPATCH "))
+	for len(said) < cap(said) {
+		n, err := c.Read(said[len(said):cap(said)])
+		said = said[:len(said)+n]
+		for i, b := range said {
+			switch {
+			case b == ' ' && i > 0:
+				return said, true
+			case b < 'A' || b > 'Z':
+				return said, false
+			}
+		}
+		if err != nil {
+			return said, false
+		}
+	}
+	return said, false
+}
+
+// TransparentAddrs returns where the listeners for captured connections are bound,
+// in the order of Config.Transparent.Listen; nil before Ready.
+func (p *Proxy) TransparentAddrs() []net.Addr {
+	if p.cfg.Transparent == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var addrs []net.Addr
+	for _, s := range p.servers[len(p.cfg.Explicit):][:len(p.cfg.Transparent.Listen)] {
+		if s.listener != nil {
+			addrs = append(addrs, s.listener.Addr())
+		}
+	}
+	return addrs
+}
