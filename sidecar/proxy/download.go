@@ -18,7 +18,7 @@ type download struct {
 	buf   []byte // read from upstream
 	from  int    // buf[from:to] has arrived and not been looked at
 	to    int
-	lease time.Time // until when both deadlines are good
+	lease time.Time // until when upstream's read deadline is good
 }
 
 var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
@@ -26,7 +26,7 @@ var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
 // run writes head and body.
 func (d *download) run(now time.Time) verdict {
 	x := d.x
-	d.renew(now)
+	x.renew(now)
 	// The head and what came with it leave in one write.
 	if err := d.take(); err != nil {
 		return x.giveUp(fault{502, "http_response_incomplete", err.Error()})
@@ -43,6 +43,7 @@ func (d *download) run(now time.Time) verdict {
 	defer bulks.Put(bulk)
 	d.to = copy(bulk[:], d.buf[d.from:d.to])
 	d.from, d.buf = 0, bulk[:]
+	d.renew(time.Now())
 	for !d.body.Done() {
 		n, err := x.conn.Read(d.buf[d.to:])
 		d.to += n
@@ -130,10 +131,9 @@ func (d *download) write(b []byte) error {
 
 // renew moves both deadlines on, when that makes a difference.
 func (d *download) renew(now time.Time) {
-	if d.lease.Sub(now) > streamTimeout*7/8 {
-		return
+	d.x.renew(now)
+	if d.lease.Sub(now) < streamTimeout*7/8 {
+		d.lease = now.Add(streamTimeout)
+		_ = d.x.conn.SetReadDeadline(d.lease)
 	}
-	d.lease = now.Add(streamTimeout)
-	_ = d.x.conn.SetReadDeadline(d.lease)
-	_ = d.x.client.SetWriteDeadline(d.lease)
 }

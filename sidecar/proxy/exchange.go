@@ -238,7 +238,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 		}
 		if !x.req.Old() {
 			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{})
-			_ = x.client.SetWriteDeadline(time.Now().Add(streamTimeout))
+			x.renew(time.Now())
 			x.begun = true
 			if _, err := x.client.Write(x.out); err != nil {
 				return 0, 0, x.abandon()
@@ -339,7 +339,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	}
 	x.answered, x.status = time.Now(), 101
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Via: x.s.status})
-	_ = x.client.SetWriteDeadline(time.Now().Add(streamTimeout))
+	x.renew(time.Now())
 	if _, err := x.client.Write(x.out); err != nil {
 		return x.abandon()
 	}

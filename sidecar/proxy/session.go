@@ -20,8 +20,9 @@ type session struct {
 	onward http1.Onward
 	// noRoute is why the first request cannot be served; the next ask again.
 	noRoute error
-	served  int // requests
-	from    int // in memory.in: what has arrived and is not consumed
+	served  int       // requests
+	lease   time.Time // until when the client's write deadline is good
+	from    int       // in memory.in: what has arrived and is not consumed
 	to      int
 }
 
@@ -228,7 +229,17 @@ func (h *session) answer(f fault, last, bodiless bool) {
 		Bodiless:    bodiless,
 	})
 	_ = h.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	h.lease = time.Time{}
 	_, _ = h.client.Write(h.out) // the client may be gone
+}
+
+// renew moves the client's write deadline on, when that makes a difference: a timer
+// costs more than a look at the time.
+func (h *session) renew(now time.Time) {
+	if h.lease.Sub(now) < streamTimeout*7/8 {
+		h.lease = now.Add(streamTimeout)
+		_ = h.client.SetWriteDeadline(h.lease)
+	}
 }
 
 // linger lets a client that is still sending read its answer: closing at once
