@@ -80,6 +80,7 @@ func (s *Sidecar) complete(c *completer) {
 	if s.Service != nil { // last: its target is compared with all listeners
 		s.Service.complete(c, s.Listen.Inbound)
 	}
+	s.Interception.complete(c, s.Service)
 }
 
 func (s *Service) complete(c *completer, inbound string) {

@@ -17,6 +17,8 @@ const (
 	GatewayAdminPort = 15000 // gateway, loopback
 	InboundPort      = 15008 // sidecar: mTLS for the program
 	SidecarAdminPort = 15020 // sidecar, loopback
+	OutboundPort     = 15001 // sidecar, loopback: captured connections
+	DNSPort          = 15053 // sidecar, loopback: captured DNS questions
 	ServicePort      = 80    // of services and upstreams
 )
 
@@ -79,7 +81,8 @@ func sidecarDefaults() *Sidecar {
 			Weight:   1,
 			Export:   true,
 		},
-		State: defaultState,
+		Interception: Interception{Mode: Explicit, OnFailure: FailClosed, OutboundPort: OutboundPort, DNSPort: DNSPort},
+		State:        defaultState,
 		Listen: SidecarListen{
 			Inbound: ":15008",
 			Admin:   "127.0.0.1:15020",

@@ -20,6 +20,8 @@ type Sidecar struct {
 	Service *Service `yaml:"service"`
 	// Upstreams are the explicit listeners.
 	Upstreams []Upstream `yaml:"upstreams"`
+	// Interception puts the sidecar beside a program that does not know.
+	Interception Interception `yaml:"interception"`
 	// State is the directory that this process keeps its memory in: the routes
 	// it accepted last. It is claimed with [ClaimState].
 	State string `yaml:"state" flag:"directory that this process keeps its memory in"`

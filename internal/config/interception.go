@@ -1,0 +1,90 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// Interception says how the program's connections reach the sidecar when the
+// program is not configured for it.
+type Interception struct {
+	// Mode is explicit (the default: only the upstreams' listeners) or ebpf: what
+	// the program sends to mesh addresses arrives here, and so do its DNS
+	// questions. ebpf needs root once, see 'isthmus intercept attach --help'.
+	Mode InterceptionMode `yaml:"mode" flag:"explicit or ebpf"`
+	// Name tells the sidecars of one host apart. Default: the service's
+	// instance, or "sidecar".
+	Name string `yaml:"name" flag:"name of this sidecar's interception on this host"`
+	// Cgroup is the one that the program runs in, as a path below the mount of
+	// cgroup v2. Default: isthmus/NAME, where a program behind "--" is started.
+	Cgroup string `yaml:"cgroup" flag:"cgroup that the program runs in"`
+	// OnFailure says what becomes of captured connections while no sidecar runs:
+	// closed (the default) refuses them, open lets them by in the clear.
+	OnFailure OnFailure `yaml:"onFailure" flag:"closed or open"`
+	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
+	// on 127.0.0.1 and ::1.
+	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
+	DNSPort      uint16 `yaml:"dnsPort" flag:"port for captured DNS questions"`
+}
+
+// InterceptionMode is how connections are captured.
+type InterceptionMode string
+
+// The modes.
+const (
+	Explicit InterceptionMode = "explicit"
+	EBPF     InterceptionMode = "ebpf"
+)
+
+// UnmarshalText reads "explicit" or "ebpf".
+func (m *InterceptionMode) UnmarshalText(b []byte) error {
+	switch v := InterceptionMode(b); v {
+	case Explicit, EBPF:
+		*m = v
+		return nil
+	}
+	return fmt.Errorf("%q is no interception mode: write explicit or ebpf", b)
+}
+
+// OnFailure is what becomes of captured connections while no sidecar runs.
+type OnFailure string
+
+// The choices.
+const (
+	FailClosed OnFailure = "closed"
+	FailOpen   OnFailure = "open"
+)
+
+// UnmarshalText reads "closed" or "open".
+func (f *OnFailure) UnmarshalText(b []byte) error {
+	switch v := OnFailure(b); v {
+	case FailClosed, FailOpen:
+		*f = v
+		return nil
+	}
+	return fmt.Errorf("%q is no choice: write closed or open", b)
+}
+
+var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// complete fills in what was left out; service may be nil.
+func (i *Interception) complete(c *completer, service *Service) {
+	if i.Name == "" {
+		i.Name = "sidecar"
+		if service != nil && interceptionName.MatchString(service.Instance) {
+			i.Name = service.Instance
+		}
+	}
+	if !interceptionName.MatchString(i.Name) {
+		c.fault("interception.name", "%q: use at most 63 lower-case letters, digits and hyphens", i.Name)
+	}
+	if i.Cgroup == "" {
+		i.Cgroup = "isthmus/" + i.Name
+	}
+	if i.OutboundPort == 0 {
+		c.fault("interception.outboundPort", "must be 1 to 65535")
+	}
+	if i.DNSPort == 0 {
+		c.fault("interception.dnsPort", "must be 1 to 65535")
+	}
+}

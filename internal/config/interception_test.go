@@ -1,0 +1,37 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestInterceptionIsNamedAfterTheInstance(t *testing.T) {
+	const head = "gateways: [a]\n"
+	for file, want := range map[string]Interception{
+		head: {Name: "sidecar", Cgroup: "isthmus/sidecar"},
+		head + "service: {name: a/b, target: 'localhost:1', instance: b-1}\n":         {Name: "b-1", Cgroup: "isthmus/b-1"},
+		head + "interception: {name: mine, cgroup: system.slice/b.service}\n":         {Name: "mine", Cgroup: "system.slice/b.service"},
+		head + "service: {name: a/b, target: 'localhost:1', instance: not.a.label}\n": {Name: "sidecar", Cgroup: "isthmus/sidecar"},
+	} {
+		s, err := LoadSidecar(write(t, file), nil)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if got := s.Interception; got.Name != want.Name || got.Cgroup != want.Cgroup || got.Mode != Explicit {
+			t.Errorf("%s: %+v, want %+v", file, got, want)
+		}
+	}
+}
+
+func TestABadInterceptionSaysWhatToWrite(t *testing.T) {
+	_, err := LoadSidecar(write(t, "gateways: [a]\ninterception: {mode: magic, onFailure: shrug, name: A_b, dnsPort: 0}\n"), nil)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"write explicit or ebpf", "write closed or open", "lower-case", "dnsPort"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+}
