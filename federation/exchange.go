@@ -96,39 +96,39 @@ func (f *Federation) exchangeOnce(ctx context.Context, id mesh.GatewayID) error 
 
 // request asks a gateway on a stream of its own and hands the answer to read,
 // which must not keep it. All of it ends within exchangeTimeout.
-func (f *Federation) request(ctx context.Context, to mesh.GatewayID, method, path string, body []byte, read func(*http.Response) error) error {
+func (f *Federation) request(ctx context.Context, to mesh.GatewayID, method, path string, body []byte, read func(*http.Response) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	s, err := f.cfg.Tunnel.Open(ctx, to)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { s.Abort() })
+	stop := context.AfterFunc(ctx, func() { _ = s.Abort() })
 	defer stop()
+	defer func() {
+		if err != nil {
+			_ = s.Abort()
+		}
+	}()
 	deadline, _ := ctx.Deadline()
 	if err := s.SetDeadline(deadline); err != nil {
-		s.Abort()
 		return err
 	}
-	req, err := http.NewRequest(method, "http://"+GossipAuthority+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+GossipAuthority+path, bytes.NewReader(body))
 	if err != nil {
-		s.Abort()
 		return err
 	}
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Close = true
 	if err := req.Write(s); err != nil {
-		s.Abort()
 		return err
 	}
 	// Heads and compressed bodies are no longer than the longest plain body.
-	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(s, catalog.MaxPullBytes)), req)
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(s, catalog.MaxPullBytes)), req) //nolint:bodyclose // the stream is closed
 	if err != nil {
-		s.Abort()
 		return err
 	}
 	if err := read(resp); err != nil {
-		s.Abort()
 		return err
 	}
 	return s.Close()

@@ -156,7 +156,7 @@ func (f *Federation) Run(ctx context.Context) error {
 	if err := f.open(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
-	defer f.store.Close()
+	defer func() { _ = f.store.Close() }() // every change is on disk when it is made
 	if err := f.createList(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
@@ -186,14 +186,14 @@ func (f *Federation) open() error {
 	}
 	was, err := st.load(f.log)
 	if err != nil {
-		st.Close()
+		_ = st.Close() // the other error says more
 		return err
 	}
 	// The clock makes the epoch grow even without a state file; the file makes it
 	// grow even when the clock was set back.
 	epoch := max(was.Epoch+1, uint64(time.Now().UnixMilli()))
 	if err := st.saveEpoch(epoch); err != nil {
-		st.Close()
+		_ = st.Close() // the other error says more
 		return err
 	}
 	f.mu.Lock()

@@ -89,7 +89,7 @@ func openStore(path string, log *slog.Logger) (*store, error) {
 		return nil
 	})
 	if err != nil {
-		db.Close()
+		_ = db.Close() // the other error says more
 		return nil, fmt.Errorf("prepare state file %s: %w", path, err)
 	}
 	return &store{db}, nil

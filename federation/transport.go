@@ -177,7 +177,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	}
 	c, err := connectGossip(s, timeout)
 	if err != nil {
-		s.Abort()
+		_ = s.Abort()
 		return nil, fmt.Errorf("gossip to %s: %w", id, err)
 	}
 	return c, nil
@@ -193,7 +193,7 @@ func connectGossip(s *tunnel.Stream, timeout time.Duration) (net.Conn, error) {
 	// Only the head is bounded: memberlist bounds what follows.
 	head := &io.LimitedReader{R: s, N: 16 << 10}
 	r := bufio.NewReader(head)
-	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
+	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // the answer to CONNECT has none
 	if err != nil {
 		return nil, err
 	}

@@ -118,18 +118,18 @@ func TestAPartitionLeavesEverySideItsCatalogAndHealsInSeconds(t *testing.T) {
 		w.net.partition(east, west, true)
 		w.net.partition(north, west, true)
 		cut := time.Now()
-		v := east.await("west out of routing", 5*time.Second, offers("shop/orders", "north"))
+		east.await("west out of routing", 5*time.Second, offers("shop/orders", "north"))
 		t.Logf("out of routing in %v", time.Since(cut))
 		if d := time.Since(cut); d > 1500*time.Millisecond {
 			t.Errorf("west was routed to for %v after the cut", d)
 		}
-		v = east.await("west dead to gossip", 10*time.Second, func(v *View) bool { return !v.gateway(west.id).Alive })
+		east.await("west dead to gossip", 10*time.Second, func(v *View) bool { return !v.gateway(west.id).Alive })
 		t.Logf("dead to gossip in %v", time.Since(cut))
 		time.Sleep(75*time.Second - time.Since(cut))
 		west.Publish([]mesh.Export{serving("west", "shop/orders", 1), serving("west", "shop/cart", 1)})
 		time.Sleep(time.Second)
 
-		v, _ = east.View()
+		v, _ := east.View()
 		o := v.origin(west.id)
 		if o == nil || !o.Stale || len(o.Records) != 1 || o.Age(time.Now()) < 70*time.Second || o.Age(time.Now()) > 76*time.Second {
 			t.Errorf("after 75 s east holds %+v of west, want its records with their age", o)

@@ -116,9 +116,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.memory.load(); err != nil {
 		s.log.Warn("what sidecars asked for before is forgotten", "err", err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(liveness.NewListener(s.cfg.Listener)) }()
-
 	ctx, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.publishLoop(ctx) })
@@ -127,17 +124,12 @@ func (s *Server) Run(ctx context.Context) error {
 	defer helpers.Wait()
 	defer stop()
 
-	select {
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-served
-		return nil
-	case err := <-served:
-		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			return fmt.Errorf("serve xds on %s: %w", s.cfg.Listener.Addr(), err)
-		}
-		return nil
+	halt := context.AfterFunc(ctx, s.grpc.Stop)
+	defer halt()
+	if err := s.grpc.Serve(liveness.NewListener(s.cfg.Listener)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve xds on %s: %w", s.cfg.Listener.Addr(), err)
 	}
+	return nil
 }
 
 // Shutdown ends every stream and stops listening: sidecars go to another

@@ -47,15 +47,20 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeadBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		c, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer close(closed)
+		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		if srv.Shutdown(c) != nil {
 			_ = srv.Close() // whoever still reads a profile loses it
 		}
 	})
-	defer stop()
-	if err := srv.Serve(s.cfg.Listener); !errors.Is(err, http.ErrServerClosed) {
+	err := srv.Serve(s.cfg.Listener)
+	if !stop() {
+		<-closed // Serve returns when that begins
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin port: %w", err)
 	}
 	return nil

@@ -72,6 +72,42 @@ func TestReadyzListsPendingTasksUntilAllAreDone(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsBeingMadeOutlivesTheEndAndRunOutlivesIt(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, answered := make(chan struct{}), false
+	s := New(Config{
+		Listener: l, Readiness: &Readiness{}, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+		Status: func() any {
+			close(asked)
+			time.Sleep(closeTimeout / 5)
+			answered = true
+			return "late"
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	got := make(chan int, 1)
+	go func() {
+		code, _ := get(t, "http://"+l.Addr().String()+"/status")
+		got <- code
+	}()
+	<-asked
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !answered {
+		t.Error("Run returned before the answer was made")
+	}
+	if code := <-got; code != http.StatusOK {
+		t.Errorf("answer %d", code)
+	}
+}
+
 func TestAdminServesLivenessMetricsStatusAndProfiles(t *testing.T) {
 	base := start(t, &Readiness{})
 	if code, _ := get(t, base+"/livez"); code != 200 {

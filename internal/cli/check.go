@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 			default:
 				return usageError{fmt.Errorf("--role %q: write gateway or sidecar", role)}
 			}
-			return runCheck(cmd.OutOrStdout(), path, config.Role(role), format)
+			return runCheck(cmd.Context(), cmd.OutOrStdout(), path, config.Role(role), format)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file")
@@ -52,7 +53,7 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 	return cmd
 }
 
-func runCheck(w io.Writer, path string, role config.Role, format output) error {
+func runCheck(ctx context.Context, w io.Writer, path string, role config.Role, format output) error {
 	c := check{Path: path, Role: role, Faults: []strictyaml.Fault{}, Notes: []string{}}
 	if c.Role == "" {
 		guessed, err := config.GuessRole(path)
@@ -66,9 +67,9 @@ func runCheck(w io.Writer, path string, role config.Role, format output) error {
 	}
 	switch c.Role {
 	case config.GatewayRole:
-		c.gateway()
+		c.gateway(ctx)
 	case config.SidecarRole:
-		c.sidecar()
+		c.sidecar(ctx)
 	}
 	c.OK = len(c.Faults) == 0
 	if format.json() {
@@ -111,7 +112,7 @@ func (c *check) note(format string, args ...any) {
 	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
 }
 
-func (c *check) gateway() {
+func (c *check) gateway(ctx context.Context) {
 	cfg, err := config.LoadGateway(c.Path, nil)
 	c.add(err)
 	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
@@ -125,14 +126,14 @@ func (c *check) gateway() {
 		c.resources(cfg.Resources)
 	}
 	if c.state(cfg.State) {
-		c.port("udp", "listen.tunnel", cfg.Listen.Tunnel)
-		c.port("tcp", "listen.mesh", cfg.Listen.Mesh)
-		c.port("tcp", "listen.xds", cfg.Listen.XDS)
-		c.port("tcp", "listen.admin", cfg.Listen.Admin)
+		c.port(ctx, "udp", "listen.tunnel", cfg.Listen.Tunnel)
+		c.port(ctx, "tcp", "listen.mesh", cfg.Listen.Mesh)
+		c.port(ctx, "tcp", "listen.xds", cfg.Listen.XDS)
+		c.port(ctx, "tcp", "listen.admin", cfg.Listen.Admin)
 	}
 }
 
-func (c *check) sidecar() {
+func (c *check) sidecar(ctx context.Context) {
 	cfg, err := config.LoadSidecar(c.Path, nil)
 	c.add(err)
 	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
@@ -144,11 +145,11 @@ func (c *check) sidecar() {
 	}
 	if c.state(cfg.State) {
 		if cfg.Service != nil {
-			c.port("tcp", "listen.inbound", cfg.Listen.Inbound)
+			c.port(ctx, "tcp", "listen.inbound", cfg.Listen.Inbound)
 		}
-		c.port("tcp", "listen.admin", cfg.Listen.Admin)
+		c.port(ctx, "tcp", "listen.admin", cfg.Listen.Admin)
 		for i, u := range cfg.Upstreams {
-			c.port("tcp", fmt.Sprintf("upstreams[%d].listen", i), u.Listen)
+			c.port(ctx, "tcp", fmt.Sprintf("upstreams[%d].listen", i), u.Listen)
 		}
 	}
 }
@@ -218,16 +219,17 @@ func (c *check) state(dir string) bool {
 
 // port finds out whether an address can be listened on. One that is not
 // complete is a fault of the configuration already.
-func (c *check) port(network, key, addr string) {
+func (c *check) port(ctx context.Context, network, key, addr string) {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return
 	}
+	var config net.ListenConfig
 	var listener io.Closer
 	var err error
 	if network == "udp" {
-		listener, err = net.ListenPacket(network, addr)
+		listener, err = config.ListenPacket(ctx, network, addr)
 	} else {
-		listener, err = net.Listen(network, addr)
+		listener, err = config.Listen(ctx, network, addr)
 	}
 	if err != nil {
 		problem := err.Error()

@@ -45,7 +45,7 @@ func (c Check) get(conn net.Conn, addr string) error {
 	}
 	head := bufio.NewReaderSize(io.LimitReader(conn, maxReplyHead), 1<<10)
 	for {
-		reply, err := http.ReadResponse(head, &http.Request{Method: http.MethodGet})
+		reply, err := http.ReadResponse(head, &http.Request{Method: http.MethodGet}) //nolint:bodyclose // it would be read to its end; the connection is closed
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ func (s *Source) Run(ctx context.Context) error {
 	if w, err := fsnotify.NewWatcher(); err != nil {
 		log.Warn("identity files are only looked at now and then", "every", pollEvery, "err", err)
 	} else {
-		defer w.Close()
+		defer func() { _ = w.Close() }() // it only ends the notices
 		events, faults = w.Events, w.Errors
 		watch = func() { _ = w.Add(s.dir) } // no effect on a live watch
 	}

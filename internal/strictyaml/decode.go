@@ -2,6 +2,7 @@ package strictyaml
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -259,7 +260,7 @@ func (r *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func notANumber(n *yaml.Node, err error) string {
-	if ne, ok := err.(*strconv.NumError); ok && ne.Err == strconv.ErrRange {
+	if errors.Is(err, strconv.ErrRange) {
 		return describe(n) + " is too large"
 	}
 	return describe(n) + " is not a whole number"

@@ -66,7 +66,7 @@ func Parse(source string, data []byte) ([]*Document, error) {
 	for d := yaml.NewDecoder(bytes.NewReader(data)); ; {
 		var n yaml.Node
 		err := d.Decode(&n)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return docs, faults.Err()
 		}
 		if err != nil {

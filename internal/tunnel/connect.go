@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 
@@ -125,7 +126,7 @@ func (e *Endpoint) dial(ctx context.Context, target Target, nth int) (_ *tunnel,
 
 // closeConn closes a connection that was not admitted.
 func closeConn(conn *quic.Conn, err error) {
-	c, ok := err.(*closeError)
+	c, ok := errors.AsType[*closeError](err)
 	if !ok {
 		c = &closeError{code: codeProtocol, reason: err.Error()}
 	}

@@ -39,9 +39,9 @@ func appendFrame(b []byte, t frameType, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// appendHello appends the first frame of an end.
-func appendHello(b []byte, i instance) []byte {
-	return appendFrame(b, frameHello, append([]byte{helloVersion}, i[:]...))
+// hello is the first frame of an end.
+func hello(i instance) []byte {
+	return appendFrame(nil, frameHello, append([]byte{helloVersion}, i[:]...))
 }
 
 // readFrame reads one control frame. buf is where the payload goes; it holds

@@ -9,7 +9,7 @@ import (
 
 func TestAHelloIsReadAsItWasWritten(t *testing.T) {
 	want := instance{1, 2, 3, 15: 16}
-	got, err := readHello(bytes.NewReader(appendHello(nil, want)))
+	got, err := readHello(bytes.NewReader(hello(want)))
 	if err != nil || got != want {
 		t.Errorf("got %x, %v; want %x", got, err, want)
 	}
@@ -21,7 +21,7 @@ func TestAHelloIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestWhatIsNoHelloIsRefused(t *testing.T) {
-	hello := appendHello(nil, instance{})
+	first := hello(instance{})
 	for name, b := range map[string][]byte{
 		"another frame":   appendFrame(nil, frameLeaving, nil),
 		"another version": append([]byte{byte(frameHello), 0, byte(helloSize), 9}, make([]byte, 16)...),
@@ -31,7 +31,7 @@ func TestWhatIsNoHelloIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, errHello)
 		}
 	}
-	if _, err := readHello(bytes.NewReader(hello[:len(hello)-1])); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := readHello(bytes.NewReader(first[:len(first)-1])); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut off: %v", err)
 	}
 	if _, err := readHello(bytes.NewReader([]byte{1, 0xff, 0xff})); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -40,7 +40,7 @@ func TestWhatIsNoHelloIsRefused(t *testing.T) {
 }
 
 func FuzzReadFrame(f *testing.F) {
-	f.Add(appendHello(nil, instance{1}))
+	f.Add(hello(instance{1}))
 	f.Add(appendFrame(appendFrame(nil, frameLeaving, nil), frameDone, nil))
 	f.Add([]byte{7, 4, 0})
 	f.Add([]byte{7, 4, 1})

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -230,7 +231,7 @@ func (e *Endpoint) remove(t *tunnel, why error) {
 		}
 	}
 	e.metrics.closed.WithLabelValues(label).Inc()
-	if c, ok := why.(*closeError); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
+	if c, ok := errors.AsType[*closeError](why); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
 		p.left = true
 	}
 	if p.refreshLocked(time.Now()) && !p.left && !e.closing {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -12,7 +13,9 @@ import (
 // ListenUDP returns a function that binds a UDP socket, for [Config.Listen] and
 // [Config.ListenPacket].
 func ListenUDP(addr string) func() (net.PacketConn, error) {
-	return func() (net.PacketConn, error) { return net.ListenPacket("udp", addr) }
+	return func() (net.PacketConn, error) {
+		return new(net.ListenConfig).ListenPacket(context.Background(), "udp", addr)
+	}
 }
 
 // quietQUIC is quic-go's switch for the warning about small buffers that it

@@ -200,7 +200,7 @@ func TestHTTPIsServedOnTunnels(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(s)
-	if res, err = http.ReadResponse(r, &http.Request{Method: http.MethodConnect}); err != nil {
+	if _, err = http.ReadResponse(r, &http.Request{Method: http.MethodConnect}); err != nil {
 		t.Fatal(err)
 	}
 	if body, err := io.ReadAll(r); err != nil || string(body) != "right behind it" {

@@ -299,7 +299,7 @@ func (e *Endpoint) dialTarget(ctx context.Context, t *target) (*tunnel, error) {
 		result = "failed"
 		if text := fmt.Sprintf("dial gateway at %s: %v", t.Addr, why); text != t.lastErr {
 			t.lastErr = text
-			if err != errSelf {
+			if !errors.Is(err, errSelf) {
 				e.log.Warn("gateway cannot be reached, trying on", "peer", gw, "addr", t.Addr, "err", why)
 			}
 		}

@@ -236,7 +236,7 @@ func (t *tunnel) exchangeHellos(ctx context.Context, admit func(context.Context,
 	// others know it.
 	t.controlMu.Lock()
 	defer t.controlMu.Unlock()
-	hello := appendHello(nil, t.endpoint.instance)
+	ours := hello(t.endpoint.instance)
 	if !t.dialled {
 		if t.control, err = t.conn.AcceptStream(ctx); err != nil {
 			return err
@@ -245,7 +245,7 @@ func (t *tunnel) exchangeHellos(ctx context.Context, admit func(context.Context,
 		if t.control, err = t.conn.OpenStreamSync(ctx); err != nil {
 			return err
 		}
-		if err := t.writeControl(hello); err != nil {
+		if err := t.writeControl(ours); err != nil {
 			return err
 		}
 	}
@@ -255,5 +255,5 @@ func (t *tunnel) exchangeHellos(ctx context.Context, admit func(context.Context,
 	if err := admit(ctx, t); err != nil || t.dialled {
 		return err
 	}
-	return t.writeControl(hello)
+	return t.writeControl(ours)
 }

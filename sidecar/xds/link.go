@@ -53,7 +53,6 @@ func (l *link) acquire() (*conn, error) {
 			grpc.WithIdleTimeout(0),
 			grpc.WithReadBufferSize(connectionBuffer),
 			grpc.WithWriteBufferSize(connectionBuffer),
-			grpc.WithSharedWriteBuffer(true),
 			grpc.WithNoProxy(),
 			grpc.WithDisableServiceConfig(),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
@@ -79,7 +78,7 @@ func (l *link) release(c *conn, broken bool) {
 	}
 	l.mu.Unlock()
 	if last {
-		c.Close() // can only say that it was closed before
+		_ = c.Close() // can only say that it was closed before
 	}
 }
 

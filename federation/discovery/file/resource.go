@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -76,11 +77,10 @@ func (r *reader) fault(key, format string, args ...any) {
 }
 
 func (r *reader) decode(into any) bool {
-	if err := r.doc.Decode(into); err != nil {
-		r.faults = append(r.faults, err.(strictyaml.Faults)...)
-		return false
-	}
-	return true
+	err := r.doc.Decode(into)
+	faults, _ := errors.AsType[strictyaml.Faults](err) // Decode has no other errors
+	r.faults = append(r.faults, faults...)
+	return err == nil
 }
 
 func (r *reader) name(m metadata) mesh.ServiceName {

@@ -99,9 +99,9 @@ func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
 	w, err := fsnotify.NewWatcher()
 	if err == nil {
 		if err = w.Add(s.dir); err == nil {
-			return w.Events, w.Errors, func() { w.Close() }
+			return w.Events, w.Errors, func() { _ = w.Close() }
 		}
-		w.Close()
+		_ = w.Close()
 	}
 	s.log.Warn("watching resources: changes are found by looking every few seconds", "dir", s.dir, "err", err)
 	return nil, nil, func() {}
