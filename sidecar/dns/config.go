@@ -28,7 +28,7 @@ type Config struct {
 	// It waits for the control plane, to which it subscribes when it has to, until
 	// ctx ends. An error that wraps routes.ErrAbsent makes the name NXDOMAIN, any
 	// other one SERVFAIL. It is called concurrently.
-	Ports func(ctx context.Context, service mesh.Destination) ([]Port, error)
+	Ports func(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error)
 	// Release says that nobody has asked for a service for so long that Ports need
 	// not stay subscribed to it. It must not block. Nil: nobody is told.
 	Release func(service mesh.Destination)
@@ -41,12 +41,6 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics may be nil: not registered.
 	Metrics prometheus.Registerer
-}
-
-// Port is one port of a service, as an SRV answer names it.
-type Port struct {
-	Number   uint16
-	Protocol mesh.Protocol
 }
 
 func (c *Config) validate() error {

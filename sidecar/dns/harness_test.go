@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // catalog is a control plane that knows services, and answers for the names in late
 // only when that is closed.
 type catalog struct {
-	services map[string][]Port
+	services map[string][]mesh.RoutePort
 	late     chan struct{} // nil: at once
 	waits    chan struct{} // unless nil, told of each question that waits for late
 
@@ -27,9 +28,9 @@ type catalog struct {
 	asked []string
 }
 
-func (c *catalog) ports(ctx context.Context, d mesh.Destination) ([]Port, error) {
+func (c *catalog) ports(ctx context.Context, d mesh.Destination) ([]mesh.RoutePort, error) {
 	c.mu.Lock()
-	c.asked = append(c.asked, d.String())
+	c.asked = append(c.asked, fmt.Sprintf("%s port %d", d.Host(), d.Port))
 	c.mu.Unlock()
 	if c.late != nil {
 		if c.waits != nil {
@@ -48,9 +49,9 @@ func (c *catalog) ports(ctx context.Context, d mesh.Destination) ([]Port, error)
 }
 
 func shop() *catalog {
-	return &catalog{services: map[string][]Port{
-		"orders.shop.mesh":      {{80, mesh.HTTP}, {5432, mesh.TCP}},
-		"orders.shop.west.mesh": {{80, mesh.HTTP}},
+	return &catalog{services: map[string][]mesh.RoutePort{
+		"orders.shop.mesh":      {{Number: 80, Protocol: mesh.HTTP}, {Number: 5432, Protocol: mesh.TCP}},
+		"orders.shop.west.mesh": {{Number: 80, Protocol: mesh.HTTP}},
 	}}
 }
 

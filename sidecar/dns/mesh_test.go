@@ -95,7 +95,7 @@ func TestThePortlessNameIsWhatTheControlPlaneIsAskedFor(t *testing.T) {
 	ask(t, s, "udp", question("orders.shop.svc.clusterset.local", dns.TypeA))
 	ask(t, s, "udp", question("_http._tcp.orders.shop.west.mesh", dns.TypeSRV))
 	ask(t, s, "udp", question("a.b.c.d.mesh", dns.TypeA)) // cannot be a service
-	want := []string{"orders.shop.mesh:0", "orders.shop.west.mesh:0"}
+	want := []string{"orders.shop.mesh port 0", "orders.shop.west.mesh port 0"}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !slices.Equal(c.asked, want) {
@@ -196,9 +196,9 @@ func TestOddQuestionsForMeshNamesStayHereAndAreRefused(t *testing.T) {
 
 func TestAnAnswerThatIsTooLongIsTruncatedOverUDPAndWholeOverTCP(t *testing.T) {
 	c := shop()
-	var many []Port
+	var many []mesh.RoutePort
 	for i := range 400 {
-		many = append(many, Port{uint16(1000 + i), mesh.TCP})
+		many = append(many, mesh.RoutePort{Number: uint16(1000 + i), Protocol: mesh.TCP})
 	}
 	c.services["many.shop.mesh"] = many
 	s := serve(t, c, nil)

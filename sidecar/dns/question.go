@@ -171,8 +171,8 @@ func understandReverse(name, rest, zone string) meaning {
 }
 
 // offers returns those of a service's ports that a label of an SRV name means.
-func offers(all []Port, label string) []Port {
-	var some []Port
+func offers(all []mesh.RoutePort, label string) []mesh.RoutePort {
+	var some []mesh.RoutePort
 	for _, p := range all {
 		if label == string(p.Protocol) || label == strconv.Itoa(int(p.Number)) {
 			some = append(some, p)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,8 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // Transparent are the listeners to which interception sends the connections that
@@ -109,7 +113,11 @@ func (t *captured) serve(c *client) {
 	}
 	d.Port = original.Port()
 	s := t.known(d)
-	cluster, err := s.cluster(t.p.ctx)
+	var cluster *upstream.Cluster
+	err := t.offered(d)
+	if err == nil {
+		cluster, err = s.cluster(t.p.ctx)
+	}
 	if err != nil {
 		t.unrouted.Inc()
 		t.refuse(c, s, err)
@@ -117,6 +125,23 @@ func (t *captured) serve(c *client) {
 	}
 	t.served.Inc()
 	t.keep(s).serveOn(c, cluster, s.onward, nil)
+}
+
+// offered returns an error when the service is known not to have d's port. A program
+// that tries many ports must not make us subscribe to each of them.
+func (t *captured) offered(d mesh.Destination) error {
+	service, ok := t.p.cfg.Routes.Load().Lookup(mesh.Destination{Service: d.Service, Cluster: d.Cluster})
+	if !ok || len(service.Ports) == 0 {
+		return nil // not known
+	}
+	var ports []string
+	for _, p := range service.Ports {
+		if p.Number == d.Port {
+			return nil
+		}
+		ports = append(ports, strconv.Itoa(int(p.Number)))
+	}
+	return fmt.Errorf("route to %s: the service has port %s: %w", d, strings.Join(ports, ", "), routes.ErrAbsent)
 }
 
 // known returns the server of d: the one that is kept, or one that counts among the

@@ -174,8 +174,8 @@ func TestAConnectionThatNobodyCapturedOrThatGoesToNobodyIsReset(t *testing.T) {
 	for from, result := range map[string]string{"127.0.0.1": "unknown", "127.0.0.5": "unnamed"} {
 		if c, err := i.dial(t.Context(), from); err == nil { // the reset may be faster
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n")
-			if b, err := io.ReadAll(c); err == nil || len(b) > 0 {
+			_, sent := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n")
+			if b, err := io.ReadAll(c); sent == nil && err == nil || len(b) > 0 {
 				t.Errorf("from %s: %q, %v; want a reset", from, b, err)
 			}
 			_ = c.Close()
@@ -251,6 +251,24 @@ func TestAPortThatDoesNotExistIsExplainedToHTTPAndResetForOthers(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestAProgramThatTriesManyPortsCausesNoSubscriptions(t *testing.T) {
+	w := newWorld(t)
+	r := route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(echoBody)))
+	list := &mesh.Route{Destination: mesh.Destination{Service: orders}, Protocol: mesh.TCP,
+		Ports: []mesh.RoutePort{{Number: 80, Protocol: mesh.HTTP}, {Number: 443, Protocol: mesh.TCP}}}
+	i := w.intercept(r, list)
+	code, body := get(t, i.client(t, "127.0.0.3"), "http://orders.shop.mesh:5432/")
+	if code != 404 || !strings.Contains(body, "port 80, 443") {
+		t.Errorf("%d %q", code, body)
+	}
+	if code, _ := get(t, i.client(t, "127.0.0.2"), "http://orders.shop.mesh/"); code != 200 {
+		t.Errorf("port 80: %d", code)
+	}
+	if len(i.asked) > 0 {
+		t.Errorf("subscribed to %s", <-i.asked)
 	}
 }
 
