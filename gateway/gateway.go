@@ -43,6 +43,9 @@ const (
 	// tunnelHeadTimeout bounds the head of a request on a tunnel stream.
 	tunnelHeadTimeout = 10 * time.Second
 
+	// tunnelIdleTimeout bounds the wait for another request on one: ours have one each.
+	tunnelIdleTimeout = 10 * time.Second
+
 	maxTunnelHead = 16 << 10 // bytes
 )
 
@@ -308,6 +311,7 @@ func (g *Gateway) serveTunnels(ctx context.Context) error {
 		}),
 		ConnContext:       tunnel.ConnContext,
 		ReadHeaderTimeout: tunnelHeadTimeout,
+		IdleTimeout:       tunnelIdleTimeout,
 		MaxHeaderBytes:    maxTunnelHead,
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}

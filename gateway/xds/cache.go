@@ -57,6 +57,7 @@ type cache struct {
 	watches  [kinds]map[string]map[*watch]struct{} // open watches by each name they are about
 	wildcard map[string]map[*watch]struct{}        // open wildcard watches by identity
 	open     map[*session]struct{}
+	names    map[string]int // subscribed to by each caller, all streams added up
 }
 
 func newCache(remembered func(identity string) []string, m *metrics) *cache {
@@ -65,6 +66,7 @@ func newCache(remembered func(identity string) []string, m *metrics) *cache {
 		metrics:    m,
 		wildcard:   map[string]map[*watch]struct{}{},
 		open:       map[*session]struct{}{},
+		names:      map[string]int{},
 	}
 	for k := range kinds {
 		c.table[k] = map[string]*discoveryv3.Resource{}
@@ -260,7 +262,29 @@ func (c *cache) leave(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, s)
+	for k := range kinds {
+		c.allotLocked(s, k, 0)
+	}
 	c.metrics.streams.Set(float64(len(c.open)))
+}
+
+// allot notes that s is about n names of a kind; false: too many for its caller.
+func (c *cache) allot(s *session, k kind, n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.names[s.caller]+n-s.names[k] > maxNamesPerCaller {
+		return false
+	}
+	c.allotLocked(s, k, n)
+	return true
+}
+
+func (c *cache) allotLocked(s *session, k kind, n int) {
+	c.names[s.caller] += n - s.names[k]
+	s.names[k] = n
+	if c.names[s.caller] == 0 {
+		delete(c.names, s.caller)
+	}
 }
 
 func (c *cache) streams() int {

@@ -29,6 +29,11 @@ const (
 	// maxNames bounds the names that one stream may subscribe to, per type.
 	maxNames = 10_000
 
+	// maxNamesPerCaller bounds the names that all streams of one identity from one
+	// IP address subscribe to, types added up: a hundred sidecars with 500 upstreams
+	// each, on one host. At about 0.5 KiB each they are at most 50 MiB.
+	maxNamesPerCaller = 100_000
+
 	// maxName bounds one name, in bytes: a DNS name of 253 and a port.
 	maxName = 260
 

@@ -173,6 +173,3 @@ func (s *Server) publishLoop(ctx context.Context) {
 		}
 	}
 }
-
-// Streams returns how many ADS streams are open, for the status API.
-func (s *Server) Streams() int { return s.cache.streams() }

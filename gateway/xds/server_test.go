@@ -271,7 +271,7 @@ func TestShutdownEndsEveryStreamAndRefusesNewOnes(t *testing.T) {
 	if err := g.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if n := g.Streams(); n != 0 {
+	if n := g.cache.streams(); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 	if conn, err := net.DialTimeout("tcp", g.addr, time.Second); err == nil {

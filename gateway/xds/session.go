@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	gcp "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -55,7 +56,8 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *session) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{server: srv, identity: id.String(), log: log, end: cancel}
+	host, _, _ := net.SplitHostPort(addr) // without one, all of the identity share the bound
+	s := &session{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel}
 	if !srv.cache.enter(s) {
 		return status.Error(codes.Unavailable, "this gateway is shutting down: use another one")
 	}
@@ -83,7 +85,9 @@ func caller(ctx context.Context) (identity.ID, string, error) {
 // session is one ADS stream: the cache that its protocol engine sees.
 type session struct {
 	server   *Server
-	identity string // SPIFFE ID of the caller
+	identity string     // SPIFFE ID of the caller
+	caller   string     // identity and IP address, which share maxNamesPerCaller
+	names    [kinds]int // subscribed to; guarded by the cache's mutex
 	log      *slog.Logger
 	end      context.CancelFunc
 }
@@ -168,9 +172,14 @@ func (s *session) open(w *watch, typeURL string, names []string) (func(), error)
 		return nil, status.Errorf(codes.InvalidArgument, "resource type %q is not served", typeURL)
 	}
 	w.kind = k
-	if n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources())); n > maxNames {
+	n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources()))
+	if n > maxNames {
 		s.server.metrics.refused.Inc()
 		return nil, status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
+	}
+	if !s.server.cache.allot(s, k, n) {
+		s.server.metrics.refused.Inc()
+		return nil, status.Errorf(codes.ResourceExhausted, "the streams of %s from one address subscribe to more than %d names", s.identity, maxNamesPerCaller)
 	}
 	for _, n := range names {
 		if len(n) > maxName {

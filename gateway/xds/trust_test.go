@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -86,4 +87,42 @@ func TestAStreamEndsWhenItsRootIsTrustedNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.isSentAway()
+}
+
+func TestAWorkloadCannotHaveTheGatewayRememberWithoutBound(t *testing.T) {
+	g := start(t, identitytest.New(t, "mesh.example"), "", routeTo("orders", 1))
+	names := make([]string, maxNames)
+	for i := range names {
+		names[i] = fmt.Sprintf("n%d", i)
+	}
+	var streams []*client
+	for range maxNamesPerCaller / maxNames {
+		c := g.dial("hog")
+		c.subscribe(names...)
+		c.next()
+		streams = append(streams, c)
+	}
+	one := g.dial("hog")
+	one.subscribe("orders")
+	one.isSentAway()
+	other := g.dial("web")
+	other.subscribe("orders")
+	other.expect([]string{"orders"}, nil)
+	for _, c := range streams {
+		c.close()
+	}
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		g.cache.mu.Lock()
+		left := len(g.cache.names)
+		g.cache.mu.Unlock()
+		if left == 1 { // other's
+			break
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("%d callers are still counted", left)
+		}
+	}
+	again := g.dial("hog")
+	again.subscribe("orders")
+	again.expect([]string{"orders"}, nil)
 }
