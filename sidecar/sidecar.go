@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -228,8 +227,9 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 	for i := range s.cfg.Upstreams {
 		u := &s.cfg.Upstreams[i]
 		up := admin.SidecarUpstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
-		if r, ok := table.Lookup(up.Destination); ok {
-			up.State, up.Local, up.Gateways = "known", hosts(r.Local), hosts(r.Gateways)
+		if c := s.upstreams.Cluster(up.Destination); c != nil {
+			up.State = "known"
+			up.Local, up.Gateways = hosts(c.Status().Hosts)
 		} else if table.Absent(up.Destination) {
 			up.State = "absent"
 		}
@@ -241,10 +241,17 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 	return st
 }
 
-func hosts(es []mesh.Endpoint) []admin.SidecarHost {
-	hs := make([]admin.SidecarHost, 0, len(es))
-	for _, e := range es {
-		hs = append(hs, admin.SidecarHost{Instance: e.Instance, Address: e.Address, Ready: e.Ready})
+func hosts(all []upstream.Status) (local, gateways []admin.SidecarHost) {
+	local, gateways = []admin.SidecarHost{}, []admin.SidecarHost{}
+	for _, h := range all {
+		to := &local
+		if h.Gateway {
+			to = &gateways
+		}
+		*to = append(*to, admin.SidecarHost{
+			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Active: h.Active,
+			LatencyMS: h.Latency.Seconds() * 1e3, EjectedFor: h.EjectedFor.Seconds(), LastError: h.LastError,
+		})
 	}
-	return slices.Clip(hs)
+	return local, gateways
 }

@@ -106,9 +106,13 @@ type SidecarUpstream struct {
 
 // SidecarHost is one host that a sidecar may dial.
 type SidecarHost struct {
-	Instance string `json:"instance"`
-	Address  string `json:"address"`
-	Ready    bool   `json:"ready"`
+	Instance   string  `json:"instance,omitempty"` // empty for a gateway
+	Address    string  `json:"address"`
+	Ready      bool    `json:"ready"`                 // as the control plane says
+	Active     int64   `json:"active"`                // requests and TCP connections that run
+	LatencyMS  float64 `json:"latency_ms"`            // moving average, 0: unknown
+	EjectedFor float64 `json:"ejected_for,omitempty"` // seconds for which the sidecar avoids it
+	LastError  string  `json:"last_error,omitempty"`
 }
 
 // SidecarRegistration is the service beside a sidecar.

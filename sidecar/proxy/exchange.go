@@ -83,7 +83,6 @@ func (h *session) exchange() bool {
 		return x.fail(noRoute(err))
 	}
 	x.cluster.Begin()
-	defer x.cluster.End()
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()

@@ -18,7 +18,6 @@ func (s *server) serveTCP(c *client, cluster *upstream.Cluster) {
 	s.meters.tcpTotal.Inc()
 	defer s.meters.tcpOpen.Dec()
 	cluster.Begin()
-	defer cluster.End()
 	began := time.Now()
 	host, conn, err := s.connect(c, cluster)
 	if err != nil {

@@ -44,7 +44,7 @@ func tally(t *testing.T, c *Cluster, now instant, n int) map[string]float64 {
 	shares := make(map[string]float64)
 	var try Try
 	for range n {
-		try.Reset()
+		try = Try{}
 		h, ok := c.pick(now, &try)
 		if !ok {
 			t.Fatal("nobody to pick")
@@ -112,7 +112,7 @@ func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 	}
 	var try Try
 	for range requests { // which do not end
-		try.Reset()
+		try = Try{}
 		if _, ok := c.pick(5, &try); !ok {
 			t.Fatal("nobody to pick")
 		}

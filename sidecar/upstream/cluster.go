@@ -18,7 +18,6 @@ type Cluster struct {
 	meters *meters
 	budget budget
 	far    remotes
-	active atomic.Int64 // requests between Begin and End
 	state  atomic.Pointer[state]
 	plan   atomic.Pointer[plan]
 
@@ -57,24 +56,11 @@ func Static(cfg Config, addr string) *Cluster {
 	return c
 }
 
-// Destination returns what the cluster serves; it is zero for a static one.
-func (c *Cluster) Destination() mesh.Destination { return c.dest }
-
 // Protocol returns the protocol of the route, empty for a static cluster.
 func (c *Cluster) Protocol() mesh.Protocol { return c.plan.Load().protocol }
 
-// Begin counts a request, once however often it is tried. Each needs one
-// [Cluster.End].
-func (c *Cluster) Begin() {
-	c.active.Add(1)
-	c.budget.request(c.env.now())
-}
-
-// End says that a request is over.
-func (c *Cluster) End() { c.active.Add(-1) }
-
-// Active returns how many requests are between Begin and End.
-func (c *Cluster) Active() int64 { return c.active.Load() }
+// Begin counts a request, once however often it is tried: it earns part of a retry.
+func (c *Cluster) Begin() { c.budget.request(c.env.now()) }
 
 // Retry asks for a retry of a request that may have reached an application and
 // spends the retry budget: 20 % of the requests of the last 10 s, and at least

@@ -39,7 +39,7 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 				return
 			default:
 				update(i)
-				s.Status()
+				s.Cluster(orders).Status()
 			}
 		}
 	})
@@ -57,9 +57,6 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 	close(stop)
 	changing.Wait()
 	c := s.Cluster(orders)
-	if c.Active() != 0 {
-		t.Errorf("%d requests active at the end", c.Active())
-	}
 	for _, h := range c.Status().Hosts {
 		if h.Active != 0 {
 			t.Errorf("host %s: %d requests active at the end", h.Address, h.Active)
@@ -70,8 +67,7 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 // ask is the loop of the package comment.
 func ask(t *testing.T, c *Cluster, try *Try) bool {
 	c.Begin()
-	defer c.End()
-	try.Reset()
+	*try = Try{}
 	b := []byte("ping")
 	for {
 		h, ok := c.Pick(try)
@@ -156,7 +152,7 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 	var try Try
 	for b.Loop() { // everything but the exchange: pick, liveness check, put
 		c.Begin()
-		try.Reset()
+		try = Try{}
 		h, _ := c.Pick(&try)
 		conn, err := h.Get(b.Context(), &try)
 		if err != nil {
@@ -164,6 +160,5 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 		}
 		h.Done(&try, conn, Answered, time.Millisecond)
 		h.Put(conn)
-		c.End()
 	}
 }

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"io"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -65,21 +64,6 @@ func (c *Conn) Sent() bool { return c.sent.Load() }
 
 // Answered reports whether payload has arrived since [Host.Get].
 func (c *Conn) Answered() bool { return c.answered.Load() }
-
-// Stale reports whether err, from Read or Write, most likely only means that
-// the other side closed the connection while it was idle in the pool: it was
-// reused, and it ended before the first byte of an answer. Most likely is not
-// surely (RFC 9112 §9.3.1): unless nothing was sent, only an idempotent request
-// may be tried again.
-func (c *Conn) Stale(err error) bool {
-	return c.Reused && !c.Answered() && ended(err)
-}
-
-// ended reports whether err says that the other side has closed.
-func ended(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
 
 // CloseWrite ends our direction: close_notify within TLS, FIN on a plain
 // connection. What was written before arrives.

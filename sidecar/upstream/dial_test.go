@@ -29,7 +29,7 @@ func TestALocalEndpointIsReachedByMutualTLS(t *testing.T) {
 	if !conn.Sent() || !conn.Answered() {
 		t.Error("a used connection claims to be unused")
 	}
-	if conn.Cluster != "east" || conn.Instance != "orders-1" || conn.Peer != ordersWest || h.Gateway() {
+	if conn.Cluster != "east" || conn.Instance != "orders-1" || conn.Peer != ordersWest || h.key.gateway {
 		t.Errorf("answered by %s/%s as %s", conn.Cluster, conn.Instance, conn.Peer)
 	}
 }
@@ -151,7 +151,7 @@ func TestThePayloadComesRightBehindConnectAndTheReplyMayBeCutAnywhere(t *testing
 				t.Errorf("%d bytes came with the CONNECT head, want the ClientHello", len(p))
 			}
 			exchange(t, conn, strings.Repeat("0123456789", 10_000))
-			if conn.Cluster != "west" || conn.Instance != "orders-1" || conn.Peer != ordersWest || !h.Gateway() {
+			if conn.Cluster != "west" || conn.Instance != "orders-1" || conn.Peer != ordersWest || !h.key.gateway {
 				t.Errorf("answered by %s/%s as %s", conn.Cluster, conn.Instance, conn.Peer)
 			}
 		})

@@ -9,8 +9,7 @@
 // # One request
 //
 //	cluster.Begin()
-//	defer cluster.End()
-//	var try upstream.Try // reused: try.Reset()
+//	var try upstream.Try
 //	for {
 //		host, ok := cluster.Pick(&try)
 //		if !ok {
@@ -29,7 +28,7 @@
 //		// cluster.Retry() grants it.
 //	}
 //
-// Pick, Get of a pooled connection, Done, Put, Begin, End and Retry allocate
+// Pick, Get of a pooled connection, Done, Put, Begin and Retry allocate
 // nothing and wait for nothing but short critical sections. Get of a new
 // connection dials on the caller's goroutine.
 //

@@ -54,9 +54,6 @@ func newHost(c *Cluster, key hostKey) *Host {
 // Addr returns the address that is dialled, host:port.
 func (h *Host) Addr() string { return h.key.addr }
 
-// Gateway reports whether h is a gateway and not an endpoint.
-func (h *Host) Gateway() bool { return h.key.gateway }
-
 // Outcome is how an attempt ended.
 type Outcome uint8
 

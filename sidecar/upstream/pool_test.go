@@ -91,35 +91,31 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatEndsBeforeTheAnswerIsCalledStaleOnlyWhenItWasReused(t *testing.T) {
+func TestAPooledConnectionThatBreaksIsBlamedOnItsHostOnlyWithinAnAnswer(t *testing.T) {
 	c, ends := pair(t)
-	h, conn := mustGet(t, c)
-	far := <-ends
-	if conn.Stale(io.EOF) {
-		t.Error("a new connection is called stale")
+	pooled := func() (*Host, *Conn, net.Conn) {
+		h, conn := mustGet(t, c)
+		far := <-ends
+		h.Put(conn)
+		h, conn = mustGet(t, c)
+		return h, conn, far
 	}
-	h.Put(conn)
-	_, conn = mustGet(t, c)
-	_ = far.Close()
-	_, err := conn.Read(make([]byte, 1))
-	if !conn.Reused || !conn.Stale(err) {
-		t.Errorf("reused %v, error %v: not called stale", conn.Reused, err)
-	}
-	if conn.Sent() {
-		t.Error("nothing was sent")
-	}
-	if conn.Stale(net.ErrClosed) {
-		t.Error("our own close is called stale")
-	}
+	lastError := func() string { return c.Status().Hosts[0].LastError }
 
-	h, conn = mustGet(t, c)
-	far = <-ends
-	h.Put(conn)
-	_, conn = mustGet(t, c)
+	h, conn, far := pooled()
+	_ = far.Close()
+	_ = conn.Close()
+	h.Done(nil, conn, Broken, 0)
+	if e := lastError(); e != "" {
+		t.Errorf("blamed for a connection that it perhaps closed while it was idle: %s", e)
+	}
+	h, conn, far = pooled()
 	exchangeWith(t, conn, far)
 	_ = far.Close()
-	if _, err := conn.Read(make([]byte, 1)); conn.Stale(err) {
-		t.Errorf("error %v in the middle of an answer is called stale", err)
+	_ = conn.Close()
+	h.Done(nil, conn, Broken, 0)
+	if lastError() == "" {
+		t.Error("not blamed for an answer that broke off")
 	}
 }
 
@@ -331,7 +327,7 @@ func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		c := s.Cluster(orders)
 		c.Begin()
-		try.Reset()
+		try = Try{}
 		h, ok := c.Pick(&try)
 		if !ok {
 			t.Fatal("nobody to pick")
@@ -346,7 +342,6 @@ func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
 		h.Done(&try, conn, Answered, time.Millisecond)
 		h.Put(conn)
 		c.Retry()
-		c.End()
 	}); n != 0 {
 		t.Errorf("a request allocates %v times, want 0", n)
 	}
@@ -358,7 +353,7 @@ func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
 	host(t, c, "ep-0:1").failed(c.env.now(), true, "refused")
 	var try Try
 	if n := testing.AllocsPerRun(1000, func() {
-		try.Reset()
+		try = Try{}
 		for range 4 {
 			h, ok := c.Pick(&try)
 			if !ok {

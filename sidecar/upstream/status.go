@@ -5,58 +5,33 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // ClusterStatus is a cluster for people to look at.
 type ClusterStatus struct {
-	Destination string   `json:"destination"`
-	Active      int64    `json:"active"`               // requests running
-	LocalShare  float64  `json:"local_share"`          // of the traffic, 0 to 1
-	Hosts       []Status `json:"hosts"`                // local ones first, by address
-	Avoided     []string `json:"avoided,omitempty"`    // remote instances, cluster/instance
-	Identities  []string `json:"identities,omitempty"` // SPIFFE IDs that may answer
-	Protocol    string   `json:"protocol,omitempty"`   // of the route
+	LocalShare float64  // of the traffic, 0 to 1
+	Hosts      []Status // local ones first, by address
+	Avoided    []string // remote instances, cluster/instance
 }
 
 // Status is a host for people to look at.
 type Status struct {
-	Address    string           `json:"address"`
-	Instance   string           `json:"instance,omitempty"`
-	Cluster    mesh.ClusterName `json:"cluster,omitempty"`
-	Gateway    bool             `json:"gateway"`
-	Ready      bool             `json:"ready"` // as the control plane says
-	Weight     uint32           `json:"weight"`
-	Active     int64            `json:"active"`
-	Idle       int              `json:"idle"`
-	LatencyMS  float64          `json:"latency_ms"`            // moving average, 0: unknown
-	EjectedFor float64          `json:"ejected_for,omitempty"` // seconds left, at least 0.001 while ejected
-	LastError  string           `json:"last_error,omitempty"`
-}
-
-// Status returns all clusters ordered by destination.
-func (s *Set) Status() []ClusterStatus {
-	clusters := *s.clusters.Load()
-	all := make([]ClusterStatus, 0, len(clusters))
-	for _, c := range clusters {
-		all = append(all, c.Status())
-	}
-	slices.SortFunc(all, func(a, b ClusterStatus) int { return strings.Compare(a.Destination, b.Destination) })
-	return all
+	Address    string
+	Instance   string // empty for a gateway
+	Gateway    bool
+	Ready      bool // as the control plane says
+	Weight     uint32
+	Active     int64         // picks without Done
+	Idle       int           // pooled connections
+	Latency    time.Duration // moving average, 0: unknown
+	EjectedFor time.Duration // left, at least 1 ms while ejected
+	LastError  string        // why a connection or an exchange failed last
 }
 
 // Status returns the cluster as it is now.
 func (c *Cluster) Status() ClusterStatus {
 	now := c.env.now()
-	p := c.plan.Load()
-	s := ClusterStatus{
-		Destination: c.label(),
-		Active:      c.active.Load(),
-		LocalShare:  c.state.Load().share.at(now),
-		Identities:  p.identities,
-		Protocol:    string(p.protocol),
-	}
+	s := ClusterStatus{LocalShare: c.state.Load().share.at(now)}
 	for _, name := range c.far.ejected(now, maxRemotes) {
 		s.Avoided = append(s.Avoided, name.String())
 	}
@@ -68,7 +43,6 @@ func (c *Cluster) Status() ClusterStatus {
 		st := Status{
 			Address:   h.key.addr,
 			Instance:  h.key.instance,
-			Cluster:   c.env.cfg.Cluster,
 			Gateway:   h.key.gateway,
 			Ready:     h.ready,
 			Weight:    h.weight.Load(),
@@ -77,10 +51,10 @@ func (c *Cluster) Status() ClusterStatus {
 			LastError: h.lastError,
 		}
 		if l, ok := h.latency.at(now); ok {
-			st.LatencyMS = l / float64(time.Millisecond)
+			st.Latency = time.Duration(l)
 		}
 		if h.outlier.ejected() {
-			st.EjectedFor = max(h.outlier.until.since(now), time.Millisecond).Seconds()
+			st.EjectedFor = max(h.outlier.until.since(now), time.Millisecond)
 		}
 		s.Hosts = append(s.Hosts, st)
 	}

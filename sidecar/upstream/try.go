@@ -16,9 +16,6 @@ type Try struct {
 // the deadlines and leftovers of somebody's exchange.
 func (t *Try) Fresh() { t.fresh = true }
 
-// Reset makes t ready for another request.
-func (t *Try) Reset() { *t = Try{} }
-
 // NextRound lets everybody be asked once more, after a pause that the caller
 // has made because nobody was left. What the request has learned stays: which
 // instances to avoid, and that pooled connections broke.
