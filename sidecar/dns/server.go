@@ -27,7 +27,8 @@ type Server struct {
 	// one which answered when the one before was silent.
 	preferred atomic.Int64
 
-	bound []netip.AddrPort // where it listens; not changed after ready
+	bound     []netip.AddrPort // where it listens; not changed after ready
+	listeners []net.Listener   // those of TCP; not changed after ready
 }
 
 // New wires a server and opens nothing. Its error joins all that is wrong.
@@ -57,6 +58,17 @@ func (s *Server) Addrs() []netip.AddrPort {
 	select {
 	case <-s.ready:
 		return s.bound
+	default:
+		return nil
+	}
+}
+
+// Listeners returns the TCP listeners, in the order of Config.Listen; nil before
+// Ready. They are plain TCP, so that they can be handed to a socket map.
+func (s *Server) Listeners() []net.Listener {
+	select {
+	case <-s.ready:
+		return s.listeners
 	default:
 		return nil
 	}
@@ -98,8 +110,10 @@ func (s *Server) Run(ctx context.Context) error {
 // bind opens all addresses or none.
 func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listener, err error) {
 	var faults []error
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // see Listeners
 	for _, a := range s.cfg.Listen {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.String())
+		l, err := plain.Listen(ctx, "tcp", a.String())
 		if err != nil {
 			faults = append(faults, fmt.Errorf("listen for dns: %w", err))
 			continue
@@ -118,6 +132,7 @@ func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listen
 		closeAll(udp, tcp)
 		return nil, nil, err
 	}
+	s.listeners = tcp
 	return udp, tcp, nil
 }
 

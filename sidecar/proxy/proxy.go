@@ -80,8 +80,10 @@ func (p *Proxy) bind(ctx context.Context) error {
 		return errors.New("proxy: Run after Run or Shutdown")
 	}
 	var faults []error
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // no socket map takes those, see Captured
 	for _, s := range p.servers {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.address)
+		l, err := plain.Listen(ctx, "tcp", s.address)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("listen for %s: %w", s.label, err))
 			continue

@@ -209,19 +209,20 @@ func (t *captured) sniff(c *client) ([]byte, bool) {
 	return said, false
 }
 
-// TransparentAddrs returns where the listeners for captured connections are bound,
-// in the order of Config.Transparent.Listen; nil before Ready.
-func (p *Proxy) TransparentAddrs() []net.Addr {
+// Captured returns the listeners for captured connections, in the order of
+// Config.Transparent.Listen; nil before Ready. They are plain TCP, so that they
+// can be handed to a socket map.
+func (p *Proxy) Captured() []net.Listener {
 	if p.cfg.Transparent == nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var addrs []net.Addr
+	var listeners []net.Listener
 	for _, s := range p.servers[len(p.cfg.Explicit):][:len(p.cfg.Transparent.Listen)] {
 		if s.listener != nil {
-			addrs = append(addrs, s.listener.Addr())
+			listeners = append(listeners, s.listener)
 		}
 	}
-	return addrs
+	return listeners
 }

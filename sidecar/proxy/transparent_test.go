@@ -74,7 +74,7 @@ func (i *interceptor) told(rs []*mesh.Route, absent []mesh.Destination) {
 // dial connects to what the source address from stands for.
 func (i *interceptor) dial(ctx context.Context, from string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	return d.DialContext(ctx, "tcp", i.TransparentAddrs()[0].String())
+	return d.DialContext(ctx, "tcp", i.Captured()[0].Addr().String())
 }
 
 func (i *interceptor) mustDial(t testing.TB, from string) net.Conn {
