@@ -287,12 +287,6 @@ func (c *cache) allotLocked(s *session, k kind, n int) {
 	}
 }
 
-func (c *cache) streams() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
-}
-
 // close ends every stream and refuses new ones.
 func (c *cache) close() {
 	c.mu.Lock()

@@ -271,7 +271,9 @@ func TestShutdownEndsEveryStreamAndRefusesNewOnes(t *testing.T) {
 	if err := g.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if n := g.cache.streams(); n != 0 {
+	g.cache.mu.Lock()
+	defer g.cache.mu.Unlock()
+	if n := len(g.cache.open); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 	if conn, err := net.DialTimeout("tcp", g.addr, time.Second); err == nil {

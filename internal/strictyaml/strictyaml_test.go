@@ -243,7 +243,7 @@ func TestTheNearestKeyIsMeant(t *testing.T) {
 		"nmae": "name", "clutser": "cluster", "mesh_address": "meshAddress", "meshaddress": "meshAddress",
 		"Join": "join", "zebra": "", "x": "", "": "",
 	} {
-		if got := Nearest(word, keys); got != want {
+		if got := nearest(word, keys); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}

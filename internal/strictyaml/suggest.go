@@ -8,15 +8,15 @@ import (
 // unknownKey says that a key is not one of known, which is sorted, and which
 // one may be meant.
 func unknownKey(key string, known []string) string {
-	if near := Nearest(key, known); near != "" {
+	if near := nearest(key, known); near != "" {
 		return fmt.Sprintf("there is no such key: write %s", near)
 	}
 	return fmt.Sprintf("there is no such key: write one of %s", strings.Join(known, ", "))
 }
 
-// Nearest returns the one of known that word is probably a misspelling of, or
+// nearest returns the one of known that word is probably a misspelling of, or
 // "" when none is close.
-func Nearest(word string, known []string) string {
+func nearest(word string, known []string) string {
 	if len(word) > 64 {
 		return ""
 	}
