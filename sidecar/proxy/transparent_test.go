@@ -340,8 +340,8 @@ func TestBothFamiliesAreListenedOnAndAPortThatIsTakenIsNamed(t *testing.T) {
 	if err := p.Run(context.Background()); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) || !strings.Contains(err.Error(), "captured") {
 		t.Errorf("Run: %v", err)
 	}
-	if p.TransparentAddrs() != nil {
-		t.Errorf("still listening on %v", p.TransparentAddrs())
+	if p.Captured() != nil {
+		t.Errorf("still listening on %v", p.Captured())
 	}
 	_ = p.Shutdown(context.Background())
 }
