@@ -50,7 +50,8 @@ type Service struct {
 	Instance string           `yaml:"instance"` // default: the host name
 	// Advertise is host:port at which the cluster's gateways and sidecars reach
 	// Listen.Inbound. An empty host, the default, stands for the address that
-	// the gateway sees this sidecar's connection come from.
+	// the gateway sees this sidecar's connection come from. A gateway dials any
+	// other once, and takes it when this sidecar answers there.
 	Advertise string       `yaml:"advertise"`
 	Weight    uint32       `yaml:"weight"` // relative capacity, default 1
 	Export    bool         `yaml:"export"` // other clusters may call it; default true
