@@ -1,0 +1,214 @@
+// What the hooks share: the layout of every map and the counters. The Go side
+// gets the same types from bpf2go, so nothing is written down twice.
+#ifndef ISTHMUS_MAPS_H
+#define ISTHMUS_MAPS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
+#define ECONNREFUSED 111
+#define DNS_PORT 53
+
+// An address and port. IPv4 is held as IPv4-mapped IPv6 (::ffff:a.b.c.d), so
+// that there is one of every map and a dual-stack socket needs no second case.
+struct endpoint {
+	__u32 ip[4];  // network byte order
+	__u16 port;   // host byte order
+	__u16 unused; // zero: keys are compared whole
+};
+
+// Written by Attach, read by every hook.
+struct settings {
+	__u64 netns;         // cookie of the sidecar's network namespace; 0: any
+	__u64 cgroup;        // id of the captured cgroup
+	__u32 layout;        // version of these structs
+	__u16 outbound_port; // of the sidecar on 127.0.0.1 and ::1, host byte order
+	__u16 dns_port;      // 0: DNS is left alone
+	__u8 open;           // onFailure: 1 open, 0 closed
+	__u8 unused[7];
+};
+
+// Key of the LPM map; an IPv4 prefix is 96 bits longer than it is written.
+struct prefix {
+	__u32 bits;
+	__u32 ip[4];
+};
+
+// Slots of sidecar_sockets.
+enum slot {
+	SLOT_OUTBOUND4,
+	SLOT_OUTBOUND6,
+	SLOT_DNS4,
+	SLOT_DNS6,
+	SLOT_INBOUND4,
+	SLOT_INBOUND6,
+	SLOTS,
+};
+
+enum counter {
+	COUNTER_CAPTURED,         // connections sent to the sidecar
+	COUNTER_DNS,              // DNS connections and datagrams sent to the sidecar
+	COUNTER_REFUSED,          // refused: no sidecar, onFailure closed
+	COUNTER_PASSED,           // let by: no sidecar, onFailure open
+	COUNTER_UDP_REFUSED,      // UDP to a captured address, which the mesh does not carry
+	COUNTER_NAMESPACE,        // of refused and passed: from another network namespace
+	COUNTER_STEERED,          // inbound connections steered to the sidecar
+	COUNTER_OWN_DIALS,        // inbound connections of the sidecar itself
+	COUNTER_INBOUND_REFUSED,  // inbound refused: no sidecar, onFailure closed
+	COUNTER_INBOUND_PASSED,   // inbound let by: no sidecar, onFailure open
+	COUNTERS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} current SEC(".maps");
+
+// Addresses whose connections go to the sidecar.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} captured SEC(".maps");
+
+// The sidecar's listening sockets. The kernel empties a slot when the socket
+// closes, also when its process is killed: this map is how the hooks know
+// whether a sidecar is there, without a heartbeat.
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, SLOTS);
+	__type(key, enum slot);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} sidecar_sockets SEC(".maps");
+
+// What a program's socket asked for before it was sent to the sidecar. Lives
+// and dies with the socket.
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct endpoint);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} asked_by_socket SEC(".maps");
+
+// The same by the socket's own address, for the sidecar, which sees that as the
+// peer of the connection it accepts and takes the entry out.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct endpoint);
+	__type(value, struct endpoint);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} asked_by_peer SEC(".maps");
+
+// The program's ports (host byte order) whose connections go to the sidecar.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u16);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} inbound_ports SEC(".maps");
+
+// Source addresses of the sidecar's connections to the program, while they are
+// being made.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} own_dials SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, enum counter);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} counters SEC(".maps");
+
+// bpf_set_retval exists since Linux 5.18. A constant, so that the verifier of an
+// older kernel never looks at the call.
+volatile const bool errno_settable = false;
+
+static __always_inline void count(enum counter which)
+{
+	__u32 key = which;
+	__u64 *n = bpf_map_lookup_elem(&counters, &key);
+	if (n)
+		*n += 1;
+}
+
+static __always_inline struct settings *current_settings(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&current, &zero);
+}
+
+// socket_open reports whether the sidecar has a socket in the slot.
+static __always_inline bool socket_open(__u32 slot)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&sidecar_sockets, &slot);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+// READ reads a field of a hook's context at this very place. The verifier refuses
+// the pointer arithmetic that the compiler makes of two branches which read
+// different fields.
+#define READ(field) (*(volatile __typeof__(field) *)&(field))
+
+// SET_IP fills in the address of either family, without a branch around a read.
+#define SET_IP(endpoint, v4, field4, field6) \
+	do { \
+		__u32 ip4 = READ(field4), a = READ(field6[0]), b = READ(field6[1]); \
+		__u32 c = READ(field6[2]), d = READ(field6[3]); \
+		(endpoint)->ip[0] = (v4) ? 0 : a; \
+		(endpoint)->ip[1] = (v4) ? 0 : b; \
+		(endpoint)->ip[2] = (v4) ? bpf_htonl(0xffff) : c; \
+		(endpoint)->ip[3] = (v4) ? ip4 : d; \
+	} while (0)
+
+static __always_inline void set_ip4(struct endpoint *e, __u32 ip)
+{
+	e->ip[0] = 0;
+	e->ip[1] = 0;
+	e->ip[2] = bpf_htonl(0xffff);
+	e->ip[3] = ip;
+}
+
+static __always_inline bool is_mapped(const struct endpoint *e)
+{
+	return e->ip[0] == 0 && e->ip[1] == 0 && e->ip[2] == bpf_htonl(0xffff);
+}
+
+// is_sidecar reports whether e is where the hooks send the program's traffic.
+static __always_inline bool is_sidecar(const struct settings *s, const struct endpoint *e)
+{
+	if (e->port != s->outbound_port && (!s->dns_port || e->port != s->dns_port))
+		return false;
+	if (is_mapped(e))
+		return e->ip[3] == bpf_htonl(0x7f000001);
+	return e->ip[0] == 0 && e->ip[1] == 0 && e->ip[2] == 0 && e->ip[3] == bpf_htonl(1);
+}
+
+#endif

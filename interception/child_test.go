@@ -1,0 +1,229 @@
+package interception
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tests' programs and sidecars are this test binary again, told by its
+// environment what to be.
+const childEnv = "ISTHMUS_INTERCEPTION_CHILD"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(childEnv); role != "" {
+		roles := map[string]func([]string) error{
+			"tcp": childTCP, "udp": childUDP, "load": childLoad, "sidecar": childSidecar,
+		}
+		if err := roles[role](os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// seen is what a program sees of one exchange.
+type seen struct {
+	Peer   string // getpeername, or the sender of the datagram
+	Answer string
+	Err    string
+}
+
+func report(s seen, err error) error {
+	if err != nil {
+		s.Err = err.Error()
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// sockaddr makes the address for a socket of the domain; IPv4 becomes
+// IPv4-mapped on one of IPv6.
+func sockaddr(a netip.AddrPort, domain int) unix.Sockaddr {
+	if domain == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func addrOf(sa unix.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
+	}
+	return ""
+}
+
+func domainOf(s string) int {
+	if s == "6" {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func patience(fd int) {
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+}
+
+// childTCP connects by bare system calls: domain (4|6), address, way
+// (multipath|fastopen).
+func childTCP(args []string) error {
+	way, protocol := strings.Join(args[2:], ""), 0
+	if way == "multipath" {
+		protocol = unix.IPPROTO_MPTCP
+	}
+	fd, err := unix.Socket(domainOf(args[0]), unix.SOCK_STREAM, protocol)
+	if err != nil {
+		return err
+	}
+	patience(fd)
+	to := sockaddr(netip.MustParseAddrPort(args[1]), domainOf(args[0]))
+	if way == "fastopen" {
+		err = unix.Sendto(fd, []byte("first"), unix.MSG_FASTOPEN, to)
+	} else {
+		err = unix.Connect(fd, to)
+	}
+	if err != nil {
+		return report(seen{}, err)
+	}
+	answer, err := io.ReadAll(os.NewFile(uintptr(fd), "socket"))
+	if err != nil {
+		return report(seen{}, err)
+	}
+	peer, err := unix.Getpeername(fd)
+	return report(seen{Peer: addrOf(peer), Answer: string(answer)}, err)
+}
+
+// childUDP sends one datagram: domain (4|6), connected|unconnected, address.
+func childUDP(args []string) error {
+	fd, err := unix.Socket(domainOf(args[0]), unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	patience(fd)
+	to := sockaddr(netip.MustParseAddrPort(args[2]), domainOf(args[0]))
+	if args[1] == "connected" {
+		if err := unix.Connect(fd, to); err != nil {
+			return report(seen{}, err)
+		}
+		if _, err := unix.Write(fd, []byte("question")); err != nil {
+			return report(seen{}, err)
+		}
+	} else if err := unix.Sendto(fd, []byte("question"), 0, to); err != nil {
+		return report(seen{}, err)
+	}
+	b := make([]byte, 512)
+	n, from, err := unix.Recvfrom(fd, b, 0)
+	if err != nil {
+		return report(seen{}, err)
+	}
+	return report(seen{Peer: addrOf(from), Answer: string(b[:n])}, nil)
+}
+
+// childLoad connects to the address again and again until its input ends, and
+// prints what becomes of it, a line per change.
+func childLoad(args []string) error {
+	end := make(chan struct{})
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(end) }()
+	last := ""
+	for {
+		select {
+		case <-end:
+			return nil
+		default:
+		}
+		state := "refused"
+		if c, err := net.DialTimeout("tcp", args[0], 5*time.Second); err == nil {
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			b, _ := io.ReadAll(c)
+			c.Close()
+			state = string(b)
+			if state == "" {
+				continue // cut: the sidecar died with it
+			}
+		}
+		if state != last {
+			fmt.Println(state)
+			last = state
+		}
+	}
+}
+
+// childSidecar serves until its input ends: directory, name, outbound port.
+func childSidecar(args []string) error {
+	port, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	l, err := Listen(context.Background(), fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	i, err := Open(args[0], args[1])
+	if err != nil {
+		return err
+	}
+	if err := i.Serve(Sockets{Outbound: []net.Listener{l}}); err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	go answerAsked(i, l)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+// answerAsked tells each client what it asked for.
+func answerAsked(i *Interception, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if to, ok := i.OriginalDestination(c); ok {
+			fmt.Fprintf(c, "asked %s", to)
+		} else {
+			fmt.Fprint(c, "not captured")
+		}
+		go func() {
+			defer c.Close()
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c) // what is unread at close would be a reset
+		}()
+	}
+}
+
+// await reads lines until one begins as told, and returns those before it.
+func await(t *testing.T, r *bufio.Reader, prefix string) (before []string) {
+	t.Helper()
+	for {
+		line := firstLine(t, r)
+		if strings.HasPrefix(line, prefix) {
+			return before
+		}
+		before = append(before, line)
+	}
+}
+
+// firstLine reads one line of a child's output.
+func firstLine(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatalf("child ended: %v", err)
+	}
+	return line[:len(line)-1]
+}

@@ -1,0 +1,72 @@
+package interception
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// DialProgram connects the sidecar to the program at addr, past the hook that
+// steers everybody else's connections to the sidecar. addr is one of this host.
+//
+// The hook knows the connection by its source address, which is chosen and told
+// to it before the first packet, and is forgotten when the connection stands.
+func (i *Interception) DialProgram(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	var source bpfEndpoint
+	var told bool
+	defer func() {
+		if told {
+			// Its loss would let this port by once more, from this host.
+			_ = i.dials.Delete(source)
+		}
+	}()
+	var d net.Dialer
+	d.Control = func(_, _ string, raw syscall.RawConn) error {
+		var inner error
+		if err := raw.Control(func(fd uintptr) {
+			source, inner = bindBeside(int(fd), addr.Addr().Unmap())
+			if inner == nil {
+				inner = i.dials.Put(source, uint8(1))
+				told = inner == nil
+			}
+		}); err != nil {
+			return err
+		}
+		return inner
+	}
+	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("dial the program: %w", err)
+	}
+	return c, nil
+}
+
+// bindBeside gives the socket a free port of the address that it is about to
+// connect to: between two sockets of one host that is always a good source.
+func bindBeside(fd int, ip netip.Addr) (bpfEndpoint, error) {
+	var to unix.Sockaddr
+	if ip.Is4() {
+		to = &unix.SockaddrInet4{Addr: ip.As4()}
+	} else {
+		to = &unix.SockaddrInet6{Addr: ip.As16()}
+	}
+	if err := unix.Bind(fd, to); err != nil {
+		return bpfEndpoint{}, fmt.Errorf("take a source port on %s: %w: the program's address must be one of this host", ip, err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return bpfEndpoint{}, fmt.Errorf("take a source port on %s: %w", ip, err)
+	}
+	var port int
+	switch sa := name.(type) {
+	case *unix.SockaddrInet4:
+		port = sa.Port
+	case *unix.SockaddrInet6:
+		port = sa.Port
+	}
+	return endpointOf(netip.AddrPortFrom(ip, uint16(port))), nil
+}

@@ -1,0 +1,56 @@
+// Package interception puts a sidecar beside a program that does not know: the
+// program's connections to addresses of the mesh arrive at the sidecar, and so
+// do connections to the program's ports. It is done by eBPF programs on the
+// program's cgroup, and nothing else of the host is touched.
+//
+//	           program's cgroup                          sidecar (other cgroup)
+//	connect(240.66.0.7:80)
+//	  connect4: captured? sidecar there? ──────────▶ 127.0.0.1:15001
+//	  sockops:  [source port] = 240.66.0.7:80 ─────▶ OriginalDestination(peer)
+//	getpeername ◀── 240.66.0.7:80
+//	sendto(10.0.0.2:53)
+//	  sendmsg4: port 53? ──────────────────────────▶ 127.0.0.1:15053
+//	recvfrom    ◀── from 10.0.0.2:53
+//	listen(:8080)
+//	  ◀── dial of the sidecar passes ──────────────── DialProgram
+//	      everybody else's SYN, sk_lookup ─────────▶ inbound listener
+//
+// # Life
+//
+// [Attach] needs root and runs once: it loads the programs, attaches them and
+// pins everything under one directory of a bpffs, so that nothing depends on a
+// process. [Open] is the sidecar's side and takes the pinned maps, which belong
+// to the user that Attach was given. [Interception.Serve] puts the sidecar's
+// listening sockets into a socket map; the kernel takes them out when they
+// close, also by kill -9, and this is how the programs know at once that no
+// sidecar is there. Then onFailure decides: closed refuses (ECONNREFUSED), open
+// lets traffic by as if nothing were attached. A sidecar that comes back only
+// opens and serves again. Attach on existing pins replaces each program under
+// its link, atomically; established connections are not concerned, since every
+// hook acts when a connection is made. [Detach] removes it all.
+//
+// closed holds for DNS too: a name of the mesh that another resolver answers
+// would be a connection past the sidecar.
+//
+// # What is not captured
+//
+// UDP to a captured address is refused (the mesh carries TCP), except DNS on
+// port 53. Names looked up without DNS packets, by nss-resolve over its own
+// socket for example, do not pass the sidecar's resolver. A socket of another
+// network namespace is never sent to the sidecar: its loopback is another one.
+// A multipath TCP socket is captured, but getpeername shows it the sidecar: the
+// kernel keeps the original address with the subflow, which has no hook.
+// Behind the sidecar the program sees connections from loopback: keeping the
+// caller's address would take CAP_NET_ADMIN on every dial (IP_TRANSPARENT).
+//
+// # Kernels
+//
+// Linux 5.10 or newer with cgroup v2 mounted, alone or beside v1 ("hybrid").
+// Neither BTF of the kernel nor CO-RE is needed: the hooks read only their stable
+// contexts. Before 5.18 a refusal is EPERM and not ECONNREFUSED; before 6.0 [Open]
+// needs CAP_BPF. [Probe] says what this machine can do.
+package interception
+
+// The headers of libbpf-dev include asm/types.h, which Debian keeps in a directory
+// per architecture: scripts/generate names it in BPF2GO_CFLAGS.
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -type endpoint -type settings -type prefix -type slot -type counter bpf bpf/interception.c -- -O2 -g -Wall -Werror

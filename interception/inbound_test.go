@@ -1,0 +1,115 @@
+package interception
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// inboundHost has a program on a port whose connections go to the sidecar, and
+// returns the sidecar's listener for them.
+func inboundHost(t *testing.T) (h *host, program netip.AddrPort, inbound net.Listener) {
+	h = newHost(t)
+	l := says(t, "127.0.0.1:0", "program")
+	program = l.Addr().(*net.TCPAddr).AddrPort()
+	h.config.Inbound = []uint16{program.Port()}
+	inbound, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { inbound.Close() })
+	return h, program, inbound
+}
+
+// caller connects from outside the cgroup, as the network would.
+func caller(t *testing.T, to netip.AddrPort) (answer string, err error) {
+	c, err := net.Dial("tcp", to.String())
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return read(t, c), nil
+}
+
+func TestCallersOfTheProgramReachTheSidecarAndItsOwnDialsPass(t *testing.T) {
+	h, program, inbound := inboundHost(t)
+	i := h.attach()
+	if err := i.Serve(Sockets{Inbound: []net.Listener{inbound}}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := inbound.Accept()
+			if err != nil {
+				return
+			}
+			p, err := i.DialProgram(context.Background(), program)
+			if err != nil {
+				t.Error(err)
+				c.Close()
+				continue
+			}
+			_, _ = c.Write([]byte("sidecar of " + c.LocalAddr().String() + ": " + read(t, p)))
+			p.Close()
+			c.Close()
+		}
+	}()
+	for range 3 {
+		got, err := caller(t, program)
+		if want := "sidecar of " + program.String() + ": program"; err != nil || got != want {
+			t.Errorf("the caller got %q, %v, want %q", got, err, want)
+		}
+	}
+	// Through another address of the host too, to which the program does not listen.
+	other := netip.AddrPortFrom(netip.MustParseAddr("127.66.0.8"), program.Port())
+	if got, err := caller(t, other); err != nil || got != "sidecar of "+other.String()+": program" {
+		t.Errorf("another address of the host: %q, %v", got, err)
+	}
+	if s, err := i.Stats(); err != nil || s.Steered != 4 || s.OwnDials != 4 || s.InboundRefused != 0 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+	var key bpfEndpoint
+	var value uint8
+	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
+		t.Errorf("source %s may pass for ever", key.addrPort())
+	}
+}
+
+func TestWithoutASidecarClosedRefusesCallersOfTheProgram(t *testing.T) {
+	h, program, inbound := inboundHost(t)
+	i := h.attach()
+	if got, err := caller(t, program); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("the caller got %q, %v before the first sidecar", got, err)
+	}
+	if err := i.Serve(Sockets{Inbound: []net.Listener{inbound}}); err != nil {
+		t.Fatal(err)
+	}
+	inbound.Close()
+	if got, err := caller(t, program); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("the caller got %q, %v after the sidecar had gone", got, err)
+	}
+}
+
+func TestWithoutASidecarOpenLetsCallersToTheProgram(t *testing.T) {
+	h, program, _ := inboundHost(t)
+	h.config.OnFailure = FailOpen
+	i := h.attach()
+	if got, err := caller(t, program); err != nil || got != "program" {
+		t.Errorf("the caller got %q, %v", got, err)
+	}
+	if s, err := i.Stats(); err != nil || s.InboundPassed != 1 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+}
+
+func TestPortsNoLongerInboundAreTheProgramsAgain(t *testing.T) {
+	h, program, _ := inboundHost(t)
+	h.attach()
+	h.config.Inbound = nil
+	h.attach()
+	if got, err := caller(t, program); err != nil || got != "program" {
+		t.Errorf("the caller got %q, %v", got, err)
+	}
+}

@@ -1,0 +1,120 @@
+package interception
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// hook is one program on the cgroup; its name is that of its file in bpf/ and of
+// its pin.
+type hook struct {
+	name    string
+	at      ebpf.AttachType
+	program *ebpf.Program
+}
+
+// cgroupHooks are in the order in which they are attached: what publishes and
+// restores addresses before what rewrites them.
+func cgroupHooks(p *bpfPrograms) []hook {
+	return []hook{
+		{"sockops", ebpf.AttachCGroupSockOps, p.IsthmusSockops},
+		{"getpeername4", ebpf.AttachCgroupInet4GetPeername, p.IsthmusGetpeername4},
+		{"getpeername6", ebpf.AttachCgroupInet6GetPeername, p.IsthmusGetpeername6},
+		{"recvmsg4", ebpf.AttachCGroupUDP4Recvmsg, p.IsthmusRecvmsg4},
+		{"recvmsg6", ebpf.AttachCGroupUDP6Recvmsg, p.IsthmusRecvmsg6},
+		{"sendmsg4", ebpf.AttachCGroupUDP4Sendmsg, p.IsthmusSendmsg4},
+		{"sendmsg6", ebpf.AttachCGroupUDP6Sendmsg, p.IsthmusSendmsg6},
+		{"connect4", ebpf.AttachCGroupInet4Connect, p.IsthmusConnect4},
+		{"connect6", ebpf.AttachCGroupInet6Connect, p.IsthmusConnect6},
+	}
+}
+
+// inboundHook is the pin of the program on the network namespace.
+const inboundHook = "sk_lookup"
+
+// hook attaches every program, or replaces the one under the pinned link.
+func (d directory) hook(p *bpfPrograms, cgroup string, id uint64, inbound bool, log *slog.Logger) error {
+	for _, h := range cgroupHooks(p) {
+		adopted, err := adopt(d.link(h.name), h.program,
+			func(info *link.Info) bool {
+				at := info.Cgroup()
+				return at != nil && at.CgroupId == id && ebpf.AttachType(at.AttachType) == h.at
+			},
+			func() (link.Link, error) {
+				return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: h.at, Program: h.program})
+			})
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", h.name, cgroup, err)
+		}
+		log.Debug("hook attached", "hook", h.name, "cgroup", cgroup, "adopted", adopted)
+	}
+	if !inbound {
+		if err := os.Remove(d.link(inboundHook)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("detach %s: %w", inboundHook, err)
+		}
+		return nil
+	}
+	ns, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", inboundHook, err)
+	}
+	defer ns.Close()
+	number, err := inode(ns.Name())
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", inboundHook, err)
+	}
+	adopted, err := adopt(d.link(inboundHook), p.IsthmusSkLookup,
+		func(info *link.Info) bool {
+			at := info.NetNs()
+			return at != nil && uint64(at.NetnsInode) == number
+		},
+		func() (link.Link, error) { return link.AttachNetNs(int(ns.Fd()), p.IsthmusSkLookup) })
+	if err != nil {
+		return fmt.Errorf("attach %s to the network namespace: %w", inboundHook, err)
+	}
+	log.Debug("hook attached", "hook", inboundHook, "adopted", adopted)
+	return nil
+}
+
+// adopt replaces the program under the link pinned at path if it is where it
+// should be. Otherwise it attaches anew, and only then lets go of the old link:
+// there is no moment without a hook.
+func adopt(path string, program *ebpf.Program, inPlace func(*link.Info) bool, attach func() (link.Link, error)) (bool, error) {
+	old, err := link.LoadPinnedLink(path, nil)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("%s is not a link of ours: %w: remove it, or use another name", path, err)
+	}
+	if err == nil {
+		defer old.Close()
+		info, err := old.Info()
+		if err != nil {
+			return false, fmt.Errorf("read link %s: %w", path, err)
+		}
+		if inPlace(info) {
+			if err := old.Update(program); err != nil {
+				return false, fmt.Errorf("replace program of %s: %w", path, err)
+			}
+			return true, nil
+		}
+	}
+	l, err := attach()
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	if old != nil {
+		if err := old.Unpin(); err != nil {
+			return false, fmt.Errorf("unpin %s: %w", path, err)
+		}
+	}
+	if err := l.Pin(path); err != nil {
+		return false, fmt.Errorf("pin %s: %w", path, err)
+	}
+	return false, nil
+}

@@ -1,0 +1,113 @@
+package interception
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/cilium/ebpf"
+)
+
+// Interception is the sidecar's side of what [Attach] put in place. It is safe
+// for concurrent use.
+type Interception struct {
+	name     string
+	settings bpfSettings
+
+	sockets  *ebpf.Map // the sidecar's listening sockets
+	asked    *ebpf.Map // original destinations by the program's address
+	dials    *ebpf.Map // source addresses of dials to the program
+	counters *ebpf.Map
+}
+
+// ErrNotAttached means that there are no pins of that name.
+var ErrNotAttached = errors.New("not attached: run isthmus intercept attach as root")
+
+// Open takes the pinned maps that belong to the caller. It needs no privilege
+// since Linux 6.0, and CAP_BPF before. An empty base is [DefaultDirectory].
+func Open(base, name string) (*Interception, error) {
+	if !nameForm.MatchString(name) {
+		return nil, fmt.Errorf("open interception: name %q: use lower-case letters, digits and dashes", name)
+	}
+	d := directoryOf(base, name)
+	i := &Interception{name: name}
+	var current *ebpf.Map
+	for _, m := range []struct {
+		name     string
+		readOnly bool
+		to       **ebpf.Map
+	}{
+		{bpfMapCurrent, true, &current},
+		{bpfMapCounters, true, &i.counters},
+		{bpfMapSidecarSockets, false, &i.sockets},
+		{bpfMapAskedByPeer, false, &i.asked},
+		{bpfMapOwnDials, false, &i.dials},
+	} {
+		pinned, err := ebpf.LoadPinnedMap(d.pinned(m.name), &ebpf.LoadPinOptions{ReadOnly: m.readOnly})
+		if err != nil {
+			i.Close()
+			return nil, fmt.Errorf("open interception %s: %w", name, openError(err, d.pinned(m.name)))
+		}
+		*m.to = pinned
+		if m.to != &current {
+			continue
+		}
+		err = current.Lookup(uint32(0), &i.settings)
+		current.Close()
+		if err != nil {
+			return nil, fmt.Errorf("open interception %s: read settings: %w", name, err)
+		}
+		if i.settings.Layout != layout {
+			return nil, fmt.Errorf("open interception %s: the pins have layout %d and this program wants %d: run isthmus intercept attach of this version", name, i.settings.Layout, layout)
+		}
+	}
+	return i, nil
+}
+
+func openError(err error, path string) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w", path, ErrNotAttached)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w: it is not user %d's (attach with that user), or the kernel is older than 6.0 and wants CAP_BPF", path, err, os.Getuid())
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// Close lets go of the maps. What is attached stays, and so do sockets that are
+// still open.
+func (i *Interception) Close() error {
+	var faults []error
+	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.dials, i.counters} {
+		faults = append(faults, m.Close()) // of nil: nothing
+	}
+	return errors.Join(faults...)
+}
+
+// Captures returns the ports on which the sidecar is expected; dns is 0 when DNS
+// is left alone.
+func (i *Interception) Captures() (outbound, dns uint16) {
+	return i.settings.OutboundPort, i.settings.DnsPort
+}
+
+// OriginalDestination returns what the program asked for when it made the
+// connection that the sidecar accepted as c; false if c was not captured but
+// made to the sidecar itself. It answers once per connection, so that the next
+// one from the same port cannot be taken for it.
+func (i *Interception) OriginalDestination(c net.Conn) (netip.AddrPort, bool) {
+	peer, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	key := endpointOf(peer.AddrPort())
+	var asked bpfEndpoint
+	if err := i.asked.Lookup(key, &asked); err != nil {
+		return netip.AddrPort{}, false
+	}
+	// Its loss would only keep the entry until the map is full.
+	_ = i.asked.Delete(key)
+	return asked.addrPort(), true
+}

@@ -1,0 +1,22 @@
+package interception
+
+const (
+	// layout is the version of the structs in bpf/maps.h. Attach and Open refuse
+	// pins of another one.
+	layout = 1
+
+	// maxCaptured is how many prefixes the LPM map holds (max_entries).
+	maxCaptured = 4096
+
+	// maxInboundPorts is how many ports can be steered (max_entries).
+	maxInboundPorts = 256
+
+	// cgroup2Magic is what statfs reports for cgroup v2 (CGROUP2_SUPER_MAGIC).
+	cgroup2Magic = 0x63677270
+
+	// bpffsMagic is what statfs reports for a bpffs (BPF_FS_MAGIC).
+	bpffsMagic = 0xcafe4a11
+)
+
+// DefaultDirectory is where pins are kept unless told otherwise.
+const DefaultDirectory = "/sys/fs/bpf/isthmus"
