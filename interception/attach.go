@@ -57,7 +57,7 @@ func attach(cfg Config, d directory) error {
 	if err != nil {
 		return err
 	}
-	defer objects.Close()
+	defer func() { _ = objects.Close() }() // the kernel holds what is pinned
 
 	cookie, err := netnsCookie()
 	if err != nil {
@@ -113,7 +113,8 @@ func load(spec *ebpf.CollectionSpec, d directory) (*bpfObjects, error) {
 	case err == nil:
 		return &objects, nil
 	case errors.As(err, &rejected):
-		return nil, fmt.Errorf("the kernel's verifier rejects a hook: %+v", rejected)
+		// %+v is all that the verifier says; the error itself is one line of it.
+		return nil, errors.New("the kernel's verifier rejects a hook: " + fmt.Sprintf("%+v", rejected))
 	case errors.Is(err, ebpf.ErrMapIncompatible):
 		return nil, fmt.Errorf("%w: the pins in %s are of another version or another program: remove them with isthmus intercept clean (established connections stay)", err, d)
 	case errors.Is(err, unix.EPERM):
@@ -197,7 +198,7 @@ func netnsCookie() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("identify the network namespace: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return 0, nil

@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		roles := map[string]func([]string) error{
 			"tcp": childTCP, "udp": childUDP, "load": childLoad, "sidecar": childSidecar,
+			"probe": func([]string) error { fmt.Println(Probe().Err()); return nil },
 		}
 		if err := roles[role](os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -91,7 +91,7 @@ func adopt(path string, program *ebpf.Program, inPlace func(*link.Info) bool, at
 		return false, fmt.Errorf("%s is not a link of ours: %w: remove it, or use another name", path, err)
 	}
 	if err == nil {
-		defer old.Close()
+		defer func() { _ = old.Close() }() // the pin keeps it
 		info, err := old.Info()
 		if err != nil {
 			return false, fmt.Errorf("read link %s: %w", path, err)
@@ -107,7 +107,7 @@ func adopt(path string, program *ebpf.Program, inPlace func(*link.Info) bool, at
 	if err != nil {
 		return false, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // the pin keeps it
 	if old != nil {
 		if err := old.Unpin(); err != nil {
 			return false, fmt.Errorf("unpin %s: %w", path, err)

@@ -48,15 +48,13 @@ func Open(base, name string) (*Interception, error) {
 	} {
 		pinned, err := ebpf.LoadPinnedMap(d.pinned(m.name), &ebpf.LoadPinOptions{ReadOnly: m.readOnly})
 		if err != nil {
-			i.Close()
-			return nil, fmt.Errorf("open interception %s: %w", name, openError(err, d.pinned(m.name)))
+			return nil, errors.Join(fmt.Errorf("open interception %s: %w", name, openError(err, d.pinned(m.name))), i.Close())
 		}
 		*m.to = pinned
 		if m.to != &current {
 			continue
 		}
-		err = current.Lookup(uint32(0), &i.settings)
-		current.Close()
+		err = errors.Join(current.Lookup(uint32(0), &i.settings), current.Close())
 		if err != nil {
 			return nil, fmt.Errorf("open interception %s: read settings: %w", name, err)
 		}

@@ -1,0 +1,90 @@
+package interception
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAMachineThatCanInterceptIsFoundAble(t *testing.T) {
+	needRoot(t)
+	s := Probe()
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range s.Checks {
+		names = append(names, c.Name)
+	}
+	if want := []string{"kernel", "cgroup", "privilege", "bpffs", "hooks", "attach", "errno", "unprivileged"}; !slices.Equal(names, want) {
+		t.Errorf("checked %v", names)
+	}
+	root, err := CgroupRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "isthmus-probe-") {
+			t.Errorf("left %s", e.Name())
+		}
+	}
+}
+
+func TestAnOldKernelIsNamed(t *testing.T) {
+	for release, ok := range map[string]bool{
+		"6.18.44-fc": true, "5.10.0-28-amd64": true, "5.10": true, "6.1+": true,
+		"5.9.16": false, "4.19.0": false, "": false, "linux": false, "5": false,
+	} {
+		if err := kernelSince(release, 5, 10); (err == nil) != ok {
+			t.Errorf("%q: %v", release, err)
+		}
+	}
+}
+
+func TestMissingCapabilitiesAreNamed(t *testing.T) {
+	for status, want := range map[string]string{
+		"CapEff:\t000001ffffffffff\n": "",
+		"CapEff:\t0000000000201000\n": "", // CAP_SYS_ADMIN holds CAP_BPF and CAP_PERFMON
+		"CapEff:\t000000c000001000\n": "",
+		"CapEff:\t0000000000200000\n": "CAP_NET_ADMIN",
+		"CapEff:\t000000c000000000\n": "CAP_NET_ADMIN",
+		"CapEff:\t0000004000001000\n": "CAP_BPF",
+		"CapInh:\t0\n":                "cannot read",
+	} {
+		err := privileged(status)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", status, err, want)
+		}
+	}
+}
+
+func TestWithoutPrivilegeAttachSaysWhatIsMissing(t *testing.T) {
+	h := newHost(t)
+	cmd := h.sidecarProcess(65534)
+	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], childEnv+"=probe")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"privilege: missing", "CAP_BPF", "CAP_NET_ADMIN", "run as root"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q does not say %q", out, want)
+		}
+	}
+}
+
+func TestABPFFSIsMountedWhereThePinsAre(t *testing.T) {
+	h := newHost(t)
+	h.attach()
+	var at unix.Statfs_t
+	if err := unix.Statfs(h.directory, &at); err != nil || at.Type != bpffsMagic {
+		t.Errorf("%v, type %x", err, at.Type)
+	}
+}
