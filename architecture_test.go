@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"federation/discovery/file", "gateway", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
+	"internal/cli":  {"federation/discovery/file", "gateway", "interception", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
 	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
 
 	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel", "internal/wholefile"},
@@ -39,7 +39,9 @@ var imports = map[string][]string{
 	"federation/discovery/health":   {"federation/discovery", "internal/health", "internal/mesh"},
 	"federation/discovery/register": {"federation/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/wholefile"},
 
-	"sidecar":          {"internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"interception": {},
+
+	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type Sidecar struct {
 	upstreams *upstream.Set
 	proxy     *proxy.Proxy
 	xds       *xds.Client
+	capture   *capture    // nil unless interception is asked for; set by Run
 	healthy   atomic.Bool // the program answers
 }
 
@@ -107,8 +109,18 @@ func (s *Sidecar) wire() (err error) {
 	if svc := s.cfg.Service; svc != nil {
 		inbound = &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol}
 	}
+	var transparent *proxy.Transparent
+	if i := &s.cfg.Interception; i.Mode != config.Explicit {
+		transparent = &proxy.Transparent{
+			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.hooks.OriginalDestination(c) },
+			Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
+		}
+		for _, a := range loopbacks(i.OutboundPort) {
+			transparent.Listen = append(transparent.Listen, a.String())
+		}
+	}
 	s.proxy, err = proxy.New(proxy.Config{
-		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit, Inbound: inbound,
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit, Transparent: transparent, Inbound: inbound,
 		Log: s.log, Metrics: s.registry,
 	})
 	return err
@@ -130,6 +142,12 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if s.cfg.Interception.Mode != config.Explicit {
+		if s.capture, err = s.newCapture(); err != nil {
+			return fmt.Errorf("interception: %w", err)
+		}
+		defer func() { err = errors.Join(err, s.capture.close()) }()
+	}
 	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)
 	if err != nil {
 		return fmt.Errorf("listen.admin: %w", err)
@@ -149,6 +167,14 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return errors.Join(group.Wait(), s.adminPort.Close())
 	}
+	if s.capture != nil {
+		part("interception", func(ctx context.Context) error { return s.capture.run(ctx, s.proxy) })
+		select {
+		case <-s.capture.serving:
+		case <-ctx.Done():
+			return errors.Join(group.Wait(), s.adminPort.Close())
+		}
+	}
 	part("admin", admin.New(admin.Config{
 		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Log: s.log,
 		Status: func() any { return s.Status() },
@@ -167,7 +193,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		part("health check", s.watchProgram)
 	}
 	if len(s.opts.Program) > 0 {
-		part("program", func(ctx context.Context) error { return runProgram(ctx, s.opts.Program, s.cfg.Drain) })
+		part("program", s.runProgram)
 	}
 	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
 	err = group.Wait()
@@ -176,6 +202,14 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	_ = s.proxy.Shutdown(aborted)
 	s.upstreams.Close()
 	return err
+}
+
+// runProgram runs the program beside, in its own cgroup when it is captured.
+func (s *Sidecar) runProgram(ctx context.Context) error {
+	if s.capture == nil {
+		return runProgram(ctx, s.opts.Program, nil, s.cfg.Drain)
+	}
+	return runProgram(ctx, s.opts.Program, s.capture.cgroup, s.cfg.Drain)
 }
 
 // Shutdown withdraws the service from the mesh and drains: running exchanges

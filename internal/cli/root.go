@@ -88,6 +88,6 @@ Start here:
 		return usageError{fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status())
+	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status(), Intercept())
 	return root
 }

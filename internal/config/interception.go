@@ -27,6 +27,9 @@ type Interception struct {
 	DNSPort      uint16 `yaml:"dnsPort" flag:"port for captured DNS questions"`
 }
 
+// CgroupOf returns the default cgroup of an interception.
+func CgroupOf(name string) string { return "isthmus/" + name }
+
 // InterceptionMode is how connections are captured.
 type InterceptionMode string
 
@@ -79,7 +82,7 @@ func (i *Interception) complete(c *completer, service *Service) {
 		c.fault("interception.name", "%q: use at most 63 lower-case letters, digits and hyphens", i.Name)
 	}
 	if i.Cgroup == "" {
-		i.Cgroup = "isthmus/" + i.Name
+		i.Cgroup = CgroupOf(i.Name)
 	}
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")

@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// capturing starts a sidecar whose program runs script and knows nothing of the
+// mesh, and returns what the script prints until its last line is "done".
+func (m *testMesh) capturing(name, script string) *captured {
+	m.t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			m.t.Fatal("interception needs root")
+		}
+		m.t.Skip("interception needs root")
+	}
+	ports := freePorts(m.t, 3)
+	m.isthmus("pki", "workload", "--cluster", "east", "shop/caller", "-d", m.path("pki"), "-o", m.path(name, "pki"))
+	_, outbound, _ := strings.Cut(ports[1], ":")
+	_, dns, _ := strings.Cut(ports[2], ":")
+	id := fmt.Sprintf("e2e-%d-%s", os.Getpid(), name)
+	file := m.write(name+"/sidecar.yaml", fmt.Sprintf(`gateways: [%s]
+identity: {dir: %s}
+state: %s
+listen: {admin: "%s"}
+interception: {mode: ebpf, name: %s, outboundPort: %s, dnsPort: %s}
+`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], id, outbound, dns))
+	m.t.Cleanup(func() {
+		if out, err := exec.Command(binary, "intercept", "clean", id).CombinedOutput(); err != nil {
+			m.t.Errorf("clean: %v\n%s", err, out)
+		}
+	})
+	out := m.path(name, "out")
+	script = "exec > " + out + " 2>&1\n" + script + "\necho done\nexec sleep 1000\n"
+	c := &captured{proc: m.process(name, "sidecar", "-c", file, "--", "/bin/sh", "-c", script), out: out, id: id}
+	c.start()
+	return c
+}
+
+type captured struct {
+	*proc
+	out string
+	id  string
+}
+
+// output waits until the script is done.
+func (c *captured) output(m *testMesh) string {
+	m.t.Helper()
+	var all string
+	m.eventually(func() error {
+		b, err := os.ReadFile(c.out)
+		if err != nil {
+			return err
+		}
+		all = string(b)
+		if !strings.HasSuffix(all, "done\n") {
+			return fmt.Errorf("the program has got as far as:\n%s", all)
+		}
+		return nil
+	})
+	return all
+}
+
+func TestAProgramThatKnowsNothingReachesAnotherClusterByName(t *testing.T) {
+	t.Parallel()
+	tool(t, "curl")
+	tool(t, "python3")
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello from west\n") }))
+	defer program.Close()
+	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "not of the mesh\n") }))
+	defer outside.Close()
+	m := newMesh(t, "east", "west")
+	m.gateway("east", "east-1")
+	m.gateway("west", "west-1")
+	m.sidecar("west", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
+	m.settled(map[string]uint32{"west shop/orders": 1})
+
+	c := m.capturing("caller-1", `
+echo curl; curl -sS -m 20 http://orders.shop.mesh/
+echo clusterset; curl -sS -m 20 http://orders.shop.svc.clusterset.local/
+echo python; python3 -c 'import urllib.request; print(urllib.request.urlopen("http://orders.shop.west.mesh/", timeout=20).read().decode(), end="")'
+echo absent; curl -sS -m 20 http://nothing.shop.mesh/
+echo outside; curl -sS -m 20 `+outside.URL)
+	want := `curl
+hello from west
+clusterset
+hello from west
+python
+hello from west
+absent
+curl: (6) Could not resolve host: nothing.shop.mesh
+outside
+not of the mesh
+done
+`
+	if got := c.output(m); got != want {
+		t.Errorf("the program printed\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
+	t.Parallel()
+	tool(t, "curl")
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+	defer program.Close()
+	m := newMesh(t, "east")
+	m.gateway("east", "east-1")
+	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
+	m.settled(map[string]uint32{"east shop/orders": 1})
+
+	c := m.capturing("caller-2", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
+	address, _, _ := strings.Cut(c.output(m), "\n")
+	curl := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
+		cgroup, err := os.Open(cgroupRoot(t) + "/isthmus/" + c.id)
+		if err != nil {
+			return "", err
+		}
+		defer cgroup.Close()
+		cmd := exec.Command("curl", "-sS", "-m", "20", "http://"+address+"/")
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := curl(); err != nil || out != "hello" {
+		t.Errorf("with a sidecar: %v %q", err, out)
+	}
+	c.end(syscall.SIGKILL)
+	if out, err := curl(); err == nil || !strings.Contains(out, "connect") {
+		t.Errorf("without its sidecar: %v %q, want a refusal", err, out)
+	}
+	c.start()
+	m.eventually(func() error {
+		out, err := curl()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			return f[1]
+		}
+	}
+	t.Fatal("no cgroup v2 is mounted")
+	return ""
+}

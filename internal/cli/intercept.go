@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"os/user"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/sidecar"
+)
+
+// Intercept is `isthmus intercept`.
+func Intercept() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "intercept",
+		Short: "Prepare a host for sidecars beside programs that do not know",
+		Long: `With "interception: {mode: ebpf}" in its configuration, a sidecar captures what
+the program beside it sends to mesh addresses, and its DNS questions; the
+program needs no configuration at all. A sidecar that runs as root does
+everything itself. One that runs as a service user needs root once:
+
+  isthmus intercept attach -c sidecar.yaml --user isthmus
+
+What is attached stays over restarts of the sidecar, and decides what happens
+while it is down (interception.onFailure), until it is cleaned up.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(interceptAttach(), interceptClean())
+	return cmd
+}
+
+func interceptAttach() *cobra.Command {
+	var file, owner string
+	cmd := &cobra.Command{
+		Use:   "attach -c FILE",
+		Short: "Put interception in place for a sidecar (root)",
+		Long: `Makes the program's cgroup, attaches the hooks to it and pins them, so that the
+sidecar itself needs no privilege. Doing it again brings what is attached to the
+configuration and to this version, without touching established connections.`,
+		Example: `  isthmus intercept attach -c /etc/isthmus/sidecar.yaml --user isthmus`,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.LoadSidecar(file, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			uid, gid, err := lookupUser(owner)
+			if err != nil {
+				return usageError{err}
+			}
+			i, err := sidecar.Attach(&cfg.Interception, uid, gid, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "interception %s captures the programs in cgroup %s for user %s\n",
+				cfg.Interception.Name, cfg.Interception.Cgroup, owner)
+			return i.Close()
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "the sidecar's configuration file")
+	cmd.Flags().StringVar(&owner, "user", "root", "user that the sidecar runs as")
+	config.SidecarFlags(cmd.Flags())
+	return cmd
+}
+
+func interceptClean() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "clean NAME... | --all",
+		Short: "Remove what attach put in place (root)",
+		Example: `  isthmus intercept clean orders-1
+  isthmus intercept clean --all`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if all == (len(names) > 0) {
+				return usageError{fmt.Errorf("name what to clean, or write --all")}
+			}
+			if all {
+				var err error
+				if names, err = interception.Attached(""); err != nil {
+					return err
+				}
+			}
+			for _, name := range names {
+				if err := sidecar.Detach(name); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "interception %s is removed\n", name)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "everything of this host")
+	return cmd
+}
+
+// lookupUser returns the ids of a user, named or numbered.
+func lookupUser(name string) (uid, gid int, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return 0, 0, fmt.Errorf("--user %s: no such user", name)
+		}
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, fmt.Errorf("--user %s: %w", name, err)
+	}
+	if gid, err = strconv.Atoi(u.Gid); err != nil {
+		return 0, 0, fmt.Errorf("--user %s: %w", name, err)
+	}
+	return uid, gid, nil
+}

@@ -1,0 +1,188 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/dns"
+	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
+)
+
+const resolvConf = "/etc/resolv.conf"
+
+// capture is what makes the program's connections to mesh names arrive at the
+// sidecar: the hooks that send them, the resolver that gives names addresses,
+// and the table of these.
+type capture struct {
+	cgroup    *os.File // the program's; its lock says that we are its sidecar
+	addresses *dns.Table
+	dns       *dns.Server
+	hooks     *interception.Interception
+	serving   chan struct{} // closed when the hooks send here
+}
+
+// newCapture attaches the hooks, as root, or takes those that root has put there
+// for us, and makes what they send the program's traffic to.
+func (s *Sidecar) newCapture() (_ *capture, err error) {
+	cfg := &s.cfg.Interception
+	servers, err := dns.SystemServers(resolvConf)
+	if err != nil {
+		return nil, err
+	}
+	c := &capture{serving: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	if c.cgroup, err = openCgroup(cfg); err != nil {
+		return c, err
+	}
+	if err := unix.Flock(int(c.cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return c, fmt.Errorf("another sidecar captures cgroup %s: give this one an interception.name of its own", cfg.Cgroup)
+	}
+	if os.Geteuid() == 0 {
+		c.hooks, err = attach(cfg, c.cgroup.Name(), 0, 0, s.log)
+	} else if c.hooks, err = interception.Open("", cfg.Name); errors.Is(err, interception.ErrNotAttached) {
+		err = fmt.Errorf("%w, or set interception.mode: explicit", err)
+	}
+	if err != nil {
+		return c, err
+	}
+	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, "addresses"), s.log); err != nil {
+		return c, err
+	}
+	listen := loopbacks(cfg.DNSPort)
+	c.dns, err = dns.New(dns.Config{
+		Listen: listen, Upstreams: servers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
+		Ports: s.portsOf, Release: func(d mesh.Destination) { s.xds.Unsubscribe(d) },
+		Log: s.log, Metrics: s.registry,
+	})
+	return c, err
+}
+
+// portsOf returns the ports of a service, which it waits for.
+func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error) {
+	r, err := s.routes.Wait(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return r.Ports, nil
+}
+
+// Attach makes the program's cgroup when it does not exist and puts interception
+// in place for a sidecar with this configuration, which uid and gid run. It needs
+// root.
+func Attach(cfg *config.Interception, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
+	cgroup, err := openCgroup(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer cgroup.Close()
+	return attach(cfg, cgroup.Name(), uid, gid, log)
+}
+
+func attach(cfg *config.Interception, cgroup string, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
+	return interception.Attach(interception.Config{
+		Name: cfg.Name, UID: uid, GID: gid, Cgroup: cgroup, Captured: dns.Prefixes(),
+		OutboundPort: cfg.OutboundPort, DNSPort: cfg.DNSPort, OnFailure: interception.OnFailure(cfg.OnFailure), Log: log,
+	})
+}
+
+// Detach removes what Attach put in place under a name, and the cgroup of that
+// name when no program is left in it. It needs root.
+func Detach(name string) error {
+	if err := interception.Detach("", name); err != nil {
+		return err
+	}
+	root, err := interception.CgroupRoot()
+	if err != nil {
+		return err
+	}
+	err = unix.Rmdir(filepath.Join(root, config.CgroupOf(name)))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
+		return nil // another one was configured, or the program runs on
+	}
+	return err
+}
+
+// openCgroup opens the program's cgroup, which root makes when it is not there.
+func openCgroup(cfg *config.Interception) (*os.File, error) {
+	path := cfg.Cgroup
+	if !filepath.IsAbs(path) {
+		root, err := interception.CgroupRoot()
+		if err != nil {
+			return nil, err
+		}
+		path = filepath.Join(root, path)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, fmt.Errorf("make the program's cgroup: %w", err)
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("the program's cgroup: %w: run isthmus intercept attach as root", err)
+	}
+	return f, nil
+}
+
+// run answers DNS and lets the hooks send the program's traffic to us, once the
+// listeners of p are bound.
+func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.dns.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-c.dns.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		if err := c.hooks.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners()}); err != nil {
+			return err
+		}
+		close(c.serving)
+		return nil
+	})
+	return group.Wait()
+}
+
+// close lets go of everything; what is attached stays. It is the last thing:
+// what still runs may ask for addresses.
+func (c *capture) close() error {
+	var err error
+	if c.hooks != nil {
+		err = c.hooks.Close()
+	}
+	if c.addresses != nil {
+		err = errors.Join(err, c.addresses.Close())
+	}
+	if c.cgroup != nil {
+		err = errors.Join(err, c.cgroup.Close())
+	}
+	return err
+}
+
+// loopbacks are the addresses that the hooks send to: 127.0.0.1, and ::1 where
+// the host has it.
+func loopbacks(port uint16) []netip.AddrPort {
+	all := []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)}
+	if l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "[::1]:0"); err == nil {
+		_ = l.Close()
+		all = append(all, netip.AddrPortFrom(netip.IPv6Loopback(), port))
+	}
+	return all
+}
