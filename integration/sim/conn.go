@@ -99,7 +99,7 @@ func (h *half) read(p []byte) (int, error) {
 	defer h.mu.Unlock()
 	for {
 		switch {
-		case h.err == net.ErrClosed:
+		case errors.Is(h.err, net.ErrClosed):
 			return 0, h.err
 		case len(h.buf) > 0:
 			n := copy(p, h.buf)
@@ -141,7 +141,7 @@ func (h *half) write(p []byte) (n int, err error) {
 func (h *half) end(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err == nil || err == net.ErrClosed {
+	if h.err == nil || errors.Is(err, net.ErrClosed) {
 		h.err = err
 	}
 	h.cond.Broadcast()

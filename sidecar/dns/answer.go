@@ -37,7 +37,7 @@ func (s *Server) answer(ctx context.Context, packet []byte, udp bool) []byte {
 	b, err := r.Pack()
 	if err != nil { // a name that cannot be said again
 		s.log.Warn("dns answer cannot be packed", "service", q.Question[0].Name, "err", err)
-		return refusal(packet, dns.RcodeServerFailure)
+		return servfail(packet)
 	}
 	s.metrics.answered(r.Rcode, time.Since(began))
 	return b
@@ -190,15 +190,15 @@ func questionEnd(packet []byte) int {
 	return min(at+4, len(packet))
 }
 
-// refusal answers packet with a response code and its own question, whatever
+// servfail answers packet with SERVFAIL and its own question, whatever
 // else it says; nil when it has none.
-func refusal(packet []byte, rcode int) []byte {
+func servfail(packet []byte) []byte {
 	q := new(dns.Msg)
 	if err := q.Unpack(packet); err != nil && len(q.Question) == 0 {
 		return nil
 	}
 	r := new(dns.Msg)
-	r.SetRcode(q, rcode)
+	r.SetRcode(q, dns.RcodeServerFailure)
 	r.RecursionAvailable = true
 	if q.IsEdns0() != nil {
 		r.SetEdns0(maxUDPAnswer, false)

@@ -48,7 +48,7 @@ func FuzzQuestion(f *testing.F) {
 				}
 			}
 		case forward:
-			if b := refusal(packet, dns.RcodeServerFailure); b != nil && (b[0] != packet[0] || b[2]&flagResponse == 0) {
+			if b := servfail(packet); b != nil && (b[0] != packet[0] || b[2]&flagResponse == 0) {
 				t.Fatalf("refusal %x", b)
 			}
 		}

@@ -324,11 +324,11 @@ func TestAConfigIsRefusedWithAllItsFaults(t *testing.T) {
 }
 
 func TestAPortThatIsTakenIsNamedAndNothingIsLeftOpen(t *testing.T) {
-	free, taken := nobody(t), netip.AddrPort{}
+	free := nobody(t)
 	l, u := pair(t)
 	defer l.Close()
 	defer u.Close()
-	taken = l.Addr().(*net.TCPAddr).AddrPort()
+	taken := l.Addr().(*net.TCPAddr).AddrPort()
 	s, err := New(Config{Listen: []netip.AddrPort{free, taken}, Ports: shop().ports, Table: open(t, "")})
 	if err != nil {
 		t.Fatal(err)

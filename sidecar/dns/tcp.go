@@ -89,7 +89,7 @@ func (t *stream) run(ctx context.Context) {
 			if err := t.forward(ctx, packet); err != nil {
 				t.s.metrics.forwarded[endFailed].Inc()
 				t.s.log.Debug("dns question could not be forwarded", "err", err)
-				if answer := refusal(packet, dns.RcodeServerFailure); answer != nil {
+				if answer := servfail(packet); answer != nil {
 					t.tell(answer)
 				}
 			}

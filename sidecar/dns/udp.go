@@ -112,7 +112,7 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
 	}
 	s.metrics.forwarded[endFailed].Inc()
 	s.log.Debug("dns question could not be forwarded", "err", last)
-	return refusal(packet, dns.RcodeServerFailure)
+	return servfail(packet)
 }
 
 // errNoServers says that there is nobody to forward to.
