@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // serveTCP serves the connections of l until that is closed, and returns when none
