@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/federation/discovery/file"
+	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -143,6 +144,7 @@ func (c *check) sidecar(ctx context.Context) {
 			c.at("identity.dir", fmt.Sprintf("holds the certificate of %s, which may only offer services of namespace %s: make one with isthmus pki workload --cluster %s %s", id, id.Namespace, id.Cluster, cfg.Service.Name))
 		}
 	}
+	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
 		if cfg.Service != nil {
 			c.port(ctx, "tcp", "listen.inbound", cfg.Listen.Inbound)
@@ -151,6 +153,30 @@ func (c *check) sidecar(ctx context.Context) {
 		for i, u := range cfg.Upstreams {
 			c.port(ctx, "tcp", fmt.Sprintf("upstreams[%d].listen", i), u.Listen)
 		}
+	}
+}
+
+// interception says which modes this machine can do, and what stands against the
+// one that is asked for.
+func (c *check) interception(cfg *config.Interception) {
+	if i, err := interception.Open("", cfg.Name); err == nil {
+		c.note("interception %s is attached", cfg.Name)
+		_ = i.Close() // only maps, read by nobody
+		return
+	}
+	support := interception.Probe()
+	missing := support.Err()
+	switch {
+	case missing == nil:
+		c.note("this machine can do interception.mode explicit and ebpf")
+	case cfg.Mode == config.EBPF:
+		for _, f := range support.Checks {
+			if f.Required && f.Err != nil {
+				c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; have root run isthmus intercept attach once, or write explicit", f.Name, f.Err))
+			}
+		}
+	default:
+		c.note("this machine can do interception.mode explicit; ebpf lacks %s", strings.ReplaceAll(missing.Error(), "\n", "; "))
 	}
 }
 
