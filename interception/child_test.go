@@ -188,13 +188,15 @@ func childSidecar(args []string) error {
 }
 
 // answerAsked tells each client what it asked for.
-func answerAsked(i *Interception, l net.Listener) {
+func answerAsked(i *Interception, l net.Listener) { tellAsked(i.OriginalDestination, l) }
+
+func tellAsked(original func(net.Conn) (netip.AddrPort, bool), l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		if to, ok := i.OriginalDestination(c); ok {
+		if to, ok := original(c); ok {
 			fmt.Fprintf(c, "asked %s", to)
 		} else {
 			fmt.Fprint(c, "not captured")

@@ -156,16 +156,7 @@ func (h *host) serve() *Interception {
 		go answerAsked(i, l)
 	}
 	for _, p := range h.dnsUDP {
-		go func() {
-			b := make([]byte, 512)
-			for {
-				n, from, err := p.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = p.WriteTo(append([]byte("answer to "), b[:n]...), from)
-			}
-		}()
+		go answerDatagrams(p)
 	}
 	return i
 }
@@ -239,4 +230,25 @@ func read(t *testing.T, c net.Conn) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// answerDatagrams repeats each to its sender.
+func answerDatagrams(p net.PacketConn) {
+	b := make([]byte, 512)
+	for {
+		n, from, err := p.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = p.WriteTo(append([]byte("answer to "), b[:n]...), from)
+	}
+}
+
+// addLoopbackAddress gives the loopback interface an IPv6 address.
+func addLoopbackAddress(ip string) error {
+	out, err := exec.Command("ip", "-6", "addr", "add", ip+"/128", "dev", "lo", "nodad").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }

@@ -85,6 +85,18 @@ func TestNoWayToConnectGoesPastTheSidecar(t *testing.T) {
 	}
 }
 
+func TestAProgramInAnotherNetworkNamespaceIsNotSentToAStrangersLoopback(t *testing.T) {
+	h := newHost(t)
+	i := h.serve()
+	ownNetwork(t)
+	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Err != "connection refused" {
+		t.Errorf("the program saw %+v", got)
+	}
+	if s, err := i.Stats(); err != nil || s.OtherNamespace != 1 || s.Refused != 1 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+}
+
 func TestAConnectionMadeToTheSidecarItselfHasNoOriginalDestination(t *testing.T) {
 	h := newHost(t)
 	h.serve()

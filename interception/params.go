@@ -11,6 +11,10 @@ const (
 	// maxInboundPorts is how many ports can be steered (max_entries).
 	maxInboundPorts = 256
 
+	// maxRedirected is how many prefixes the nftables fallback takes: each is two
+	// rules that every new connection of the program is compared with.
+	maxRedirected = 256
+
 	// cgroup2Magic is what statfs reports for cgroup v2 (CGROUP2_SUPER_MAGIC).
 	cgroup2Magic = 0x63677270
 
