@@ -139,8 +139,15 @@ func TestACapturedHTTPConnectionGoesWhereTheProgramWanted(t *testing.T) {
 			}
 		}
 	}
-	if n := i.count(t, "isthmus_requests_total", "destination=orders.shop.mesh:80", "code=200"); n != 6 {
-		t.Errorf("%v requests counted, want 6", n)
+	// A request counts once its answer has gone, which the client may see first.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		n := i.count(t, "isthmus_requests_total", "destination=orders.shop.mesh:80", "code=200")
+		if n == 6 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v requests counted, want 6", n)
+		}
 	}
 	if n := i.count(t, "isthmus_captured_connections_total", "result=served"); n != 2 {
 		t.Errorf("%v connections counted, want 2", n)
