@@ -38,7 +38,7 @@ const (
 	// with one name would otherwise outbid each other at full speed.
 	epochMoveInterval = 5 * time.Second
 
-	// maxGateways bounds the gateways known, whoever tells of them: DESIGN's
+	// maxGateways bounds the gateways known, whoever tells of them: the design's
 	// thousands, at some kilobytes each.
 	maxGateways = 4096
 	// maxListBytes bounds the decompressed list of versions: maxGateways entries

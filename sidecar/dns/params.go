@@ -8,7 +8,7 @@ const (
 	ttl = 5
 
 	// answerLimit bounds how long a question for a mesh name waits for the control
-	// plane (DESIGN §7). It is what resolvers wait by default.
+	// plane. It is what resolvers wait by default.
 	answerLimit = 5 * time.Second
 
 	// forwardLimit bounds how long a forwarded question waits, over all servers. A
@@ -50,7 +50,7 @@ const (
 
 const (
 	// keepPresent is how long a service that nobody asks for any more stays
-	// subscribed to (DESIGN §7).
+	// subscribed to.
 	keepPresent = time.Hour
 	// keepAbsent is the same for a name that gave no service: with search lists,
 	// programs ask for many such, once.

@@ -34,7 +34,7 @@ const (
 	// replaySize: sockets take that much at once, unless who reads stands still.
 	sendTimeout = 5 * time.Second
 	// routeTimeout bounds how long the first connection to a destination waits for
-	// its route (DESIGN §7).
+	// its route.
 	routeTimeout = 5 * time.Second
 	// routeTick is how often a connection looks whether the cluster of a route that
 	// has just come is there.

@@ -47,7 +47,7 @@ const (
 	sweepsPerTimeout = 4
 
 	// defaultWarmup is the time over which traffic returns to hosts that came
-	// back, and local traffic to a cluster that recovered (DESIGN §6).
+	// back, and local traffic to a cluster that recovered.
 	defaultWarmup = 10 * time.Second
 
 	// warmupFloor is the share of its weight that a warming host begins with,
@@ -91,8 +91,8 @@ const (
 	// budgetWindow is over how many seconds retries are compared with requests,
 	// budgetRatio how many retries a request earns, budgetFloor how many a
 	// second are always allowed: so that retries add at most 20 % load when a
-	// service struggles, yet a quiet service can retry at all (DESIGN §6;
-	// Linkerd's defaults).
+	// service struggles, yet a quiet service can retry at all.
+	// They are Linkerd's defaults.
 	budgetWindow = 10
 	budgetRatio  = 0.2
 	budgetFloor  = 10
