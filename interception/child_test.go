@@ -24,7 +24,7 @@ const childEnv = "ISTHMUS_INTERCEPTION_CHILD"
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		roles := map[string]func([]string) error{
-			"tcp": childTCP, "udp": childUDP, "load": childLoad, "sidecar": childSidecar,
+			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "connects": childConnects, "sidecar": childSidecar,
 			"probe": func([]string) error { fmt.Println(Probe().Err()); return nil },
 		}
 		if err := roles[role](os.Args[1:]); err != nil {
@@ -162,6 +162,67 @@ func childLoad(args []string) error {
 			last = state
 		}
 	}
+}
+
+// childHold connects to the address, tells its peer, and for each line of its
+// input says it and tells the answer and its peer again.
+func childHold(args []string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	patience(fd)
+	if err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort(args[0]), unix.AF_INET)); err != nil {
+		return err
+	}
+	b := make([]byte, 512)
+	for lines := bufio.NewScanner(os.Stdin); ; {
+		peer, err := unix.Getpeername(fd)
+		if err != nil {
+			return err
+		}
+		fmt.Println(addrOf(peer))
+		if !lines.Scan() {
+			return nil
+		}
+		if _, err := unix.Write(fd, lines.Bytes()); err != nil {
+			return err
+		}
+		n, err := unix.Read(fd, b)
+		if err != nil {
+			return err
+		}
+		fmt.Println(string(b[:n]))
+	}
+}
+
+// childConnects connects to the address and closes so many times, and prints how
+// long it took in nanoseconds.
+func childConnects(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	to := sockaddr(netip.MustParseAddrPort(args[0]), unix.AF_INET)
+	start := time.Now()
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		// A reset at close leaves no port waiting.
+		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, to); err != nil {
+			return err
+		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	fmt.Println(time.Since(start).Nanoseconds())
+	return nil
 }
 
 // childSidecar serves until its input ends: directory, name, outbound port.

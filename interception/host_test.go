@@ -20,7 +20,7 @@ import (
 
 // needRoot skips without the privilege that the hooks take; continuous
 // integration must have it.
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	reason := ""
 	if os.Getuid() != 0 {
@@ -40,7 +40,7 @@ func needRoot(t *testing.T) {
 // host is a place for one sidecar and one program: a cgroup and a bpffs that go
 // away with the test.
 type host struct {
-	t         *testing.T
+	t         testing.TB
 	cgroup    string
 	directory string
 	outbound  []net.Listener // 127.0.0.1 and, where there is IPv6, ::1
@@ -56,7 +56,7 @@ var (
 	direct = netip.MustParsePrefix("127.66.0.0/16")
 )
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	needRoot(t)
 	root, err := CgroupRoot()
 	if err != nil {
@@ -198,6 +198,12 @@ func (h *host) start(cmd *exec.Cmd) (out *bufio.Reader, stop func()) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	return h.startWith(cmd, in)
+}
+
+// startWith is start for a child whose input the test writes.
+func (h *host) startWith(cmd *exec.Cmd, in io.Closer) (out *bufio.Reader, stop func()) {
+	h.t.Helper()
 	r, err := cmd.StdoutPipe()
 	if err != nil {
 		h.t.Fatal(err)

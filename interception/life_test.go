@@ -3,6 +3,7 @@ package interception
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -29,7 +30,7 @@ func (h *host) sidecarProcess(uid uint32) *exec.Cmd {
 
 // counted listens on an address that also works without interception, and
 // counts who comes directly.
-func counted(t *testing.T) (addr string, came *atomic.Int64) {
+func counted(t testing.TB) (addr string, came *atomic.Int64) {
 	l, err := net.Listen("tcp4", "127.66.0.7:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +152,53 @@ func TestASidecarWithoutPrivilegeServes(t *testing.T) {
 	}
 }
 
-func TestAttachAgainKeepsConnectionsAndCapturesOn(t *testing.T) {
+func TestEstablishedConnectionsOutliveAnUpgradeAndARemoval(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	if err := i.Serve(Sockets{Outbound: h.outbound}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := h.outbound[0].Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c); c.Close() }()
+		}
+	}()
+	const to = "240.66.0.7:80"
+	cmd := h.child("hold", to)
+	say, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := h.startWith(cmd, say)
+	await(t, out, to)
+	for _, step := range []struct {
+		name string
+		do   func() error
+		peer string
+	}{
+		{"nothing", func() error { return nil }, to},
+		{"upgrade", func() error { h.attach(); return nil }, to},
+		// Without the hook the kernel shows where the connection really goes.
+		{"removal", func() error { return Detach(h.directory, "app") }, h.outbound[0].Addr().String()},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(say, step.name)
+		if got := firstLine(t, out); got != step.name {
+			t.Errorf("after %s the program heard %q", step.name, got)
+		}
+		if got := firstLine(t, out); got != step.peer {
+			t.Errorf("after %s the program's peer is %s, want %s", step.name, got, step.peer)
+		}
+	}
+}
+
+func TestAttachAgainCapturesOn(t *testing.T) {
 	h := newHost(t)
 	h.serve()
 	before := h.program("tcp", "4", "240.66.0.7:80")
@@ -210,6 +257,20 @@ func TestDetachLetsEverythingGo(t *testing.T) {
 	}
 	if err := Detach(h.directory, "app"); err != nil {
 		t.Errorf("detach again: %v", err)
+	}
+}
+
+func TestTheHooksOfADeletedCgroupAreRemoved(t *testing.T) {
+	h := newHost(t)
+	h.serve()
+	if err := os.Remove(h.cgroup); err != nil {
+		t.Fatal(err)
+	}
+	if err := Detach(h.directory, "app"); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(h.cgroup, 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -55,12 +56,12 @@ func (d directory) hook(p *bpfPrograms, cgroup string, id uint64, inbound bool, 
 		log.Debug("hook attached", "hook", h.name, "cgroup", cgroup, "adopted", adopted)
 	}
 	if !inbound {
-		if err := os.Remove(d.link(inboundHook)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("detach %s: %w", inboundHook, err)
-		}
-		return nil
+		return unhook(d.link(inboundHook))
 	}
-	ns, err := os.Open("/proc/self/ns/net")
+	// Not /proc/self: that is the main thread's, and threads can differ.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ns, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", inboundHook, err)
 	}
@@ -117,4 +118,20 @@ func adopt(path string, program *ebpf.Program, inPlace func(*link.Info) bool, at
 		return false, fmt.Errorf("pin %s: %w", path, err)
 	}
 	return false, nil
+}
+
+// unhook detaches the link pinned at path, if there is one, and removes the pin.
+// Removing the pin alone would do it too, but some time later.
+func unhook(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(l.Detach(), l.Close())
+	}
+	if err := errors.Join(err, os.Remove(path)); err != nil {
+		return fmt.Errorf("detach %s: %w", path, err)
+	}
+	return nil
 }

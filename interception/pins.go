@@ -115,6 +115,15 @@ func Detach(base, name string) error {
 		return err
 	}
 	defer unlock()
+	hooks, err := os.ReadDir(d.links())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("detach %s: %w", name, err)
+	}
+	for _, h := range hooks { // connect first, by name: nothing is sent to the sidecar any more
+		if err := unhook(d.link(h.Name())); err != nil {
+			return err
+		}
+	}
 	for _, dir := range []string{d.links(), d.maps(), string(d)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("detach %s: %w", name, err)
