@@ -29,12 +29,15 @@ type capture struct {
 	cgroup    *os.File // the program's; its lock says that we are its sidecar
 	addresses *dns.Table
 	dns       *dns.Server
-	hooks     *interception.Interception
-	serving   chan struct{} // closed when the hooks send here
+	hooks     *interception.Interception // nil with nftables
+	table     *interception.Redirection  // nil with eBPF
+	// original returns where the program wanted to go with a connection.
+	original func(net.Conn) (netip.AddrPort, bool)
+	serving  chan struct{} // closed when the program's traffic comes here
 }
 
-// newCapture attaches the hooks, as root, or takes those that root has put there
-// for us, and makes what they send the program's traffic to.
+// newCapture puts interception in place, or takes what root has put there for
+// us, and makes what it sends the program's traffic to.
 func (s *Sidecar) newCapture() (_ *capture, err error) {
 	cfg := &s.cfg.Interception
 	servers, err := dns.SystemServers(resolvConf)
@@ -53,12 +56,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if err := unix.Flock(int(c.cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return c, fmt.Errorf("another sidecar captures cgroup %s: give this one an interception.name of its own", cfg.Cgroup)
 	}
-	if os.Geteuid() == 0 {
-		c.hooks, err = attach(cfg, c.cgroup.Name(), 0, 0, s.log)
-	} else if c.hooks, err = interception.Open("", cfg.Name); errors.Is(err, interception.ErrNotAttached) {
-		err = fmt.Errorf("%w, or set interception.mode: explicit", err)
-	}
-	if err != nil {
+	if err := c.intercept(s.mode, cfg, s.log); err != nil {
 		return c, err
 	}
 	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, "addresses"), s.log); err != nil {
@@ -71,6 +69,48 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 		Log: s.log, Metrics: s.registry,
 	})
 	return c, err
+}
+
+// interceptionMode is the configured one, or for auto the best that this process
+// can do here; a warning says what the better one lacks.
+func interceptionMode(cfg *config.Interception, log *slog.Logger) config.InterceptionMode {
+	if cfg.Mode != config.Auto {
+		return cfg.Mode
+	}
+	if os.Geteuid() == 0 {
+		missing := interception.Probe().Err()
+		if missing == nil {
+			return config.EBPF
+		}
+		log.Warn("interception falls back to nftables", "err", missing)
+		return config.NFTables
+	}
+	i, err := interception.Open("", cfg.Name)
+	if err != nil {
+		log.Warn("interception falls back to explicit listeners", "err", err)
+		return config.Explicit
+	}
+	_ = i.Close() // it is opened again to be used
+	return config.EBPF
+}
+
+// intercept puts in place what the mode says.
+func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Interception, log *slog.Logger) (err error) {
+	switch {
+	case mode == config.NFTables:
+		c.table, err = interception.Redirect(interceptionConfig(cfg, c.cgroup.Name(), log))
+		c.original = interception.RedirectedDestination
+		return err
+	case os.Geteuid() == 0:
+		c.hooks, err = interception.Attach(interceptionConfig(cfg, c.cgroup.Name(), log))
+	default:
+		c.hooks, err = interception.Open("", cfg.Name)
+	}
+	if err != nil {
+		return err
+	}
+	c.original = c.hooks.OriginalDestination
+	return nil
 }
 
 // portsOf returns the ports of a service, which it waits for.
@@ -91,20 +131,26 @@ func Attach(cfg *config.Interception, uid, gid int, log *slog.Logger) (*intercep
 		return nil, err
 	}
 	defer cgroup.Close()
-	return attach(cfg, cgroup.Name(), uid, gid, log)
+	put := interceptionConfig(cfg, cgroup.Name(), log)
+	put.UID, put.GID = uid, gid
+	return interception.Attach(put)
 }
 
-func attach(cfg *config.Interception, cgroup string, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
-	return interception.Attach(interception.Config{
-		Name: cfg.Name, UID: uid, GID: gid, Cgroup: cgroup, Captured: dns.Prefixes(),
+func interceptionConfig(cfg *config.Interception, cgroup string, log *slog.Logger) interception.Config {
+	return interception.Config{
+		Name: cfg.Name, Cgroup: cgroup, Captured: dns.Prefixes(),
 		OutboundPort: cfg.OutboundPort, DNSPort: cfg.DNSPort, OnFailure: interception.OnFailure(cfg.OnFailure), Log: log,
-	})
+	}
 }
 
 // Detach removes what Attach put in place under a name, and the cgroup of that
 // name when no program is left in it. It needs root.
 func Detach(name string) error {
-	if err := interception.Detach("", name); err != nil {
+	table := interception.RemoveRedirect(name)
+	if errors.Is(table, unix.EPROTONOSUPPORT) || errors.Is(table, unix.EOPNOTSUPP) {
+		table = nil // a kernel without nftables has no table
+	}
+	if err := errors.Join(interception.Detach("", name), table); err != nil {
 		return err
 	}
 	root, err := interception.CgroupRoot()
@@ -151,6 +197,10 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 		case <-ctx.Done():
 			return nil
 		}
+		if c.hooks == nil {
+			close(c.serving)
+			return nil
+		}
 		if err := c.hooks.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners()}); err != nil {
 			return err
 		}
@@ -160,12 +210,15 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 	return group.Wait()
 }
 
-// close lets go of everything; what is attached stays. It is the last thing:
-// what still runs may ask for addresses.
+// close lets go of everything. Hooks stay attached, a table goes. It is the last
+// thing: what still runs may ask for addresses.
 func (c *capture) close() error {
 	var err error
+	if c.table != nil {
+		err = c.table.Close()
+	}
 	if c.hooks != nil {
-		err = c.hooks.Close()
+		err = errors.Join(err, c.hooks.Close())
 	}
 	if c.addresses != nil {
 		err = errors.Join(err, c.addresses.Close())

@@ -49,8 +49,9 @@ type Sidecar struct {
 	upstreams *upstream.Set
 	proxy     *proxy.Proxy
 	xds       *xds.Client
-	capture   *capture    // nil unless interception is asked for; set by Run
-	healthy   atomic.Bool // the program answers
+	mode      config.InterceptionMode // never auto
+	capture   *capture                // nil unless the mode captures; set by Run
+	healthy   atomic.Bool             // the program answers
 }
 
 // New checks cfg and opens the identity. It listens nowhere yet.
@@ -110,12 +111,13 @@ func (s *Sidecar) wire() (err error) {
 		inbound = &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol}
 	}
 	var transparent *proxy.Transparent
-	if i := &s.cfg.Interception; i.Mode != config.Explicit {
+	s.mode = interceptionMode(&s.cfg.Interception, s.log)
+	if s.mode != config.Explicit {
 		transparent = &proxy.Transparent{
-			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.hooks.OriginalDestination(c) },
+			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
 			Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 		}
-		for _, a := range loopbacks(i.OutboundPort) {
+		for _, a := range loopbacks(s.cfg.Interception.OutboundPort) {
 			transparent.Listen = append(transparent.Listen, a.String())
 		}
 	}
@@ -142,7 +144,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if s.cfg.Interception.Mode != config.Explicit {
+	if s.mode != config.Explicit {
 		if s.capture, err = s.newCapture(); err != nil {
 			return fmt.Errorf("interception: %w", err)
 		}

@@ -13,7 +13,7 @@ import (
 
 // capturing starts a sidecar whose program runs script and knows nothing of the
 // mesh, and returns what the script prints until its last line is "done".
-func (m *testMesh) capturing(name, script string) *captured {
+func (m *testMesh) capturing(name, mode, script string) *captured {
 	m.t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -30,8 +30,8 @@ func (m *testMesh) capturing(name, script string) *captured {
 identity: {dir: %s}
 state: %s
 listen: {admin: "%s"}
-interception: {mode: ebpf, name: %s, outboundPort: %s, dnsPort: %s}
-`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], id, outbound, dns))
+interception: {mode: %s, name: %s, outboundPort: %s, dnsPort: %s}
+`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], mode, id, outbound, dns))
 	m.t.Cleanup(func() {
 		if out, err := exec.Command(binary, "intercept", "clean", id).CombinedOutput(); err != nil {
 			m.t.Errorf("clean: %v\n%s", err, out)
@@ -82,13 +82,15 @@ func TestAProgramThatKnowsNothingReachesAnotherClusterByName(t *testing.T) {
 	m.sidecar("west", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
 	m.settled(map[string]uint32{"west shop/orders": 1})
 
-	c := m.capturing("caller-1", `
+	for _, mode := range []string{"ebpf", "nftables"} {
+		t.Run(mode, func(t *testing.T) {
+			c := m.capturing("caller-"+mode, mode, `
 echo curl; curl -sS -m 20 http://orders.shop.mesh/
 echo clusterset; curl -sS -m 20 http://orders.shop.svc.clusterset.local/
 echo python; python3 -c 'import urllib.request; print(urllib.request.urlopen("http://orders.shop.west.mesh/", timeout=20).read().decode(), end="")'
 echo absent; curl -sS -m 20 http://nothing.shop.mesh/
 echo outside; curl -sS -m 20 `+outside.URL)
-	want := `curl
+			want := `curl
 hello from west
 clusterset
 hello from west
@@ -100,8 +102,10 @@ outside
 not of the mesh
 done
 `
-	if got := c.output(m); got != want {
-		t.Errorf("the program printed\n%s\nwant\n%s", got, want)
+			if got := c.output(m); got != want {
+				t.Errorf("the program printed\n%s\nwant\n%s", got, want)
+			}
+		})
 	}
 }
 
@@ -115,7 +119,7 @@ func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
 	m.settled(map[string]uint32{"east shop/orders": 1})
 
-	c := m.capturing("caller-2", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
+	c := m.capturing("caller-2", "ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
 	address, _, _ := strings.Cut(c.output(m), "\n")
 	curl := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
 		cgroup, err := os.Open(cgroupRoot(t) + "/isthmus/" + c.id)

@@ -168,15 +168,15 @@ func (c *check) interception(cfg *config.Interception) {
 	missing := support.Err()
 	switch {
 	case missing == nil:
-		c.note("this machine can do interception.mode explicit and ebpf")
+		c.note("this machine can do interception.mode explicit, ebpf and nftables")
 	case cfg.Mode == config.EBPF:
 		for _, f := range support.Checks {
 			if f.Required && f.Err != nil {
-				c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; have root run isthmus intercept attach once, or write explicit", f.Name, f.Err))
+				c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; have root run isthmus intercept attach once, or write auto or explicit", f.Name, f.Err))
 			}
 		}
 	default:
-		c.note("this machine can do interception.mode explicit; ebpf lacks %s", strings.ReplaceAll(missing.Error(), "\n", "; "))
+		c.note("this machine can do interception.mode explicit, and nftables as root; ebpf lacks %s", strings.ReplaceAll(missing.Error(), "\n", "; "))
 	}
 }
 

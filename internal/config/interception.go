@@ -8,10 +8,12 @@ import (
 // Interception says how the program's connections reach the sidecar when the
 // program is not configured for it.
 type Interception struct {
-	// Mode is explicit (the default: only the upstreams' listeners) or ebpf: what
-	// the program sends to mesh addresses arrives here, and so do its DNS
-	// questions. ebpf needs root once, see 'isthmus intercept attach --help'.
-	Mode InterceptionMode `yaml:"mode" flag:"explicit or ebpf"`
+	// Mode is explicit (the default: only the upstreams' listeners), or what makes
+	// the program's connections to mesh addresses and its DNS questions arrive
+	// here: ebpf, which needs root once (see 'isthmus intercept attach --help'),
+	// nftables, which needs root, or auto: the first of ebpf, nftables and
+	// explicit that this machine can do.
+	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf or nftables"`
 	// Name tells the sidecars of one host apart. Default: the service's
 	// instance, or "sidecar".
 	Name string `yaml:"name" flag:"name of this sidecar's interception on this host"`
@@ -36,17 +38,19 @@ type InterceptionMode string
 // The modes.
 const (
 	Explicit InterceptionMode = "explicit"
+	Auto     InterceptionMode = "auto"
 	EBPF     InterceptionMode = "ebpf"
+	NFTables InterceptionMode = "nftables"
 )
 
-// UnmarshalText reads "explicit" or "ebpf".
+// UnmarshalText reads the name of a mode.
 func (m *InterceptionMode) UnmarshalText(b []byte) error {
 	switch v := InterceptionMode(b); v {
-	case Explicit, EBPF:
+	case Explicit, Auto, EBPF, NFTables:
 		*m = v
 		return nil
 	}
-	return fmt.Errorf("%q is no interception mode: write explicit or ebpf", b)
+	return fmt.Errorf("%q is no interception mode: write explicit, auto, ebpf or nftables", b)
 }
 
 // OnFailure is what becomes of captured connections while no sidecar runs.
@@ -83,6 +87,9 @@ func (i *Interception) complete(c *completer, service *Service) {
 	}
 	if i.Cgroup == "" {
 		i.Cgroup = CgroupOf(i.Name)
+	}
+	if i.Mode == NFTables && i.OnFailure == FailOpen {
+		c.fault("interception.onFailure", "nftables cannot tell that no sidecar runs: write closed, or mode ebpf")
 	}
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")
