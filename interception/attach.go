@@ -23,19 +23,14 @@ func Attach(cfg Config) (*Interception, error) {
 		return nil, fmt.Errorf("interception %s: %w", cfg.Name, err)
 	}
 	d := directoryOf(cfg.Directory, cfg.Name)
-	_, err := os.Stat(string(d))
-	fresh := err != nil
 	if err := attach(cfg, d); err != nil {
-		if fresh {
-			err = errors.Join(err, Detach(cfg.Directory, cfg.Name))
-		}
 		return nil, fmt.Errorf("attach interception %s: %w", cfg.Name, err)
 	}
 	return Open(cfg.Directory, cfg.Name)
 }
 
 // attach goes through the stages: parsed, loaded, attached.
-func attach(cfg Config, d directory) error {
+func attach(cfg Config, d directory) (err error) {
 	cgroup, id, err := resolveCgroup(cfg.Cgroup)
 	if err != nil {
 		return err
@@ -48,6 +43,15 @@ func attach(cfg Config, d directory) error {
 		return err
 	}
 	defer unlock()
+	hooks, err := os.ReadDir(d.links())
+	if err != nil {
+		return fmt.Errorf("read pins: %w", err)
+	}
+	defer func() {
+		if err != nil && len(hooks) == 0 {
+			err = errors.Join(err, d.remove())
+		}
+	}()
 
 	spec, err := parse()
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"golang.org/x/sync/errgroup"
 )
 
 // sidecarProcess starts a sidecar of its own process, as a user.
@@ -257,6 +258,28 @@ func TestDetachLetsEverythingGo(t *testing.T) {
 	}
 	if err := Detach(h.directory, "app"); err != nil {
 		t.Errorf("detach again: %v", err)
+	}
+}
+
+func TestAttachFromManyProcessesAtOnceEndsInOneSetOfHooks(t *testing.T) {
+	h := newHost(t)
+	var all errgroup.Group
+	for range 4 {
+		all.Go(func() error {
+			i, err := Attach(h.config)
+			if err != nil {
+				return err
+			}
+			return i.Close()
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	i := h.serve()
+	h.program("tcp", "4", "240.66.0.7:80")
+	if s, err := i.Stats(); err != nil || s.Captured != 1 {
+		t.Errorf("stats %+v, %v: a hook runs twice", s, err)
 	}
 }
 

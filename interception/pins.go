@@ -18,27 +18,57 @@ func (d directory) prepare(uid, gid int) (unlock func(), err error) {
 	if err := ensureBPFFS(base); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{string(d), d.maps(), d.links()} {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make pin directory: %w", err)
-		}
-	}
 	if uid != 0 {
 		if err := reachable(base, uid, gid); err != nil {
 			return nil, err
 		}
 	}
-	return d.lock()
+	for unlock == nil { // until it is not removed between the two
+		if err := makeDirectory(string(d)); err != nil {
+			return nil, err
+		}
+		if unlock, err = lock(string(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, dir := range []string{d.maps(), d.links()} {
+		if err := makeDirectory(dir); err != nil {
+			unlock()
+			return nil, err
+		}
+	}
+	return unlock, nil
 }
 
-func (d directory) lock() (unlock func(), err error) {
-	f, err := os.Open(string(d))
+func makeDirectory(path string) error {
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make pin directory: %w", err)
+	}
+	return nil
+}
+
+// lock keeps other processes from changing a directory, which must still be at
+// its path when it is locked: otherwise the error is fs.ErrNotExist.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("lock pins: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock pins %s: %w", d, err)
+		return nil, fmt.Errorf("lock pins %s: %w", path, err)
+	}
+	locked, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		there, err = os.Stat(path)
+		if err == nil && !os.SameFile(locked, there) {
+			err = fs.ErrNotExist
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock pins %s: %w", path, err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -51,10 +81,7 @@ func ensureBPFFS(dir string) error {
 		if err := mountBPFFS(usual); err != nil {
 			return err
 		}
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("make pin directory: %w", err)
-		}
-		return nil
+		return makeDirectory(dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make pin directory: %w", err)
@@ -63,6 +90,14 @@ func ensureBPFFS(dir string) error {
 }
 
 func mountBPFFS(dir string) error {
+	// Another process may be about to mount it: then the directory is another one
+	// once it is locked, and the look at it comes after.
+	unlock, err := lock(dir)
+	if err == nil {
+		defer unlock()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	var at unix.Statfs_t
 	if err := unix.Statfs(dir, &at); err != nil {
 		return fmt.Errorf("pin directory %s: %w", dir, err)
@@ -107,7 +142,7 @@ func Detach(base, name string) error {
 		return fmt.Errorf("detach: name %q: use lower-case letters, digits and dashes", name)
 	}
 	d := directoryOf(base, name)
-	unlock, err := d.lock()
+	unlock, err := lock(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -115,9 +150,17 @@ func Detach(base, name string) error {
 		return err
 	}
 	defer unlock()
+	if err := d.remove(); err != nil {
+		return fmt.Errorf("detach %s: %w", name, err)
+	}
+	return nil
+}
+
+// remove does what Detach says; the directory is locked.
+func (d directory) remove() error {
 	hooks, err := os.ReadDir(d.links())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("detach %s: %w", name, err)
+		return err
 	}
 	for _, h := range hooks { // connect first, by name: nothing is sent to the sidecar any more
 		if err := unhook(d.link(h.Name())); err != nil {
@@ -126,7 +169,7 @@ func Detach(base, name string) error {
 	}
 	for _, dir := range []string{d.links(), d.maps(), string(d)} {
 		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("detach %s: %w", name, err)
+			return err
 		}
 	}
 	return nil

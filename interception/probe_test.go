@@ -2,10 +2,12 @@ package interception
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,5 +88,44 @@ func TestABPFFSIsMountedWhereThePinsAre(t *testing.T) {
 	var at unix.Statfs_t
 	if err := unix.Statfs(h.directory, &at); err != nil || at.Type != bpffsMagic {
 		t.Errorf("%v, type %x", err, at.Type)
+	}
+}
+
+func TestAllThatTheVerifierSaysIsInTheError(t *testing.T) {
+	needRoot(t)
+	spec, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Programs[bpfProgIsthmusConnect4].Instructions = asm.Instructions{
+		asm.Mov.Reg(asm.R0, asm.R5), // never written
+		asm.Return(),
+	}
+	_, err = load(spec, "")
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	for _, want := range []string{"verifier rejects", "R5 !read_ok", "processed"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\ndoes not say %q", err, want)
+		}
+	}
+}
+
+func TestADirectoryThatTheUserCannotEnterIsNamed(t *testing.T) {
+	needRoot(t)
+	closed := filepath.Join(t.TempDir(), "closed")
+	inside := filepath.Join(closed, "bpf")
+	if err := os.MkdirAll(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := reachable(inside, 65534, 65534); err == nil || !strings.Contains(err.Error(), closed+" (mode 0700)") {
+		t.Errorf("got %v", err)
+	}
+	if err := reachable(inside, 0, 0); err != nil {
+		t.Errorf("its owner: %v", err)
 	}
 }

@@ -110,7 +110,7 @@ struct {
 // peer of the connection it accepts and takes the entry out.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 16384); // 2 MB; what waits to be accepted is bounded by the listen queue
 	__type(key, struct endpoint);
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
