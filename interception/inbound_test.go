@@ -113,3 +113,43 @@ func TestPortsNoLongerInboundAreTheProgramsAgain(t *testing.T) {
 		t.Errorf("the caller got %q, %v", got, err)
 	}
 }
+
+func TestOneDualStackListenerTakesInboundOfBothFamilies(t *testing.T) {
+	h := newHost(t)
+	h.needIPv6()
+	inbound, err := Listen(t.Context(), "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inbound.Close()
+	v4, v6 := says(t, "127.0.0.1:0", "program"), says(t, "[::1]:0", "program")
+	h.config.Inbound = []uint16{portOf(v4), portOf(v6)}
+	i := h.attach()
+	if err := i.Serve(Sockets{Inbound: []net.Listener{inbound}}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := inbound.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("sidecar"))
+			c.Close()
+		}
+	}()
+	for _, l := range []net.Listener{v4, v6} {
+		to := l.Addr().(*net.TCPAddr).AddrPort()
+		if got, err := caller(t, to); err != nil || got != "sidecar" {
+			t.Errorf("the caller of %s got %q, %v", to, got, err)
+		}
+		p, err := i.DialProgram(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, p); got != "program" {
+			t.Errorf("the sidecar's dial to %s got %q", to, got)
+		}
+		p.Close()
+	}
+}
