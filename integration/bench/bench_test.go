@@ -216,6 +216,33 @@ func TestRatiosAreThoseOfTheSameRound(t *testing.T) {
 	}
 }
 
+func TestRoundsThatOtherProgramsDisturbedDoNotCountWhenThereAreOthers(t *testing.T) {
+	for name, test := range map[string]struct {
+		others []float64 // of the second contender, per round
+		calm   int
+		rate   float64
+	}{
+		"all calm":      {[]float64{0, 0.1, 0.2}, 3, 200},
+		"one disturbed": {[]float64{0, 0.1, 0.9}, 2, 150},
+		"all disturbed": {[]float64{0.9, 0.8, 0.7}, 0, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ss := make([][]sample, 2)
+			for n, other := range test.others {
+				s := sample{load: load{requests: uint64(100 * (n + 1)), duration: time.Second}}
+				ss[0] = append(ss[0], s)
+				s.other = other
+				ss[1] = append(ss[1], s)
+			}
+			r := &report{Rounds: len(test.others)}
+			r.add(&result{flow: &flow{contenders: []*contender{{name: "nginx"}, {name: "isthmus"}}}, samples: ss})
+			if f := r.Flows[0]; f.Calm != test.calm || f.Contenders[0].Rate != test.rate {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 func TestTheCommandLineSaysWhatIsWrong(t *testing.T) {
 	for args, says := range map[string]string{
 		"-flows proxy,paht":  `"paht"`,

@@ -13,8 +13,8 @@ const (
 	pollEvery   = 50 * time.Millisecond
 	pollTimeout = 5 * time.Second // of one request while waiting for the first answer
 
-	// busyElsewhere is how much of a core other programs may use before the
-	// report says that they did.
+	// busyElsewhere is how much of a core other programs may use in a round
+	// that counts.
 	busyElsewhere = 0.25
 
 	// Ports come from below the range that Linux gives to outgoing connections

@@ -41,14 +41,14 @@ type report struct {
 	Seconds     float64      `json:"seconds"`
 	Pinned      bool         `json:"pinned"` // load and proxies each had a core
 	Flows       []flowReport `json:"flows"`
-	Busy        float64      `json:"busy"`        // cores that other programs used, median of all rounds
-	BusyRounds  int          `json:"busy_rounds"` // rounds in which that was much
 }
 
 type flowReport struct {
 	Name       string            `json:"name"`
 	Title      string            `json:"title"`
 	Contenders []contenderReport `json:"contenders"`
+	Calm       int               `json:"calm_rounds"` // undisturbed by other programs; when there are any, only they count
+	Other      float64           `json:"other_cores"` // that other programs kept busy: median over the rounds that count
 }
 
 // contenderReport holds medians over the rounds. The ratios are medians of
@@ -64,8 +64,6 @@ type contenderReport struct {
 	RSS       float64         `json:"rss_mib"`
 	Core      float64         `json:"core"` // of the proxies' core that they used
 	Processes []processReport `json:"processes"`
-	requests  []uint64        // of each round
-	others    []float64
 }
 
 type processReport struct {
@@ -97,17 +95,24 @@ func machine() string {
 
 // add adds a flow that was measured.
 func (r *report) add(res *result) {
-	f := flowReport{Name: res.flow.name, Title: res.flow.title}
+	rounds := res.calm()
+	f := flowReport{Name: res.flow.name, Title: res.flow.title, Calm: len(rounds)}
+	if len(rounds) == 0 {
+		for n := range res.samples[0] {
+			rounds = append(rounds, n)
+		}
+	}
+	over := func(figure func(n int) float64) float64 {
+		var all []float64
+		for _, n := range rounds {
+			all = append(all, figure(n))
+		}
+		return median(all)
+	}
+	f.Other = over(res.other)
 	base := res.samples[0]
 	for i, c := range res.flow.contenders {
 		ss := res.samples[i]
-		over := func(figure func(n int) float64) float64 {
-			all := make([]float64, len(ss))
-			for n := range ss {
-				all[n] = figure(n)
-			}
-			return median(all)
-		}
 		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 		cr := contenderReport{
 			Name:      c.name,
@@ -124,26 +129,29 @@ func (r *report) add(res *result) {
 			cr.Processes = append(cr.Processes, processReport{p.name,
 				over(func(n int) float64 { return ss[n].perRequest(ss[n].cpu[j]) })})
 		}
-		for _, s := range ss {
-			cr.requests = append(cr.requests, s.requests)
-			cr.others = append(cr.others, s.other)
-		}
 		f.Contenders = append(f.Contenders, cr)
 	}
 	r.Flows = append(r.Flows, f)
+}
 
-	var others []float64
-	for _, f := range r.Flows {
-		for _, c := range f.Contenders {
-			others = append(others, c.others...)
+// other is what other programs used during a round, at the worst.
+func (r *result) other(round int) float64 {
+	var worst float64
+	for _, ss := range r.samples {
+		worst = max(worst, ss[round].other)
+	}
+	return worst
+}
+
+// calm returns the rounds that other programs left alone.
+func (r *result) calm() []int {
+	var calm []int
+	for n := range r.samples[0] {
+		if r.other(n) <= busyElsewhere {
+			calm = append(calm, n)
 		}
 	}
-	r.Busy, r.BusyRounds = median(others), 0
-	for _, o := range others {
-		if o > busyElsewhere {
-			r.BusyRounds++
-		}
-	}
+	return calm
 }
 
 // median of at least one figure.
@@ -191,14 +199,16 @@ func (r *report) format(w io.Writer) {
 			}
 			fmt.Fprintf(w, "%s, CPU µs/req by process: %s\n", c.Name, strings.Join(parts, " + "))
 		}
+		switch {
+		case f.Calm == 0:
+			fmt.Fprintf(w, "Other programs kept %.2f cores busy: read req/s and latencies as rough.\n", f.Other)
+		case f.Calm < r.Rounds:
+			fmt.Fprintf(w, "From %d rounds: other programs disturbed the rest.\n", f.Calm)
+		}
 	}
 	fmt.Fprintf(w, "\nMedians of rounds: %d of %g s; %d connections, answers of %d bytes. %s.\n%s.\n", r.Rounds, r.Seconds,
 		r.Connections, bodySize, strings.Join(r.Programs, ", "), r.Machine)
 	if !r.Pinned {
 		fmt.Fprintln(w, "Load and proxies shared one core: req/s include the load's cost; CPU per request does not.")
-	}
-	if r.BusyRounds > 0 {
-		fmt.Fprintf(w, "Other programs kept %.2f cores busy, more than %[3]g in %[2]d rounds: read req/s and latencies as rough.\n",
-			r.Busy, r.BusyRounds, busyElsewhere)
 	}
 }
