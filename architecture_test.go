@@ -72,6 +72,7 @@ var homes = map[string][]string{
 	"github.com/hashicorp/memberlist":                      {"federation"},
 	"go.etcd.io/bbolt":                                     {"federation"},
 	"github.com/cilium/ebpf":                               {"interception"},
+	"github.com/google/nftables":                           {"interception"},
 	"github.com/miekg/dns":                                 {"sidecar/dns"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},
