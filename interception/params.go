@@ -22,5 +22,7 @@ const (
 	bpffsMagic = 0xcafe4a11
 )
 
-// DefaultDirectory is where pins are kept unless told otherwise.
-const DefaultDirectory = "/sys/fs/bpf/isthmus"
+// DefaultDirectory is where pins are kept unless told otherwise. A bpffs of our
+// own is mounted there: /sys/fs/bpf is closed to other users than root on most
+// hosts with systemd.
+const DefaultDirectory = "/run/isthmus/bpf"
