@@ -44,7 +44,7 @@ func (b *bench) runLoad(ctx context.Context, url string, d time.Duration) (load,
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+			return load{}, fmt.Errorf("wrk %s: %w", url, context.Cause(ctx))
 		}
 		return load{}, fmt.Errorf("wrk %s: %w\n%s", url, err, bytes.TrimSpace(out.Bytes()))
 	}
