@@ -31,6 +31,7 @@ const (
 	homeTime        = 2 * time.Second  // all answers from east for this long: it is back
 	pollEvery       = 100 * time.Millisecond
 	pollTimeout     = time.Second
+	sayEvery        = time.Second // between two lines of what is being waited for
 )
 
 // Options says how the demo runs.
@@ -210,7 +211,7 @@ func (d *demo) converge(ctx context.Context) error {
 	defer cancel()
 	client := &http.Client{Timeout: pollTimeout}
 	defer client.CloseIdleConnections()
-	shown := ""
+	shown, last := "", time.Time{}
 	for {
 		missing := d.layout.missing(ctx, client)
 		if len(missing) == 0 {
@@ -220,9 +221,9 @@ func (d *demo) converge(ctx context.Context) error {
 			}
 			missing = []string{fmt.Sprintf("the caller in east (%v)", err)}
 		}
-		if m := strings.Join(missing, "; "); m != shown && ctx.Err() == nil {
+		if m := strings.Join(missing, "; "); m != shown && time.Since(last) > sayEvery && ctx.Err() == nil {
 			d.say("%-16s   waiting for %s", phaseJoin, m)
-			shown = m
+			shown, last = m, time.Now()
 		}
 		for _, p := range d.layout.all() {
 			if err := p.died(); err != nil {
