@@ -48,12 +48,15 @@ func TestEverythingComesBackAfterKills(t *testing.T) {
 
 	m.settled(all)
 	m.answers("http://"+caller.listener+"/", "east/orders")
-	for _, g := range m.gateways {
-		out, err := exec.Command(binary, "status", "--admin", g.admin).CombinedOutput()
-		if err != nil || strings.Contains(string(out), "down") || strings.Contains(string(out), "stale") {
-			t.Errorf("status of %s is not clean: %v\n%s", g.name, err, out)
+	m.eventually(func() error {
+		for _, g := range m.gateways {
+			out, err := exec.Command(binary, "status", "--admin", g.admin).CombinedOutput()
+			if err != nil || strings.Contains(string(out), "down") || strings.Contains(string(out), "stale") {
+				return fmt.Errorf("status of %s is not clean: %w\n%s", g.name, err, out)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 func TestGarbageOnEveryPortDoesNoHarm(t *testing.T) {

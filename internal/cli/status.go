@@ -18,6 +18,10 @@ import (
 const (
 	statusTimeout  = 5 * time.Second
 	maxStatusBytes = 64 << 20 // a mesh of 100,000 services
+
+	// updating is for how long a catalog that is behind is being fetched rather
+	// than stale: changes are coalesced for up to a second.
+	updating = 2 * time.Second
 )
 
 // Status is `isthmus status`.
@@ -110,7 +114,10 @@ func writeStatus(w io.Writer, s *admin.GatewayStatus) error {
 	fmt.Fprintln(t, "\nCATALOG OF\tVERSION\tDIGEST\tSERVICES\tAGE")
 	for _, o := range s.Origins {
 		fresh := "current"
-		if o.Stale {
+		switch {
+		case o.Stale && o.Age < updating.Seconds():
+			fresh = "updating"
+		case o.Stale:
 			fresh = "stale " + age(time.Duration(o.Age*float64(time.Second)))
 		}
 		fmt.Fprintf(t, "%s\t%d.%d\t%.12s\t%d\t%s\n", o.Origin, o.Epoch, o.Seq, o.Digest, o.Records, fresh)
