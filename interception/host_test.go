@@ -82,14 +82,14 @@ func newHost(t testing.TB) *host {
 		}
 	})
 	h.outbound = h.listen()
-	h.dns = h.listen()
-	for _, l := range h.dns {
-		p, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+	for range 100 { // until nobody else has the port for UDP
+		h.dns = h.listen()
+		if h.dnsUDP = h.besides(h.dns); h.dnsUDP != nil {
+			break
 		}
-		t.Cleanup(func() { p.Close() })
-		h.dnsUDP = append(h.dnsUDP, p)
+	}
+	if h.dnsUDP == nil {
+		t.Fatal("no port is free for both TCP and UDP")
 	}
 	h.config = Config{
 		Name:         "app",
@@ -100,6 +100,21 @@ func newHost(t testing.TB) *host {
 		DNSPort:      portOf(h.dns[0]),
 	}
 	return h
+}
+
+// besides takes the listeners' ports for UDP too; nil when somebody has one.
+func (h *host) besides(listeners []net.Listener) []net.PacketConn {
+	h.t.Helper()
+	var packets []net.PacketConn
+	for _, l := range listeners {
+		p, err := net.ListenPacket("udp", l.Addr().String())
+		if err != nil {
+			return nil
+		}
+		h.t.Cleanup(func() { p.Close() })
+		packets = append(packets, p)
+	}
+	return packets
 }
 
 func portOf(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }

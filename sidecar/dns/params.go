@@ -2,6 +2,9 @@ package dns
 
 import "time"
 
+// portTries is how many ports are tried for one that is free for UDP and TCP.
+const portTries = 20
+
 const (
 	// ttl is how long an answer of ours holds, in seconds: addresses never change,
 	// but whether a service exists does. Negative answers hold as long.

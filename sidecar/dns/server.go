@@ -113,20 +113,13 @@ func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listen
 	var plain net.ListenConfig
 	plain.SetMultipathTCP(false) // see Listeners
 	for _, a := range s.cfg.Listen {
-		l, err := plain.Listen(ctx, "tcp", a.String())
+		l, u, err := listenBoth(ctx, &plain, a)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("listen for dns: %w", err))
 			continue
 		}
-		tcp = append(tcp, l)
-		at := l.Addr().(*net.TCPAddr).AddrPort() // its port, if a has none
-		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-		if err != nil {
-			faults = append(faults, fmt.Errorf("listen for dns: %w", err))
-			continue
-		}
-		udp = append(udp, u)
-		s.bound = append(s.bound, at)
+		tcp, udp = append(tcp, l), append(udp, u)
+		s.bound = append(s.bound, l.Addr().(*net.TCPAddr).AddrPort())
 	}
 	if err := errors.Join(faults...); err != nil {
 		closeAll(udp, tcp)
@@ -134,6 +127,25 @@ func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listen
 	}
 	s.listeners = tcp
 	return udp, tcp, nil
+}
+
+// listenBoth listens on a by TCP and UDP. Without a port it takes one that is free
+// for both.
+func listenBoth(ctx context.Context, by *net.ListenConfig, a netip.AddrPort) (net.Listener, *net.UDPConn, error) {
+	for tries := 1; ; tries++ {
+		l, err := by.Listen(ctx, "tcp", a.String())
+		if err != nil {
+			return nil, nil, err
+		}
+		u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(l.Addr().(*net.TCPAddr).AddrPort()))
+		if err == nil {
+			return l, u, nil
+		}
+		_ = l.Close()
+		if a.Port() != 0 || tries == portTries {
+			return nil, nil, err
+		}
+	}
 }
 
 func closeAll(udp []*net.UDPConn, tcp []net.Listener) {
