@@ -25,7 +25,7 @@
 // # Law of merge
 //
 // States of one origin are totally ordered by (epoch, seq, digest) and the
-// greater one wins; a [Catalog] merges origin by origin. A maximum is commutative,
+// greater one wins; a set of catalogs merges origin by origin. A maximum is commutative,
 // associative and idempotent, so replicas that have seen the same states agree, in
 // whatever order and however often they saw them. Two states with one version and
 // two digests can only be the work of two processes with one name and one key, or

@@ -12,6 +12,21 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
+// Catalog is the newest known state of every origin, as a gateway holds it.
+type Catalog map[mesh.GatewayID]*State
+
+// Merge lifts Prefer, which is the law, to all origins. It changes neither.
+func Merge(a, b Catalog) Catalog {
+	m := maps.Clone(a)
+	if m == nil {
+		m = make(Catalog, len(b))
+	}
+	for id, s := range b {
+		m[id] = Prefer(m[id], s)
+	}
+	return m
+}
+
 func exportNamed(name string, ready uint32) mesh.Export {
 	return mesh.Export{
 		Service: mesh.ServiceName{Namespace: "shop", Name: name},

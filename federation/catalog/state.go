@@ -197,18 +197,3 @@ func digest(records map[mesh.ServiceName]*record) Digest {
 	}
 	return Digest(h.Sum(nil))
 }
-
-// Catalog is the newest known state of every origin.
-type Catalog map[mesh.GatewayID]*State
-
-// Merge returns the union of a and b by the law of merge. It changes neither.
-func Merge(a, b Catalog) Catalog {
-	m := maps.Clone(a)
-	if m == nil {
-		m = make(Catalog, len(b))
-	}
-	for id, s := range b {
-		m[id] = Prefer(m[id], s)
-	}
-	return m
-}
