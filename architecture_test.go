@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
 
 	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel", "internal/wholefile"},
-	"gateway/forward": {"internal/mesh", "internal/relay"},
+	"gateway/forward": {"internal/mesh", "internal/proxystatus", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
 
 	"federation":                    {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
@@ -43,7 +43,7 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
-	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
+	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/proxystatus", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
 	"sidecar/upstream": {"internal/identity", "internal/mesh"},
@@ -58,6 +58,7 @@ var imports = map[string][]string{
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
 	"internal/register":              {},
+	"internal/proxystatus":           {},
 	"internal/relay":                 {},
 	"internal/strictyaml":            {},
 	"internal/tunnel":                {"internal/identity", "internal/mesh"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/proxystatus"
 )
 
 // Error types of RFC 9209 §2.3 that refusals carry.
@@ -49,29 +50,11 @@ func (r *Refusal) Error() string {
 // proxyStatus returns the value of Proxy-Status: that of the gateways behind
 // us, then ours (RFC 9209 §2: the list is in the order of the response's way).
 func (r *Refusal) proxyStatus(proxy string) string {
-	var b strings.Builder
-	if r.next != "" {
-		b.WriteString(r.next)
-		b.WriteString(", ")
+	ours := proxystatus.Member(proxy, r.Type, r.Details)
+	if r.next == "" {
+		return ours
 	}
-	b.WriteString(proxy)
-	b.WriteString("; error=")
-	b.WriteString(r.Type)
-	b.WriteString("; details=\"")
-	for i := range len(r.Details) {
-		// sf-string (RFC 8941 §3.3.3): printable ASCII, quotes and backslashes escaped.
-		switch c := r.Details[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			b.WriteByte('?')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
+	return r.next + ", " + ours
 }
 
 // http returns the refusal as an HTTP/1.1 response that ends the connection.

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
 
+	"github.com/isthmus-mesh/isthmus/internal/proxystatus"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -92,29 +92,8 @@ func badRequest(err error) fault {
 	return fault{400, "http_request_error", err.Error()}
 }
 
-// proxyStatus returns the field's value. The details are a quoted string of
-// RFC 8941: printable ASCII with escapes.
-func (f fault) proxyStatus(name string) string {
-	var b strings.Builder
-	b.WriteString(name)
-	b.WriteString("; error=")
-	b.WriteString(f.reason)
-	b.WriteString(`; details="`)
-	const most = 512 // bytes; an error may quote a lot
-	for i := range min(len(f.detail), most) {
-		switch c := f.detail[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			b.WriteByte('?')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
+// proxyStatus returns the field's value.
+func (f fault) proxyStatus(name string) string { return proxystatus.Member(name, f.reason, f.detail) }
 
 // farFault is an answer that a far sidecar made, taken as a failed attempt.
 type farFault struct {
