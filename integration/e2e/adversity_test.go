@@ -170,9 +170,6 @@ upstreams:
 }
 
 func TestTheDemoLosesNoRequest(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs for a minute")
-	}
 	out, err := exec.Command(binary, "demo", "-o", "json", "--dir", t.TempDir()).Output()
 	var r struct {
 		OK     bool `json:"ok"`
