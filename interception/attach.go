@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -52,6 +53,13 @@ func attach(cfg Config, d directory) (err error) {
 			err = errors.Join(err, d.remove())
 		}
 	}()
+	cookie, err := netnsCookie()
+	if err != nil {
+		return err
+	}
+	if err := d.notSteered(cfg.Inbound, cookie); err != nil {
+		return err
+	}
 
 	spec, err := parse()
 	if err != nil {
@@ -63,10 +71,6 @@ func attach(cfg Config, d directory) (err error) {
 	}
 	defer func() { _ = objects.Close() }() // the kernel holds what is pinned
 
-	cookie, err := netnsCookie()
-	if err != nil {
-		return err
-	}
 	settings := bpfSettings{
 		Netns:        cookie,
 		Cgroup:       id,
@@ -84,6 +88,33 @@ func attach(cfg Config, d directory) (err error) {
 		return err
 	}
 	return d.hook(&objects.bpfPrograms, cgroup, id, len(cfg.Inbound) > 0, cfg.Log)
+}
+
+// notSteered reports ports that come to another sidecar of the network namespace.
+func (d directory) notSteered(ports []uint16, netns uint64) error {
+	base, own := filepath.Split(string(d))
+	names, err := Attached(base)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == own {
+			continue
+		}
+		other, err := Open(base, name)
+		if err != nil {
+			continue // being attached or removed, or of another version
+		}
+		for _, port := range ports {
+			if other.settings.Netns == netns && other.Steers(port) {
+				err = errors.Join(err, fmt.Errorf("inbound port %d is that of interception %s: give the program another port, or remove that with isthmus intercept clean %s", port, name, name))
+			}
+		}
+		if err := errors.Join(err, other.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parse reads the embedded object and adapts it to this kernel.
@@ -182,7 +213,9 @@ func (d directory) give(uid, gid int) error {
 		bpfMapSidecarSockets: 0o600,
 		bpfMapAskedByPeer:    0o600,
 		bpfMapOwnDials:       0o600,
+		bpfMapCallers:        0o600,
 		bpfMapCurrent:        0o400,
+		bpfMapInboundPorts:   0o400,
 		bpfMapCounters:       0o400,
 	} {
 		if err := os.Chown(d.pinned(name), uid, gid); err != nil {

@@ -36,6 +36,12 @@ type bpfEndpoint struct {
 	Unused uint16
 }
 
+type bpfPeer struct {
+	_      structs.HostLayout
+	Actual bpfEndpoint
+	Shown  bpfEndpoint
+}
+
 type bpfPrefix struct {
 	_    structs.HostLayout
 	Bits uint32
@@ -70,12 +76,13 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAskedByPeer          = "asked_by_peer"
-	bpfMapAskedBySocket        = "asked_by_socket"
+	bpfMapCallers              = "callers"
 	bpfMapCaptured             = "captured"
 	bpfMapCounters             = "counters"
 	bpfMapCurrent              = "current"
 	bpfMapInboundPorts         = "inbound_ports"
 	bpfMapOwnDials             = "own_dials"
+	bpfMapPeerBySocket         = "peer_by_socket"
 	bpfMapSidecarSockets       = "sidecar_sockets"
 	bpfProgIsthmusConnect4     = "isthmus_connect4"
 	bpfProgIsthmusConnect6     = "isthmus_connect6"
@@ -149,12 +156,13 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	AskedByPeer    *ebpf.MapSpec `ebpf:"asked_by_peer"`
-	AskedBySocket  *ebpf.MapSpec `ebpf:"asked_by_socket"`
+	Callers        *ebpf.MapSpec `ebpf:"callers"`
 	Captured       *ebpf.MapSpec `ebpf:"captured"`
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
 	Current        *ebpf.MapSpec `ebpf:"current"`
 	InboundPorts   *ebpf.MapSpec `ebpf:"inbound_ports"`
 	OwnDials       *ebpf.MapSpec `ebpf:"own_dials"`
+	PeerBySocket   *ebpf.MapSpec `ebpf:"peer_by_socket"`
 	SidecarSockets *ebpf.MapSpec `ebpf:"sidecar_sockets"`
 }
 
@@ -186,24 +194,26 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	AskedByPeer    *ebpf.Map `ebpf:"asked_by_peer"`
-	AskedBySocket  *ebpf.Map `ebpf:"asked_by_socket"`
+	Callers        *ebpf.Map `ebpf:"callers"`
 	Captured       *ebpf.Map `ebpf:"captured"`
 	Counters       *ebpf.Map `ebpf:"counters"`
 	Current        *ebpf.Map `ebpf:"current"`
 	InboundPorts   *ebpf.Map `ebpf:"inbound_ports"`
 	OwnDials       *ebpf.Map `ebpf:"own_dials"`
+	PeerBySocket   *ebpf.Map `ebpf:"peer_by_socket"`
 	SidecarSockets *ebpf.Map `ebpf:"sidecar_sockets"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.AskedByPeer,
-		m.AskedBySocket,
+		m.Callers,
 		m.Captured,
 		m.Counters,
 		m.Current,
 		m.InboundPorts,
 		m.OwnDials,
+		m.PeerBySocket,
 		m.SidecarSockets,
 	)
 }

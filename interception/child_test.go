@@ -24,7 +24,7 @@ const childEnv = "ISTHMUS_INTERCEPTION_CHILD"
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		roles := map[string]func([]string) error{
-			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "connects": childConnects, "sidecar": childSidecar,
+			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "serve": childServe, "self": childSelf, "connects": childConnects, "sidecar": childSidecar,
 			"probe": func([]string) error { fmt.Println(Probe().Err()); return nil },
 		}
 		if err := roles[role](os.Args[1:]); err != nil {
@@ -194,6 +194,61 @@ func childHold(args []string) error {
 		}
 		fmt.Println(string(b[:n]))
 	}
+}
+
+// childServe is a server that tells each client whom it sees: by accept(2), and by
+// getpeername(2). Its argument is where it listens; it prints that first.
+func childServe(args []string) error {
+	l, err := Listen(context.Background(), args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		if err := tellPeer(c.(*net.TCPConn)); err != nil {
+			return err
+		}
+	}
+}
+
+func tellPeer(c *net.TCPConn) error {
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) {
+		peer, err := unix.Getpeername(int(fd))
+		fmt.Fprintf(c, "accepted %s, peer %s, %v", c.RemoteAddr(), netip.MustParseAddrPort(addrOf(peer)).Addr().Unmap(), err)
+	})
+}
+
+// childSelf connects to a listener of its own, on the port that it is told.
+func childSelf(args []string) error {
+	l, err := Listen(context.Background(), args[0])
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("self"))
+			c.Close()
+		}
+	}()
+	c, err := net.Dial("tcp", args[0])
+	if err != nil {
+		return report(seen{}, err)
+	}
+	b, err := io.ReadAll(c)
+	return report(seen{Peer: c.RemoteAddr().String(), Answer: string(b)}, err)
 }
 
 // childConnects connects to the address and closes so many times, and prints how

@@ -10,35 +10,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DialProgram connects the sidecar to the program at addr, past the hook that
-// steers everybody else's connections to the sidecar. addr is one of this host.
+// DialProgram connects the sidecar to the program at address (host:port, of this
+// host), past the hook that steers everybody else's connections to the sidecar. A
+// valid caller is whom the program sees as its peer, in place of the sidecar, if it
+// is of the address family of the program's socket.
 //
 // The hook knows the connection by its source address, which is chosen and told
 // to it before the first packet, and is forgotten when the connection stands.
-func (i *Interception) DialProgram(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	var source bpfEndpoint
-	var told bool
-	defer func() {
-		if told {
-			// Its loss would let this port by once more, from this host.
-			_ = i.dials.Delete(source)
+func (i *Interception) DialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
+	var told []bpfEndpoint // one per address that a name has
+	d := net.Dialer{FallbackDelay: -1}
+	d.SetMultipathTCP(false)
+	d.Control = func(_, to string, raw syscall.RawConn) error {
+		program, err := netip.ParseAddrPort(to)
+		if err != nil {
+			return err
 		}
-	}()
-	var d net.Dialer
-	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		var inner error
 		if err := raw.Control(func(fd uintptr) {
-			source, inner = bindBeside(int(fd), addr.Addr().Unmap())
-			if inner == nil {
-				inner = i.dials.Put(source, uint8(1))
-				told = inner == nil
+			var source bpfEndpoint
+			if source, inner = bindBeside(int(fd), program.Addr().Unmap()); inner != nil {
+				return
+			}
+			told = append(told, source)
+			if inner = i.dials.Put(source, uint8(1)); inner == nil && caller.IsValid() {
+				inner = i.callers.Put(source, endpointOf(caller))
 			}
 		}); err != nil {
 			return err
 		}
 		return inner
 	}
-	c, err := d.DialContext(ctx, "tcp", addr.String())
+	c, err := d.DialContext(ctx, "tcp", address)
+	for n, source := range told {
+		// Its loss would let this port by once more, from this host.
+		_ = i.dials.Delete(source)
+		if err != nil || n < len(told)-1 {
+			_ = i.callers.Delete(source) // otherwise the program takes it, perhaps in a moment
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("dial the program: %w", err)
 	}

@@ -45,7 +45,7 @@ func TestCallersOfTheProgramReachTheSidecarAndItsOwnDialsPass(t *testing.T) {
 			if err != nil {
 				return
 			}
-			p, err := i.DialProgram(context.Background(), program)
+			p, err := i.DialProgram(context.Background(), program.String(), netip.AddrPort{})
 			if err != nil {
 				t.Error(err)
 				c.Close()
@@ -143,7 +143,7 @@ func TestOneDualStackListenerTakesInboundOfBothFamilies(t *testing.T) {
 		if got, err := caller(t, to); err != nil || got != "sidecar" {
 			t.Errorf("the caller of %s got %q, %v", to, got, err)
 		}
-		p, err := i.DialProgram(t.Context(), to)
+		p, err := i.DialProgram(t.Context(), to.String(), netip.AddrPort{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,5 +151,96 @@ func TestOneDualStackListenerTakesInboundOfBothFamilies(t *testing.T) {
 			t.Errorf("the sidecar's dial to %s got %q", to, got)
 		}
 		p.Close()
+	}
+}
+
+func TestTheProgramSeesWhoCalled(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	v4, v6 := netip.MustParseAddrPort("192.0.2.7:4711"), netip.MustParseAddrPort("[2001:db8::7]:4711")
+	for _, c := range []struct {
+		name, listen, dial string
+		caller             netip.AddrPort
+		want               string
+	}{
+		{"IPv4", "127.0.0.1:0", "127.0.0.1", v4, "accepted 192.0.2.7:4711, peer 192.0.2.7, <nil>"},
+		{"IPv4 at a dual-stack program", "[::]:0", "127.0.0.1", v4, "accepted 192.0.2.7:4711, peer 192.0.2.7, <nil>"},
+		{"IPv6", "[::1]:0", "::1", v6, "accepted [2001:db8::7]:4711, peer 2001:db8::7, <nil>"},
+		{"IPv6 at a program that knows IPv4 only", "127.0.0.1:0", "127.0.0.1", v6, "accepted 127.0.0.1:"},
+		{"nobody", "127.0.0.1:0", "127.0.0.1", netip.AddrPort{}, "accepted 127.0.0.1:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if strings.Contains(c.listen, "[") {
+				h.needIPv6()
+			}
+			cmd := h.child("serve", c.listen)
+			out, stop := h.start(cmd)
+			defer func() { _ = cmd.Process.Kill(); stop() }()
+			_, port, err := net.SplitHostPort(firstLine(t, out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				conn, err := i.DialProgram(t.Context(), net.JoinHostPort(c.dial, port), c.caller)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, conn); !strings.HasPrefix(got, c.want) {
+					t.Errorf("the program says %q, want %q", got, c.want)
+				}
+				conn.Close()
+			}
+			var key, value bpfEndpoint
+			if entries := i.callers.Iterate(); entries.Next(&key, &value) {
+				t.Errorf("%s is still said to call for %s", key.addrPort(), value.addrPort())
+			}
+		})
+	}
+}
+
+func TestAProgramReachesItselfPastTheSidecar(t *testing.T) {
+	h := newHost(t)
+	free := says(t, "127.0.0.1:0", "")
+	program := free.Addr().String()
+	h.config.Inbound = []uint16{portOf(free)}
+	free.Close()
+	i := h.attach()
+	for range 3 {
+		if got := h.program("self", program); got.Answer != "self" || got.Peer != program {
+			t.Errorf("the program saw %+v", got)
+		}
+	}
+	got := h.program("tcp", "4", program) // to nobody: what passes must not pass for ever
+	if got.Err == "" {
+		t.Errorf("the program saw %+v", got)
+	}
+	if s, err := i.Stats(); err != nil || s.OwnDials != 4 || s.InboundRefused != 0 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+	var key bpfEndpoint
+	var value uint8
+	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
+		t.Errorf("source %s may pass for ever", key.addrPort())
+	}
+}
+
+func TestAPortThatAnotherSidecarHasIsRefused(t *testing.T) {
+	h, program, _ := inboundHost(t)
+	h.attach()
+	second := h.config
+	second.Name = "second"
+	_, err := Attach(second)
+	if err == nil || !strings.Contains(err.Error(), "interception app") || !strings.Contains(err.Error(), program.String()[len("127.0.0.1:"):]) {
+		t.Errorf("a second sidecar for the same port: %v", err)
+	}
+	if left, err := Attached(h.directory); err != nil || len(left) != 1 {
+		t.Errorf("attached: %v, %v", left, err)
+	}
+	second.Inbound = nil
+	if _, err := Attach(second); err != nil {
+		t.Error(err)
+	}
+	if err := Detach(h.directory, "second"); err != nil {
+		t.Error(err)
 	}
 }

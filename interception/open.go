@@ -19,7 +19,9 @@ type Interception struct {
 
 	sockets  *ebpf.Map // the sidecar's listening sockets
 	asked    *ebpf.Map // original destinations by the program's address
+	inbound  *ebpf.Map // ports of the program whose connections come to the sidecar
 	dials    *ebpf.Map // source addresses of dials to the program
+	callers  *ebpf.Map // for whom they are
 	counters *ebpf.Map
 }
 
@@ -42,9 +44,11 @@ func Open(base, name string) (*Interception, error) {
 	}{
 		{bpfMapCurrent, true, &current},
 		{bpfMapCounters, true, &i.counters},
+		{bpfMapInboundPorts, true, &i.inbound},
 		{bpfMapSidecarSockets, false, &i.sockets},
 		{bpfMapAskedByPeer, false, &i.asked},
 		{bpfMapOwnDials, false, &i.dials},
+		{bpfMapCallers, false, &i.callers},
 	} {
 		pinned, err := ebpf.LoadPinnedMap(d.pinned(m.name), &ebpf.LoadPinOptions{ReadOnly: m.readOnly})
 		if err != nil {
@@ -79,7 +83,7 @@ func openError(err error, path string) error {
 // still open.
 func (i *Interception) Close() error {
 	var faults []error
-	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.dials, i.counters} {
+	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.inbound, i.dials, i.callers, i.counters} {
 		faults = append(faults, m.Close()) // of nil: nothing
 	}
 	return errors.Join(faults...)
@@ -89,6 +93,13 @@ func (i *Interception) Close() error {
 // is left alone.
 func (i *Interception) Captures() (outbound, dns uint16) {
 	return i.settings.OutboundPort, i.settings.DnsPort
+}
+
+// Steers reports whether connections to this port of the program come to the
+// sidecar.
+func (i *Interception) Steers(port uint16) bool {
+	var one uint8
+	return i.inbound.Lookup(port, &one) == nil
 }
 
 // OriginalDestination returns what the program asked for when it made the

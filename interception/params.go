@@ -3,7 +3,7 @@ package interception
 const (
 	// layout is the version of the structs in bpf/maps.h. Attach and Open refuse
 	// pins of another one.
-	layout = 1
+	layout = 2
 
 	// maxCaptured is how many prefixes the LPM map holds (max_entries).
 	maxCaptured = 4096

@@ -35,7 +35,7 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 	__u32 slot = is_mapped(to) ? SLOT_OUTBOUND4 : SLOT_OUTBOUND6;
 	bool tcp = ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_MPTCP;
 	bool udp = ctx->protocol == IPPROTO_UDP;
-	struct endpoint *asked;
+	struct peer *peer;
 
 	if (!s || (!tcp && !udp))
 		return ALLOW;
@@ -61,13 +61,15 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 		count(COUNTER_REFUSED);
 		return refuse();
 	}
-	asked = bpf_sk_storage_get(&asked_by_socket, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!asked) { // no memory: as if the sidecar had refused, never directly
+	peer = bpf_sk_storage_get(&peer_by_socket, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!peer) { // no memory: as if the sidecar had refused, never directly
 		count(COUNTER_REFUSED);
 		return refuse();
 	}
-	*asked = *to;
 	*port = dns ? s->dns_port : s->outbound_port;
+	peer->shown = *to;
+	set_loopback(&peer->actual, is_mapped(to));
+	peer->actual.port = *port;
 	count(dns ? COUNTER_DNS : COUNTER_CAPTURED);
 	return ALLOW;
 }
@@ -101,58 +103,60 @@ static __always_inline int capture6(struct bpf_sock_addr *ctx)
 	to.port = bpf_ntohs((__u16)ctx->user_port);
 	int verdict = capture(ctx, &to, &port);
 	if (port) {
-		// IPv4-mapped stays IPv4-mapped: ::ffff:127.0.0.1.
-		bool mapped = is_mapped(&to);
-		ctx->user_ip6[0] = 0;
-		ctx->user_ip6[1] = 0;
-		ctx->user_ip6[2] = mapped ? bpf_htonl(0xffff) : 0;
-		ctx->user_ip6[3] = mapped ? bpf_htonl(0x7f000001) : bpf_htonl(1);
+		struct endpoint sidecar = {};
+		set_loopback(&sidecar, is_mapped(&to)); // IPv4-mapped stays IPv4-mapped
+		ctx->user_ip6[0] = sidecar.ip[0];
+		ctx->user_ip6[1] = sidecar.ip[1];
+		ctx->user_ip6[2] = sidecar.ip[2];
+		ctx->user_ip6[3] = sidecar.ip[3];
 		ctx->user_port = bpf_htons(port);
 	}
 	return verdict;
 }
 
-// restore4 and restore6 show the program the address that it asked for where
-// the kernel would show the sidecar's: the peer's name, the sender of a datagram.
-static __always_inline struct endpoint *asked_instead_of(struct bpf_sock_addr *ctx, const struct endpoint *seen)
+// restore4 and restore6 show the program the address that it asked for, or who
+// called, where the kernel would show the sidecar's: the peer's name, also as
+// accept(2) gives it, and the sender of a datagram.
+static __always_inline struct endpoint *shown_instead_of(struct bpf_sock_addr *ctx, const struct endpoint *seen)
 {
-	struct settings *s = current_settings();
+	struct peer *peer = bpf_sk_storage_get(&peer_by_socket, ctx->sk, 0, 0);
 
-	if (!s || !is_sidecar(s, seen))
+	// A socket may be connected again, to somewhere that is not captured.
+	if (!peer || !same(&peer->actual, seen))
 		return 0;
-	return bpf_sk_storage_get(&asked_by_socket, ctx->sk, 0, 0);
+	return &peer->shown;
 }
 
 static __always_inline int restore4(struct bpf_sock_addr *ctx)
 {
-	struct endpoint seen = {}, *asked;
+	struct endpoint seen = {}, *shown;
 
 	set_ip4(&seen, ctx->user_ip4);
 	seen.port = bpf_ntohs((__u16)ctx->user_port);
-	asked = asked_instead_of(ctx, &seen);
-	if (asked) {
-		ctx->user_ip4 = asked->ip[3];
-		ctx->user_port = bpf_htons(asked->port);
+	shown = shown_instead_of(ctx, &seen);
+	if (shown && is_mapped(shown)) { // an IPv6 caller has no name that fits here
+		ctx->user_ip4 = shown->ip[3];
+		ctx->user_port = bpf_htons(shown->port);
 	}
 	return ALLOW;
 }
 
 static __always_inline int restore6(struct bpf_sock_addr *ctx)
 {
-	struct endpoint seen = {}, *asked;
+	struct endpoint seen = {}, *shown;
 
 	seen.ip[0] = ctx->user_ip6[0];
 	seen.ip[1] = ctx->user_ip6[1];
 	seen.ip[2] = ctx->user_ip6[2];
 	seen.ip[3] = ctx->user_ip6[3];
 	seen.port = bpf_ntohs((__u16)ctx->user_port);
-	asked = asked_instead_of(ctx, &seen);
-	if (asked) {
-		ctx->user_ip6[0] = asked->ip[0];
-		ctx->user_ip6[1] = asked->ip[1];
-		ctx->user_ip6[2] = asked->ip[2];
-		ctx->user_ip6[3] = asked->ip[3];
-		ctx->user_port = bpf_htons(asked->port);
+	shown = shown_instead_of(ctx, &seen);
+	if (shown) {
+		ctx->user_ip6[0] = shown->ip[0];
+		ctx->user_ip6[1] = shown->ip[1];
+		ctx->user_ip6[2] = shown->ip[2];
+		ctx->user_ip6[3] = shown->ip[3];
+		ctx->user_port = bpf_htons(shown->port);
 	}
 	return ALLOW;
 }

@@ -36,6 +36,12 @@ struct settings {
 	__u8 unused[7];
 };
 
+// What a program's socket is connected to, and what the program is shown instead.
+struct peer {
+	struct endpoint actual;
+	struct endpoint shown;
+};
+
 // Key of the LPM map; an IPv4 prefix is 96 bits longer than it is written.
 struct prefix {
 	__u32 bits;
@@ -61,7 +67,7 @@ enum counter {
 	COUNTER_UDP_REFUSED,      // UDP to a captured address, which the mesh does not carry
 	COUNTER_NAMESPACE,        // of refused and passed: from another network namespace
 	COUNTER_STEERED,          // inbound connections steered to the sidecar
-	COUNTER_OWN_DIALS,        // inbound connections of the sidecar itself
+	COUNTER_OWN_DIALS,        // inbound connections of the sidecar or the program itself
 	COUNTER_INBOUND_REFUSED,  // inbound refused: no sidecar, onFailure closed
 	COUNTER_INBOUND_PASSED,   // inbound let by: no sidecar, onFailure open
 	COUNTERS,
@@ -96,18 +102,18 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } sidecar_sockets SEC(".maps");
 
-// What a program's socket asked for before it was sent to the sidecar. Lives
-// and dies with the socket.
+// Of a socket that was sent to the sidecar, what the program asked for; of one
+// that the sidecar made to the program, who called. Lives and dies with the socket.
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct endpoint);
+	__type(value, struct peer);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} asked_by_socket SEC(".maps");
+} peer_by_socket SEC(".maps");
 
-// The same by the socket's own address, for the sidecar, which sees that as the
-// peer of the connection it accepts and takes the entry out.
+// What the program asked for by its socket's own address, for the sidecar, which
+// sees that as the peer of the connection it accepts and takes the entry out.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384); // 2 MB; what waits to be accepted is bounded by the listen queue
@@ -125,8 +131,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } inbound_ports SEC(".maps");
 
-// Source addresses of the sidecar's connections to the program, while they are
-// being made.
+// Source addresses of connections that pass to the program's ports, while they are
+// being made: the sidecar's, and the program's own to itself.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -135,6 +141,16 @@ struct {
 	__type(value, __u8);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } own_dials SEC(".maps");
+
+// Whom the sidecar calls for, by the source address of its connection to the
+// program. The program's socket takes the entry out when the connection stands.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384); // 2 MB; an entry lives for a handshake on loopback
+	__type(key, struct endpoint);
+	__type(value, struct endpoint);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} callers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -196,19 +212,24 @@ static __always_inline void set_ip4(struct endpoint *e, __u32 ip)
 	e->ip[3] = ip;
 }
 
+// set_loopback makes e the address at which the sidecar listens, of either family.
+static __always_inline void set_loopback(struct endpoint *e, bool v4)
+{
+	e->ip[0] = 0;
+	e->ip[1] = 0;
+	e->ip[2] = v4 ? bpf_htonl(0xffff) : 0;
+	e->ip[3] = v4 ? bpf_htonl(0x7f000001) : bpf_htonl(1);
+}
+
 static __always_inline bool is_mapped(const struct endpoint *e)
 {
 	return e->ip[0] == 0 && e->ip[1] == 0 && e->ip[2] == bpf_htonl(0xffff);
 }
 
-// is_sidecar reports whether e is where the hooks send the program's traffic.
-static __always_inline bool is_sidecar(const struct settings *s, const struct endpoint *e)
+static __always_inline bool same(const struct endpoint *a, const struct endpoint *b)
 {
-	if (e->port != s->outbound_port && (!s->dns_port || e->port != s->dns_port))
-		return false;
-	if (is_mapped(e))
-		return e->ip[3] == bpf_htonl(0x7f000001);
-	return e->ip[0] == 0 && e->ip[1] == 0 && e->ip[2] == 0 && e->ip[3] == bpf_htonl(1);
+	return a->ip[0] == b->ip[0] && a->ip[1] == b->ip[1] && a->ip[2] == b->ip[2] &&
+	       a->ip[3] == b->ip[3] && a->port == b->port;
 }
 
 #endif
