@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -105,8 +106,9 @@ func (d directory) notSteered(ports []uint16, netns uint64) error {
 		if err != nil {
 			continue // being attached or removed, or of another version
 		}
+		theirs, err := other.Inbound()
 		for _, port := range ports {
-			if other.settings.Netns == netns && other.Steers(port) {
+			if other.settings.Netns == netns && slices.Contains(theirs, port) {
 				err = errors.Join(err, fmt.Errorf("inbound port %d is that of interception %s: give the program another port, or remove that with isthmus intercept clean %s", port, name, name))
 			}
 		}

@@ -12,7 +12,8 @@
 //	  sendmsg4: port 53? ──────────────────────────▶ 127.0.0.1:15053
 //	recvfrom    ◀── from 10.0.0.2:53
 //	listen(:8080)
-//	  ◀── dial of the sidecar passes ──────────────── DialProgram
+//	  ◀── dial of the sidecar passes ──────────────── DialProgram(for 192.0.2.7:4711)
+//	accept ◀── 192.0.2.7:4711
 //	      everybody else's SYN, sk_lookup ─────────▶ inbound listener
 //
 // # Life
@@ -40,8 +41,20 @@
 // network namespace is never sent to the sidecar: its loopback is another one.
 // A multipath TCP socket is captured, but getpeername shows it the sidecar: the
 // kernel keeps the original address with the subflow, which has no hook.
-// Behind the sidecar the program sees connections from loopback: keeping the
-// caller's address would take CAP_NET_ADMIN on every dial (IP_TRANSPARENT).
+//
+// # Inbound
+//
+// A port of the program is steered whatever the address of this network namespace
+// that a caller uses, and from loopback too: one number can be one program's only.
+// What passes are the sidecar's own dials and those of programs in the cgroup, which
+// may well call themselves.
+//
+// [Interception.DialProgram] can show the program who called, by accept(2) and
+// getpeername(2), where that is one caller: not on a connection that the sidecar
+// uses for one request after the other, not for a caller of the other address family
+// than the program's socket, and not to a program in another cgroup. ss(8) and
+// packet filters see loopback. Nothing of it takes a privilege; the usual way,
+// IP_TRANSPARENT, takes CAP_NET_ADMIN on every dial and routes for the answers.
 //
 // # Fallback
 //

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -95,11 +96,21 @@ func (i *Interception) Captures() (outbound, dns uint16) {
 	return i.settings.OutboundPort, i.settings.DnsPort
 }
 
-// Steers reports whether connections to this port of the program come to the
-// sidecar.
-func (i *Interception) Steers(port uint16) bool {
+// Inbound returns the ports of the program whose connections come to the sidecar,
+// sorted.
+func (i *Interception) Inbound() ([]uint16, error) {
+	var ports []uint16
+	var port uint16
 	var one uint8
-	return i.inbound.Lookup(port, &one) == nil
+	entries := i.inbound.Iterate()
+	for entries.Next(&port, &one) {
+		ports = append(ports, port)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read inbound ports of interception %s: %w", i.name, err)
+	}
+	slices.Sort(ports)
+	return ports, nil
 }
 
 // OriginalDestination returns what the program asked for when it made the

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -56,7 +57,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if err := unix.Flock(int(c.cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return c, fmt.Errorf("another sidecar captures cgroup %s: give this one an interception.name of its own", cfg.Cgroup)
 	}
-	if err := c.intercept(s.mode, cfg, s.log); err != nil {
+	if err := c.intercept(s.mode, s.cfg, s.log); err != nil {
 		return c, err
 	}
 	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, "addresses"), s.log); err != nil {
@@ -82,32 +83,54 @@ func interceptionMode(cfg *config.Interception, log *slog.Logger) config.Interce
 		if missing == nil {
 			return config.EBPF
 		}
-		log.Warn("interception falls back to nftables", "err", missing)
+		fallBack(cfg, config.NFTables, missing, log)
 		return config.NFTables
 	}
 	i, err := interception.Open("", cfg.Name)
 	if err != nil {
-		log.Warn("interception falls back to explicit listeners", "err", err)
+		fallBack(cfg, config.Explicit, err, log)
 		return config.Explicit
 	}
 	_ = i.Close() // it is opened again to be used
 	return config.EBPF
 }
 
+// fallBack tells what auto chose, and what is lost by it.
+func fallBack(cfg *config.Interception, to config.InterceptionMode, why error, log *slog.Logger) {
+	lost := ""
+	if cfg.Inbound == config.InboundStrict {
+		lost = "connections to the program's own port are not refused: have it listen on loopback only"
+	}
+	log.Warn("interception falls back", "mode", to, "err", why, "lost", lost)
+}
+
 // intercept puts in place what the mode says.
-func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Interception, log *slog.Logger) (err error) {
+func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, log *slog.Logger) (err error) {
+	put, err := interceptionConfig(cfg, c.cgroup.Name(), log)
+	if err != nil {
+		return err
+	}
 	switch {
 	case mode == config.NFTables:
-		c.table, err = interception.Redirect(interceptionConfig(cfg, c.cgroup.Name(), log))
+		put.Inbound = nil // auto came here: fallBack has said so
+		c.table, err = interception.Redirect(put)
 		c.original = interception.RedirectedDestination
 		return err
 	case os.Geteuid() == 0:
-		c.hooks, err = interception.Attach(interceptionConfig(cfg, c.cgroup.Name(), log))
+		c.hooks, err = interception.Attach(put)
 	default:
-		c.hooks, err = interception.Open("", cfg.Name)
+		c.hooks, err = interception.Open("", put.Name)
 	}
 	if err != nil {
 		return err
+	}
+	attached, err := c.hooks.Inbound()
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(attached, put.Inbound) {
+		return fmt.Errorf("what is attached as %s is for the program's ports %v, and the configuration wants %v (interception.inbound %s): run isthmus intercept attach again as root",
+			put.Name, attached, put.Inbound, cfg.Interception.Inbound)
 	}
 	c.original = c.hooks.OriginalDestination
 	return nil
@@ -125,22 +148,34 @@ func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh
 // Attach makes the program's cgroup when it does not exist and puts interception
 // in place for a sidecar with this configuration, which uid and gid run. It needs
 // root.
-func Attach(cfg *config.Interception, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
-	cgroup, err := openCgroup(cfg)
+func Attach(cfg *config.Sidecar, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
+	cgroup, err := openCgroup(&cfg.Interception)
 	if err != nil {
 		return nil, err
 	}
 	defer cgroup.Close()
-	put := interceptionConfig(cfg, cgroup.Name(), log)
+	put, err := interceptionConfig(cfg, cgroup.Name(), log)
+	if err != nil {
+		return nil, err
+	}
 	put.UID, put.GID = uid, gid
 	return interception.Attach(put)
 }
 
-func interceptionConfig(cfg *config.Interception, cgroup string, log *slog.Logger) interception.Config {
-	return interception.Config{
-		Name: cfg.Name, Cgroup: cgroup, Captured: dns.Prefixes(),
-		OutboundPort: cfg.OutboundPort, DNSPort: cfg.DNSPort, OnFailure: interception.OnFailure(cfg.OnFailure), Log: log,
+func interceptionConfig(cfg *config.Sidecar, cgroup string, log *slog.Logger) (interception.Config, error) {
+	i := &cfg.Interception
+	port, err := steeredPort(cfg)
+	if err != nil {
+		return interception.Config{}, err
 	}
+	put := interception.Config{
+		Name: i.Name, Cgroup: cgroup, Captured: dns.Prefixes(),
+		OutboundPort: i.OutboundPort, DNSPort: i.DNSPort, OnFailure: interception.OnFailure(i.OnFailure), Log: log,
+	}
+	if port != 0 {
+		put.Inbound = []uint16{port}
+	}
+	return put, nil
 }
 
 // Detach removes what Attach put in place under a name, and the cgroup of that
@@ -201,7 +236,7 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 			close(c.serving)
 			return nil
 		}
-		if err := c.hooks.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners()}); err != nil {
+		if err := c.hooks.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners(), Inbound: p.Steered()}); err != nil {
 			return err
 		}
 		close(c.serving)

@@ -91,6 +91,7 @@ func (s *Sidecar) wire() (err error) {
 	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
 	s.routes = routes.NewStore(func(d mesh.Destination) { s.xds.Subscribe(d) })
 
+	s.mode = interceptionMode(&s.cfg.Interception, s.log)
 	var explicit []proxy.Explicit
 	var subscribe []mesh.Destination
 	for i := range s.cfg.Upstreams {
@@ -108,10 +109,12 @@ func (s *Sidecar) wire() (err error) {
 
 	var inbound *proxy.Inbound
 	if svc := s.cfg.Service; svc != nil {
-		inbound = &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol}
+		inbound = &proxy.Inbound{
+			Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
+			Dial: s.dialProgram, Steered: s.steered(),
+		}
 	}
 	var transparent *proxy.Transparent
-	s.mode = interceptionMode(&s.cfg.Interception, s.log)
 	if s.mode != config.Explicit {
 		transparent = &proxy.Transparent{
 			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
@@ -227,7 +230,7 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 	svc := s.cfg.Service
 	s.register(false)
 	health.Watch(ctx, svc.Health,
-		func(ctx context.Context) error { return svc.Health.Probe(ctx, svc.Target) },
+		func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, s.dialProgram, svc.Target) },
 		func(ready bool, err error) {
 			if ready {
 				s.log.Info("the program answers", "service", svc.Name, "target", svc.Target)

@@ -15,12 +15,7 @@ import (
 // mesh, and returns what the script prints until its last line is "done".
 func (m *testMesh) capturing(name, mode, script string) *captured {
 	m.t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			m.t.Fatal("interception needs root")
-		}
-		m.t.Skip("interception needs root")
-	}
+	m.needRoot()
 	ports := freePorts(m.t, 3)
 	m.isthmus("pki", "workload", "--cluster", "east", "shop/caller", "-d", m.path("pki"), "-o", m.path(name, "pki"))
 	_, outbound, _ := strings.Cut(ports[1], ":")
@@ -32,16 +27,30 @@ state: %s
 listen: {admin: "%s"}
 interception: {mode: %s, name: %s, outboundPort: %s, dnsPort: %s}
 `, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], mode, id, outbound, dns))
-	m.t.Cleanup(func() {
-		if out, err := exec.Command(binary, "intercept", "clean", id).CombinedOutput(); err != nil {
-			m.t.Errorf("clean: %v\n%s", err, out)
-		}
-	})
+	m.cleanInterception(id)
 	out := m.path(name, "out")
 	script = "exec > " + out + " 2>&1\n" + script + "\necho done\nexec sleep 1000\n"
 	c := &captured{proc: m.process(name, "sidecar", "-c", file, "--", "/bin/sh", "-c", script), out: out, id: id}
 	c.start()
 	return c
+}
+
+func (m *testMesh) needRoot() {
+	m.t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			m.t.Fatal("interception needs root")
+		}
+		m.t.Skip("interception needs root")
+	}
+}
+
+func (m *testMesh) cleanInterception(id string) {
+	m.t.Cleanup(func() {
+		if out, err := exec.Command(binary, "intercept", "clean", id).CombinedOutput(); err != nil {
+			m.t.Errorf("clean: %v\n%s", err, out)
+		}
+	})
 }
 
 type captured struct {
@@ -121,7 +130,7 @@ func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 
 	c := m.capturing("caller-2", "ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
 	address, _, _ := strings.Cut(c.output(m), "\n")
-	curl := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
+	ask := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
 		cgroup, err := os.Open(cgroupRoot(t) + "/isthmus/" + c.id)
 		if err != nil {
 			return "", err
@@ -132,21 +141,74 @@ func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := curl(); err != nil || out != "hello" {
+	if out, err := ask(); err != nil || out != "hello" {
 		t.Errorf("with a sidecar: %v %q", err, out)
 	}
 	c.end(syscall.SIGKILL)
-	if out, err := curl(); err == nil || !strings.Contains(out, "connect") {
+	if out, err := ask(); err == nil || !strings.Contains(out, "connect") {
 		t.Errorf("without its sidecar: %v %q, want a refusal", err, out)
 	}
 	c.start()
 	m.eventually(func() error {
-		out, err := curl()
+		out, err := ask()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
 	})
+}
+
+// curl fetches url and returns what it prints, its status included.
+func curl(url string) string {
+	out, err := exec.Command("curl", "-sS", "-m", "20", "-w", " %{http_code}", url).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v %s", err, out)
+	}
+	return string(out)
+}
+
+func TestWhoCallsTheProgramsOwnPortIsRefusedOrServedAsConfigured(t *testing.T) {
+	t.Parallel()
+	tool(t, "curl")
+	python := tool(t, "python3")
+	m := newMesh(t, "east")
+	m.needRoot()
+	m.gateway("east", "east-1")
+	for _, c := range []struct{ inbound, want string }{
+		{"strict", "only callers of the mesh are served here"},
+		{"permissive", "it is me 200"},
+		{"off", "it is me 200"},
+	} {
+		ports := freePorts(t, 6)
+		name := "server-" + c.inbound
+		id := fmt.Sprintf("e2e-%d-%s", os.Getpid(), name)
+		port := func(n int) string { _, p, _ := strings.Cut(ports[n], ":"); return p }
+		m.isthmus("pki", "workload", "--cluster", "east", "shop/"+name, "-d", m.path("pki"), "-o", m.path(name, "pki"))
+		m.write(name+"/www/index.html", "it is me")
+		file := m.write(name+"/sidecar.yaml", fmt.Sprintf(`gateways: [%s]
+identity: {dir: %s}
+state: %s
+listen: {admin: "%s", inbound: "%s"}
+service: {name: shop/%s, port: 80, target: "127.0.0.1:%s", protocol: http, advertise: "%s"}
+interception: {mode: ebpf, name: %s, inbound: "%s", outboundPort: %s, dnsPort: %s}
+`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], ports[1], name, port(2), ports[1], id, c.inbound, port(3), port(4)))
+		m.cleanInterception(id)
+		m.process(name, "sidecar", "-c", file, "--", python, "-m", "http.server", port(2), "-d", m.path(name, "www")).start()
+		caller := m.sidecar("east", "caller-"+c.inbound, "shop/caller", "http", "", "shop/"+name)
+		m.settled(map[string]uint32{"east shop/" + name: 1})
+
+		m.eventually(func() error {
+			if got := curl("http://" + caller.listener); got != "it is me 200" {
+				return fmt.Errorf("%s: by the mesh: %q", c.inbound, got)
+			}
+			return nil
+		})
+		for _, host := range []string{"127.0.0.1", "127.0.0.2"} { // the program listens on all addresses
+			if got := curl("http://" + host + ":" + port(2)); !strings.Contains(got, c.want) {
+				t.Errorf("%s: past the mesh, by %s: %q, want %q", c.inbound, host, got, c.want)
+			}
+		}
+	}
 }
 
 func cgroupRoot(t *testing.T) string {

@@ -53,7 +53,7 @@ configuration and to this version, without touching established connections.`,
 			if err != nil {
 				return usageError{err}
 			}
-			i, err := sidecar.Attach(&cfg.Interception, uid, gid, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			i, err := sidecar.Attach(cfg, uid, gid, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}

@@ -23,6 +23,10 @@ type Interception struct {
 	// OnFailure says what becomes of captured connections while no sidecar runs:
 	// closed (the default) refuses them, open lets them by in the clear.
 	OnFailure OnFailure `yaml:"onFailure" flag:"closed or open"`
+	// Inbound says what becomes of connections to the program's own port (that of
+	// service.target) which do not come through the mesh: strict (the default) refuses
+	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
+	Inbound Inbound `yaml:"inbound" flag:"strict, permissive or off"`
 	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
 	// on 127.0.0.1 and ::1.
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
@@ -72,6 +76,26 @@ func (f *OnFailure) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%q is no choice: write closed or open", b)
 }
 
+// Inbound is what becomes of callers that come past the mesh.
+type Inbound string
+
+// The choices.
+const (
+	InboundStrict     Inbound = "strict"
+	InboundPermissive Inbound = "permissive"
+	InboundOff        Inbound = "off"
+)
+
+// UnmarshalText reads "strict", "permissive" or "off".
+func (i *Inbound) UnmarshalText(b []byte) error {
+	switch v := Inbound(b); v {
+	case InboundStrict, InboundPermissive, InboundOff:
+		*i = v
+		return nil
+	}
+	return fmt.Errorf("%q is no choice: write strict, permissive or off", b)
+}
+
 var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // complete fills in what was left out; service may be nil.
@@ -91,10 +115,25 @@ func (i *Interception) complete(c *completer, service *Service) {
 	if i.Mode == NFTables && i.OnFailure == FailOpen {
 		c.fault("interception.onFailure", "nftables cannot tell that no sidecar runs: write closed, or mode ebpf")
 	}
+	i.completeInbound(c, service)
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")
 	}
 	if i.DNSPort == 0 {
 		c.fault("interception.dnsPort", "must be 1 to 65535")
+	}
+}
+
+func (i *Interception) completeInbound(c *completer, service *Service) {
+	able := i.Mode == EBPF || i.Mode == Auto
+	switch {
+	case i.Inbound == "" && able && service != nil:
+		i.Inbound = InboundStrict
+	case i.Inbound == "":
+		i.Inbound = InboundOff
+	case i.Inbound != InboundOff && !able:
+		c.fault("interception.inbound", "%s takes eBPF: write mode ebpf, or inbound off", i.Inbound)
+	case i.Inbound != InboundOff && service == nil:
+		c.fault("interception.inbound", "%s is for the port of a program, and there is no service: write service, or inbound off", i.Inbound)
 	}
 }

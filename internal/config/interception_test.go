@@ -25,13 +25,42 @@ func TestInterceptionIsNamedAfterTheInstance(t *testing.T) {
 }
 
 func TestABadInterceptionSaysWhatToWrite(t *testing.T) {
-	_, err := LoadSidecar(write(t, "gateways: [a]\ninterception: {mode: magic, onFailure: shrug, name: A_b, dnsPort: 0}\n"), nil)
+	_, err := LoadSidecar(write(t, "gateways: [a]\ninterception: {mode: magic, onFailure: shrug, inbound: lax, name: A_b, dnsPort: 0}\n"), nil)
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"write explicit, auto, ebpf or nftables", "write closed or open", "lower-case", "dnsPort"} {
+	for _, want := range []string{"write explicit, auto, ebpf or nftables", "write closed or open", "write strict, permissive or off", "lower-case", "dnsPort"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+}
+
+func TestCallersPastTheMeshAreRefusedUnlessTheFileSaysOtherwise(t *testing.T) {
+	const service = "gateways: [a]\nservice: {name: a/b, target: 'localhost:1'}\n"
+	for file, want := range map[string]Inbound{
+		service:                                                       InboundOff,
+		service + "interception: {mode: ebpf}\n":                      InboundStrict,
+		service + "interception: {mode: auto}\n":                      InboundStrict,
+		service + "interception: {mode: nftables}\n":                  InboundOff,
+		service + "interception: {mode: ebpf, inbound: permissive}\n": InboundPermissive,
+		service + "interception: {mode: ebpf, inbound: off}\n":        InboundOff,
+		"gateways: [a]\ninterception: {mode: ebpf}\n":                 InboundOff,
+	} {
+		s, err := LoadSidecar(write(t, file), nil)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+		} else if s.Interception.Inbound != want {
+			t.Errorf("%s: %s, want %s", file, s.Interception.Inbound, want)
+		}
+	}
+	for file, want := range map[string]string{
+		service + "interception: {inbound: strict}\n":                     "write mode ebpf",
+		service + "interception: {mode: nftables, inbound: permissive}\n": "write mode ebpf",
+		"gateways: [a]\ninterception: {mode: ebpf, inbound: strict}\n":    "there is no service",
+	} {
+		if _, err := LoadSidecar(write(t, file), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", file, err, want)
 		}
 	}
 }

@@ -14,14 +14,19 @@ import (
 // at most c.Timeout. The connection is never kept: a check is to find out
 // whether a new one is served.
 func (c Check) Probe(ctx context.Context, addr string) error {
+	var d net.Dialer
+	return c.ProbeBy(ctx, d.DialContext, addr)
+}
+
+// ProbeBy is [Check.Probe] with a way to connect.
+func (c Check) ProbeBy(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) error {
 	c = c.WithDefaults()
 	if c.Kind == None {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := dial(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}

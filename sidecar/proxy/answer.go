@@ -75,10 +75,13 @@ func token(s string) bool {
 	return s != ""
 }
 
-// noRoute is the fault when the destination is not known.
+// noRoute is the fault when the destination is not known, or not for this client.
 func noRoute(err error) fault {
-	if errors.Is(err, routes.ErrAbsent) {
+	switch {
+	case errors.Is(err, routes.ErrAbsent):
 		return fault{404, "destination_not_found", err.Error()}
+	case errors.Is(err, errPlainCaller):
+		return fault{403, "http_request_denied", err.Error()}
 	}
 	return fault{503, "destination_unavailable", err.Error()}
 }

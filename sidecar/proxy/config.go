@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,10 @@ type Inbound struct {
 	Port     uint16        // the service's port
 	Target   string        // host:port of the program beside
 	Protocol mesh.Protocol // what the program speaks
+	// Dial connects to Target; nil: a net.Dialer. [Caller] says for whom.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Steered are the listeners for callers of the program's own port; nil: none.
+	Steered *Steered
 	// Peers says who may call; nil: every member of the mesh (gateways included,
 	// which check health and deliver for others).
 	Peers identity.Check
@@ -77,6 +82,9 @@ func (c *Config) validate() error {
 		}
 		if _, _, err := net.SplitHostPort(in.Target); err != nil {
 			faults = append(faults, fmt.Errorf("target of %s: %w", in.Service, err))
+		}
+		if in.Steered != nil {
+			faults = append(faults, in.Steered.validate())
 		}
 	}
 	return errors.Join(faults...)

@@ -4,6 +4,7 @@
 //	program ──▶ explicit listener ──▶ route ──▶ upstream.Cluster ══ mTLS ══▶ …
 //	program ──▶ captured (transparent.go) ──▶ original destination ──▶ route ──▶ the same
 //	… ══ mTLS ══▶ inbound listener ──▶ upstream.Static ──▶ the program beside
+//	caller of the program's port ──▶ steered (steered.go) ──▶ the same, or refused
 //
 // A listener speaks HTTP/1.1 or raw TCP. Both directions use the same drivers:
 //

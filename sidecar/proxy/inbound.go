@@ -63,7 +63,7 @@ func (p *Proxy) inbound(in Inbound) *server {
 func (s *server) handshake(c *client, config *tls.Config) error {
 	ctx, cancel := context.WithTimeout(s.p.ctx, handshakeTimeout)
 	defer cancel()
-	conn := tls.Server(c.tracked.conn, config)
+	conn := tls.Server(c.Conn, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
 	}

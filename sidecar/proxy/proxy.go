@@ -18,7 +18,9 @@ type Proxy struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	servers []*server
+	servers []*server         // all of them
+	taken   []*server         // of these, where interception sends the program's connections
+	steered []*server         // of these, where it sends connections to the program's port
 	program *upstream.Cluster // nil without Inbound
 	ready   chan struct{}     // closed once every listener is bound
 	conns   tracker
@@ -49,11 +51,17 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.explicit(e))
 	}
 	if cfg.Transparent != nil {
-		p.servers = append(p.servers, p.transparent(*cfg.Transparent)...)
+		p.taken = p.transparent(*cfg.Transparent)
+		p.servers = append(p.servers, p.taken...)
 	}
-	if cfg.Inbound != nil {
-		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle}, cfg.Inbound.Target)
-		p.servers = append(p.servers, p.inbound(*cfg.Inbound))
+	if in := cfg.Inbound; in != nil {
+		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial}, in.Target)
+		secure := p.inbound(*in)
+		p.servers = append(p.servers, secure)
+		if in.Steered != nil {
+			p.steered = p.steeredTo(*in, secure)
+			p.servers = append(p.servers, p.steered...)
+		}
 	}
 	return p, nil
 }
@@ -132,6 +140,26 @@ func (p *Proxy) addr(is func(*server) bool) net.Addr {
 		}
 	}
 	return nil
+}
+
+// Captured returns the listeners for the program's captured connections, in the
+// order of Config.Transparent.Listen; nil before Ready. They are plain TCP, so that
+// they can be handed to a socket map.
+func (p *Proxy) Captured() []net.Listener { return p.listeners(p.taken) }
+
+// Steered is [Proxy.Captured] for connections to the program's own port.
+func (p *Proxy) Steered() []net.Listener { return p.listeners(p.steered) }
+
+func (p *Proxy) listeners(of []*server) []net.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var listeners []net.Listener
+	for _, s := range of {
+		if s.listener != nil {
+			listeners = append(listeners, s.listener)
+		}
+	}
+	return listeners
 }
 
 // Connections returns how many client connections are open.

@@ -45,12 +45,13 @@ func (s *server) connect(c *client, cluster *upstream.Cluster) (*upstream.Host, 
 	x := exchange{session: &session{s: s, client: c}, cluster: cluster, started: time.Now()}
 	x.retry.last = errNobody
 	x.try.Fresh()
+	ctx := s.calling(c)
 	for {
 		host, ok := x.next()
 		if !ok {
 			return nil, nil, x.retry.last
 		}
-		conn, err := host.Get(s.p.ctx, &x.try)
+		conn, err := host.Get(ctx, &x.try)
 		if err == nil {
 			return host, conn, nil
 		}

@@ -176,7 +176,7 @@ func (t *captured) keep(s *server) *server {
 // refuse ends a connection for which there is no route. An HTTP client is told why;
 // any other one is reset, as if nobody listened at that port.
 func (t *captured) refuse(c *client, s *server, why error) {
-	if said, ok := t.sniff(c); ok {
+	if said, ok := t.p.sniff(c); ok {
 		c.Conn = relay.WithPrefix(c.Conn, said)
 		s.serveOn(c, nil, s.onward, why)
 		return
@@ -187,9 +187,9 @@ func (t *captured) refuse(c *client, s *server, why error) {
 
 // sniff returns what c says first and whether that begins an HTTP/1.1 request: a
 // method of capital letters and a space.
-func (t *captured) sniff(c *client) ([]byte, bool) {
-	t.p.conns.waiting(c.tracked, time.Now().Add(sniffLimit))
-	defer t.p.conns.busy(c.tracked)
+func (p *Proxy) sniff(c *client) ([]byte, bool) {
+	p.conns.waiting(c.tracked, time.Now().Add(sniffLimit))
+	defer p.conns.busy(c.tracked)
 	said := make([]byte, 0, len("PROPPATCH "))
 	for len(said) < cap(said) {
 		n, err := c.Read(said[len(said):cap(said)])
@@ -207,22 +207,4 @@ func (t *captured) sniff(c *client) ([]byte, bool) {
 		}
 	}
 	return said, false
-}
-
-// Captured returns the listeners for captured connections, in the order of
-// Config.Transparent.Listen; nil before Ready. They are plain TCP, so that they
-// can be handed to a socket map.
-func (p *Proxy) Captured() []net.Listener {
-	if p.cfg.Transparent == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var listeners []net.Listener
-	for _, s := range p.servers[len(p.cfg.Explicit):][:len(p.cfg.Transparent.Listen)] {
-		if s.listener != nil {
-			listeners = append(listeners, s.listener)
-		}
-	}
-	return listeners
 }

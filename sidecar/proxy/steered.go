@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Steered are the listeners to which interception sends the connections that
+// others make to the program's own port. Who speaks the mesh's TLS there is served
+// as at the inbound listener.
+type Steered struct {
+	// Listen are host:port; ports may be 0, since nobody needs to know them.
+	Listen []string
+	// Permissive serves callers that do not speak the mesh's TLS. Otherwise they are
+	// refused: an HTTP client by 403 with the reason, any other by a reset.
+	//
+	// A permissive TCP service is relayed as it comes, TLS included: it may be the
+	// program's own. Of an HTTP service's callers identity and forwarding fields are
+	// dropped, and x-forwarded-for says where they are.
+	Permissive bool
+}
+
+// recordHandshake is the first byte of TLS (RFC 8446 §5.1).
+const recordHandshake = 22
+
+// errPlainCaller is why a strict service does not serve whom it cannot identify.
+var errPlainCaller = errors.New("only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive")
+
+func (st *Steered) validate() error {
+	var faults []error
+	if len(st.Listen) == 0 {
+		faults = append(faults, errors.New("steered: no address to listen on"))
+	}
+	for _, a := range st.Listen {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, fmt.Errorf("steered: %w", err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// steeredTo makes the listeners for callers of the program's own port; secure is the
+// inbound listener, which serves those who belong there.
+func (p *Proxy) steeredTo(in Inbound, secure *server) []*server {
+	var listeners []*server
+	for _, address := range in.Steered.Listen {
+		s := &server{
+			p: p, direction: inboundDirection, address: address,
+			destination: secure.destination, label: secure.label, onward: secure.onward, status: inboundStatus,
+		}
+		s.finish()
+		s.onward.Outside = true
+		s.cluster = func(context.Context) (*upstream.Cluster, error) { return nil, errPlainCaller }
+		if in.Steered.Permissive {
+			s.cluster = secure.cluster
+		}
+		s.serve = func(c *client) { s.serveSteered(c, in, secure) }
+		listeners = append(listeners, s)
+	}
+	return listeners
+}
+
+func (s *server) serveSteered(c *client, in Inbound, secure *server) {
+	permissive := in.Steered.Permissive
+	if permissive && in.Protocol == mesh.TCP {
+		// The program may speak first: there is nothing to wait for.
+		s.serveTCP(c, s.p.program)
+		return
+	}
+	said, http := s.p.sniff(c)
+	_ = c.SetReadDeadline(time.Time{})
+	c.Conn = relay.WithPrefix(c.Conn, said)
+	switch {
+	case len(said) > 0 && said[0] == recordHandshake:
+		secure.serve(c)
+	case http || permissive:
+		onward := s.onward
+		onward.ForwardedFor, _ = outsider(c.tracked.conn.RemoteAddr())
+		s.serveHTTP(c, onward, nil)
+	default:
+		s.meters.refused.Inc()
+		s.log.Info("refused a caller without the mesh's TLS", "peer", c.tracked.conn.RemoteAddr().String(), "err", errPlainCaller)
+		c.abort()
+	}
+}
+
+type callerKey struct{}
+
+// Caller returns for whom a dial to the program is made; not valid when that is
+// nobody in particular, as for connections that serve one caller after the other,
+// or callers of the mesh, whose address here is a sidecar's or a gateway's.
+func Caller(ctx context.Context) netip.AddrPort {
+	a, _ := ctx.Value(callerKey{}).(netip.AddrPort)
+	return a
+}
+
+// calling is the context in which hosts are dialled for c.
+func (s *server) calling(c *client) context.Context {
+	a, ok := c.tracked.conn.RemoteAddr().(*net.TCPAddr)
+	if !s.onward.Outside || !ok {
+		return s.p.ctx
+	}
+	return context.WithValue(s.p.ctx, callerKey{}, a.AddrPort())
+}

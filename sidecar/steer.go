@@ -1,0 +1,58 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
+)
+
+// steeredPort returns the program's port whose callers come to the sidecar, 0 when
+// they do not. The program must be on this host: the hooks see nothing of others.
+func steeredPort(cfg *config.Sidecar) (uint16, error) {
+	if cfg.Interception.Inbound == config.InboundOff {
+		return 0, nil
+	}
+	host, port, err := net.SplitHostPort(cfg.Service.Target)
+	if err != nil {
+		return 0, err
+	}
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return 0, fmt.Errorf("interception.inbound %s is for a program on this host, and service.target %s is not: %w; write inbound: off",
+			cfg.Interception.Inbound, cfg.Service.Target, err)
+	}
+	_ = l.Close()
+	n, err := strconv.ParseUint(port, 10, 16)
+	return uint16(n), err
+}
+
+// steers reports whether connections to the program's port come to the sidecar.
+func (s *Sidecar) steers() bool {
+	return s.mode == config.EBPF && s.cfg.Interception.Inbound != config.InboundOff
+}
+
+// steered are the listeners for them, nil when there are none.
+func (s *Sidecar) steered() *proxy.Steered {
+	if !s.steers() {
+		return nil
+	}
+	st := &proxy.Steered{Permissive: s.cfg.Interception.Inbound == config.InboundPermissive}
+	for _, a := range loopbacks(0) { // any port: only the hooks need to find it
+		st.Listen = append(st.Listen, a.String())
+	}
+	return st
+}
+
+// dialProgram connects to the program beside, past the hook that has everybody
+// else's connections come here.
+func (s *Sidecar) dialProgram(ctx context.Context, network, addr string) (net.Conn, error) {
+	if s.steers() {
+		return s.capture.hooks.DialProgram(ctx, addr, proxy.Caller(ctx))
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
+}
