@@ -41,7 +41,7 @@ var imports = map[string][]string{
 
 	"interception": {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/proxystatus", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -87,6 +88,12 @@ func attach(cfg Config, d directory) (err error) {
 	}
 	if err := d.give(cfg.UID, cfg.GID); err != nil {
 		return err
+	}
+	// The map is pinned and keeps the program.
+	if err := link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: objects.AcceleratedSockets.FD(), Program: objects.IsthmusSkMsg, Attach: ebpf.AttachSkMsgVerdict,
+	}); err != nil {
+		return fmt.Errorf("attach sk_msg: %w", err)
 	}
 	return d.hook(&objects.bpfPrograms, cgroup, id, len(cfg.Inbound) > 0, cfg.Log)
 }
@@ -212,13 +219,17 @@ func replace[K comparable](m *ebpf.Map, want map[K]bool) error {
 // give makes the maps that a sidecar needs the user's; what decides stays root's.
 func (d directory) give(uid, gid int) error {
 	for name, mode := range map[string]os.FileMode{
-		bpfMapSidecarSockets: 0o600,
-		bpfMapAskedByPeer:    0o600,
-		bpfMapOwnDials:       0o600,
-		bpfMapCallers:        0o600,
-		bpfMapCurrent:        0o400,
-		bpfMapInboundPorts:   0o400,
-		bpfMapCounters:       0o400,
+		bpfMapSidecarSockets:     0o600,
+		bpfMapAskedByPeer:        0o600,
+		bpfMapOwnDials:           0o600,
+		bpfMapCallers:            0o600,
+		bpfMapAcceleration:       0o600,
+		bpfMapAcceleratedSockets: 0o600,
+		bpfMapFlows:              0o600,
+		bpfMapCaughtUp:           0o600,
+		bpfMapCurrent:            0o400,
+		bpfMapInboundPorts:       0o400,
+		bpfMapCounters:           0o400,
 	} {
 		if err := os.Chown(d.pinned(name), uid, gid); err != nil {
 			return fmt.Errorf("give pins to user %d: %w", uid, err)

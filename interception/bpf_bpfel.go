@@ -26,7 +26,10 @@ const (
 	bpfCounterCOUNTER_OWN_DIALS       bpfCounter = 7
 	bpfCounterCOUNTER_INBOUND_REFUSED bpfCounter = 8
 	bpfCounterCOUNTER_INBOUND_PASSED  bpfCounter = 9
-	bpfCounterCOUNTERS                bpfCounter = 10
+	bpfCounterCOUNTER_ACCELERATED     bpfCounter = 10
+	bpfCounterCOUNTER_PAST_TCP        bpfCounter = 11
+	bpfCounterCOUNTER_BY_TCP          bpfCounter = 12
+	bpfCounterCOUNTERS                bpfCounter = 13
 )
 
 type bpfEndpoint struct {
@@ -34,6 +37,20 @@ type bpfEndpoint struct {
 	Ip     [4]uint32
 	Port   uint16
 	Unused uint16
+}
+
+type bpfFlow struct {
+	_      structs.HostLayout
+	Sent   uint64
+	Turn   uint64
+	ByTcp  uint8
+	Unused [7]uint8
+}
+
+type bpfPair struct {
+	_      structs.HostLayout
+	Local  bpfEndpoint
+	Remote bpfEndpoint
 }
 
 type bpfPeer struct {
@@ -75,11 +92,15 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapAcceleratedSockets   = "accelerated_sockets"
+	bpfMapAcceleration         = "acceleration"
 	bpfMapAskedByPeer          = "asked_by_peer"
 	bpfMapCallers              = "callers"
 	bpfMapCaptured             = "captured"
+	bpfMapCaughtUp             = "caught_up"
 	bpfMapCounters             = "counters"
 	bpfMapCurrent              = "current"
+	bpfMapFlows                = "flows"
 	bpfMapInboundPorts         = "inbound_ports"
 	bpfMapOwnDials             = "own_dials"
 	bpfMapPeerBySocket         = "peer_by_socket"
@@ -93,6 +114,7 @@ const (
 	bpfProgIsthmusSendmsg4     = "isthmus_sendmsg4"
 	bpfProgIsthmusSendmsg6     = "isthmus_sendmsg6"
 	bpfProgIsthmusSkLookup     = "isthmus_sk_lookup"
+	bpfProgIsthmusSkMsg        = "isthmus_sk_msg"
 	bpfProgIsthmusSockops      = "isthmus_sockops"
 	bpfVarErrnoSettable        = "errno_settable"
 )
@@ -148,6 +170,7 @@ type bpfProgramSpecs struct {
 	IsthmusSendmsg4     *ebpf.ProgramSpec `ebpf:"isthmus_sendmsg4"`
 	IsthmusSendmsg6     *ebpf.ProgramSpec `ebpf:"isthmus_sendmsg6"`
 	IsthmusSkLookup     *ebpf.ProgramSpec `ebpf:"isthmus_sk_lookup"`
+	IsthmusSkMsg        *ebpf.ProgramSpec `ebpf:"isthmus_sk_msg"`
 	IsthmusSockops      *ebpf.ProgramSpec `ebpf:"isthmus_sockops"`
 }
 
@@ -155,15 +178,19 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	AskedByPeer    *ebpf.MapSpec `ebpf:"asked_by_peer"`
-	Callers        *ebpf.MapSpec `ebpf:"callers"`
-	Captured       *ebpf.MapSpec `ebpf:"captured"`
-	Counters       *ebpf.MapSpec `ebpf:"counters"`
-	Current        *ebpf.MapSpec `ebpf:"current"`
-	InboundPorts   *ebpf.MapSpec `ebpf:"inbound_ports"`
-	OwnDials       *ebpf.MapSpec `ebpf:"own_dials"`
-	PeerBySocket   *ebpf.MapSpec `ebpf:"peer_by_socket"`
-	SidecarSockets *ebpf.MapSpec `ebpf:"sidecar_sockets"`
+	AcceleratedSockets *ebpf.MapSpec `ebpf:"accelerated_sockets"`
+	Acceleration       *ebpf.MapSpec `ebpf:"acceleration"`
+	AskedByPeer        *ebpf.MapSpec `ebpf:"asked_by_peer"`
+	Callers            *ebpf.MapSpec `ebpf:"callers"`
+	Captured           *ebpf.MapSpec `ebpf:"captured"`
+	CaughtUp           *ebpf.MapSpec `ebpf:"caught_up"`
+	Counters           *ebpf.MapSpec `ebpf:"counters"`
+	Current            *ebpf.MapSpec `ebpf:"current"`
+	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	InboundPorts       *ebpf.MapSpec `ebpf:"inbound_ports"`
+	OwnDials           *ebpf.MapSpec `ebpf:"own_dials"`
+	PeerBySocket       *ebpf.MapSpec `ebpf:"peer_by_socket"`
+	SidecarSockets     *ebpf.MapSpec `ebpf:"sidecar_sockets"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -193,24 +220,32 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	AskedByPeer    *ebpf.Map `ebpf:"asked_by_peer"`
-	Callers        *ebpf.Map `ebpf:"callers"`
-	Captured       *ebpf.Map `ebpf:"captured"`
-	Counters       *ebpf.Map `ebpf:"counters"`
-	Current        *ebpf.Map `ebpf:"current"`
-	InboundPorts   *ebpf.Map `ebpf:"inbound_ports"`
-	OwnDials       *ebpf.Map `ebpf:"own_dials"`
-	PeerBySocket   *ebpf.Map `ebpf:"peer_by_socket"`
-	SidecarSockets *ebpf.Map `ebpf:"sidecar_sockets"`
+	AcceleratedSockets *ebpf.Map `ebpf:"accelerated_sockets"`
+	Acceleration       *ebpf.Map `ebpf:"acceleration"`
+	AskedByPeer        *ebpf.Map `ebpf:"asked_by_peer"`
+	Callers            *ebpf.Map `ebpf:"callers"`
+	Captured           *ebpf.Map `ebpf:"captured"`
+	CaughtUp           *ebpf.Map `ebpf:"caught_up"`
+	Counters           *ebpf.Map `ebpf:"counters"`
+	Current            *ebpf.Map `ebpf:"current"`
+	Flows              *ebpf.Map `ebpf:"flows"`
+	InboundPorts       *ebpf.Map `ebpf:"inbound_ports"`
+	OwnDials           *ebpf.Map `ebpf:"own_dials"`
+	PeerBySocket       *ebpf.Map `ebpf:"peer_by_socket"`
+	SidecarSockets     *ebpf.Map `ebpf:"sidecar_sockets"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.AcceleratedSockets,
+		m.Acceleration,
 		m.AskedByPeer,
 		m.Callers,
 		m.Captured,
+		m.CaughtUp,
 		m.Counters,
 		m.Current,
+		m.Flows,
 		m.InboundPorts,
 		m.OwnDials,
 		m.PeerBySocket,
@@ -238,6 +273,7 @@ type bpfPrograms struct {
 	IsthmusSendmsg4     *ebpf.Program `ebpf:"isthmus_sendmsg4"`
 	IsthmusSendmsg6     *ebpf.Program `ebpf:"isthmus_sendmsg6"`
 	IsthmusSkLookup     *ebpf.Program `ebpf:"isthmus_sk_lookup"`
+	IsthmusSkMsg        *ebpf.Program `ebpf:"isthmus_sk_msg"`
 	IsthmusSockops      *ebpf.Program `ebpf:"isthmus_sockops"`
 }
 
@@ -252,6 +288,7 @@ func (p *bpfPrograms) Close() error {
 		p.IsthmusSendmsg4,
 		p.IsthmusSendmsg6,
 		p.IsthmusSkLookup,
+		p.IsthmusSkMsg,
 		p.IsthmusSockops,
 	)
 }

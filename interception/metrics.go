@@ -2,14 +2,24 @@ package interception
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// connections is read from the hooks' counters at each scrape.
-var connections = prometheus.NewDesc("isthmus_interception_connections_total",
-	"Connections and DNS datagrams that the hooks saw, by direction and what became of them.",
-	[]string{"direction", "outcome"}, nil)
+// The families, read from the hooks' counters at each scrape.
+var (
+	connections = prometheus.NewDesc("isthmus_interception_connections_total",
+		"Connections and DNS datagrams that the hooks saw, by direction and what became of them.",
+		[]string{"direction", "outcome"}, nil)
+	accelerated = prometheus.NewDesc("isthmus_interception_accelerated_total",
+		"Connections between the program and the sidecar whose bytes may go past TCP.", nil, nil)
+	messages = prometheus.NewDesc("isthmus_interception_messages_total",
+		"Messages on accelerated connections, by the way that they took.", []string{"way"}, nil)
+)
 
 // Describe implements [prometheus.Collector]: the caller registers an
 // Interception, and unregisters it before Close.
-func (i *Interception) Describe(ch chan<- *prometheus.Desc) { ch <- connections }
+func (i *Interception) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{connections, accelerated, messages} {
+		ch <- d
+	}
+}
 
 // Collect implements [prometheus.Collector].
 func (i *Interception) Collect(ch chan<- prometheus.Metric) {
@@ -19,6 +29,6 @@ func (i *Interception) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for _, f := range s.fields() {
-		ch <- prometheus.MustNewConstMetric(connections, prometheus.CounterValue, float64(*f.value), f.direction, f.outcome)
+		ch <- prometheus.MustNewConstMetric(f.metric, prometheus.CounterValue, float64(*f.value), f.labels...)
 	}
 }

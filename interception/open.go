@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 )
@@ -24,6 +25,12 @@ type Interception struct {
 	dials    *ebpf.Map // source addresses of dials to the program
 	callers  *ebpf.Map // for whom they are
 	counters *ebpf.Map
+
+	accelerating atomic.Bool // what this process last wrote into acceleration
+	acceleration *ebpf.Map   // whether the hooks prepare the program's sockets
+	accelerated  *ebpf.Map   // both ends of connections
+	flows        *ebpf.Map   // what each end has sent
+	caughtUp     *ebpf.Map   // what we have read
 }
 
 // ErrNotAttached means that there are no pins of that name.
@@ -50,6 +57,10 @@ func Open(base, name string) (*Interception, error) {
 		{bpfMapAskedByPeer, false, &i.asked},
 		{bpfMapOwnDials, false, &i.dials},
 		{bpfMapCallers, false, &i.callers},
+		{bpfMapAcceleration, false, &i.acceleration},
+		{bpfMapAcceleratedSockets, false, &i.accelerated},
+		{bpfMapFlows, false, &i.flows},
+		{bpfMapCaughtUp, false, &i.caughtUp},
 	} {
 		pinned, err := ebpf.LoadPinnedMap(d.pinned(m.name), &ebpf.LoadPinOptions{ReadOnly: m.readOnly})
 		if err != nil {
@@ -84,7 +95,7 @@ func openError(err error, path string) error {
 // still open.
 func (i *Interception) Close() error {
 	var faults []error
-	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.inbound, i.dials, i.callers, i.counters} {
+	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.inbound, i.dials, i.callers, i.counters, i.acceleration, i.accelerated, i.flows, i.caughtUp} {
 		faults = append(faults, m.Close()) // of nil: nothing
 	}
 	return errors.Join(faults...)

@@ -86,8 +86,8 @@ func (i *Interception) Serve(s Sockets) error {
 
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// control runs f with the listener's descriptor, which stays the listener's.
-func control(l net.Listener, f func(fd int) error) error {
+// control runs f with the descriptor of a listener or connection, which stays its.
+func control(l any, f func(fd int) error) error {
 	c, ok := l.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("a %T has no socket: hand in the TCP listener itself", l)

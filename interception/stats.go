@@ -2,6 +2,8 @@ package interception
 
 import (
 	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Stats count what the hooks did since they were attached. A sidecar that comes
@@ -17,6 +19,10 @@ type Stats struct {
 	OwnDials       uint64 // the sidecar's connections to the program
 	InboundRefused uint64 // inbound refused: no sidecar, closed
 	InboundPassed  uint64 // inbound let by: no sidecar, open
+
+	Accelerated uint64 // connections whose bytes may go past TCP
+	PastTCP     uint64 // messages on them that did
+	ByTCP       uint64 // messages on them that did not
 }
 
 // Stats reads the counters.
@@ -34,24 +40,28 @@ func (i *Interception) Stats() (Stats, error) {
 	return s, nil
 }
 
-// field ties a counter of the hooks to its place in Stats and its labels.
+// field ties a counter of the hooks to its place in Stats and in the metrics.
 type field struct {
-	counter            bpfCounter
-	value              *uint64
-	direction, outcome string
+	counter bpfCounter
+	value   *uint64
+	metric  *prometheus.Desc
+	labels  []string
 }
 
 func (s *Stats) fields() []field {
 	return []field{
-		{bpfCounterCOUNTER_CAPTURED, &s.Captured, "outbound", "captured"},
-		{bpfCounterCOUNTER_DNS, &s.DNS, "dns", "captured"},
-		{bpfCounterCOUNTER_REFUSED, &s.Refused, "outbound", "refused"},
-		{bpfCounterCOUNTER_PASSED, &s.Passed, "outbound", "passed"},
-		{bpfCounterCOUNTER_UDP_REFUSED, &s.UDPRefused, "outbound", "refused_udp"},
-		{bpfCounterCOUNTER_NAMESPACE, &s.OtherNamespace, "outbound", "other_namespace"},
-		{bpfCounterCOUNTER_STEERED, &s.Steered, "inbound", "captured"},
-		{bpfCounterCOUNTER_OWN_DIALS, &s.OwnDials, "inbound", "own"},
-		{bpfCounterCOUNTER_INBOUND_REFUSED, &s.InboundRefused, "inbound", "refused"},
-		{bpfCounterCOUNTER_INBOUND_PASSED, &s.InboundPassed, "inbound", "passed"},
+		{bpfCounterCOUNTER_CAPTURED, &s.Captured, connections, []string{"outbound", "captured"}},
+		{bpfCounterCOUNTER_DNS, &s.DNS, connections, []string{"dns", "captured"}},
+		{bpfCounterCOUNTER_REFUSED, &s.Refused, connections, []string{"outbound", "refused"}},
+		{bpfCounterCOUNTER_PASSED, &s.Passed, connections, []string{"outbound", "passed"}},
+		{bpfCounterCOUNTER_UDP_REFUSED, &s.UDPRefused, connections, []string{"outbound", "refused_udp"}},
+		{bpfCounterCOUNTER_NAMESPACE, &s.OtherNamespace, connections, []string{"outbound", "other_namespace"}},
+		{bpfCounterCOUNTER_STEERED, &s.Steered, connections, []string{"inbound", "captured"}},
+		{bpfCounterCOUNTER_OWN_DIALS, &s.OwnDials, connections, []string{"inbound", "own"}},
+		{bpfCounterCOUNTER_INBOUND_REFUSED, &s.InboundRefused, connections, []string{"inbound", "refused"}},
+		{bpfCounterCOUNTER_INBOUND_PASSED, &s.InboundPassed, connections, []string{"inbound", "passed"}},
+		{bpfCounterCOUNTER_ACCELERATED, &s.Accelerated, accelerated, nil},
+		{bpfCounterCOUNTER_PAST_TCP, &s.PastTCP, messages, []string{"past_tcp"}},
+		{bpfCounterCOUNTER_BY_TCP, &s.ByTCP, messages, []string{"by_tcp"}},
 	}
 }

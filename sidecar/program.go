@@ -23,6 +23,13 @@ func (e *ProgramError) Error() string {
 	return fmt.Sprintf("%s ended with exit code %d", e.Program, e.Code)
 }
 
+// programStart is what to start, and how.
+type programStart struct {
+	argv      []string
+	cgroup    *os.File // nil: ours
+	unspliced bool     // kept from the calls that denySplice says
+}
+
 // program is the process that a sidecar starts and ends with.
 type program struct {
 	cmd    *exec.Cmd
@@ -34,12 +41,17 @@ type program struct {
 // a chance to end it, so that a program is never reachable beside a dead
 // sidecar under a name that the mesh has given up. The caller must be on a
 // locked thread that outlives the program: the signal is bound to the thread.
-func startProgram(argv []string, cgroup *os.File) (*program, error) {
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it outlives every context: end stops it
+func startProgram(start programStart) (*program, error) {
+	if start.unspliced {
+		if err := denySplice(); err != nil {
+			return nil, fmt.Errorf("start the program: %w", err)
+		}
+	}
+	cmd := exec.Command(start.argv[0], start.argv[1:]...) //nolint:noctx // it outlives every context: end stops it
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if cgroup != nil { // born in it: not even its first connection escapes
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cgroup.Fd())
+	if start.cgroup != nil { // born in it: not even its first connection escapes
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(start.cgroup.Fd())
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the program: %w", err)
@@ -80,16 +92,15 @@ func (p *program) end(grace time.Duration) {
 	}
 }
 
-// runProgram starts argv, in cgroup unless that is nil, and returns when the program has ended, by itself or,
-// after ctx has, because it was asked to.
-func runProgram(ctx context.Context, argv []string, cgroup *os.File, grace time.Duration) error {
+// runProgram starts the program and returns when it has ended, by itself or, after
+// ctx has, because it was asked to.
+func runProgram(ctx context.Context, start programStart, grace time.Duration) error {
 	// One locked thread starts the program and stays until it has ended: the
 	// kernel sends the death signal when the thread ends, not the process.
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		p, err := startProgram(argv, cgroup)
+		runtime.LockOSThread() // never unlocked: what denySplice denies is denied to the thread
+		p, err := startProgram(start)
 		if err != nil {
 			result <- err
 			return

@@ -12,7 +12,7 @@ import (
 
 func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
 	for command, code := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -KILL $$": 137} {
-		err := runProgram(t.Context(), []string{"/bin/sh", "-c", command}, nil, time.Minute)
+		err := runProgram(t.Context(), programStart{argv: []string{"/bin/sh", "-c", command}}, time.Minute)
 		ended, ok := errors.AsType[*ProgramError](err)
 		if !ok || ended.Code != code {
 			t.Errorf("%q: %v, want exit code %d", command, err, code)
@@ -21,7 +21,7 @@ func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
 }
 
 func TestAProgramThatIsNotThereIsAnError(t *testing.T) {
-	err := runProgram(t.Context(), []string{filepath.Join(t.TempDir(), "nothing")}, nil, time.Minute)
+	err := runProgram(t.Context(), programStart{argv: []string{filepath.Join(t.TempDir(), "nothing")}}, time.Minute)
 	if err == nil || !strings.Contains(err.Error(), "start the program") {
 		t.Errorf("got %v", err)
 	}
@@ -40,7 +40,9 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 			if name == "clings" {
 				grace = 10 * time.Millisecond
 			}
-			go func() { ended <- runProgram(ctx, []string{"/bin/sh", "-c", script, started}, nil, grace) }()
+			go func() {
+				ended <- runProgram(ctx, programStart{argv: []string{"/bin/sh", "-c", script, started}}, grace)
+			}()
 			for {
 				if _, err := os.Stat(started); err == nil {
 					break

@@ -78,6 +78,9 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	if who.IsGateway() {
 		return nil, fmt.Errorf("the certificate in %s is a gateway's (%s): issue one for this workload with 'isthmus pki workload'", cfg.Identity.Dir, who)
 	}
+	if cfg.Interception.Acceleration == config.AccelerationOn && len(opts.Program) == 0 {
+		return nil, errors.New("interception.acceleration on is for a program that the sidecar starts: write it behind \"--\", or acceleration off")
+	}
 	if svc := cfg.Service; svc != nil && svc.Name.Namespace != who.Namespace {
 		return nil, fmt.Errorf("service %s is not in the namespace of the certificate in %s (%s): no gateway would accept it",
 			svc.Name, cfg.Identity.Dir, who)
@@ -120,6 +123,9 @@ func (s *Sidecar) wire() (err error) {
 			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
 			Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 		}
+		if s.accelerates() {
+			transparent.Accelerate = s.accelerate
+		}
 		for _, a := range loopbacks(s.cfg.Interception.OutboundPort) {
 			transparent.Listen = append(transparent.Listen, a.String())
 		}
@@ -152,6 +158,14 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("interception: %w", err)
 		}
 		defer func() { err = errors.Join(err, s.capture.close()) }()
+		if s.capture.hooks != nil {
+			if err := s.registry.Register(s.capture.hooks); err != nil {
+				return fmt.Errorf("interception: %w", err)
+			}
+			if err := s.tryAcceleration(); err != nil {
+				return fmt.Errorf("interception: %w", err)
+			}
+		}
 	}
 	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)
 	if err != nil {
@@ -211,10 +225,11 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 
 // runProgram runs the program beside, in its own cgroup when it is captured.
 func (s *Sidecar) runProgram(ctx context.Context) error {
-	if s.capture == nil {
-		return runProgram(ctx, s.opts.Program, nil, s.cfg.Drain)
+	start := programStart{argv: s.opts.Program, unspliced: s.accelerates()}
+	if s.capture != nil {
+		start.cgroup = s.capture.cgroup
 	}
-	return runProgram(ctx, s.opts.Program, s.capture.cgroup, s.cfg.Drain)
+	return runProgram(ctx, start, s.cfg.Drain)
 }
 
 // Shutdown withdraws the service from the mesh and drains: running exchanges

@@ -51,7 +51,11 @@ func (s *Sidecar) steered() *proxy.Steered {
 // else's connections come here.
 func (s *Sidecar) dialProgram(ctx context.Context, network, addr string) (net.Conn, error) {
 	if s.steers() {
-		return s.capture.hooks.DialProgram(ctx, addr, proxy.Caller(ctx))
+		c, err := s.capture.hooks.DialProgram(ctx, addr, proxy.Caller(ctx))
+		if tcp, ok := c.(*net.TCPConn); ok && s.accelerates() {
+			return s.accelerate(tcp), nil
+		}
+		return c, err
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, network, addr)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,7 +14,7 @@ import (
 
 // capturing starts a sidecar whose program runs script and knows nothing of the
 // mesh, and returns what the script prints until its last line is "done".
-func (m *testMesh) capturing(name, mode, script string) *captured {
+func (m *testMesh) capturing(name, how, script string) *captured {
 	m.t.Helper()
 	m.needRoot()
 	ports := freePorts(m.t, 3)
@@ -25,12 +26,12 @@ func (m *testMesh) capturing(name, mode, script string) *captured {
 identity: {dir: %s}
 state: %s
 listen: {admin: "%s"}
-interception: {mode: %s, name: %s, outboundPort: %s, dnsPort: %s}
-`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], mode, id, outbound, dns))
+interception: {%s, name: %s, outboundPort: %s, dnsPort: %s}
+`, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], how, id, outbound, dns))
 	m.cleanInterception(id)
 	out := m.path(name, "out")
 	script = "exec > " + out + " 2>&1\n" + script + "\necho done\nexec sleep 1000\n"
-	c := &captured{proc: m.process(name, "sidecar", "-c", file, "--", "/bin/sh", "-c", script), out: out, id: id}
+	c := &captured{proc: m.process(name, "sidecar", "-c", file, "--", "/bin/sh", "-c", script), out: out, id: id, admin: ports[0]}
 	c.start()
 	return c
 }
@@ -55,8 +56,24 @@ func (m *testMesh) cleanInterception(id string) {
 
 type captured struct {
 	*proc
-	out string
-	id  string
+	out   string
+	id    string
+	admin string
+}
+
+// metrics are what the sidecar's admin port says.
+func (c *captured) metrics() string {
+	c.t.Helper()
+	resp, err := http.Get("http://" + c.admin + "/metrics")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(b)
 }
 
 // output waits until the script is done.
@@ -91,9 +108,9 @@ func TestAProgramThatKnowsNothingReachesAnotherClusterByName(t *testing.T) {
 	m.sidecar("west", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
 	m.settled(map[string]uint32{"west shop/orders": 1})
 
-	for _, mode := range []string{"ebpf", "nftables"} {
-		t.Run(mode, func(t *testing.T) {
-			c := m.capturing("caller-"+mode, mode, `
+	for name, how := range map[string]string{"ebpf": "mode: ebpf", "nftables": "mode: nftables", "past-tcp": "mode: ebpf, acceleration: on"} {
+		t.Run(name, func(t *testing.T) {
+			c := m.capturing("caller-"+name, how, `
 echo curl; curl -sS -m 20 http://orders.shop.mesh/
 echo clusterset; curl -sS -m 20 http://orders.shop.svc.clusterset.local/
 echo python; python3 -c 'import urllib.request; print(urllib.request.urlopen("http://orders.shop.west.mesh/", timeout=20).read().decode(), end="")'
@@ -114,6 +131,9 @@ done
 			if got := c.output(m); got != want {
 				t.Errorf("the program printed\n%s\nwant\n%s", got, want)
 			}
+			if past := strings.Contains(c.metrics(), `isthmus_interception_messages_total{way="past_tcp"} 0`); past == (name == "past-tcp") && name != "nftables" {
+				t.Errorf("nothing went past TCP: %v", past)
+			}
 		})
 	}
 }
@@ -128,7 +148,7 @@ func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
 	m.settled(map[string]uint32{"east shop/orders": 1})
 
-	c := m.capturing("caller-2", "ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
+	c := m.capturing("caller-2", "mode: ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
 	address, _, _ := strings.Cut(c.output(m), "\n")
 	ask := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
 		cgroup, err := os.Open(cgroupRoot(t) + "/isthmus/" + c.id)

@@ -8,6 +8,7 @@
 #include "sendmsg4.c"
 #include "sendmsg6.c"
 #include "sk_lookup.c"
+#include "sk_msg.c"
 #include "sockops.c"
 
 char __license[] SEC("license") = "GPL";

@@ -17,6 +17,14 @@
 #define ECONNREFUSED 111
 #define DNS_PORT 53
 
+// Bytes that may lie past TCP in front of an end that does not read: nothing else
+// bounds them, since a redirected message knows no window.
+#define TURN_LIMIT (256 * 1024)
+
+// Values of own_dials.
+#define DIAL_SIDECAR 1
+#define DIAL_PROGRAM 2
+
 // An address and port. IPv4 is held as IPv4-mapped IPv6 (::ffff:a.b.c.d), so
 // that there is one of every map and a dual-stack socket needs no second case.
 struct endpoint {
@@ -40,6 +48,21 @@ struct settings {
 struct peer {
 	struct endpoint actual;
 	struct endpoint shown;
+};
+
+// A connection as one of its ends sees it.
+struct pair {
+	struct endpoint local;
+	struct endpoint remote;
+};
+
+// What one end of an accelerated connection has sent. Only its own sends change it,
+// but that turn begins anew when the other end says something.
+struct flow {
+	__u64 sent;  // bytes, by whatever way
+	__u64 turn;  // bytes past TCP since the other end's last word
+	__u8 by_tcp; // there may be unread bytes in TCP's queue, which must be read first
+	__u8 unused[7];
 };
 
 // Key of the LPM map; an IPv4 prefix is 96 bits longer than it is written.
@@ -70,6 +93,9 @@ enum counter {
 	COUNTER_OWN_DIALS,        // inbound connections of the sidecar or the program itself
 	COUNTER_INBOUND_REFUSED,  // inbound refused: no sidecar, onFailure closed
 	COUNTER_INBOUND_PASSED,   // inbound let by: no sidecar, onFailure open
+	COUNTER_ACCELERATED,      // connections whose bytes may go past TCP
+	COUNTER_PAST_TCP,         // messages on them that did
+	COUNTER_BY_TCP,           // messages on them that did not
 	COUNTERS,
 };
 
@@ -151,6 +177,47 @@ struct {
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } callers SEC(".maps");
+
+// Whether connections may be accelerated: the sidecar says so once it has tried.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} acceleration SEC(".maps");
+
+// Both ends of accelerated connections, each under its own view. What one of them
+// sends goes by isthmus_sk_msg.
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 32768);
+	__type(key, struct pair);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} accelerated_sockets SEC(".maps");
+
+// An end that is in accelerated_sockets has a flow: the program's is made by
+// sockops, the sidecar's by the sidecar. Both go when the program's socket closes.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pair);
+	__type(value, struct flow);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} flows SEC(".maps");
+
+// How much of what the program sent by TCP the sidecar has read, by the program's
+// view; the sidecar says it once.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct pair);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} caught_up SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -1,24 +1,29 @@
 // The moments of a program's connection at which its addresses are known.
 #include "maps.h"
 
-// connecting has its source port and sends its first packet next.
-static __always_inline void connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct endpoint *own, const struct endpoint *remote)
+// watch has the end of the connection told.
+static __always_inline void watch(struct bpf_sock_ops *ctx)
 {
-	struct peer *peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, 0);
-	__u16 port = remote->port;
-	__u8 one = 1;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+// connecting has its source port and sends its first packet next.
+static __always_inline void connecting(struct bpf_sock_ops *ctx, const struct peer *peer, const struct pair *here)
+{
+	__u16 port = here->remote.port;
+	__u8 whose = DIAL_PROGRAM;
 
 	// A captured connection: what it asked for is published under its own address,
 	// for the sidecar that is about to accept it. (A socket may be connected again,
 	// to somewhere that is not captured.)
-	if (peer && same(&peer->actual, remote)) {
-		bpf_map_update_elem(&asked_by_peer, own, &peer->shown, BPF_ANY);
+	if (peer && same(&peer->actual, &here->remote)) {
+		bpf_map_update_elem(&asked_by_peer, &here->local, &peer->shown, BPF_ANY);
 		return;
 	}
 	// The program calls itself, most likely: no sidecar is in between.
 	if (bpf_map_lookup_elem(&inbound_ports, &port) &&
-	    !bpf_map_update_elem(&own_dials, own, &one, BPF_ANY))
-		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	    !bpf_map_update_elem(&own_dials, &here->local, &whose, BPF_ANY))
+		watch(ctx);
 }
 
 // accepted comes from the sidecar when somebody's address is known for it: that is
@@ -38,28 +43,72 @@ static __always_inline void accepted(struct bpf_sock *sk, const struct endpoint 
 	bpf_map_delete_elem(&callers, remote);
 }
 
+// accelerate lets the program's end of a connection to or from the sidecar send past
+// TCP, once the sidecar has done the same with its end.
+static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *here)
+{
+	struct flow flow = {};
+	__u32 zero = 0, *on = bpf_map_lookup_elem(&acceleration, &zero);
+
+	// With data in its SYN (TCP Fast Open) nobody has counted what was sent.
+	if (!on || !*on || ctx->snd_nxt != ctx->snd_una)
+		return;
+	if (bpf_map_update_elem(&flows, here, &flow, BPF_ANY))
+		return;
+	watch(ctx);
+	if (bpf_sock_hash_update(ctx, &accelerated_sockets, here, BPF_ANY)) {
+		bpf_map_delete_elem(&flows, here);
+		return;
+	}
+	count(COUNTER_ACCELERATED);
+}
+
+// changed is told of every new state of a watched connection.
+static __always_inline void changed(struct bpf_sock_ops *ctx, const struct pair *here)
+{
+	struct pair there = { .local = here->remote, .remote = here->local };
+
+	bpf_map_delete_elem(&own_dials, &here->local); // to itself: it stands, or failed
+	if (ctx->args[1] != BPF_TCP_CLOSE)
+		return;
+	bpf_map_delete_elem(&flows, here);
+	bpf_map_delete_elem(&flows, &there);
+	bpf_map_delete_elem(&caught_up, here);
+}
+
 SEC("sockops")
 int isthmus_sockops(struct bpf_sock_ops *ctx)
 {
-	struct endpoint own = {}, remote = {};
 	struct bpf_sock *sk = ctx->sk;
+	struct pair here = {};
+	struct peer *peer;
+	__u8 *whose;
 
 	if (!sk)
 		return 1;
 	bool v4 = ctx->family == AF_INET;
-	SET_IP(&own, v4, ctx->local_ip4, ctx->local_ip6);
-	SET_IP(&remote, v4, ctx->remote_ip4, ctx->remote_ip6);
-	own.port = ctx->local_port;
-	remote.port = bpf_ntohl(ctx->remote_port);
+	SET_IP(&here.local, v4, ctx->local_ip4, ctx->local_ip6);
+	SET_IP(&here.remote, v4, ctx->remote_ip4, ctx->remote_ip6);
+	here.local.port = ctx->local_port;
+	here.remote.port = bpf_ntohl(ctx->remote_port);
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		connecting(ctx, sk, &own, &remote);
+		peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, 0);
+		connecting(ctx, peer, &here);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, 0);
+		if (peer && same(&peer->actual, &here.remote))
+			accelerate(ctx, &here);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		accepted(sk, &remote);
+		whose = bpf_map_lookup_elem(&own_dials, &here.remote);
+		if (whose && *whose == DIAL_SIDECAR)
+			accelerate(ctx, &here);
+		accepted(sk, &here.remote);
 		break;
-	case BPF_SOCK_OPS_STATE_CB: // of a connection to itself: it stands, or failed
-		bpf_map_delete_elem(&own_dials, &own);
+	case BPF_SOCK_OPS_STATE_CB:
+		changed(ctx, &here);
 		break;
 	}
 	return 1;

@@ -74,7 +74,7 @@ upstreams:                                                                      
 			Instance: hostName(), Advertise: ":15008", Weight: 1, Export: true, Health: health.Check{}.WithDefaults(),
 		},
 		Upstreams: []Upstream{{Listen: "127.0.0.1:9001", Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80}},
-		Interception: Interception{Mode: Explicit, Name: hostName(), Cgroup: "isthmus/" + hostName(), OnFailure: FailClosed, Inbound: InboundOff,
+		Interception: Interception{Mode: Explicit, Name: hostName(), Cgroup: "isthmus/" + hostName(), OnFailure: FailClosed, Inbound: InboundOff, Acceleration: AccelerationOff,
 			OutboundPort: 15001, DNSPort: 15053},
 		State: "/var/lib/isthmus", Listen: SidecarListen{":15008", "127.0.0.1:15020"}, Drain: 10 * time.Second, Log: Log{Format: LogText},
 	}

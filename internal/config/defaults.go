@@ -81,7 +81,7 @@ func sidecarDefaults() *Sidecar {
 			Weight:   1,
 			Export:   true,
 		},
-		Interception: Interception{Mode: Explicit, OnFailure: FailClosed, OutboundPort: OutboundPort, DNSPort: DNSPort},
+		Interception: Interception{Mode: Explicit, OnFailure: FailClosed, Acceleration: AccelerationOff, OutboundPort: OutboundPort, DNSPort: DNSPort},
 		State:        defaultState,
 		Listen: SidecarListen{
 			Inbound: ":15008",

@@ -27,6 +27,11 @@ type Interception struct {
 	// service.target) which do not come through the mesh: strict (the default) refuses
 	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
 	Inbound Inbound `yaml:"inbound" flag:"strict, permissive or off"`
+	// Acceleration on has the bytes between the program and the sidecar go from socket
+	// to socket, past TCP. It takes mode ebpf and a program that the sidecar starts:
+	// that one is kept from the system calls which do not see such bytes, splice(2)
+	// above all. Default: off.
+	Acceleration Acceleration `yaml:"acceleration" flag:"on or off"`
 	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
 	// on 127.0.0.1 and ::1.
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
@@ -96,6 +101,25 @@ func (i *Inbound) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%q is no choice: write strict, permissive or off", b)
 }
 
+// Acceleration is whether bytes go past TCP.
+type Acceleration string
+
+// The choices.
+const (
+	AccelerationOn  Acceleration = "on"
+	AccelerationOff Acceleration = "off"
+)
+
+// UnmarshalText reads "on" or "off".
+func (a *Acceleration) UnmarshalText(b []byte) error {
+	switch v := Acceleration(b); v {
+	case AccelerationOn, AccelerationOff:
+		*a = v
+		return nil
+	}
+	return fmt.Errorf("%q is no choice: write on or off", b)
+}
+
 var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // complete fills in what was left out; service may be nil.
@@ -115,6 +139,9 @@ func (i *Interception) complete(c *completer, service *Service) {
 	if i.Mode == NFTables && i.OnFailure == FailOpen {
 		c.fault("interception.onFailure", "nftables cannot tell that no sidecar runs: write closed, or mode ebpf")
 	}
+	if i.Acceleration == AccelerationOn && !i.hasHooks() {
+		c.fault("interception.acceleration", "on takes eBPF: write mode ebpf, or acceleration off")
+	}
 	i.completeInbound(c, service)
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")
@@ -124,14 +151,16 @@ func (i *Interception) complete(c *completer, service *Service) {
 	}
 }
 
+// hasHooks reports whether the mode is eBPF, or will be where the machine can do it.
+func (i *Interception) hasHooks() bool { return i.Mode == EBPF || i.Mode == Auto }
+
 func (i *Interception) completeInbound(c *completer, service *Service) {
-	able := i.Mode == EBPF || i.Mode == Auto
 	switch {
-	case i.Inbound == "" && able && service != nil:
+	case i.Inbound == "" && i.hasHooks() && service != nil:
 		i.Inbound = InboundStrict
 	case i.Inbound == "":
 		i.Inbound = InboundOff
-	case i.Inbound != InboundOff && !able:
+	case i.Inbound != InboundOff && !i.hasHooks():
 		c.fault("interception.inbound", "%s takes eBPF: write mode ebpf, or inbound off", i.Inbound)
 	case i.Inbound != InboundOff && service == nil:
 		c.fault("interception.inbound", "%s is for the port of a program, and there is no service: write service, or inbound off", i.Inbound)

@@ -25,11 +25,11 @@ func TestInterceptionIsNamedAfterTheInstance(t *testing.T) {
 }
 
 func TestABadInterceptionSaysWhatToWrite(t *testing.T) {
-	_, err := LoadSidecar(write(t, "gateways: [a]\ninterception: {mode: magic, onFailure: shrug, inbound: lax, name: A_b, dnsPort: 0}\n"), nil)
+	_, err := LoadSidecar(write(t, "gateways: [a]\ninterception: {mode: magic, onFailure: shrug, inbound: lax, acceleration: warp, name: A_b, dnsPort: 0}\n"), nil)
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"write explicit, auto, ebpf or nftables", "write closed or open", "write strict, permissive or off", "lower-case", "dnsPort"} {
+	for _, want := range []string{"write explicit, auto, ebpf or nftables", "write closed or open", "write strict, permissive or off", "write on or off", "lower-case", "dnsPort"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}
@@ -58,6 +58,7 @@ func TestCallersPastTheMeshAreRefusedUnlessTheFileSaysOtherwise(t *testing.T) {
 		service + "interception: {inbound: strict}\n":                     "write mode ebpf",
 		service + "interception: {mode: nftables, inbound: permissive}\n": "write mode ebpf",
 		"gateways: [a]\ninterception: {mode: ebpf, inbound: strict}\n":    "there is no service",
+		"gateways: [a]\ninterception: {acceleration: on}\n":               "write mode ebpf",
 	} {
 		if _, err := LoadSidecar(write(t, file), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)

@@ -27,6 +27,9 @@ type Transparent struct {
 	// false: nobody has captured it. It is called once per connection and must not
 	// block.
 	Original func(net.Conn) (netip.AddrPort, bool)
+	// Accelerate returns what to use in place of an accepted connection, of which
+	// nothing has been read. Nil: the connection itself.
+	Accelerate func(*net.TCPConn) relay.Conn
 	// Names returns whose virtual address that is (its Port is ignored); false:
 	// nobody's. It must not block.
 	Names func(netip.Addr) (mesh.Destination, bool)
@@ -102,6 +105,9 @@ func (t *captured) serve(c *client) {
 		t.p.log.Debug("connection to the captured port that nobody captured", "peer", c.tracked.conn.RemoteAddr().String())
 		c.abort()
 		return
+	}
+	if t.cfg.Accelerate != nil {
+		c.Conn = t.cfg.Accelerate(c.tracked.conn.(*net.TCPConn))
 	}
 	d, ok := t.cfg.Names(original.Addr())
 	if !ok {

@@ -1,0 +1,152 @@
+package interception
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+)
+
+// accelerated is a sidecar that echoes what captured programs say.
+func acceleratedHost(t *testing.T) (*host, *Interception) {
+	h := newHost(t)
+	i := h.attach()
+	if err := i.TryAcceleration(); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Serve(Sockets{Outbound: h.outbound}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := h.outbound[0].Accept()
+			if err != nil {
+				return
+			}
+			if _, ok := i.OriginalDestination(c); !ok {
+				t.Error("not captured")
+			}
+			go echo(h.accelerate(i, c))
+		}
+	}()
+	return h, i
+}
+
+func (h *host) accelerate(i *Interception, c net.Conn) halfCloser {
+	if f, ok := i.Accelerate(c.(*net.TCPConn)); ok {
+		return f
+	}
+	return c.(*net.TCPConn)
+}
+
+// left reports what the hooks still hold of connections that are over.
+func left(t *testing.T, i *Interception) {
+	t.Helper()
+	var key bpfPair
+	var flow bpfFlow
+	if entries := i.flows.Iterate(); entries.Next(&key, &flow) {
+		t.Errorf("a flow from %s to %s is left", key.Local.addrPort(), key.Remote.addrPort())
+	}
+	var read uint64
+	if entries := i.caughtUp.Iterate(); entries.Next(&key, &read) {
+		t.Errorf("what was read from %s is left", key.Local.addrPort())
+	}
+}
+
+func TestThisKernelPassesTheSelfTest(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	if err := i.TryAcceleration(); err != nil {
+		t.Error(err)
+	}
+	left(t, i)
+}
+
+func TestWhatAProgramAndItsSidecarSayArrivesInOrderWhateverTheWay(t *testing.T) {
+	h, i := acceleratedHost(t)
+	for _, c := range []struct {
+		way                            string
+		connections, messages, largest int
+	}{
+		{"turns", 8, 200, 4 << 10},
+		{"turns", 4, 20, 1 << 20}, // more than may lie past TCP
+		{"stream", 8, 400, 8 << 10},
+		{"stream", 4, 40, 1 << 20},
+		{"last", 8, 100, 64 << 10},
+		{"turns", 64, 1, 100}, // most are closed before the sidecar is ready for them
+	} {
+		t.Run(c.way, func(t *testing.T) {
+			before, err := i.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := h.program("talk", "240.66.0.7:80", strconv.Itoa(c.connections), strconv.Itoa(c.messages), strconv.Itoa(c.largest), c.way)
+			if got.Err != "" {
+				t.Error(got.Err)
+			}
+			after, err := i.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := after.Accelerated - before.Accelerated; n != uint64(c.connections) {
+				t.Errorf("%d connections were prepared, want %d", n, c.connections)
+			}
+			past, by := after.PastTCP-before.PastTCP, after.ByTCP-before.ByTCP
+			t.Logf("%d messages went past TCP and %d by it", past, by)
+			if c.way == "turns" && c.largest < 64<<10 && past == 0 {
+				t.Error("nothing went past TCP")
+			}
+			left(t, i)
+		})
+	}
+}
+
+func TestTheSidecarsConnectionsToTheProgramAreAccelerated(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	if err := i.TryAcceleration(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.child("echo", "127.0.0.1:0")
+	out, stop := h.start(cmd)
+	defer func() { _ = cmd.Process.Kill(); stop() }()
+	program := firstLine(t, out)
+	c, err := i.DialProgram(t.Context(), program, netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := h.accelerate(i, c)
+	for n := range 100 {
+		message := []byte(strconv.Itoa(n))
+		if _, err := f.Write(message); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(message))
+		if _, err := f.Read(got); err != nil || string(got) != string(message) {
+			t.Fatalf("%q, %v, want %q", got, err, message)
+		}
+	}
+	f.Close()
+	s, err := i.Stats()
+	if err != nil || s.Accelerated != 1 || s.PastTCP < 150 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+}
+
+func TestConnectionsStayWithTCPWhenAccelerationIsOff(t *testing.T) {
+	h, i := acceleratedHost(t)
+	if err := i.StopAcceleration(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := i.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := h.program("talk", "240.66.0.7:80", "4", "20", "1000", "turns"); got.Err != "" {
+		t.Error(got.Err)
+	}
+	after, err := i.Stats()
+	if err != nil || after.Accelerated != before.Accelerated || after.PastTCP != before.PastTCP || after.ByTCP != before.ByTCP {
+		t.Errorf("stats %+v, then %+v, %v", before, after, err)
+	}
+}

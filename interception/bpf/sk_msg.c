@@ -1,0 +1,45 @@
+// One end of an accelerated connection sends: the message goes into the other end's
+// queue, past TCP, or by TCP. Who reads takes what came past TCP first; so nothing
+// goes past TCP while something that went by TCP may be unread.
+#include "maps.h"
+
+SEC("sk_msg")
+int isthmus_sk_msg(struct sk_msg_md *msg)
+{
+	struct pair here = {}, there = {};
+	struct flow *mine, *theirs;
+	struct bpf_sock *sk = msg->sk;
+	__u64 *read;
+
+	if (!sk)
+		return SK_PASS;
+	bool v4 = msg->family == AF_INET;
+	SET_IP(&here.local, v4, msg->local_ip4, msg->local_ip6);
+	SET_IP(&here.remote, v4, msg->remote_ip4, msg->remote_ip6);
+	here.local.port = msg->local_port;
+	here.remote.port = bpf_ntohl(msg->remote_port);
+	there.local = here.remote;
+	there.remote = here.local;
+	mine = bpf_map_lookup_elem(&flows, &here);
+	if (!mine)
+		return SK_PASS;
+	theirs = bpf_map_lookup_elem(&flows, &there);
+	if (theirs)
+		theirs->turn = 0;
+	if (mine->by_tcp) {
+		read = bpf_map_lookup_elem(&caught_up, &here);
+		if (read && *read == mine->sent)
+			mine->by_tcp = 0;
+	}
+	mine->sent += msg->size;
+	// A connection that the other end has begun to close goes the usual way, with
+	// the usual errors.
+	if (!theirs || mine->by_tcp || mine->turn + msg->size > TURN_LIMIT || sk->state != BPF_TCP_ESTABLISHED) {
+		mine->by_tcp = 1;
+		count(COUNTER_BY_TCP);
+		return SK_PASS;
+	}
+	mine->turn += msg->size;
+	count(COUNTER_PAST_TCP);
+	return bpf_msg_redirect_hash(msg, &accelerated_sockets, &there, BPF_F_INGRESS);
+}

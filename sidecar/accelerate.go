@@ -1,0 +1,34 @@
+package sidecar
+
+import (
+	"net"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// accelerates reports whether bytes between the program and us may go past TCP.
+func (s *Sidecar) accelerates() bool {
+	return s.mode == config.EBPF && s.cfg.Interception.Acceleration == config.AccelerationOn
+}
+
+// tryAcceleration switches it on, as configured, or says why that cannot be: the
+// traffic goes on by TCP then.
+func (s *Sidecar) tryAcceleration() error {
+	if !s.accelerates() {
+		return s.capture.hooks.StopAcceleration()
+	}
+	if err := s.capture.hooks.TryAcceleration(); err != nil {
+		s.log.Warn("interception.acceleration stays off", "err", err)
+	}
+	return nil
+}
+
+// accelerate returns the connection to use in place of one between the program and
+// us that nothing has been read from or written to.
+func (s *Sidecar) accelerate(c *net.TCPConn) relay.Conn {
+	if f, ok := s.capture.hooks.Accelerate(c); ok {
+		return f
+	}
+	return c
+}
