@@ -25,11 +25,20 @@ func Attach(cfg Config) (*Interception, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("interception %s: %w", cfg.Name, err)
 	}
-	d := directoryOf(cfg.Directory, cfg.Name)
-	if err := attach(cfg, d); err != nil {
-		return nil, fmt.Errorf("attach interception %s: %w", cfg.Name, err)
+	var i *Interception
+	err := attach(cfg, directoryOf(cfg.Directory, cfg.Name))
+	if err == nil {
+		i, err = Open(cfg.Directory, cfg.Name)
 	}
-	return Open(cfg.Directory, cfg.Name)
+	if err == nil {
+		return i, nil
+	}
+	// The kernel answers a missing capability in many ways, one of them a page of
+	// its verifier's: what is missing says more.
+	if missing := privileged(cfg.UID != 0); missing != nil {
+		err = missing
+	}
+	return nil, fmt.Errorf("attach interception %s: %w", cfg.Name, err)
 }
 
 // attach goes through the stages: parsed, loaded, attached.
@@ -162,7 +171,7 @@ func load(spec *ebpf.CollectionSpec, d directory) (*bpfObjects, error) {
 	case errors.Is(err, ebpf.ErrMapIncompatible):
 		return nil, fmt.Errorf("%w: the pins in %s are of another version or another program: remove them with isthmus intercept clean (established connections stay)", err, d)
 	case errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("load hooks: %w: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", err)
+		return nil, fmt.Errorf("load hooks: %w: something denies this process its capabilities, such as a filter of system calls", err)
 	}
 	return nil, fmt.Errorf("load hooks: %w", err)
 }

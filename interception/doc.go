@@ -77,9 +77,9 @@
 // Linux 5.10 or newer with cgroup v2 mounted, alone or beside v1 ("hybrid").
 // Neither BTF of the kernel nor CO-RE is needed: the hooks read only their stable
 // contexts. Before 5.18 a refusal is EPERM and not ECONNREFUSED; before 6.0 [Open]
-// needs CAP_BPF. Attach needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, for the files
-// CAP_DAC_OVERRIDE and CAP_CHOWN, and CAP_SYS_ADMIN only where it has to mount the
-// bpffs. [Probe] says what this machine can do.
+// needs CAP_BPF. Attach needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, to give the
+// pins to another user CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE, and CAP_SYS_ADMIN
+// only where it has to mount the bpffs. [Probe] says what this machine can do.
 package interception
 
 // The headers of libbpf-dev include asm/types.h, which Debian keeps in a directory

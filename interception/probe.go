@@ -56,11 +56,7 @@ func Probe() Support {
 	required("kernel", kernelSince(release, 5, 10))
 	root, err := CgroupRoot()
 	required("cgroup", err)
-	status, err := os.ReadFile("/proc/self/status")
-	if err == nil {
-		err = privileged(string(status))
-	}
-	required("privilege", err)
+	required("privilege", privileged(false))
 	required("bpffs", probeBPFFS())
 	if s.Err() != nil {
 		return s // what follows would fail for the same reasons, less clearly
@@ -102,27 +98,43 @@ func kernelSince(release string, major, minor int) error {
 	return nil
 }
 
-// privileged reports the capabilities that a /proc/PID/status lacks.
-func privileged(status string) error {
-	const sysAdmin, netAdmin, perfmon, bpf = 21, 12, 38, 39
+// privileged reports the capabilities that this process lacks for Attach; more of
+// them are for giving the pins to another user.
+func privileged(giving bool) error {
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return err
+	}
+	missing, err := missingCapabilities(string(status), giving)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return fmt.Errorf("missing %s: run as root, or with the capabilities that isthmus intercept attach --help lists", strings.Join(missing, ", "))
+}
+
+// missingCapabilities returns what a /proc/PID/status lacks, sorted.
+func missingCapabilities(status string, giving bool) ([]string, error) {
 	_, rest, found := strings.Cut(status, "CapEff:")
 	line, _, _ := strings.Cut(rest, "\n")
 	caps, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
 	if !found || err != nil {
-		return errors.New("cannot read the capabilities of this process in /proc/self/status")
+		return nil, errors.New("cannot read the capabilities of this process in /proc/thread-self/status")
 	}
-	has := func(c int) bool { return caps>>c&1 == 1 }
+	needs := map[int]string{unix.CAP_NET_ADMIN: "CAP_NET_ADMIN"}
+	if caps>>unix.CAP_SYS_ADMIN&1 == 0 { // it holds these two
+		needs[unix.CAP_BPF], needs[unix.CAP_PERFMON] = "CAP_BPF", "CAP_PERFMON"
+	}
+	if giving {
+		needs[unix.CAP_CHOWN], needs[unix.CAP_FOWNER], needs[unix.CAP_DAC_OVERRIDE] = "CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"
+	}
 	var missing []string
-	for c, name := range map[int]string{netAdmin: "CAP_NET_ADMIN", perfmon: "CAP_PERFMON", bpf: "CAP_BPF"} {
-		if !has(c) && (c == netAdmin || !has(sysAdmin)) {
+	for c, name := range needs {
+		if caps>>c&1 == 0 {
 			missing = append(missing, name)
 		}
 	}
 	slices.Sort(missing)
-	if len(missing) > 0 {
-		return fmt.Errorf("missing %s: run as root", strings.Join(missing, ", "))
-	}
-	return nil
+	return missing, nil
 }
 
 // probeBPFFS does not mount: it says what Attach would have to do.

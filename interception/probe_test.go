@@ -51,19 +51,28 @@ func TestAnOldKernelIsNamed(t *testing.T) {
 }
 
 func TestMissingCapabilitiesAreNamed(t *testing.T) {
-	for status, want := range map[string]string{
-		"CapEff:\t000001ffffffffff\n": "",
-		"CapEff:\t0000000000201000\n": "", // CAP_SYS_ADMIN holds CAP_BPF and CAP_PERFMON
-		"CapEff:\t000000c000001000\n": "",
-		"CapEff:\t0000000000200000\n": "CAP_NET_ADMIN",
-		"CapEff:\t000000c000000000\n": "CAP_NET_ADMIN",
-		"CapEff:\t0000004000001000\n": "CAP_BPF",
-		"CapInh:\t0\n":                "cannot read",
+	for _, c := range []struct {
+		status string
+		giving bool
+		want   string
+	}{
+		{"CapEff:\t000001ffffffffff\n", true, ""},
+		{"CapEff:\t0000000000201000\n", false, ""}, // CAP_SYS_ADMIN holds CAP_BPF and CAP_PERFMON
+		{"CapEff:\t000000c000001000\n", false, ""},
+		{"CapEff:\t000000c00000100b\n", true, ""},
+		{"CapEff:\t0000000000200000\n", false, "CAP_NET_ADMIN"},
+		{"CapEff:\t000000c000000000\n", false, "CAP_NET_ADMIN"},
+		{"CapEff:\t0000004000001000\n", false, "CAP_BPF"},
+		{"CapEff:\t000000c000001000\n", true, "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER"},
+		{"CapEff:\t0000000000201001\n", true, "CAP_DAC_OVERRIDE CAP_FOWNER"},
 	} {
-		err := privileged(status)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", status, err, want)
+		missing, err := missingCapabilities(c.status, c.giving)
+		if got := strings.Join(missing, " "); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v", c, got, err)
 		}
+	}
+	if _, err := missingCapabilities("CapInh:\t0\n", false); err == nil {
+		t.Error("a status without capabilities is read")
 	}
 }
 
