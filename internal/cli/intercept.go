@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -41,7 +42,15 @@ func interceptAttach() *cobra.Command {
 		Short: "Put interception in place for a sidecar (root)",
 		Long: `Makes the program's cgroup, attaches the hooks to it and pins them, so that the
 sidecar itself needs no privilege. Doing it again brings what is attached to the
-configuration and to this version, without touching established connections.`,
+configuration and to this version, without touching established connections.
+
+Instead of all of root's it needs these capabilities, as user 0:
+
+  CAP_BPF CAP_NET_ADMIN CAP_PERFMON      to load the hooks and attach them
+  CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE  to give the pins to --user, and open them
+  CAP_SYS_ADMIN                          only to mount a bpffs on /run/isthmus/bpf
+
+configs/systemd of the source has units that give it no more.`,
 		Example: `  isthmus intercept attach -c /etc/isthmus/sidecar.yaml --user isthmus`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,6 +62,7 @@ configuration and to this version, without touching established connections.`,
 			if err != nil {
 				return usageError{err}
 			}
+			unix.Umask(0o022) // what is made is for that user to enter, whatever root's umask is
 			i, err := sidecar.Attach(cfg, uid, gid, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
