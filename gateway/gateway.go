@@ -52,7 +52,8 @@ const (
 // Options are what a gateway has beside its configuration file. The zero value
 // is a process on a real network.
 type Options struct {
-	Log *slog.Logger // nil: slog.Default
+	Log     *slog.Logger // nil: slog.Default
+	Serving func() error // called when every listener is bound; nil: nobody
 
 	// Identity replaces the one that the configuration names.
 	Identity *identity.Source
@@ -183,6 +184,9 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	part("mesh port", g.forward.Run)
 	g.log.Info("gateway runs", "gateway", g.cfg.ID(), "tunnel", g.cfg.Listen.Tunnel, "mesh", g.mesh.Addr(),
 		"xds", g.xdsPort.Addr(), "admin", g.adminPort.Addr())
+	if g.opts.Serving != nil {
+		group.Go(g.opts.Serving)
+	}
 	return group.Wait()
 }
 

@@ -30,6 +30,7 @@ import (
 type Options struct {
 	Log     *slog.Logger // nil: slog.Default
 	Program []string     // started beside the sidecar, which ends with it; empty: none
+	Serving func() error // called when every listener is bound and the program captured; nil: nobody
 }
 
 // Sidecar is one sidecar process.
@@ -215,6 +216,9 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		part("program", s.runProgram)
 	}
 	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
+	if s.opts.Serving != nil {
+		group.Go(s.opts.Serving)
+	}
 	err = group.Wait()
 	aborted, abort := context.WithCancel(context.WithoutCancel(ctx))
 	abort() // what Shutdown has not let end by now does not get more time

@@ -34,7 +34,7 @@ Every key can be overridden by a flag or by an environment variable
 				return err
 			}
 			log := cfg.Log.Logger(cmd.ErrOrStderr())
-			g, err := gateway.New(cfg, gateway.Options{Log: log})
+			g, err := gateway.New(cfg, gateway.Options{Log: log, Serving: notifyServing})
 			if err != nil {
 				return err
 			}

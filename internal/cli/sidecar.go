@@ -40,7 +40,7 @@ listeners whose callers reach a service, wherever it runs.`,
 				return err
 			}
 			log := cfg.Log.Logger(cmd.ErrOrStderr())
-			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args})
+			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args, Serving: notifyServing})
 			if err != nil {
 				return err
 			}
