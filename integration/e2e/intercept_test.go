@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -150,17 +151,7 @@ func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 
 	c := m.capturing("caller-2", "mode: ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
 	address, _, _ := strings.Cut(c.output(m), "\n")
-	ask := func() (string, error) { // in the program's cgroup, but not of the sidecar's making
-		cgroup, err := os.Open(cgroupRoot(t) + "/isthmus/" + c.id)
-		if err != nil {
-			return "", err
-		}
-		defer cgroup.Close()
-		cmd := exec.Command("curl", "-sS", "-m", "20", "http://"+address+"/")
-		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
+	ask := func() (string, error) { return curlIn(t, "isthmus/"+c.id, "http://"+address+"/") }
 	if out, err := ask(); err != nil || out != "hello" {
 		t.Errorf("with a sidecar: %v %q", err, out)
 	}
@@ -229,6 +220,20 @@ interception: {mode: ebpf, name: %s, inbound: "%s", outboundPort: %s, dnsPort: %
 			}
 		}
 	}
+}
+
+// curlIn fetches a URL in a cgroup, by a process that no sidecar has started.
+func curlIn(t *testing.T, cgroup, url string) (string, error) {
+	t.Helper()
+	in, err := os.Open(filepath.Join(cgroupRoot(t), cgroup))
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	cmd := exec.Command("curl", "-sS", "-m", "20", url)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(in.Fd())}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 func cgroupRoot(t *testing.T) string {

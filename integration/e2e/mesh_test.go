@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +41,10 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run it, too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(dir, "isthmus")
 	build := exec.Command("go", "build", "-o", binary, "../..")
 	build.Stderr = os.Stderr
@@ -211,6 +216,7 @@ func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream st
 type proc struct {
 	t    *testing.T
 	name string
+	as   []string // what starts it with less than our privilege; empty: nothing
 	args []string
 	log  *os.File
 
@@ -249,7 +255,8 @@ func (m *testMesh) process(name string, args ...string) *proc {
 
 func (p *proc) start() {
 	p.t.Helper()
-	cmd := exec.Command(binary, p.args...)
+	argv := slices.Concat(p.as, []string{binary}, p.args)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -252,14 +252,14 @@ func TestTheRoleIsGuessedFromTheKeys(t *testing.T) {
 	}
 }
 
-func TestTheQuickstartsFilesAreGood(t *testing.T) {
-	dir := filepath.Join("..", "..", "configs", "quickstart")
-	for _, f := range []string{"east/gateway.yaml", "west/gateway.yaml"} {
+func TestTheExamplesAreGood(t *testing.T) {
+	dir := filepath.Join("..", "..", "configs")
+	for _, f := range []string{"quickstart/east/gateway.yaml", "quickstart/west/gateway.yaml", "systemd/gateway.yaml"} {
 		if _, err := LoadGateway(filepath.Join(dir, f), nil); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, f := range []string{"east/web.yaml", "west/orders.yaml"} {
+	for _, f := range []string{"quickstart/east/web.yaml", "quickstart/west/orders.yaml", "systemd/orders.yaml"} {
 		if _, err := LoadSidecar(filepath.Join(dir, f), nil); err != nil {
 			t.Error(err)
 		}
