@@ -62,15 +62,27 @@
 // costs every connection of the network namespace a conntrack entry, knows only
 // closed, and needs root when the sidecar starts and ends.
 //
-// # No sk_msg
+// # Past TCP
 //
-// Moving bytes between the program's socket and the sidecar's by sk_msg was built
-// and measured on Linux 6.18: 1.3 to 1.8 times the 1 KB round trips of loopback
-// TCP. It is not here, since a program that reads its socket by splice(2), as Go's
-// io.Copy between two connections does, loses data without an error, and since a
-// redirected socket has no receive window: 512 MiB were queued in the kernel for a
-// reader that had stopped, where TCP takes 4. The sidecar can prevent neither: the
-// program's reads are the program's.
+// [Interception.Accelerate] has sk_msg put what one end of a connection between the
+// program and the sidecar sends into the other end's queue, past TCP. Three things
+// make that a way to lose or to hoard bytes, and each is answered:
+//
+//   - Who reads takes first what came past TCP. So nothing goes that way while
+//     something that went by TCP may be unread: the program's first words, said
+//     before the sidecar had its end ready, are by TCP, and the sidecar tells the
+//     hooks once when it has read all of them (caught_up).
+//   - A redirected message knows no window: 512 MiB were queued for a reader that
+//     had stopped. So at most 256 KiB go past TCP until the other end says something
+//     (flows); what comes then goes by TCP, with its windows, and for the rest of
+//     the connection.
+//   - splice(2) and some rarer calls do not see what came past TCP. The sidecar does
+//     not use them, and whoever switches acceleration on vouches for the program;
+//     package sidecar does it by seccomp, and so only for programs that it starts.
+//
+// [Interception.TryAcceleration] tries all of it on this kernel before it is used.
+// One direction alone would need no word of the program, but gains nothing: what it
+// saves, the answers' TCP then spends on acknowledgements of its own.
 //
 // # Kernels
 //
