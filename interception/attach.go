@@ -25,11 +25,7 @@ func Attach(cfg Config) (*Interception, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("interception %s: %w", cfg.Name, err)
 	}
-	var i *Interception
-	err := attach(cfg, directoryOf(cfg.Directory, cfg.Name))
-	if err == nil {
-		i, err = Open(cfg.Directory, cfg.Name)
-	}
+	i, err := attach(cfg, directoryOf(cfg.Directory, cfg.Name))
 	if err == nil {
 		return i, nil
 	}
@@ -41,23 +37,23 @@ func Attach(cfg Config) (*Interception, error) {
 	return nil, fmt.Errorf("attach interception %s: %w", cfg.Name, err)
 }
 
-// attach goes through the stages: parsed, loaded, attached.
-func attach(cfg Config, d directory) (err error) {
+// attach goes through the stages: parsed, loaded, attached, opened.
+func attach(cfg Config, d directory) (i *Interception, err error) {
 	cgroup, id, err := resolveCgroup(cfg.Cgroup)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil { // counts for BPF before Linux 5.11
-		return fmt.Errorf("lift the memlock limit: %w: run as root", err)
+		return nil, fmt.Errorf("lift the memlock limit: %w: run as root", err)
 	}
 	unlock, err := d.prepare(cfg.UID, cfg.GID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	hooks, err := os.ReadDir(d.links())
 	if err != nil {
-		return fmt.Errorf("read pins: %w", err)
+		return nil, fmt.Errorf("read pins: %w", err)
 	}
 	defer func() {
 		if err != nil && len(hooks) == 0 {
@@ -66,19 +62,19 @@ func attach(cfg Config, d directory) (err error) {
 	}()
 	cookie, err := netnsCookie()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.notSteered(cfg.Inbound, cookie); err != nil {
-		return err
+		return nil, err
 	}
 
 	spec, err := parse()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	objects, err := load(spec, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = objects.Close() }() // the kernel holds what is pinned
 
@@ -93,18 +89,21 @@ func attach(cfg Config, d directory) (err error) {
 		settings.Open = 1
 	}
 	if err := fill(&objects.bpfMaps, cfg, settings); err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.give(cfg.UID, cfg.GID); err != nil {
-		return err
+		return nil, err
 	}
 	// The map is pinned and keeps the program.
 	if err := link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: objects.AcceleratedSockets.FD(), Program: objects.IsthmusSkMsg, Attach: ebpf.AttachSkMsgVerdict,
 	}); err != nil {
-		return fmt.Errorf("attach sk_msg: %w", err)
+		return nil, fmt.Errorf("attach sk_msg: %w", err)
 	}
-	return d.hook(&objects.bpfPrograms, cgroup, id, len(cfg.Inbound) > 0, cfg.Log)
+	if err := d.hook(&objects.bpfPrograms, cgroup, id, len(cfg.Inbound) > 0, cfg.Log); err != nil {
+		return nil, err
+	}
+	return Open(cfg.Directory, cfg.Name)
 }
 
 // notSteered reports ports that come to another sidecar of the network namespace.

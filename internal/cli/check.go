@@ -150,6 +150,11 @@ func (c *check) sidecar(ctx context.Context) {
 			c.port(ctx, "tcp", "listen.inbound", cfg.Listen.Inbound)
 		}
 		c.port(ctx, "tcp", "listen.admin", cfg.Listen.Admin)
+		if i := cfg.Interception; i.Mode != config.Explicit {
+			c.port(ctx, "tcp", "interception.outboundPort", fmt.Sprintf("127.0.0.1:%d", i.OutboundPort))
+			c.port(ctx, "tcp", "interception.dnsPort", fmt.Sprintf("127.0.0.1:%d", i.DNSPort))
+			c.port(ctx, "udp", "interception.dnsPort", fmt.Sprintf("127.0.0.1:%d", i.DNSPort))
+		}
 		for i, u := range cfg.Upstreams {
 			c.port(ctx, "tcp", fmt.Sprintf("upstreams[%d].listen", i), u.Listen)
 		}

@@ -138,3 +138,21 @@ func TestCheckThatIsMisusedExitsWith2(t *testing.T) {
 		t.Errorf("a missing file: %d: %s", code, &out)
 	}
 }
+
+func TestCheckFindsThePortsOfInterceptionTaken(t *testing.T) {
+	dir := t.TempDir()
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	_, port, _ := net.SplitHostPort(held.Addr().String())
+	pki := identitytest.New(t, "mesh.example").WorkloadDir("west", "shop", "orders")
+	_, out := checkFile(t, dir, "gateways: [a]\nstate: state\nidentity: {dir: "+pki+"}\nlisten: {admin: '127.0.0.1:0'}\n"+
+		"interception: {mode: auto, outboundPort: "+port+", dnsPort: "+port+"}\n")
+	for _, key := range []string{"interception.outboundPort", "interception.dnsPort"} {
+		if !strings.Contains(out, key+": cannot listen on tcp 127.0.0.1:"+port) {
+			t.Errorf("%s is not named:\n%s", key, out)
+		}
+	}
+}
