@@ -97,11 +97,13 @@ func interceptionMode(cfg *config.Interception, log *slog.Logger) config.Interce
 
 // fallBack tells what auto chose, and what is lost by it.
 func fallBack(cfg *config.Interception, to config.InterceptionMode, why error, log *slog.Logger) {
-	lost := ""
-	if cfg.Inbound == config.InboundStrict {
-		lost = "connections to the program's own port are not refused: have it listen on loopback only"
+	log.Warn("interception falls back", "mode", to, "err", why)
+	if to == config.Explicit {
+		log.Warn("nothing is captured: the program reaches the mesh by the listeners of upstreams only")
 	}
-	log.Warn("interception falls back", "mode", to, "err", why, "lost", lost)
+	if cfg.Inbound == config.InboundStrict {
+		log.Warn("callers of the program's own port are not refused: have it listen on loopback only")
+	}
 }
 
 // intercept puts in place what the mode says.

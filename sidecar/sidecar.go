@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -149,6 +150,11 @@ func (s *Sidecar) apply(state xds.State) {
 // when ctx ends, a part fails, or the program ends (a [*ProgramError]).
 func (s *Sidecar) Run(ctx context.Context) (err error) {
 	s.started = time.Now()
+	defer func() {
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("%w: end what holds it, or write another address ('isthmus check -c FILE' says of which key)", err)
+		}
+	}()
 	release, err := config.ClaimState(s.cfg.State, config.SidecarRole)
 	if err != nil {
 		return err
