@@ -23,8 +23,11 @@ import (
 const asRunner = "ISTHMUS_BENCH_TEST_RUNNER"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == reconnectCommand {
+		os.Exit(command(os.Args[1:]))
+	}
 	if os.Getenv(asRunner) != "" {
-		p := &process{name: "sleep", dir: os.Getenv(asRunner), args: []string{"sleep", "600"}, cpu: anyCPU}
+		p := &process{name: "sleep", dir: os.Getenv(asRunner), args: []string{"sleep", "600"}, place: place{cpu: anyCPU}}
 		if err := p.start(newSpawner()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

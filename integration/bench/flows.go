@@ -16,10 +16,26 @@ type flow struct {
 
 // contender is a chain of processes that serves a flow.
 type contender struct {
-	name   string
-	url    string     // where the load goes
-	path   []*process // carry the traffic, in its order: what is accounted
-	beside []*process // are needed and carry none of it
+	name      string
+	url       string     // where the load goes
+	reconnect bool       // the load makes a connection for every request
+	load      place      // of the load generator
+	path      []*process // carry the traffic, in its order: what is accounted
+	beside    []*process // are needed and carry none of it
+	world     *world     // what all this is in; nil: the benchmark's own network
+}
+
+// counted names what a contender's CPU time is made of. In a world the load counts,
+// since the kernel does the work of capturing in whoever connects or sends.
+func (c *contender) counted() []string {
+	var names []string
+	for _, p := range c.path {
+		names = append(names, p.name)
+	}
+	if c.world != nil {
+		names = append(names, "program")
+	}
+	return names
 }
 
 func (c *contender) processes() []*process { return slices.Concat(c.beside, c.path) }
@@ -28,10 +44,15 @@ func (c *contender) processes() []*process { return slices.Concat(c.beside, c.pa
 var flowMakers = map[string]func(*bench) (*flow, error){
 	"proxy": (*bench).proxyFlow,
 	"path":  (*bench).pathFlow,
+
+	"connect":     (*bench).connectFlow,
+	"capture":     (*bench).captureFlow,
+	"beside":      (*bench).besideFlow,
+	"beside-keep": (*bench).besideKeepFlow,
 }
 
 // allFlows is the order in which flows run.
-const allFlows = "proxy,path"
+const allFlows = "proxy,path,connect,capture,beside,beside-keep"
 
 // parseFlows reads a list of flows.
 func parseFlows(list string) ([]string, error) {
@@ -68,6 +89,7 @@ func (b *bench) flow(name, title string, makers ...func(*bench) (*contender, err
 			return nil, err
 		}
 		if c != nil {
+			c.load.cpu = b.cpus.load
 			f.contenders = append(f.contenders, c)
 		}
 	}

@@ -66,9 +66,19 @@ func (b *bench) newCertificates(ctx context.Context) error {
 // a sidecar in its own cluster. The gateway tells it where that is, and carries
 // none of the traffic.
 func (b *bench) isthmusProxy() (*contender, error) {
-	east, err := b.gateway("proxy", "east", b.pki.east, nil)
+	east, proxy, url, err := b.oneCluster("proxy", "mode: explicit")
 	if err != nil {
 		return nil, err
+	}
+	return &contender{name: "isthmus", url: url, path: []*process{proxy}, beside: []*process{east}}, nil
+}
+
+// oneCluster is a gateway that knows the origin as an endpoint of the service,
+// and a caller's sidecar with the URL at which it leads there.
+func (b *bench) oneCluster(flow, interception string) (gateway, sidecar *process, url string, err error) {
+	east, err := b.gateway(flow, "east", b.pki.east, nil)
+	if err != nil {
+		return nil, nil, "", err
 	}
 	east.cpu = b.cpus.load
 	if err := os.WriteFile(filepath.Join(east.resources, "orders.yaml"), fmt.Appendf(nil, `apiVersion: isthmus.io/v1alpha1
@@ -79,13 +89,10 @@ spec:
   endpoints:
     - address: %s
 `, orders.Namespace, orders.Name, b.originAddr), 0o600); err != nil {
-		return nil, err
+		return nil, nil, "", err
 	}
-	proxy, url, err := b.callerSidecar("proxy", east)
-	if err != nil {
-		return nil, err
-	}
-	return &contender{name: "isthmus", url: url, path: []*process{proxy}, beside: []*process{east.process}}, nil
+	sidecar, url, err = b.callerSidecar(flow, east, interception)
+	return east.process, sidecar, url, err
 }
 
 // isthmusPath is two clusters: a caller's sidecar and its gateway, the other
@@ -99,7 +106,7 @@ func (b *bench) isthmusPath() (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, url, err := b.callerSidecar("path", east)
+	client, url, err := b.callerSidecar("path", east, "mode: explicit")
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +156,8 @@ listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
 }
 
 // callerSidecar makes the caller's sidecar and returns the URL at which it
-// leads to the service.
-func (b *bench) callerSidecar(flow string, g *meshGateway) (*process, string, error) {
+// leads to the service by its explicit listener.
+func (b *bench) callerSidecar(flow string, g *meshGateway, interception string) (*process, string, error) {
 	ports, err := b.ports.take(2)
 	if err != nil {
 		return nil, "", err
@@ -164,8 +171,9 @@ identity: {dir: %s}
 state: %s
 upstreams:
   - {listen: "%s", service: %s, port: 80}
+interception: {%s}
 listen: {admin: "%s"}
-`, g.xds, b.pki.caller, filepath.Join(dir, "state"), ports[0], orders, ports[1]))
+`, g.xds, b.pki.caller, filepath.Join(dir, "state"), ports[0], orders, interception, ports[1]))
 	return p, "http://" + ports[0] + "/", err
 }
 
@@ -193,5 +201,5 @@ func (b *bench) isthmus(role, name, dir, config string) (*process, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return &process{name: name, dir: dir, cpu: b.cpus.proxies, args: []string{b.tools.isthmus, role, "-c", file}}, nil
+	return &process{name: name, dir: dir, place: place{cpu: b.cpus.proxies}, args: []string{b.tools.isthmus, role, "-c", file}}, nil
 }

@@ -17,46 +17,55 @@ import (
 //go:embed wrk.lua
 var wrkScript []byte
 
-// load is what one run of wrk saw.
+// load is what one run of a load generator saw.
 type load struct {
 	requests uint64
 	duration time.Duration
 	p50, p99 time.Duration
-	cpu      time.Duration // that wrk itself used
+	cpu      time.Duration // that the generator itself used
 }
 
-// runLoad sends requests to url for d over all connections. An answer that did
+// runLoad sends requests to a contender for d over n connections. An answer that did
 // not come or was not a success is an error: the figures of a run that lost
 // requests say nothing.
-func (b *bench) runLoad(ctx context.Context, url string, d time.Duration) (load, error) {
-	ctx, cancel := context.WithTimeout(ctx, d+roundGrace)
-	defer cancel()
+func (b *bench) runLoad(ctx context.Context, c *contender, n int, d time.Duration) (load, error) {
+	if c.reconnect {
+		return b.generate(ctx, c.load, d, b.tools.self, reconnectCommand, "-c", strconv.Itoa(n), "-d", d.String(), c.url)
+	}
 	script := filepath.Join(b.dir, "wrk.lua")
 	if err := os.WriteFile(script, wrkScript, 0o600); err != nil {
 		return load{}, err
 	}
+	return b.generate(ctx, c.load, d, b.tools.wrk, "-t1", "-c"+strconv.Itoa(n), "-d"+seconds(d),
+		"--timeout", seconds(loadTimeout), "-s", script, c.url)
+}
+
+// generate runs a load generator.
+func (b *bench) generate(ctx context.Context, at place, d time.Duration, program string, args ...string) (load, error) {
+	ctx, cancel := context.WithTimeout(ctx, d+roundGrace)
+	defer cancel()
+	name, url := filepath.Base(program), args[len(args)-1]
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.tools.wrk, "-t1", "-c"+strconv.Itoa(connections), "-d"+seconds(d),
-		"--timeout", seconds(loadTimeout), "-s", script, url)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := b.spawn.start(cmd, b.cpus.load); err != nil {
-		return load{}, fmt.Errorf("start wrk: %w", err)
+	if err := b.spawn.start(cmd, at); err != nil {
+		return load{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return load{}, fmt.Errorf("wrk %s: %w", url, context.Cause(ctx))
+			return load{}, fmt.Errorf("%s %s: %w", name, url, context.Cause(ctx))
 		}
-		return load{}, fmt.Errorf("wrk %s: %w\n%s", url, err, bytes.TrimSpace(out.Bytes()))
+		return load{}, fmt.Errorf("%s %s: %w\n%s", name, url, err, bytes.TrimSpace(out.Bytes()))
 	}
 	l, err := parseLoad(out.String())
 	if err != nil {
-		return load{}, fmt.Errorf("wrk %s: %w", url, err)
+		return load{}, fmt.Errorf("%s %s: %w", name, url, err)
 	}
 	l.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return l, nil
 }
 
-// parseLoad reads the line that wrk.lua writes.
+// parseLoad reads the line that wrk.lua and reconnect write.
 func parseLoad(out string) (load, error) {
 	for line := range strings.Lines(out) {
 		fields, ok := strings.CutPrefix(line, "result ")

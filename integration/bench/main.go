@@ -28,8 +28,8 @@ func (o *options) smoke() { o.rounds, o.seconds, o.warmup = 1, time.Second, 0 }
 
 // limit bounds a whole run, whatever hangs.
 func (o *options) limit() time.Duration {
-	const most, build = 4, 4 * time.Minute // contenders of a flow; compiling with an empty cache
-	perContender := time.Duration(o.rounds)*(o.seconds+time.Second) + o.warmup + startLimit
+	const most, build = 6, 4 * time.Minute // contenders of a flow; compiling with an empty cache
+	perContender := time.Duration(o.rounds)*(o.seconds+o.seconds/loneShare+time.Second) + o.warmup + startLimit
 	return build + time.Duration(len(o.flows))*most*perContender
 }
 
@@ -39,8 +39,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 5, "how often every contender is measured")
-	secs := fs.Int("seconds", 4, "length of a round")
-	flows := fs.String("flows", allFlows, "what to measure, in this order: proxy (one proxy), path (four hops with mTLS)")
+	secs := fs.Int("seconds", 2, "length of a round")
+	flows := fs.String("flows", allFlows, "what to measure, in this order: proxy (one proxy), path (four hops with mTLS);\n"+
+		"as root, of interception: connect (a connection per request), capture (connections kept), beside and beside-keep (the same past the mesh)")
 	smoke := fs.Bool("smoke", false, "one second per contender: shows that it runs, measures nothing")
 	fs.StringVar(&o.isthmus, "isthmus", "", "binary to measure (default: build this source tree)")
 	fs.StringVar(&o.output, "o", "table", "output: table or json")
@@ -76,6 +77,13 @@ func main() { os.Exit(command(os.Args[1:])) }
 
 // command runs the benchmark: 0 good, 1 failed, 2 usage.
 func command(args []string) int {
+	if len(args) > 0 && args[0] == reconnectCommand {
+		if err := reconnect(args[1:], os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
 	opts, err := parseFlags(args, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

@@ -1,13 +1,18 @@
 package main
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	connections = 50   // of the load, each with one request in flight
 	bodySize    = 1024 // bytes of every answer
+	otherRules  = 5000 // in the network namespace of a contender that says so: a cluster of some 2,000 Kubernetes services
 
 	warmup      = time.Second      // of load before the first counted round: pools fill, Go's heap finds its size
 	startLimit  = 30 * time.Second // for a contender to answer its first request; a mesh of two gateways needs about two
+	loneShare   = 4                // a round of connections has another before it, of this part of its length, with one at a time
 	roundGrace  = 10 * time.Second // beyond its load, for a round to end
 	loadTimeout = 5 * time.Second  // an answer that takes longer is an error
 	pollEvery   = 50 * time.Millisecond
@@ -22,3 +27,6 @@ const (
 	firstPort = 20000
 	lastPort  = 32000
 )
+
+// body is that of every answer.
+var body = strings.Repeat("isthmus ", bodySize/8)

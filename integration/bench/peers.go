@@ -123,7 +123,7 @@ func (b *bench) nginx(r role, h hop) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &process{name: r.process, dir: h.Dir, cpu: b.cpus.proxies,
+	return &process{name: r.process, dir: h.Dir, place: place{cpu: b.cpus.proxies},
 		args: []string{b.tools.nginx, "-p", h.Dir, "-e", "stderr", "-c", file}}, nil
 }
 
@@ -136,7 +136,7 @@ func (b *bench) envoy(r role, h hop) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &process{name: r.process, dir: h.Dir, cpu: b.cpus.proxies,
+	return &process{name: r.process, dir: h.Dir, place: place{cpu: b.cpus.proxies},
 		args: []string{b.tools.envoy, "-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"}}, nil
 }
 
@@ -149,14 +149,15 @@ func (b *bench) configure(r role, h hop, program, ext string) (string, error) {
 	return file, os.WriteFile(file, config, 0o600)
 }
 
-// origin makes the server that every flow ends at. It runs beside the load.
-func (b *bench) newOrigin() (*process, error) {
-	h := hop{Body: b.body}
+// newOrigin makes the server that a flow ends at, in a directory of the run. It
+// runs beside the load.
+func (b *bench) newOrigin(dir string) (*process, error) {
+	h := hop{Body: body}
 	var err error
 	if h.Listen, err = splitAddress(b.originAddr); err != nil {
 		return nil, err
 	}
-	if h.Dir, err = b.subdir("origin"); err != nil {
+	if h.Dir, err = b.subdir(dir); err != nil {
 		return nil, err
 	}
 	p, err := b.nginx(role{"origin", "origin"}, h)

@@ -20,10 +20,17 @@ type process struct {
 	name string   // of its role, unique within its contender
 	dir  string   // holds its files
 	args []string // with the program itself
-	cpu  int      // the core that it is bound to, or anyCPU
+	place
 
 	cmd    *exec.Cmd     // set by start
 	exited chan struct{} // closed when it has ended and been waited for
+}
+
+// place is where a program runs.
+type place struct {
+	cpu    int      // the core that it is bound to, or anyCPU
+	netns  *os.File // its network namespace; nil: the benchmark's
+	cgroup *os.File // nil: the benchmark's
 }
 
 // start runs the process; its output goes to the file log in its directory.
@@ -35,7 +42,7 @@ func (p *process) start(s *spawner) error {
 	defer out.Close()
 	cmd := exec.CommandContext(context.Background(), p.args[0], p.args[1:]...) // stop ends it
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := s.start(cmd, p.cpu); err != nil {
+	if err := s.start(cmd, p.place); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	p.cmd, p.exited = cmd, make(chan struct{})
@@ -85,7 +92,7 @@ func (p *process) log() string { return filepath.Join(p.dir, "log") }
 // spawner starts programs on one locked thread. The kernel sends a program its
 // parent-death signal when the thread that started it ends, and this one lives
 // as long as the benchmark, so nothing stays behind even after a kill -9. A
-// program also inherits the thread's core.
+// program also inherits the thread's core and network namespace.
 type spawner struct {
 	calls chan func()
 	wg    sync.WaitGroup
@@ -102,18 +109,28 @@ func newSpawner() *spawner {
 	return s
 }
 
-// start starts a program on the given core.
-func (s *spawner) start(cmd *exec.Cmd, cpu int) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// do calls f on the thread and waits for it.
+func (s *spawner) do(f func() error) error {
 	done := make(chan error, 1)
-	s.calls <- func() {
-		if err := bind(cpu); err != nil {
-			done <- err
-			return
-		}
-		done <- cmd.Start()
-	}
+	s.calls <- func() { done <- f() }
 	return <-done
+}
+
+// start starts a program in the given place.
+func (s *spawner) start(cmd *exec.Cmd, at place) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if at.cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(at.cgroup.Fd())
+	}
+	return s.do(func() error {
+		if err := bind(at.cpu); err != nil {
+			return err
+		}
+		if at.netns == nil {
+			return cmd.Start()
+		}
+		return inNetwork(at.netns, cmd.Start)
+	})
 }
 
 // close ends the thread, after every program that it started has ended.

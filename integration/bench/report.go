@@ -16,7 +16,7 @@ import (
 
 func (s *sample) rate() float64 { return float64(s.requests) / s.duration.Seconds() }
 
-// cpuPerRequest is in microseconds, of all processes on the path.
+// cpuPerRequest is in microseconds, of all that counts.
 func (s *sample) cpuPerRequest() float64 {
 	var total time.Duration
 	for _, c := range s.cpu {
@@ -29,7 +29,7 @@ func (s *sample) perRequest(d time.Duration) float64 {
 	return float64(d) / float64(time.Microsecond) / float64(s.requests)
 }
 
-// core is how much of a core the path used.
+// core is how many cores that used.
 func (s *sample) core() float64 { return s.cpuPerRequest() * s.rate() / 1e6 }
 
 // report is what a run found; its JSON form is for programs that keep history.
@@ -62,7 +62,7 @@ type contenderReport struct {
 	P50       float64         `json:"p50_ms"`
 	P99       float64         `json:"p99_ms"`
 	RSS       float64         `json:"rss_mib"`
-	Core      float64         `json:"core"` // of the proxies' core that they used
+	Core      float64         `json:"core"` // how many were used: of the proxies' alone, or of all in flows that count the load
 	Processes []processReport `json:"processes"`
 }
 
@@ -125,8 +125,8 @@ func (r *report) add(res *result) {
 			RSS:       over(func(n int) float64 { return float64(ss[n].rss) / (1 << 20) }),
 			Core:      over(func(n int) float64 { return ss[n].core() }),
 		}
-		for j, p := range c.path {
-			cr.Processes = append(cr.Processes, processReport{p.name,
+		for j, name := range c.counted() {
+			cr.Processes = append(cr.Processes, processReport{name,
 				over(func(n int) float64 { return ss[n].perRequest(ss[n].cpu[j]) })})
 		}
 		f.Contenders = append(f.Contenders, cr)
@@ -183,10 +183,10 @@ func (r *report) format(w io.Writer) {
 	for _, f := range r.Flows {
 		base := f.Contenders[0].Name
 		fmt.Fprintf(w, "\n%s: %s\n", f.Name, f.Title)
-		fmt.Fprintf(w, "%-9s %8s %8s %11s %8s %8s %8s %8s %6s\n", "",
+		fmt.Fprintf(w, "%-13s %8s %8s %11s %8s %8s %8s %8s %6s\n", "",
 			"req/s", "/ "+base, "CPU µs/req", "/ "+base, "p50 ms", "p99 ms", "RSS MiB", "core")
 		for _, c := range f.Contenders {
-			fmt.Fprintf(w, "%-9s %8.0f %8.2f %11.1f %8.2f %8.2f %8.2f %8.0f %6.2f\n",
+			fmt.Fprintf(w, "%-13s %8.0f %8.2f %11.1f %8.2f %8.3f %8.3f %8.0f %6.2f\n",
 				c.Name, c.Rate, c.RateRatio, c.CPU, c.CPURatio, c.P50, c.P99, c.RSS, c.Core)
 		}
 		for _, c := range f.Contenders {

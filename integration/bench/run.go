@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,15 +24,15 @@ type bench struct {
 	ports *ports
 	pki   certificates
 
-	body       string // of every answer
-	originAddr string
+	originAddr string // in every network namespace
 	started    []*process
+	worlds     map[string]*world // by the name of their way
 }
 
 // sample is one round of one contender.
 type sample struct {
 	load
-	cpu   []time.Duration // of each process on the path
+	cpu   []time.Duration // of each that the contender's counted names
 	rss   uint64          // bytes, of all of them, at the end of the round
 	other float64         // cores that programs outside the benchmark used meanwhile
 }
@@ -49,13 +47,14 @@ type result struct {
 func run(ctx context.Context, opts options, log io.Writer) (r *report, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, opts.limit(), fmt.Errorf("not done after %v", opts.limit()))
 	defer cancel()
-	b := &bench{opts: opts, log: log, ports: newPorts(), spawn: newSpawner(), body: strings.Repeat("isthmus ", bodySize/8)}
+	b := &bench{opts: opts, log: log, ports: newPorts(), spawn: newSpawner(), worlds: map[string]*world{}}
 	defer b.spawn.close()
 	defer func() { b.stop(b.started) }()
 	if b.dir, err = os.MkdirTemp("", "isthmus-bench-"); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	defer func() { err = errors.Join(err, b.closeWorlds(ctx)) }()
 
 	if b.tools, err = findTools(ctx); err != nil {
 		return nil, err
@@ -80,10 +79,17 @@ func run(ctx context.Context, opts options, log io.Writer) (r *report, err error
 	r = newReport(ctx, opts, &b.tools, b.cpus)
 	for _, name := range opts.flows {
 		res, err := b.measure(ctx, name)
-		if err != nil {
+		switch {
+		case errors.Is(err, errCannotCapture):
+			fmt.Fprintf(log, "%s is left out: %v\n", name, err)
+		case err != nil:
 			return nil, fmt.Errorf("flow %s: %w", name, err)
+		default:
+			r.add(res)
 		}
-		r.add(res)
+	}
+	if len(r.Flows) == 0 {
+		return nil, errors.New("nothing was measured")
 	}
 	return r, nil
 }
@@ -94,15 +100,17 @@ func (b *bench) startOrigin(ctx context.Context) error {
 		return err
 	}
 	b.originAddr = addrs[0]
-	origin, err := b.newOrigin()
+	origin, err := b.newOrigin("origin")
 	if err != nil {
 		return err
 	}
 	if err := b.start([]*process{origin}); err != nil {
 		return err
 	}
-	return b.answers(ctx, "http://"+b.originAddr+"/", []*process{origin})
+	return b.answers(ctx, &contender{url: b.originURL()}, []*process{origin})
 }
+
+func (b *bench) originURL() string { return "http://" + b.originAddr + "/" }
 
 // measure runs one flow: all contenders are started, then take turns.
 func (b *bench) measure(ctx context.Context, name string) (*result, error) {
@@ -113,17 +121,22 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 	for _, c := range f.contenders {
 		fmt.Fprintf(b.log, "%s: start %s\n", name, c.name)
 		ps := c.processes()
-		defer b.stop(ps)
-		if err := b.start(ps); err != nil {
+		if c.world == nil {
+			defer b.stop(ps)
+			err = b.start(ps)
+		} else {
+			err = b.enter(ctx, c)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
-		if err := b.answers(ctx, c.url, ps); err != nil {
+		if err := b.answers(ctx, c, ps); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
 	if b.opts.warmup > 0 {
 		for _, c := range f.contenders {
-			if _, err := b.runLoad(ctx, c.url, b.opts.warmup); err != nil {
+			if _, err := b.runLoad(ctx, c, connections, b.opts.warmup); err != nil {
 				return nil, fmt.Errorf("warm up %s: %w", c.name, err)
 			}
 		}
@@ -140,7 +153,7 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 				return nil, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
 			r.samples[i] = append(r.samples[i], s)
-			fmt.Fprintf(b.log, "%s: round %d of %d: %-8s %6.0f req/s, %6.1f µs CPU per request\n",
+			fmt.Fprintf(b.log, "%s: round %d of %d: %-13s %6.0f req/s, %6.1f µs CPU per request\n",
 				name, round+1, b.opts.rounds, c.name, s.rate(), s.cpuPerRequest())
 		}
 	}
@@ -149,11 +162,18 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 
 // sample runs one round of load and reads what it cost.
 func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
+	lone := load{}
+	if c.reconnect {
+		var err error
+		if lone, err = b.runLoad(ctx, c, 1, b.opts.seconds/loneShare); err != nil {
+			return sample{}, errors.Join(err, firstDead(c.processes()))
+		}
+	}
 	before, err := b.account(c)
 	if err != nil {
 		return sample{}, err
 	}
-	l, err := b.runLoad(ctx, c.url, b.opts.seconds)
+	l, err := b.runLoad(ctx, c, connections, b.opts.seconds)
 	if err != nil {
 		return sample{}, errors.Join(err, firstDead(c.processes()))
 	}
@@ -162,6 +182,9 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 		return sample{}, errors.Join(err, firstDead(c.processes()))
 	}
 	s := sample{load: l}
+	if c.reconnect {
+		s.p50, s.p99 = lone.p50, lone.p99
+	}
 	for i, p := range c.path {
 		used := after.path[i] - before.path[i]
 		if used <= 0 {
@@ -173,6 +196,9 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 			return sample{}, err
 		}
 		s.rss += rss
+	}
+	if c.world != nil {
+		s.cpu = append(s.cpu, l.cpu)
 	}
 	ours := after.ours - before.ours + l.cpu
 	s.other = max(0, (after.machine-before.machine-ours).Seconds()/after.at.Sub(before.at).Seconds())
@@ -229,58 +255,6 @@ func (b *bench) stop(ps []*process) {
 		p.stop()
 		b.started = slices.DeleteFunc(b.started, func(q *process) bool { return q == p })
 	}
-}
-
-// answers waits until url gives the origin's answer, served by the given processes.
-func (b *bench) answers(ctx context.Context, url string, ps []*process) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no good answer after %v", startLimit))
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pollTimeout}
-	poll := time.NewTicker(pollEvery)
-	defer poll.Stop()
-	var last error // that came before time was up
-	for {
-		err := b.get(ctx, client, url)
-		if err == nil {
-			return nil
-		}
-		if last == nil || ctx.Err() == nil {
-			last = err
-		}
-		if dead := firstDead(ps); dead != nil {
-			return dead
-		}
-		select {
-		case <-ctx.Done():
-			var logs strings.Builder
-			for _, p := range ps {
-				fmt.Fprintf(&logs, "\nthe end of the log of %s:\n%s", p.name, p.tail())
-			}
-			return fmt.Errorf("%w: %w%s", context.Cause(ctx), last, logs.String())
-		case <-poll.C:
-		}
-	}
-}
-
-// get fetches url once; anything but the origin's answer is an error.
-func (b *bench) get(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 2*bodySize))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", url, err)
-	}
-	if resp.StatusCode != http.StatusOK || !bytes.Equal(body, []byte(b.body)) {
-		return fmt.Errorf("%s answered %s with %d bytes, %.200q, want 200 with the origin's %d", url, resp.Status, len(body), body, bodySize)
-	}
-	return nil
 }
 
 // subdir makes a directory of the run.

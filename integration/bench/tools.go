@@ -18,19 +18,23 @@ type tools struct {
 	wrk, nginx string
 	loadStream string // directive of nginx's configuration
 	envoy      string // empty: not installed
+	ip         string // empty: not installed
 	isthmus    string
+	self       string // this program
 }
 
-// findTools finds the peers. Envoy may be missing.
+// findTools finds the peers. Envoy and ip may be missing.
 func findTools(ctx context.Context) (tools, error) {
 	var t tools
-	var errs [3]error
+	var errs [4]error
 	t.wrk, errs[0] = lookPath("wrk")
 	t.nginx, errs[1] = lookPath("nginx")
 	if errs[1] == nil {
 		t.loadStream, errs[2] = streamModule(ctx, t.nginx)
 	}
 	t.envoy, _ = lookPath("envoy")
+	t.ip, _ = lookPath("ip")
+	t.self, errs[3] = os.Executable()
 	return t, errors.Join(errs[:]...)
 }
 

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/config"
+)
+
+// errCannotCapture says why flows in worlds cannot be measured here.
+var errCannotCapture = errors.New("this needs root, iproute2 and a kernel with eBPF, nftables and cgroup v2")
+
+// world is where a program lives whose connections are captured in one way: a
+// network namespace with an origin, a sidecar, and nothing else that could feel
+// the interception or be felt by it. It serves all flows of a run.
+type world struct {
+	way        way
+	name       string // of the interception and the program's cgroup
+	origin     *process
+	gateway    *process // nil: no sidecar
+	sidecar    *process
+	sidecarURL string // of its explicit listener
+
+	program place // set by enter; its network is nil before
+}
+
+// world makes the world of a way, or returns the one that there is. It starts nothing.
+func (b *bench) world(w way) (*world, error) {
+	if have := b.worlds[w.name]; have != nil {
+		return have, nil
+	}
+	if err := canCapture(&b.tools); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCannotCapture, err)
+	}
+	dir := "world-" + w.id
+	made := &world{way: w, name: fmt.Sprintf("bench-%d-%s", os.Getpid(), w.id)}
+	var err error
+	if made.origin, err = b.newOrigin(filepath.Join(dir, "origin")); err != nil {
+		return nil, err
+	}
+	if w.mode != "" {
+		made.gateway, made.sidecar, made.sidecarURL, err = b.oneCluster(dir, w.mode+", name: "+made.name)
+		if err != nil {
+			return nil, err
+		}
+		made.sidecar.name = "sidecar"
+	}
+	b.worlds[w.name] = made
+	return made, nil
+}
+
+// canCapture says what is missing for it.
+func canCapture(t *tools) error {
+	if os.Geteuid() != 0 {
+		return errors.New("not run by root")
+	}
+	if t.ip == "" {
+		return errors.New("ip is not installed: scripts/bench installs it")
+	}
+	return interception.Probe().Err()
+}
+
+// processes returns those that a world has, in the order of starting.
+func (w *world) processes() []*process {
+	if w.sidecar == nil {
+		return []*process{w.origin}
+	}
+	return []*process{w.origin, w.gateway, w.sidecar}
+}
+
+// enter puts a contender's load into its world, which it makes when this is the first.
+func (b *bench) enter(ctx context.Context, c *contender) error {
+	if c.world.program.netns == nil {
+		if err := b.open(ctx, c.world); err != nil {
+			return err
+		}
+	}
+	c.load = c.world.program
+	return nil
+}
+
+// open makes a world's network namespace and cgroup and starts what runs there.
+func (b *bench) open(ctx context.Context, w *world) error {
+	root, err := interception.CgroupRoot()
+	if err != nil {
+		return err
+	}
+	w.program.cpu = b.cpus.load
+	if w.program.netns, err = b.spawn.newNetwork(ctx, b.tools.ip); err != nil {
+		return err
+	}
+	if err := addRules(w.program.netns, w.way.rules); err != nil {
+		return err
+	}
+	cgroup := filepath.Join(root, config.CgroupOf(w.name))
+	if err := os.MkdirAll(cgroup, 0o755); err != nil {
+		return fmt.Errorf("make the program's cgroup: %w", err)
+	}
+	if w.program.cgroup, err = os.Open(cgroup); err != nil {
+		return err
+	}
+	for _, p := range w.processes() {
+		p.netns = w.program.netns
+	}
+	return b.start(w.processes())
+}
+
+// closeWorlds ends what runs in the worlds and removes what would stay: pinned
+// hooks and cgroups. A network namespace goes with the last process in it. The
+// context may have ended.
+func (b *bench) closeWorlds(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	var errs []error
+	for _, w := range b.worlds {
+		if w.program.netns == nil {
+			continue
+		}
+		b.stop(w.processes())
+		w.program.netns.Close()
+		if w.program.cgroup == nil {
+			continue
+		}
+		w.program.cgroup.Close()
+		if out, err := exec.CommandContext(ctx, b.tools.isthmus, "intercept", "clean", w.name).CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("isthmus intercept clean %s: %w\n%s", w.name, err, bytes.TrimSpace(out)))
+		}
+	}
+	return errors.Join(errs...)
+}
