@@ -69,8 +69,6 @@ func get(ctx context.Context, client *http.Client, url string) error {
 
 // getWithin fetches a contender's url once as its load would, in the same place.
 func (b *bench) getWithin(ctx context.Context, c *contender) error {
-	once := *c
-	once.reconnect = true
-	_, err := b.runLoad(ctx, &once, 1, 0)
+	_, err := b.runLone(ctx, c, 0)
 	return err
 }

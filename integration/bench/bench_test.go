@@ -23,7 +23,7 @@ import (
 const asRunner = "ISTHMUS_BENCH_TEST_RUNNER"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == reconnectCommand {
+	if len(os.Args) > 1 && os.Args[1] == loneCommand {
 		os.Exit(command(os.Args[1:]))
 	}
 	if os.Getenv(asRunner) != "" {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,47 +26,53 @@ type load struct {
 	cpu      time.Duration // that the generator itself used
 }
 
-// runLoad sends requests to a contender for d over n connections. An answer that did
+// runLoad sends requests to a contender for d over all connections. An answer that did
 // not come or was not a success is an error: the figures of a run that lost
 // requests say nothing.
-func (b *bench) runLoad(ctx context.Context, c *contender, n int, d time.Duration) (load, error) {
-	if c.reconnect {
-		return b.generate(ctx, c.load, d, b.tools.self, reconnectCommand, "-c", strconv.Itoa(n), "-d", d.String(), c.url)
-	}
+func (b *bench) runLoad(ctx context.Context, c *contender, d time.Duration) (load, error) {
 	script := filepath.Join(b.dir, "wrk.lua")
 	if err := os.WriteFile(script, wrkScript, 0o600); err != nil {
 		return load{}, err
 	}
-	return b.generate(ctx, c.load, d, b.tools.wrk, "-t1", "-c"+strconv.Itoa(n), "-d"+seconds(d),
-		"--timeout", seconds(loadTimeout), "-s", script, c.url)
+	args := []string{"-t1", "-c" + strconv.Itoa(connections), "-d" + seconds(d), "--timeout", seconds(loadTimeout), "-s", script, c.url}
+	if c.reconnect {
+		args = slices.Insert(args, 0, "-H", "Connection: close")
+	}
+	return b.generate(ctx, c, d, b.tools.wrk, args...)
 }
 
-// generate runs a load generator.
-func (b *bench) generate(ctx context.Context, at place, d time.Duration, program string, args ...string) (load, error) {
+// runLone sends requests to a contender for d, and at least one, on one new
+// connection after another.
+func (b *bench) runLone(ctx context.Context, c *contender, d time.Duration) (load, error) {
+	return b.generate(ctx, c, d, b.tools.self, loneCommand, d.String(), c.url)
+}
+
+// generate runs a load generator on a contender.
+func (b *bench) generate(ctx context.Context, c *contender, d time.Duration, program string, args ...string) (load, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+roundGrace)
 	defer cancel()
-	name, url := filepath.Base(program), args[len(args)-1]
+	name := filepath.Base(program)
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := b.spawn.start(cmd, at); err != nil {
+	if err := b.spawn.start(cmd, c.load); err != nil {
 		return load{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return load{}, fmt.Errorf("%s %s: %w", name, url, context.Cause(ctx))
+			return load{}, fmt.Errorf("%s %s: %w", name, c.url, context.Cause(ctx))
 		}
-		return load{}, fmt.Errorf("%s %s: %w\n%s", name, url, err, bytes.TrimSpace(out.Bytes()))
+		return load{}, fmt.Errorf("%s %s: %w\n%s", name, c.url, err, bytes.TrimSpace(out.Bytes()))
 	}
 	l, err := parseLoad(out.String())
 	if err != nil {
-		return load{}, fmt.Errorf("%s %s: %w", name, url, err)
+		return load{}, fmt.Errorf("%s %s: %w", name, c.url, err)
 	}
 	l.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return l, nil
 }
 
-// parseLoad reads the line that wrk.lua and reconnect write.
+// parseLoad reads the line that wrk.lua and lone write.
 func parseLoad(out string) (load, error) {
 	for line := range strings.Lines(out) {
 		fields, ok := strings.CutPrefix(line, "result ")

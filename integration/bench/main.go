@@ -77,8 +77,8 @@ func main() { os.Exit(command(os.Args[1:])) }
 
 // command runs the benchmark: 0 good, 1 failed, 2 usage.
 func command(args []string) int {
-	if len(args) > 0 && args[0] == reconnectCommand {
-		if err := reconnect(args[1:], os.Stdout, os.Stderr); err != nil {
+	if len(args) > 0 && args[0] == loneCommand {
+		if err := lone(args[1], args[2], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

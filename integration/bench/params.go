@@ -10,13 +10,14 @@ const (
 	bodySize    = 1024 // bytes of every answer
 	otherRules  = 5000 // in the network namespace of a contender that says so: a cluster of some 2,000 Kubernetes services
 
-	warmup      = time.Second      // of load before the first counted round: pools fill, Go's heap finds its size
-	startLimit  = 30 * time.Second // for a contender to answer its first request; a mesh of two gateways needs about two
-	loneShare   = 4                // a round of connections has another before it, of this part of its length, with one at a time
-	roundGrace  = 10 * time.Second // beyond its load, for a round to end
-	loadTimeout = 5 * time.Second  // an answer that takes longer is an error
-	pollEvery   = 50 * time.Millisecond
-	pollTimeout = 5 * time.Second // of one request while waiting for the first answer
+	warmup       = time.Second            // of load before the first counted round: pools fill, Go's heap finds its size
+	startLimit   = 30 * time.Second       // for a contender to answer its first request; a mesh of two gateways needs about two
+	loneShare    = 4                      // part of a round's length that the load of lone connections before it takes
+	resolveLimit = 500 * time.Millisecond // for a name; what was asked before the sidecar was there is lost
+	roundGrace   = 10 * time.Second       // beyond its load, for a round to end
+	loadTimeout  = 5 * time.Second        // an answer that takes longer is an error
+	pollEvery    = 50 * time.Millisecond
+	pollTimeout  = 5 * time.Second // of one request while waiting for the first answer
 
 	// busyElsewhere is how much of a core other programs may use in a round
 	// that counts.

@@ -136,7 +136,7 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 	}
 	if b.opts.warmup > 0 {
 		for _, c := range f.contenders {
-			if _, err := b.runLoad(ctx, c, connections, b.opts.warmup); err != nil {
+			if _, err := b.runLoad(ctx, c, b.opts.warmup); err != nil {
 				return nil, fmt.Errorf("warm up %s: %w", c.name, err)
 			}
 		}
@@ -165,7 +165,7 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	lone := load{}
 	if c.reconnect {
 		var err error
-		if lone, err = b.runLoad(ctx, c, 1, b.opts.seconds/loneShare); err != nil {
+		if lone, err = b.runLone(ctx, c, b.opts.seconds/loneShare); err != nil {
 			return sample{}, errors.Join(err, firstDead(c.processes()))
 		}
 	}
@@ -173,7 +173,7 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	l, err := b.runLoad(ctx, c, connections, b.opts.seconds)
+	l, err := b.runLoad(ctx, c, b.opts.seconds)
 	if err != nil {
 		return sample{}, errors.Join(err, firstDead(c.processes()))
 	}
