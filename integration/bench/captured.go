@@ -1,24 +1,21 @@
 package main
 
-import "slices"
-
 // way is how a program's connections reach their destination.
 type way struct {
 	name  string
-	id    string // the same for names of files and cgroups
-	mode  string // the sidecar's interception, of its configuration; empty: there is no sidecar
+	mode  string // keys of the sidecar's interception; empty: there is no sidecar
 	rules int    // of somebody else in the same network namespace
 }
 
 var (
-	direct   = way{name: "direct", id: "direct"}
-	explicit = way{name: "explicit", id: "explicit", mode: "mode: explicit"}
+	direct   = way{name: "direct"}
+	explicit = way{name: "explicit", mode: "mode: explicit"}
 
 	// captures are what interception offers. Another kind of it is one more line.
 	captures = []way{
-		{name: "ebpf", id: "ebpf", mode: "mode: ebpf"},
-		{name: "nftables", id: "nftables", mode: "mode: nftables"},
-		{name: "nftables+5000", id: "nftables-5000", mode: "mode: nftables", rules: otherRules},
+		{name: "ebpf", mode: "mode: ebpf"},
+		{name: "nftables", mode: "mode: nftables"},
+		{name: "nftables+5000", mode: "mode: nftables", rules: otherRules},
 	}
 )
 
@@ -70,7 +67,7 @@ func (b *bench) elsewhereFlow(name, title string, reconnect bool) (*flow, error)
 // worldFlow makes one contender of each way.
 func (b *bench) worldFlow(name, title string, reconnect bool, ways []way, in func(*world) *contender) (*flow, error) {
 	f := &flow{name: name, title: title}
-	for _, way := range slices.Clone(ways) {
+	for _, way := range ways {
 		w, err := b.world(way)
 		if err != nil {
 			return nil, err

@@ -41,7 +41,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.IntVar(&o.rounds, "rounds", 5, "how often every contender is measured")
 	secs := fs.Int("seconds", 2, "length of a round")
 	flows := fs.String("flows", allFlows, "what to measure, in this order: proxy (one proxy), path (four hops with mTLS);\n"+
-		"as root, of interception: connect (a connection per request), capture (connections kept), beside and beside-keep (the same past the mesh)")
+		"as root, through interception: connect (a connection per request), capture (connections kept), beside and beside-keep (both, past the mesh)")
 	smoke := fs.Bool("smoke", false, "one second per contender: shows that it runs, measures nothing")
 	fs.StringVar(&o.isthmus, "isthmus", "", "binary to measure (default: build this source tree)")
 	fs.StringVar(&o.output, "o", "table", "output: table or json")

@@ -16,6 +16,7 @@ const (
 	resolveLimit = 500 * time.Millisecond // for a name; what was asked before the sidecar was there is lost
 	roundGrace   = 10 * time.Second       // beyond its load, for a round to end
 	loadTimeout  = 5 * time.Second        // an answer that takes longer is an error
+	cleanLimit   = 30 * time.Second       // for removing what captures
 	pollEvery    = 50 * time.Millisecond
 	pollTimeout  = 5 * time.Second // of one request while waiting for the first answer
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -17,9 +16,9 @@ import (
 // errCannotCapture says why flows in worlds cannot be measured here.
 var errCannotCapture = errors.New("this needs root, iproute2 and a kernel with eBPF, nftables and cgroup v2")
 
-// world is where a program lives whose connections are captured in one way: a
-// network namespace with an origin, a sidecar, and nothing else that could feel
-// the interception or be felt by it. It serves all flows of a run.
+// world is where a program lives whose connections go one way: a network namespace
+// with an origin and a sidecar, so that conntrack and rules of one way are not felt
+// by another, nor by whoever else is on the machine. It serves all flows of a run.
 type world struct {
 	way        way
 	name       string // of the interception and the program's cgroup
@@ -39,8 +38,8 @@ func (b *bench) world(w way) (*world, error) {
 	if err := canCapture(&b.tools); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCannotCapture, err)
 	}
-	dir := "world-" + w.id
-	made := &world{way: w, name: fmt.Sprintf("bench-%d-%s", os.Getpid(), w.id)}
+	dir := fmt.Sprintf("world-%d", len(b.worlds))
+	made := &world{way: w, name: fmt.Sprintf("bench-%d-%d", os.Getpid(), len(b.worlds))}
 	var err error
 	if made.origin, err = b.newOrigin(filepath.Join(dir, "origin")); err != nil {
 		return nil, err
@@ -116,7 +115,7 @@ func (b *bench) open(ctx context.Context, w *world) error {
 // hooks and cgroups. A network namespace goes with the last process in it. The
 // context may have ended.
 func (b *bench) closeWorlds(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
 	var errs []error
 	for _, w := range b.worlds {
