@@ -8,7 +8,7 @@ import (
 const (
 	connections = 50   // of the load, each with one request in flight
 	bodySize    = 1024 // bytes of every answer
-	otherRules  = 5000 // in the network namespace of a contender that says so: a cluster of some 2,000 Kubernetes services
+	otherRules  = 5000 // in the network namespace of a contender that says so: as many service ports as a large Kubernetes cluster has
 
 	warmup       = time.Second            // of load before the first counted round: pools fill, Go's heap finds its size
 	startLimit   = 30 * time.Second       // for a contender to answer its first request; a mesh of two gateways needs about two
