@@ -18,45 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// asRunner makes the test binary behave as a benchmark that hangs: it starts a
-// program, prints its process ID, and waits to be killed.
-const asRunner = "ISTHMUS_BENCH_TEST_RUNNER"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == loneCommand {
-		os.Exit(command(os.Args[1:]))
-	}
-	if os.Getenv(asRunner) != "" {
-		p := &process{name: "sleep", dir: os.Getenv(asRunner), args: []string{"sleep", "600"}, place: place{cpu: anyCPU}}
-		if err := p.start(newSpawner()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(p.cmd.Process.Pid)
-		select {}
-	}
-	os.Exit(m.Run())
-}
-
-// smokeOptions are those of -smoke. Without the peers the test is skipped, but
-// in CI it fails; Envoy may be missing everywhere.
-func smokeOptions(t *testing.T) options {
-	t.Helper()
-	if _, err := findTools(t.Context()); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	opts, err := parseFlags([]string{"-smoke"}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return opts
-}
-
 func TestEveryContenderServesEveryFlow(t *testing.T) {
 	opts := smokeOptions(t)
+	opts.isthmus = isthmus(t)
 	var log bytes.Buffer
 	r, err := run(t.Context(), opts, &log)
 	if err != nil {

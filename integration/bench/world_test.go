@@ -35,7 +35,7 @@ func TestAnInterruptedRunLeavesNothingCaptured(t *testing.T) {
 	if !canCaptureHere(t) {
 		t.Skip("nothing can be captured here")
 	}
-	opts.flows = []string{"connect"}
+	opts.flows, opts.isthmus = []string{"connect"}, isthmus(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if _, err := run(ctx, opts, cancelAt{"connect: start nftables", cancel}); !errors.Is(err, context.Canceled) { // eBPF is in place
