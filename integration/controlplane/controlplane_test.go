@@ -41,6 +41,17 @@ func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	s.until("the route asked for again", has("orders", 3))
 }
 
+func TestASidecarThatDeclaresNothingHasNothingToWaitFor(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	g := serve(t, m.Gateway("east", "east-1"), "", "")
+	s := join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}})
+	select {
+	case <-s.Synced():
+	case <-time.After(10 * time.Second):
+		t.Error("not synced: what waits for readiness before it sends traffic would wait forever")
+	}
+}
+
 func TestASidecarStartsFromItsLastAcceptedStateWhenNoGatewayAnswers(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	state := filepath.Join(t.TempDir(), "routes.pb")

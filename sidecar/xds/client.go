@@ -73,7 +73,7 @@ type Client struct {
 	log     *slog.Logger
 	metrics *metrics
 	links   []*link
-	synced  chan struct{} // closed once by the ADS loop
+	synced  chan struct{} // closed once, by New or the ADS loop
 
 	accepted  *accepted // the ADS loop's own
 	saveFault string    // of the last write; the save loop's own, and Run's after that
@@ -123,6 +123,7 @@ func New(cfg Config) (*Client, error) {
 		c.links = append(c.links, newLink(addr, &c.cfg))
 	}
 	c.Subscribe(cfg.Subscribe...)
+	c.checkSynced() // nothing declared, nothing to wait for
 	return c, nil
 }
 
