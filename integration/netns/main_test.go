@@ -1,0 +1,153 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/interception"
+)
+
+// limit bounds every wait: far beyond what a slow machine needs, so that only
+// what never happens fails.
+const limit = 60 * time.Second
+
+// isthmusBinary is the program under test, built with the first world.
+var isthmusBinary string
+
+// self is this test binary, which plays programs as well.
+var self string
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "program" {
+		play(os.Args[2], os.Args[3:])
+		return
+	}
+	var err error
+	if self, err = os.Executable(); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if shared.world != nil {
+		if err := shared.world.close(code != 0); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// shared is the world of all tests of this package, made by the first of them.
+var shared struct {
+	once  sync.Once
+	world *world
+	err   error
+}
+
+// theWorld returns the running clusters. Without root it skips the test, but in
+// continuous integration it fails.
+func theWorld(t *testing.T) *world {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lacking(t, "network namespaces need root")
+	}
+	if err := interception.Probe().Err(); err != nil {
+		lacking(t, err.Error())
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		lacking(t, "the kernel has no IPv6")
+	}
+	for _, name := range []string{"ip", "nsenter", "setpriv", "nginx", "redis-server"} {
+		tool(t, name)
+	}
+	if _, err := postgres("postgres"); err != nil {
+		lacking(t, err.Error())
+	}
+	shared.once.Do(func() {
+		begin := time.Now()
+		shared.world, shared.err = newWorld()
+		t.Logf("the world took %v", time.Since(begin).Round(time.Millisecond))
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.world
+}
+
+// tool returns the path of a program that a test uses.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		lacking(t, name+" is not installed")
+	}
+	return path
+}
+
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// newWorld starts everything that the tests share.
+func newWorld() (*world, error) {
+	w := &world{dir: filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d-world", prefix, os.Getpid()))}
+	if err := w.start(); err != nil {
+		return nil, errors.Join(err, w.close(true))
+	}
+	return w, nil
+}
+
+func (w *world) start() error {
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(w.dir, 0o755); err != nil { // whatever the umask: not all servers are root
+		return err
+	}
+	isthmusBinary = filepath.Join(w.dir, "isthmus")
+	if out, err := exec.Command("go", "build", "-o", isthmusBinary, "../..").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	if err := sweep(gone); err != nil {
+		return fmt.Errorf("remove what an earlier run left: %w", err)
+	}
+	if err := plugSwitch(); err != nil {
+		return err
+	}
+	if err := w.pki(east, west, north); err != nil {
+		return err
+	}
+	for i, cluster := range []network{east, west, north} {
+		if err := w.gateway(cluster, i+1); err != nil {
+			return err
+		}
+	}
+	if err := w.services(); err != nil {
+		return err
+	}
+	return w.settled()
+}
+
+// close removes the world. What its processes did wrong is an error; aloud shows
+// the ends of their logs.
+func (w *world) close(aloud bool) error {
+	var err error
+	for _, h := range w.hosts {
+		err = errors.Join(err, h.end())
+	}
+	if aloud || err != nil {
+		for _, h := range w.hosts {
+			fmt.Fprint(os.Stderr, h.logs())
+		}
+	}
+	return errors.Join(err, sweep(ours))
+}
