@@ -44,11 +44,13 @@ func TestEveryContenderServesEveryFlow(t *testing.T) {
 	if canCaptureHere(t) {
 		for _, flow := range []string{"connect", "capture"} {
 			want[flow+" direct"], want[flow+" explicit"] = 2, 3
-			want[flow+" ebpf"], want[flow+" nftables"], want[flow+" nftables+5000"] = 3, 3, 3
+			for _, way := range captures {
+				want[flow+" "+way.name] = 3
+			}
 		}
 		for _, flow := range []string{"beside", "beside-keep"} {
-			for _, way := range []string{"direct", "ebpf", "nftables", "nftables+5000"} {
-				want[flow+" "+way] = 2
+			for _, way := range append([]way{direct}, captures...) {
+				want[flow+" "+way.name] = 2
 			}
 		}
 	}

@@ -14,6 +14,7 @@ var (
 	// captures are what interception offers. Another kind of it is one more line.
 	captures = []way{
 		{name: "ebpf", mode: "mode: ebpf"},
+		{name: "ebpf+sk_msg", mode: "mode: ebpf, acceleration: on"},
 		{name: "nftables", mode: "mode: nftables"},
 		{name: "nftables+5000", mode: "mode: nftables", rules: otherRules},
 	}

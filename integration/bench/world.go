@@ -50,6 +50,9 @@ func (b *bench) world(w way) (*world, error) {
 			return nil, err
 		}
 		made.sidecar.name = "sidecar"
+		// The load joins this program in its cgroup: acceleration is for a program
+		// that the sidecar starts.
+		made.sidecar.args = append(made.sidecar.args, "--", "sleep", "infinity")
 	}
 	b.worlds[w.name] = made
 	return made, nil
