@@ -1,6 +1,17 @@
 // The moments of a program's connection at which its addresses are known.
 #include "maps.h"
 
+// ends fills in the addresses of the connection, as this socket sees them.
+static __always_inline void ends(struct bpf_sock_ops *ctx, struct pair *here)
+{
+	bool v4 = ctx->family == AF_INET;
+
+	SET_IP(&here->local, v4, ctx->local_ip4, ctx->local_ip6);
+	SET_IP(&here->remote, v4, ctx->remote_ip4, ctx->remote_ip6);
+	here->local.port = ctx->local_port;
+	here->remote.port = bpf_ntohl(ctx->remote_port);
+}
+
 // watch has the end of the connection told.
 static __always_inline void watch(struct bpf_sock_ops *ctx)
 {
@@ -8,21 +19,25 @@ static __always_inline void watch(struct bpf_sock_ops *ctx)
 }
 
 // connecting has its source port and sends its first packet next.
-static __always_inline void connecting(struct bpf_sock_ops *ctx, const struct peer *peer, const struct pair *here)
+static __always_inline void connecting(struct bpf_sock_ops *ctx, const struct peer *peer)
 {
-	__u16 port = here->remote.port;
+	__u16 port = bpf_ntohl(ctx->remote_port);
 	__u8 whose = DIAL_PROGRAM;
+	struct pair here = {};
 
+	if (!peer && !bpf_map_lookup_elem(&inbound_ports, &port))
+		return;
+	ends(ctx, &here);
 	// A captured connection: what it asked for is published under its own address,
 	// for the sidecar that is about to accept it. (A socket may be connected again,
 	// to somewhere that is not captured.)
-	if (peer && same(&peer->actual, &here->remote)) {
-		bpf_map_update_elem(&asked_by_peer, &here->local, &peer->shown, BPF_ANY);
+	if (peer && same(&peer->actual, &here.remote)) {
+		bpf_map_update_elem(&asked_by_peer, &here.local, &peer->shown, BPF_ANY);
 		return;
 	}
 	// The program calls itself, most likely: no sidecar is in between.
 	if (bpf_map_lookup_elem(&inbound_ports, &port) &&
-	    !bpf_map_update_elem(&own_dials, &here->local, &whose, BPF_ANY))
+	    !bpf_map_update_elem(&own_dials, &here.local, &whose, BPF_ANY))
 		watch(ctx);
 }
 
@@ -76,6 +91,8 @@ static __always_inline void changed(struct bpf_sock_ops *ctx, const struct pair 
 	bpf_map_delete_elem(&caught_up, here);
 }
 
+// Called many times in a connection's life: nothing is done before the moment is
+// known to matter.
 SEC("sockops")
 int isthmus_sockops(struct bpf_sock_ops *ctx)
 {
@@ -86,28 +103,27 @@ int isthmus_sockops(struct bpf_sock_ops *ctx)
 
 	if (!sk)
 		return 1;
-	bool v4 = ctx->family == AF_INET;
-	SET_IP(&here.local, v4, ctx->local_ip4, ctx->local_ip6);
-	SET_IP(&here.remote, v4, ctx->remote_ip4, ctx->remote_ip6);
-	here.local.port = ctx->local_port;
-	here.remote.port = bpf_ntohl(ctx->remote_port);
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, 0);
-		connecting(ctx, peer, &here);
+		connecting(ctx, bpf_sk_storage_get(&peer_by_socket, sk, 0, 0));
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, 0);
-		if (peer && same(&peer->actual, &here.remote))
+		if (!peer)
+			break;
+		ends(ctx, &here);
+		if (same(&peer->actual, &here.remote))
 			accelerate(ctx, &here);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		ends(ctx, &here);
 		whose = bpf_map_lookup_elem(&own_dials, &here.remote);
 		if (whose && *whose == DIAL_SIDECAR)
 			accelerate(ctx, &here);
 		accepted(sk, &here.remote);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		ends(ctx, &here);
 		changed(ctx, &here);
 		break;
 	}
