@@ -34,6 +34,10 @@ func play(role string, args []string) {
 		err = serveGRPC(args[0])
 	case "serve-websocket":
 		err = serveWebSocket(args[0])
+	case "serve-peer":
+		err = servePeer(args[0])
+	case "plain":
+		err = callPlain(args[0])
 	case "http":
 		err = callHTTP(ctx, args[0])
 	case "grpc":
