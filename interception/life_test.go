@@ -387,3 +387,30 @@ func TestAnotherPortOrKindOfListenerIsRefused(t *testing.T) {
 		t.Errorf("a multipath listener: %v", err)
 	}
 }
+
+func TestWhatASidecarUsesIsNotRemovedUnderIt(t *testing.T) {
+	h := newHost(t)
+	i := h.serve()
+	if err := i.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(h.directory, "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Claim(); err == nil || !strings.Contains(err.Error(), "another sidecar's") {
+		t.Errorf("a second claim: %v", err)
+	}
+	if err := Detach(h.directory, "app"); err == nil || !strings.Contains(err.Error(), "stop its sidecar") {
+		t.Errorf("detach under a sidecar: %v", err)
+	}
+	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Answer != "asked 240.66.0.7:80" {
+		t.Errorf("the program saw %+v", got)
+	}
+	if _, err := Attach(h.config); err != nil {
+		t.Errorf("attach again under a sidecar: %v", err)
+	}
+	if err := errors.Join(i.Close(), other.Close(), Detach(h.directory, "app")); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,13 +11,16 @@ import (
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Interception is the sidecar's side of what [Attach] put in place. It is safe
 // for concurrent use.
 type Interception struct {
 	name     string
+	pins     directory
 	settings bpfSettings
+	claim    *os.File // locked; nil before Claim
 
 	sockets  *ebpf.Map // the sidecar's listening sockets
 	asked    *ebpf.Map // original destinations by the program's address
@@ -43,7 +46,7 @@ func Open(base, name string) (*Interception, error) {
 		return nil, fmt.Errorf("open interception: name %q: use lower-case letters, digits and dashes", name)
 	}
 	d := directoryOf(base, name)
-	i := &Interception{name: name}
+	i := &Interception{name: name, pins: d}
 	var current *ebpf.Map
 	for _, m := range []struct {
 		name     string
@@ -81,6 +84,31 @@ func Open(base, name string) (*Interception, error) {
 	return i, nil
 }
 
+// Claim says that a sidecar runs here, until Close or the end of the process. It
+// fails when another one has said so; [Detach] leaves alone what is claimed.
+func (i *Interception) Claim() error {
+	f, err := os.Open(i.pins.maps())
+	if err != nil {
+		return fmt.Errorf("claim interception %s: %w", i.name, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return fmt.Errorf("interception %s is another sidecar's: give this one an interception.name of its own", i.name)
+	}
+	i.claim = f
+	return nil
+}
+
+// claimed reports whether a sidecar runs with these pins.
+func (d directory) claimed() bool {
+	f, err := os.Open(d.maps())
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
 func openError(err error, path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -95,6 +123,9 @@ func openError(err error, path string) error {
 // still open.
 func (i *Interception) Close() error {
 	var faults []error
+	if i.claim != nil {
+		faults = append(faults, i.claim.Close())
+	}
 	for _, m := range []*ebpf.Map{i.sockets, i.asked, i.inbound, i.dials, i.callers, i.counters, i.acceleration, i.accelerated, i.flows, i.caughtUp} {
 		faults = append(faults, m.Close()) // of nil: nothing
 	}

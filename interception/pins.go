@@ -135,8 +135,8 @@ func reachable(dir string, uid, gid int) error {
 }
 
 // Detach removes what [Attach] put in place: the hooks first, then the maps.
-// Established connections go on; new ones are no longer captured. It is no
-// error if there is nothing. An empty base is [DefaultDirectory].
+// Established connections go on; new ones are no longer captured. It is an error
+// while a sidecar has claimed it, and none if there is nothing. An empty base is [DefaultDirectory].
 func Detach(base, name string) error {
 	if !nameForm.MatchString(name) {
 		return fmt.Errorf("detach: name %q: use lower-case letters, digits and dashes", name)
@@ -150,6 +150,9 @@ func Detach(base, name string) error {
 		return err
 	}
 	defer unlock()
+	if d.claimed() {
+		return fmt.Errorf("interception %s is in use: stop its sidecar first, or its program's connections would go past it", name)
+	}
 	if err := d.remove(); err != nil {
 		return fmt.Errorf("detach %s: %w", name, err)
 	}

@@ -54,8 +54,8 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if c.cgroup, err = openCgroup(cfg); err != nil {
 		return c, err
 	}
-	if err := unix.Flock(int(c.cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return c, fmt.Errorf("another sidecar captures cgroup %s: give this one an interception.name of its own", cfg.Cgroup)
+	if err := claimCgroup(c.cgroup); err != nil {
+		return c, err
 	}
 	if err := c.intercept(s.mode, s.cfg, s.log); err != nil {
 		return c, err
@@ -126,6 +126,9 @@ func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, l
 	if err != nil {
 		return err
 	}
+	if err := c.hooks.Claim(); err != nil {
+		return err
+	}
 	attached, err := c.hooks.Inbound()
 	if err != nil {
 		return err
@@ -183,6 +186,17 @@ func interceptionConfig(cfg *config.Sidecar, cgroup string, log *slog.Logger) (i
 // Detach removes what Attach put in place under a name, and the cgroup of that
 // name when no program is left in it. It needs root.
 func Detach(name string) error {
+	root, err := interception.CgroupRoot()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(root, config.CgroupOf(name))
+	if cgroup, err := os.Open(path); err == nil {
+		defer cgroup.Close()
+		if err := claimCgroup(cgroup); err != nil {
+			return err
+		}
+	}
 	table := interception.RemoveRedirect(name)
 	if errors.Is(table, unix.EPROTONOSUPPORT) || errors.Is(table, unix.EOPNOTSUPP) {
 		table = nil // a kernel without nftables has no table
@@ -190,11 +204,7 @@ func Detach(name string) error {
 	if err := errors.Join(interception.Detach("", name), table); err != nil {
 		return err
 	}
-	root, err := interception.CgroupRoot()
-	if err != nil {
-		return err
-	}
-	err = unix.Rmdir(filepath.Join(root, config.CgroupOf(name)))
+	err = unix.Rmdir(path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
 		return nil // another one was configured, or the program runs on
 	}
@@ -221,6 +231,14 @@ func openCgroup(cfg *config.Interception) (*os.File, error) {
 		return nil, fmt.Errorf("the program's cgroup: %w: run isthmus intercept attach as root", err)
 	}
 	return f, nil
+}
+
+// claimCgroup locks the program's cgroup for as long as it is open.
+func claimCgroup(cgroup *os.File) error {
+	if err := unix.Flock(int(cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("a sidecar captures cgroup %s: stop it, or give another an interception.name of its own", cgroup.Name())
+	}
+	return nil
 }
 
 // run answers DNS and lets the hooks send the program's traffic to us, once the
