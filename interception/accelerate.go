@@ -20,6 +20,7 @@ type Conn struct {
 
 	// Of the reading goroutine.
 	program bpfPair // the connection as the program's end sees it
+	born    uint64  // of its flow
 	read    uint64  // bytes
 	looks   int     // left until we give up
 }
@@ -38,15 +39,20 @@ func (i *Interception) Accelerate(c *net.TCPConn) (*Conn, bool) {
 		return nil, false
 	}
 	here := pairOf(c)
-	f := &Conn{Conn: c, tcp: c, i: i, program: bpfPair{Local: here.Remote, Remote: here.Local}, looks: catchUpLooks}
+	program := bpfPair{Local: here.Remote, Remote: here.Local}
 	var flow bpfFlow
-	if i.flows.Lookup(f.program, &flow) != nil {
+	if i.flows.Lookup(program, &flow) != nil {
 		return nil, false // made before we were there, or in another way
 	}
-	if err := i.join(here, c); err != nil {
+	born := flow.Born
+	if i.join(here, c) != nil {
 		return nil, false // the maps are full, or the program has gone
 	}
-	return f, true
+	if i.flows.Lookup(program, &flow) != nil { // gone meanwhile: nobody takes ours out
+		_ = i.flows.Delete(here)
+		return nil, false
+	}
+	return &Conn{Conn: c, tcp: c, i: i, program: program, born: born, looks: catchUpLooks}, true
 }
 
 // join takes an end into the map of sockets and gives it a flow, in this order: a
@@ -83,11 +89,15 @@ func (c *Conn) catchUp() {
 	c.looks--
 	var flow bpfFlow
 	switch err := c.i.flows.Lookup(c.program, &flow); {
-	case err != nil || c.read > flow.Sent:
+	case err != nil || flow.Born != c.born || c.read > flow.Sent:
 		c.looks = 0 // closed; or bytes came that the hooks have not seen
 	case c.read == flow.Sent:
 		c.looks = 0
-		_ = c.i.caughtUp.Put(c.program, c.read) // the map is full: it goes on by TCP
+		// If the map is full it goes on by TCP.
+		_ = c.i.caughtUp.Put(c.program, bpfCaught{Born: c.born, Read: c.read})
+		if c.i.flows.Lookup(c.program, &flow) != nil { // gone meanwhile: nobody takes it out
+			_ = c.i.caughtUp.Delete(c.program)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"testing"
+	"time"
 )
 
 // accelerated is a sidecar that echoes what captured programs say.
@@ -17,18 +19,24 @@ func acceleratedHost(t *testing.T) (*host, *Interception) {
 	if err := i.Serve(Sockets{Outbound: h.outbound}); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		h.outbound[0].Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
 		for {
 			c, err := h.outbound[0].Accept()
 			if err != nil {
 				return
 			}
 			if _, ok := i.OriginalDestination(c); !ok {
-				t.Error("not captured")
+				c.Close() // reset long ago, and its port used again
+				continue
 			}
-			go echo(h.accelerate(i, c))
+			serving.Go(func() { echo(h.accelerate(i, c)) })
 		}
-	}()
+	})
 	return h, i
 }
 
@@ -47,7 +55,7 @@ func left(t *testing.T, i *Interception) {
 	if entries := i.flows.Iterate(); entries.Next(&key, &flow) {
 		t.Errorf("a flow from %s to %s is left", key.Local.addrPort(), key.Remote.addrPort())
 	}
-	var read uint64
+	var read bpfCaught
 	if entries := i.caughtUp.Iterate(); entries.Next(&key, &read) {
 		t.Errorf("what was read from %s is left", key.Local.addrPort())
 	}
@@ -99,6 +107,44 @@ func TestWhatAProgramAndItsSidecarSayArrivesInOrderWhateverTheWay(t *testing.T) 
 			left(t, i)
 		})
 	}
+}
+
+func TestWhatIsLeftOfAnEarlierConnectionIsNotBelieved(t *testing.T) {
+	h, i := acceleratedHost(t)
+	sidecar := h.outbound[0].Addr().(*net.TCPAddr).AddrPort()
+	free := says(t, "127.0.0.1:0", "")
+	source := free.Addr().(*net.TCPAddr).AddrPort()
+	free.Close()
+	program := bpfPair{Local: endpointOf(source), Remote: endpointOf(sidecar)}
+	for read := range uint64(20) {
+		if err := i.flows.Put(bpfPair{Local: program.Remote, Remote: program.Local}, bpfFlow{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.caughtUp.Put(program, bpfCaught{Born: 1, Read: read}); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.program("talk", "240.66.0.7:80", "1", "20", "2", "stream", source.String()); got.Err != "" {
+			t.Fatal(got.Err)
+		}
+	}
+	left(t, i)
+}
+
+func TestAConnectionThatEndsBeforeTheSidecarIsReadyLeavesNothing(t *testing.T) {
+	h, i := acceleratedHost(t)
+	for range 10 {
+		if _, err := h.child("connects", "240.66.0.7:80", "200").Output(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until the sidecar has seen all of them
+		var key bpfPair
+		var flow bpfFlow
+		if entries := i.flows.Iterate(); !entries.Next(&key, &flow) || time.Now().After(deadline) {
+			break
+		}
+	}
+	left(t, i)
 }
 
 func TestTheSidecarsConnectionsToTheProgramAreAccelerated(t *testing.T) {

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfCaught struct {
+	_    structs.HostLayout
+	Born uint64
+	Read uint64
+}
+
 type bpfCounter uint32
 
 const (
@@ -41,6 +47,7 @@ type bpfEndpoint struct {
 
 type bpfFlow struct {
 	_      structs.HostLayout
+	Born   uint64
 	Sent   uint64
 	Turn   uint64
 	ByTcp  uint8

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,7 +258,8 @@ func childSelf(args []string) error {
 // childTalk makes connections beside each other, on which it says random messages and
 // wants to hear them again: address, connections, messages on each, largest message,
 // and "turns" (the next message after the answer), "stream" (all at once, reading
-// beside) or "last" (all at once, reading when all is said). It prints what is wrong.
+// beside) or "last" (all at once, reading when all is said); and a source address. It
+// prints what is wrong.
 func childTalk(args []string) error {
 	var n [3]int
 	for k := range n {
@@ -268,13 +270,20 @@ func childTalk(args []string) error {
 	}
 	var group errgroup.Group
 	for c := range n[0] {
-		group.Go(func() error { return talk(args[0], uint64(c), n[1], n[2], args[4]) })
+		group.Go(func() error { return talk(args[0], uint64(c), n[1], n[2], args[4], args[5:]) })
 	}
 	return report(seen{}, group.Wait())
 }
 
-func talk(address string, seed uint64, messages, largest int, way string) error {
-	c, err := net.Dial("tcp", address)
+func talk(address string, seed uint64, messages, largest int, way string, source []string) error {
+	var d net.Dialer
+	if len(source) > 0 {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort(source[0]))
+		d.Control = func(_, _ string, raw syscall.RawConn) error { // the last connection may still be ending
+			return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		}
+	}
+	c, err := d.Dial("tcp", address)
 	if err != nil {
 		return err
 	}

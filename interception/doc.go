@@ -96,4 +96,4 @@ package interception
 
 // The headers of libbpf-dev include asm/types.h, which Debian keeps in a directory
 // per architecture: scripts/generate names it in BPF2GO_CFLAGS.
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -type endpoint -type settings -type prefix -type slot -type counter -type pair -type flow bpf bpf/interception.c -- -O2 -g -Wall -Werror
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -type endpoint -type settings -type prefix -type slot -type counter -type pair -type flow -type caught bpf bpf/interception.c -- -O2 -g -Wall -Werror

@@ -59,10 +59,17 @@ struct pair {
 // What one end of an accelerated connection has sent. Only its own sends change it,
 // but that turn begins anew when the other end says something.
 struct flow {
+	__u64 born;  // of the program's end: addresses are used again
 	__u64 sent;  // bytes, by whatever way
 	__u64 turn;  // bytes past TCP since the other end's last word
 	__u8 by_tcp; // there may be unread bytes in TCP's queue, which must be read first
 	__u8 unused[7];
+};
+
+// How much the sidecar has read of what the program sent by TCP.
+struct caught {
+	__u64 born; // the program's flow
+	__u64 read; // bytes
 };
 
 // Key of the LPM map; an IPv4 prefix is 96 bits longer than it is written.
@@ -208,14 +215,13 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } flows SEC(".maps");
 
-// How much of what the program sent by TCP the sidecar has read, by the program's
-// view; the sidecar says it once.
+// By the program's view of the connection; the sidecar says it once.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct pair);
-	__type(value, __u64);
+	__type(value, struct caught);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } caught_up SEC(".maps");
 

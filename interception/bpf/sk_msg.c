@@ -9,7 +9,7 @@ int isthmus_sk_msg(struct sk_msg_md *msg)
 	struct pair here = {}, there = {};
 	struct flow *mine, *theirs;
 	struct bpf_sock *sk = msg->sk;
-	__u64 *read;
+	struct caught *caught;
 
 	if (!sk)
 		return SK_PASS;
@@ -27,19 +27,20 @@ int isthmus_sk_msg(struct sk_msg_md *msg)
 	if (theirs)
 		theirs->turn = 0;
 	if (mine->by_tcp) {
-		read = bpf_map_lookup_elem(&caught_up, &here);
-		if (read && *read == mine->sent)
+		caught = bpf_map_lookup_elem(&caught_up, &here);
+		if (caught && caught->born == mine->born && caught->read == mine->sent)
 			mine->by_tcp = 0;
 	}
 	mine->sent += msg->size;
 	// A connection that the other end has begun to close goes the usual way, with
-	// the usual errors.
-	if (!theirs || mine->by_tcp || mine->turn + msg->size > TURN_LIMIT || sk->state != BPF_TCP_ESTABLISHED) {
+	// the usual errors; and so does one whose other end is gone from the map.
+	if (!theirs || mine->by_tcp || mine->turn + msg->size > TURN_LIMIT || sk->state != BPF_TCP_ESTABLISHED ||
+	    bpf_msg_redirect_hash(msg, &accelerated_sockets, &there, BPF_F_INGRESS) != SK_PASS) {
 		mine->by_tcp = 1;
 		count(COUNTER_BY_TCP);
 		return SK_PASS;
 	}
 	mine->turn += msg->size;
 	count(COUNTER_PAST_TCP);
-	return bpf_msg_redirect_hash(msg, &accelerated_sockets, &there, BPF_F_INGRESS);
+	return SK_PASS;
 }

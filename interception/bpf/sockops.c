@@ -62,7 +62,7 @@ static __always_inline void accepted(struct bpf_sock *sk, const struct endpoint 
 // TCP, once the sidecar has done the same with its end.
 static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *here)
 {
-	struct flow flow = {};
+	struct flow flow = { .born = bpf_ktime_get_ns() };
 	__u32 zero = 0, *on = bpf_map_lookup_elem(&acceleration, &zero);
 
 	// With data in its SYN (TCP Fast Open) nobody has counted what was sent.
