@@ -58,7 +58,7 @@ func (i *Interception) between(try func(a, b *net.TCPConn) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if err := l.SetDeadline(time.Now().Add(selfTestLimit)); err != nil {
 		return err
 	}
@@ -66,12 +66,12 @@ func (i *Interception) between(try func(a, b *net.TCPConn) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer a.Close()
+	defer func() { _ = a.Close() }() // a second time, after some tries
 	b, err := l.AcceptTCP()
 	if err != nil {
 		return err
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	here := pairOf(a)
 	defer func() { err = errors.Join(err, i.forget(here)) }()
 	for _, c := range []*net.TCPConn{a, b} {
@@ -108,11 +108,11 @@ func tryMessage(from, to *net.TCPConn) error {
 	const fionread = 0x541b
 	if err := control(to, func(fd int) error {
 		if n, err := unix.IoctlGetInt(fd, fionread); err != nil || n != len(message) {
-			return fmt.Errorf("FIONREAD says %d bytes, %w, where %d are: the kernel is one without 'bpf, sockmap: Fix FIONREAD'", n, err, len(message))
+			return errors.Join(fmt.Errorf("FIONREAD says %d bytes where %d are: the kernel is one without 'bpf, sockmap: Fix FIONREAD'", n, len(message)), err)
 		}
 		peeked := make([]byte, len(message))
 		if _, _, err := unix.Recvfrom(fd, peeked, unix.MSG_PEEK|unix.MSG_DONTWAIT); err != nil || !bytes.Equal(peeked, message) {
-			return fmt.Errorf("peek: %q, %w", peeked, err)
+			return errors.Join(fmt.Errorf("peeked %q", peeked), err)
 		}
 		return nil
 	}); err != nil {
@@ -120,7 +120,7 @@ func tryMessage(from, to *net.TCPConn) error {
 	}
 	got := make([]byte, len(message))
 	if _, err := io.ReadFull(to, got); err != nil || !bytes.Equal(got, message) {
-		return fmt.Errorf("read %q, %w", got, err)
+		return errors.Join(fmt.Errorf("read %q", got), err)
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func tryBacklog(a, b *net.TCPConn) error {
 		return err
 	}
 	if !errors.Is(full, syscall.EAGAIN) {
-		return fmt.Errorf("%d bytes are queued and none read (%v)", sent, full)
+		return errors.Join(fmt.Errorf("%d bytes are queued and none read", sent), full)
 	}
 	for read := 0; ; {
 		want, got := make([]byte, 16<<10), make([]byte, 16<<10)
@@ -164,7 +164,7 @@ func tryBacklog(a, b *net.TCPConn) error {
 		read += n
 		if err != nil || read > sent {
 			if !errors.Is(err, io.EOF) || read != sent {
-				return fmt.Errorf("%d bytes were sent and %d arrived, %w", sent, read, err)
+				return errors.Join(fmt.Errorf("%d bytes were sent and %d arrived", sent, read), err)
 			}
 			return nil
 		}
@@ -187,7 +187,7 @@ func tryHalfClose(a, b *net.TCPConn) error {
 		return err
 	}
 	if got, err := io.ReadAll(b); err != nil || string(got) != "question" {
-		return fmt.Errorf("before the end came %q, %w", got, err)
+		return errors.Join(fmt.Errorf("before the end came %q", got), err)
 	}
 	if _, err := b.Write([]byte("answer")); err != nil {
 		return err
@@ -196,7 +196,7 @@ func tryHalfClose(a, b *net.TCPConn) error {
 		return err
 	}
 	if got, err := io.ReadAll(a); err != nil || string(got) != "answer" {
-		return fmt.Errorf("after the end came %q, %w", got, err)
+		return errors.Join(fmt.Errorf("after the end came %q", got), err)
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func tryReset(a, b *net.TCPConn) error {
 		return err
 	}
 	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		return fmt.Errorf("the other end reads %w", err)
+		return errors.Join(errors.New("the other end does not read it"), err)
 	}
 	return nil
 }

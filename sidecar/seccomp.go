@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -27,7 +28,7 @@ func denySplice() error {
 		return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 	}
 	err = set()
-	if err == unix.EACCES { // without CAP_SYS_ADMIN: then it gains no privilege by what it executes, either
+	if errors.Is(err, unix.EACCES) { // without CAP_SYS_ADMIN: then it gains no privilege by what it executes, either
 		if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err == nil {
 			err = set()
 		}
