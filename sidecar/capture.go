@@ -106,7 +106,8 @@ func fallBack(cfg *config.Interception, to config.InterceptionMode, why error, l
 	}
 }
 
-// intercept puts in place what the mode says.
+// intercept puts in place what the mode says, and then removes what a sidecar of
+// another mode left: its hooks would refuse what the table redirects.
 func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, log *slog.Logger) (err error) {
 	put, err := interceptionConfig(cfg, c.cgroup.Name(), log)
 	if err != nil {
@@ -115,11 +116,15 @@ func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, l
 	switch {
 	case mode == config.NFTables:
 		put.Inbound = nil // auto came here: fallBack has said so
-		c.table, err = interception.Redirect(put)
+		if c.table, err = interception.Redirect(put); err != nil {
+			return err
+		}
 		c.original = interception.RedirectedDestination
-		return err
+		return interception.Detach("", put.Name)
 	case os.Geteuid() == 0:
-		c.hooks, err = interception.Attach(put)
+		if c.hooks, err = interception.Attach(put); err == nil {
+			err = removeTable(put.Name)
+		}
 	default:
 		c.hooks, err = interception.Open("", put.Name)
 	}
@@ -197,11 +202,7 @@ func Detach(name string) error {
 			return err
 		}
 	}
-	table := interception.RemoveRedirect(name)
-	if errors.Is(table, unix.EPROTONOSUPPORT) || errors.Is(table, unix.EOPNOTSUPP) {
-		table = nil // a kernel without nftables has no table
-	}
-	if err := errors.Join(interception.Detach("", name), table); err != nil {
+	if err := errors.Join(interception.Detach("", name), removeTable(name)); err != nil {
 		return err
 	}
 	err = unix.Rmdir(path)
@@ -231,6 +232,15 @@ func openCgroup(cfg *config.Interception) (*os.File, error) {
 		return nil, fmt.Errorf("the program's cgroup: %w: run isthmus intercept attach as root", err)
 	}
 	return f, nil
+}
+
+// removeTable removes the table of a name, if there is one.
+func removeTable(name string) error {
+	err := interception.RemoveRedirect(name)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // a kernel without nftables has no table
+	}
+	return err
 }
 
 // claimCgroup locks the program's cgroup for as long as it is open.

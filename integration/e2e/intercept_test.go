@@ -19,7 +19,7 @@ func (m *testMesh) capturing(name, how, script string) *captured {
 	m.t.Helper()
 	m.needRoot()
 	ports := freePorts(m.t, 3)
-	m.isthmus("pki", "workload", "--cluster", "east", "shop/caller", "-d", m.path("pki"), "-o", m.path(name, "pki"))
+	m.isthmus("pki", "workload", "--force", "--cluster", "east", "shop/caller", "-d", m.path("pki"), "-o", m.path(name, "pki"))
 	_, outbound, _ := strings.Cut(ports[1], ":")
 	_, dns, _ := strings.Cut(ports[2], ":")
 	id := fmt.Sprintf("e2e-%d-%s", os.Getpid(), name)
@@ -136,6 +136,27 @@ done
 				t.Errorf("nothing went past TCP: %v", past)
 			}
 		})
+	}
+}
+
+func TestAnotherModeTakesOverWhatTheLastOneLeft(t *testing.T) {
+	t.Parallel()
+	tool(t, "curl")
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello\n") }))
+	defer program.Close()
+	m := newMesh(t, "east")
+	m.gateway("east", "east-1")
+	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
+	m.settled(map[string]uint32{"east shop/orders": 1})
+	for _, mode := range []string{"ebpf", "nftables", "ebpf"} {
+		c := m.capturing("switches", "mode: "+mode, "curl -sS -m 20 http://orders.shop.mesh/")
+		if got := c.output(m); got != "hello\ndone\n" {
+			t.Errorf("in mode %s the program printed\n%s", mode, got)
+		}
+		c.end(syscall.SIGKILL) // which leaves hooks, or a table
+		if err := os.Remove(c.out); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
