@@ -122,6 +122,9 @@ func (i *Interception) forget(here bpfPair) error {
 	return errors.Join(faults...)
 }
 
+// Accelerating reports whether connections that are made now are accelerated.
+func (i *Interception) Accelerating() bool { return i.accelerating.Load() }
+
 // switchAcceleration says whether the hooks prepare the program's sockets.
 func (i *Interception) switchAcceleration(on bool) error {
 	var value uint32

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
@@ -93,6 +94,20 @@ func interceptionMode(cfg *config.Interception, log *slog.Logger) config.Interce
 	}
 	_ = i.Close() // it is opened again to be used
 	return config.EBPF
+}
+
+// interceptionStatus says what is in place.
+func (s *Sidecar) interceptionStatus() admin.SidecarInterception {
+	st := admin.SidecarInterception{Mode: string(s.mode)}
+	if s.capture == nil {
+		return st
+	}
+	cfg := &s.cfg.Interception
+	st.Name, st.Cgroup, st.OnFailure = cfg.Name, s.capture.cgroup.Name(), string(cfg.OnFailure)
+	if s.capture.hooks != nil {
+		st.Inbound, st.Accelerating = string(cfg.Inbound), s.capture.hooks.Accelerating()
+	}
+	return st
 }
 
 // fallBack tells what auto chose, and what is lost by it.

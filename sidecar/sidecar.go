@@ -299,6 +299,7 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 		}
 		st.Upstreams = append(st.Upstreams, up)
 	}
+	st.Interception = s.interceptionStatus()
 	if svc := s.cfg.Service; svc != nil {
 		st.Service = &admin.SidecarRegistration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/admin"
 )
 
 // capturing starts a sidecar whose program runs script and knows nothing of the
@@ -62,10 +65,10 @@ type captured struct {
 	admin string
 }
 
-// metrics are what the sidecar's admin port says.
-func (c *captured) metrics() string {
+// page is what the sidecar's admin port says.
+func (c *captured) page(path string) string {
 	c.t.Helper()
-	resp, err := http.Get("http://" + c.admin + "/metrics")
+	resp, err := http.Get("http://" + c.admin + "/" + path)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -132,8 +135,15 @@ done
 			if got := c.output(m); got != want {
 				t.Errorf("the program printed\n%s\nwant\n%s", got, want)
 			}
-			if past := strings.Contains(c.metrics(), `isthmus_interception_messages_total{way="past_tcp"} 0`); past == (name == "past-tcp") && name != "nftables" {
+			if past := strings.Contains(c.page("metrics"), `isthmus_interception_messages_total{way="past_tcp"} 0`); past == (name == "past-tcp") && name != "nftables" {
 				t.Errorf("nothing went past TCP: %v", past)
+			}
+			var status admin.SidecarStatus
+			if err := json.Unmarshal([]byte(c.page("status")), &status); err != nil {
+				t.Fatal(err)
+			}
+			if i := status.Interception; !strings.Contains(how, "mode: "+i.Mode) || i.Accelerating != (name == "past-tcp") || i.OnFailure != "closed" {
+				t.Errorf("%s: the sidecar says %+v", how, i)
 			}
 		})
 	}

@@ -85,6 +85,18 @@ type SidecarStatus struct {
 	Gateways  []SidecarGateway     `json:"gateways"`
 	Upstreams []SidecarUpstream    `json:"upstreams"`
 	Service   *SidecarRegistration `json:"service,omitempty"`
+
+	Interception SidecarInterception `json:"interception"`
+}
+
+// SidecarInterception is how the program's connections come to the sidecar.
+type SidecarInterception struct {
+	Mode         string `json:"mode"` // never auto
+	Name         string `json:"name,omitempty"`
+	Cgroup       string `json:"cgroup,omitempty"`
+	OnFailure    string `json:"on_failure,omitempty"`
+	Inbound      string `json:"inbound,omitempty"`      // with mode ebpf
+	Accelerating bool   `json:"accelerating,omitempty"` // as configured, and the kernel passed the test
 }
 
 // SidecarGateway is one configured gateway of a sidecar.

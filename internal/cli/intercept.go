@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os/user"
@@ -83,6 +84,9 @@ func interceptClean() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean NAME... | --all",
 		Short: "Remove what attach put in place (root)",
+		Long: `Removes the hooks and pins of each NAME, a table that a killed sidecar left, and the
+program's cgroup when nothing is in it. Established connections go on. What a running
+sidecar uses is left alone: stop it first.`,
 		Example: `  isthmus intercept clean orders-1
   isthmus intercept clean --all`,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -95,13 +99,15 @@ func interceptClean() *cobra.Command {
 					return err
 				}
 			}
+			var faults []error
 			for _, name := range names {
 				if err := sidecar.Detach(name); err != nil {
-					return err
+					faults = append(faults, err)
+					continue
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "interception %s is removed\n", name)
 			}
-			return nil
+			return errors.Join(faults...)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "everything of this host")
