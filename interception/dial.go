@@ -2,9 +2,13 @@ package interception
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,10 +19,23 @@ import (
 // valid caller is whom the program sees as its peer, in place of the sidecar, if it
 // is of the address family of the program's socket.
 //
-// The hook knows the connection by its source address, which is chosen and told
-// to it before the first packet, and is forgotten when the connection stands.
+// The hook knows the connection by its two addresses, of which the source is chosen
+// and told to it before the first packet, and is forgotten when the connection stands.
 func (i *Interception) DialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
-	var told []bpfEndpoint // one per address that a name has
+	for try := 1; ; try++ {
+		c, err := i.dialProgram(ctx, address, caller)
+		switch {
+		case err == nil:
+			return c, nil
+		case try < maxSourceTries && errors.Is(err, unix.EADDRNOTAVAIL): // the pair of addresses is still waiting
+		default:
+			return nil, fmt.Errorf("dial the program: %w", err)
+		}
+	}
+}
+
+func (i *Interception) dialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
+	var told []bpfPair // one per address that a name has
 	d := net.Dialer{FallbackDelay: -1}
 	d.SetMultipathTCP(false)
 	d.Control = func(_, to string, raw syscall.RawConn) error {
@@ -28,13 +45,14 @@ func (i *Interception) DialProgram(ctx context.Context, address string, caller n
 		}
 		var inner error
 		if err := raw.Control(func(fd uintptr) {
-			var source bpfEndpoint
-			if source, inner = bindBeside(int(fd), program.Addr().Unmap()); inner != nil {
+			var source netip.AddrPort
+			if source, inner = i.sources.bind(int(fd), program.Addr().Unmap()); inner != nil {
 				return
 			}
-			told = append(told, source)
-			if inner = i.dials.Put(source, uint8(1)); inner == nil && caller.IsValid() {
-				inner = i.callers.Put(source, endpointOf(caller))
+			pair := bpfPair{Local: endpointOf(source), Remote: endpointOf(program)}
+			told = append(told, pair)
+			if inner = i.dials.Put(pair, uint8(1)); inner == nil && caller.IsValid() {
+				inner = i.callers.Put(pair, endpointOf(caller))
 			}
 		}); err != nil {
 			return err
@@ -42,41 +60,67 @@ func (i *Interception) DialProgram(ctx context.Context, address string, caller n
 		return inner
 	}
 	c, err := d.DialContext(ctx, "tcp", address)
-	for n, source := range told {
-		// Its loss would let this port by once more, from this host.
-		_ = i.dials.Delete(source)
+	for n, pair := range told {
+		// Its loss would let this pair by once more, from this host.
+		_ = i.dials.Delete(pair)
 		if err != nil || n < len(told)-1 {
-			_ = i.callers.Delete(source) // otherwise the program takes it, perhaps in a moment
+			_ = i.callers.Delete(pair) // otherwise the program takes it, perhaps in a moment
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("dial the program: %w", err)
-	}
-	return c, nil
+	return c, err
 }
 
-// bindBeside gives the socket a free port of the address that it is about to
-// connect to: between two sockets of one host that is always a good source.
-func bindBeside(fd int, ip netip.Addr) (bpfEndpoint, error) {
-	var to unix.Sockaddr
-	if ip.Is4() {
-		to = &unix.SockaddrInet4{Addr: ip.As4()}
-	} else {
-		to = &unix.SockaddrInet6{Addr: ip.As16()}
+// sources are the ports that the sidecar calls the program from. The kernel must be
+// told which: what it chooses for bind(2) is none that waits for the end of an
+// earlier connection (TIME_WAIT, a minute), and it looks at all of them first. With
+// loopback, connect(2) takes such a port again, after a second at most (net.ipv4.tcp_tw_reuse).
+type sources struct {
+	first, count uint32
+	next         atomic.Uint32
+}
+
+// newSources takes the range that the host gives to outgoing connections.
+func newSources() *sources {
+	s := &sources{first: 32768, count: 60999 - 32768 + 1}
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		var first, last uint32
+		if n, _ := fmt.Sscan(string(b), &first, &last); n == 2 && first > 0 && first <= last && last < 1<<16 {
+			s.first, s.count = first, last-first+1
+		}
 	}
-	if err := unix.Bind(fd, to); err != nil {
-		return bpfEndpoint{}, fmt.Errorf("take a source port on %s: %w: the program's address must be one of this host", ip, err)
+	s.next.Store(rand.Uint32())
+	return s
+}
+
+// maxSourceTries bounds the ports that are tried for one connection: others have
+// some of them.
+const maxSourceTries = 256
+
+// bind gives the socket a port of the address that it is about to connect to: between
+// two sockets of one host that is always a good source.
+func (s *sources) bind(fd int, ip netip.Addr) (netip.AddrPort, error) {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	for range maxSourceTries {
+		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+		source := netip.AddrPortFrom(ip, uint16(s.first+s.next.Add(1)%s.count))
+		if err = unix.Bind(fd, socketAddress(source)); err == nil {
+			return source, nil
+		}
 	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return bpfEndpoint{}, fmt.Errorf("take a source port on %s: %w", ip, err)
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return netip.AddrPort{}, fmt.Errorf("%s is no address of this host, where the program must be", ip)
+	case errors.Is(err, unix.EADDRINUSE):
+		err = fmt.Errorf("%w: the ports of net.ipv4.ip_local_port_range are in use: widen it", err)
 	}
-	var port int
-	switch sa := name.(type) {
-	case *unix.SockaddrInet4:
-		port = sa.Port
-	case *unix.SockaddrInet6:
-		port = sa.Port
+	return netip.AddrPort{}, fmt.Errorf("take a source port on %s: %w", ip, err)
+}
+
+func socketAddress(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	return endpointOf(netip.AddrPortFrom(ip, uint16(port))), nil
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }

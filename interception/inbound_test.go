@@ -2,10 +2,12 @@ package interception
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // inboundHost has a program on a port whose connections go to the sidecar, and
@@ -70,10 +72,10 @@ func TestCallersOfTheProgramReachTheSidecarAndItsOwnDialsPass(t *testing.T) {
 	if s, err := i.Stats(); err != nil || s.Steered != 4 || s.OwnDials != 4 || s.InboundRefused != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
-	var key bpfEndpoint
+	var key bpfPair
 	var value uint8
 	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
-		t.Errorf("source %s may pass for ever", key.addrPort())
+		t.Errorf("%s may pass to %s for ever", key.Local.addrPort(), key.Remote.addrPort())
 	}
 }
 
@@ -190,9 +192,10 @@ func TestTheProgramSeesWhoCalled(t *testing.T) {
 				}
 				conn.Close()
 			}
-			var key, value bpfEndpoint
+			var key bpfPair
+			var value bpfEndpoint
 			if entries := i.callers.Iterate(); entries.Next(&key, &value) {
-				t.Errorf("%s is still said to call for %s", key.addrPort(), value.addrPort())
+				t.Errorf("%s is still said to call for %s", key.Local.addrPort(), value.addrPort())
 			}
 		})
 	}
@@ -217,10 +220,10 @@ func TestAProgramReachesItselfPastTheSidecar(t *testing.T) {
 	if s, err := i.Stats(); err != nil || s.OwnDials != 4 || s.InboundRefused != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
-	var key bpfEndpoint
+	var key bpfPair
 	var value uint8
 	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
-		t.Errorf("source %s may pass for ever", key.addrPort())
+		t.Errorf("%s may pass to %s for ever", key.Local.addrPort(), key.Remote.addrPort())
 	}
 }
 
@@ -242,5 +245,50 @@ func TestAPortThatAnotherSidecarHasIsRefused(t *testing.T) {
 	}
 	if err := Detach(h.directory, "second"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAPortThatWaitsForTheEndOfAConnectionServesTheNext(t *testing.T) {
+	h := newHost(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, c) // the sidecar ends first: its port waits for a minute
+			c.Close()
+		}
+	}()
+	i := h.attach()
+	free := says(t, "127.0.0.1:0", "")
+	i.sources = &sources{first: uint32(portOf(free)), count: 1}
+	free.Close()
+	for n := range 3 {
+		var c net.Conn
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the kernel wants a second
+			if c, err = i.DialProgram(t.Context(), l.Addr().String(), netip.AddrPort{}); err == nil || time.Now().After(deadline) {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatalf("connection %d from the same port: %v", n, err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		c.Close()
+	}
+}
+
+func TestAProgramOfAnotherHostIsNotDialled(t *testing.T) {
+	i := newHost(t).attach()
+	c, err := i.DialProgram(t.Context(), "192.0.2.99:80", netip.AddrPort{})
+	if err == nil || !strings.Contains(err.Error(), "192.0.2.99 is no address of this host") {
+		t.Errorf("got %v, %v", c, err)
 	}
 }

@@ -21,11 +21,12 @@ type Interception struct {
 	pins     directory
 	settings bpfSettings
 	claim    *os.File // locked; nil before Claim
+	sources  *sources
 
 	sockets  *ebpf.Map // the sidecar's listening sockets
 	asked    *ebpf.Map // original destinations by the program's address
 	inbound  *ebpf.Map // ports of the program whose connections come to the sidecar
-	dials    *ebpf.Map // source addresses of dials to the program
+	dials    *ebpf.Map // our connections to the program that are being made
 	callers  *ebpf.Map // for whom they are
 	counters *ebpf.Map
 
@@ -46,7 +47,7 @@ func Open(base, name string) (*Interception, error) {
 		return nil, fmt.Errorf("open interception: name %q: use lower-case letters, digits and dashes", name)
 	}
 	d := directoryOf(base, name)
-	i := &Interception{name: name, pins: d}
+	i := &Interception{name: name, pins: d, sources: newSources()}
 	var current *ebpf.Map
 	for _, m := range []struct {
 		name     string

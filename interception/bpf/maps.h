@@ -164,23 +164,23 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } inbound_ports SEC(".maps");
 
-// Source addresses of connections that pass to the program's ports, while they are
-// being made: the sidecar's, and the program's own to itself.
+// Connections that pass to the program's ports, as who makes them sees them, while
+// they are being made: the sidecar's, and the program's own to itself.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct endpoint);
+	__type(key, struct pair);
 	__type(value, __u8);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } own_dials SEC(".maps");
 
-// Whom the sidecar calls for, by the source address of its connection to the
-// program. The program's socket takes the entry out when the connection stands.
+// Whom the sidecar calls for, by its connection to the program as it sees that. The
+// program's socket takes the entry out when the connection stands.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384); // 2 MB; an entry lives for a handshake on loopback
-	__type(key, struct endpoint);
+	__type(key, struct pair);
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } callers SEC(".maps");

@@ -8,16 +8,18 @@ int isthmus_sk_lookup(struct bpf_sk_lookup *ctx)
 	bool v4 = ctx->family == AF_INET;
 	__u32 slot = v4 ? SLOT_INBOUND4 : SLOT_INBOUND6;
 	__u16 port = ctx->local_port;
-	struct endpoint from = {};
+	struct pair dial = {};
 	struct settings *s;
 	struct bpf_sock *sk;
 	long err;
 
 	if (ctx->protocol != IPPROTO_TCP || !bpf_map_lookup_elem(&inbound_ports, &port))
 		return SK_PASS;
-	SET_IP(&from, v4, ctx->remote_ip4, ctx->remote_ip6);
-	from.port = bpf_ntohs(ctx->remote_port);
-	if (bpf_map_lookup_elem(&own_dials, &from)) {
+	SET_IP(&dial.local, v4, ctx->remote_ip4, ctx->remote_ip6);
+	SET_IP(&dial.remote, v4, ctx->local_ip4, ctx->local_ip6);
+	dial.local.port = bpf_ntohs(ctx->remote_port);
+	dial.remote.port = port;
+	if (bpf_map_lookup_elem(&own_dials, &dial)) {
 		count(COUNTER_OWN_DIALS);
 		return SK_PASS;
 	}

@@ -37,25 +37,25 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx, const struct pe
 	}
 	// The program calls itself, most likely: no sidecar is in between.
 	if (bpf_map_lookup_elem(&inbound_ports, &port) &&
-	    !bpf_map_update_elem(&own_dials, &here.local, &whose, BPF_ANY))
+	    !bpf_map_update_elem(&own_dials, &here, &whose, BPF_ANY))
 		watch(ctx);
 }
 
 // accepted comes from the sidecar when somebody's address is known for it: that is
 // whom the program sees.
-static __always_inline void accepted(struct bpf_sock *sk, const struct endpoint *remote)
+static __always_inline void accepted(struct bpf_sock *sk, const struct pair *there)
 {
-	struct endpoint *caller = bpf_map_lookup_elem(&callers, remote);
+	struct endpoint *caller = bpf_map_lookup_elem(&callers, there);
 	struct peer *peer;
 
 	if (!caller)
 		return;
 	peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (peer) {
-		peer->actual = *remote;
+		peer->actual = there->local;
 		peer->shown = *caller;
 	}
-	bpf_map_delete_elem(&callers, remote);
+	bpf_map_delete_elem(&callers, there);
 }
 
 // accelerate lets the program's end of a connection to or from the sidecar send past
@@ -83,7 +83,7 @@ static __always_inline void changed(struct bpf_sock_ops *ctx, const struct pair 
 {
 	struct pair there = { .local = here->remote, .remote = here->local };
 
-	bpf_map_delete_elem(&own_dials, &here->local); // to itself: it stands, or failed
+	bpf_map_delete_elem(&own_dials, here); // to itself: it stands, or failed
 	if (ctx->args[1] != BPF_TCP_CLOSE)
 		return;
 	bpf_map_delete_elem(&flows, here);
@@ -97,7 +97,7 @@ SEC("sockops")
 int isthmus_sockops(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct pair here = {};
+	struct pair here = {}, there = {};
 	struct peer *peer;
 	__u8 *whose;
 
@@ -117,10 +117,12 @@ int isthmus_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		ends(ctx, &here);
-		whose = bpf_map_lookup_elem(&own_dials, &here.remote);
+		there.local = here.remote;
+		there.remote = here.local;
+		whose = bpf_map_lookup_elem(&own_dials, &there);
 		if (whose && *whose == DIAL_SIDECAR)
 			accelerate(ctx, &here);
-		accepted(sk, &here.remote);
+		accepted(sk, &there);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		ends(ctx, &here);
