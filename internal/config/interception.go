@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // Interception says how the program's connections reach the sidecar when the
@@ -54,12 +56,7 @@ const (
 
 // UnmarshalText reads the name of a mode.
 func (m *InterceptionMode) UnmarshalText(b []byte) error {
-	switch v := InterceptionMode(b); v {
-	case Explicit, Auto, EBPF, NFTables:
-		*m = v
-		return nil
-	}
-	return fmt.Errorf("%q is no interception mode: write explicit, auto, ebpf or nftables", b)
+	return choose(m, b, Explicit, Auto, EBPF, NFTables)
 }
 
 // OnFailure is what becomes of captured connections while no sidecar runs.
@@ -72,14 +69,7 @@ const (
 )
 
 // UnmarshalText reads "closed" or "open".
-func (f *OnFailure) UnmarshalText(b []byte) error {
-	switch v := OnFailure(b); v {
-	case FailClosed, FailOpen:
-		*f = v
-		return nil
-	}
-	return fmt.Errorf("%q is no choice: write closed or open", b)
-}
+func (f *OnFailure) UnmarshalText(b []byte) error { return choose(f, b, FailClosed, FailOpen) }
 
 // Inbound is what becomes of callers that come past the mesh.
 type Inbound string
@@ -93,12 +83,7 @@ const (
 
 // UnmarshalText reads "strict", "permissive" or "off".
 func (i *Inbound) UnmarshalText(b []byte) error {
-	switch v := Inbound(b); v {
-	case InboundStrict, InboundPermissive, InboundOff:
-		*i = v
-		return nil
-	}
-	return fmt.Errorf("%q is no choice: write strict, permissive or off", b)
+	return choose(i, b, InboundStrict, InboundPermissive, InboundOff)
 }
 
 // Acceleration is whether bytes go past TCP.
@@ -112,12 +97,26 @@ const (
 
 // UnmarshalText reads "on" or "off".
 func (a *Acceleration) UnmarshalText(b []byte) error {
-	switch v := Acceleration(b); v {
-	case AccelerationOn, AccelerationOff:
-		*a = v
+	return choose(a, b, AccelerationOn, AccelerationOff)
+}
+
+// choose reads one of several words.
+func choose[T ~string](to *T, b []byte, choices ...T) error {
+	if v := T(b); slices.Contains(choices, v) {
+		*to = v
 		return nil
 	}
-	return fmt.Errorf("%q is no choice: write on or off", b)
+	var all strings.Builder
+	for i, c := range choices {
+		switch {
+		case i > 0 && i == len(choices)-1:
+			all.WriteString(" or ")
+		case i > 0:
+			all.WriteString(", ")
+		}
+		all.WriteString(string(c))
+	}
+	return fmt.Errorf("%q is no choice: write %s", b, all.String())
 }
 
 var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
