@@ -25,9 +25,15 @@ starts that and ends with it, with the program's exit code.
     - {listen: 127.0.0.1:9001, service: shop/cart, port: 80}
 
 "service" is what runs beside the sidecar and may be absent; "upstreams" are
-listeners whose callers reach a service, wherever it runs.`,
+listeners whose callers reach a service, wherever it runs. A program that knows
+nothing of the mesh needs none of them, as root or after 'isthmus intercept attach':
+
+  interception: {mode: ebpf}   # also explicit, nftables, auto
+
+has what it sends to mesh names arrive here, and who calls the program's own port.`,
 		Example: `  isthmus check -c sidecar.yaml
-  isthmus sidecar -c sidecar.yaml -- ./orders --port 8080`,
+  isthmus sidecar -c sidecar.yaml -- ./orders --port 8080
+  isthmus sidecar -c sidecar.yaml --interception-mode ebpf -- curl http://orders.shop.mesh/`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return noArgs(cmd, args)

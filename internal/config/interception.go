@@ -24,16 +24,16 @@ type Interception struct {
 	Cgroup string `yaml:"cgroup" flag:"cgroup that the program runs in"`
 	// OnFailure says what becomes of captured connections while no sidecar runs:
 	// closed (the default) refuses them, open lets them by in the clear.
-	OnFailure OnFailure `yaml:"onFailure" flag:"closed or open"`
+	OnFailure OnFailure `yaml:"onFailure" flag:"while no sidecar runs: closed or open"`
 	// Inbound says what becomes of connections to the program's own port (that of
 	// service.target) which do not come through the mesh: strict (the default) refuses
 	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
-	Inbound Inbound `yaml:"inbound" flag:"strict, permissive or off"`
+	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
 	// Acceleration on has the bytes between the program and the sidecar go from socket
 	// to socket, past TCP. It takes mode ebpf and a program that the sidecar starts:
 	// that one is kept from the system calls which do not see such bytes, splice(2)
 	// above all. Default: off.
-	Acceleration Acceleration `yaml:"acceleration" flag:"on or off"`
+	Acceleration Acceleration `yaml:"acceleration" flag:"bytes between program and sidecar past TCP: on or off"`
 	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
 	// on 127.0.0.1 and ::1.
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
