@@ -176,9 +176,14 @@ func (c *check) interception(cfg *config.Interception) {
 		c.note("this machine can do interception.mode explicit, ebpf and nftables")
 	case cfg.Mode == config.EBPF:
 		for _, f := range support.Checks {
-			if f.Required && f.Err != nil {
-				c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; have root run isthmus intercept attach once, or write auto or explicit", f.Name, f.Err))
+			if !f.Required || f.Err == nil {
+				continue
 			}
+			do := "write auto or explicit"
+			if f.Name == "privilege" {
+				do = "have root run isthmus intercept attach once, or " + do
+			}
+			c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; %s", f.Name, f.Err, do))
 		}
 	default:
 		c.note("this machine can do interception.mode explicit, and nftables as root; ebpf lacks %s", strings.ReplaceAll(missing.Error(), "\n", "; "))
