@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Conn is the sidecar's end of an accelerated connection. It shows the hooks how
@@ -91,6 +92,7 @@ func (c *Conn) catchUp() {
 	switch err := c.i.flows.Lookup(c.program, &flow); {
 	case err != nil || flow.Born != c.born || c.read > flow.Sent:
 		c.looks = 0 // closed; or bytes came that the hooks have not seen
+	case c.received() > c.read: // more than that has come since
 	case c.read == flow.Sent:
 		c.looks = 0
 		// If the map is full it goes on by TCP.
@@ -99,6 +101,18 @@ func (c *Conn) catchUp() {
 			_ = c.i.caughtUp.Delete(c.program)
 		}
 	}
+}
+
+// received is how many bytes have come by TCP.
+func (c *Conn) received() (n uint64) {
+	_ = control(c.tcp, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n = info.Bytes_received
+		}
+		return err
+	})
+	return n
 }
 
 // CloseWrite ends our direction.

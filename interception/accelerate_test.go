@@ -1,6 +1,7 @@
 package interception
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -177,6 +178,35 @@ func TestTheSidecarsConnectionsToTheProgramAreAccelerated(t *testing.T) {
 	if err != nil || s.Accelerated != 1 || s.PastTCP < 150 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
+}
+
+func TestWhatIsSentWithTheSYNArrivesBeforeWhatFollows(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	if err := i.TryAcceleration(); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Serve(Sockets{Outbound: h.outbound}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.child("early", "240.66.0.7:80")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := h.startWith(cmd, in)
+	firstLine(t, out)
+	c, err := h.outbound[0].Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := h.accelerate(i, c)
+	fmt.Fprintln(in, "go on")
+	firstLine(t, out)
+	if got := read(t, f); got != "first, second" {
+		t.Errorf("the sidecar read %q", got)
+	}
+	f.Close()
 }
 
 func TestConnectionsStayWithTCPWhenAccelerationIsOff(t *testing.T) {

@@ -28,7 +28,7 @@ const childEnv = "ISTHMUS_INTERCEPTION_CHILD"
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		roles := map[string]func([]string) error{
-			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "serve": childServe, "self": childSelf, "talk": childTalk, "echo": childEcho, "connects": childConnects, "sidecar": childSidecar,
+			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "serve": childServe, "self": childSelf, "talk": childTalk, "echo": childEcho, "early": childEarly, "bind": childBind, "connects": childConnects, "sidecar": childSidecar,
 			"probe": func([]string) error { fmt.Println(Probe().Err()); return nil },
 		}
 		if err := roles[role](os.Args[1:]); err != nil {
@@ -386,6 +386,43 @@ func echo(c halfCloser) {
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
+}
+
+// childEarly sends while it connects (TCP Fast Open), and once more for a line of its
+// input; it prints a line after each.
+func childEarly(args []string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(fd, []byte("first, "), unix.MSG_FASTOPEN, sockaddr(netip.MustParseAddrPort(args[0]), unix.AF_INET)); err != nil {
+		return err
+	}
+	fmt.Println("first")
+	bufio.NewScanner(os.Stdin).Scan()
+	if _, err := unix.Write(fd, []byte("second")); err != nil {
+		return err
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return err
+	}
+	fmt.Println("second")
+	_, err = unix.Read(fd, make([]byte, 1)) // until the other closes
+	return err
+}
+
+// childBind tries to take an address that somebody uses.
+func childBind(args []string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	for _, option := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, 1); err != nil {
+			return err
+		}
+	}
+	return report(seen{}, unix.Bind(fd, sockaddr(netip.MustParseAddrPort(args[0]), unix.AF_INET)))
 }
 
 // childConnects connects to the address and closes so many times, and prints how

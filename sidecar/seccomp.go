@@ -16,8 +16,8 @@ import (
 // programs then use read and write. The goroutine must be locked to its thread, and
 // the thread must not be used for anything else afterwards.
 //
-// The filter is all that keeps the program's data whole, so it is set or the program
-// does not start. Of a 32-bit program it does not see TCP_ULP.
+// The program's data depends on it, so it is set or the program does not start. A
+// 32-bit program is kept from splice and io_uring only.
 func denySplice() error {
 	filter, err := spliceFilter()
 	if err != nil {
@@ -46,7 +46,11 @@ type refusal struct {
 	errno unix.Errno
 }
 
-type argument struct{ number, value uint32 }
+// argument is one by its number, and what is meant: a value, or bits in it.
+type argument struct {
+	number, value uint32
+	bits          bool
+}
 
 // spliceFilter is a seccomp program over struct seccomp_data.
 func spliceFilter() ([]unix.SockFilter, error) {
@@ -55,7 +59,8 @@ func spliceFilter() ([]unix.SockFilter, error) {
 		spliceI386   = 313
 		spliceARM    = 340
 		x32          = 1 << 30
-		ulp          = 31 // TCP_ULP, for setsockopt(2)
+		fastopen     = 30 // TCP_FASTOPEN_CONNECT, for setsockopt(2)
+		ulp          = 31 // TCP_ULP, for the same
 		zerocopyRecv = 35 // TCP_ZEROCOPY_RECEIVE, for getsockopt(2)
 	)
 	native, other := uint32(unix.AUDIT_ARCH_X86_64), uint32(spliceI386)
@@ -75,12 +80,21 @@ func spliceFilter() ([]unix.SockFilter, error) {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: native, SkipTrue: uint8(len(foreign))},
 	}
 	code = append(code, foreign...)
+	code = append(code, // all of x32, which few kernels have
+		bpf.LoadAbsolute{Off: 0, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: x32, SkipFalse: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
+	tcp := argument{number: 1, value: unix.IPPROTO_TCP}
+	early := func(n uint32) []argument { return []argument{{number: n, value: unix.MSG_FASTOPEN, bits: true}} }
 	code = append(code, refusals(
 		refusal{call: unix.SYS_SPLICE, errno: unix.EINVAL},
-		refusal{call: unix.SYS_SPLICE | x32, errno: unix.EINVAL},
 		refusal{call: unix.SYS_IO_URING_SETUP, errno: unix.ENOSYS},
-		refusal{unix.SYS_SETSOCKOPT, []argument{{1, unix.IPPROTO_TCP}, {2, ulp}}, unix.ENOPROTOOPT},
-		refusal{unix.SYS_GETSOCKOPT, []argument{{1, unix.IPPROTO_TCP}, {2, zerocopyRecv}}, unix.ENOPROTOOPT},
+		refusal{unix.SYS_SETSOCKOPT, []argument{tcp, {number: 2, value: ulp}}, unix.ENOPROTOOPT},
+		refusal{unix.SYS_SETSOCKOPT, []argument{tcp, {number: 2, value: fastopen}}, unix.ENOPROTOOPT},
+		refusal{unix.SYS_GETSOCKOPT, []argument{tcp, {number: 2, value: zerocopyRecv}}, unix.ENOPROTOOPT},
+		refusal{unix.SYS_SENDTO, early(3), unix.EOPNOTSUPP},
+		refusal{unix.SYS_SENDMSG, early(2), unix.EOPNOTSUPP},
+		refusal{unix.SYS_SENDMMSG, early(3), unix.EOPNOTSUPP},
 	)...)
 	raw, err := bpf.Assemble(code)
 	if err != nil {
@@ -98,14 +112,15 @@ func refusals(all ...refusal) []bpf.Instruction {
 	var code []bpf.Instruction
 	for _, r := range all {
 		for n := -1; n < len(r.args); n++ {
-			at, want := uint32(0), r.call
+			at, is := uint32(0), bpf.JumpIf{Cond: bpf.JumpEqual, Val: r.call}
 			if n >= 0 {
-				at, want = 16+8*r.args[n].number, r.args[n].value // its low half
+				at, is.Val = 16+8*r.args[n].number, r.args[n].value // its low half
+				if r.args[n].bits {
+					is.Cond = bpf.JumpBitsSet
+				}
 			}
-			rest := 2*(len(r.args)-1-n) + 1
-			code = append(code,
-				bpf.LoadAbsolute{Off: at, Size: 4},
-				bpf.JumpIf{Cond: bpf.JumpEqual, Val: want, SkipFalse: uint8(rest)})
+			is.SkipFalse = uint8(2*(len(r.args)-1-n) + 1)
+			code = append(code, bpf.LoadAbsolute{Off: at, Size: 4}, is)
 		}
 		code = append(code, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(r.errno)})
 	}

@@ -26,6 +26,7 @@ func tryDenied() int {
 	if err = errors.Join(err, unix.Pipe(pipe[:])); err != nil {
 		return 10
 	}
+	nobody := &unix.SockaddrInet4{Port: 1, Addr: [4]byte{127, 0, 0, 1}}
 	_, splice := unix.Splice(socket, nil, pipe[1], nil, 1, unix.SPLICE_F_NONBLOCK)
 	_, _, ring := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 	_, zerocopy := unix.GetsockoptInt(socket, unix.IPPROTO_TCP, 35)
@@ -35,6 +36,9 @@ func tryDenied() int {
 		{ring, unix.ENOSYS},
 		{unix.SetsockoptString(socket, unix.IPPROTO_TCP, unix.TCP_ULP, "tls"), unix.ENOPROTOOPT},
 		{zerocopy, unix.ENOPROTOOPT},
+		{unix.SetsockoptInt(socket, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1), unix.ENOPROTOOPT},
+		{unix.Sendto(socket, []byte("early"), unix.MSG_FASTOPEN, nobody), unix.EOPNOTSUPP},
+		{unix.Sendmsg(socket, []byte("early"), nil, nobody, unix.MSG_FASTOPEN), unix.EOPNOTSUPP},
 	} {
 		if !errors.Is(c.got, c.want) {
 			allowed++
@@ -56,11 +60,11 @@ func TestAnAcceleratedProgramIsKeptFromSplice(t *testing.T) {
 		t.Errorf("%v: something that must be refused was not", err)
 	}
 	err = runProgram(t.Context(), programStart{argv: argv}, time.Minute)
-	if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code != 4 {
+	if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code != 7 {
 		t.Errorf("%v: a program that is not accelerated is kept from something", err)
 	}
 	// The test goes on in a process that is not kept from anything.
-	if n := tryDenied(); n != 4 {
+	if n := tryDenied(); n != 7 {
 		t.Errorf("the sidecar itself is kept from something: %d", n)
 	}
 }

@@ -59,14 +59,15 @@ static __always_inline void accepted(struct bpf_sock *sk, const struct pair *the
 }
 
 // accelerate lets the program's end of a connection to or from the sidecar send past
-// TCP, once the sidecar has done the same with its end.
-static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *here)
+// TCP, once the sidecar has done the same with its end. Who connects may be in the
+// middle of a send that began before and that nobody counts: then the next goes by
+// TCP, too, until the sidecar has read as much as it was told of.
+static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *here, bool connects)
 {
-	struct flow flow = { .born = bpf_ktime_get_ns() };
+	struct flow flow = { .born = bpf_ktime_get_ns(), .by_tcp = connects };
 	__u32 zero = 0, *on = bpf_map_lookup_elem(&acceleration, &zero);
 
-	// With data in its SYN (TCP Fast Open) nobody has counted what was sent.
-	if (!on || !*on || ctx->snd_nxt != ctx->snd_una)
+	if (!on || !*on || ctx->data_segs_out) // data in its SYN (TCP Fast Open)
 		return;
 	if (bpf_map_update_elem(&flows, here, &flow, BPF_ANY))
 		return;
@@ -113,7 +114,7 @@ int isthmus_sockops(struct bpf_sock_ops *ctx)
 			break;
 		ends(ctx, &here);
 		if (same(&peer->actual, &here.remote))
-			accelerate(ctx, &here);
+			accelerate(ctx, &here, true);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		ends(ctx, &here);
@@ -121,7 +122,7 @@ int isthmus_sockops(struct bpf_sock_ops *ctx)
 		there.remote = here.local;
 		whose = bpf_map_lookup_elem(&own_dials, &there);
 		if (whose && *whose == DIAL_SIDECAR)
-			accelerate(ctx, &here);
+			accelerate(ctx, &here, false);
 		accepted(sk, &there);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
