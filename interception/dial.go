@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -43,6 +46,9 @@ func (i *Interception) dialProgram(ctx context.Context, address string, caller n
 		if err != nil {
 			return err
 		}
+		if program.Addr().IsUnspecified() {
+			return fmt.Errorf("%s is no address to dial", program.Addr())
+		}
 		var inner error
 		if err := raw.Control(func(fd uintptr) {
 			var source netip.AddrPort
@@ -51,8 +57,13 @@ func (i *Interception) dialProgram(ctx context.Context, address string, caller n
 			}
 			pair := bpfPair{Local: endpointOf(source), Remote: endpointOf(program)}
 			told = append(told, pair)
-			if inner = i.dials.Put(pair, uint8(1)); inner == nil && caller.IsValid() {
+			if inner = i.dials.Put(pair, dialSidecar); inner != nil {
+				return
+			}
+			if caller.IsValid() {
 				inner = i.callers.Put(pair, endpointOf(caller))
+			} else {
+				_ = i.callers.Delete(pair) // that a killed sidecar left
 			}
 		}); err != nil {
 			return err
@@ -76,10 +87,12 @@ func (i *Interception) dialProgram(ctx context.Context, address string, caller n
 // loopback, connect(2) takes such a port again, after a second at most (net.ipv4.tcp_tw_reuse).
 type sources struct {
 	first, count uint32
+	reserved     [][2]uint16 // from, to
 	next         atomic.Uint32
 }
 
-// newSources takes the range that the host gives to outgoing connections.
+// newSources takes the range that the host gives to outgoing connections
+// (net.ipv4.ip_local_port_range), without what it reserves (ip_local_reserved_ports).
 func newSources() *sources {
 	s := &sources{first: 32768, count: 60999 - 32768 + 1}
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
@@ -88,8 +101,27 @@ func newSources() *sources {
 			s.first, s.count = first, last-first+1
 		}
 	}
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports"); err == nil {
+		s.reserved = portRanges(string(b))
+	}
 	s.next.Store(rand.Uint32())
 	return s
+}
+
+// portRanges reads 8080,9148-9150; what is no port is left out.
+func portRanges(list string) (ranges [][2]uint16) {
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+		a, errA := strconv.ParseUint(from, 10, 16)
+		b, errB := strconv.ParseUint(to, 10, 16)
+		if errA == nil && errB == nil {
+			ranges = append(ranges, [2]uint16{uint16(a), uint16(b)})
+		}
+	}
+	return ranges
 }
 
 // maxSourceTries bounds the ports that are tried for one connection: others have
@@ -99,12 +131,14 @@ const maxSourceTries = 256
 // bind gives the socket a port of the address that it is about to connect to: between
 // two sockets of one host that is always a good source.
 func (s *sources) bind(fd int, ip netip.Addr) (netip.AddrPort, error) {
-	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	// Not SO_REUSEADDR, by which any user could take the same port, and with it the
+	// pair that the hook lets by: this one shares with our own sockets only.
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	for range maxSourceTries {
 		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
 			break
 		}
-		source := netip.AddrPortFrom(ip, uint16(s.first+s.next.Add(1)%s.count))
+		source := netip.AddrPortFrom(ip, s.port())
 		if err = unix.Bind(fd, socketAddress(source)); err == nil {
 			return source, nil
 		}
@@ -116,6 +150,17 @@ func (s *sources) bind(fd int, ip netip.Addr) (netip.AddrPort, error) {
 		err = fmt.Errorf("%w: the ports of net.ipv4.ip_local_port_range are in use: widen it", err)
 	}
 	return netip.AddrPort{}, fmt.Errorf("take a source port on %s: %w", ip, err)
+}
+
+// port is the next one.
+func (s *sources) port() uint16 {
+	for range s.count {
+		port := uint16(s.first + s.next.Add(1)%s.count)
+		if !slices.ContainsFunc(s.reserved, func(r [2]uint16) bool { return r[0] <= port && port <= r[1] }) {
+			return port
+		}
+	}
+	return 0 // all are reserved: the kernel chooses
 }
 
 func socketAddress(a netip.AddrPort) unix.Sockaddr {

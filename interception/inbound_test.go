@@ -2,10 +2,12 @@ package interception
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -290,5 +292,58 @@ func TestAProgramOfAnotherHostIsNotDialled(t *testing.T) {
 	c, err := i.DialProgram(t.Context(), "192.0.2.99:80", netip.AddrPort{})
 	if err == nil || !strings.Contains(err.Error(), "192.0.2.99 is no address of this host") {
 		t.Errorf("got %v, %v", c, err)
+	}
+}
+
+func TestNobodyElseCanCallTheProgramFromTheSidecarsAddress(t *testing.T) {
+	h, program, _ := inboundHost(t)
+	i := h.attach()
+	c, err := i.DialProgram(t.Context(), program.String(), netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cmd := h.child("bind", c.LocalAddr().String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.Output()
+	if err != nil || !strings.Contains(string(out), "in use") {
+		t.Errorf("another user's attempt at %s: %s, %v", c.LocalAddr(), out, err)
+	}
+}
+
+func TestWhomAKilledSidecarCalledForIsForgotten(t *testing.T) {
+	h := newHost(t)
+	i := h.attach()
+	cmd := h.child("serve", "127.0.0.1:0")
+	out, stop := h.start(cmd)
+	defer func() { _ = cmd.Process.Kill(); stop() }()
+	program := netip.MustParseAddrPort(firstLine(t, out))
+	free := says(t, "127.0.0.1:0", "")
+	i.sources = &sources{first: uint32(portOf(free)), count: 1}
+	free.Close()
+	pair := bpfPair{Local: endpointOf(netip.AddrPortFrom(program.Addr(), uint16(i.sources.first))), Remote: endpointOf(program)}
+	stranger := netip.MustParseAddrPort("192.0.2.7:4711")
+	if err := errors.Join(i.callers.Put(pair, endpointOf(stranger)), i.dials.Put(pair, dialSidecar), i.Claim()); err != nil {
+		t.Fatal(err)
+	}
+	var value uint8
+	if i.dials.Lookup(pair, &value) == nil {
+		t.Errorf("%s may still pass to %s", pair.Local.addrPort(), program)
+	}
+	c, err := i.DialProgram(t.Context(), program.String(), netip.AddrPort{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, c); strings.Contains(got, stranger.Addr().String()) {
+		t.Errorf("the program says %q", got)
+	}
+}
+
+func TestReservedPortsAreNotTaken(t *testing.T) {
+	s := sources{first: 10, count: 5, reserved: portRanges("10-12,14,x,70000\n")}
+	for range 10 {
+		if p := s.port(); p != 13 {
+			t.Errorf("port %d", p)
+		}
 	}
 }

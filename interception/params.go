@@ -5,6 +5,9 @@ const (
 	// pins of another one.
 	layout = 2
 
+	// dialSidecar is the value of own_dials for our connections (DIAL_SIDECAR).
+	dialSidecar uint8 = 1
+
 	// maxCaptured is how many prefixes the LPM map holds (max_entries).
 	maxCaptured = 4096
 
