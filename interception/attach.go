@@ -60,6 +60,9 @@ func attach(cfg Config, d directory) (i *Interception, err error) {
 			err = errors.Join(err, d.remove())
 		}
 	}()
+	if err := d.notElsewhere(id); err != nil {
+		return nil, err
+	}
 	cookie, err := netnsCookie()
 	if err != nil {
 		return nil, err
@@ -104,6 +107,31 @@ func attach(cfg Config, d directory) (i *Interception, err error) {
 		return nil, err
 	}
 	return Open(cfg.Directory, cfg.Name)
+}
+
+// notElsewhere reports that a sidecar runs with these pins for another cgroup: its
+// program would lose its hooks. A cgroup that is gone needs none.
+func (d directory) notElsewhere(cgroup uint64) error {
+	claim, err := d.claim()
+	if err == nil {
+		claim.Close()
+	}
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	l, err := link.LoadPinnedLink(d.link("connect4"), nil)
+	if err != nil {
+		return nil // they are not attached, or not ours: what comes says so
+	}
+	defer func() { _ = l.Close() }()
+	info, err := l.Info()
+	if err != nil {
+		return fmt.Errorf("read link %s: %w", d.link("connect4"), err)
+	}
+	if at := info.Cgroup(); at != nil && at.CgroupId != 0 && at.CgroupId != cgroup {
+		return fmt.Errorf("a sidecar runs with this name for another cgroup: stop it, or give this one an interception.name of its own")
+	}
+	return nil
 }
 
 // notSteered reports ports that come to another sidecar of the network namespace.

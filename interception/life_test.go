@@ -414,3 +414,56 @@ func TestWhatASidecarUsesIsNotRemovedUnderIt(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestASidecarNeverRunsWithPinsThatAreRemoved(t *testing.T) {
+	h := newHost(t)
+	for range 100 {
+		i, err := Attach(h.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var both errgroup.Group
+		var claimed, removed error
+		both.Go(func() error { claimed = i.Claim(); return nil })
+		both.Go(func() error { removed = Detach(h.directory, "app"); return nil })
+		_ = both.Wait()
+		if claimed == nil && removed == nil {
+			t.Error("claimed, and removed")
+		}
+		i.Close()
+	}
+}
+
+func TestAnotherSidecarDoesNotTakeTheHooksOfTheFirst(t *testing.T) {
+	h, other := newHost(t), newHost(t)
+	i := h.serve()
+	if err := i.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	second := h.config
+	second.Cgroup = other.cgroup
+	if _, err := Attach(second); err == nil || !strings.Contains(err.Error(), "interception.name of its own") {
+		t.Errorf("attach under the same name: %v", err)
+	}
+	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Answer != "asked 240.66.0.7:80" {
+		t.Errorf("the first one's program saw %+v", got)
+	}
+}
+
+func TestASidecarIsToldThatSomethingElseIsAttached(t *testing.T) {
+	h := newHost(t)
+	h.config.Inbound = []uint16{8080}
+	i := h.attach()
+	if err := i.Differs(h.config); err != nil {
+		t.Error(err)
+	}
+	wanted := h.config
+	wanted.Inbound, wanted.OnFailure, wanted.DNSPort = nil, FailOpen, 1
+	wanted.Cgroup = newHost(t).cgroup
+	err := i.Differs(wanted)
+	for _, want := range []string{"cgroup is another", "onFailure is closed and not open", "DNS port", "steered port is [8080] and not []", "attach again"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\ndoes not say %s", err, want)
+		}
+	}
+}

@@ -87,27 +87,41 @@ func Open(base, name string) (*Interception, error) {
 
 // Claim says that a sidecar runs here, until Close or the end of the process. It
 // fails when another one has said so; [Detach] leaves alone what is claimed.
-func (i *Interception) Claim() error {
-	f, err := os.Open(i.pins.maps())
-	if err != nil {
+func (i *Interception) Claim() (err error) {
+	i.claim, err = i.pins.claim()
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("interception %s is another sidecar's: give this one an interception.name of its own", i.name)
+	case err != nil:
 		return fmt.Errorf("claim interception %s: %w", i.name, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return fmt.Errorf("interception %s is another sidecar's: give this one an interception.name of its own", i.name)
+	// A sidecar that was killed in a dial has left its pair, which would pass on.
+	var pair bpfPair
+	var whose uint8
+	for entries := i.dials.Iterate(); entries.Next(&pair, &whose); {
+		if whose == dialSidecar {
+			_ = i.dials.Delete(pair)
+		}
 	}
-	i.claim = f
 	return nil
 }
 
-// claimed reports whether a sidecar runs with these pins.
-func (d directory) claimed() bool {
+// claim locks the pins until the file is closed; unix.EWOULDBLOCK: somebody has.
+// They are still at their place then.
+func (d directory) claim() (*os.File, error) {
 	f, err := os.Open(d.maps())
 	if err != nil {
-		return false
+		return nil, err
 	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if err := inPlace(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func openError(err error, path string) error {
@@ -137,6 +151,41 @@ func (i *Interception) Close() error {
 // is left alone.
 func (i *Interception) Captures() (outbound, dns uint16) {
 	return i.settings.OutboundPort, i.settings.DnsPort
+}
+
+// Differs reports in what respects that its sidecar cares about what is attached is
+// not cfg; nil: it is.
+func (i *Interception) Differs(cfg Config) error {
+	cfg = cfg.withDefaults()
+	var faults []error
+	differs := func(what string, attached, wanted any) {
+		if fmt.Sprint(attached) != fmt.Sprint(wanted) {
+			faults = append(faults, fmt.Errorf("%s is %v and not %v", what, attached, wanted))
+		}
+	}
+	path, cgroup, err := resolveCgroup(cfg.Cgroup)
+	if err != nil {
+		return err
+	}
+	if cgroup != i.settings.Cgroup {
+		faults = append(faults, fmt.Errorf("its cgroup is another one than %s is now", path))
+	}
+	onFailure := FailClosed
+	if i.settings.Open != 0 {
+		onFailure = FailOpen
+	}
+	differs("onFailure", onFailure, cfg.OnFailure)
+	differs("the outbound port", i.settings.OutboundPort, cfg.OutboundPort)
+	differs("the DNS port", i.settings.DnsPort, cfg.DNSPort)
+	inbound, err := i.Inbound()
+	if err != nil {
+		return err
+	}
+	differs("the program's steered port", inbound, slices.Sorted(slices.Values(cfg.Inbound)))
+	if len(faults) > 0 {
+		return fmt.Errorf("what is attached as %s is not what is configured: %w: run isthmus intercept attach again as root", i.name, errors.Join(faults...))
+	}
+	return nil
 }
 
 // Inbound returns the ports of the program whose connections come to the sidecar,

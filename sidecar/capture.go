@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -149,13 +148,8 @@ func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, l
 	if err := c.hooks.Claim(); err != nil {
 		return err
 	}
-	attached, err := c.hooks.Inbound()
-	if err != nil {
+	if err := c.hooks.Differs(put); err != nil {
 		return err
-	}
-	if !slices.Equal(attached, put.Inbound) {
-		return fmt.Errorf("what is attached as %s is for the program's ports %v, and the configuration wants %v (interception.inbound %s): run isthmus intercept attach again as root",
-			put.Name, attached, put.Inbound, cfg.Interception.Inbound)
 	}
 	c.original = c.hooks.OriginalDestination
 	return nil

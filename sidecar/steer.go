@@ -2,9 +2,12 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
@@ -21,9 +24,12 @@ func steeredPort(cfg *config.Sidecar) (uint16, error) {
 		return 0, err
 	}
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return 0, fmt.Errorf("interception.inbound %s is for a program on this host, and service.target %s is not: write inbound: off",
+			cfg.Interception.Inbound, cfg.Service.Target)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("interception.inbound %s is for a program on this host, and service.target %s is not: %w; write inbound: off",
-			cfg.Interception.Inbound, cfg.Service.Target, err)
+		return 0, fmt.Errorf("find out whether service.target %s is on this host: %w", cfg.Service.Target, err)
 	}
 	_ = l.Close()
 	n, err := strconv.ParseUint(port, 10, 16)
