@@ -75,10 +75,17 @@
 //   - A redirected message knows no window: 512 MiB were queued for a reader that
 //     had stopped. So at most 256 KiB go past TCP until the other end says something
 //     (flows); what comes then goes by TCP, with its windows, and for the rest of
-//     the connection.
+//     the connection. A program that goes on talking and never reads is not bounded
+//     by this, but by the host's tcp_mem only.
 //   - splice(2) and some rarer calls do not see what came past TCP. The sidecar does
 //     not use them, and whoever switches acceleration on vouches for the program;
 //     package sidecar does it by seccomp, and so only for programs that it starts.
+//
+// What nobody can answer for the program: a read that blocks in the kernel is another
+// one (tcp_bpf_recvmsg, as of Linux 6.18). It fails with EAGAIN where the sidecar
+// resets, or when another thread's writing wakes it, and MSG_WAITALL returns early.
+// So the program must be one that reads without blocking, as event loops do and the
+// runtimes that have one: nginx, Node.js, Go, Netty.
 //
 // [Interception.TryAcceleration] tries all of it on this kernel before it is used.
 // One direction alone would need no word of the program, but gains nothing: what it

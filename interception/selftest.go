@@ -22,7 +22,8 @@ const selfTestLimit = 5 * time.Second
 //
 // Whoever calls it vouches for the program: that it does not read its sockets by
 // splice(2), IORING_OP_SPLICE or TCP_ZEROCOPY_RECEIVE and does not set TCP_ULP,
-// none of which sees what came past TCP.
+// none of which sees what came past TCP; and that it reads without blocking, see the
+// package comment.
 func (i *Interception) TryAcceleration() error {
 	err := i.selfTest()
 	if err == nil {

@@ -20,7 +20,9 @@ func (s *Sidecar) tryAcceleration() error {
 	}
 	if err := s.capture.hooks.TryAcceleration(); err != nil {
 		s.log.Warn("interception.acceleration stays off", "err", err)
+		return nil
 	}
+	s.log.Info("bytes go past TCP between program and sidecar: the program must be one that reads without blocking")
 	return nil
 }
 

@@ -17,8 +17,8 @@
 #define ECONNREFUSED 111
 #define DNS_PORT 53
 
-// Bytes that may lie past TCP in front of an end that does not read: nothing else
-// bounds them, since a redirected message knows no window.
+// Bytes that may lie past TCP in front of an end that neither reads nor says anything:
+// nothing else bounds them, since a redirected message knows no window.
 #define TURN_LIMIT (256 * 1024)
 
 // Values of own_dials.

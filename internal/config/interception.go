@@ -32,7 +32,9 @@ type Interception struct {
 	// Acceleration on has the bytes between the program and the sidecar go from socket
 	// to socket, past TCP. It takes mode ebpf and a program that the sidecar starts:
 	// that one is kept from the system calls which do not see such bytes, splice(2)
-	// above all. Default: off.
+	// above all. The program must read without blocking, as event loops and their
+	// runtimes do (nginx, Node.js, Go, Netty): a read that blocks may fail with
+	// EAGAIN. Default: off.
 	Acceleration Acceleration `yaml:"acceleration" flag:"bytes between program and sidecar past TCP: on or off"`
 	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
 	// on 127.0.0.1 and ::1.
