@@ -14,8 +14,8 @@ import (
 )
 
 // Steered are the listeners to which interception sends the connections that
-// others make to the program's own port. Who speaks the mesh's TLS there is served
-// as at the inbound listener.
+// others make to the program's own port. Who begins the mesh's TLS there within a
+// second is served as at the inbound listener.
 type Steered struct {
 	// Listen are host:port; ports may be 0, since nobody needs to know them.
 	Listen []string
