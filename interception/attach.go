@@ -112,11 +112,7 @@ func attach(cfg Config, d directory) (i *Interception, err error) {
 // notElsewhere reports that a sidecar runs with these pins for another cgroup: its
 // program would lose its hooks. A cgroup that is gone needs none.
 func (d directory) notElsewhere(cgroup uint64) error {
-	claim, err := d.claim()
-	if err == nil {
-		claim.Close()
-	}
-	if !errors.Is(err, unix.EWOULDBLOCK) {
+	if !d.claimed() {
 		return nil
 	}
 	l, err := link.LoadPinnedLink(d.link("connect4"), nil)

@@ -207,25 +207,28 @@ func childServe(args []string) error {
 	if err != nil {
 		return err
 	}
+	return serveEach(l, tellPeer)
+}
+
+// serveEach prints where l listens and serves every client.
+func serveEach(l net.Listener, serve func(*net.TCPConn)) error {
 	fmt.Println(l.Addr())
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		if err := tellPeer(c.(*net.TCPConn)); err != nil {
-			return err
-		}
+		go serve(c.(*net.TCPConn))
 	}
 }
 
-func tellPeer(c *net.TCPConn) error {
+func tellPeer(c *net.TCPConn) {
 	defer c.Close()
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return
 	}
-	return raw.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) {
 		peer, err := unix.Getpeername(int(fd))
 		fmt.Fprintf(c, "accepted %s, peer %s, %v", c.RemoteAddr(), netip.MustParseAddrPort(addrOf(peer)).Addr().Unmap(), err)
 	})
@@ -346,14 +349,7 @@ func childEcho(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(l.Addr())
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go echo(c.(*net.TCPConn))
-	}
+	return serveEach(l, func(c *net.TCPConn) { echo(c) })
 }
 
 // echo says what it hears until its end, keeping what the other does not take yet.

@@ -87,7 +87,12 @@ func Open(base, name string) (*Interception, error) {
 
 // Claim says that a sidecar runs here, until Close or the end of the process. It
 // fails when another one has said so; [Detach] leaves alone what is claimed.
-func (i *Interception) Claim() (err error) {
+func (i *Interception) Claim() error {
+	unlock, err := lock(string(i.pins)) // against Attach, which looks for a claim, and Detach
+	if err != nil {
+		return fmt.Errorf("claim interception %s: %w", i.name, err)
+	}
+	defer unlock()
 	i.claim, err = i.pins.claim()
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
@@ -106,8 +111,8 @@ func (i *Interception) Claim() (err error) {
 	return nil
 }
 
-// claim locks the pins until the file is closed; unix.EWOULDBLOCK: somebody has.
-// They are still at their place then.
+// claim says that a sidecar runs with the pins, until the file is closed;
+// unix.EWOULDBLOCK: one does. The directory is locked.
 func (d directory) claim() (*os.File, error) {
 	f, err := os.Open(d.maps())
 	if err != nil {
@@ -117,11 +122,16 @@ func (d directory) claim() (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	if err := inPlace(f); err != nil {
-		f.Close()
-		return nil, err
-	}
 	return f, nil
+}
+
+// claimed reports whether a sidecar runs with the pins. The directory is locked.
+func (d directory) claimed() bool {
+	f, err := d.claim()
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, unix.EWOULDBLOCK)
 }
 
 func openError(err error, path string) error {
@@ -145,12 +155,6 @@ func (i *Interception) Close() error {
 		faults = append(faults, m.Close()) // of nil: nothing
 	}
 	return errors.Join(faults...)
-}
-
-// Captures returns the ports on which the sidecar is expected; dns is 0 when DNS
-// is left alone.
-func (i *Interception) Captures() (outbound, dns uint16) {
-	return i.settings.OutboundPort, i.settings.DnsPort
 }
 
 // Differs reports in what respects that its sidecar cares about what is attached is

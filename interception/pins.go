@@ -58,24 +58,19 @@ func lock(path string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock pins %s: %w", path, err)
 	}
-	if err := inPlace(f); err != nil {
+	locked, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		there, err = os.Stat(path)
+		if err == nil && !os.SameFile(locked, there) {
+			err = fs.ErrNotExist
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock pins %s: %w", path, err)
 	}
 	return func() { f.Close() }, nil
-}
-
-// inPlace is fs.ErrNotExist when f is not at its path any more.
-func inPlace(f *os.File) error {
-	locked, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	there, err := os.Stat(f.Name())
-	if err == nil && !os.SameFile(locked, there) {
-		err = fs.ErrNotExist
-	}
-	return err
 }
 
 // ensureBPFFS makes dir exist on a bpffs. Below /sys/fs/bpf, where every host
@@ -155,14 +150,8 @@ func Detach(base, name string) error {
 		return err
 	}
 	defer unlock()
-	claim, err := d.claim()
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
+	if d.claimed() {
 		return fmt.Errorf("interception %s is in use: stop its sidecar first, or its program's connections would go past it", name)
-	case err == nil:
-		defer claim.Close()
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("detach %s: %w", name, err)
 	}
 	if err := d.remove(); err != nil {
 		return fmt.Errorf("detach %s: %w", name, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 )
 
-// canCaptureHere tells whether flows with interception run: always in CI as root.
+// canCaptureHere tells whether flows with interception run: always in CI.
 func canCaptureHere(t *testing.T) bool {
 	t.Helper()
 	tools, err := findTools(t.Context())
@@ -23,7 +23,7 @@ func canCaptureHere(t *testing.T) bool {
 	if err = canCapture(&tools); err == nil {
 		return true
 	}
-	if os.Getenv("CI") == "true" && os.Geteuid() == 0 {
+	if os.Getenv("CI") == "true" {
 		t.Fatal(err)
 	}
 	t.Log("without interception:", err)

@@ -149,15 +149,22 @@ done
 	}
 }
 
-func TestAnotherModeTakesOverWhatTheLastOneLeft(t *testing.T) {
-	t.Parallel()
+// ordersInEast is a mesh of one cluster in which shop/orders says hello.
+func ordersInEast(t *testing.T) *testMesh {
+	t.Helper()
 	tool(t, "curl")
-	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello\n") }))
-	defer program.Close()
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }))
+	t.Cleanup(program.Close)
 	m := newMesh(t, "east")
 	m.gateway("east", "east-1")
 	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
 	m.settled(map[string]uint32{"east shop/orders": 1})
+	return m
+}
+
+func TestAnotherModeTakesOverWhatTheLastOneLeft(t *testing.T) {
+	t.Parallel()
+	m := ordersInEast(t)
 	for _, mode := range []string{"ebpf", "nftables", "ebpf"} {
 		c := m.capturing("switches", "mode: "+mode, "curl -sS -m 20 http://orders.shop.mesh/")
 		if got := c.output(m); got != "hello\ndone\n" {
@@ -172,18 +179,12 @@ func TestAnotherModeTakesOverWhatTheLastOneLeft(t *testing.T) {
 
 func TestWithoutItsSidecarAProgramReachesNobodyAndThenAgain(t *testing.T) {
 	t.Parallel()
-	tool(t, "curl")
-	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
-	defer program.Close()
-	m := newMesh(t, "east")
-	m.gateway("east", "east-1")
-	m.sidecar("east", "orders-1", "shop/orders", "http", program.Listener.Addr().String(), "")
-	m.settled(map[string]uint32{"east shop/orders": 1})
+	m := ordersInEast(t)
 
 	c := m.capturing("caller-2", "mode: ebpf", `getent ahostsv4 orders.shop.mesh | head -1 | cut -d' ' -f1`)
 	address, _, _ := strings.Cut(c.output(m), "\n")
 	ask := func() (string, error) { return curlIn(t, "isthmus/"+c.id, "http://"+address+"/") }
-	if out, err := ask(); err != nil || out != "hello" {
+	if out, err := ask(); err != nil || out != "hello\n" {
 		t.Errorf("with a sidecar: %v %q", err, out)
 	}
 	c.end(syscall.SIGKILL)
