@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // sidecarProcess starts a sidecar of its own process, as a user.
@@ -138,6 +139,10 @@ func TestASidecarWithoutPrivilegeServes(t *testing.T) {
 	}
 	h.config.UID, h.config.GID = nobody, nobody
 	h.attach()
+	var pins unix.Stat_t
+	if err := unix.Stat(h.directory+"/app", &pins); err != nil || pins.Uid != 0 || pins.Gid != nobody || pins.Mode&0o777 != 0o750 {
+		t.Errorf("anybody can lock the pins: user %d, group %d, mode %o, %v", pins.Uid, pins.Gid, pins.Mode&0o777, err)
+	}
 	out, stop := h.start(h.sidecarProcess(nobody))
 	await(t, out, "serving")
 	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Answer != "asked 240.66.0.7:80" {

@@ -31,6 +31,11 @@ func (d directory) prepare(uid, gid int) (unlock func(), err error) {
 			return nil, err
 		}
 	}
+	// Who can open it can lock it, and so keep the sidecar waiting: its user, no more.
+	if err := errors.Join(os.Chown(string(d), 0, gid), os.Chmod(string(d), 0o750)); err != nil {
+		unlock()
+		return nil, fmt.Errorf("give pins to user %d: %w", uid, err)
+	}
 	for _, dir := range []string{d.maps(), d.links()} {
 		if err := makeDirectory(dir); err != nil {
 			unlock()
