@@ -25,19 +25,20 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"federation/discovery/file", "gateway", "interception", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
+	"internal/cli":  {"gateway/discovery/file", "gateway", "interception", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
 	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
 
-	"gateway":         {"federation", "federation/discovery", "federation/discovery/file", "federation/discovery/health", "federation/discovery/register", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel", "internal/wholefile"},
 	"gateway/forward": {"internal/mesh", "internal/proxystatus", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
 
-	"federation":                    {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
-	"federation/catalog":            {"internal/mesh"},
-	"federation/discovery":          {"internal/health", "internal/mesh"},
-	"federation/discovery/file":     {"federation/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
-	"federation/discovery/health":   {"federation/discovery", "internal/health", "internal/mesh"},
-	"federation/discovery/register": {"federation/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/wholefile"},
+	"gateway/discovery":          {"internal/health", "internal/mesh"},
+	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh"},
+	"gateway/discovery/file":     {"gateway/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
+	"gateway/discovery/registry": {"gateway/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/wholefile"},
+
+	"federation":         {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
+	"federation/catalog": {"internal/mesh"},
 
 	"interception": {},
 

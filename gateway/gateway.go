@@ -20,10 +20,10 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/federation/discovery"
-	"github.com/isthmus-mesh/isthmus/federation/discovery/file"
-	"github.com/isthmus-mesh/isthmus/federation/discovery/health"
-	"github.com/isthmus-mesh/isthmus/federation/discovery/register"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/checked"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
@@ -88,8 +88,8 @@ type Gateway struct {
 	tunnel     *tunnel.Endpoint
 	federation *federation.Federation
 	files      *file.Source // nil without a resources directory
-	checked    *health.Source
-	registered *register.Server
+	checked    *checked.Source
+	registered *registry.Server
 	services   *discovery.Merged
 	forward    *forward.Forward
 	xds        *xds.Server
@@ -263,11 +263,11 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 
-	g.registered = register.New(register.Config{Identity: g.identity, StatePath: statePath("registrations.json"), Log: g.log, Metrics: g.registry})
+	g.registered = registry.New(registry.Config{Identity: g.identity, StatePath: statePath("registrations.json"), Log: g.log, Metrics: g.registry})
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
 		g.files = file.New(g.cfg.Resources, g.log, g.registry)
-		g.checked = health.New(g.files, g.log, g.registry)
+		g.checked = checked.New(g.files, g.log, g.registry)
 		sources = append(sources, g.checked)
 	}
 	if g.opts.Source != nil {

@@ -31,7 +31,7 @@ type Config struct {
 	// closes it.
 	Listener net.Listener
 	// Services adds further gRPC services on the same port and under the same
-	// TLS, such as federation/discovery/register.
+	// TLS, such as gateway/discovery/registry.
 	Services []func(grpc.ServiceRegistrar)
 	// StatePath is the file that keeps what each identity asked for. Empty: in
 	// memory only.

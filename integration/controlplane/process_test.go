@@ -22,7 +22,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/isthmus-mesh/isthmus/federation/discovery/register"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
 	gatewayxds "github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -92,7 +92,7 @@ func playGateway(ctx context.Context, r role, id *identity.Source) error {
 	if err != nil {
 		return err
 	}
-	reg := register.New(register.Config{Log: silent()})
+	reg := registry.New(registry.Config{Log: silent()})
 	s, err := gatewayxds.New(gatewayxds.Config{
 		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){reg.Attach}, Log: silent(),
 	})
@@ -188,7 +188,7 @@ const patience = 20 * time.Second
 type gateway struct {
 	t    *testing.T
 	xds  *gatewayxds.Server
-	reg  *register.Server
+	reg  *registry.Server
 	addr string
 	stop func() // returns when it has stopped
 }
@@ -209,7 +209,7 @@ func serve(t *testing.T, id *identity.Source, addr, state string) *gateway {
 		}
 		return filepath.Join(state, name)
 	}
-	g := &gateway{t: t, addr: lis.Addr().String(), reg: register.New(register.Config{StatePath: path("registrations.json"), Log: silent()})}
+	g := &gateway{t: t, addr: lis.Addr().String(), reg: registry.New(registry.Config{StatePath: path("registrations.json"), Log: silent()})}
 	g.xds, err = gatewayxds.New(gatewayxds.Config{
 		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){g.reg.Attach},
 		StatePath: path("scopes.json"), Log: silent(),

@@ -19,8 +19,8 @@ import (
 
 	"github.com/quic-go/quic-go/testutils/simnet"
 
-	"github.com/isthmus-mesh/isthmus/federation/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"

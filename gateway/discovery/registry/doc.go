@@ -1,4 +1,4 @@
-// Package register is the discovery source of what sidecars announce about
+// Package registry is the discovery source of what sidecars announce about
 // themselves: the gateway's end of internal/register.
 //
 // An endpoint exists for as long as the stream that announced it. There is no
@@ -15,4 +15,4 @@
 // is there. So the names (and only the names) of the registrations are kept on disk;
 // after a restart the source says "not known yet" until all of them are back, or
 // 4 s have passed.
-package register
+package registry

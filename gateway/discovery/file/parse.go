@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )

@@ -1,4 +1,4 @@
-package register
+package registry
 
 import "github.com/prometheus/client_golang/prometheus"
 

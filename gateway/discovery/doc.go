@@ -1,9 +1,9 @@
 // Package discovery says which services a cluster offers. Each technology has a
 // package of its own below this one; all of them give whole sets, never events:
 //
-//	file ──Described──▶ health ──Service──┐
-//	                                      ├──▶ Merge ──Service──▶ gateway
-//	register ───────────────Service───────┘
+//	file ──Described──▶ checked ──Service──┐
+//	                                       ├──▶ Merge ──Service──▶ gateway
+//	registry ────────────────Service───────┘
 //
 // A source that does not know its set yet (its files are not read, its first
 // checks are not done) says nil, which is not the same as an empty set: a

@@ -10,7 +10,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 )
 
 // Source is a watched directory of resource files. Create it with [New].

@@ -1,4 +1,4 @@
-package health
+package checked
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/isthmus-mesh/isthmus/federation/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
