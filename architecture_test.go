@@ -61,6 +61,7 @@ var imports = map[string][]string{
 	"internal/register":              {},
 	"internal/proxystatus":           {},
 	"internal/relay":                 {},
+	"internal/state":                 {},
 	"internal/strictyaml":            {},
 	"internal/tunnel":                {"internal/identity", "internal/mesh"},
 	"internal/wholefile":             {},
