@@ -20,8 +20,8 @@ func BenchmarkExchange(b *testing.B) {
 		q   Request
 		a   Response
 		out = make([]byte, 0, 4096)
-		on  = Onward{Host: "orders.shop.mesh", Proto: "http"}
-		bk  Back
+		on  = RequestRewrite{Host: "orders.shop.mesh", Proto: "http"}
+		bk  ResponseRewrite
 	)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(benchRequest) + len(benchResponse)))

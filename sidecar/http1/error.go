@@ -34,7 +34,7 @@ var (
 	ErrLength        = &Error{400, "malformed or repeated Content-Length"}
 	ErrLengthAndTE   = &Error{400, "both Content-Length and Transfer-Encoding"}
 	ErrCoding        = &Error{501, "transfer coding other than chunked"}
-	ErrChunkedOld    = &Error{400, "Transfer-Encoding in an HTTP/1.0 message"}
+	ErrChunkedHTTP10 = &Error{400, "Transfer-Encoding in an HTTP/1.0 message"}
 	ErrConnection    = &Error{400, "malformed Connection field"}
 	ErrExpect        = &Error{417, "expectation other than 100-continue"}
 	ErrChunkSize     = &Error{400, "malformed chunk size"}

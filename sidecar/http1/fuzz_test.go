@@ -56,13 +56,13 @@ func FuzzRequestAgainstNetHTTP(f *testing.F) {
 		compare(t, &r, in[n:], theirs)
 
 		// The next hop reads the rewritten head in the same way.
-		onward := AppendRequest(nil, &r, &Onward{Host: "orders.shop.mesh", RequestID: []byte("id"), Proto: "http"})
+		onward := AppendRequest(nil, &r, &RequestRewrite{Host: "orders.shop.mesh", RequestID: []byte("id"), Proto: "http"})
 		var again Request
 		m, err := again.Parse(onward)
 		if m != len(onward) || err != nil {
 			t.Fatalf("wrote a head that we refuse: %d of %d, %v\n%q", m, len(onward), err, onward)
 		}
-		if again.Method != r.Method || again.length != r.length || again.chunked != r.chunked || again.old {
+		if again.Method != r.Method || again.length != r.length || again.chunked != r.chunked || again.http10 {
 			t.Fatalf("%q became %q", in[:n], onward)
 		}
 		if len(r.Host()) > 0 && string(again.Host()) != string(r.Host()) {
@@ -140,7 +140,7 @@ func FuzzResponseAgainstNetHTTP(f *testing.F) {
 				t.Fatalf("body %q, net/http says %q, %v", payload, want, err)
 			}
 		}
-		back := AppendResponse(nil, &r, &Back{Bodiless: toHead})
+		back := AppendResponse(nil, &r, &ResponseRewrite{Bodiless: toHead})
 		var again Response
 		if m, err := again.Parse(back); m != len(back) || err != nil || again.Status != r.Status || again.Body(toHead).state != r.Body(toHead).state {
 			t.Fatalf("%q became %q: %v", in[:n], back, err)

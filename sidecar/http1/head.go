@@ -19,7 +19,7 @@ const (
 	forwarded             // x-forwarded-for, x-forwarded-host, …: what an outsider may not claim
 	identity              // x-forwarded-client-cert, x-isthmus-…: what nobody but a sidecar may claim
 	proxyStatus           // RFC 9209
-	nominated             // listed in Connection
+	listedHopByHop        // named by Connection
 )
 
 // span is a range of the buffer that was parsed, by offset.
@@ -36,13 +36,13 @@ type field struct {
 // head is what requests and responses have in common: where the parser is and
 // what it found.
 type head struct {
-	raw    []byte // the parsed head, set when it is complete; the caller's memory
-	answer bool   // of a response
-	pos    int    // start of the line being read
-	seen   int    // up to where a line end was looked for
-	lines  int    // lines consumed, the first included
-	n      int    // fields in use
-	fields [MaxFields]field
+	raw        []byte // the parsed head, set when it is complete; the caller's memory
+	isResponse bool   // of a response
+	pos        int    // start of the line being read
+	seen       int    // up to where a line end was looked for
+	lines      int    // lines consumed, the first included
+	n          int    // fields in use
+	fields     [MaxFields]field
 
 	length      int64 // Content-Length, -1 without
 	chunked     bool
@@ -51,7 +51,7 @@ type head struct {
 	close       bool // Connection: close
 	keepAlive   bool // Connection: keep-alive
 	upgrading   bool // Connection: upgrade
-	old         bool // HTTP/1.0
+	http10      bool // HTTP/1.0
 	expects     bool
 	hasUpgrade  bool
 	hasID       bool
@@ -59,7 +59,7 @@ type head struct {
 	hostValue   span
 	upgradeTo   span
 	proxyStatus span
-	names       [maxNominated]span
+	names       [maxListed]span
 	named       int
 }
 
@@ -67,7 +67,7 @@ func (h *head) reset() {
 	// The fields array stays as it is: n says how much of it means something.
 	h.raw, h.pos, h.seen, h.lines, h.n = nil, 0, 0, 0, 0
 	h.length, h.chunked, h.codings, h.hosts = -1, false, 0, 0
-	h.close, h.keepAlive, h.upgrading, h.old = false, false, false, false
+	h.close, h.keepAlive, h.upgrading, h.http10 = false, false, false, false
 	h.expects, h.hasUpgrade, h.hasID, h.hasProto = false, false, false, false
 	h.hostValue, h.upgradeTo, h.proxyStatus, h.named = span{}, span{}, span{}, 0
 }
@@ -119,7 +119,7 @@ func (h *head) parseFields(b []byte) (done bool, err error) {
 		h.lines++
 		if len(line) == 0 {
 			h.raw = b[:h.pos]
-			h.nominate()
+			h.markHopByHop()
 			return true, nil
 		}
 		if h.n == MaxFields {
@@ -131,7 +131,7 @@ func (h *head) parseFields(b []byte) (done bool, err error) {
 		}
 		h.n++
 		if f.kind != other {
-			if err := h.note(b, f); err != nil {
+			if err := h.record(b, f); err != nil {
 				return false, err
 			}
 		}
@@ -162,10 +162,10 @@ func (f *field) parse(line []byte, start int) error {
 	return nil
 }
 
-// note takes in what a field of a special kind says.
-func (h *head) note(b []byte, f *field) error {
+// record takes in what a field of a special kind says.
+func (h *head) record(b []byte, f *field) error {
 	v := b[f.value.from:f.value.to]
-	if h.answer && (f.kind == host || f.kind == expect) {
+	if h.isResponse && (f.kind == host || f.kind == expect) {
 		return nil // means nothing in a response
 	}
 	switch f.kind {
@@ -188,7 +188,7 @@ func (h *head) note(b []byte, f *field) error {
 		}
 		h.chunked = true
 	case connection:
-		return h.noteConnection(v, f.value.from)
+		return h.recordConnection(v, f.value.from)
 	case upgrade:
 		if h.hasUpgrade { // several offers: none is taken
 			h.upgradeTo = span{}
@@ -211,7 +211,7 @@ func (h *head) note(b []byte, f *field) error {
 	return nil
 }
 
-func (h *head) noteConnection(v []byte, at uint32) error {
+func (h *head) recordConnection(v []byte, at uint32) error {
 	rest := v
 	for {
 		e, next, ok := nextElement(rest)
@@ -226,7 +226,7 @@ func (h *head) noteConnection(v []byte, at uint32) error {
 		case equalFold(e, "upgrade"):
 			h.upgrading = true
 		default:
-			if h.named == maxNominated || !all(e, classToken) {
+			if h.named == maxListed || !all(e, classToken) {
 				return ErrConnection
 			}
 			// e lies within v: its offset is the difference of the remaining capacities.
@@ -238,14 +238,14 @@ func (h *head) noteConnection(v []byte, at uint32) error {
 	}
 }
 
-// nominate marks the fields that Connection lists. Framing and routing fields are
+// markHopByHop marks the fields that Connection lists. Framing and routing fields are
 // not ours to drop on a peer's word.
-func (h *head) nominate() {
+func (h *head) markHopByHop() {
 	for _, name := range h.names[:h.named] {
 		for i := range h.fields[:h.n] {
 			f := &h.fields[i]
 			if sameFold(h.bytes(name), h.bytes(f.name)) && (f.kind == other || f.kind == proxyStatus) {
-				f.kind = nominated
+				f.kind = listedHopByHop
 			}
 		}
 	}
@@ -256,8 +256,8 @@ func (h *head) framing() error {
 	switch {
 	case h.codings > 0 && h.length >= 0:
 		return ErrLengthAndTE
-	case h.codings > 0 && h.old:
-		return ErrChunkedOld
+	case h.codings > 0 && h.http10:
+		return ErrChunkedHTTP10
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 	// MinBuffer is the smallest read buffer with which a [Body] always makes
 	// progress: a trailer section is consumed whole.
 	MinBuffer = MaxTrailer
-	// maxNominated bounds the field names that Connection may list besides close,
+	// maxListed bounds the field names that Connection may list besides close,
 	// keep-alive and upgrade; more than a few is an attempt to have our fields dropped.
-	maxNominated = 16
+	maxListed = 16
 )

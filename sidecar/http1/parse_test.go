@@ -25,7 +25,7 @@ func TestARequestHeadIsReadWhole(t *testing.T) {
 	if r.Method != Post || string(r.MethodName()) != "POST" || string(r.Target()) != "/cart?id=1" || string(r.Host()) != "Orders.shop.mesh:80" {
 		t.Errorf("got %s %s for %s", r.MethodName(), r.Target(), r.Host())
 	}
-	if !r.KeepAlive() || r.Old() || r.Expects() || r.Upgrade() != nil {
+	if !r.KeepAlive() || r.IsHTTP10() || r.Expects() || r.Upgrade() != nil {
 		t.Error("an ordinary request has a special property")
 	}
 	if v := r.Value("x-pad"); string(v) != "a b" {
@@ -81,7 +81,7 @@ func TestWhatIsAmbiguousInARequestIsRefused(t *testing.T) {
 		{"coding twice", ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", ErrCoding},
 		{"identity coding", ok + "Transfer-Encoding: identity\r\n\r\n", ErrCoding},
 		{"coding with a tail", ok + "Transfer-Encoding: chunked;a=b\r\n\r\n", ErrCoding},
-		{"chunked of old", "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", ErrChunkedOld},
+		{"chunked of old", "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", ErrChunkedHTTP10},
 		{"bare LF after the line", "GET / HTTP/1.1\nHost: a\r\n\r\n", ErrBareLF},
 		{"bare LF after a field", ok + "A: b\n\r\n", ErrBareLF},
 		{"bare LF at the end", ok + "\n", ErrBareLF},
@@ -124,7 +124,7 @@ func TestWhatIsAmbiguousInARequestIsRefused(t *testing.T) {
 		{"CONNECT to a path", "CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", ErrTarget},
 		{"unknown expectation", ok + "Expect: 200-ok\r\n\r\n", ErrExpect},
 		{"connection that is no token", ok + "Connection: a b\r\n\r\n", ErrConnection},
-		{"too many nominations", ok + "Connection: " + strings.Repeat("a,", maxNominated+1) + "\r\n\r\n", ErrConnection},
+		{"too many nominations", ok + "Connection: " + strings.Repeat("a,", maxListed+1) + "\r\n\r\n", ErrConnection},
 		{"too many fields", ok + strings.Repeat("A: b\r\n", MaxFields) + "\r\n", ErrTooManyFields},
 		{"long line", "GET /" + strings.Repeat("a", MaxLine) + " HTTP/1.1\r\n", ErrLineTooLong},
 		{"endless line", strings.Repeat("a", MaxLine+1), ErrLineTooLong},
@@ -227,7 +227,7 @@ func TestWhatIsAmbiguousInAResponseIsRefused(t *testing.T) {
 	for head, want := range map[string]*Error{
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n": ErrLengthAndTE,
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n":          ErrLength,
-		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n":                      ErrChunkedOld,
+		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n":                      ErrChunkedHTTP10,
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n":                         ErrCoding,
 		"HTTP/1.1 200 OK\nA: b\r\n\r\n":                                              ErrBareLF,
 		"HTTP/1.1 20 OK\r\n\r\n":                                                     ErrStatusLine,
@@ -253,8 +253,8 @@ func TestParsingAndWritingAllocateNothing(t *testing.T) {
 		q   Request
 		a   Response
 		out = make([]byte, 0, 4096)
-		on  = Onward{Host: "x", RequestID: []byte("id"), Proto: "http", ClientCert: "URI=spiffe://a"}
-		bk  = Back{Via: "isthmus"}
+		on  = RequestRewrite{Host: "x", RequestID: []byte("id"), Proto: "http", ClientCert: "URI=spiffe://a"}
+		bk  = ResponseRewrite{Via: "isthmus"}
 	)
 	if n := testing.AllocsPerRun(100, func() {
 		q.Reset()

@@ -29,8 +29,8 @@ func (m Method) Idempotent() bool {
 	return false
 }
 
-// Request is a parsed request head. It is meant to be reused; the zero value needs
-// a Reset. What its methods return points into the buffer that the last Parse was
+// Request is a parsed request head. It is meant to be reused; the zero value is ready.
+// What its methods return points into the buffer that the last Parse was
 // given and is good until that buffer changes.
 type Request struct {
 	head
@@ -76,13 +76,13 @@ func (r *Request) Parse(b []byte) (int, error) {
 	if !done || err != nil {
 		return 0, err
 	}
-	if r.old {
+	if r.http10 {
 		r.expects = false // RFC 9110 §10.1.1
 	}
 	if err := r.framing(); err != nil {
 		return 0, err
 	}
-	if r.hosts == 0 && !r.old {
+	if r.hosts == 0 && !r.http10 {
 		return 0, ErrHost
 	}
 	r.started = false
@@ -108,7 +108,7 @@ func (r *Request) requestLine(line []byte, at uint32) error {
 	switch v := rest[last+1:]; {
 	case string(v) == "HTTP/1.1":
 	case string(v) == "HTTP/1.0":
-		r.old = true
+		r.http10 = true
 	case len(v) == 8 && string(v[:5]) == "HTTP/" && v[6] == '.':
 		return ErrVersion
 	default:
@@ -203,12 +203,12 @@ func (r *Request) Host() []byte {
 	return r.bytes(r.hostValue)
 }
 
-// Old reports an HTTP/1.0 request: no chunked answer, no interim answers.
-func (r *Request) Old() bool { return r.old }
+// IsHTTP10 reports an HTTP/1.0 request: no chunked answer, no interim answers.
+func (r *Request) IsHTTP10() bool { return r.http10 }
 
 // KeepAlive reports whether the client wants to go on after the exchange.
 func (r *Request) KeepAlive() bool {
-	if r.old {
+	if r.http10 {
 		return r.keepAlive && !r.close
 	}
 	return !r.close
@@ -224,7 +224,7 @@ func (r *Request) Expects() bool { return r.expects }
 // Offers of h2c (a way around what an intermediary decides) and in requests
 // with a body are not passed on: a server may always ignore an offer.
 func (r *Request) Upgrade() []byte {
-	if r.old || !r.upgrading || r.upgradeTo == (span{}) || r.chunked || r.length > 0 {
+	if r.http10 || !r.upgrading || r.upgradeTo == (span{}) || r.chunked || r.length > 0 {
 		return nil
 	}
 	to := r.bytes(r.upgradeTo)

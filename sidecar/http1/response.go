@@ -1,7 +1,7 @@
 package http1
 
-// Response is a parsed response head. It is meant to be reused; the zero value
-// needs a Reset. What its methods return points into the buffer that the last
+// Response is a parsed response head. It is meant to be reused; the zero value is
+// ready. What its methods return points into the buffer that the last
 // Parse was given and is good until that buffer changes.
 type Response struct {
 	head
@@ -13,7 +13,7 @@ type Response struct {
 // Reset makes r ready for the next response.
 func (r *Response) Reset() {
 	r.reset()
-	r.answer = true
+	r.isResponse = true
 	r.Status, r.started, r.status = 0, true, span{}
 }
 
@@ -52,7 +52,7 @@ func (r *Response) statusLine(line []byte, at uint32) error {
 	}
 	switch line[7] {
 	case '0':
-		r.old = true
+		r.http10 = true
 	case '1':
 	default:
 		return ErrVersion
@@ -80,7 +80,7 @@ func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 
 // KeepAlive reports whether the server goes on after the exchange, provided that
 // the body has an end of its own: see [Body.UntilClose].
-func (r *Response) KeepAlive() bool { return !r.old && !r.close }
+func (r *Response) KeepAlive() bool { return !r.http10 && !r.close }
 
 // Upgraded returns the protocol that a 101 answer switches to, or nil.
 func (r *Response) Upgraded() []byte {

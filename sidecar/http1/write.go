@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// Onward is what a request is given on its way: the driver's part of the head.
+// RequestRewrite is what a request is given on its way: the driver's part of the head.
 // Strings must be valid field values; they are not checked again.
-type Onward struct {
+type RequestRewrite struct {
 	Host      string // for a request that names no host
 	RequestID []byte // for a request that has no x-request-id
 	Proto     string // x-forwarded-proto for a request that has none
@@ -24,7 +24,7 @@ type Onward struct {
 // AppendRequest appends the head of r for the next hop, which speaks HTTP/1.1 and
 // keeps its connection. The target is in origin-form (or "*"), hop-by-hop fields and
 // claimed identities are gone, the body's framing is unchanged.
-func AppendRequest(dst []byte, r *Request, o *Onward) []byte {
+func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, r.bytes(r.method)...)
 	dst = append(dst, ' ')
 	dst = r.appendTarget(dst)
@@ -45,14 +45,14 @@ func AppendRequest(dst []byte, r *Request, o *Onward) []byte {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
 		switch f.kind {
-		case host, transferEncoding, connection, hopByHop, identity, nominated:
+		case host, transferEncoding, connection, hopByHop, identity, listedHopByHop:
 			continue
 		case upgrade:
 			if up == nil {
 				continue
 			}
 		case expect:
-			if r.old {
+			if r.http10 {
 				continue
 			}
 		case forwarded, forwardedProto:
@@ -98,11 +98,11 @@ func (r *Request) appendTarget(dst []byte) []byte {
 	return append(dst, path...)
 }
 
-// Back is what a response is given on its way to the client.
-type Back struct {
-	// Old says that the client speaks HTTP/1.0: a chunked body must reach it without
+// ResponseRewrite is what a response is given on its way to the client.
+type ResponseRewrite struct {
+	// HTTP10 says that the client speaks HTTP/1.0: a chunked body must reach it without
 	// its framing, which the driver sees to, and then by closing.
-	Old bool
+	HTTP10 bool
 	// Close says that the client's connection ends with this answer.
 	Close bool
 	// Via is our member of the Proxy-Status list, appended when the response has one
@@ -113,7 +113,7 @@ type Back struct {
 }
 
 // AppendResponse appends the head of r for the client.
-func AppendResponse(dst []byte, r *Response, b *Back) []byte {
+func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(dst, r.bytes(r.status)...)
 	if r.status.to-r.status.from == 3 {
@@ -126,7 +126,7 @@ func AppendResponse(dst []byte, r *Response, b *Back) []byte {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
 		switch f.kind {
-		case transferEncoding, connection, hopByHop, nominated:
+		case transferEncoding, connection, hopByHop, listedHopByHop:
 			continue
 		case contentLength:
 			// RFC 9110 §8.6: never in 1xx and 204.
@@ -145,7 +145,7 @@ func AppendResponse(dst []byte, r *Response, b *Back) []byte {
 	if b.Via != "" && r.proxyStatus != (span{}) {
 		dst = appendString(dst, "Proxy-Status: ", b.Via)
 	}
-	if r.chunked && !none && !b.Old {
+	if r.chunked && !none && !b.HTTP10 {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
 	switch {
@@ -154,14 +154,14 @@ func AppendResponse(dst []byte, r *Response, b *Back) []byte {
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 	case b.Close:
 		dst = append(dst, "Connection: close\r\n"...)
-	case b.Old:
+	case b.HTTP10:
 		dst = append(dst, "Connection: keep-alive\r\n"...)
 	}
 	return append(dst, '\r', '\n')
 }
 
-// Answer is a response of the mesh itself.
-type Answer struct {
+// LocalReply is a response of the mesh itself.
+type LocalReply struct {
 	Status int
 	// ProxyStatus says who answers and why (RFC 9209).
 	ProxyStatus string
@@ -171,8 +171,8 @@ type Answer struct {
 	Bodiless bool // to a HEAD
 }
 
-// AppendAnswer appends a whole response.
-func AppendAnswer(dst []byte, a *Answer) []byte {
+// AppendLocalReply appends a whole response.
+func AppendLocalReply(dst []byte, a *LocalReply) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(a.Status), 10)
 	dst = append(dst, ' ')

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func onward(t *testing.T, s string, o Onward) string {
+func onward(t *testing.T, s string, o RequestRewrite) string {
 	t.Helper()
 	r, _ := request(t, s)
 	return string(AppendRequest(nil, r, &o))
@@ -14,7 +14,7 @@ func onward(t *testing.T, s string, o Onward) string {
 func TestARequestGoesOnWithoutWhatIsForTheHopOnly(t *testing.T) {
 	got := onward(t, "GET /a HTTP/1.1\r\nA: 1\r\nHost: h\r\nConnection: keep-alive, X-Mine, Content-Length\r\nKeep-Alive: timeout=5\r\nX-Mine: 1\r\nTE: trailers\r\n"+
 		"Proxy-Connection: keep-alive\r\nProxy-Authorization: x\r\nContent-Length: 3\r\nUpgrade: foo\r\nB:2\r\n\r\n",
-		Onward{RequestID: []byte("id-1"), Proto: "http"})
+		RequestRewrite{RequestID: []byte("id-1"), Proto: "http"})
 	want := "GET /a HTTP/1.1\r\nHost: h\r\nA: 1\r\nContent-Length: 3\r\nB:2\r\nx-request-id: id-1\r\nx-forwarded-proto: http\r\n\r\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -23,12 +23,12 @@ func TestARequestGoesOnWithoutWhatIsForTheHopOnly(t *testing.T) {
 
 func TestARequestKeepsItsIDAndForwardingOfTheInside(t *testing.T) {
 	const in = "GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Client-Cert: URI=spiffe://fake\r\nX-Isthmus-Anything: 1\r\n\r\n"
-	got := onward(t, in, Onward{RequestID: []byte("other"), Proto: "http", ClientCert: "URI=spiffe://real"})
+	got := onward(t, in, RequestRewrite{RequestID: []byte("other"), Proto: "http", ClientCert: "URI=spiffe://real"})
 	want := "GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nx-forwarded-client-cert: URI=spiffe://real\r\n\r\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	got = onward(t, in, Onward{Proto: "http", Outside: true, ForwardedFor: "9.9.9.9"})
+	got = onward(t, in, RequestRewrite{Proto: "http", Outside: true, ForwardedFor: "9.9.9.9"})
 	want = "GET / HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine\r\nx-forwarded-proto: http\r\nx-forwarded-for: 9.9.9.9\r\n\r\n"
 	if got != want {
 		t.Errorf("from outside: got\n%s\nwant\n%s", got, want)
@@ -39,7 +39,7 @@ func TestARequestKeepsItsIDAndForwardingOfTheInside(t *testing.T) {
 func TestAnIdentityClaimedWithUnderscoresIsDroppedToo(t *testing.T) {
 	const in = "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded_Client_Cert: URI=spiffe://fake\r\nX-Forwarded_Client-Cert: URI=spiffe://fake\r\n" +
 		"x_isthmus_anything: 1\r\nX_Forwarded_For: 1.2.3.4\r\nX_Forwarded_Proto: https\r\nX_Real_Ip: 1.2.3.4\r\nMy_Field: kept\r\n\r\n"
-	got := onward(t, in, Onward{Outside: true, ClientCert: "URI=spiffe://real"})
+	got := onward(t, in, RequestRewrite{Outside: true, ClientCert: "URI=spiffe://real"})
 	want := "GET / HTTP/1.1\r\nHost: h\r\nMy_Field: kept\r\nx-forwarded-client-cert: URI=spiffe://real\r\n\r\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -55,18 +55,18 @@ func TestTargetsGoOnInOriginForm(t *testing.T) {
 		"GET / HTTP/1.0\r\n\r\n":                                  "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost:\r\n\r\n":                         "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n",
 	} {
-		if got := onward(t, in, Onward{Host: "orders.shop.mesh"}); got != want {
+		if got := onward(t, in, RequestRewrite{Host: "orders.shop.mesh"}); got != want {
 			t.Errorf("%q goes on as %q, want %q", in, got, want)
 		}
 	}
 }
 
 func TestChunkedAndUpgradeAreSaidAnew(t *testing.T) {
-	got := onward(t, "POST / HTTP/1.1\r\nHost: h\r\ntransfer-encoding: CHUNKED\r\nExpect: 100-continue\r\nTrailer: X-Sum\r\n\r\n", Onward{})
+	got := onward(t, "POST / HTTP/1.1\r\nHost: h\r\ntransfer-encoding: CHUNKED\r\nExpect: 100-continue\r\nTrailer: X-Sum\r\n\r\n", RequestRewrite{})
 	if want := "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	got = onward(t, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n", Onward{})
+	got = onward(t, "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n", RequestRewrite{})
 	if want := "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\nConnection: Upgrade\r\n\r\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -75,26 +75,26 @@ func TestChunkedAndUpgradeAreSaidAnew(t *testing.T) {
 func TestAResponseGoesBack(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
-		back     Back
+		back     ResponseRewrite
 		want     string
 	}{
-		{"plain", "HTTP/1.1 200 Fine\r\nContent-Length: 1\r\nConnection: keep-alive\r\nKeep-Alive: x\r\n\r\n", Back{},
+		{"plain", "HTTP/1.1 200 Fine\r\nContent-Length: 1\r\nConnection: keep-alive\r\nKeep-Alive: x\r\n\r\n", ResponseRewrite{},
 			"HTTP/1.1 200 Fine\r\nContent-Length: 1\r\n\r\n"},
-		{"chunked", "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n", Back{},
+		{"chunked", "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n", ResponseRewrite{},
 			"HTTP/1.1 200 \r\nTrailer: A\r\nTransfer-Encoding: chunked\r\n\r\n"},
-		{"chunked to an old client", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Back{Old: true, Close: true},
+		{"chunked to an old client", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ResponseRewrite{HTTP10: true, Close: true},
 			"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"},
-		{"of known length to an old client", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", Back{Old: true},
+		{"of known length to an old client", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", ResponseRewrite{HTTP10: true},
 			"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\n"},
-		{"to HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", Back{Bodiless: true},
+		{"to HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n", ResponseRewrite{Bodiless: true},
 			"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"},
-		{"no content", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Back{},
+		{"no content", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", ResponseRewrite{},
 			"HTTP/1.1 204 No Content\r\n\r\n"},
-		{"interim", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Back{Close: true},
+		{"interim", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", ResponseRewrite{Close: true},
 			"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"},
-		{"switch", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", Back{Close: true},
+		{"switch", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", ResponseRewrite{Close: true},
 			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
-		{"made by the mesh", "HTTP/1.1 503 Service Unavailable\r\nProxy-Status: a; error=x\r\nContent-Length: 0\r\n\r\n", Back{Via: "b"},
+		{"made by the mesh", "HTTP/1.1 503 Service Unavailable\r\nProxy-Status: a; error=x\r\nContent-Length: 0\r\n\r\n", ResponseRewrite{Via: "b"},
 			"HTTP/1.1 503 Service Unavailable\r\nProxy-Status: a; error=x\r\nContent-Length: 0\r\nProxy-Status: b\r\n\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestAResponseGoesBack(t *testing.T) {
 }
 
 func TestAnAnswerOfTheMeshIsWholeAndParses(t *testing.T) {
-	b := AppendAnswer(nil, &Answer{Status: 503, ProxyStatus: "isthmus-outbound; error=destination_unavailable", Text: "nobody is there\n", Close: true})
+	b := AppendLocalReply(nil, &LocalReply{Status: 503, ProxyStatus: "isthmus-outbound; error=destination_unavailable", Text: "nobody is there\n", Close: true})
 	var r Response
 	n, err := r.Parse(b)
 	if err != nil || r.Status != 503 || r.KeepAlive() || !strings.Contains(string(r.ProxyStatus()), "destination_unavailable") {

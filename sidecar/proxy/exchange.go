@@ -75,7 +75,7 @@ func (h *session) exchange() bool {
 	x.first = h.in[h.from : h.from+n]
 	h.from += n
 	if !h.req.HasID() {
-		h.onward.RequestID = appendID(h.id[:0])
+		h.rewrite.RequestID = appendID(h.id[:0])
 	}
 	defer x.log()
 	x.cluster, err = h.route()
@@ -176,7 +176,7 @@ func (x *exchange) attempt() verdict {
 
 // send writes the head and what there is of the body, at once if it is small.
 func (x *exchange) send() error {
-	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.onward)
+	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.rewrite)
 	body := x.first
 	if x.up != nil {
 		body = x.up.rewind()
@@ -235,8 +235,8 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 		if interim++; interim > maxInterim {
 			return 0, 0, x.giveUp(fault{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.host.Addr())})
 		}
-		if !x.req.Old() {
-			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{})
+		if !x.req.IsHTTP10() {
+			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
 			x.renew(time.Now())
 			x.begun = true
 			if _, err := x.client.Write(x.out); err != nil {
@@ -280,10 +280,10 @@ func (x *exchange) passBack(n, filled int) verdict {
 	toHead := x.req.Method == http1.Head
 	body := x.resp.Body(toHead)
 	x.untilClose = body.UntilClose()
-	strip := body.Chunked() && x.req.Old()
+	strip := body.Chunked() && x.req.IsHTTP10()
 	x.unwanted = x.up.unwanted(x.resp.KeepAlive())
 	x.closing = x.closing || x.untilClose || strip || x.unwanted || x.s.p.conns.isDraining()
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Old: x.req.Old(), Close: x.closing, Via: x.s.status, Bodiless: toHead})
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.status, Bodiless: toHead})
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: n, to: filled}
 	return d.run(now)
 }
@@ -337,7 +337,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 		return x.giveUp(fault{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.host.Addr())})
 	}
 	x.answered, x.status = time.Now(), 101
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.Back{Via: x.s.status})
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.status})
 	x.renew(time.Now())
 	if _, err := x.client.Write(x.out); err != nil {
 		return x.abandon()

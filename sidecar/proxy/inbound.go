@@ -24,11 +24,11 @@ func (p *Proxy) inbound(in Inbound) *server {
 		direction:   inboundDirection,
 		address:     in.Listen,
 		destination: mesh.Destination{Service: in.Service, Port: in.Port},
-		onward:      http1.Onward{Proto: "http"},
+		rewrite:     http1.RequestRewrite{Proto: "http"},
 		status:      inboundStatus,
 	}
 	s.label = s.destination.String()
-	s.onward.Host = in.Service.Host()
+	s.rewrite.Host = in.Service.Host()
 	s.finish()
 	s.cluster = func(context.Context) (*upstream.Cluster, error) { return p.program, nil }
 	check := in.Peers
@@ -49,9 +49,9 @@ func (p *Proxy) inbound(in Inbound) *server {
 			return
 		}
 		if in.Protocol == mesh.HTTP {
-			onward := s.onward
-			onward.ClientCert = by + c.peer
-			s.serveHTTP(c, onward, nil)
+			rewrite := s.rewrite
+			rewrite.ClientCert = by + c.peer
+			s.serveHTTP(c, rewrite, nil)
 			return
 		}
 		s.serveTCP(c, p.program)

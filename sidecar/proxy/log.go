@@ -39,7 +39,7 @@ func (x *exchange) log() {
 		slog.String("cluster", x.server.cluster),
 		slog.String("instance", x.server.instance),
 	}
-	id := x.onward.RequestID
+	id := x.rewrite.RequestID
 	if x.req.HasID() {
 		id = x.req.Value("x-request-id")
 	}

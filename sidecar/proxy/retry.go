@@ -190,7 +190,7 @@ func (x *exchange) fail(f fault) bool {
 		x.up.giveBack()
 	}
 	whole := x.body.Done() && x.up == nil || x.up != nil && x.up.body.Done()
-	x.closing = x.closing || !whole || x.req.Old() || x.s.p.conns.isDraining()
+	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.p.conns.isDraining()
 	x.s.meters.made(f.reason)
 	x.answer(f, x.closing, x.req.Method == http1.Head)
 	if !whole {

@@ -38,10 +38,10 @@ type server struct {
 	serve func(*client)
 	// cluster returns where connections go. It may wait for a route.
 	cluster   func(context.Context) (*upstream.Cluster, error)
-	onward    http1.Onward  // what every request is given
-	status    string        // our name in Proxy-Status
-	parkAfter time.Duration // how long an idle connection keeps its memory
-	rounds    bool          // whether it makes sense to ask the same hosts again
+	rewrite   http1.RequestRewrite // what every request is given
+	status    string               // our name in Proxy-Status
+	parkAfter time.Duration        // how long an idle connection keeps its memory
+	rounds    bool                 // whether it makes sense to ask the same hosts again
 }
 
 // client is one accepted connection. It belongs to one goroutine; an upload reads
@@ -99,9 +99,9 @@ func (p *Proxy) explicit(e Explicit) *server {
 	s.address = e.Listen
 	s.serve = func(c *client) {
 		cluster, err := s.cluster(p.ctx)
-		onward := s.onward
-		onward.ForwardedFor, onward.Outside = outsider(c.tracked.conn.RemoteAddr())
-		s.serveOn(c, cluster, onward, err)
+		rewrite := s.rewrite
+		rewrite.ForwardedFor, rewrite.Outside = outsider(c.tracked.conn.RemoteAddr())
+		s.serveOn(c, cluster, rewrite, err)
 	}
 	return s
 }
@@ -113,7 +113,7 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 		direction:   outbound,
 		destination: d,
 		label:       label,
-		onward:      http1.Onward{Host: d.Host(), Proto: "http"},
+		rewrite:     http1.RequestRewrite{Host: d.Host(), Proto: "http"},
 		status:      outboundStatus,
 		rounds:      true,
 	}
@@ -125,12 +125,12 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 // serveOn serves c by the protocol of cluster, unless there is none for the reason
 // err: then an HTTP client is told why, and any other refused by its first byte or
 // soon.
-func (s *server) serveOn(c *client, cluster *upstream.Cluster, onward http1.Onward, err error) {
+func (s *server) serveOn(c *client, cluster *upstream.Cluster, rewrite http1.RequestRewrite, err error) {
 	if err == nil && cluster.Protocol() == mesh.TCP {
 		s.serveTCP(c, cluster)
 		return
 	}
-	s.serveHTTP(c, onward, err)
+	s.serveHTTP(c, rewrite, err)
 }
 
 func (s *server) finish() {

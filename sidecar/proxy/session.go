@@ -15,9 +15,9 @@ import (
 // connection's goroutine.
 type session struct {
 	*memory
-	s      *server
-	client *client
-	onward http1.Onward
+	s       *server
+	client  *client
+	rewrite http1.RequestRewrite
 	// noRoute is why the first request cannot be served; the next ask again.
 	noRoute error
 	served  int       // requests
@@ -63,10 +63,10 @@ func (m *memory) release() {
 
 // serveHTTP serves requests on c until either side has enough. With a noRoute the
 // first request is answered with it.
-func (s *server) serveHTTP(c *client, onward http1.Onward, noRoute error) {
+func (s *server) serveHTTP(c *client, rewrite http1.RequestRewrite, noRoute error) {
 	s.meters.httpConnections.Inc()
 	defer s.meters.httpConnections.Dec()
-	h := &session{memory: takeMemory(), s: s, client: c, onward: onward, noRoute: noRoute}
+	h := &session{memory: takeMemory(), s: s, client: c, rewrite: rewrite, noRoute: noRoute}
 	defer func() {
 		h.release()
 		_ = c.Close()
@@ -221,7 +221,7 @@ func (h *session) refuse(f fault) {
 
 // answer writes an answer of the mesh itself.
 func (h *session) answer(f fault, last, bodiless bool) {
-	h.out = http1.AppendAnswer(h.out[:0], &http1.Answer{
+	h.out = http1.AppendLocalReply(h.out[:0], &http1.LocalReply{
 		Status:      f.status,
 		ProxyStatus: f.proxyStatus(h.s.status),
 		Text:        f.detail + "\n",

@@ -54,10 +54,10 @@ func (p *Proxy) steeredTo(in Inbound, secure *server) []*server {
 	for _, address := range in.Steered.Listen {
 		s := &server{
 			p: p, direction: inboundDirection, address: address,
-			destination: secure.destination, label: secure.label, onward: secure.onward, status: inboundStatus,
+			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, status: inboundStatus,
 		}
 		s.finish()
-		s.onward.Outside = true
+		s.rewrite.Outside = true
 		s.cluster = func(context.Context) (*upstream.Cluster, error) { return nil, errPlainCaller }
 		if in.Steered.Permissive {
 			s.cluster = secure.cluster
@@ -82,9 +82,9 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 	case len(said) > 0 && said[0] == recordHandshake:
 		secure.serve(c)
 	case http || permissive:
-		onward := s.onward
-		onward.ForwardedFor, _ = outsider(c.tracked.conn.RemoteAddr())
-		s.serveHTTP(c, onward, nil)
+		rewrite := s.rewrite
+		rewrite.ForwardedFor, _ = outsider(c.tracked.conn.RemoteAddr())
+		s.serveHTTP(c, rewrite, nil)
 	default:
 		s.meters.refused.Inc()
 		s.log.Info("refused a caller without the mesh's TLS", "peer", c.tracked.conn.RemoteAddr().String(), "err", errPlainCaller)
@@ -105,7 +105,7 @@ func Caller(ctx context.Context) netip.AddrPort {
 // calling is the context in which hosts are dialled for c.
 func (s *server) calling(c *client) context.Context {
 	a, ok := c.tracked.conn.RemoteAddr().(*net.TCPAddr)
-	if !s.onward.Outside || !ok {
+	if !s.rewrite.Outside || !ok {
 		return s.p.ctx
 	}
 	return context.WithValue(s.p.ctx, callerKey{}, a.AddrPort())

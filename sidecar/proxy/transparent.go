@@ -130,7 +130,7 @@ func (t *captured) serve(c *client) {
 		return
 	}
 	t.served.Inc()
-	t.keep(s).serveOn(c, cluster, s.onward, nil)
+	t.keep(s).serveOn(c, cluster, s.rewrite, nil)
 }
 
 // offered returns an error when the service is known not to have d's port. A program
@@ -184,7 +184,7 @@ func (t *captured) keep(s *server) *server {
 func (t *captured) refuse(c *client, s *server, why error) {
 	if said, ok := t.p.sniff(c); ok {
 		c.Conn = relay.WithPrefix(c.Conn, said)
-		s.serveOn(c, nil, s.onward, why)
+		s.serveOn(c, nil, s.rewrite, why)
 		return
 	}
 	s.log.Info("captured connection refused", "peer", c.tracked.conn.RemoteAddr().String(), "err", why)
