@@ -119,21 +119,21 @@ func (s *Sidecar) wire() (err error) {
 			Dial: s.dialProgram, Steered: s.steered(),
 		}
 	}
-	var transparent *proxy.Transparent
+	var captured *proxy.Captured
 	if s.mode != config.Explicit {
-		transparent = &proxy.Transparent{
+		captured = &proxy.Captured{
 			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
 			Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 		}
 		if s.accelerates() {
-			transparent.Accelerate = s.accelerate
+			captured.Accelerate = s.accelerate
 		}
 		for _, a := range loopbacks(s.cfg.Interception.OutboundPort) {
-			transparent.Listen = append(transparent.Listen, a.String())
+			captured.Listen = append(captured.Listen, a.String())
 		}
 	}
 	s.proxy, err = proxy.New(proxy.Config{
-		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit, Transparent: transparent, Inbound: inbound,
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit, Captured: captured, Inbound: inbound,
 		Log: s.log, Metrics: s.registry,
 	})
 	return err
@@ -291,9 +291,9 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 	for i := range s.cfg.Upstreams {
 		u := &s.cfg.Upstreams[i]
 		up := admin.SidecarUpstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
-		if c := s.upstreams.Cluster(up.Destination); c != nil {
+		if service := s.upstreams.Service(up.Destination); service != nil {
 			up.State = "known"
-			up.Local, up.Gateways = hosts(c.Status().Hosts)
+			up.Local, up.Gateways = hosts(service.Status().Hosts)
 		} else if table.Absent(up.Destination) {
 			up.State = "absent"
 		}
@@ -306,7 +306,7 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 	return st
 }
 
-func hosts(all []upstream.Status) (local, gateways []admin.SidecarHost) {
+func hosts(all []upstream.HostStatus) (local, gateways []admin.SidecarHost) {
 	local, gateways = []admin.SidecarHost{}, []admin.SidecarHost{}
 	for _, h := range all {
 		to := &local

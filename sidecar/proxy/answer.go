@@ -17,8 +17,8 @@ const (
 	inboundStatus  = "isthmus-inbound"
 )
 
-// fault is why the mesh answers a request itself.
-type fault struct {
+// localReply is why the mesh answers a request itself.
+type localReply struct {
 	status int
 	reason string // an error type of RFC 9209 §2.3, also the access log's reason
 	detail string // what the operator should know; becomes plain ASCII on the wire
@@ -31,16 +31,16 @@ const (
 	connectionTimeout = "connection_timeout"
 )
 
-// noHost is the fault when nobody is left to ask; last is why the last one failed.
-func noHost(last error) fault {
+// noHost is the reply when nobody is left to ask; last is why the last one failed.
+func noHost(last error) localReply {
 	var refusal *upstream.Refusal
 	var connect *upstream.ConnectError
 	var far *farFault
 	switch {
 	case last == nil:
-		return fault{503, "destination_unavailable", "no instance is ready and no gateway reaches one: see isthmus status"}
+		return localReply{503, "destination_unavailable", "no instance is ready and no gateway reaches one: see isthmus status"}
 	case errors.As(last, &refusal):
-		f := fault{refusal.Status, refusal.Reason, last.Error()}
+		f := localReply{refusal.Status, refusal.Reason, last.Error()}
 		if f.status < 400 || f.status > 599 {
 			f.status = 502
 		}
@@ -49,20 +49,20 @@ func noHost(last error) fault {
 		}
 		return f
 	case errors.As(last, &far):
-		return fault{far.status, "destination_unavailable", far.Error()}
+		return localReply{far.status, "destination_unavailable", far.Error()}
 	case errors.As(last, &connect):
 		reason := connectionRefused
 		switch {
 		case timedOut(last):
-			return fault{504, connectionTimeout, last.Error()}
+			return localReply{504, connectionTimeout, last.Error()}
 		case connect.Stage == upstream.StageHandshake:
 			reason = "tls_protocol_error"
 		case connect.Stage == upstream.StagePath:
 			reason = "destination_unavailable"
 		}
-		return fault{502, reason, last.Error()}
+		return localReply{502, reason, last.Error()}
 	}
-	return fault{502, "connection_terminated", last.Error()}
+	return localReply{502, "connection_terminated", last.Error()}
 }
 
 // token reports whether s looks like an error type of RFC 9209.
@@ -75,28 +75,30 @@ func token(s string) bool {
 	return s != ""
 }
 
-// noRoute is the fault when the destination is not known, or not for this client.
-func noRoute(err error) fault {
+// noRoute is the reply when the destination is not known, or not for this client.
+func noRoute(err error) localReply {
 	switch {
 	case errors.Is(err, routes.ErrAbsent):
-		return fault{404, "destination_not_found", err.Error()}
+		return localReply{404, "destination_not_found", err.Error()}
 	case errors.Is(err, errPlainCaller):
-		return fault{403, "http_request_denied", err.Error()}
+		return localReply{403, "http_request_denied", err.Error()}
 	}
-	return fault{503, "destination_unavailable", err.Error()}
+	return localReply{503, "destination_unavailable", err.Error()}
 }
 
-// badRequest is the fault of a message that http1 refuses.
-func badRequest(err error) fault {
+// badRequest is the reply to a message that http1 refuses.
+func badRequest(err error) localReply {
 	var e *http1.Error
 	if errors.As(err, &e) {
-		return fault{e.Status, "http_request_error", e.Reason}
+		return localReply{e.Status, "http_request_error", e.Reason}
 	}
-	return fault{400, "http_request_error", err.Error()}
+	return localReply{400, "http_request_error", err.Error()}
 }
 
 // proxyStatus returns the field's value.
-func (f fault) proxyStatus(name string) string { return proxystatus.Member(name, f.reason, f.detail) }
+func (f localReply) proxyStatus(name string) string {
+	return proxystatus.Member(name, f.reason, f.detail)
+}
 
 // farFault is an answer that a far sidecar made, taken as a failed attempt.
 type farFault struct {

@@ -15,7 +15,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// Config is what a [Proxy] is made of. It is not changed and must not change.
+// Config is what a [Proxy] is made of. Neither the proxy nor the caller changes it
+// after New.
 type Config struct {
 	// Identity ends the TLS of inbound connections. Needed with Inbound only.
 	Identity *identity.Source
@@ -26,13 +27,13 @@ type Config struct {
 	Upstreams *upstream.Set
 	// Explicit are the listeners for the program beside, one per destination.
 	Explicit []Explicit
-	// Transparent are the listeners for the program's captured connections; nil
+	// Captured are the listeners for the program's captured connections; nil
 	// when nothing is captured.
-	Transparent *Transparent
+	Captured *Captured
 	// Inbound is the service that runs beside; nil when there is none.
 	Inbound *Inbound
 	// Log receives one line per exchange at debug level (at info when the answer
-	// was made by the mesh) and one per change of state. Nil: nobody is told.
+	// was made by the mesh) and one per change of state. Nil: nothing is logged.
 	Log *slog.Logger
 	// Metrics may be nil: not registered.
 	Metrics prometheus.Registerer
@@ -70,8 +71,8 @@ func (c *Config) validate() error {
 			faults = append(faults, fmt.Errorf("listener for %s: %w", e.Destination, err))
 		}
 	}
-	if c.Transparent != nil {
-		faults = append(faults, c.Transparent.validate(), c.needRoutes("transparent"))
+	if c.Captured != nil {
+		faults = append(faults, c.Captured.validate(), c.needRoutes("captured"))
 	}
 	if in := c.Inbound; in != nil {
 		if c.Identity == nil {

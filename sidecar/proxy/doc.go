@@ -1,8 +1,8 @@
 // Package proxy is the sidecar's data plane: its listeners, and what happens
 // between an accepted connection and an upstream one.
 //
-//	program ──▶ explicit listener ──▶ route ──▶ upstream.Cluster ══ mTLS ══▶ …
-//	program ──▶ captured (transparent.go) ──▶ original destination ──▶ route ──▶ the same
+//	program ──▶ explicit listener ──▶ route ──▶ upstream.Service ══ mTLS ══▶ …
+//	program ──▶ captured (captured.go) ──▶ original destination ──▶ route ──▶ the same
 //	… ══ mTLS ══▶ inbound listener ──▶ upstream.Static ──▶ the program beside
 //	caller of the program's port ──▶ steered (steered.go) ──▶ the same, or refused
 //

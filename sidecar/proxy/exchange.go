@@ -16,7 +16,7 @@ import (
 // exchange is one request with its answer. It is the session's goroutine's.
 type exchange struct {
 	*session
-	cluster *upstream.Cluster
+	service *upstream.Service
 	try     upstream.Try
 	retry   retry
 
@@ -63,7 +63,7 @@ func (h *session) exchange() bool {
 	*x = exchange{session: h, started: time.Now()}
 	x.closing = !h.req.KeepAlive()
 	if h.req.Method == http1.Connect {
-		h.refuse(fault{405, "http_request_error", "CONNECT is not for this listener: it is the destination already"})
+		h.refuse(localReply{405, "http_request_error", "CONNECT is not for this listener: it is the destination already"})
 		return false
 	}
 	x.body = h.req.Body()
@@ -78,11 +78,11 @@ func (h *session) exchange() bool {
 		h.rewrite.RequestID = appendID(h.id[:0])
 	}
 	defer x.log()
-	x.cluster, err = h.route()
+	x.service, err = h.route()
 	if err != nil {
 		return x.fail(noRoute(err))
 	}
-	x.cluster.Begin()
+	x.service.Begin()
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()
@@ -91,12 +91,12 @@ func (h *session) exchange() bool {
 }
 
 // route returns where requests go. The first one's fate may be known already.
-func (h *session) route() (*upstream.Cluster, error) {
+func (h *session) route() (*upstream.Service, error) {
 	if err := h.noRoute; err != nil {
 		h.noRoute = nil
 		return nil, err
 	}
-	return h.s.cluster(h.s.p.ctx)
+	return h.s.service(h.s.p.ctx)
 }
 
 // run makes attempts until one has an answer or none is left.
@@ -110,7 +110,7 @@ func (x *exchange) run() bool {
 		if err != nil { // reached nobody
 			host.Done(&x.try, nil, upstream.Broken, 0)
 			x.retry.failed(err)
-			x.s.meters.retry(unreached)
+			x.s.metrics.retry(unreached)
 			continue
 		}
 		x.host, x.conn, x.done = host, conn, false
@@ -128,7 +128,7 @@ func (x *exchange) run() bool {
 			return false
 		}
 		if x.failed() {
-			return x.fail(x.retry.fault)
+			return x.fail(x.retry.reply)
 		}
 	}
 }
@@ -165,7 +165,7 @@ func (x *exchange) attempt() verdict {
 		}
 		switch {
 		case repeat:
-			x.s.meters.retry(farFailed)
+			x.s.metrics.retry(farFailed)
 			return again
 		case x.up.cut():
 			return x.giveUp(noHost(x.retry.last))
@@ -202,7 +202,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 			var err error
 			if filled > 0 {
 				if n, err = x.resp.Parse(x.back[:filled]); err != nil {
-					return 0, 0, x.giveUp(fault{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.host.Addr(), err)})
+					return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.host.Addr(), err)})
 				}
 				if n > 0 {
 					break
@@ -221,7 +221,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 					continue
 				}
 				if filled > 0 {
-					return 0, 0, x.giveUp(fault{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.host.Addr(), err)})
+					return 0, 0, x.giveUp(localReply{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.host.Addr(), err)})
 				}
 				if errors.Is(err, io.EOF) {
 					return 0, 0, x.broke(fmt.Errorf("%s closed the connection without an answer: did the process there end?", x.host.Addr()))
@@ -233,7 +233,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 			return n, filled, finished
 		}
 		if interim++; interim > maxInterim {
-			return 0, 0, x.giveUp(fault{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.host.Addr())})
+			return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.host.Addr())})
 		}
 		if !x.req.IsHTTP10() {
 			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
@@ -262,12 +262,12 @@ func (x *exchange) stillWaiting() verdict {
 		return x.abandon()
 	case x.host.Superseded(&x.try) && x.mayRepeat(false):
 		x.retry.failed(fmt.Errorf("%s did not answer before it went out of service", x.host.Addr()))
-		x.s.meters.retry(lost)
+		x.s.metrics.retry(lost)
 		x.retry.began = time.Now() // it may have taken long to be told
 		return again
 	}
 	if idle > streamTimeout {
-		return x.giveUp(fault{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
+		return x.giveUp(localReply{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
 	}
 	_ = x.conn.SetReadDeadline(time.Now().Add(lookAfter))
 	return finished
@@ -334,7 +334,7 @@ func outcomeOf(status int) upstream.Outcome {
 // switchProtocols makes the connection a relay, when the client asked for it.
 func (x *exchange) switchProtocols(n, filled int) verdict {
 	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
-		return x.giveUp(fault{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.host.Addr())})
+		return x.giveUp(localReply{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.host.Addr())})
 	}
 	x.answered, x.status = time.Now(), 101
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.status})
@@ -354,7 +354,7 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 		relay.WithPrefix(x.client.Conn, early),
 		relay.WithPrefix(x.conn, late), relayTimeout)
 	x.moved = stats.BToA
-	x.s.meters.relayed(stats)
+	x.s.metrics.relayed(stats)
 	if err != nil {
 		x.reason, x.detail = "broken_off", err.Error()
 	}

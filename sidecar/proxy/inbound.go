@@ -18,10 +18,10 @@ import (
 // the program's protocol or nothing; what it says is taken for that protocol in
 // both cases: raw bytes for a program that speaks HTTP would pass by the engine,
 // and with them any identity that the caller claims.
-func (p *Proxy) inbound(in Inbound) *server {
+func (p *Proxy) listenInbound(in Inbound) *server {
 	s := &server{
 		p:           p,
-		direction:   inboundDirection,
+		direction:   inbound,
 		address:     in.Listen,
 		destination: mesh.Destination{Service: in.Service, Port: in.Port},
 		rewrite:     http1.RequestRewrite{Proto: "http"},
@@ -30,7 +30,7 @@ func (p *Proxy) inbound(in Inbound) *server {
 	s.label = s.destination.String()
 	s.rewrite.Host = in.Service.Host()
 	s.finish()
-	s.cluster = func(context.Context) (*upstream.Cluster, error) { return p.program, nil }
+	s.service = func(context.Context) (*upstream.Service, error) { return p.program, nil }
 	check := in.Peers
 	if check == nil {
 		check = identity.AnyMember()
@@ -43,9 +43,9 @@ func (p *Proxy) inbound(in Inbound) *server {
 	s.serve = func(c *client) {
 		if err := s.handshake(c, config); err != nil {
 			if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
-				s.meters.refused.Inc()
+				s.metrics.refused.Inc()
 			}
-			s.log.Debug("refused a caller", "peer", c.tracked.conn.RemoteAddr().String(), "err", err)
+			s.log.Debug("refused a caller", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", err)
 			return
 		}
 		if in.Protocol == mesh.HTTP {

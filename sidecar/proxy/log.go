@@ -19,7 +19,7 @@ func (x *exchange) log() {
 	}
 	x.logged = true
 	took := time.Since(x.started)
-	x.s.meters.request(x.server.cluster, x.status, took)
+	x.s.metrics.request(x.server.cluster, x.status, took)
 	level := slog.LevelDebug
 	if x.reason != "" && x.reason != "client_gone" {
 		level = slog.LevelInfo
@@ -45,7 +45,7 @@ func (x *exchange) log() {
 	}
 	attrs = append(attrs, slog.String("request", string(id)))
 	if x.client.peer != "" {
-		attrs = append(attrs, slog.String("peer", x.client.peer))
+		attrs = append(attrs, slog.String("peer_id", x.client.peer))
 	}
 	if x.reason != "" {
 		attrs = append(attrs, slog.String("reason", x.reason), slog.String("err", x.detail))

@@ -57,8 +57,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// meters are the resolved handles of one listener.
-type meters struct {
+// boundMetrics are the resolved handles of one listener.
+type boundMetrics struct {
 	m                          *metrics
 	direction, destination     string
 	duration                   prometheus.Observer
@@ -80,9 +80,9 @@ type served struct {
 	code    int
 }
 
-func (m *metrics) resolve(d direction, destination string) *meters {
+func (m *metrics) resolve(d direction, destination string) *boundMetrics {
 	l := []string{string(d), destination}
-	r := &meters{
+	r := &boundMetrics{
 		m: m, direction: string(d), destination: destination,
 		duration:        m.duration.WithLabelValues(l...),
 		refused:         m.refused.WithLabelValues(l...),
@@ -104,7 +104,7 @@ func (m *metrics) resolve(d direction, destination string) *meters {
 // programs choose codes.
 const maxServed = 1024
 
-func (r *meters) request(cluster string, code int, took time.Duration) {
+func (r *boundMetrics) request(cluster string, code int, took time.Duration) {
 	r.duration.Observe(took.Seconds())
 	k := served{cluster, code}
 	if c, ok := (*r.requests.Load())[k]; ok {
@@ -126,7 +126,7 @@ func (r *meters) request(cluster string, code int, took time.Duration) {
 
 // made counts an answer of the mesh. Reasons that are not ours are one: a gateway's
 // words must not make series.
-func (r *meters) made(reason string) {
+func (r *boundMetrics) made(reason string) {
 	switch reason {
 	case "destination_unavailable", "destination_not_found", connectionRefused, connectionTimeout, "connection_terminated",
 		"tls_protocol_error", "http_request_error", "http_request_denied", "http_protocol_error", "http_response_incomplete",
@@ -137,7 +137,7 @@ func (r *meters) made(reason string) {
 	r.m.answers.WithLabelValues(r.direction, r.destination, reason).Inc()
 }
 
-func (r *meters) retry(reason string) {
+func (r *boundMetrics) retry(reason string) {
 	switch reason {
 	case unreached:
 		r.unreached.Inc()
@@ -148,7 +148,7 @@ func (r *meters) retry(reason string) {
 	}
 }
 
-func (r *meters) relayed(s relay.Stats) {
+func (r *boundMetrics) relayed(s relay.Stats) {
 	r.sent.Add(float64(s.AToB))
 	r.received.Add(float64(s.BToA))
 }

@@ -36,7 +36,7 @@ const (
 	// routeTimeout bounds how long the first connection to a destination waits for
 	// its route.
 	routeTimeout = 5 * time.Second
-	// routeTick is how often a connection looks whether the cluster of a route that
+	// routeTick is how often a connection looks whether the upstream of a route that
 	// has just come is there.
 	routeTick = 2 * time.Millisecond
 	// lingerTimeout bounds how long an upload may stand still after its answer is
@@ -65,9 +65,9 @@ const (
 	// maxRounds bounds the rounds: with nobody to ask at all, a caller hears of it
 	// after 0.4 s of pauses.
 	maxRounds = 4
-	// firstPause is the wait before a second round of the same hosts; it doubles
+	// minPause is the wait before a second round of the same hosts; it doubles
 	// with each round and is jittered by half, as Envoy's 25 ms.
-	firstPause = 25 * time.Millisecond
+	minPause = 25 * time.Millisecond
 	// replaySize is how much of a request's body is kept to send it again, in
 	// bytes; also the read buffer of an upload. The gateways keep as much.
 	replaySize = 64 << 10

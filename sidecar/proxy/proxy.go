@@ -15,15 +15,15 @@ import (
 
 // Proxy is the sidecar's data plane. Its methods may be called concurrently.
 type Proxy struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	servers []*server         // all of them
-	taken   []*server         // of these, where interception sends the program's connections
-	steered []*server         // of these, where it sends connections to the program's port
-	program *upstream.Cluster // nil without Inbound
-	ready   chan struct{}     // closed once every listener is bound
-	conns   tracker
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	servers  []*server         // all of them
+	captured []*server         // of these, where interception sends the program's connections
+	steered  []*server         // of these, where it sends connections to the program's port
+	program  *upstream.Service // nil without Inbound
+	ready    chan struct{}     // closed once every listener is bound
+	conns    tracker
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
@@ -48,18 +48,18 @@ func New(cfg Config) (*Proxy, error) {
 	p.conns.init()
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	for _, e := range cfg.Explicit {
-		p.servers = append(p.servers, p.explicit(e))
+		p.servers = append(p.servers, p.listenExplicit(e))
 	}
-	if cfg.Transparent != nil {
-		p.taken = p.transparent(*cfg.Transparent)
-		p.servers = append(p.servers, p.taken...)
+	if cfg.Captured != nil {
+		p.captured = p.listenCaptured(*cfg.Captured)
+		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
 		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial}, in.Target)
-		secure := p.inbound(*in)
+		secure := p.listenInbound(*in)
 		p.servers = append(p.servers, secure)
 		if in.Steered != nil {
-			p.steered = p.steeredTo(*in, secure)
+			p.steered = p.listenSteered(*in, secure)
 			p.servers = append(p.servers, p.steered...)
 		}
 	}
@@ -128,7 +128,7 @@ func (p *Proxy) ExplicitAddr(d mesh.Destination) net.Addr {
 // InboundAddr returns where the inbound listener is bound, nil before Ready and
 // when there is none.
 func (p *Proxy) InboundAddr() net.Addr {
-	return p.addr(func(s *server) bool { return s.direction == inboundDirection })
+	return p.addr(func(s *server) bool { return s.direction == inbound })
 }
 
 func (p *Proxy) addr(is func(*server) bool) net.Addr {
@@ -143,9 +143,9 @@ func (p *Proxy) addr(is func(*server) bool) net.Addr {
 }
 
 // Captured returns the listeners for the program's captured connections, in the
-// order of Config.Transparent.Listen; nil before Ready. They are plain TCP, so that
+// order of Config.Captured.Listen; nil before Ready. They are plain TCP, so that
 // they can be handed to a socket map.
-func (p *Proxy) Captured() []net.Listener { return p.listeners(p.taken) }
+func (p *Proxy) Captured() []net.Listener { return p.listeners(p.captured) }
 
 // Steered is [Proxy.Captured] for connections to the program's own port.
 func (p *Proxy) Steered() []net.Listener { return p.listeners(p.steered) }

@@ -10,12 +10,12 @@ import (
 
 // retry is what an exchange remembers of its attempts.
 type retry struct {
-	picked int       // hosts asked in earlier rounds
-	sent   int       // attempts that began to send
-	rounds int       // times that all hosts were asked
-	began  time.Time // of the current window
-	last   error     // why the last attempt failed
-	fault  fault     // what to answer; status 0: try again
+	picked int        // hosts asked in earlier rounds
+	sent   int        // attempts that began to send
+	rounds int        // times that all hosts were asked
+	began  time.Time  // of the current window
+	last   error      // why the last attempt failed
+	reply  localReply // what to answer; status 0: try again
 }
 
 // Why an attempt was followed by another; labels of a metric.
@@ -37,10 +37,10 @@ func (x *exchange) next() (*upstream.Host, bool) {
 		r.began = x.started
 	}
 	for r.picked+x.try.Attempts() < maxAttempts {
-		if host, ok := x.cluster.Pick(&x.try); ok {
+		if host, ok := x.service.Pick(&x.try); ok {
 			return host, true
 		}
-		pause := firstPause << r.rounds
+		pause := minPause << r.rounds
 		if !x.anotherRound(pause) {
 			return nil, false
 		}
@@ -98,9 +98,9 @@ func (x *exchange) broke(err error) verdict {
 		return x.giveUp(noHost(err))
 	}
 	if unseen {
-		x.s.meters.retry(unreached)
+		x.s.metrics.retry(unreached)
 	} else {
-		x.s.meters.retry(lost)
+		x.s.metrics.retry(lost)
 		// It may have taken long to die: what follows deserves its own time.
 		x.retry.began = time.Now()
 	}
@@ -123,21 +123,21 @@ func (x *exchange) mayRepeat(unseen bool) bool {
 			return false
 		}
 	}
-	return unseen || x.cluster.Retry()
+	return unseen || x.service.Retry()
 }
 
 // giveUp ends the exchange with an answer of our own if none has begun.
-func (x *exchange) giveUp(f fault) verdict {
+func (x *exchange) giveUp(f localReply) verdict {
 	x.drop(upstream.Broken)
 	if x.begun && x.status != 0 {
 		return broken
 	}
-	x.retry.fault = f
+	x.retry.reply = f
 	return again
 }
 
-// failed reports whether an attempt has ended the exchange with a fault.
-func (x *exchange) failed() bool { return x.retry.fault.status != 0 }
+// failed reports whether an attempt has ended the exchange with a reply of ours.
+func (x *exchange) failed() bool { return x.retry.reply.status != 0 }
 
 // abandon ends the exchange because the client went away.
 func (x *exchange) abandon() verdict {
@@ -178,7 +178,7 @@ func (x *exchange) drop(o upstream.Outcome) {
 }
 
 // fail answers the request ourselves.
-func (x *exchange) fail(f fault) bool {
+func (x *exchange) fail(f localReply) bool {
 	x.status, x.reason, x.detail = f.status, f.reason, f.detail
 	if x.up != nil {
 		x.up.stop()
@@ -191,7 +191,7 @@ func (x *exchange) fail(f fault) bool {
 	}
 	whole := x.body.Done() && x.up == nil || x.up != nil && x.up.body.Done()
 	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.p.conns.isDraining()
-	x.s.meters.made(f.reason)
+	x.s.metrics.made(f.reason)
 	x.answer(f, x.closing, x.req.Method == http1.Head)
 	if !whole {
 		x.log()

@@ -302,7 +302,7 @@ func TestWhatReachedNobodyGetsItsAttemptsHoweverLateItIs(t *testing.T) {
 	set := upstream.New(upstream.Config{})
 	t.Cleanup(set.Close)
 	set.Update([]*mesh.Route{r})
-	x := &exchange{session: &session{s: &server{p: w.outboundProxy(r), rounds: true}, client: pipeClient(t)}, cluster: set.Cluster(dest)}
+	x := &exchange{session: &session{s: &server{p: w.outboundProxy(r), rounds: true}, client: pipeClient(t)}, service: set.Service(dest)}
 	// The machine was paused for a minute during the first attempt.
 	x.started = time.Now().Add(-time.Minute)
 	attempts := 0

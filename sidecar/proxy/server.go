@@ -18,8 +18,8 @@ import (
 type direction string
 
 const (
-	outbound         direction = "outbound"
-	inboundDirection direction = "inbound"
+	outbound direction = "outbound"
+	inbound  direction = "inbound"
 )
 
 // server is one listener and where its connections go.
@@ -31,13 +31,13 @@ type server struct {
 	label       string       // of the destination, for logs and metrics
 	listener    net.Listener // set by bind
 	log         *slog.Logger
-	meters      *meters
+	metrics     *boundMetrics
 	slots       chan struct{} // bounds the open connections
 
 	// serve owns the connection; the accept loop waits for nothing of it.
 	serve func(*client)
-	// cluster returns where connections go. It may wait for a route.
-	cluster   func(context.Context) (*upstream.Cluster, error)
+	// service returns where connections go. It may wait for a route.
+	service   func(context.Context) (*upstream.Service, error)
 	rewrite   http1.RequestRewrite // what every request is given
 	status    string               // our name in Proxy-Status
 	parkAfter time.Duration        // how long an idle connection keeps its memory
@@ -94,14 +94,14 @@ func (c *client) SetReadDeadline(t time.Time) error { return c.tracked.conn.SetR
 func (c *client) abort() { relay.Abort(c.tracked.conn) }
 
 // explicit makes the listener for one destination.
-func (p *Proxy) explicit(e Explicit) *server {
+func (p *Proxy) listenExplicit(e Explicit) *server {
 	s := p.toward(e.Destination, e.Destination.String())
 	s.address = e.Listen
 	s.serve = func(c *client) {
-		cluster, err := s.cluster(p.ctx)
+		service, err := s.service(p.ctx)
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, rewrite.Outside = outsider(c.tracked.conn.RemoteAddr())
-		s.serveOn(c, cluster, rewrite, err)
+		s.serveOn(c, service, rewrite, err)
 	}
 	return s
 }
@@ -118,16 +118,16 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 		rounds:      true,
 	}
 	s.finish()
-	s.cluster = s.routed
+	s.service = s.routed
 	return s
 }
 
-// serveOn serves c by the protocol of cluster, unless there is none for the reason
+// serveOn serves c by the protocol of service, unless there is none for the reason
 // err: then an HTTP client is told why, and any other refused by its first byte or
 // soon.
-func (s *server) serveOn(c *client, cluster *upstream.Cluster, rewrite http1.RequestRewrite, err error) {
-	if err == nil && cluster.Protocol() == mesh.TCP {
-		s.serveTCP(c, cluster)
+func (s *server) serveOn(c *client, service *upstream.Service, rewrite http1.RequestRewrite, err error) {
+	if err == nil && service.Protocol() == mesh.TCP {
+		s.serveTCP(c, service)
 		return
 	}
 	s.serveHTTP(c, rewrite, err)
@@ -135,16 +135,16 @@ func (s *server) serveOn(c *client, cluster *upstream.Cluster, rewrite http1.Req
 
 func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
-	s.meters = s.p.metrics.resolve(s.direction, s.label)
+	s.metrics = s.p.metrics.resolve(s.direction, s.label)
 	s.parkAfter = parkAfter
 	s.slots = make(chan struct{}, maxConnections)
 }
 
-// routed returns the destination's cluster, waiting for its route when the
+// routed returns the destination's upstream, waiting for its route when the
 // sidecar does not have it yet.
-func (s *server) routed(ctx context.Context) (*upstream.Cluster, error) {
-	if c := s.p.cfg.Upstreams.Cluster(s.destination); c != nil {
-		return c, nil
+func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
+	if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
+		return service, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
 	defer cancel()
@@ -155,8 +155,8 @@ func (s *server) routed(ctx context.Context) (*upstream.Cluster, error) {
 	tick := time.NewTicker(routeTick)
 	defer tick.Stop()
 	for {
-		if c := s.p.cfg.Upstreams.Cluster(s.destination); c != nil {
-			return c, nil
+		if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
+			return service, nil
 		}
 		select {
 		case <-tick.C:

@@ -14,7 +14,7 @@ import (
 // session is one client connection that speaks HTTP/1.1. All of it belongs to the
 // connection's goroutine.
 type session struct {
-	*memory
+	*buffers
 	s       *server
 	client  *client
 	rewrite http1.RequestRewrite
@@ -22,12 +22,12 @@ type session struct {
 	noRoute error
 	served  int       // requests
 	lease   time.Time // until when the client's write deadline is good
-	from    int       // in memory.in: what has arrived and is not consumed
+	from    int       // in buffers.in: what has arrived and is not consumed
 	to      int
 }
 
-// memory is what a busy connection needs and an idle one gives back.
-type memory struct {
+// buffers are what a busy connection needs and an idle one gives back.
+type buffers struct {
 	in   []byte // read from the client
 	back []byte // read from upstream
 	out  []byte // heads on their way, with what goes along
@@ -37,17 +37,17 @@ type memory struct {
 	resp http1.Response
 }
 
-var memories = sync.Pool{New: func() any {
-	return &memory{
+var bufferPool = sync.Pool{New: func() any {
+	return &buffers{
 		in:   make([]byte, clientBuffer),
 		back: make([]byte, backBuffer),
 		out:  make([]byte, 0, backBuffer+4<<10),
 	}
 }}
 
-func takeMemory() *memory { return memories.Get().(*memory) }
+func takeBuffers() *buffers { return bufferPool.Get().(*buffers) }
 
-func (m *memory) release() {
+func (m *buffers) release() {
 	if len(m.in) > clientBuffer {
 		m.in = make([]byte, clientBuffer) // it had to grow for one head
 	}
@@ -58,15 +58,15 @@ func (m *memory) release() {
 		m.back = make([]byte, backBuffer)
 	}
 	m.x = exchange{}
-	memories.Put(m)
+	bufferPool.Put(m)
 }
 
 // serveHTTP serves requests on c until either side has enough. With a noRoute the
 // first request is answered with it.
 func (s *server) serveHTTP(c *client, rewrite http1.RequestRewrite, noRoute error) {
-	s.meters.httpConnections.Inc()
-	defer s.meters.httpConnections.Dec()
-	h := &session{memory: takeMemory(), s: s, client: c, rewrite: rewrite, noRoute: noRoute}
+	s.metrics.httpConnections.Inc()
+	defer s.metrics.httpConnections.Dec()
+	h := &session{buffers: takeBuffers(), s: s, client: c, rewrite: rewrite, noRoute: noRoute}
 	defer func() {
 		h.release()
 		_ = c.Close()
@@ -110,7 +110,7 @@ func (h *session) readHead() bool {
 			}
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {
-				h.refuse(fault{408, "http_request_error", "the request's head did not arrive in time"})
+				h.refuse(localReply{408, "http_request_error", "the request's head did not arrive in time"})
 			}
 			return false
 		}
@@ -134,7 +134,7 @@ func (h *session) makeRoom() {
 }
 
 // await waits for the first bytes of a request. A connection that stays idle gives
-// its memory back meanwhile.
+// its buffers back meanwhile.
 func (h *session) await() bool {
 	t := &h.s.p.conns
 	now := time.Now()
@@ -153,10 +153,10 @@ func (h *session) await() bool {
 		return false
 	}
 	h.release()
-	h.memory = nil
+	h.buffers = nil
 	t.waiting(h.client.tracked, now.Add(patience))
 	ok := readable(h.client.tracked.conn)
-	h.memory = takeMemory()
+	h.buffers = takeBuffers()
 	if !ok {
 		return false
 	}
@@ -212,15 +212,15 @@ func gone(conn net.Conn) bool {
 }
 
 // refuse answers what is not even a request, and ends the connection.
-func (h *session) refuse(f fault) {
-	h.s.meters.made(f.reason)
-	h.s.log.Debug("refused a request", "peer", h.client.tracked.conn.RemoteAddr().String(), "code", f.status, "reason", f.reason, "err", f.detail)
+func (h *session) refuse(f localReply) {
+	h.s.metrics.made(f.reason)
+	h.s.log.Debug("refused a request", "peer_addr", h.client.tracked.conn.RemoteAddr().String(), "code", f.status, "reason", f.reason, "err", f.detail)
 	h.answer(f, true, false)
 	h.linger()
 }
 
 // answer writes an answer of the mesh itself.
-func (h *session) answer(f fault, last, bodiless bool) {
+func (h *session) answer(f localReply, last, bodiless bool) {
 	h.out = http1.AppendLocalReply(h.out[:0], &http1.LocalReply{
 		Status:      f.status,
 		ProxyStatus: f.proxyStatus(h.s.status),

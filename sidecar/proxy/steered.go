@@ -49,18 +49,18 @@ func (st *Steered) validate() error {
 
 // steeredTo makes the listeners for callers of the program's own port; secure is the
 // inbound listener, which serves those who belong there.
-func (p *Proxy) steeredTo(in Inbound, secure *server) []*server {
+func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 	var listeners []*server
 	for _, address := range in.Steered.Listen {
 		s := &server{
-			p: p, direction: inboundDirection, address: address,
+			p: p, direction: inbound, address: address,
 			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, status: inboundStatus,
 		}
 		s.finish()
 		s.rewrite.Outside = true
-		s.cluster = func(context.Context) (*upstream.Cluster, error) { return nil, errPlainCaller }
+		s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
 		if in.Steered.Permissive {
-			s.cluster = secure.cluster
+			s.service = secure.service
 		}
 		s.serve = func(c *client) { s.serveSteered(c, in, secure) }
 		listeners = append(listeners, s)
@@ -86,8 +86,8 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		rewrite.ForwardedFor, _ = outsider(c.tracked.conn.RemoteAddr())
 		s.serveHTTP(c, rewrite, nil)
 	default:
-		s.meters.refused.Inc()
-		s.log.Info("refused a caller without the mesh's TLS", "peer", c.tracked.conn.RemoteAddr().String(), "err", errPlainCaller)
+		s.metrics.refused.Inc()
+		s.log.Info("refused a caller without the mesh's TLS", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", errPlainCaller)
 		c.abort()
 	}
 }

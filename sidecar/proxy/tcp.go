@@ -11,18 +11,18 @@ import (
 // errNobody says that there was no host to ask.
 var errNobody = errors.New("no instance is ready and no gateway reaches one: see isthmus status")
 
-// serveTCP relays c to one of cluster's hosts. Hosts that cannot be reached cost the
+// serveTCP relays c to one of service's hosts. Hosts that cannot be reached cost the
 // client nothing but time; once a connection is made, its end is the client's.
-func (s *server) serveTCP(c *client, cluster *upstream.Cluster) {
-	s.meters.tcpOpen.Inc()
-	s.meters.tcpTotal.Inc()
-	defer s.meters.tcpOpen.Dec()
-	cluster.Begin()
+func (s *server) serveTCP(c *client, service *upstream.Service) {
+	s.metrics.tcpOpen.Inc()
+	s.metrics.tcpTotal.Inc()
+	defer s.metrics.tcpOpen.Dec()
+	service.Begin()
 	began := time.Now()
-	host, conn, err := s.connect(c, cluster)
+	host, conn, err := s.connect(c, service)
 	if err != nil {
-		s.meters.tcpFailed.Inc()
-		s.log.Info("tcp connection refused", "peer", c.tracked.conn.RemoteAddr().String(), "err", err)
+		s.metrics.tcpFailed.Inc()
+		s.log.Info("tcp connection refused", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", err)
 		c.abort()
 		return
 	}
@@ -35,14 +35,14 @@ func (s *server) serveTCP(c *client, cluster *upstream.Cluster) {
 		outcome = upstream.Abandoned
 	}
 	host.Done(nil, conn, outcome, 0)
-	s.meters.relayed(stats)
-	s.log.Debug("tcp connection over", "peer", c.tracked.conn.RemoteAddr().String(), "host", name.addr, "cluster", name.cluster, "instance", name.instance,
+	s.metrics.relayed(stats)
+	s.log.Debug("tcp connection over", "peer_addr", c.tracked.conn.RemoteAddr().String(), "host", name.addr, "cluster", name.cluster, "instance", name.instance,
 		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(began), "err", err)
 }
 
-// connect gets a connection to one of cluster's hosts.
-func (s *server) connect(c *client, cluster *upstream.Cluster) (*upstream.Host, *upstream.Conn, error) {
-	x := exchange{session: &session{s: s, client: c}, cluster: cluster, started: time.Now()}
+// connect gets a connection to one of service's hosts.
+func (s *server) connect(c *client, service *upstream.Service) (*upstream.Host, *upstream.Conn, error) {
+	x := exchange{session: &session{s: s, client: c}, service: service, started: time.Now()}
 	x.retry.last = errNobody
 	x.try.Fresh()
 	ctx := s.calling(c)
@@ -57,6 +57,6 @@ func (s *server) connect(c *client, cluster *upstream.Cluster) (*upstream.Host, 
 		}
 		host.Done(&x.try, nil, upstream.Broken, 0)
 		x.retry.failed(err)
-		s.meters.retry(unreached)
+		s.metrics.retry(unreached)
 	}
 }

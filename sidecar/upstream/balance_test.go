@@ -20,15 +20,15 @@ func endpoints(prefix string, ready, total int) []mesh.Endpoint {
 	return eps
 }
 
-func clusterOf(local, gateways []mesh.Endpoint) *Cluster {
-	c := newCluster(newEnv(Config{Cluster: "east"}), orders, orders.String())
-	c.update(&mesh.Route{Destination: orders, Local: local, Gateways: gateways})
-	return c
+func serviceOf(local, gateways []mesh.Endpoint) *Service {
+	s := newService(newShared(Config{Cluster: "east"}), orders, orders.String())
+	s.update(&mesh.Route{Destination: orders, Local: local, Gateways: gateways})
+	return s
 }
 
-func host(t *testing.T, c *Cluster, addr string) *Host {
+func host(t *testing.T, s *Service, addr string) *Host {
 	t.Helper()
-	for _, h := range c.hosts {
+	for _, h := range s.hosts {
 		if h.Addr() == addr {
 			return h
 		}
@@ -39,13 +39,13 @@ func host(t *testing.T, c *Cluster, addr string) *Host {
 
 // tally picks n times, each for a new request that ends at once, and returns
 // the share of each host.
-func tally(t *testing.T, c *Cluster, now instant, n int) map[string]float64 {
+func tally(t *testing.T, s *Service, now instant, n int) map[string]float64 {
 	t.Helper()
 	shares := make(map[string]float64)
 	var try Try
 	for range n {
 		try = Try{}
-		h, ok := c.pick(now, &try)
+		h, ok := s.pick(now, &try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
@@ -79,18 +79,18 @@ func TestPicksFollowThePriorityArithmetic(t *testing.T) {
 		ready int
 		want  float64
 	}{{100, 1}, {72, 1}, {50, 0.7}, {25, 0.35}, {0, 0}} {
-		c := clusterOf(endpoints("ep", tt.ready, 100), endpoints("gw", 2, 2))
-		about(t, fmt.Sprintf("%d %% healthy", tt.ready), local(tally(t, c, 5, n)), tt.want, n)
+		s := serviceOf(endpoints("ep", tt.ready, 100), endpoints("gw", 2, 2))
+		about(t, fmt.Sprintf("%d %% healthy", tt.ready), local(tally(t, s, 5, n)), tt.want, n)
 	}
 }
 
 func TestEqualHostsGetEqualShares(t *testing.T) {
 	const n = 50_000
-	c := clusterOf(endpoints("ep", 5, 5), nil)
-	for _, h := range c.hosts {
+	s := serviceOf(endpoints("ep", 5, 5), nil)
+	for _, h := range s.hosts {
 		h.latency.observe(time.Millisecond, 5)
 	}
-	for addr, share := range tally(t, c, 5, n) {
+	for addr, share := range tally(t, s, 5, n) {
 		about(t, addr, share, 0.2, n)
 	}
 }
@@ -99,27 +99,27 @@ func TestIdleHostsGetTrafficByWeight(t *testing.T) {
 	const n = 50_000
 	eps := endpoints("ep", 2, 2)
 	eps[1].Weight = 3
-	shares := tally(t, clusterOf(eps, nil), 5, n)
+	shares := tally(t, serviceOf(eps, nil), 5, n)
 	about(t, "weight 1", shares["ep-0:1"], 0.25, n)
 	about(t, "weight 3", shares["ep-1:1"], 0.75, n)
 }
 
 func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 	const hosts, requests = 10, 10_000
-	c := clusterOf(endpoints("ep", hosts, hosts), nil)
-	for _, h := range c.hosts {
+	s := serviceOf(endpoints("ep", hosts, hosts), nil)
+	for _, h := range s.hosts {
 		h.latency.observe(time.Millisecond, 5)
 	}
 	var try Try
 	for range requests { // which do not end
 		try = Try{}
-		if _, ok := c.pick(5, &try); !ok {
+		if _, ok := s.pick(5, &try); !ok {
 			t.Fatal("nobody to pick")
 		}
 	}
 	// One random choice would spread the loads by some ±100; two keep them
 	// within log log of each other.
-	for _, h := range c.hosts {
+	for _, h := range s.hosts {
 		if got := h.active.Load(); got < requests/hosts-10 || got > requests/hosts+10 {
 			t.Errorf("%s has %d of %d requests", h.Addr(), got, requests)
 		}
@@ -128,29 +128,29 @@ func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 
 func TestASlowHostGetsLessUntilItsHistoryFades(t *testing.T) {
 	const n = 20_000
-	c := clusterOf(endpoints("ep", 2, 2), nil)
+	s := serviceOf(endpoints("ep", 2, 2), nil)
 	now := instant(5)
-	host(t, c, "ep-0:1").latency.observe(time.Millisecond, now)
-	host(t, c, "ep-1:1").latency.observe(time.Second, now)
-	if got := tally(t, c, now, n)["ep-1:1"]; got != 0 {
+	host(t, s, "ep-0:1").latency.observe(time.Millisecond, now)
+	host(t, s, "ep-1:1").latency.observe(time.Second, now)
+	if got := tally(t, s, now, n)["ep-1:1"]; got != 0 {
 		t.Errorf("a host a thousand times slower gets %.3f of idle picks, want 0", got)
 	}
 	for range 100 { // the fast one is still used, the slow one is not
 		now = now.add(latencyDecay / 10)
-		host(t, c, "ep-0:1").latency.observe(time.Millisecond, now)
+		host(t, s, "ep-0:1").latency.observe(time.Millisecond, now)
 	}
-	if got := tally(t, c, now, n)["ep-1:1"]; got == 0 {
+	if got := tally(t, s, now, n)["ep-1:1"]; got == 0 {
 		t.Error("a host that was slow once is never tried again")
 	}
 }
 
 func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
-	c := clusterOf(endpoints("ep", 2, 2), nil)
-	host(t, c, "ep-0:1").latency.observe(time.Millisecond, 5)
+	s := serviceOf(endpoints("ep", 2, 2), nil)
+	host(t, s, "ep-0:1").latency.observe(time.Millisecond, 5)
 	got := 0
 	for range 50 {
 		var try Try
-		if h, _ := c.pick(5, &try); h.Addr() == "ep-1:1" {
+		if h, _ := s.pick(5, &try); h.Addr() == "ep-1:1" {
 			got++
 		}
 	}
@@ -161,11 +161,11 @@ func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
 
 func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *testing.T) {
 	for range 200 {
-		c := clusterOf(endpoints("ep", 2, 2), endpoints("gw", 2, 2))
+		s := serviceOf(endpoints("ep", 2, 2), endpoints("gw", 2, 2))
 		var try Try
 		var got []string
 		for {
-			h, ok := c.pick(5, &try)
+			h, ok := s.pick(5, &try)
 			if !ok {
 				break
 			}
@@ -182,17 +182,17 @@ func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *te
 }
 
 func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
-	c := clusterOf(endpoints("ep", 2, 2), nil)
+	s := serviceOf(endpoints("ep", 2, 2), nil)
 	var try Try
 	for range 3 {
 		for range 2 {
-			h, ok := c.pick(5, &try)
+			h, ok := s.pick(5, &try)
 			if !ok {
 				t.Fatal("nobody left within a round")
 			}
 			h.done(5, &try, nil, Broken, 0)
 		}
-		if _, ok := c.pick(5, &try); ok {
+		if _, ok := s.pick(5, &try); ok {
 			t.Fatal("somebody was asked twice within a round")
 		}
 		try.NextRound()
@@ -200,11 +200,11 @@ func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
 }
 
 func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
-	c := clusterOf(endpoints("ep", 20, 20), endpoints("gw", 2, 2))
+	s := serviceOf(endpoints("ep", 20, 20), endpoints("gw", 2, 2))
 	var try Try
 	var got []string
 	for {
-		h, ok := c.pick(5, &try)
+		h, ok := s.pick(5, &try)
 		if !ok {
 			break
 		}
@@ -217,50 +217,50 @@ func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
 }
 
 func TestAConnectFailureEjectsAndOthersTakeOver(t *testing.T) {
-	c := clusterOf(endpoints("ep", 10, 10), endpoints("gw", 2, 2))
-	host(t, c, "ep-0:1").failed(5, true, "refused")
-	if got := tally(t, c, 6, 5_000)["ep-0:1"]; got != 0 {
+	s := serviceOf(endpoints("ep", 10, 10), endpoints("gw", 2, 2))
+	host(t, s, "ep-0:1").failed(5, true, "refused")
+	if got := tally(t, s, 6, 5_000)["ep-0:1"]; got != 0 {
 		t.Errorf("an ejected host gets %.3f of the traffic, want 0", got)
 	}
 	for i := 1; i < 5; i++ {
-		host(t, c, fmt.Sprintf("ep-%d:1", i)).failed(5, true, "refused")
+		host(t, s, fmt.Sprintf("ep-%d:1", i)).failed(5, true, "refused")
 	}
 	const n = 20_000
-	about(t, "half of the hosts ejected", local(tally(t, c, 6, n)), 0.7, n)
+	about(t, "half of the hosts ejected", local(tally(t, s, 6, n)), 0.7, n)
 }
 
 func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
-	c := clusterOf(endpoints("ep", 2, 2), nil)
-	bad := host(t, c, "ep-0:1")
+	s := serviceOf(endpoints("ep", 2, 2), nil)
+	bad := host(t, s, "ep-0:1")
 	bad.failed(5, true, "refused")
-	now := instant(5).add(ejectFirst)
+	now := instant(5).add(minEjection)
 	var try Try
-	probe, _ := c.pick(now, &try)
+	probe, _ := s.pick(now, &try)
 	if probe != bad {
 		t.Fatalf("the first request after the ejection went to %s, want the probe", probe.Addr())
 	}
-	if got := tally(t, c, now, 1000)["ep-0:1"]; got != 0 {
+	if got := tally(t, s, now, 1000)["ep-0:1"]; got != 0 {
 		t.Fatal("others went along with the probe")
 	}
 	probe.done(now, &try, &Conn{host: probe}, Answered, time.Millisecond)
-	host(t, c, "ep-1:1").latency.observe(time.Millisecond, now)
-	if got := tally(t, c, now, 1000)["ep-0:1"]; got == 0 {
+	host(t, s, "ep-1:1").latency.observe(time.Millisecond, now)
+	if got := tally(t, s, now, 1000)["ep-0:1"]; got == 0 {
 		t.Error("a host that passed its probe gets no traffic")
 	}
 }
 
 func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
-	c := clusterOf(endpoints("ep", 1, 1), endpoints("gw", 1, 1))
-	for _, h := range c.hosts {
+	s := serviceOf(endpoints("ep", 1, 1), endpoints("gw", 1, 1))
+	for _, h := range s.hosts {
 		h.failed(5, true, "refused")
 	}
 	var try Try
-	first, ok := c.pick(6, &try)
+	first, ok := s.pick(6, &try)
 	if !ok {
 		t.Fatal("nobody is asked, although both are ready")
 	}
 	first.done(6, &try, nil, Broken, 0)
-	second, ok := c.pick(6, &try)
+	second, ok := s.pick(6, &try)
 	if !ok || second == first {
 		t.Fatalf("the second attempt went to %v, want the other", second)
 	}
@@ -271,16 +271,16 @@ func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 }
 
 func TestAnUnreadyHostIsNeverAsked(t *testing.T) {
-	c := clusterOf(endpoints("ep", 0, 3), endpoints("gw", 0, 2))
+	s := serviceOf(endpoints("ep", 0, 3), endpoints("gw", 0, 2))
 	var try Try
-	if h, ok := c.pick(5, &try); ok {
+	if h, ok := s.pick(5, &try); ok {
 		t.Errorf("picked %s, which is not ready", h.Addr())
 	}
 }
 
 func TestGatewayErrorsInARowEjectTheHostTheyCameFrom(t *testing.T) {
-	c := clusterOf(endpoints("ep", 2, 2), nil)
-	bad := host(t, c, "ep-0:1")
+	s := serviceOf(endpoints("ep", 2, 2), nil)
+	bad := host(t, s, "ep-0:1")
 	for i := range gatewayErrorsToEject {
 		if bad.outlier.ejected() {
 			t.Fatalf("ejected after %d", i)
@@ -294,40 +294,40 @@ func TestGatewayErrorsInARowEjectTheHostTheyCameFrom(t *testing.T) {
 }
 
 func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T) {
-	c := clusterOf(nil, endpoints("gw", 1, 1))
+	s := serviceOf(nil, endpoints("gw", 1, 1))
 	var try Try
 	for range gatewayErrorsToEject {
-		gw, ok := c.pick(5, &try)
+		gw, ok := s.pick(5, &try)
 		if !ok {
 			t.Fatal("the gateway may not be asked again")
 		}
 		gw.done(5, &try, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, GatewayError, time.Millisecond)
 	}
-	if host(t, c, "gw-0:1").outlier.failures != 0 {
+	if host(t, s, "gw-0:1").outlier.failures != 0 {
 		t.Error("the gateway was blamed")
 	}
-	if got := fmt.Sprint(c.far.ejected(6, 10)); got != "[west/orders-2]" {
+	if got := fmt.Sprint(s.remotes.ejected(6, 10)); got != "[west/orders-2]" {
 		t.Errorf("excluded instances: %s, want west/orders-2", got)
 	}
 	if try.avoided == 0 || try.avoid[0].String() != "west/orders-2" {
 		t.Errorf("the next attempt avoids %v, want west/orders-2", try.avoid[:try.avoided])
 	}
-	gw, _ := c.pick(6, new(Try))
+	gw, _ := s.pick(6, new(Try))
 	gw.done(6, nil, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, Answered, time.Millisecond)
-	if got := c.far.ejected(6, 10); len(got) != 0 {
+	if got := s.remotes.ejected(6, 10); len(got) != 0 {
 		t.Errorf("%v are excluded after an answer", got)
 	}
 }
 
 func TestABrokenConnectionFromThePoolBlamesNobodyAndTheHostMayBeAskedAgain(t *testing.T) {
-	c := clusterOf(endpoints("ep", 1, 1), nil)
+	s := serviceOf(endpoints("ep", 1, 1), nil)
 	var try Try
-	h, _ := c.pick(5, &try)
+	h, _ := s.pick(5, &try)
 	h.done(5, &try, &Conn{host: h, Reused: true}, Broken, 0)
 	if h.troubled.Load() {
 		t.Error("the host was blamed")
 	}
-	if again, ok := c.pick(5, &try); !ok || again != h {
+	if again, ok := s.pick(5, &try); !ok || again != h {
 		t.Error("the host may not be asked again")
 	}
 }

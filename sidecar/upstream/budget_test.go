@@ -8,9 +8,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-func spend(c *Cluster, most int) (granted int) {
+func spend(s *Service, most int) (granted int) {
 	for range most {
-		if !c.Retry() {
+		if !s.Retry() {
 			return granted
 		}
 		granted++
@@ -20,16 +20,16 @@ func spend(c *Cluster, most int) (granted int) {
 
 func TestAQuietServiceMayRetryTenTimesASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(newEnv(Config{}), mesh.Destination{}, "test")
-		if got := spend(c, 1000); got != 100 {
+		s := newService(newShared(Config{}), mesh.Destination{}, "test")
+		if got := spend(s, 1000); got != 100 {
 			t.Errorf("%d retries at once, want 100: 10 a second for the window of 10 s", got)
 		}
 		time.Sleep(5 * time.Second)
-		if got := spend(c, 1000); got != 0 {
+		if got := spend(s, 1000); got != 0 {
 			t.Errorf("%d retries within the same window, want 0", got)
 		}
 		time.Sleep(5 * time.Second)
-		if got := spend(c, 1000); got != 100 {
+		if got := spend(s, 1000); got != 100 {
 			t.Errorf("%d retries a window later, want 100", got)
 		}
 	})
@@ -37,12 +37,12 @@ func TestAQuietServiceMayRetryTenTimesASecond(t *testing.T) {
 
 func TestABusyServiceMayRetryAFifthOfItsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(newEnv(Config{}), mesh.Destination{}, "test")
+		s := newService(newShared(Config{}), mesh.Destination{}, "test")
 		retries := 0
 		for range 60 { // a minute at 1000/s where everything fails
 			for range 1000 {
-				c.Begin()
-				if c.Retry() {
+				s.Begin()
+				if s.Retry() {
 					retries++
 				}
 			}
@@ -53,7 +53,7 @@ func TestABusyServiceMayRetryAFifthOfItsRequests(t *testing.T) {
 			t.Errorf("%d retries of 60,000 requests, want 20 %% and 10 a second", retries)
 		}
 		time.Sleep(time.Hour)
-		if got := spend(c, 1000); got != 100 {
+		if got := spend(s, 1000); got != 100 {
 			t.Errorf("%d retries after a quiet hour, want 100: what was earned does not keep", got)
 		}
 	})

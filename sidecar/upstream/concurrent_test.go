@@ -39,7 +39,7 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 				return
 			default:
 				update(i)
-				s.Cluster(orders).Status()
+				s.Service(orders).Status()
 			}
 		}
 	})
@@ -47,7 +47,7 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 		working.Go(func() {
 			var try Try
 			for range requests {
-				if !ask(t, s.Cluster(orders), &try) {
+				if !ask(t, s.Service(orders), &try) {
 					return
 				}
 			}
@@ -56,8 +56,8 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 	working.Wait()
 	close(stop)
 	changing.Wait()
-	c := s.Cluster(orders)
-	for _, h := range c.Status().Hosts {
+	service := s.Service(orders)
+	for _, h := range service.Status().Hosts {
 		if h.Active != 0 {
 			t.Errorf("host %s: %d requests active at the end", h.Address, h.Active)
 		}
@@ -65,12 +65,12 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 }
 
 // ask is the loop of the package comment.
-func ask(t *testing.T, c *Cluster, try *Try) bool {
-	c.Begin()
+func ask(t *testing.T, s *Service, try *Try) bool {
+	s.Begin()
 	*try = Try{}
 	b := []byte("ping")
 	for {
-		h, ok := c.Pick(try)
+		h, ok := s.Pick(try)
 		if !ok {
 			t.Errorf("nobody left after %d attempts", try.Attempts())
 			return false
@@ -106,7 +106,7 @@ func TestCountersTellWhatHappenedAndEndWithTheRoute(t *testing.T) {
 	s.Update([]*mesh.Route{{Destination: orders, Local: append(at(serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }), ""), at(deadAddr(t), "")...)}})
 	var try Try
 	for range 20 {
-		if !ask(t, s.Cluster(orders), &try) || !ask(t, program, &try) {
+		if !ask(t, s.Service(orders), &try) || !ask(t, program, &try) {
 			return
 		}
 	}
@@ -147,13 +147,13 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	c := Static(Config{}, l.Addr().String())
-	defer c.Close()
+	s := Static(Config{}, l.Addr().String())
+	defer s.Close()
 	var try Try
 	for b.Loop() { // everything but the exchange: pick, liveness check, put
-		c.Begin()
+		s.Begin()
 		try = Try{}
-		h, _ := c.Pick(&try)
+		h, _ := s.Pick(&try)
 		conn, err := h.Get(b.Context(), &try)
 		if err != nil {
 			b.Fatal(err)

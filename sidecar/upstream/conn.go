@@ -27,13 +27,13 @@ type Conn struct {
 	// Peer is the SPIFFE ID that was proved, empty on a plain connection.
 	Peer string
 
-	host     *Host
-	plan     *plan
-	sock     net.Conn // TCP
-	liveness liveness
-	expires  instant // of the peer's certificate, 0: never
-	sent     atomic.Bool
-	answered atomic.Bool
+	host       *Host
+	dialConfig *dialConfig
+	sock       net.Conn // TCP
+	liveness   liveness
+	expires    instant // of the peer's certificate, 0: never
+	sent       atomic.Bool
+	answered   atomic.Bool
 
 	// Guarded by the pool's lock.
 	idle  bool
@@ -84,11 +84,11 @@ func (c *Conn) Abort() error {
 	return c.sock.Close()
 }
 
-// fits reports whether the connection may serve under the plan: the protocol is
+// fits reports whether the connection may serve under config: the protocol is
 // the same, and who answers still may. A change of the identities elsewhere does
 // not cost the connections that it has nothing to do with.
-func (c *Conn) fits(p *plan) bool {
-	return c.plan == p || c.plan.protocol == p.protocol && (c.Peer == "" || slices.Contains(p.identities, c.Peer))
+func (c *Conn) fits(config *dialConfig) bool {
+	return c.dialConfig == config || c.dialConfig.protocol == config.protocol && (c.Peer == "" || slices.Contains(config.identities, c.Peer))
 }
 
 // remote returns the instance of another cluster that answers. It is zero unless

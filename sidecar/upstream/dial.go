@@ -20,11 +20,11 @@ import (
 // it, h or who answers behind it has been blamed, so that others avoid it.
 func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
 	if t == nil || !t.fresh {
-		if c := h.pool.take(h.cluster.env.now(), h.cluster.plan.Load()); c != nil {
+		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load()); c != nil {
 			c.Reused = true
 			c.sent.Store(false)
 			c.answered.Store(false)
-			h.cluster.meters.reused.Inc()
+			h.service.metrics.reused.Inc()
 			return c, nil
 		}
 	}
@@ -36,7 +36,7 @@ func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
 // or when who answers may no longer do so. Deadlines that the caller has set
 // stay: it clears them before.
 func (h *Host) Put(c *Conn) {
-	if c.fits(h.cluster.plan.Load()) && h.pool.put(c, h.cluster.env.now()) {
+	if c.fits(h.service.dialConfig.Load()) && h.pool.put(c, h.service.shared.now()) {
 		return
 	}
 	_ = c.Close()
@@ -44,12 +44,12 @@ func (h *Host) Put(c *Conn) {
 
 // open dials h and blames whoever prevents it.
 func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
-	cluster := h.cluster
+	service := h.service
 	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	var avoid []remoteName
 	if h.key.gateway {
-		avoid = cluster.far.ejected(cluster.env.now(), maxExcluded)
+		avoid = service.remotes.ejected(service.shared.now(), maxExcluded)
 		if t != nil {
 			avoid = append(avoid, t.avoid[:t.avoided]...)
 		}
@@ -61,23 +61,23 @@ func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
 		c, err = h.connect(bounded, nil)
 	}
 	if err == nil {
-		h.connected(cluster.env.now())
-		cluster.meters.opened[h.key.priority()].Inc()
+		h.connected(service.shared.now())
+		service.metrics.opened[h.key.priority()].Inc()
 		return c, nil
 	}
-	failure := &ConnectError{Destination: cluster.dest, Addr: h.key.addr, Gateway: h.key.gateway, Stage: StageConnect, Err: err}
+	failure := &ConnectError{Destination: service.dest, Addr: h.key.addr, Gateway: h.key.gateway, Stage: StageConnect, Err: err}
 	var at *stageError
 	if errors.As(err, &at) {
 		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.cluster, at.who.instance, at.err
 	}
-	cluster.meters.failed[h.key.priority()][failure.Stage].Inc()
+	service.metrics.failed[h.key.priority()][failure.Stage].Inc()
 	h.blameConnect(ctx, t, failure)
 	return nil, failure
 }
 
 // blameConnect ejects whoever has prevented a connection.
 func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) {
-	now := h.cluster.env.now()
+	now := h.service.shared.now()
 	var refusal *Refusal
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -112,19 +112,19 @@ func (e *stageError) Unwrap() error { return e.err }
 
 // connect makes a connection to h. Its errors are stageErrors.
 func (h *Host) connect(ctx context.Context, avoid []remoteName) (*Conn, error) {
-	env, p := h.cluster.env, h.cluster.plan.Load()
+	shared, config := h.service.shared, h.service.dialConfig.Load()
 	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	sock, err := env.dial(dialling, "tcp", h.key.addr)
+	sock, err := shared.dial(dialling, "tcp", h.key.addr)
 	if err != nil {
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
-	c := &Conn{Conn: sock, sock: sock, host: h, plan: p, Cluster: env.cfg.Cluster, Instance: h.key.instance}
+	c := &Conn{Conn: sock, sock: sock, host: h, dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance}
 	c.liveness.init(sock)
 	if h.key.plain {
 		return c, nil
 	}
-	if err := c.secure(ctx, h, p, avoid); err != nil {
+	if err := c.secure(ctx, h, config, avoid); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
@@ -132,18 +132,18 @@ func (h *Host) connect(ctx context.Context, avoid []remoteName) (*Conn, error) {
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.
-func (c *Conn) secure(ctx context.Context, h *Host, p *plan, avoid []remoteName) error {
+func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []remoteName) error {
 	who := remoteName{c.Cluster, c.Instance}
-	if p.tls == nil {
+	if config.tls == nil {
 		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
 	}
 	var path *pathConn
 	below := c.sock
 	if h.key.gateway {
-		path = newPath(c.sock, h.cluster.dest, exclusions(h.cluster.env.cfg.Cluster, h.cluster.dest.Cluster, avoid))
+		path = newPath(c.sock, h.service.dest, exclusions(h.service.shared.cfg.Cluster, h.service.dest.Cluster, avoid))
 		below = path
 	}
-	over := tls.Client(below, p.tls)
+	over := tls.Client(below, config.tls)
 	start := time.Now()
 	err := over.HandshakeContext(ctx)
 	if path != nil {
@@ -164,7 +164,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, p *plan, avoid []remoteName)
 	}
 	state := over.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		c.expires = h.cluster.env.now().add(time.Until(state.PeerCertificates[0].NotAfter))
+		c.expires = h.service.shared.now().add(time.Until(state.PeerCertificates[0].NotAfter))
 	}
 	id, err := identity.PeerID(state)
 	if err != nil {

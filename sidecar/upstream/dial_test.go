@@ -20,8 +20,8 @@ const okReply = "HTTP/1.1 200 OK\r\nIsthmus-Cluster: west\r\nIsthmus-Instance: o
 
 func TestALocalEndpointIsReachedByMutualTLS(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, conn := mustGet(t, c)
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, conn := mustGet(t, s)
 	if conn.Sent() || conn.Answered() || conn.Reused {
 		t.Error("a new connection claims to have been used")
 	}
@@ -36,8 +36,8 @@ func TestALocalEndpointIsReachedByMutualTLS(t *testing.T) {
 
 func TestAPlainEndpointIsReachedInTheClear(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }), "")})
-	_, conn := mustGet(t, c)
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }), "")})
+	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 	if conn.Peer != "" {
 		t.Errorf("a plain endpoint has proved to be %s", conn.Peer)
@@ -46,8 +46,8 @@ func TestAPlainEndpointIsReachedInTheClear(t *testing.T) {
 
 func TestAPeerThatMayNotAnswerIsRefused(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.mesh.Workload("west", "shop", "mallory"))), ordersWest)})
-	_, _, err := get(t, c)
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.mesh.Workload("west", "shop", "mallory"))), ordersWest)})
+	_, _, err := get(t, s)
 	ce := connectError(t, err)
 	if ce.Stage != StageHandshake {
 		t.Errorf("stage %s, want %s", ce.Stage, StageHandshake)
@@ -58,16 +58,16 @@ func TestAPeerThatMayNotAnswerIsRefused(t *testing.T) {
 func TestAPeerOfAnotherTrustDomainIsRefused(t *testing.T) {
 	w := newWorld(t)
 	other := identitytest.New(t, "mesh.example").Workload("west", "shop", "orders")
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(other)), ordersWest)})
-	if _, _, err := get(t, c); connectError(t, err).Stage != StageHandshake {
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(other)), ordersWest)})
+	if _, _, err := get(t, s); connectError(t, err).Stage != StageHandshake {
 		t.Errorf("error %v, want a refused handshake", err)
 	}
 }
 
 func TestARouteWithoutIdentitiesIsServedByNobody(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Identities: []string{}})
-	if _, _, err := get(t, c); connectError(t, err).Stage != StageHandshake {
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Identities: []string{}})
+	if _, _, err := get(t, s); connectError(t, err).Stage != StageHandshake {
 		t.Errorf("error %v, want a refused handshake", err)
 	}
 }
@@ -76,7 +76,7 @@ func TestWithoutACertificateAMeshEndpointIsAnErrorThatSaysWhatToDo(t *testing.T)
 	s := New(Config{})
 	defer s.Close()
 	s.Update([]*mesh.Route{{Destination: orders, Local: at(serve(t, func(net.Conn) {}), ordersWest)}})
-	_, _, err := get(t, s.Cluster(orders))
+	_, _, err := get(t, s.Service(orders))
 	contains(t, err, "set identity")
 }
 
@@ -84,11 +84,11 @@ func TestARefusedConnectEjectsTheHostAndTheNextIsTried(t *testing.T) {
 	w := newWorld(t)
 	live := serve(t, echo(w.orders))
 	eps := append(at(deadAddr(t), ordersWest), at(live, ordersWest)...)
-	_, c := w.set(t, &mesh.Route{Local: eps})
+	_, s := w.set(t, &mesh.Route{Local: eps})
 	for range 20 {
 		var try Try
 		for {
-			h, ok := c.Pick(&try)
+			h, ok := s.Pick(&try)
 			if !ok {
 				t.Fatal("nobody left to ask")
 			}
@@ -106,7 +106,7 @@ func TestARefusedConnectEjectsTheHostAndTheNextIsTried(t *testing.T) {
 			break
 		}
 	}
-	for _, st := range c.Status().Hosts {
+	for _, st := range s.Status().Hosts {
 		if ejected := st.EjectedFor > 0; ejected == (st.Address == live) {
 			t.Errorf("host %s: ejected %v, last error %q", st.Address, ejected, st.LastError)
 		}
@@ -141,8 +141,8 @@ func TestThePayloadComesRightBehindConnectAndTheReplyMayBeCutAnywhere(t *testing
 				return okReply, echo(w.orders)
 			}
 			g.behind = func(p []byte) { behind <- bytes.Clone(p) }
-			_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-			h, conn := mustGet(t, c)
+			_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
+			h, conn := mustGet(t, s)
 			if want := "CONNECT orders.shop.mesh:80 HTTP/1.1\r\nHost: orders.shop.mesh:80\r\nIsthmus-Exclude: east"; <-heads != want {
 				t.Errorf("the head is not %q", want)
 			}
@@ -163,8 +163,8 @@ func TestARefusalIsATypedErrorWithWhatProxyStatusSays(t *testing.T) {
 	g := &fakeGateway{decide: func(string) (string, func(net.Conn)) {
 		return "HTTP/1.1 503 Service Unavailable\r\nProxy-Status: isthmus-west-1; error=destination_unavailable; details=\"no ready endpoint for shop/orders\"\r\nContent-Length: 3\r\n\r\nno\n", nil
 	}}
-	_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	h, _, err := get(t, c)
+	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
+	h, _, err := get(t, s)
 	ce := connectError(t, err)
 	var r *Refusal
 	if !errors.As(err, &r) || ce.Stage != StagePath || !ce.Gateway {
@@ -188,8 +188,8 @@ func TestAGatewayThatSpeaksSomethingElseIsAnErrorThatSaysSo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := &fakeGateway{decide: func(string) (string, func(net.Conn)) { return reply, nil }}
-			_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-			_, _, err := get(t, c)
+			_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
+			_, _, err := get(t, s)
 			if ce := connectError(t, err); ce.Stage != StagePath {
 				t.Errorf("stage %s, want %s", ce.Stage, StagePath)
 			}
@@ -200,11 +200,11 @@ func TestAGatewayThatSpeaksSomethingElseIsAnErrorThatSaysSo(t *testing.T) {
 
 func TestAGatewayThatClosesWithoutAReplyIsEjected(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, func(c net.Conn) {
+	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 16<<10))
 		_ = c.Close()
 	}), "")})
-	h, _, err := get(t, c)
+	h, _, err := get(t, s)
 	if connectError(t, err).Stage != StagePath || !h.outlier.ejected() {
 		t.Errorf("error %v, ejected %v; want a failed path and an ejection", err, h.outlier.ejected())
 	}
@@ -221,9 +221,9 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 		}
 		return okReply, echo(w.orders)
 	}
-	_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
+	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
 	var try Try
-	h, _ := c.Pick(&try)
+	h, _ := s.Pick(&try)
 	_, err := h.Get(t.Context(), &try)
 	if ce := connectError(t, err); ce.Stage != StageHandshake || ce.Instance != "orders-2" {
 		t.Fatalf("error %v, want a failed handshake with west/orders-2", err)
@@ -233,7 +233,7 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 	if h.outlier.ejected() {
 		t.Fatal("the gateway was ejected for what an instance did")
 	}
-	again, ok := c.Pick(&try)
+	again, ok := s.Pick(&try)
 	if !ok || again != h {
 		t.Fatal("the gateway may not be asked for another instance")
 	}
@@ -256,9 +256,9 @@ func TestWhenOnlyExcludedInstancesAreLeftTheyAreAskedAfterAll(t *testing.T) {
 		}
 		return okReply, echo(w.orders)
 	}}
-	_, c := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	c.far.fail(remoteName{"west", "orders-1"}, c.env.now(), true)
-	_, conn := mustGet(t, c)
+	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
+	s.remotes.fail(remoteName{"west", "orders-1"}, s.shared.now(), true)
+	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 }
 
@@ -290,7 +290,7 @@ func TestAFrozenHostCostsARequestTheHandshakeBoundAndIsEjected(t *testing.T) {
 				s.Update([]*mesh.Route{r})
 				defer s.Close()
 				start := time.Now()
-				h, _, err := get(t, s.Cluster(orders))
+				h, _, err := get(t, s.Service(orders))
 				if got := time.Since(start); got != openTimeout {
 					t.Errorf("the attempt took %v, want %v", got, openTimeout)
 				}
@@ -315,20 +315,20 @@ func TestAFrozenInstanceBehindAGatewayIsEjectedAndNotTheGateway(t *testing.T) {
 		s := New(Config{Identity: w.caller, Cluster: "east", Dial: pipes(func(_ string, c net.Conn) { g.handle(c) })})
 		defer s.Close()
 		s.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.HTTP, Identities: []string{ordersWest}, Gateways: at("gw:1", "")}})
-		c := s.Cluster(orders)
-		h, _, err := get(t, c)
+		service := s.Service(orders)
+		h, _, err := get(t, service)
 		if ce := connectError(t, err); ce.Stage != StageHandshake || ce.Cluster != "west" || ce.Instance != "orders-1" {
 			t.Errorf("error %v, want a handshake that west/orders-1 did not answer", err)
 		}
 		if h.outlier.ejected() {
 			t.Error("the gateway was ejected")
 		}
-		if got := c.Status().Avoided; len(got) != 1 || got[0] != "west/orders-1" {
+		if got := service.Status().Avoided; len(got) != 1 || got[0] != "west/orders-1" {
 			t.Errorf("avoided instances: %v, want west/orders-1", got)
 		}
-		time.Sleep(ejectFirst)
-		if got := c.Status().Avoided; len(got) != 0 {
-			t.Errorf("avoided instances: %v after %v, want none", got, ejectFirst)
+		time.Sleep(minEjection)
+		if got := service.Status().Avoided; len(got) != 0 {
+			t.Errorf("avoided instances: %v after %v, want none", got, minEjection)
 		}
 	})
 }
@@ -342,7 +342,7 @@ func TestAConnectThatIsNotAnsweredEndsAfterASecond(t *testing.T) {
 		defer s.Close()
 		s.Update([]*mesh.Route{{Destination: orders, Local: at("lost:1", "")}})
 		start := time.Now()
-		_, _, err := get(t, s.Cluster(orders))
+		_, _, err := get(t, s.Service(orders))
 		if got := time.Since(start); got != connectTimeout || connectError(t, err).Stage != StageConnect {
 			t.Errorf("after %v: %v; want a failed connect after %v", got, err, connectTimeout)
 		}
@@ -357,7 +357,7 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 		s.Update([]*mesh.Route{{Destination: orders, Identities: []string{ordersWest}, Local: at("slow:1", ordersWest)}})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		h, _ := s.Cluster(orders).Pick(new(Try))
+		h, _ := s.Service(orders).Pick(new(Try))
 		_, err := h.Get(ctx, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want the context's", err)
@@ -370,9 +370,9 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 
 func TestAConnectionThatSucceedsEndsAnEjectionForFailedConnects(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, _ := c.Pick(new(Try))
-	h.failed(c.env.now(), true, "refused")
+	_, s := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, _ := s.Pick(new(Try))
+	h.failed(s.shared.now(), true, "refused")
 	if _, err := h.Get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

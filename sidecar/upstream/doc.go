@@ -1,17 +1,17 @@
 // Package upstream gets a request or a TCP connection to an instance of a
-// service: it knows a cluster's hosts, chooses one, connects to it, keeps idle
+// service: it knows a service's hosts, chooses one, connects to it, keeps idle
 // connections, notices hosts that fail, and limits retries.
 //
-// A [Set] has one [Cluster] for each route. A cluster's hosts stand in two
+// A [Set] has one [Service] for each route. A service's hosts stand in two
 // tiers: priority 0 are the endpoints of the sidecar's own cluster, priority 1
 // its gateways, which stand for every other cluster together.
 //
 // # One request
 //
-//	cluster.Begin()
+//	service.Begin()
 //	var try upstream.Try
 //	for {
-//		host, ok := cluster.Pick(&try)
+//		host, ok := service.Pick(&try)
 //		if !ok {
 //			// nobody (left) to ask: 503
 //		}
@@ -25,7 +25,7 @@
 //		host.Put(conn) // or conn.Close()
 //		// a request that broke may be tried again when it did not reach
 //		// anybody (!conn.Sent()), or when it is idempotent and
-//		// cluster.Retry() grants it.
+//		// service.Retry() grants it.
 //	}
 //
 // Pick, Get of a pooled connection, Done, Put, Begin and Retry allocate

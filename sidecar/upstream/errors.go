@@ -19,7 +19,7 @@ const (
 // ConnectError says that no connection came about. No application has seen a
 // byte, so the request may always be tried elsewhere.
 type ConnectError struct {
-	Destination mesh.Destination // zero for a [Static] cluster
+	Destination mesh.Destination // zero for a [Static] service
 	Addr        string           // host:port that was dialled
 	Gateway     bool             // Addr is a gateway, not an endpoint
 	Stage       Stage

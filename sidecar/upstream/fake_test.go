@@ -166,7 +166,7 @@ func newWorld(t testing.TB) *world {
 }
 
 // set returns a set with one route, closed when the test ends.
-func (w *world) set(t *testing.T, r *mesh.Route) (*Set, *Cluster) {
+func (w *world) set(t *testing.T, r *mesh.Route) (*Set, *Service) {
 	t.Helper()
 	r.Destination = orders
 	if r.Protocol == "" {
@@ -178,11 +178,11 @@ func (w *world) set(t *testing.T, r *mesh.Route) (*Set, *Cluster) {
 	s := New(Config{Identity: w.caller, Cluster: "east"})
 	t.Cleanup(s.Close)
 	s.Update([]*mesh.Route{r})
-	c := s.Cluster(orders)
-	if c == nil {
-		t.Fatal("no cluster for the route")
+	service := s.Service(orders)
+	if service == nil {
+		t.Fatal("no service for the route")
 	}
-	return s, c
+	return s, service
 }
 
 func at(addr, id string) []mesh.Endpoint {
@@ -190,10 +190,10 @@ func at(addr, id string) []mesh.Endpoint {
 }
 
 // get picks and gets for a new request.
-func get(t *testing.T, c *Cluster) (*Host, *Conn, error) {
+func get(t *testing.T, s *Service) (*Host, *Conn, error) {
 	t.Helper()
 	var try Try
-	h, ok := c.Pick(&try)
+	h, ok := s.Pick(&try)
 	if !ok {
 		t.Fatal("nobody to pick")
 	}
@@ -202,9 +202,9 @@ func get(t *testing.T, c *Cluster) (*Host, *Conn, error) {
 }
 
 // mustGet is get that fails the test.
-func mustGet(t *testing.T, c *Cluster) (*Host, *Conn) {
+func mustGet(t *testing.T, s *Service) (*Host, *Conn) {
 	t.Helper()
-	h, conn, err := get(t, c)
+	h, conn, err := get(t, s)
 	if err != nil {
 		t.Fatal(err)
 	}

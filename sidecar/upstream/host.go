@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// Host is an address that serves a cluster's destination: an endpoint of the
+// Host is an address that serves a service's destination: an endpoint of the
 // sidecar's own cluster, or a gateway. Its methods may be called concurrently.
 type Host struct {
-	cluster *Cluster
-	key     hostKey
-	pool    pool
-	latency latency
-	active  atomic.Int64  // picks without Done
-	weight  atomic.Uint32 // at least 1
-	warm    atomic.Int64  // instant since when it warms up, 0: it does not
+	service        *Service
+	key            hostKey
+	pool           pool
+	latency        latency
+	active         atomic.Int64  // picks without Done
+	weight         atomic.Uint32 // at least 1
+	slowStartSince atomic.Int64  // instant since when it warms up, 0: it does not
 
 	// What follows from ready and outlier, for readers without the lock.
 	troubled atomic.Bool  // a success has something to clear
 	probeAt  atomic.Int64 // outlier.until
 	doubtful atomic.Bool  // not ready, or nobody can connect to it
 
-	// Guarded by cluster.mu.
+	// Guarded by service.mu.
 	ready     bool // false also once the route does not name it any more
 	outlier   outlier
 	lastError string
@@ -45,9 +45,9 @@ func (k hostKey) priority() int {
 	return 0
 }
 
-func newHost(c *Cluster, key hostKey) *Host {
-	h := &Host{cluster: c, key: key}
-	h.pool.init(c.env)
+func newHost(s *Service, key hostKey) *Host {
+	h := &Host{service: s, key: key}
+	h.pool.init(s.shared)
 	return h
 }
 
@@ -70,13 +70,13 @@ const (
 	Abandoned
 )
 
-// Done ends an attempt that [Cluster.Pick] began, exactly once. conn is nil when
+// Done ends an attempt that [Service.Pick] began, exactly once. conn is nil when
 // [Host.Get] gave none. latency is the time to the answer, 0 when there is
 // nothing to learn from it (TCP). t may be nil when there will be no other
 // attempt; otherwise it learns whom to ask next: after what broke behind a
 // gateway the gateway may be asked again, for another instance.
 func (h *Host) Done(t *Try, conn *Conn, o Outcome, latency time.Duration) {
-	h.done(h.cluster.env.now(), t, conn, o, latency)
+	h.done(h.service.shared.now(), t, conn, o, latency)
 }
 
 func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Duration) {
@@ -88,7 +88,7 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 		}
 		h.succeeded(now)
 		if who := conn.remote(); who != (remoteName{}) {
-			h.cluster.far.succeed(who)
+			h.service.remotes.succeed(who)
 		}
 	case o == Abandoned:
 	case conn == nil: // Get has blamed whom it must
@@ -119,35 +119,35 @@ func (h *Host) blame(now instant, t *Try, who remoteName, certain bool, why stri
 	if t != nil {
 		t.avoidRemote(who)
 	}
-	if h.cluster.far.fail(who, now, certain) {
-		h.cluster.meters.ejections.Inc()
-		h.cluster.env.log.Info("ejected a remote instance", "service", h.cluster.label(), "peer", who.String(), "err", why)
+	if h.service.remotes.fail(who, now, certain) {
+		h.service.metrics.ejections.Inc()
+		h.service.shared.log.Info("ejected a remote instance", "service", h.service.label(), "instance", who.String(), "err", why)
 	}
 }
 
 // failed counts a failure of the host itself and ejects it when it was certain
 // or one of too many.
 func (h *Host) failed(now instant, certain bool, why string) {
-	c := h.cluster
-	c.mu.Lock()
+	s := h.service
+	s.mu.Lock()
 	was := h.outlier.ejected()
 	ejected := h.outlier.fail(now, certain)
 	h.lastError = why
 	h.mirrorLocked()
-	if ejected && !was && c.hosts[h.key] == h {
-		c.rebuildLocked(now)
+	if ejected && !was && s.hosts[h.key] == h {
+		s.rebuildLocked(now)
 	}
 	pause := h.outlier.until.since(now)
-	c.mu.Unlock()
+	s.mu.Unlock()
 	if !ejected {
 		return
 	}
-	c.meters.ejections.Inc()
+	s.metrics.ejections.Inc()
 	level := slog.LevelInfo
 	if was {
 		level = slog.LevelDebug // no change of state: a probe failed
 	}
-	c.env.log.Log(context.Background(), level, "ejected a host", "service", c.label(), "peer", h.key.addr, "for", pause, "err", why)
+	s.shared.log.Log(context.Background(), level, "ejected a host", "service", s.label(), "host", h.key.addr, "for", pause, "err", why)
 }
 
 // connected clears an ejection for what a new connection has disproved.
@@ -160,24 +160,24 @@ func (h *Host) clear(now instant, certainOnly bool) {
 	if !h.troubled.Load() {
 		return
 	}
-	c := h.cluster
-	c.mu.Lock()
+	s := h.service
+	s.mu.Lock()
 	if certainOnly && !h.outlier.certain {
-		c.mu.Unlock()
+		s.mu.Unlock()
 		return
 	}
 	was := h.outlier.ejected()
 	h.outlier.succeed(now)
 	h.mirrorLocked()
 	if was {
-		h.warmFrom(now)
-		if c.hosts[h.key] == h {
-			c.rebuildLocked(now)
+		h.startSlowly(now)
+		if s.hosts[h.key] == h {
+			s.rebuildLocked(now)
 		}
 	}
-	c.mu.Unlock()
+	s.mu.Unlock()
 	if was {
-		c.env.log.Info("a host is back in service", "service", c.label(), "peer", h.key.addr)
+		s.shared.log.Info("a host is back in service", "service", s.label(), "host", h.key.addr)
 	}
 }
 
@@ -186,8 +186,8 @@ func (h *Host) claimProbe(now instant) bool {
 	if at := instant(h.probeAt.Load()); at == 0 || now < at {
 		return false
 	}
-	h.cluster.mu.Lock()
-	defer h.cluster.mu.Unlock()
+	h.service.mu.Lock()
+	defer h.service.mu.Unlock()
 	ok := h.outlier.probe(now)
 	h.mirrorLocked()
 	return ok
@@ -198,7 +198,7 @@ func (h *Host) claimProbe(now instant) bool {
 // fail, and somebody whom t has not asked is in service. A process that is frozen
 // keeps its connections: nothing but this tells of it.
 func (h *Host) Superseded(t *Try) bool {
-	return h.doubtful.Load() && h.cluster.state.Load().others(t)
+	return h.doubtful.Load() && h.service.state.Load().others(t)
 }
 
 // mirrorLocked renews what follows from ready and outlier.
@@ -208,15 +208,15 @@ func (h *Host) mirrorLocked() {
 	h.probeAt.Store(int64(h.outlier.until))
 }
 
-// warmFrom begins the warm-up of a host that came back. Gateways need none:
+// startSlowly begins the warm-up of a host that came back. Gateways need none:
 // they are not caches that were lost.
-func (h *Host) warmFrom(now instant) {
-	if h.key.gateway || h.cluster.env.warmup <= 0 || h.cluster.young(now) {
+func (h *Host) startSlowly(now instant) {
+	if h.key.gateway || h.service.shared.warmup <= 0 || h.service.young(now) {
 		return
 	}
-	h.warm.Store(int64(now))
+	h.slowStartSince.Store(int64(now))
 }
 
-func (h *Host) warmWeight(now instant, warmup time.Duration) float64 {
-	return float64(h.weight.Load()) * warmth(instant(h.warm.Load()), now, warmup)
+func (h *Host) slowStartWeight(now instant, warmup time.Duration) float64 {
+	return float64(h.weight.Load()) * slowStartWeight(instant(h.slowStartSince.Load()), now, warmup)
 }

@@ -16,8 +16,8 @@ type metrics struct {
 	retriesDenied *prometheus.CounterVec
 }
 
-// meters are the handles of one cluster, resolved once.
-type meters struct {
+// boundMetrics are the handles of one service, resolved once.
+type boundMetrics struct {
 	label         string
 	opened        [2]prometheus.Counter // by priority
 	failed        [2]map[Stage]prometheus.Counter
@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			return v
 		}
 		if err := reg.Register(v); err != nil {
-			// A set and a static cluster of one sidecar share the collectors.
+			// A set and a static service of one sidecar share the collectors.
 			var there prometheus.AlreadyRegisteredError
 			if errors.As(err, &there) {
 				if old, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
@@ -52,8 +52,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-func (m *metrics) resolve(label string) *meters {
-	r := &meters{
+func (m *metrics) resolve(label string) *boundMetrics {
+	r := &boundMetrics{
 		label:         label,
 		reused:        m.reused.WithLabelValues(label),
 		ejections:     m.ejections.WithLabelValues(label),
@@ -69,8 +69,8 @@ func (m *metrics) resolve(label string) *meters {
 	return r
 }
 
-// forget drops the series of a cluster that is gone.
-func (m *metrics) forget(r *meters) {
+// forget drops the series of a service that is gone.
+func (m *metrics) forget(r *boundMetrics) {
 	for _, v := range []*prometheus.CounterVec{m.opened, m.failed, m.reused, m.ejections, m.retriesDenied} {
 		v.DeletePartialMatch(prometheus.Labels{"destination": r.label})
 	}

@@ -27,7 +27,7 @@ func (o *outlier) fail(now instant, certain bool) bool {
 	if now < o.until && !o.probing {
 		return false // a request that began before the ejection
 	}
-	if o.until == 0 && o.back != 0 && now.since(o.back) > ejectMost {
+	if o.until == 0 && o.back != 0 && now.since(o.back) > maxEjection {
 		o.times = 0 // it has been well for long: this is a new story
 	}
 	o.until = now.add(o.pause())
@@ -38,7 +38,7 @@ func (o *outlier) fail(now instant, certain bool) bool {
 
 // pause is how long the next ejection lasts.
 func (o *outlier) pause() time.Duration {
-	return min(ejectFirst<<min(o.times, 16), ejectMost)
+	return min(minEjection<<min(o.times, 16), maxEjection)
 }
 
 // succeed puts o back into service.

@@ -34,15 +34,15 @@ func TestEjectionDoublesFromOneSecondToThirty(t *testing.T) {
 		t.Fatal("still ejected after a success")
 	}
 	o.fail(now.add(5*time.Second), true)
-	if got := o.until.since(now.add(5 * time.Second)); got != ejectMost {
-		t.Errorf("a host that fails again after 5 s is left alone for %v, want %v", got, ejectMost)
+	if got := o.until.since(now.add(5 * time.Second)); got != maxEjection {
+		t.Errorf("a host that fails again after 5 s is left alone for %v, want %v", got, maxEjection)
 	}
 	now = o.until
 	o.succeed(now)
-	now = now.add(ejectMost + time.Second)
+	now = now.add(maxEjection + time.Second)
 	o.fail(now, true)
-	if got := o.until.since(now); got != ejectFirst {
-		t.Errorf("a host that was well for long is left alone for %v, want %v", got, ejectFirst)
+	if got := o.until.since(now); got != minEjection {
+		t.Errorf("a host that was well for long is left alone for %v, want %v", got, minEjection)
 	}
 }
 
@@ -133,9 +133,9 @@ func TestAHostIsSupersededWhenItIsOutOfServiceAndAnotherIsIn(t *testing.T) {
 		{"not to be connected to", []mesh.Endpoint{a, b}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			set, cluster := w.set(t, &mesh.Route{Local: []mesh.Endpoint{a}})
+			set, service := w.set(t, &mesh.Route{Local: []mesh.Endpoint{a}})
 			var try Try
-			host, ok := cluster.Pick(&try)
+			host, ok := service.Pick(&try)
 			if !ok {
 				t.Fatal("nobody to ask")
 			}

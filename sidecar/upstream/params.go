@@ -23,7 +23,7 @@ const (
 	// of at most 127 bytes stay far below the gateway's limit for a head.
 	maxExcluded = 32
 
-	// maxRemotes bounds the remote instances whose failures a cluster keeps in
+	// maxRemotes bounds the remote instances whose failures a service keeps in
 	// mind. Names come from outside, and only failing ones are kept.
 	maxRemotes = 256
 
@@ -47,7 +47,7 @@ const (
 	sweepsPerTimeout = 4
 
 	// defaultWarmup is the time over which traffic returns to hosts that came
-	// back, and local traffic to a cluster that recovered.
+	// back, and local traffic to a service that recovered.
 	defaultWarmup = 10 * time.Second
 
 	// warmupFloor is the share of its weight that a warming host begins with,
@@ -59,12 +59,12 @@ const (
 	// would get while at least 1/1.4 = 72 % of it is healthy.
 	overprovisioning = 1.4
 
-	// ejectFirst and ejectMost bound how long a failing host is left alone; the
+	// minEjection and maxEjection bound how long a failing host is left alone; the
 	// time doubles with each ejection in a row. 1 s is long beside a retry and
 	// short beside a restart; 30 s costs one probe request a host and half
 	// minute.
-	ejectFirst = time.Second
-	ejectMost  = 30 * time.Second
+	minEjection = time.Second
+	maxEjection = 30 * time.Second
 
 	// gatewayErrorsToEject is how many answers 502, 503 or 504 or broken
 	// exchanges in a row eject a host, as Envoy's consecutive_gateway_failure.

@@ -8,7 +8,7 @@ import (
 // pool holds a host's idle connections, the latest last: it is used first, so
 // that those which are not needed grow old.
 type pool struct {
-	env *env
+	shared *shared
 
 	mu     sync.Mutex
 	idle   []*Conn
@@ -17,14 +17,14 @@ type pool struct {
 	armed  bool
 }
 
-func (p *pool) init(env *env) {
-	p.env = env
+func (p *pool) init(shared *shared) {
+	p.shared = shared
 	p.timer = time.AfterFunc(time.Hour, p.sweep)
 	p.timer.Stop()
 }
 
 // take returns the latest idle connection that is still good, or nil.
-func (p *pool) take(now instant, current *plan) *Conn {
+func (p *pool) take(now instant, current *dialConfig) *Conn {
 	for {
 		p.mu.Lock()
 		n := len(p.idle)
@@ -37,7 +37,7 @@ func (p *pool) take(now instant, current *plan) *Conn {
 		p.idle = p.idle[:n-1]
 		c.idle = false
 		p.mu.Unlock()
-		if c.fits(current) && !p.old(c, now) && (now.since(c.since) < trustIdle || c.alive()) {
+		if c.fits(current) && !p.expired(c, now) && (now.since(c.since) < trustIdle || c.alive()) {
 			return c
 		}
 		_ = c.Close()
@@ -58,25 +58,25 @@ func (p *pool) put(c *Conn, now instant) bool {
 	p.idle = append(p.idle, c)
 	if !p.armed {
 		p.armed = true
-		p.timer.Reset(p.env.idleTimeout / sweepsPerTimeout)
+		p.timer.Reset(p.shared.idleTimeout / sweepsPerTimeout)
 	}
 	return true
 }
 
-func (p *pool) old(c *Conn, now instant) bool {
-	return now.since(c.since) >= p.env.idleTimeout || c.expires != 0 && now >= c.expires
+func (p *pool) expired(c *Conn, now instant) bool {
+	return now.since(c.since) >= p.shared.idleTimeout || c.expires != 0 && now >= c.expires
 }
 
-// keep closes idle connections that do not fit the plan.
-func (p *pool) keep(current *plan) {
-	p.drop(func(c *Conn) bool { return !c.fits(current) })
+// closeUnfit closes idle connections that do not fit config.
+func (p *pool) closeUnfit(current *dialConfig) {
+	p.closeIf(func(c *Conn) bool { return !c.fits(current) })
 }
 
 // sweep closes connections that nobody used for the idle timeout, or that died.
 // It is called by the timer, on a goroutine that lasts as long as the call.
 func (p *pool) sweep() {
-	now := p.env.now()
-	p.drop(func(c *Conn) bool { return p.old(c, now) || !c.alive() })
+	now := p.shared.now()
+	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.alive() })
 }
 
 // close closes what is idle, and what is put from now on is not kept.
@@ -84,11 +84,11 @@ func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.drop(func(*Conn) bool { return true })
+	p.closeIf(func(*Conn) bool { return true })
 }
 
-// drop closes the idle connections that are bad and sees to the timer.
-func (p *pool) drop(bad func(*Conn) bool) {
+// closeIf closes the idle connections that are bad and sees to the timer.
+func (p *pool) closeIf(bad func(*Conn) bool) {
 	var dropped []*Conn
 	p.mu.Lock()
 	kept := p.idle[:0]
@@ -102,7 +102,7 @@ func (p *pool) drop(bad func(*Conn) bool) {
 	clear(p.idle[len(kept):])
 	p.idle = kept
 	if p.armed = len(kept) > 0; p.armed {
-		p.timer.Reset(p.env.idleTimeout / sweepsPerTimeout)
+		p.timer.Reset(p.shared.idleTimeout / sweepsPerTimeout)
 	} else {
 		p.timer.Stop()
 	}

@@ -14,35 +14,35 @@ import (
 
 func TestAnIdleConnectionIsUsedAgain(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, conn := mustGet(t, c)
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, conn := mustGet(t, s)
 	exchange(t, conn, "one")
 	h.Put(conn)
 	h.Put(conn) // harmless
-	_, again := mustGet(t, c)
+	_, again := mustGet(t, s)
 	if again != conn || !again.Reused || again.Sent() || again.Answered() {
 		t.Errorf("got %p reused=%v sent=%v answered=%v; want %p reused and unused since", again, again.Reused, again.Sent(), again.Answered(), conn)
 	}
 	exchange(t, again, "two")
-	if _, third := mustGet(t, c); third.Reused {
+	if _, third := mustGet(t, s); third.Reused {
 		t.Error("one connection was given to two")
 	}
 }
 
 func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, conn := mustGet(t, c)
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, conn := mustGet(t, s)
 	h.Put(conn)
 	var try Try
-	h, _ = c.Pick(&try)
+	h, _ = s.Pick(&try)
 	first, err := h.Get(t.Context(), &try)
 	if err != nil || !first.Reused {
 		t.Fatalf("%v, reused %v; want the idle connection", err, first.Reused)
 	}
 	h.Put(conn) // another one is idle again
 	h.Done(&try, first, Broken, 0)
-	if h, ok := c.Pick(&try); !ok {
+	if h, ok := s.Pick(&try); !ok {
 		t.Fatal("the host may not be asked again")
 	} else if second, err := h.Get(t.Context(), &try); err != nil || second.Reused {
 		t.Fatalf("%v, reused %v; want a new connection", err, second.Reused)
@@ -50,12 +50,12 @@ func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
 }
 
 // pair is a plain endpoint that gives the test its end of each connection.
-func pair(t *testing.T) (*Cluster, chan net.Conn) {
+func pair(t *testing.T) (*Service, chan net.Conn) {
 	t.Helper()
 	ends := make(chan net.Conn, 16)
-	c := Static(Config{}, serve(t, func(c net.Conn) { ends <- c }))
-	t.Cleanup(c.Close)
-	return c, ends
+	s := Static(Config{}, serve(t, func(c net.Conn) { ends <- c }))
+	t.Cleanup(s.Close)
+	return s, ends
 }
 
 // settled waits until the socket has something to say.
@@ -77,14 +77,14 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 		"an answer that nobody asked for": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 408 ") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, ends := pair(t)
-			h, conn := mustGet(t, c)
+			s, ends := pair(t)
+			h, conn := mustGet(t, s)
 			far := <-ends
 			h.Put(conn)
 			end(far)
 			settled(t, conn)
-			later := c.env.now().add(trustIdle)
-			if got := h.pool.take(later, c.plan.Load()); got != nil {
+			later := s.shared.now().add(trustIdle)
+			if got := h.pool.take(later, s.dialConfig.Load()); got != nil {
 				t.Error("the connection was given out again")
 			}
 		})
@@ -92,15 +92,15 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 }
 
 func TestAPooledConnectionThatBreaksIsBlamedOnItsHostOnlyWithinAnAnswer(t *testing.T) {
-	c, ends := pair(t)
+	s, ends := pair(t)
 	pooled := func() (*Host, *Conn, net.Conn) {
-		h, conn := mustGet(t, c)
+		h, conn := mustGet(t, s)
 		far := <-ends
 		h.Put(conn)
-		h, conn = mustGet(t, c)
+		h, conn = mustGet(t, s)
 		return h, conn, far
 	}
-	lastError := func() string { return c.Status().Hosts[0].LastError }
+	lastError := func() string { return s.Status().Hosts[0].LastError }
 
 	h, conn, far := pooled()
 	_ = far.Close()
@@ -133,8 +133,8 @@ func exchangeWith(t *testing.T, near, far net.Conn) {
 }
 
 func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
-	c, ends := pair(t)
-	_, conn := mustGet(t, c)
+	s, ends := pair(t)
+	_, conn := mustGet(t, s)
 	far := <-ends
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
 	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("after CloseWrite the other side reads %v, want EOF", err)
 	}
-	_, conn = mustGet(t, c)
+	_, conn = mustGet(t, s)
 	far = <-ends
 	_ = conn.Abort()
 	if _, err := far.Read(make([]byte, 1)); err == nil || err == io.EOF {
@@ -152,14 +152,14 @@ func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
 
 func TestHalfCloseWorksWithinTLS(t *testing.T) {
 	w := newWorld(t)
-	_, c := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) {
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) {
 		over := tls.Server(c, w.orders.ServerTLS(identity.AnyWorkload(), "http/1.1"))
 		defer over.Close()
 		if b, err := io.ReadAll(over); err == nil {
 			_, _ = over.Write(b)
 		}
 	}), ordersWest)})
-	_, conn := mustGet(t, c)
+	_, conn := mustGet(t, s)
 	_, _ = io.WriteString(conn, "all of it")
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -171,13 +171,13 @@ func TestHalfCloseWorksWithinTLS(t *testing.T) {
 
 func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testing.T) {
 	w := newWorld(t)
-	s, c := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, idle := mustGet(t, c)
-	_, busy := mustGet(t, c)
+	s, service := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, idle := mustGet(t, service)
+	_, busy := mustGet(t, service)
 	h.Put(idle)
 	s.Update(nil)
-	if s.Cluster(orders) != nil {
-		t.Error("the cluster of a vanished route is still found")
+	if s.Service(orders) != nil {
+		t.Error("the service of a vanished route is still found")
 	}
 	if _, err := idle.Write([]byte("x")); err == nil {
 		t.Error("the idle connection is open")
@@ -187,16 +187,16 @@ func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testi
 	if _, err := busy.Write([]byte("x")); err == nil {
 		t.Error("the busy connection stays open after it was put back")
 	}
-	if _, ok := c.Pick(new(Try)); ok {
-		t.Error("a cluster without route picks somebody")
+	if _, ok := service.Pick(new(Try)); ok {
+		t.Error("a service without route picks somebody")
 	}
 }
 
 func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
 	w := newWorld(t)
 	addr := serve(t, echo(w.orders))
-	s, c := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
-	h, conn := mustGet(t, c)
+	s, service := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
+	h, conn := mustGet(t, service)
 	h.Done(nil, conn, Answered, time.Second)
 	h.Put(conn)
 	s.Update([]*mesh.Route{{
@@ -204,10 +204,10 @@ func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
 		Local:      append(at(addr, ordersWest), at(deadAddr(t), ordersWest)...),
 		Identities: []string{"spiffe://mesh.example/cluster/north/ns/shop/sa/orders", ordersWest},
 	}})
-	if s.Cluster(orders) != c {
+	if s.Service(orders) != service {
 		t.Fatal("another cluster")
 	}
-	if _, known := h.latency.at(c.env.now()); !known {
+	if _, known := h.latency.at(service.shared.now()); !known {
 		t.Error("the history is gone")
 	}
 	if got, err := h.Get(t.Context(), nil); err != nil || got != conn {
@@ -218,9 +218,9 @@ func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
 func TestConnectionsToWhomMayNoLongerAnswerAreClosed(t *testing.T) {
 	w := newWorld(t)
 	addr := serve(t, echo(w.orders))
-	s, c := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
-	h, idle := mustGet(t, c)
-	_, busy := mustGet(t, c)
+	s, service := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
+	h, idle := mustGet(t, service)
+	_, busy := mustGet(t, service)
 	h.Put(idle)
 	s.Update([]*mesh.Route{{
 		Destination: orders, Protocol: mesh.HTTP, Local: at(addr, ordersWest),
@@ -236,12 +236,12 @@ func TestConnectionsToWhomMayNoLongerAnswerAreClosed(t *testing.T) {
 }
 
 func TestAnotherInstanceAtTheSameAddressIsAnotherHost(t *testing.T) {
-	c := clusterOf(endpoints("ep", 1, 1), nil)
-	old := host(t, c, "ep-0:1")
+	s := serviceOf(endpoints("ep", 1, 1), nil)
+	old := host(t, s, "ep-0:1")
 	eps := endpoints("ep", 1, 1)
 	eps[0].Instance = "successor"
-	c.update(&mesh.Route{Destination: orders, Local: eps})
-	if host(t, c, "ep-0:1") == old {
+	s.update(&mesh.Route{Destination: orders, Local: eps})
+	if host(t, s, "ep-0:1") == old {
 		t.Error("the successor inherits connections and history")
 	}
 }
@@ -249,9 +249,9 @@ func TestAnotherInstanceAtTheSameAddressIsAnotherHost(t *testing.T) {
 func TestIdleConnectionsEndAfterTheIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan net.Conn, 1)
-		c := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1")
-		defer c.Close()
-		h, _ := c.Pick(new(Try))
+		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1")
+		defer s.Close()
+		h, _ := s.Pick(new(Try))
 		conn, err := h.Get(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -278,16 +278,16 @@ func TestAConnectionIsNotUsedBeyondItsPeersCertificate(t *testing.T) {
 		s := New(Config{Identity: w.caller, IdleTimeout: 10 * 365 * 24 * time.Hour, Dial: pipes(func(_ string, c net.Conn) { live(c) })})
 		defer s.Close()
 		s.Update([]*mesh.Route{{Destination: orders, Identities: []string{ordersWest}, Local: at("ep:1", ordersWest)}})
-		h, conn, err := get(t, s.Cluster(orders))
+		h, conn, err := get(t, s.Service(orders))
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.Put(conn)
-		now := h.cluster.env.now()
-		if h.pool.old(conn, now.add(364*24*time.Hour)) {
+		now := h.service.shared.now()
+		if h.pool.expired(conn, now.add(364*24*time.Hour)) {
 			t.Error("too old a day before its certificate expires")
 		}
-		if !h.pool.old(conn, now.add(366*24*time.Hour)) {
+		if !h.pool.expired(conn, now.add(366*24*time.Hour)) {
 			t.Error("good a day after its certificate has expired")
 		}
 	})
@@ -295,9 +295,9 @@ func TestAConnectionIsNotUsedBeyondItsPeersCertificate(t *testing.T) {
 
 func TestThePoolIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
-		defer c.Close()
-		h, _ := c.Pick(new(Try))
+		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
+		defer s.Close()
+		h, _ := s.Pick(new(Try))
 		var conns []*Conn
 		for range maxIdlePerHost + 10 {
 			conn, err := h.Get(t.Context(), nil)
@@ -318,17 +318,17 @@ func TestThePoolIsBounded(t *testing.T) {
 func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
 	w := newWorld(t)
 	r := &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Gateways: endpoints("gw", 2, 2)}
-	s, c := w.set(t, r)
-	h, conn := mustGet(t, c)
+	s, service := w.set(t, r)
+	h, conn := mustGet(t, service)
 	h.Done(nil, conn, Answered, time.Millisecond)
 	h.Put(conn)
 	var try Try
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() {
-		c := s.Cluster(orders)
-		c.Begin()
+		service := s.Service(orders)
+		service.Begin()
 		try = Try{}
-		h, ok := c.Pick(&try)
+		h, ok := service.Pick(&try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
@@ -341,21 +341,21 @@ func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
 		}
 		h.Done(&try, conn, Answered, time.Millisecond)
 		h.Put(conn)
-		c.Retry()
+		service.Retry()
 	}); n != 0 {
 		t.Errorf("a request allocates %v times, want 0", n)
 	}
 }
 
 func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
-	c, _ := grown(endpoints("ep", 60, 100), endpoints("gw", 2, 2))
-	c.update(route(endpoints("ep", 65, 100), endpoints("gw", 2, 2))) // some warm up
-	host(t, c, "ep-0:1").failed(c.env.now(), true, "refused")
+	s, _ := grown(endpoints("ep", 60, 100), endpoints("gw", 2, 2))
+	s.update(route(endpoints("ep", 65, 100), endpoints("gw", 2, 2))) // some warm up
+	host(t, s, "ep-0:1").failed(s.shared.now(), true, "refused")
 	var try Try
 	if n := testing.AllocsPerRun(1000, func() {
 		try = Try{}
 		for range 4 {
-			h, ok := c.Pick(&try)
+			h, ok := s.Pick(&try)
 			if !ok {
 				t.Fatal("nobody to pick")
 			}

@@ -62,9 +62,9 @@ func (r ramp) toward(target float64, now instant, warmup time.Duration) ramp {
 	return ramp{from: at, to: target, start: now, end: now.add(warmup)}
 }
 
-// warmth is the part of its weight that a host has which came back at start,
-// 0: it is not warming up.
-func warmth(start, now instant, warmup time.Duration) float64 {
+// slowStartWeight returns which part of its weight, 0 to 1, a host has at now that
+// came back at start. A start of 0 means that the host is not warming up.
+func slowStartWeight(start, now instant, warmup time.Duration) float64 {
 	if start == 0 || now.since(start) >= warmup {
 		return 1
 	}

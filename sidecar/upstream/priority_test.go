@@ -81,11 +81,11 @@ func TestAWarmingHostBeginsWithATenthOfItsWeight(t *testing.T) {
 	const warmup = 10 * time.Second
 	at := func(s float64) instant { return instant(s * 1e9) }
 	for _, tt := range []struct{ at, want float64 }{{100, 0.1}, {100.5, 0.1}, {105, 0.5}, {110, 1}, {200, 1}} {
-		if got := warmth(at(100), at(tt.at), warmup); !near(got, tt.want) {
+		if got := slowStartWeight(at(100), at(tt.at), warmup); !near(got, tt.want) {
 			t.Errorf("warmth %v s after the return: %v, want %v", tt.at-100, got, tt.want)
 		}
 	}
-	if got := warmth(0, at(1), warmup); got != 1 {
+	if got := slowStartWeight(0, at(1), warmup); got != 1 {
 		t.Errorf("warmth of a host that never left: %v, want 1", got)
 	}
 }

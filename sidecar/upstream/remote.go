@@ -60,7 +60,7 @@ func (r *remotes) fail(name remoteName, now instant, certain bool) bool {
 // forgetLocked makes room and reports whether there is some.
 func (r *remotes) forgetLocked(now instant) bool {
 	for name, o := range r.failing {
-		if now.since(o.until) > ejectMost {
+		if now.since(o.until) > maxEjection {
 			delete(r.failing, name)
 		}
 	}

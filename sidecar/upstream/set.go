@@ -14,7 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Config says how a [Set] or a [Static] cluster reaches its hosts. The zero
+// Config says how a [Set] or a [Static] service reaches its hosts. The zero
 // value reaches plain endpoints.
 type Config struct {
 	// Identity is who we are to the hosts; nil: plain endpoints only.
@@ -33,8 +33,8 @@ type Config struct {
 	Warmup time.Duration
 }
 
-// env is what all clusters of a set share. It never changes.
-type env struct {
+// shared is what all services of a set share. It never changes.
+type shared struct {
 	clock
 	cfg         Config
 	log         *slog.Logger
@@ -44,8 +44,8 @@ type env struct {
 	metrics     *metrics
 }
 
-func newEnv(cfg Config) *env {
-	e := &env{
+func newShared(cfg Config) *shared {
+	s := &shared{
 		clock:       newClock(),
 		cfg:         cfg,
 		log:         cfg.Log,
@@ -54,45 +54,45 @@ func newEnv(cfg Config) *env {
 		warmup:      cfg.Warmup,
 		metrics:     newMetrics(cfg.Metrics),
 	}
-	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
-	if e.dial == nil {
-		e.dial = new(net.Dialer).DialContext
+	if s.dial == nil {
+		s.dial = new(net.Dialer).DialContext
 	}
-	if e.idleTimeout <= 0 {
-		e.idleTimeout = defaultIdleTimeout
+	if s.idleTimeout <= 0 {
+		s.idleTimeout = defaultIdleTimeout
 	}
 	switch {
-	case e.warmup == 0:
-		e.warmup = defaultWarmup
-	case e.warmup < 0:
-		e.warmup = 0
+	case s.warmup == 0:
+		s.warmup = defaultWarmup
+	case s.warmup < 0:
+		s.warmup = 0
 	}
-	return e
+	return s
 }
 
-// Set holds a [Cluster] for each route. Its methods may be called concurrently.
+// Set holds a [Service] for each route. Its methods may be called concurrently.
 // It runs no goroutine of its own.
 type Set struct {
-	env      *env
-	clusters atomic.Pointer[map[mesh.Destination]*Cluster]
+	shared   *shared
+	services atomic.Pointer[map[mesh.Destination]*Service]
 
 	mu     sync.Mutex // serializes Update and Close
 	closed bool
 }
 
-// New returns a set without clusters.
+// New returns a set without services.
 func New(cfg Config) *Set {
-	s := &Set{env: newEnv(cfg)}
-	s.clusters.Store(&map[mesh.Destination]*Cluster{})
+	s := &Set{shared: newShared(cfg)}
+	s.services.Store(&map[mesh.Destination]*Service{})
 	return s
 }
 
-// Cluster returns the cluster that serves d, or nil when there is no route to
-// d. It allocates nothing and never blocks. A cluster that was returned may be
+// Service returns the service that serves d, or nil when there is no route to
+// d. It allocates nothing and never blocks. A service that was returned may be
 // used to the end of a request, whatever becomes of its route.
-func (s *Set) Cluster(d mesh.Destination) *Cluster { return (*s.clusters.Load())[d] }
+func (s *Set) Service(d mesh.Destination) *Service { return (*s.services.Load())[d] }
 
 // Update makes routes the whole state. Hosts that stay keep their connections
 // and history; of hosts that are gone, idle connections are closed and busy ones
@@ -103,22 +103,22 @@ func (s *Set) Update(routes []*mesh.Route) {
 	if s.closed {
 		return
 	}
-	old := *s.clusters.Load()
-	next := make(map[mesh.Destination]*Cluster, len(routes))
+	old := *s.services.Load()
+	next := make(map[mesh.Destination]*Service, len(routes))
 	for _, r := range routes {
-		c, ok := old[r.Destination]
+		s, ok := old[r.Destination]
 		if !ok {
-			if c, ok = next[r.Destination]; !ok {
-				c = newCluster(s.env, r.Destination, r.Destination.String())
+			if s, ok = next[r.Destination]; !ok {
+				s = newService(s.shared, r.Destination, r.Destination.String())
 			}
 		}
-		c.update(r)
-		next[r.Destination] = c
+		s.update(r)
+		next[r.Destination] = s
 	}
-	s.clusters.Store(&next)
-	for d, c := range old {
+	s.services.Store(&next)
+	for d, s := range old {
 		if _, ok := next[d]; !ok {
-			c.Close()
+			s.Close()
 		}
 	}
 }

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// ClusterStatus is a cluster for people to look at.
-type ClusterStatus struct {
-	LocalShare float64  // of the traffic, 0 to 1
-	Hosts      []Status // local ones first, by address
-	Avoided    []string // remote instances, cluster/instance
+// ServiceStatus is a service for people to look at.
+type ServiceStatus struct {
+	LocalShare float64      // of the traffic, 0 to 1
+	Hosts      []HostStatus // local ones first, by address
+	Avoided    []string     // remote instances, cluster/instance
 }
 
-// Status is a host for people to look at.
-type Status struct {
+// HostStatus is a host for people to look at.
+type HostStatus struct {
 	Address    string
 	Instance   string // empty for a gateway
 	Gateway    bool
@@ -28,19 +28,19 @@ type Status struct {
 	LastError  string        // why a connection or an exchange failed last
 }
 
-// Status returns the cluster as it is now.
-func (c *Cluster) Status() ClusterStatus {
-	now := c.env.now()
-	s := ClusterStatus{LocalShare: c.state.Load().share.at(now)}
-	for _, name := range c.far.ejected(now, maxRemotes) {
-		s.Avoided = append(s.Avoided, name.String())
+// Status returns the service as it is now.
+func (s *Service) Status() ServiceStatus {
+	now := s.shared.now()
+	status := ServiceStatus{LocalShare: s.state.Load().share.at(now)}
+	for _, name := range s.remotes.ejected(now, maxRemotes) {
+		status.Avoided = append(status.Avoided, name.String())
 	}
-	slices.Sort(s.Avoided)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.Hosts = make([]Status, 0, len(c.hosts))
-	for _, h := range c.hosts {
-		st := Status{
+	slices.Sort(status.Avoided)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status.Hosts = make([]HostStatus, 0, len(s.hosts))
+	for _, h := range s.hosts {
+		st := HostStatus{
 			Address:   h.key.addr,
 			Instance:  h.key.instance,
 			Gateway:   h.key.gateway,
@@ -56,9 +56,9 @@ func (c *Cluster) Status() ClusterStatus {
 		if h.outlier.ejected() {
 			st.EjectedFor = max(h.outlier.until.since(now), time.Millisecond)
 		}
-		s.Hosts = append(s.Hosts, st)
+		status.Hosts = append(status.Hosts, st)
 	}
-	slices.SortFunc(s.Hosts, func(a, b Status) int {
+	slices.SortFunc(status.Hosts, func(a, b HostStatus) int {
 		if a.Gateway != b.Gateway {
 			if b.Gateway {
 				return -1
@@ -67,8 +67,8 @@ func (c *Cluster) Status() ClusterStatus {
 		}
 		return cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(a.Instance, b.Instance))
 	})
-	return s
+	return status
 }
 
-// label names the cluster in logs and metrics.
-func (c *Cluster) label() string { return c.meters.label }
+// label names the service in logs and metrics.
+func (s *Service) label() string { return s.metrics.label }

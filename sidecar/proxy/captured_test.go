@@ -47,7 +47,7 @@ func (w *world) intercept(rs ...*mesh.Route) *interceptor {
 	i.store = routes.NewStore(func(d mesh.Destination) { i.asked <- d })
 	i.told(rs, nil)
 	w.t.Cleanup(i.set.Close)
-	p, err := New(Config{Identity: w.caller, Routes: i.store, Upstreams: i.set, Log: w.log, Metrics: i.registry, Transparent: &Transparent{
+	p, err := New(Config{Identity: w.caller, Routes: i.store, Upstreams: i.set, Log: w.log, Metrics: i.registry, Captured: &Captured{
 		Listen: []string{"127.0.0.1:0"},
 		Original: func(c net.Conn) (netip.AddrPort, bool) {
 			from, _, _ := net.SplitHostPort(c.RemoteAddr().String())
@@ -282,7 +282,7 @@ func TestAProgramThatTriesManyPortsCausesNoSubscriptions(t *testing.T) {
 func TestDestinationsBeyondTheBoundAreServedAndCountedTogether(t *testing.T) {
 	w := newWorld(t)
 	i := w.intercept()
-	captured := &captured{p: i.Proxy, servers: map[mesh.Destination]*server{}}
+	captured := &capturedServers{p: i.Proxy, servers: map[mesh.Destination]*server{}}
 	for n := range maxCaptured + 1 {
 		s := captured.keep(captured.known(mesh.Destination{Service: orders, Port: uint16(1 + n)}))
 		want := s.destination.String()
@@ -322,12 +322,12 @@ func TestADrainLetsCapturedConnectionsEnd(t *testing.T) {
 	}
 }
 
-func TestATransparentConfigIsRefusedWithAllItsFaults(t *testing.T) {
-	_, err := New(Config{Transparent: &Transparent{Listen: []string{"nowhere"}}})
+func TestACapturedConfigIsRefusedWithAllItsFaults(t *testing.T) {
+	_, err := New(Config{Captured: &Captured{Listen: []string{"nowhere"}}})
 	if err == nil || len(strings.Split(err.Error(), "\n")) != 3 {
 		t.Errorf("got %v, want three faults", err)
 	}
-	if _, err := New(Config{Transparent: &Transparent{}}); err == nil {
+	if _, err := New(Config{Captured: &Captured{}}); err == nil {
 		t.Error("an empty config is fine")
 	}
 }
@@ -336,7 +336,7 @@ func TestBothFamiliesAreListenedOnAndAPortThatIsTakenIsNamed(t *testing.T) {
 	taken := listen(t)
 	free := listen(t)
 	_ = free.Close()
-	p, err := New(Config{Routes: routes.NewStore(nil), Upstreams: upstream.New(upstream.Config{}), Transparent: &Transparent{
+	p, err := New(Config{Routes: routes.NewStore(nil), Upstreams: upstream.New(upstream.Config{}), Captured: &Captured{
 		Listen:   []string{free.Addr().String(), taken.Addr().String()},
 		Original: func(net.Conn) (netip.AddrPort, bool) { return netip.AddrPort{}, false },
 		Names:    func(netip.Addr) (mesh.Destination, bool) { return mesh.Destination{}, false },

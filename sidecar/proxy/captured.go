@@ -18,9 +18,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// Transparent are the listeners to which interception sends the connections that
+// Captured are the listeners to which interception sends the connections that
 // the program makes to virtual addresses. The program does not know.
-type Transparent struct {
+type Captured struct {
 	// Listen are host:port, usually 127.0.0.1:15001 and [::1]:15001.
 	Listen []string
 	// Original returns where the program wanted to go with an accepted connection;
@@ -46,26 +46,26 @@ const (
 	sniffLimit = time.Second
 )
 
-func (t *Transparent) validate() error {
+func (c *Captured) validate() error {
 	var faults []error
-	if len(t.Listen) == 0 {
-		faults = append(faults, errors.New("transparent: no address to listen on"))
+	if len(c.Listen) == 0 {
+		faults = append(faults, errors.New("captured: no address to listen on"))
 	}
-	for _, a := range t.Listen {
+	for _, a := range c.Listen {
 		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, fmt.Errorf("transparent: %w", err))
+			faults = append(faults, fmt.Errorf("captured: %w", err))
 		}
 	}
-	if t.Original == nil || t.Names == nil {
-		faults = append(faults, errors.New("transparent: Original and Names are needed"))
+	if c.Original == nil || c.Names == nil {
+		faults = append(faults, errors.New("captured: Original and Names are needed"))
 	}
 	return errors.Join(faults...)
 }
 
-// captured is what the transparent listeners share.
-type captured struct {
+// capturedServers is what the listeners for captured connections share.
+type capturedServers struct {
 	p   *Proxy
-	cfg Transparent
+	cfg Captured
 
 	mu      sync.Mutex
 	servers map[mesh.Destination]*server // of destinations that had a route once
@@ -73,8 +73,8 @@ type captured struct {
 	served, unknown, unnamed, unrouted prometheus.Counter
 }
 
-// transparent makes the listeners for captured connections.
-func (p *Proxy) transparent(cfg Transparent) []*server {
+// listenCaptured makes the listeners for captured connections.
+func (p *Proxy) listenCaptured(cfg Captured) []*server {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_captured_connections_total",
 		Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
@@ -82,7 +82,7 @@ func (p *Proxy) transparent(cfg Transparent) []*server {
 	if p.cfg.Metrics != nil {
 		p.cfg.Metrics.MustRegister(total)
 	}
-	t := &captured{
+	t := &capturedServers{
 		p: p, cfg: cfg, servers: make(map[mesh.Destination]*server),
 		served: total.WithLabelValues("served"), unknown: total.WithLabelValues("unknown"),
 		unnamed: total.WithLabelValues("unnamed"), unrouted: total.WithLabelValues("unrouted"),
@@ -98,11 +98,11 @@ func (p *Proxy) transparent(cfg Transparent) []*server {
 }
 
 // serve goes on as an explicit listener for the destination would, once it is known.
-func (t *captured) serve(c *client) {
+func (t *capturedServers) serve(c *client) {
 	original, ok := t.cfg.Original(c.tracked.conn)
 	if !ok {
 		t.unknown.Inc()
-		t.p.log.Debug("connection to the captured port that nobody captured", "peer", c.tracked.conn.RemoteAddr().String())
+		t.p.log.Debug("connection to the captured port that nobody captured", "peer_addr", c.tracked.conn.RemoteAddr().String())
 		c.abort()
 		return
 	}
@@ -119,10 +119,10 @@ func (t *captured) serve(c *client) {
 	}
 	d.Port = original.Port()
 	s := t.known(d)
-	var cluster *upstream.Cluster
+	var service *upstream.Service
 	err := t.offered(d)
 	if err == nil {
-		cluster, err = s.cluster(t.p.ctx)
+		service, err = s.service(t.p.ctx)
 	}
 	if err != nil {
 		t.unrouted.Inc()
@@ -130,18 +130,18 @@ func (t *captured) serve(c *client) {
 		return
 	}
 	t.served.Inc()
-	t.keep(s).serveOn(c, cluster, s.rewrite, nil)
+	t.keep(s).serveOn(c, service, s.rewrite, nil)
 }
 
 // offered returns an error when the service is known not to have d's port. A program
 // that tries many ports must not make us subscribe to each of them.
-func (t *captured) offered(d mesh.Destination) error {
-	service, ok := t.p.cfg.Routes.Load().Lookup(mesh.Destination{Service: d.Service, Cluster: d.Cluster})
-	if !ok || len(service.Ports) == 0 {
+func (t *capturedServers) offered(d mesh.Destination) error {
+	known, ok := t.p.cfg.Routes.Load().Lookup(mesh.Destination{Service: d.Service, Cluster: d.Cluster})
+	if !ok || len(known.Ports) == 0 {
 		return nil // not known
 	}
 	var ports []string
-	for _, p := range service.Ports {
+	for _, p := range known.Ports {
 		if p.Number == d.Port {
 			return nil
 		}
@@ -152,7 +152,7 @@ func (t *captured) offered(d mesh.Destination) error {
 
 // known returns the server of d: the one that is kept, or one that counts among the
 // others. A port that does not exist must leave no metrics behind.
-func (t *captured) known(d mesh.Destination) *server {
+func (t *capturedServers) known(d mesh.Destination) *server {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s, ok := t.servers[d]; ok {
@@ -165,7 +165,7 @@ func (t *captured) known(d mesh.Destination) *server {
 
 // keep returns the server under whose own name connections to s's destination count
 // from now on, or s when there are too many.
-func (t *captured) keep(s *server) *server {
+func (t *capturedServers) keep(s *server) *server {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if kept, ok := t.servers[s.destination]; ok {
@@ -181,13 +181,13 @@ func (t *captured) keep(s *server) *server {
 
 // refuse ends a connection for which there is no route. An HTTP client is told why;
 // any other one is reset, as if nobody listened at that port.
-func (t *captured) refuse(c *client, s *server, why error) {
+func (t *capturedServers) refuse(c *client, s *server, why error) {
 	if said, ok := t.p.sniff(c); ok {
 		c.Conn = relay.WithPrefix(c.Conn, said)
 		s.serveOn(c, nil, s.rewrite, why)
 		return
 	}
-	s.log.Info("captured connection refused", "peer", c.tracked.conn.RemoteAddr().String(), "err", why)
+	s.log.Info("captured connection refused", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", why)
 	c.abort()
 }
 

@@ -1,0 +1,213 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Service is everybody who serves one destination, as one sidecar sees it. Its
+// methods may be called concurrently. After its route is gone it has no hosts.
+type Service struct {
+	shared     *shared
+	dest       mesh.Destination // zero: static
+	metrics    *boundMetrics
+	budget     budget
+	remotes    remotes
+	state      atomic.Pointer[state]
+	dialConfig atomic.Pointer[dialConfig]
+
+	mu      sync.Mutex // guards what follows, and every host's guarded fields
+	route   *mesh.Route
+	hosts   map[hostKey]*Host
+	created instant
+	share   ramp
+}
+
+// dialConfig is how connections are made. It never changes.
+type dialConfig struct {
+	protocol   mesh.Protocol
+	identities []string
+	tls        *tls.Config // nil: no identity of our own, plain endpoints only
+}
+
+func newService(shared *shared, dest mesh.Destination, label string) *Service {
+	s := &Service{
+		shared:  shared,
+		dest:    dest,
+		metrics: shared.metrics.resolve(label),
+		hosts:   make(map[hostKey]*Host),
+		created: shared.now(),
+	}
+	s.dialConfig.Store(&dialConfig{})
+	s.state.Store(&state{share: fixed(1)})
+	return s
+}
+
+// Static returns a service of one plain endpoint that is always ready: the
+// program beside the sidecar. It is the caller's to [Service.Close].
+func Static(cfg Config, addr string) *Service {
+	s := newService(newShared(cfg), mesh.Destination{}, "program")
+	s.update(&mesh.Route{Local: []mesh.Endpoint{{Instance: addr, Address: addr, Ready: true, Weight: 1}}})
+	return s
+}
+
+// Protocol returns the protocol of the route, empty for a static service.
+func (s *Service) Protocol() mesh.Protocol { return s.dialConfig.Load().protocol }
+
+// Begin counts a request, once however often it is tried: it earns part of a retry.
+func (s *Service) Begin() { s.budget.request(s.shared.now()) }
+
+// Retry asks for a retry of a request that may have reached an application and
+// spends the retry budget: 20 % of the requests of the last 10 s, and at least
+// 10 a second. An attempt that reached nobody needs no leave: it cost nobody
+// anything, and the number of attempts is bounded.
+func (s *Service) Retry() bool {
+	if s.budget.retry(s.shared.now()) {
+		return true
+	}
+	s.metrics.retriesDenied.Inc()
+	return false
+}
+
+// Pick chooses the host of t's next attempt and notes it in t. It gives false
+// when nobody is ready, when everybody who is has been tried, and after 8
+// attempts. It never blocks on anything but short critical sections.
+//
+// Each host that it gives needs exactly one [Host.Done].
+func (s *Service) Pick(t *Try) (*Host, bool) {
+	return s.pick(s.shared.now(), t)
+}
+
+func (s *Service) pick(now instant, t *Try) (*Host, bool) {
+	if t.attempts >= maxAttempts {
+		return nil, false
+	}
+	h := s.state.Load().choose(now, t)
+	if h == nil {
+		return nil, false
+	}
+	h.active.Add(1)
+	t.add(h)
+	return h, true
+}
+
+// update makes route the service's whole state. Hosts that stay keep their
+// connections and history.
+func (s *Service) update(route *mesh.Route) {
+	s.mu.Lock()
+	if route == s.route {
+		s.mu.Unlock()
+		return
+	}
+	now := s.shared.now()
+	s.route = route
+	before := s.dialConfig.Load()
+	config := s.dialConfigLocked(before, route)
+	gone := s.hosts
+	s.hosts = make(map[hostKey]*Host, len(route.Local)+len(route.Gateways))
+	s.adoptLocked(gone, route.Local, false, now)
+	s.adoptLocked(gone, route.Gateways, true, now)
+	for _, h := range gone {
+		h.ready = false
+		h.mirrorLocked()
+	}
+	s.rebuildLocked(now)
+	kept := make([]*Host, 0, len(s.hosts))
+	for _, h := range s.hosts {
+		kept = append(kept, h)
+	}
+	s.mu.Unlock()
+
+	// Outside of the lock: closing a TLS connection writes.
+	for _, h := range gone {
+		h.pool.close()
+	}
+	if config != before {
+		for _, h := range kept {
+			h.pool.closeUnfit(config)
+		}
+	}
+}
+
+// dialConfigLocked returns the configuration for route: old, or a new one, which it publishes.
+func (s *Service) dialConfigLocked(old *dialConfig, route *mesh.Route) *dialConfig {
+	if old.protocol == route.Protocol && slices.Equal(old.identities, route.Identities) && (old.tls != nil || s.shared.cfg.Identity == nil) {
+		return old
+	}
+	config := &dialConfig{protocol: route.Protocol, identities: route.Identities}
+	if src := s.shared.cfg.Identity; src != nil {
+		config.tls = src.ClientTLS(s.dest.Service.Host(), identity.OneOf(route.Identities), route.Protocol.ALPN()...)
+	}
+	s.dialConfig.Store(config)
+	return config
+}
+
+// adoptLocked takes endpoints into s.hosts and those that stay out of old.
+func (s *Service) adoptLocked(old map[hostKey]*Host, endpoints []mesh.Endpoint, gateway bool, now instant) {
+	for _, ep := range endpoints {
+		key := hostKey{addr: ep.Address, gateway: gateway, plain: ep.Identity == "" && !gateway}
+		if !gateway {
+			key.instance = ep.Instance
+		}
+		h, ok := old[key]
+		if ok {
+			delete(old, key)
+		} else if h, ok = s.hosts[key]; !ok { // not a repetition
+			h = newHost(s, key)
+		}
+		h.weight.Store(max(ep.Weight, 1))
+		if ep.Ready && !h.ready {
+			// The control plane says that it is back, and knows better than
+			// our memory of its failures.
+			h.outlier = outlier{}
+			h.startSlowly(now)
+		}
+		h.ready = ep.Ready
+		h.mirrorLocked()
+		s.hosts[key] = h
+	}
+}
+
+// young reports whether the service is so new that nothing comes "back" to it.
+func (s *Service) young(now instant) bool { return now.since(s.created) < s.shared.warmup }
+
+// rebuildLocked publishes the state that follows from the hosts.
+func (s *Service) rebuildLocked(now instant) {
+	next := &state{warmup: s.shared.warmup}
+	for _, h := range s.hosts {
+		t := &next.tiers[h.key.priority()]
+		t.health.total++
+		switch {
+		case !h.ready:
+		case h.outlier.ejected():
+			t.ejected = append(t.ejected, h)
+			next.ejected = true
+		default:
+			t.add(h)
+			t.health.up++
+			if from := instant(h.slowStartSince.Load()); from != 0 {
+				next.warmUntil = max(next.warmUntil, from.add(s.shared.warmup))
+			}
+		}
+	}
+	target := localShare(next.tiers[0].health, next.tiers[1].health)
+	if next.tiers[0].health.up == 0 || next.tiers[1].health.up == 0 || s.young(now) {
+		s.share = fixed(target) // there is nothing to choose between
+	} else {
+		s.share = s.share.toward(target, now, s.shared.warmup)
+	}
+	next.share = s.share
+	s.state.Store(next)
+}
+
+// Close closes the idle connections; busy ones finish and are then closed.
+// Nobody is picked any more.
+func (s *Service) Close() {
+	s.update(&mesh.Route{Destination: s.dest})
+	s.shared.metrics.forget(s.metrics)
+}
