@@ -52,6 +52,7 @@ var imports = map[string][]string{
 
 	"internal/admin":                 {"internal/mesh"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
+	"internal/drain":                 {"internal/relay"},
 	"internal/health":                {},
 	"internal/hostport":              {},
 	"internal/liveness":              {},
