@@ -35,32 +35,32 @@ func (t *tier) add(h *Host) {
 
 // choose returns the host for the next attempt of t, or nil when everybody who
 // exists and is ready has been asked.
-func (next *state) choose(now instant, t *Try) *Host {
+func (s *state) choose(now instant, t *Try) *Host {
 	first := 0
 	switch {
 	case t.attempts == 0:
-		if next.ejected {
-			if h := next.dueProbe(now); h != nil {
+		if s.ejected {
+			if h := s.dueProbe(now); h != nil {
 				return h
 			}
 		}
 		// Priorities share out first attempts only: who asks again takes the
 		// nearest host that is left.
-		if share := next.share.at(now); share < 1 && rand.Float64() >= share {
+		if share := s.share.at(now); share < 1 && rand.Float64() >= share {
 			first = 1
 		}
 	case t.local >= localAttempts:
 		first = 1
 	}
-	warming := now < next.warmUntil
-	for i := range next.tiers {
-		if h := next.tiers[first^i].choose(now, t, next.warmup, warming); h != nil {
+	warming := now < s.warmUntil
+	for i := range s.tiers {
+		if h := s.tiers[first^i].choose(now, t, s.warmup, warming); h != nil {
 			return h
 		}
 	}
 	// Better somebody who failed us lately than nobody.
-	for i := range next.tiers {
-		if h := anyOf(next.tiers[first^i].ejected, t); h != nil {
+	for i := range s.tiers {
+		if h := anyOf(s.tiers[first^i].ejected, t); h != nil {
 			return h
 		}
 	}
@@ -68,9 +68,9 @@ func (next *state) choose(now instant, t *Try) *Host {
 }
 
 // others reports whether a host is in service that t has not asked.
-func (next *state) others(t *Try) bool {
-	for i := range next.tiers {
-		for _, h := range next.tiers[i].up {
+func (s *state) others(t *Try) bool {
+	for i := range s.tiers {
+		for _, h := range s.tiers[i].up {
 			if !t.has(h) {
 				return true
 			}
@@ -81,9 +81,9 @@ func (next *state) others(t *Try) bool {
 
 // dueProbe returns an ejected host whose time is over, if there is one: this
 // request finds out whether it is fit.
-func (next *state) dueProbe(now instant) *Host {
-	for i := range next.tiers {
-		for _, h := range next.tiers[i].ejected {
+func (s *state) dueProbe(now instant) *Host {
+	for i := range s.tiers {
+		for _, h := range s.tiers[i].ejected {
 			if h.claimProbe(now) {
 				return h
 			}

@@ -106,19 +106,19 @@ func (s *Set) Update(routes []*mesh.Route) {
 	old := *s.services.Load()
 	next := make(map[mesh.Destination]*Service, len(routes))
 	for _, r := range routes {
-		s, ok := old[r.Destination]
+		service, ok := old[r.Destination]
 		if !ok {
-			if s, ok = next[r.Destination]; !ok {
-				s = newService(s.shared, r.Destination, r.Destination.String())
+			if service, ok = next[r.Destination]; !ok {
+				service = newService(s.shared, r.Destination, r.Destination.String())
 			}
 		}
-		s.update(r)
-		next[r.Destination] = s
+		service.update(r)
+		next[r.Destination] = service
 	}
 	s.services.Store(&next)
-	for d, s := range old {
+	for d, service := range old {
 		if _, ok := next[d]; !ok {
-			s.Close()
+			service.Close()
 		}
 	}
 }
