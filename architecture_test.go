@@ -32,10 +32,10 @@ var imports = map[string][]string{
 	"gateway/forward": {"internal/mesh", "internal/proxystatus", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
 
-	"gateway/discovery":          {"internal/health", "internal/mesh"},
-	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh"},
-	"gateway/discovery/file":     {"gateway/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
-	"gateway/discovery/registry": {"gateway/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/wholefile"},
+	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
+	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/state"},
+	"gateway/discovery/file":     {"gateway/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/registry": {"gateway/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/state", "internal/wholefile"},
 
 	"federation":         {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},

@@ -88,7 +88,6 @@ type Gateway struct {
 	tunnel     *tunnel.Endpoint
 	federation *federation.Federation
 	files      *file.Source // nil without a resources directory
-	checked    *checked.Source
 	registered *registry.Server
 	services   *discovery.Merged
 	forward    *forward.Forward
@@ -173,11 +172,6 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	part("tunnel", g.tunnel.Run)
 	part("tunnel streams", g.serveTunnels)
 	part("federation", g.federation.Run)
-	if g.files != nil {
-		part("resources", g.files.Run)
-		part("health checks", g.checked.Run)
-	}
-	part("registrations", g.registered.Run)
 	part("services", g.services.Run)
 	part("xds", g.xds.Run)
 	part("publish", g.publish)
@@ -267,8 +261,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
 		g.files = file.New(g.cfg.Resources, g.log, g.registry)
-		g.checked = checked.New(g.files, g.log, g.registry)
-		sources = append(sources, g.checked)
+		sources = append(sources, checked.New(g.files, g.log, g.registry))
 	}
 	if g.opts.Source != nil {
 		sources = append(sources, g.opts.Source)

@@ -2,12 +2,19 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"testing"
 	"testing/synctest"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
+
+// fixed is a source of what the test sets.
+type fixed struct{ state.Store[[]mesh.Service] }
+
+func (*fixed) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func name(n string) mesh.ServiceName { return mesh.ServiceName{Namespace: "shop", Name: n} }
 
@@ -44,7 +51,7 @@ func TestAUnionJoinsServicesByName(t *testing.T) {
 
 func TestAMergeIsUnknownUntilEverySourceIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a, b Store[[]mesh.Service]
+		var a, b fixed
 		m := Merge(&a, &b)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -81,18 +88,13 @@ func TestAMergeIsUnknownUntilEverySourceIsKnown(t *testing.T) {
 	})
 }
 
-func TestAStoreClosesTheChannelOfThePastOnly(t *testing.T) {
-	var s Store[int]
-	_, past := s.Snapshot()
-	s.Set(1)
-	<-past
-	v, past := s.Snapshot()
-	select {
-	case <-past:
-		t.Error("the present is past")
-	default:
-	}
-	if v != 1 {
-		t.Errorf("got %d", v)
+// broken is a source that cannot run.
+type broken struct{ fixed }
+
+func (*broken) Run(context.Context) error { return errors.New("no such directory") }
+
+func TestAMergeEndsWithTheFirstSourceThatFails(t *testing.T) {
+	if err := Merge(&fixed{}, &broken{}).Run(t.Context()); err == nil || err.Error() != "no such directory" {
+		t.Errorf("Run() = %v", err)
 	}
 }

@@ -5,6 +5,9 @@
 //	                                       ├──▶ Merge ──Service──▶ gateway
 //	registry ────────────────Service───────┘
 //
+// The gateway has a list of them (gateway.go, wire) and runs what Merge gives,
+// which runs them.
+//
 // A source that does not know its set yet (its files are not read, its first
 // checks are not done) says nil, which is not the same as an empty set: a
 // gateway that has just started must not tell the mesh that its cluster has

@@ -7,13 +7,16 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Merged is several sources as one. Create it with [Merge].
 type Merged struct {
 	sources []Source
-	store   Store[[]mesh.Service]
+	store   state.Store[[]mesh.Service]
 }
 
 // Merge joins sources by service name, see [Union]. It says nil until every
@@ -23,8 +26,18 @@ func Merge(sources ...Source) *Merged { return &Merged{sources: sources} }
 // Snapshot returns the joined set and a channel that closes when it is past.
 func (m *Merged) Snapshot() ([]mesh.Service, <-chan struct{}) { return m.store.Snapshot() }
 
-// Run follows the sources until ctx ends. It returns nil.
+// Run runs the sources and follows them until ctx ends or one of them fails.
 func (m *Merged) Run(ctx context.Context) error {
+	all, ctx := errgroup.WithContext(ctx)
+	for _, s := range m.sources {
+		all.Go(func() error { return s.Run(ctx) })
+	}
+	all.Go(func() error { m.follow(ctx); return nil })
+	return all.Wait()
+}
+
+// follow joins the sources' sets anew whenever one of them changes.
+func (m *Merged) follow(ctx context.Context) {
 	sets := make([][]mesh.Service, len(m.sources))
 	wait := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
 	for i, s := range m.sources {
@@ -38,7 +51,7 @@ func (m *Merged) Run(ctx context.Context) error {
 		}
 		chosen, _, _ := reflect.Select(wait)
 		if chosen == 0 {
-			return nil
+			return
 		}
 		set, past := m.sources[chosen-1].Snapshot()
 		sets[chosen-1] = set
@@ -48,7 +61,7 @@ func (m *Merged) Run(ctx context.Context) error {
 
 // publish spares readers a set that says the same as the one before.
 func (m *Merged) publish(set []mesh.Service) {
-	if old, _ := m.store.Snapshot(); old != nil && reflect.DeepEqual(old, set) {
+	if old := m.store.Load(); old != nil && reflect.DeepEqual(old, set) {
 		return
 	}
 	m.store.Set(set)

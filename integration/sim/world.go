@@ -20,12 +20,12 @@ import (
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
-	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 const (
@@ -52,9 +52,15 @@ type world struct {
 type cluster struct {
 	name     mesh.ClusterName
 	workload *identity.Source // ends the TLS of every instance
-	services discovery.Store[[]mesh.Service]
+	services services
 	gateways []*gatewayProcess
 }
+
+// services is the source of what a cluster offers.
+type services struct{ state.Store[[]mesh.Service] }
+
+// Run is part of discovery.Source.
+func (*services) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 // gatewayProcess is one gateway, which can be killed and started again.
 type gatewayProcess struct {
@@ -273,8 +279,7 @@ func (w *world) missingAt(c *cluster, g *gatewayProcess) string {
 				return fmt.Sprintf("%s is not seen", peer.id)
 			}
 		}
-		services, _ := other.services.Snapshot()
-		for _, svc := range services {
+		for _, svc := range other.services.Load() {
 			if !svc.Export && other != c || !other.alive() {
 				continue
 			}

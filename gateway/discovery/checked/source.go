@@ -10,15 +10,19 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
-// Describer is the source whose endpoints are checked.
+// Describer is where the services come from whose endpoints are checked. Its
+// methods are those of a [discovery.Source].
 type Describer interface {
 	Snapshot() ([]discovery.Described, <-chan struct{})
+	Run(ctx context.Context) error
 }
 
 // Source is a discovery.Source: the described services with Ready telling
@@ -27,7 +31,7 @@ type Source struct {
 	from    Describer
 	log     *slog.Logger
 	metrics metrics
-	store   discovery.Store[[]mesh.Service]
+	store   state.Store[[]mesh.Service]
 	results chan result
 	slots   chan struct{} // holds one entry per running check
 
@@ -78,8 +82,17 @@ func New(from Describer, log *slog.Logger, registerer prometheus.Registerer) *So
 // two seconds to be.
 func (s *Source) Snapshot() ([]mesh.Service, <-chan struct{}) { return s.store.Snapshot() }
 
-// Run checks until ctx ends. It returns nil.
+// Run runs the describer and checks what it describes, until ctx ends or the
+// describer fails.
 func (s *Source) Run(ctx context.Context) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return s.from.Run(ctx) })
+	both.Go(func() error { s.follow(ctx); return nil })
+	return both.Wait()
+}
+
+// follow checks the described endpoints and publishes what it finds.
+func (s *Source) follow(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -114,7 +127,7 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-past:
 				set, past = s.from.Snapshot()
 				break following
@@ -239,7 +252,7 @@ func (s *Source) publish() {
 	}
 	s.metrics.ready.Set(float64(ready))
 	s.metrics.unready.Set(float64(unready))
-	if old, _ := s.store.Snapshot(); old != nil && reflect.DeepEqual(old, services) {
+	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
 		return
 	}
 	s.store.Set(services)

@@ -13,7 +13,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
+
+// fixed describes what the test sets.
+type fixed struct {
+	state.Store[[]discovery.Described]
+}
+
+func (*fixed) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 // described is one service, shop/orders, whose instances are named by address.
 func described(addrs ...string) []discovery.Described {
@@ -93,7 +101,7 @@ func TestTheFirstSetHasEveryEndpointChecked(t *testing.T) {
 	_, up := listen(t, "127.0.0.1:0")
 	closed, down := listen(t, "127.0.0.1:0")
 	closed.Close()
-	var from discovery.Store[[]discovery.Described]
+	var from fixed
 	s := start(t, &from)
 	if set, _ := s.Snapshot(); set != nil {
 		t.Fatalf("a set is known before there is one: %v", set)
@@ -111,7 +119,7 @@ func TestTheFirstSetHasEveryEndpointChecked(t *testing.T) {
 func TestAnEndpointThatDiesIsUnreadyAndOneThatComesBackIsReady(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")
 	_, other := listen(t, "127.0.0.1:0")
-	var from discovery.Store[[]discovery.Described]
+	var from fixed
 	from.Set(described(addr, other))
 	s := start(t, &from)
 	until(t, s, 2, addr, other)
@@ -124,7 +132,7 @@ func TestAnEndpointThatDiesIsUnreadyAndOneThatComesBackIsReady(t *testing.T) {
 func TestAChangedSetKeepsWhatIsKnownAndWaitsForWhatIsNew(t *testing.T) {
 	_, a := listen(t, "127.0.0.1:0")
 	_, b := listen(t, "127.0.0.1:0")
-	var from discovery.Store[[]discovery.Described]
+	var from fixed
 	from.Set(described(a))
 	s := start(t, &from)
 	until(t, s, 1, a)
@@ -149,7 +157,7 @@ func TestAChangedSetKeepsWhatIsKnownAndWaitsForWhatIsNew(t *testing.T) {
 
 func TestADeathIsToldAlsoWhileNewEndpointsKeepComing(t *testing.T) {
 	l, a := listen(t, "127.0.0.1:0")
-	var from discovery.Store[[]discovery.Described]
+	var from fixed
 	from.Set(described(a))
 	s := start(t, &from)
 	until(t, s, 1, a)
@@ -182,7 +190,7 @@ func TestADeathIsToldAlsoWhileNewEndpointsKeepComing(t *testing.T) {
 func TestAServiceThatIsNotCheckedIsReady(t *testing.T) {
 	d := described("127.0.0.1:1")
 	d[0].Check = health.Check{Kind: health.None}
-	var from discovery.Store[[]discovery.Described]
+	var from fixed
 	from.Set(d)
 	until(t, start(t, &from), 1, "127.0.0.1:1")
 }

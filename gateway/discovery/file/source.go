@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Source is a watched directory of resource files. Create it with [New].
@@ -18,8 +19,8 @@ type Source struct {
 	dir      string
 	log      *slog.Logger
 	metrics  metrics
-	store    discovery.Store[[]discovery.Described]
-	statuses discovery.Store[[]Status]
+	store    state.Store[[]discovery.Described]
+	statuses state.Store[[]Status]
 }
 
 // Status is the state of one resource file.
@@ -41,10 +42,7 @@ func New(dir string, log *slog.Logger, registerer prometheus.Registerer) *Source
 func (s *Source) Snapshot() ([]discovery.Described, <-chan struct{}) { return s.store.Snapshot() }
 
 // Status returns the state of every file, sorted by name.
-func (s *Source) Status() []Status {
-	all, _ := s.statuses.Snapshot()
-	return all
-}
+func (s *Source) Status() []Status { return s.statuses.Load() }
 
 // Run reads the directory and follows it until ctx ends. It returns an error
 // at once when the directory cannot be read, and nil otherwise: when it can no
@@ -136,7 +134,7 @@ func (s *Source) scan(f *folder, all bool) error {
 	s.metrics.good.Set(good)
 	s.metrics.bad.Set(bad)
 	s.statuses.Set(status)
-	if old, _ := s.store.Snapshot(); old != nil && reflect.DeepEqual(old, services) {
+	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
 		return nil
 	}
 	s.log.Info("resources are read", "dir", s.dir, "services", len(services), "files", len(status))

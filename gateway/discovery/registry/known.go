@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/wholefile"
@@ -20,56 +21,80 @@ type knownFile struct {
 	Known   []key `json:"known"`
 }
 
-// knowLocked notes a registration that is live.
-func (s *Server) knowLocked(k key) {
+// rememberLocked notes a registration that is live.
+func (s *Server) rememberLocked(k key) {
 	s.known[k] = time.Time{}
-	s.touchLocked()
+	s.saver.Changed()
 	if _, ok := s.awaited[k]; ok {
 		delete(s.awaited, k)
 		if len(s.awaited) == 0 {
-			s.settleLocked()
+			s.completeLocked()
 		}
 	}
 }
 
-// unknowLocked notes the end of a registration. One that broke off stays known for
+// endedLocked notes the end of a registration. One that broke off stays known for
 // a while, as far as there is room: it may be the gateway that is going down.
-func (s *Server) unknowLocked(k key, withdrawn bool) {
+func (s *Server) endedLocked(k key, withdrawn bool) {
 	if withdrawn || s.path == "" || len(s.known) > maxRegistrations {
 		delete(s.known, k)
 	} else {
 		s.known[k] = time.Now()
 	}
-	s.touchLocked()
+	s.saver.Changed()
 }
 
-func (s *Server) touchLocked() {
-	select {
-	case s.dirty <- struct{}{}:
-	default:
-	}
-}
-
-func (s *Server) settleLocked() {
-	if s.settled {
+// completeLocked makes the set known: nobody is waited for any more.
+func (s *Server) completeLocked() {
+	if s.complete {
 		return
 	}
-	s.settled = true
+	s.complete = true
 	clear(s.awaited)
 	s.changedLocked()
 }
 
-// keep is Run.
-func (s *Server) keep(ctx context.Context) error {
+// Run waits for the registrations of before the restart and keeps the state file,
+// until ctx ends. Without a StatePath it only waits. It returns nil.
+func (s *Server) Run(ctx context.Context) error {
 	if s.path == "" {
 		<-ctx.Done()
 		return nil
 	}
+	s.restore()
+	var saving sync.WaitGroup
+	defer saving.Wait() // also at the end: what broke off because this gateway stops is still known
+	saving.Go(func() { s.saver.Run(ctx) })
+
+	late := time.NewTimer(awaitFor)
+	defer late.Stop()
+	expire := time.NewTicker(knownFor / 2)
+	defer expire.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-expire.C:
+			s.saver.Changed()
+		case <-late.C:
+			s.mu.Lock()
+			if n := len(s.awaited); n > 0 {
+				s.log.Warn("not every sidecar of before the restart has come back", "missing", n)
+			}
+			s.completeLocked()
+			s.mu.Unlock()
+		}
+	}
+}
+
+// restore reads which registrations to wait for.
+func (s *Server) restore() {
 	before, err := readKnown(s.path)
 	if err != nil {
 		s.log.Warn("which sidecars were registered before is not known", "err", err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, k := range before {
 		if _, live := s.known[k]; !live {
 			s.known[k] = time.Now()
@@ -77,51 +102,7 @@ func (s *Server) keep(ctx context.Context) error {
 		}
 	}
 	if len(s.awaited) == 0 {
-		s.settleLocked()
-	}
-	s.mu.Unlock()
-
-	// Also at the end: what broke off because this gateway stops is still known.
-	fault := "" // of the last write, so that a full disk is logged once
-	write := func() {
-		err := s.save()
-		if err != nil && err.Error() != fault {
-			s.log.Warn("which sidecars are registered is not kept on disk: trying on", "err", err)
-		}
-		fault = fmt.Sprint(err)
-	}
-	defer write()
-
-	settle := time.NewTimer(settleAfter)
-	defer settle.Stop()
-	expire := time.NewTicker(knownFor / 2)
-	defer expire.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-settle.C:
-			s.mu.Lock()
-			if n := len(s.awaited); n > 0 {
-				s.log.Warn("not every sidecar of before the restart has come back", "missing", n)
-			}
-			s.settleLocked()
-			s.mu.Unlock()
-			continue
-		case <-expire.C:
-		case <-s.dirty:
-		}
-		write()
-		pause := time.NewTimer(saveInterval)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return nil
-		case <-settle.C:
-			pause.Stop()
-			settle.Reset(0)
-		case <-pause.C:
-		}
+		s.completeLocked()
 	}
 }
 

@@ -22,14 +22,14 @@ const (
 	// within what EDS can say (32 bits).
 	maxWeight = 10_000
 
-	// settleAfter is how long a gateway that has restarted waits for the sidecars
+	// awaitFor is how long a gateway that has restarted waits for the sidecars
 	// that it knew before. They try every 2 s at most (sidecar/xds), so this is
 	// time for two tries.
-	settleAfter = 4 * time.Second
+	awaitFor = 4 * time.Second
 
 	// renewalTime is how long an endpoint outlives the stream of an expired
 	// certificate: for two tries with the new one.
-	renewalTime = settleAfter
+	renewalTime = awaitFor
 
 	// knownFor is how long a registration that ended without being withdrawn
 	// counts as one to wait for after a restart.

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Config is what a [Server] is made of. Everything has a default.
@@ -69,16 +69,16 @@ type Server struct {
 	path     string
 	log      *slog.Logger
 	metrics  *metrics
-	dirty    chan struct{} // holds one: known has changed
+	saver    *state.Saver // of known
 
-	mu      sync.Mutex
-	entries map[key]entry
-	held    map[string]int    // how many of entries each SPIFFE ID holds
-	known   map[key]time.Time // live (zero) or ended without withdrawal (when)
-	awaited map[key]struct{}  // known before the restart and not back yet
-	settled bool
-	built   []mesh.Service // of entries; nil: not built yet
-	past    chan struct{}
+	mu       sync.Mutex
+	entries  map[key]entry
+	held     map[string]int    // how many of entries each SPIFFE ID holds
+	known    map[key]time.Time // live (zero) or ended without withdrawal (when)
+	awaited  map[key]struct{}  // known before the restart and not back yet
+	complete bool              // everybody of before the restart is back, or the time is up
+	built    []mesh.Service    // of entries; nil: not built yet
+	changes  state.Store[struct{}]
 }
 
 var _ discovery.Source = (*Server)(nil)
@@ -91,17 +91,16 @@ func New(cfg Config) *Server {
 		path:     cfg.StatePath,
 		log:      cfg.Log,
 		metrics:  newMetrics(cfg.Metrics),
-		dirty:    make(chan struct{}, 1),
 		entries:  map[key]entry{},
 		held:     map[string]int{},
 		known:    map[key]time.Time{},
 		awaited:  map[key]struct{}{},
-		settled:  cfg.StatePath == "",
-		past:     make(chan struct{}),
+		complete: cfg.StatePath == "",
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.saver = state.NewSaver(state.SaverConfig{What: "which sidecars are registered", Write: s.save, Interval: saveInterval, Log: s.log})
 	return s
 }
 
@@ -115,13 +114,14 @@ func (s *Server) Attach(to grpc.ServiceRegistrar) { register.RegisterRegistrySer
 func (s *Server) Snapshot() ([]mesh.Service, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.settled {
-		return nil, s.past
+	_, past := s.changes.Snapshot()
+	if !s.complete {
+		return nil, past
 	}
-	if s.built == nil {
+	if s.built == nil { // only now: a whole rack may register between two looks
 		s.built = build(s.entries)
 	}
-	return s.built, s.past
+	return s.built, past
 }
 
 // build makes services of registrations. Where two disagree about a port's
@@ -239,7 +239,7 @@ func (s *Server) put(k key, e entry) error {
 	if !exists {
 		s.held[e.endpoint.Identity]++
 		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "address", e.endpoint.Address)
-		s.knowLocked(k)
+		s.rememberLocked(k)
 	}
 	if exists && old.endpoint == e.endpoint && old.protocol == e.protocol && old.export == e.export {
 		return nil
@@ -261,7 +261,7 @@ func (s *Server) remove(k key, st *stream, withdrawn bool) {
 	if s.held[e.endpoint.Identity]--; s.held[e.endpoint.Identity] == 0 {
 		delete(s.held, e.endpoint.Identity)
 	}
-	s.unknowLocked(k, withdrawn)
+	s.endedLocked(k, withdrawn)
 	st.log.Info("registration ended", "service", k.Service.String(), "instance", k.Instance, "withdrawn", withdrawn)
 	s.changedLocked()
 }
@@ -270,15 +270,10 @@ func (s *Server) remove(k key, st *stream, withdrawn bool) {
 func (s *Server) changedLocked() {
 	s.metrics.live.Set(float64(len(s.entries)))
 	s.built = nil
-	close(s.past)
-	s.past = make(chan struct{})
+	s.changes.Set(struct{}{})
 }
 
 // errorf is a refusal of a malformed message.
 func errorf(format string, args ...any) error {
 	return status.Error(codes.InvalidArgument, fmt.Sprintf(format, args...))
 }
-
-// Run waits for the registrations of before the restart and keeps the state file,
-// until ctx ends. Without a StatePath it only waits.
-func (s *Server) Run(ctx context.Context) error { return s.keep(ctx) }

@@ -163,7 +163,7 @@ func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testin
 			t.Fatalf("known at once: %+v", services)
 		}
 		<-past
-		if services, _ := s.Snapshot(); services == nil || time.Since(began) != settleAfter {
+		if services, _ := s.Snapshot(); services == nil || time.Since(began) != awaitFor {
 			t.Errorf("after %s the set is %#v", time.Since(began), services)
 		}
 	})
