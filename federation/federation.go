@@ -23,7 +23,7 @@ type Config struct {
 	Advertise   string                // host:port that other gateways dial; empty: they cannot
 	MeshAddress string                // host:port that this cluster's sidecars dial
 	Join        []string              // addresses of other gateways, host:port; one is enough
-	Tunnel      *tunnel.Endpoint      // run and shut down by the caller
+	Tunnel      *tunnel.Node      // run and shut down by the caller
 	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
 	StatePath   string                // file that outlives the process; empty: memory only
 	Log         *slog.Logger          // nil: slog.Default

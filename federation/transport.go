@@ -59,7 +59,7 @@ func joinAddress(id mesh.GatewayID) string {
 // streams in tunnels. It implements [memberlist.NodeAwareTransport].
 type transport struct {
 	self    mesh.GatewayID
-	tunnel  *tunnel.Endpoint
+	tunnel  *tunnel.Node
 	metrics *metrics
 	packets chan *memberlist.Packet
 	streams chan net.Conn
@@ -70,7 +70,7 @@ type transport struct {
 	addrs map[mesh.GatewayID][]net.Addr // where packets to a gateway go
 }
 
-func newTransport(self mesh.GatewayID, e *tunnel.Endpoint, m *metrics) *transport {
+func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics) *transport {
 	return &transport{
 		self: self, tunnel: e, metrics: m,
 		packets: make(chan *memberlist.Packet, maxQueuedPackets),

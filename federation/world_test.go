@@ -90,7 +90,7 @@ type node struct {
 	t      *testing.T
 	id     mesh.GatewayID
 	addr   string
-	tunnel *tunnel.Endpoint
+	tunnel *tunnel.Node
 	once   sync.Once
 	end    func()
 }

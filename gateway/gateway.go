@@ -85,7 +85,7 @@ type Gateway struct {
 
 	mesh, xdsPort, adminPort net.Listener
 
-	tunnel     *tunnel.Endpoint
+	tunnel     *tunnel.Node
 	federation *federation.Federation
 	files      *file.Source // nil without a resources directory
 	registered *registry.Server

@@ -112,7 +112,7 @@ func noTLS(...string) *tls.Config { return new(tls.Config) }
 // pair are two gateways of two clusters, joined by a real tunnel.
 type pair struct {
 	near, far  *forward.Forward
-	nearTunnel *tunnel.Endpoint
+	nearTunnel *tunnel.Node
 	addr       string // the near gateway's mesh port
 }
 
@@ -155,7 +155,7 @@ func newPair(t *testing.T, m *identitytest.Mesh, ingress choice, near, far forwa
 	}
 }
 
-func newTunnel(t *testing.T, self mesh.GatewayID, m *identitytest.Mesh) *tunnel.Endpoint {
+func newTunnel(t *testing.T, self mesh.GatewayID, m *identitytest.Mesh) *tunnel.Node {
 	t.Helper()
 	e, err := tunnel.New(tunnel.Config{Self: self, Identity: m.Gateway(self.Cluster, self.Name), Listen: tunnel.ListenUDP("127.0.0.1:0")})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // expires, and when what this gateway trusts has changed.
 type guests struct {
 	identity *identity.Source
-	check    identity.Check
+	check    identity.PeerPolicy
 	log      *slog.Logger
 
 	mu   sync.Mutex

@@ -17,7 +17,7 @@
 // names above, is no CA, belongs to our own trust domain, chains to one of our
 // roots now, and every CA of that chain which names a cluster names the leaf's:
 // the intermediate of west cannot speak for east. What remains, the role that
-// the peer plays on this connection, is a [Check] that every tls.Config needs.
+// the peer plays on this connection, is a [PeerPolicy] that every tls.Config needs.
 //
 // # Files
 //

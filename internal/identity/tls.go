@@ -7,12 +7,12 @@ import (
 )
 
 // ServerTLS returns the configuration of a listener: TLS 1.3, a client
-// certificate is required and must pass check, no session tickets. It always
+// certificate is required and must pass policy, no session tickets. It always
 // presents the current certificate and trusts the current roots, so it is made
 // once. A client that offers no ALPN is accepted, also when alpn is given
 // (QUIC excepted); one that offers others only is not.
-func (s *Source) ServerTLS(check Check, alpn ...string) *tls.Config {
-	mustCheck(check)
+func (s *Source) ServerTLS(policy PeerPolicy, alpn ...string) *tls.Config {
+	mustPolicy(policy)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: alpn,
@@ -22,17 +22,17 @@ func (s *Source) ServerTLS(check Check, alpn ...string) *tls.Config {
 		// RequireAndVerify would verify against roots fixed now and by names
 		// that SPIFFE does not use; VerifyConnection does all of it.
 		ClientAuth:             tls.RequireAnyClientCert,
-		VerifyConnection:       s.verifyConnection(check, x509.ExtKeyUsageClientAuth),
+		VerifyConnection:       s.verifyConnection(policy, x509.ExtKeyUsageClientAuth),
 		SessionTicketsDisabled: true,
 	}
 }
 
 // ClientTLS returns the configuration of a dialler: TLS 1.3, SNI serverName
-// (may be empty), and the server must pass check. Who the server is does not
+// (may be empty), and the server must pass policy. Who the server is does not
 // depend on its DNS names. It always presents the current certificate and
 // trusts the current roots, so it may be kept.
-func (s *Source) ClientTLS(serverName string, check Check, alpn ...string) *tls.Config {
-	mustCheck(check)
+func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string) *tls.Config {
+	mustPolicy(policy)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: alpn,
@@ -43,32 +43,32 @@ func (s *Source) ClientTLS(serverName string, check Check, alpn ...string) *tls.
 		// Turns off the check of DNS names only: VerifyConnection verifies the
 		// chain and the SPIFFE ID on every handshake.
 		InsecureSkipVerify:     true,
-		VerifyConnection:       s.verifyConnection(check, x509.ExtKeyUsageServerAuth),
+		VerifyConnection:       s.verifyConnection(policy, x509.ExtKeyUsageServerAuth),
 		SessionTicketsDisabled: true,
 	}
 }
 
-// Trusts returns why the peer of a finished handshake would not pass check
+// Trusts returns why the peer of a finished handshake would not pass policy
 // now: its certificate has expired since, or its root is trusted no more.
-func (s *Source) Trusts(cs tls.ConnectionState, check Check) error {
-	mustCheck(check)
-	return s.verifyConnection(check, x509.ExtKeyUsageAny)(cs)
+func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
+	mustPolicy(policy)
+	return s.verifyConnection(policy, x509.ExtKeyUsageAny)(cs)
 }
 
-func (s *Source) verifyConnection(check Check, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
+func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		m := s.now.Load()
 		id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, time.Now())
 		if err != nil {
 			return err
 		}
-		return check(id)
+		return policy(id)
 	}
 }
 
-// mustCheck stops a connection without a role from being written.
-func mustCheck(check Check) {
-	if check == nil {
-		panic("identity: nil Check: say which role the peer plays; AnyMember accepts all")
+// mustPolicy stops a connection without a role from being written.
+func mustPolicy(policy PeerPolicy) {
+	if policy == nil {
+		panic("identity: nil PeerPolicy: say which role the peer plays; AnyMember accepts all")
 	}
 }

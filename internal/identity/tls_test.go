@@ -102,10 +102,10 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	gw, wl := m.Gateway("east", "east-1"), m.Workload("west", "shop", "orders")
 	for _, tc := range []struct {
-		name  string
-		check identity.Check
-		peer  *identity.Source
-		want  string // empty: accepted
+		name   string
+		policy identity.PeerPolicy
+		peer   *identity.Source
+		want   string // empty: accepted
 	}{
 		{"any member", identity.AnyMember(), wl, ""},
 		{"any gateway", identity.AnyGateway(), gw, ""},
@@ -128,9 +128,9 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			self := m.Gateway("north", "north-1")
-			_, _, _, atServer := handshake(t, tc.peer.ClientTLS("", identity.AnyMember()), self.ServerTLS(tc.check))
+			_, _, _, atServer := handshake(t, tc.peer.ClientTLS("", identity.AnyMember()), self.ServerTLS(tc.policy))
 			wantError(t, "server", atServer, tc.want)
-			_, _, atClient, _ := handshake(t, self.ClientTLS("", tc.check), tc.peer.ServerTLS(identity.AnyMember()))
+			_, _, atClient, _ := handshake(t, self.ClientTLS("", tc.policy), tc.peer.ServerTLS(identity.AnyMember()))
 			wantError(t, "client", atClient, tc.want)
 		})
 	}
@@ -183,7 +183,7 @@ func TestNoSessionIsResumed(t *testing.T) {
 	}
 }
 
-func TestACheckIsNeverLeftOut(t *testing.T) {
+func TestAPolicyIsNeverLeftOut(t *testing.T) {
 	s := identitytest.New(t, "mesh.example").Gateway("east", "east-1")
 	for name, f := range map[string]func(){
 		"server": func() { s.ServerTLS(nil) },

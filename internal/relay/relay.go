@@ -34,7 +34,7 @@ func Copy(ctx context.Context, a, b Conn, idle time.Duration) (Stats, error) {
 // b that is between two exchanges, when a peer expects its connection to be
 // closed if ever.
 func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (Stats, error) {
-	p := &path{a: a, b: b, done: make(chan struct{})}
+	p := &pair{a: a, b: b, done: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
 	defer stop()
 	if idle > 0 {
@@ -73,8 +73,8 @@ func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (S
 	return stats, nil
 }
 
-// path is one pair of connections being copied.
-type path struct {
+// pair is one pair of connections being copied.
+type pair struct {
 	a, b  Conn
 	moved atomic.Bool // something was read or written since the watchdog's last look
 
@@ -89,7 +89,7 @@ type path struct {
 
 // oneWay copies src to dst to the end and passes the end on. It returns the
 // bytes written; errors abort the path.
-func (p *path) oneWay(dst, src Conn) (n int64) {
+func (p *pair) oneWay(dst, src Conn) (n int64) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
@@ -121,7 +121,7 @@ func (p *path) oneWay(dst, src Conn) (n int64) {
 }
 
 // abort ends both sides with an error.
-func (p *path) abort(err error) {
+func (p *pair) abort(err error) {
 	p.mu.Lock()
 	first := !p.ended
 	if first {
@@ -136,7 +136,7 @@ func (p *path) abort(err error) {
 
 // closeWhenQuiet closes the path at its next quiet moment, or returns when it
 // has ended before.
-func (p *path) closeWhenQuiet() {
+func (p *pair) closeWhenQuiet() {
 	tick := time.NewTicker(quietTime)
 	defer tick.Stop()
 	p.stirred.Store(true) // the first look is no measure
@@ -161,7 +161,7 @@ func (p *path) closeWhenQuiet() {
 	}
 }
 
-func (p *path) cause() error {
+func (p *pair) cause() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err

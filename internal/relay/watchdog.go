@@ -9,7 +9,7 @@ import (
 // idle timeout at whether anything moved since the last look, on the runtime's
 // timer goroutine, so that a path costs no third goroutine.
 type watchdog struct {
-	path *path
+	pair *pair
 	tick time.Duration
 
 	mu      sync.Mutex
@@ -18,8 +18,8 @@ type watchdog struct {
 	stopped bool
 }
 
-func watch(p *path, idle time.Duration) *watchdog {
-	w := &watchdog{path: p, tick: max(idle/idleTicks, 1)}
+func watch(p *pair, idle time.Duration) *watchdog {
+	w := &watchdog{pair: p, tick: max(idle/idleTicks, 1)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.tick, w.look)
@@ -32,10 +32,10 @@ func (w *watchdog) look() {
 	if w.stopped {
 		return
 	}
-	if w.path.moved.Swap(false) {
+	if w.pair.moved.Swap(false) {
 		w.still = 0
 	} else if w.still++; w.still >= idleTicks {
-		w.path.abort(ErrIdle)
+		w.pair.abort(ErrIdle)
 		return
 	}
 	w.timer.Reset(w.tick)

@@ -9,31 +9,31 @@ import (
 )
 
 // admit takes a tunnel whose hello was read into the table, or says why not. It
-// asks incumbents of another instance for a sign of life first.
-func (e *Endpoint) admit(ctx context.Context, t *tunnel) error {
-	if t.gateway == e.cfg.Self {
-		if t.instance == e.instance {
+// asks incumbents of another incarnation for a sign of life first.
+func (n *Node) admit(ctx context.Context, c *conn) error {
+	if c.gateway == n.cfg.Self {
+		if c.incarnation == n.incarnation {
 			return &closeError{code: codeSelf, reason: errSelf.Error()}
 		}
-		e.log.Error("another gateway has this gateway's name: give each its own name and certificate",
-			"peer", t.gateway, "addr", t.conn.RemoteAddr())
-		return duplicate(t.gateway)
+		n.log.Error("another gateway has this gateway's name: give each its own name and certificate",
+			"gateway", c.gateway, "peer_addr", c.quic.RemoteAddr())
+		return duplicate(c.gateway)
 	}
 	for {
-		incumbents, err := e.tryAdmit(t)
+		incumbents, err := n.tryAdmit(c)
 		if err != nil || len(incumbents) == 0 {
 			return err
 		}
 		if alive(ctx, incumbents) {
-			e.log.Error("two live gateways have one name, the newcomer is refused: give each its own name and certificate",
-				"peer", t.gateway, "incumbent", incumbents[0].conn.RemoteAddr(), "newcomer", t.conn.RemoteAddr())
-			return duplicate(t.gateway)
+			n.log.Error("two live gateways have one name, the newcomer is refused: give each its own name and certificate",
+				"gateway", c.gateway, "incumbent", incumbents[0].quic.RemoteAddr(), "newcomer", c.quic.RemoteAddr())
+			return duplicate(c.gateway)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		for _, old := range incumbents {
-			e.remove(old, &closeError{code: codeSuperseded, reason: "a newer process of the gateway took its place"})
+			n.remove(old, &closeError{code: codeSuperseded, reason: "a newer process of the gateway took its place"})
 			old.close(codeSuperseded, "a newer process of this gateway took its place")
 		}
 	}
@@ -43,21 +43,21 @@ func duplicate(gw mesh.GatewayID) error {
 	return &closeError{code: codeDuplicate, reason: fmt.Sprintf("another live gateway is called %s: give each its own name and certificate", gw)}
 }
 
-// tryAdmit admits t unless tunnels of another instance are in the way, which it
+// tryAdmit admits c unless tunnels of another incarnation are in the way, which it
 // returns then.
-func (e *Endpoint) tryAdmit(t *tunnel) (incumbents []*tunnel, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closing {
+func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
 		return nil, &closeError{code: codeStopped, reason: "the gateway stops"}
 	}
-	if e.draining {
+	if n.draining {
 		return nil, &closeError{code: codeLeaving, reason: "the gateway leaves"}
 	}
-	p := e.peerLocked(t.gateway)
+	p := n.peerLocked(c.gateway)
 	own := 0
-	for _, other := range p.tunnels {
-		if other.instance != t.instance {
+	for _, other := range p.conns {
+		if other.incarnation != c.incarnation {
 			incumbents = append(incumbents, other)
 		}
 		if other.dialled && !other.leaving.Load() && !other.renewable(time.Now()) {
@@ -67,32 +67,32 @@ func (e *Endpoint) tryAdmit(t *tunnel) (incumbents []*tunnel, err error) {
 	switch {
 	case len(incumbents) > 0:
 		return incumbents, nil
-	case len(p.tunnels) >= connectionsMost, t.dialled && own >= e.connections():
+	case len(p.conns) >= maxConnections, c.dialled && own >= n.connections():
 		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
 	}
-	p.tunnels = append(p.tunnels, t)
-	p.left, p.lastErr, p.addr = false, "", t.conn.RemoteAddr().String()
+	p.conns = append(p.conns, c)
+	p.left, p.lastErr, p.addr = false, "", c.quic.RemoteAddr().String()
 	if p.refreshLocked(time.Now()) {
-		e.log.Info("tunnel up", "peer", t.gateway, "addr", p.addr, "dialled", t.dialled)
+		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 	}
-	for _, target := range e.targets {
-		if !t.dialled && target.reaches(t.gateway) {
+	for _, target := range n.targets {
+		if !c.dialled && target.reaches(c.gateway) {
 			target.retry()
 		}
 	}
-	e.changedLocked()
+	n.changedLocked()
 	return nil, nil
 }
 
 // alive asks tunnels for a sign of life and reports whether one gave it.
-func alive(ctx context.Context, incumbents []*tunnel) bool {
+func alive(ctx context.Context, incumbents []*conn) bool {
 	before := make([]uint64, len(incumbents))
 	wait := probeWait
-	for i, t := range incumbents {
-		stats := t.conn.ConnectionStats()
+	for i, c := range incumbents {
+		stats := c.quic.ConnectionStats()
 		before[i] = stats.PacketsReceived
 		wait = max(wait, probeRTTs*stats.SmoothedRTT)
-		t.beat()
+		c.heartbeat()
 	}
 	deadline := time.Now().Add(wait)
 	poll := time.NewTicker(probePoll)
@@ -104,10 +104,10 @@ func alive(ctx context.Context, incumbents []*tunnel) bool {
 		case <-poll.C:
 		}
 		dead := 0
-		for i, t := range incumbents {
-			if t.conn.Context().Err() != nil {
+		for i, c := range incumbents {
+			if c.quic.Context().Err() != nil {
 				dead++
-			} else if t.conn.ConnectionStats().PacketsReceived > before[i] {
+			} else if c.quic.ConnectionStats().PacketsReceived > before[i] {
 				return true
 			}
 		}

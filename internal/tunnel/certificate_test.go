@@ -40,7 +40,7 @@ func TestATunnelEndsWithItsFirstCertificate(t *testing.T) {
 		east := w.start("east/e1", eastAddr, func(c *Config) { c.Identity = source })
 		west := w.start("west/w1", westAddr)
 		east.dials(west)
-		west.await(t, east.id, "connected", connections(connectionsDefault))
+		west.await(t, east.id, "connected", connections(defaultConnections))
 		p := west.await(t, east.id, "down", isDown)
 		if late := time.Since(short.NotAfter()); late < 0 || late > 2*tick {
 			t.Errorf("down %v after the expiry", late)
@@ -80,13 +80,13 @@ func TestATunnelIsReplacedBeforeItsCertificateExpires(t *testing.T) {
 	west := w.start("west/w1", "127.0.0.1:0")
 	west.echoes(t)
 	east.dials(west)
-	east.await(t, west.id, "connected", connections(connectionsDefault))
+	east.await(t, west.id, "connected", connections(defaultConnections))
 	if err := w.issue(id, time.Hour).Save(dir, true); err != nil {
 		t.Fatal(err)
 	}
-	east.await(t, west.id, "connected again", connections(2*connectionsDefault))
+	east.await(t, west.id, "connected again", connections(2*defaultConnections))
 	s := east.open(t, west)
-	if left := time.Until(s.tunnel.expires); left < renewLead {
+	if left := time.Until(s.conn.expires); left < renewLead {
 		t.Errorf("a stream was opened on a tunnel that ends in %v", left)
 	}
 	checkEcho(t, s, "hello")
@@ -107,7 +107,7 @@ func TestATunnelEndsWhenItsPeersRootIsTrustedNoMore(t *testing.T) {
 	east := w.start("east/e1", "127.0.0.1:0", func(c *Config) { c.Identity = source })
 	west := w.start("west/w1", "127.0.0.1:0")
 	east.dials(west)
-	east.await(t, west.id, "connected", connections(connectionsDefault))
+	east.await(t, west.id, "connected", connections(defaultConnections))
 	// The root's key was stolen: east gets another root.
 	c, err := identitytest.New(t, "mesh.example").Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "e1"}})
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 // alpn names the protocol of the package comment.
 const alpn = "isthmus/1"
 
-// instance tells one process of a gateway from the next.
-type instance [16]byte
+// incarnation tells one process of a gateway from the next.
+type incarnation [16]byte
 
 // frameType says what a control frame means.
 type frameType uint8
@@ -24,9 +24,9 @@ const (
 
 const (
 	helloVersion = 1
-	helloSize    = 1 + len(instance{}) // version, instance
-	// frameMost bounds a frame's payload; a peer that sends more is broken.
-	frameMost = 1024
+	helloSize    = 1 + len(incarnation{}) // version, incarnation
+	// maxFrame bounds a frame's payload; a peer that sends more is broken.
+	maxFrame = 1024
 )
 
 // errHello says that the peer's first control frame was not a hello of ours.
@@ -40,20 +40,20 @@ func appendFrame(b []byte, t frameType, payload []byte) []byte {
 }
 
 // hello is the first frame of an end.
-func hello(i instance) []byte {
+func hello(i incarnation) []byte {
 	return appendFrame(nil, frameHello, append([]byte{helloVersion}, i[:]...))
 }
 
 // readFrame reads one control frame. buf is where the payload goes; it holds
-// frameMost bytes.
+// maxFrame bytes.
 func readFrame(r io.Reader, buf []byte) (frameType, []byte, error) {
 	var head [3]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
 	}
 	n := int(binary.BigEndian.Uint16(head[1:]))
-	if n > frameMost {
-		return 0, nil, fmt.Errorf("control frame of %d bytes is longer than %d", n, frameMost)
+	if n > maxFrame {
+		return 0, nil, fmt.Errorf("control frame of %d bytes is longer than %d", n, maxFrame)
 	}
 	if _, err := io.ReadFull(r, buf[:n]); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -65,14 +65,14 @@ func readFrame(r io.Reader, buf []byte) (frameType, []byte, error) {
 }
 
 // readHello reads the first frame of the other end.
-func readHello(r io.Reader) (instance, error) {
-	var buf [frameMost]byte
+func readHello(r io.Reader) (incarnation, error) {
+	var buf [maxFrame]byte
 	t, payload, err := readFrame(r, buf[:])
 	if err != nil {
-		return instance{}, err
+		return incarnation{}, err
 	}
 	if t != frameHello || len(payload) < helloSize || payload[0] != helloVersion {
-		return instance{}, errHello
+		return incarnation{}, errHello
 	}
-	return instance(payload[1:helloSize]), nil
+	return incarnation(payload[1:helloSize]), nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAHelloIsReadAsItWasWritten(t *testing.T) {
-	want := instance{1, 2, 3, 15: 16}
+	want := incarnation{1, 2, 3, 15: 16}
 	got, err := readHello(bytes.NewReader(hello(want)))
 	if err != nil || got != want {
 		t.Errorf("got %x, %v; want %x", got, err, want)
@@ -21,7 +21,7 @@ func TestAHelloIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestWhatIsNoHelloIsRefused(t *testing.T) {
-	first := hello(instance{})
+	first := hello(incarnation{})
 	for name, b := range map[string][]byte{
 		"another frame":   appendFrame(nil, frameLeaving, nil),
 		"another version": append([]byte{byte(frameHello), 0, byte(helloSize), 9}, make([]byte, 16)...),
@@ -40,14 +40,14 @@ func TestWhatIsNoHelloIsRefused(t *testing.T) {
 }
 
 func FuzzReadFrame(f *testing.F) {
-	f.Add(hello(instance{1}))
+	f.Add(hello(incarnation{1}))
 	f.Add(appendFrame(appendFrame(nil, frameLeaving, nil), frameDone, nil))
 	f.Add([]byte{7, 4, 0})
 	f.Add([]byte{7, 4, 1})
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
-		var buf [frameMost]byte
+		var buf [maxFrame]byte
 		var back []byte
 		for {
 			typ, payload, err := readFrame(r, buf[:])

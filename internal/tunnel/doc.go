@@ -2,7 +2,7 @@
 // ends open and accept, and packets beside them on the same UDP socket. It is
 // the only package that knows QUIC.
 //
-// An [Endpoint] owns one UDP socket. On it arrive the tunnels that peers dial,
+// An [Node] owns one UDP socket. On it arrive the tunnels that peers dial,
 // from it go those that this gateway dials, and on it travel the packets that
 // are not QUIC (gossip), told apart by the two upper bits of their first byte,
 // which are zero (RFC 9443). A tunnel is one QUIC connection between two
@@ -18,12 +18,12 @@
 //	┌────────┬──────────────┬─────────────────┐
 //	│ type 1 │ length 2, BE │ length bytes    │
 //	└────────┴──────────────┴─────────────────┘
-//	 1 hello    version 1, instance 16: the first frame of each end, sent once
+//	 1 hello    version 1, incarnation 16: the first frame of each end, sent once
 //	 2 leaving  empty: open no more streams to me; those that exist go on
 //	 3 done     empty: my streams have ended; close when yours have
 //
 // Frames of other types are skipped and bytes after the known ones of a payload
-// are ignored, so that both may be added later. The instance is a random number
+// are ignored, so that both may be added later. The incarnation is a random number
 // that a process draws when it starts.
 //
 // Datagrams (RFC 9221) carry heartbeats: 64 zero bytes, meaningless but for
@@ -63,7 +63,7 @@
 // # Two processes with one name
 //
 // When a connection arrives from a gateway whose other tunnels were made by
-// another instance, those are asked for a sign of life. If one answers, the
+// another incarnation, those are asked for a sign of life. If one answers, the
 // incumbent stays and the newcomer is refused (duplicate). If none does, the
 // gateway was restarted: the old tunnels are closed (superseded) and the new one
 // counts. A restarted process on the old address answers the question itself,

@@ -9,7 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// ErrNoTunnel is returned by [Endpoint.Open] when no live tunnel to the gateway
+// ErrNoTunnel is returned by [Node.Open] when no live tunnel to the gateway
 // exists. Nothing was sent.
 var ErrNoTunnel = errors.New("no live tunnel")
 

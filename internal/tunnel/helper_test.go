@@ -111,9 +111,9 @@ func newWorld(t *testing.T, n *network) *world {
 	return &world{t: t, mesh: identitytest.New(t, "mesh.example"), net: n}
 }
 
-// gateway is a running endpoint.
+// gateway is a running node.
 type gateway struct {
-	*Endpoint
+	*Node
 	id   mesh.GatewayID
 	addr string
 	kill func() // ends it without a word to its peers (virtual network only)
@@ -149,19 +149,19 @@ func (w *world) start(name, addr string, change ...func(*Config)) *gateway {
 	for _, c := range change {
 		c(&cfg)
 	}
-	e, err := New(cfg)
+	n, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
+	go func() { done <- n.Run(ctx) }()
 	select {
-	case <-e.Ready():
+	case <-n.Ready():
 	case err := <-done:
 		w.t.Fatal(err)
 	}
-	g := &gateway{Endpoint: e, id: id, addr: e.LocalAddr().String()}
+	g := &gateway{Node: n, id: id, addr: n.LocalAddr().String()}
 	g.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -7,25 +7,25 @@ import (
 
 // listener is a [net.Listener] over all tunnels.
 type listener struct {
-	endpoint *Endpoint
-	once     sync.Once
-	closed   chan struct{}
+	node   *Node
+	once   sync.Once
+	closed chan struct{}
 }
 
 // Listener accepts every stream that any peer opened, whichever end dialled the
 // tunnel. Its Accept returns a [*Stream]. It ends when it is closed and when Run
 // ends; of several listeners each stream goes to one.
-func (e *Endpoint) Listener() net.Listener {
-	return &listener{endpoint: e, closed: make(chan struct{})}
+func (n *Node) Listener() net.Listener {
+	return &listener{node: n, closed: make(chan struct{})}
 }
 
 // Accept waits for the next stream.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
-	case s := <-l.endpoint.accepted:
+	case s := <-l.node.accepted:
 		return s, nil
 	case <-l.closed:
-	case <-l.endpoint.ended:
+	case <-l.node.ended:
 	}
 	return nil, net.ErrClosed
 }
@@ -38,7 +38,7 @@ func (l *listener) Close() error {
 
 // Addr returns the main socket's address, an empty one before it is bound.
 func (l *listener) Addr() net.Addr {
-	if a := l.endpoint.LocalAddr(); a != nil {
+	if a := l.node.LocalAddr(); a != nil {
 		return a
 	}
 	return &net.UDPAddr{}

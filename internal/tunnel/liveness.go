@@ -8,7 +8,7 @@ import (
 )
 
 // pulse measures the silence of one tunnel. It is owned by the goroutine that
-// runs [Endpoint.watch]; it has no clock.
+// runs [Node.watch]; it has no clock.
 type pulse struct {
 	packets uint64        // received when last looked
 	silent  time.Duration // since a packet was received, in ticks
@@ -18,14 +18,14 @@ type pulse struct {
 
 // limit returns the silence that means death.
 func (p *pulse) limit(rtt time.Duration) time.Duration {
-	l := min(max(silence, 2*p.late), silenceLate)
-	return min(max(l, silenceRTTs*rtt), silenceMost)
+	l := min(max(silence, 2*p.late), maxLateSilence)
+	return min(max(l, minSilenceRTTs*rtt), maxSilence)
 }
 
 // tick takes how long ago the last tick was, how many packets were received in
 // all, and the smoothed round-trip time. It says whether to send a heartbeat now,
 // and whether the peer is dead.
-func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (beat, dead bool) {
+func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (heartbeat, dead bool) {
 	elapsed = min(elapsed, tickWorth)
 	p.late -= min(p.late, p.late*elapsed/lateMemory)
 	if packets != p.packets {
@@ -39,7 +39,7 @@ func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (
 	if p.silent >= limit {
 		return false, true
 	}
-	if p.silent-p.asked >= limit/beats {
+	if p.silent-p.asked >= limit/heartbeats {
 		p.asked = p.silent
 		return true, false
 	}
@@ -48,50 +48,50 @@ func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (
 
 // watch is the one goroutine that watches all tunnels: their silence, their
 // certificates, and their round-trip times. It must not block on any of them.
-func (e *Endpoint) watch(ctx context.Context) {
+func (n *Node) watch(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	last, told := time.Now(), time.Now()
-	past := e.cfg.Identity.Past()
+	past := n.cfg.Identity.Past()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-past:
-			past = e.cfg.Identity.Past()
-			e.distrust()
+			past = n.cfg.Identity.Past()
+			n.distrust()
 			continue
 		case <-ticker.C:
 		}
 		now := time.Now()
 		elapsed := now.Sub(last)
 		last = now
-		for _, t := range e.tunnels() {
-			stats := t.conn.ConnectionStats()
-			beat, dead := t.pulse.tick(elapsed, stats.PacketsReceived, stats.SmoothedRTT)
-			t.quiet.Store(t.pulse.silent > t.pulse.limit(stats.SmoothedRTT)/2)
+		for _, c := range n.conns() {
+			stats := c.quic.ConnectionStats()
+			heartbeat, dead := c.pulse.tick(elapsed, stats.PacketsReceived, stats.SmoothedRTT)
+			c.quiet.Store(c.pulse.silent > c.pulse.limit(stats.SmoothedRTT)/2)
 			switch {
-			case !now.Before(t.expires):
-				t.close(codeExpired, "certificate expired at "+t.expires.UTC().Format(time.RFC3339))
+			case !now.Before(c.expires):
+				c.close(codeExpired, "certificate expired at "+c.expires.UTC().Format(time.RFC3339))
 			case dead:
-				t.close(codeSilent, "nothing heard for "+t.pulse.silent.String())
-			case beat:
-				t.beat()
+				c.close(codeSilent, "nothing heard for "+c.pulse.silent.String())
+			case heartbeat:
+				c.heartbeat()
 			}
 		}
 		if now.Sub(told) >= rttEvery {
 			told = now
-			e.sweep(now)
+			n.sweep(now)
 		}
 	}
 }
 
 // distrust closes the tunnels to peers that would not be let in any more.
-func (e *Endpoint) distrust() {
-	for _, t := range e.tunnels() {
-		if err := e.cfg.Identity.Trusts(t.conn.ConnectionState().TLS, identity.ExactGateway(t.gateway)); err != nil {
-			e.log.Warn("a tunnel ends: its peer is trusted no more", "peer", t.gateway, "err", err)
-			t.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
+func (n *Node) distrust() {
+	for _, c := range n.conns() {
+		if err := n.cfg.Identity.Trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
+			n.log.Warn("a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
+			c.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
 		}
 	}
 }

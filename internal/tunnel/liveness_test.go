@@ -19,8 +19,8 @@ func TestAPulseAsksBeforeItCallsAPeerDead(t *testing.T) {
 	p.hear(10, &packets)
 	asked := 0
 	for i := 1; ; i++ {
-		beat, dead := p.tick(tick, packets, 10*time.Millisecond)
-		if beat {
+		heartbeat, dead := p.tick(tick, packets, 10*time.Millisecond)
+		if heartbeat {
 			asked++
 		}
 		if dead {
@@ -30,8 +30,8 @@ func TestAPulseAsksBeforeItCallsAPeerDead(t *testing.T) {
 			break
 		}
 	}
-	if asked != beats-1 {
-		t.Errorf("asked %d times, want %d", asked, beats-1)
+	if asked != heartbeats-1 {
+		t.Errorf("asked %d times, want %d", asked, heartbeats-1)
 	}
 }
 
@@ -40,15 +40,15 @@ func TestAProcessThatDidNotRunDoesNotBlameItsPeers(t *testing.T) {
 	var packets uint64
 	p.hear(10, &packets)
 	// One tick came an hour late: stopped and continued.
-	if beat, dead := p.tick(time.Hour, packets, 0); beat || dead {
-		t.Errorf("after one late tick: beat %v, dead %v", beat, dead)
+	if heartbeat, dead := p.tick(time.Hour, packets, 0); heartbeat || dead {
+		t.Errorf("after one late tick: heartbeat %v, dead %v", heartbeat, dead)
 	}
 	// Starved: every tick comes 400 ms late. All that is heard in between helps,
 	// and the peer is asked before it is given up.
 	asked, ticks := 0, 0
 	for dead := false; !dead; ticks++ {
-		var beat bool
-		if beat, dead = p.tick(400*time.Millisecond, packets, 0); beat {
+		var heartbeat bool
+		if heartbeat, dead = p.tick(400*time.Millisecond, packets, 0); heartbeat {
 			asked++
 		}
 	}
@@ -82,8 +82,8 @@ func TestSilenceFollowsTheRoundTripTimeWithinBounds(t *testing.T) {
 		{0, 0, silence},
 		{0, 250 * time.Millisecond, silence},
 		{0, 500 * time.Millisecond, 2 * time.Second},
-		{0, time.Minute, silenceMost},
-		{time.Minute, 0, silenceLate},
+		{0, time.Minute, maxSilence},
+		{time.Minute, 0, maxLateSilence},
 		{time.Minute, time.Second, 4 * time.Second},
 	} {
 		p := pulse{late: c.late}

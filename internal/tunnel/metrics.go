@@ -14,22 +14,22 @@ type totals struct {
 	opened, accepted     float64 // streams
 }
 
-func (s *totals) add(t *tunnel) {
-	stats := t.conn.ConnectionStats()
+func (s *totals) add(c *conn) {
+	stats := c.quic.ConnectionStats()
 	s.sent += float64(stats.BytesSent)
 	s.received += float64(stats.BytesReceived)
 	s.lost += float64(stats.PacketsLost)
-	s.opened += float64(t.opened.Load())
-	s.accepted += float64(t.accepted.Load())
+	s.opened += float64(c.opened.Load())
+	s.accepted += float64(c.accepted.Load())
 }
 
 // metrics reads the peer table at each scrape, so that carrying bytes costs
 // nothing for it.
 type metrics struct {
-	endpoint *Endpoint
-	dials    *prometheus.CounterVec // result
-	closed   *prometheus.CounterVec // reason
-	refused  prometheus.Counter
+	node    *Node
+	dials   *prometheus.CounterVec // result
+	closed  *prometheus.CounterVec // reason
+	refused prometheus.Counter
 
 	connections, rtt, streams *prometheus.Desc // peer
 	bytes, streamsTotal       *prometheus.Desc // peer, direction
@@ -37,12 +37,12 @@ type metrics struct {
 }
 
 // newMetrics makes the metrics and, unless reg is nil, registers them.
-func newMetrics(e *Endpoint, reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("isthmus_tunnel_"+name, help, append([]string{"peer"}, labels...), nil)
 	}
 	m := &metrics{
-		endpoint: e,
+		node: n,
 		dials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_tunnel_dials_total", Help: "Tunnels dialled, by result.",
 		}, []string{"result"}),
@@ -83,8 +83,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.dials.Collect(ch)
 	m.closed.Collect(ch)
 	m.refused.Collect(ch)
-	peers, _ := m.endpoint.Peers()
-	sums := m.endpoint.totals()
+	peers, _ := m.node.Peers()
+	sums := m.node.totals()
 	for _, p := range peers {
 		name := p.Gateway.String()
 		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
@@ -104,14 +104,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // totals sums what all tunnels to each peer have carried, those that ended
 // included.
-func (e *Endpoint) totals() map[mesh.GatewayID]totals {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	sums := make(map[mesh.GatewayID]totals, len(e.peers))
-	for gw, p := range e.peers {
+func (n *Node) totals() map[mesh.GatewayID]totals {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sums := make(map[mesh.GatewayID]totals, len(n.peers))
+	for gw, p := range n.peers {
 		s := p.past
-		for _, t := range p.tunnels {
-			s.add(t)
+		for _, c := range p.conns {
+			s.add(c)
 		}
 		sums[gw] = s
 	}

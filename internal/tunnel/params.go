@@ -14,15 +14,15 @@ const (
 	tickWorth = tick + tick/2
 	// silence is how long a healthy peer on a short path may be unheard.
 	silence = time.Second
-	// silenceLate bounds what a peer that was late gains.
-	silenceLate = 2 * time.Second
-	// silenceMost bounds it on the longest path; below quicIdle.
-	silenceMost = 6 * time.Second
-	// silenceRTTs is the least silence in round trips: one lost heartbeat and its
+	// maxLateSilence bounds what a peer that was late gains.
+	maxLateSilence = 2 * time.Second
+	// maxSilence bounds it on the longest path; below quicIdle.
+	maxSilence = 6 * time.Second
+	// minSilenceRTTs is the least silence in round trips: one lost heartbeat and its
 	// retransmission fit.
-	silenceRTTs = 4
-	// beats is how many heartbeats go unanswered before a peer is dead.
-	beats = 4
+	minSilenceRTTs = 4
+	// heartbeats is how many heartbeats go unanswered before a peer is dead.
+	heartbeats = 4
 	// lateMemory is the time constant with which a late answer is forgotten.
 	lateMemory = 15 * time.Second
 	// heartbeatSize provokes a stateless reset: above RFC 9000's minimum of 43
@@ -37,22 +37,22 @@ const (
 const (
 	// A stalled stream holds at most its initial window (quic-go only widens it
 	// for streams that are read), so that a tunnel still moves with dozens of them.
-	streamWindowInitial = 512 << 10 // bytes
-	streamWindowMost    = 8 << 20   // bytes: 800 Mbit/s at 80 ms
-	connWindowInitial   = 16 << 20  // bytes
-	connWindowMost      = 64 << 20  // bytes
-	// streamsMost is how many streams a peer may have open on one tunnel; paths
+	initialStreamWindow = 512 << 10 // bytes
+	maxStreamWindow     = 8 << 20   // bytes: 800 Mbit/s at 80 ms
+	initialConnWindow   = 16 << 20  // bytes
+	maxConnWindow       = 64 << 20  // bytes
+	// maxStreams is how many streams a peer may have open on one tunnel; paths
 	// are bounded by the gateway, per source address.
-	streamsMost = 1 << 16
+	maxStreams = 1 << 16
 	// acceptQueue is how many accepted streams wait for the Listener's user before
 	// tunnels stop accepting.
 	acceptQueue = 256
-	// connectionsDefault is two: one may be lost or stuck behind a loss.
-	connectionsDefault = 2
-	// connectionsMost bounds the tunnels to one peer, whoever dialled.
-	connectionsMost = 16
-	// handshakesMost bounds the connections that have not said hello yet.
-	handshakesMost = 256
+	// defaultConnections is two: one may be lost or stuck behind a loss.
+	defaultConnections = 2
+	// maxConnections bounds the tunnels to one peer, whoever dialled.
+	maxConnections = 16
+	// maxHandshakes bounds the connections that have not said hello yet.
+	maxHandshakes = 256
 	// unverified is the rate per second and burst of handshakes that are begun
 	// without making the client prove its address first (a Retry costs the dialler
 	// a round trip; a forged address costs us a handshake).
@@ -70,8 +70,8 @@ const (
 	// acceptTimeout the hello at the other end.
 	dialTimeout   = 5 * time.Second
 	acceptTimeout = 5 * time.Second
-	backoffFirst  = time.Second
-	backoffMost   = 30 * time.Second
+	minBackoff    = time.Second
+	maxBackoff    = 30 * time.Second
 	// headStart is what the gateway with the greater name gives the other one.
 	headStart = 500 * time.Millisecond
 	// shortLife is how soon the end of a dialled tunnel counts as a failed dial.
@@ -94,7 +94,7 @@ const (
 	// for the peers to end theirs.
 	doneWait = time.Second
 	// forgetAfter is when a peer that is down, is no target and did not come back
-	// is dropped from [Endpoint.Peers].
+	// is dropped from [Node.Peers].
 	forgetAfter = 10 * time.Minute
 	// rttEvery is how often a materially changed RTT is told.
 	rttEvery = time.Second

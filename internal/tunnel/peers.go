@@ -35,11 +35,11 @@ type Peer struct {
 	LastError   string         `json:"lastError,omitempty"`
 }
 
-// peer is the mutable side of a [Peer]. Guarded by Endpoint.mu.
+// peer is the mutable side of a [Peer]. Guarded by Node.mu.
 type peer struct {
 	gateway  mesh.GatewayID
-	tunnels  []*tunnel // admitted and not ended
-	dialling int       // targets that dial it right now
+	conns    []*conn // admitted and not ended
+	dialling int     // targets that dial it right now
 	state    State
 	left     bool
 	since    time.Time
@@ -53,19 +53,19 @@ type peer struct {
 // usable counts the tunnels that streams can be opened on.
 func (p *peer) usable() int {
 	n := 0
-	for _, t := range p.tunnels {
-		if !t.leaving.Load() {
+	for _, c := range p.conns {
+		if !c.leaving.Load() {
 			n++
 		}
 	}
 	return n
 }
 
-// lasting counts the tunnels that need no replacement.
-func (p *peer) lasting(now time.Time) int {
+// notExpiring counts the tunnels that need no replacement.
+func (p *peer) notExpiring(now time.Time) int {
 	n := 0
-	for _, t := range p.tunnels {
-		if !t.leaving.Load() && !t.renewable(now) {
+	for _, c := range p.conns {
+		if !c.leaving.Load() && !c.renewable(now) {
 			n++
 		}
 	}
@@ -75,8 +75,8 @@ func (p *peer) lasting(now time.Time) int {
 // refreshLocked brings state and rtt up to date and reports a change of state.
 func (p *peer) refreshLocked(now time.Time) bool {
 	best := time.Duration(0)
-	for _, t := range p.tunnels {
-		if rtt := t.conn.ConnectionStats().SmoothedRTT; rtt > 0 && (best == 0 || rtt < best) {
+	for _, c := range p.conns {
+		if rtt := c.quic.ConnectionStats().SmoothedRTT; rtt > 0 && (best == 0 || rtt < best) {
 			best = rtt
 		}
 	}
@@ -96,20 +96,20 @@ func (p *peer) refreshLocked(now time.Time) bool {
 
 // peerLocked returns the record of a gateway, made when it is new. Its since stays
 // zero until its first tunnel.
-func (e *Endpoint) peerLocked(gw mesh.GatewayID) *peer {
-	p, ok := e.peers[gw]
+func (n *Node) peerLocked(gw mesh.GatewayID) *peer {
+	p, ok := n.peers[gw]
 	if !ok {
 		p = &peer{gateway: gw, state: Down}
-		e.peers[gw] = p
+		n.peers[gw] = p
 	}
 	return p
 }
 
 // changedLocked tells everyone who watches peers or dials targets.
-func (e *Endpoint) changedLocked() {
-	close(e.past)
-	e.past = make(chan struct{})
-	for _, t := range e.targets {
+func (n *Node) changedLocked() {
+	close(n.past)
+	n.past = make(chan struct{})
+	for _, t := range n.targets {
 		t.poke()
 	}
 }
@@ -117,26 +117,26 @@ func (e *Endpoint) changedLocked() {
 // Peers returns what is known of every peer, sorted, and a channel that closes
 // when that is past: a peer came, went or left, a connection came or went, or an
 // RTT changed materially.
-func (e *Endpoint) Peers() ([]Peer, <-chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	list := make([]Peer, 0, len(e.peers))
-	for _, p := range e.peers {
+func (n *Node) Peers() ([]Peer, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := make([]Peer, 0, len(n.peers))
+	for _, p := range n.peers {
 		if p.since.IsZero() {
 			continue // only dialled so far
 		}
 		p.refreshLocked(time.Now())
 		streams := int64(0)
-		for _, t := range p.tunnels {
-			streams += t.streams.Load()
+		for _, c := range p.conns {
+			streams += c.streams.Load()
 		}
 		list = append(list, Peer{
 			Gateway: p.gateway, Addr: p.addr, State: p.state, Left: p.left, RTT: p.rtt,
-			Connections: len(p.tunnels), Streams: int(streams), Since: p.since, LastError: p.lastErr,
+			Connections: len(p.conns), Streams: int(streams), Since: p.since, LastError: p.lastErr,
 		})
 	}
 	slices.SortFunc(list, func(a, b Peer) int { return compareIDs(a.Gateway, b.Gateway) })
-	return list, e.past
+	return list, n.past
 }
 
 func compareIDs(a, b mesh.GatewayID) int {
@@ -144,21 +144,21 @@ func compareIDs(a, b mesh.GatewayID) int {
 }
 
 // tunnels returns all admitted tunnels.
-func (e *Endpoint) tunnels() []*tunnel {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var all []*tunnel
-	for _, p := range e.peers {
-		all = append(all, p.tunnels...)
+func (n *Node) conns() []*conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []*conn
+	for _, p := range n.peers {
+		all = append(all, p.conns...)
 	}
 	return all
 }
 
 // Open opens a stream to a gateway on the least loaded of its tunnels. It fails
 // at once with [ErrNoTunnel] when there is none.
-func (e *Endpoint) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error) {
-	for _, t := range e.choices(to) {
-		s, err := t.open(ctx)
+func (n *Node) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error) {
+	for _, c := range n.choices(to) {
+		s, err := c.open(ctx)
 		if err == nil {
 			return s, nil
 		}
@@ -170,91 +170,91 @@ func (e *Endpoint) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error)
 }
 
 // choices returns the tunnels that a stream may be opened on, best first.
-func (e *Endpoint) choices(to mesh.GatewayID) []*tunnel {
-	e.mu.Lock()
-	p, ok := e.peers[to]
-	var all []*tunnel
+func (n *Node) choices(to mesh.GatewayID) []*conn {
+	n.mu.Lock()
+	p, ok := n.peers[to]
+	var all []*conn
 	if ok {
-		all = slices.Clone(p.tunnels)
+		all = slices.Clone(p.conns)
 	}
-	e.mu.Unlock()
-	all = slices.DeleteFunc(all, func(t *tunnel) bool { return t.leaving.Load() })
+	n.mu.Unlock()
+	all = slices.DeleteFunc(all, func(c *conn) bool { return c.leaving.Load() })
 	if len(all) < 2 {
 		return all
 	}
 	now := time.Now()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	doubtful := func(t *tunnel) int {
-		if t.quiet.Load() || t.fading(now) {
+	doubtful := func(c *conn) int {
+		if c.quiet.Load() || c.expiring(now) {
 			return 1
 		}
 		return 0
 	}
-	slices.SortStableFunc(all, func(a, b *tunnel) int {
+	slices.SortStableFunc(all, func(a, b *conn) int {
 		return cmp.Or(doubtful(a)-doubtful(b), cmp.Compare(a.streams.Load(), b.streams.Load()))
 	})
 	return all
 }
 
-// peerLeaves notes that the peer of t said so.
-func (e *Endpoint) peerLeaves(t *tunnel) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p := e.peerLocked(t.gateway)
-	if !slices.Contains(p.tunnels, t) || p.left {
+// peerLeaves notes that the peer of c said so.
+func (n *Node) peerLeaves(c *conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peerLocked(c.gateway)
+	if !slices.Contains(p.conns, c) || p.left {
 		return
 	}
 	p.left = true
 	p.lastErr = "the gateway leaves"
 	p.refreshLocked(time.Now())
-	e.log.Info("gateway leaves", "peer", t.gateway)
-	e.changedLocked()
+	n.log.Info("gateway leaves", "gateway", c.gateway)
+	n.changedLocked()
 }
 
 // remove takes a tunnel that ended, or is about to, out of the table. Only the
 // first call for a tunnel does anything.
-func (e *Endpoint) remove(t *tunnel, why error) {
+func (n *Node) remove(c *conn, why error) {
 	why, label := connError(why)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p := e.peerLocked(t.gateway)
-	i := slices.Index(p.tunnels, t)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peerLocked(c.gateway)
+	i := slices.Index(p.conns, c)
 	if i < 0 {
 		return
 	}
-	p.tunnels = slices.Delete(slices.Clone(p.tunnels), i, i+1)
-	p.past.add(t)
+	p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
+	p.past.add(c)
 	p.lastErr = why.Error()
 	if label == labelReset {
-		for _, sibling := range p.tunnels {
-			sibling.beat() // most likely dead too: ask now
+		for _, sibling := range p.conns {
+			sibling.heartbeat() // most likely dead too: ask now
 		}
 	}
-	e.metrics.closed.WithLabelValues(label).Inc()
+	n.metrics.closed.WithLabelValues(label).Inc()
 	if c, ok := errors.AsType[*closeError](why); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
 		p.left = true
 	}
-	if p.refreshLocked(time.Now()) && !p.left && !e.closing {
-		e.log.Warn("tunnel down", "peer", t.gateway, "err", why)
+	if p.refreshLocked(time.Now()) && !p.left && !n.closing {
+		n.log.Warn("tunnel down", "gateway", c.gateway, "err", why)
 	} else {
-		e.log.Debug("connection closed", "peer", t.gateway, "err", why)
+		n.log.Debug("connection closed", "gateway", c.gateway, "err", why)
 	}
-	e.changedLocked()
-	e.pokeDrain()
+	n.changedLocked()
+	n.notifyDrained()
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a
 // millisecond, wakes targets whose tunnels need a replacement, and forgets peers
 // that are long gone.
-func (e *Endpoint) sweep(now time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (n *Node) sweep(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	changed := false
 	wanted := map[mesh.GatewayID]bool{}
-	for _, t := range e.targets {
+	for _, t := range n.targets {
 		wanted[t.gatewayLocked()] = true
 	}
-	for gw, p := range maps.Clone(e.peers) {
+	for gw, p := range maps.Clone(n.peers) {
 		if p.refreshLocked(now) {
 			changed = true
 		}
@@ -263,15 +263,15 @@ func (e *Endpoint) sweep(now time.Time) {
 				p.toldRTT = p.rtt
 				changed = true
 			}
-			if p.lasting(now) < p.usable() {
+			if p.notExpiring(now) < p.usable() {
 				changed = true
 			}
-		} else if len(p.tunnels) == 0 && p.dialling == 0 && !wanted[gw] && now.Sub(p.since) > forgetAfter {
-			delete(e.peers, gw)
+		} else if len(p.conns) == 0 && p.dialling == 0 && !wanted[gw] && now.Sub(p.since) > forgetAfter {
+			delete(n.peers, gw)
 			changed = true
 		}
 	}
 	if changed {
-		e.changedLocked()
+		n.changedLocked()
 	}
 }

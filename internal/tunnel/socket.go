@@ -19,20 +19,20 @@ func ListenUDP(addr string) func() (net.PacketConn, error) {
 }
 
 // quietQUIC is quic-go's switch for the warning about small buffers that it
-// writes to the standard logger; [Endpoint.openMain] says it in our log instead.
+// writes to the standard logger; [Node.openMain] says it in our log instead.
 const quietQUIC = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
 
 // openMain binds the main socket.
-func (e *Endpoint) openMain() (net.PacketConn, error) {
+func (n *Node) openMain() (net.PacketConn, error) {
 	if os.Getenv(quietQUIC) == "" {
 		_ = os.Setenv(quietQUIC, "true") // the name is valid
 	}
-	conn, err := e.cfg.Listen()
+	conn, err := n.cfg.Listen()
 	if err != nil {
 		return nil, fmt.Errorf("bind the tunnel's UDP socket: %w", err)
 	}
 	if size, ok := growReceiveBuffer(conn); ok && size < receiveBuffer {
-		e.log.Warn("the UDP receive buffer is small: bursts will be lost and tunnels slow; raise it with sysctl -w net.core.rmem_max=7500000",
+		n.log.Warn("the UDP receive buffer is small: bursts will be lost and tunnels slow; raise it with sysctl -w net.core.rmem_max=7500000",
 			"bytes", size, "wanted", receiveBuffer)
 	}
 	return conn, nil

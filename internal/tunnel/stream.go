@@ -9,7 +9,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -17,9 +16,9 @@ import (
 // goroutine may read while another writes; Close and Abort may be called at any
 // time from any goroutine. Who has a Stream must Close or Abort it.
 type Stream struct {
-	tunnel *tunnel
-	quic   *quic.Stream
-	ended  atomic.Bool // Close or Abort was called
+	conn  *conn
+	quic  *quic.Stream
+	ended atomic.Bool // Close or Abort was called
 
 	// writing is held while a Write or CloseWrite runs: QUIC streams must not be
 	// closed under a Write.
@@ -28,9 +27,9 @@ type Stream struct {
 
 var _ net.Conn = (*Stream)(nil)
 
-func newStream(t *tunnel, q *quic.Stream) *Stream {
-	t.streams.Add(1)
-	return &Stream{tunnel: t, quic: q}
+func newStream(c *conn, q *quic.Stream) *Stream {
+	c.streams.Add(1)
+	return &Stream{conn: c, quic: q}
 }
 
 // Read reads what the peer wrote. It returns io.EOF after the peer's CloseWrite
@@ -65,10 +64,6 @@ func (s *Stream) CloseWrite() error {
 	return nil
 }
 
-// CancelRead tells the peer that what it still writes is not wanted: its Write
-// fails with [ErrReset].
-func (s *Stream) CancelRead() { s.quic.CancelRead(streamUnread) }
-
 // Close ends both directions: what was written is still delivered, followed by
 // the end of the stream, and what the peer still writes is refused. A Write that
 // is under way cannot end well any more: then it is an Abort.
@@ -83,7 +78,7 @@ func (s *Stream) Close() error {
 		s.quic.CancelWrite(streamAborted)
 	}
 	s.quic.CancelRead(streamUnread)
-	s.tunnel.streamEnded()
+	s.conn.streamEnded()
 	return nil
 }
 
@@ -96,21 +91,18 @@ func (s *Stream) Abort() error {
 	}
 	s.quic.CancelWrite(streamAborted)
 	s.quic.CancelRead(streamAborted)
-	s.tunnel.streamEnded()
+	s.conn.streamEnded()
 	return nil
 }
 
 // Peer returns the gateway at the other end.
-func (s *Stream) Peer() mesh.GatewayID { return s.tunnel.gateway }
-
-// PeerID returns the authenticated identity of the gateway at the other end.
-func (s *Stream) PeerID() identity.ID { return s.tunnel.id }
+func (s *Stream) Peer() mesh.GatewayID { return s.conn.gateway }
 
 // LocalAddr returns the UDP address of this end of the tunnel.
-func (s *Stream) LocalAddr() net.Addr { return s.tunnel.conn.LocalAddr() }
+func (s *Stream) LocalAddr() net.Addr { return s.conn.quic.LocalAddr() }
 
 // RemoteAddr returns the UDP address of the other end of the tunnel.
-func (s *Stream) RemoteAddr() net.Addr { return s.tunnel.conn.RemoteAddr() }
+func (s *Stream) RemoteAddr() net.Addr { return s.conn.quic.RemoteAddr() }
 
 // SetDeadline sets the time after which Read and Write fail with a timeout.
 func (s *Stream) SetDeadline(t time.Time) error { return s.quic.SetDeadline(t) }

@@ -29,8 +29,8 @@ func neighbours(t *testing.T) (east, west *gateway) {
 	w := newWorld(t, nil)
 	east, west = w.start("east/e1", "127.0.0.1:0"), w.start("west/w1", "127.0.0.1:0")
 	east.dials(west)
-	east.await(t, west.id, "connected", connections(connectionsDefault))
-	west.await(t, east.id, "connected", connections(connectionsDefault))
+	east.await(t, west.id, "connected", connections(defaultConnections))
+	west.await(t, east.id, "connected", connections(defaultConnections))
 	return east, west
 }
 
@@ -211,11 +211,11 @@ func TestHTTPIsServedOnTunnels(t *testing.T) {
 
 func TestStreamsSpreadOverTheConnections(t *testing.T) {
 	east, west := neighbours(t)
-	used := map[*tunnel]int{}
+	used := map[*conn]int{}
 	for range 10 {
 		s := east.open(t, west)
 		defer s.Abort()
-		used[s.tunnel]++
+		used[s.conn]++
 	}
 	for _, n := range used {
 		if n != 5 {
@@ -285,7 +285,7 @@ func TestGarbagePacketsAreHarmless(t *testing.T) {
 		_, _ = c.Write(b[:n]) // a full buffer is fine
 	}
 	checkEcho(t, east.open(t, west), "still here")
-	if p := west.peer(east.id); p.State != Up || p.Connections != connectionsDefault {
+	if p := west.peer(east.id); p.State != Up || p.Connections != defaultConnections {
 		t.Errorf("peer: %+v", p)
 	}
 }
@@ -296,7 +296,7 @@ func TestMetricsSayWhatTunnelsCarry(t *testing.T) {
 	east := w.start("east/e1", "127.0.0.1:0", func(c *Config) { c.Metrics = reg })
 	west := w.start("west/w1", "127.0.0.1:0")
 	east.dials(west)
-	east.await(t, west.id, "connected", connections(connectionsDefault))
+	east.await(t, west.id, "connected", connections(defaultConnections))
 	west.echoes(t)
 	checkEcho(t, east.open(t, west), "count me")
 	west.stop()
@@ -319,13 +319,13 @@ func TestMetricsSayWhatTunnelsCarry(t *testing.T) {
 		"isthmus_tunnel_connections west/w1":       0,
 		"isthmus_tunnel_streams west/w1":           0,
 		"isthmus_tunnel_streams_total out west/w1": 1,
-		"isthmus_tunnel_closed_total stopped":      connectionsDefault,
+		"isthmus_tunnel_closed_total stopped":      defaultConnections,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v, %v; want %v", name, v, ok, want)
 		}
 	}
-	if got["isthmus_tunnel_bytes_total out west/w1"] < 1000 || got["isthmus_tunnel_dials_total ok"] < connectionsDefault {
+	if got["isthmus_tunnel_bytes_total out west/w1"] < 1000 || got["isthmus_tunnel_dials_total ok"] < defaultConnections {
 		t.Errorf("metrics: %v", got)
 	}
 }

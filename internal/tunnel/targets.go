@@ -29,7 +29,7 @@ type TargetState struct {
 	LastError string         `json:"lastError,omitempty"` // of the last dial, empty after a success
 }
 
-// target keeps tunnels to one address. Its goroutine is [Endpoint.keep].
+// target keeps tunnels to one address. Its goroutine is [Node.keep].
 type target struct {
 	Target
 	stop    context.CancelFunc
@@ -38,7 +38,7 @@ type target struct {
 	changed chan struct{} // holds 1: look again whether a tunnel is wanted
 	now     chan struct{} // holds 1: forget the backoff
 
-	// Guarded by Endpoint.mu.
+	// Guarded by Node.mu.
 	answered mesh.GatewayID // who answered last
 	lastErr  string
 }
@@ -56,37 +56,37 @@ func (t *target) retry() { signal(t.now) }
 // gatewayLocked returns who is expected or answered last.
 func (t *target) gatewayLocked() mesh.GatewayID { return cmp.Or(t.Gateway, t.answered) }
 
-// reaches reports whether the target is known to lead to gw. Endpoint.mu is held.
+// reaches reports whether the target is known to lead to gw. Node.mu is held.
 func (t *target) reaches(gw mesh.GatewayID) bool { return t.gatewayLocked() == gw }
 
 // SetTargets replaces the addresses to keep tunnels to. It does not block. A
 // target that names this gateway itself is left out, of two with the same address
 // the one that names a gateway stays.
-func (e *Endpoint) SetTargets(targets []Target) {
+func (n *Node) SetTargets(targets []Target) {
 	byAddr := make(map[string]Target, len(targets))
 	for _, t := range targets {
-		if t.Gateway == e.cfg.Self {
+		if t.Gateway == n.cfg.Self {
 			continue
 		}
 		if old, ok := byAddr[t.Addr]; !ok || old.Gateway.IsZero() {
 			byAddr[t.Addr] = t
 		}
 	}
-	e.mu.Lock()
-	e.wantedTargets = byAddr
-	e.mu.Unlock()
-	signal(e.retarget)
+	n.mu.Lock()
+	n.wantedTargets = byAddr
+	n.mu.Unlock()
+	signal(n.retarget)
 }
 
 // Hurry forgets the backoff of the targets that lead to a gateway: somebody has
 // heard that it is there. It does nothing when a tunnel to the gateway is up.
-func (e *Endpoint) Hurry(gw mesh.GatewayID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if p, ok := e.peers[gw]; ok && p.usable() > 0 {
+func (n *Node) Hurry(gw mesh.GatewayID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p, ok := n.peers[gw]; ok && p.usable() > 0 {
 		return
 	}
-	for _, t := range e.targets {
+	for _, t := range n.targets {
 		if t.reaches(gw) {
 			t.retry()
 		}
@@ -94,16 +94,16 @@ func (e *Endpoint) Hurry(gw mesh.GatewayID) {
 }
 
 // TargetStates says how each target's dialling goes, sorted by address.
-func (e *Endpoint) TargetStates() []TargetState {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	states := make([]TargetState, 0, len(e.wantedTargets))
-	for addr, want := range e.wantedTargets {
+func (n *Node) TargetStates() []TargetState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	states := make([]TargetState, 0, len(n.wantedTargets))
+	for addr, want := range n.wantedTargets {
 		s := TargetState{Addr: addr, Gateway: want.Gateway}
-		if t, ok := e.targets[addr]; ok && t.Target == want {
+		if t, ok := n.targets[addr]; ok && t.Target == want {
 			s.Gateway, s.LastError = t.gatewayLocked(), t.lastErr
 		}
-		if p, ok := e.peers[s.Gateway]; ok {
+		if p, ok := n.peers[s.Gateway]; ok {
 			s.Connected = p.usable() > 0
 		}
 		states = append(states, s)
@@ -113,31 +113,31 @@ func (e *Endpoint) TargetStates() []TargetState {
 }
 
 // keepTargets runs one goroutine for each wanted target until ctx ends.
-func (e *Endpoint) keepTargets(ctx context.Context) {
+func (n *Node) keepTargets(ctx context.Context) {
 	defer func() {
-		e.mu.Lock()
-		running := e.targets
-		e.targets = map[string]*target{}
-		e.mu.Unlock()
+		n.mu.Lock()
+		running := n.targets
+		n.targets = map[string]*target{}
+		n.mu.Unlock()
 		for _, t := range running {
 			<-t.stopped // ctx has ended
 		}
 	}()
 	for {
-		e.mu.Lock()
+		n.mu.Lock()
 		var gone []*target
-		for addr, t := range e.targets {
-			if e.wantedTargets[addr] != t.Target {
-				delete(e.targets, addr)
+		for addr, t := range n.targets {
+			if n.wantedTargets[addr] != t.Target {
+				delete(n.targets, addr)
 				gone = append(gone, t)
 			}
 		}
-		for addr, want := range e.wantedTargets {
-			if _, ok := e.targets[addr]; !ok {
-				e.targets[addr] = e.startTarget(ctx, want)
+		for addr, want := range n.wantedTargets {
+			if _, ok := n.targets[addr]; !ok {
+				n.targets[addr] = n.startTarget(ctx, want)
 			}
 		}
-		e.mu.Unlock()
+		n.mu.Unlock()
 		for _, t := range gone {
 			t.stop()
 		}
@@ -147,12 +147,12 @@ func (e *Endpoint) keepTargets(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-e.retarget:
+		case <-n.retarget:
 		}
 	}
 }
 
-func (e *Endpoint) startTarget(ctx context.Context, want Target) *target {
+func (n *Node) startTarget(ctx context.Context, want Target) *target {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &target{
 		Target: want, stop: cancel, stopped: make(chan struct{}),
@@ -161,16 +161,16 @@ func (e *Endpoint) startTarget(ctx context.Context, want Target) *target {
 	go func() {
 		defer close(t.stopped)
 		defer cancel()
-		e.keep(ctx, t)
+		n.keep(ctx, t)
 	}()
 	return t
 }
 
 // keep dials a target whenever its gateway has too few tunnels.
-func (e *Endpoint) keep(ctx context.Context, t *target) {
-	var mine []*tunnel // dialled here and not seen to end yet
+func (n *Node) keep(ctx context.Context, t *target) {
+	var mine []*conn // dialled here and not seen to end yet
 	failures := 0
-	wait := e.courtesy(t)
+	wait := n.dialDelay(t)
 	for ctx.Err() == nil {
 		for i := len(mine) - 1; i >= 0; i-- {
 			select {
@@ -179,19 +179,19 @@ func (e *Endpoint) keep(ctx context.Context, t *target) {
 					failures++
 					wait = backoff(failures)
 				} else {
-					wait = e.courtesy(t)
+					wait = n.dialDelay(t)
 				}
 				mine = slices.Delete(mine, i, i+1)
 			default:
 			}
 		}
-		if !e.wants(t) {
+		if !n.wants(t) {
 			select {
 			case <-ctx.Done():
 			case <-t.changed:
 			}
 			if wait == 0 {
-				wait = e.courtesy(t)
+				wait = n.dialDelay(t)
 			}
 			continue
 		}
@@ -203,21 +203,21 @@ func (e *Endpoint) keep(ctx context.Context, t *target) {
 			case <-timer.C:
 			case <-t.now:
 				failures = 0
-				wait = e.courtesy(t)
+				wait = n.dialDelay(t)
 			}
 			timer.Stop()
 			continue // others may have dialled it meanwhile
 		}
-		tun, err := e.dialTarget(ctx, t)
+		tun, err := n.dialTarget(ctx, t)
 		switch {
 		case err == nil && tun == nil:
-			wait = backoffFirst // enough connections: look again when that changes
+			wait = minBackoff // enough connections: look again when that changes
 		case err == nil:
 			mine = append(mine, tun)
 			failures = 0
 		case ctx.Err() != nil:
 		case errors.Is(err, errSelf):
-			wait = backoffMost
+			wait = maxBackoff
 		default:
 			failures++
 			wait = backoff(failures)
@@ -226,50 +226,50 @@ func (e *Endpoint) keep(ctx context.Context, t *target) {
 }
 
 // backoff returns how long to wait after so many failures in a row: doubling
-// from backoffFirst to backoffMost, half of it random.
+// from minBackoff to maxBackoff, half of it random.
 func backoff(failures int) time.Duration {
-	d := min(backoffFirst<<min(failures-1, 10), backoffMost)
+	d := min(minBackoff<<min(failures-1, 10), maxBackoff)
 	return d/2 + rand.N(d/2+1)
 }
 
-// courtesy returns how long to wait before a first dial, so that the other end,
+// dialDelay returns how long to wait before a first dial, so that the other end,
 // if it knows us too, may be first. See the package comment.
-func (e *Endpoint) courtesy(t *target) time.Duration {
-	e.mu.Lock()
+func (n *Node) dialDelay(t *target) time.Duration {
+	n.mu.Lock()
 	gw := t.gatewayLocked()
-	e.mu.Unlock()
-	if !gw.IsZero() && compareIDs(e.cfg.Self, gw) > 0 {
+	n.mu.Unlock()
+	if !gw.IsZero() && compareIDs(n.cfg.Self, gw) > 0 {
 		return headStart
 	}
 	return 0
 }
 
 // wants reports whether the target's gateway has too few tunnels.
-func (e *Endpoint) wants(t *target) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (n *Node) wants(t *target) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	gw := t.gatewayLocked()
 	if gw.IsZero() {
 		return true
 	}
-	p, ok := e.peers[gw]
-	return !ok || p.lasting(time.Now())+p.dialling < e.connections()
+	p, ok := n.peers[gw]
+	return !ok || p.notExpiring(time.Now())+p.dialling < n.connections()
 }
 
 // dialTarget dials once and records how it went. It returns nil, nil when the
 // tunnel turned out not to be needed.
-func (e *Endpoint) dialTarget(ctx context.Context, t *target) (*tunnel, error) {
-	e.mu.Lock()
+func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
+	n.mu.Lock()
 	gw := t.gatewayLocked()
 	nth := 0 // which connection to the gateway this will be
 	if !gw.IsZero() {
-		p := e.peerLocked(gw)
-		nth = p.lasting(time.Now()) + p.dialling
+		p := n.peerLocked(gw)
+		nth = p.notExpiring(time.Now()) + p.dialling
 		p.dialling++
 	}
-	e.mu.Unlock()
+	n.mu.Unlock()
 
-	tun, answered, err := e.dial(ctx, t.Target, nth)
+	tun, answered, err := n.dial(ctx, t.Target, nth)
 	why := err
 	if err != nil {
 		why, _ = connError(err)
@@ -284,10 +284,10 @@ func (e *Endpoint) dialTarget(ctx context.Context, t *target) (*tunnel, error) {
 		}
 	}
 
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if !gw.IsZero() {
-		e.peerLocked(gw).dialling--
+		n.peerLocked(gw).dialling--
 	}
 	if !answered.IsZero() && t.Gateway.IsZero() {
 		t.answered = answered
@@ -300,12 +300,12 @@ func (e *Endpoint) dialTarget(ctx context.Context, t *target) (*tunnel, error) {
 		if text := fmt.Sprintf("dial gateway at %s: %v", t.Addr, why); text != t.lastErr {
 			t.lastErr = text
 			if !errors.Is(err, errSelf) {
-				e.log.Warn("gateway cannot be reached, trying on", "peer", gw, "addr", t.Addr, "err", why)
+				n.log.Warn("gateway cannot be reached, trying on", "gateway", gw, "peer_addr", t.Addr, "err", why)
 			}
 		}
 	}
-	e.metrics.dials.WithLabelValues(result).Inc()
-	for _, other := range e.targets {
+	n.metrics.dials.WithLabelValues(result).Inc()
+	for _, other := range n.targets {
 		if other != t {
 			other.poke() // dialling has changed
 		}

@@ -27,8 +27,8 @@ func pair(t *testing.T, test func(t *testing.T, w *world, east, west *gateway)) 
 		east, west := w.start("east/e1", eastAddr), w.start("west/w1", westAddr)
 		east.dials(west)
 		west.dials(east)
-		east.await(t, west.id, "connected", connections(connectionsDefault))
-		west.await(t, east.id, "connected", connections(connectionsDefault))
+		east.await(t, west.id, "connected", connections(defaultConnections))
+		west.await(t, east.id, "connected", connections(defaultConnections))
 		test(t, w, east, west)
 	})
 }
@@ -46,8 +46,8 @@ func TestOnlyOneEndDialsWhenBothKnowEachOther(t *testing.T) {
 	pair(t, func(t *testing.T, w *world, east, west *gateway) {
 		time.Sleep(time.Minute)
 		for _, p := range []Peer{east.peer(west.id), west.peer(east.id)} {
-			if p.Connections != connectionsDefault {
-				t.Errorf("%d connections to %s, want %d", p.Connections, p.Gateway, connectionsDefault)
+			if p.Connections != defaultConnections {
+				t.Errorf("%d connections to %s, want %d", p.Connections, p.Gateway, defaultConnections)
 			}
 			if p.RTT < 40*time.Millisecond || p.RTT > 60*time.Millisecond {
 				t.Errorf("RTT to %s is %v, want about 40ms", p.Gateway, p.RTT)
@@ -93,7 +93,7 @@ func TestAFrozenPeerIsDownAfterASecond(t *testing.T) {
 		w.net.port(westAddr).frozen.Store(false)
 		thawed := time.Now()
 		east.await(t, west.id, "up", isUp)
-		if d := time.Since(thawed); d > backoffMost+time.Second {
+		if d := time.Since(thawed); d > maxBackoff+time.Second {
 			t.Errorf("back after %v", d)
 		}
 		checkEcho(t, east.open(t, west), "again")
@@ -222,11 +222,11 @@ func TestTunnelsComeBackAfterALongPartition(t *testing.T) {
 		healed := time.Now()
 		east.await(t, west.id, "up", isUp)
 		t.Logf("up %v after healing", time.Since(healed))
-		if d := time.Since(healed); d > backoffMost+time.Second {
+		if d := time.Since(healed); d > maxBackoff+time.Second {
 			t.Errorf("up only %v after healing", d)
 		}
 		// Both ends may have been dialling: then there are more.
-		east.await(t, west.id, "connected", func(p Peer) bool { return p.Connections >= connectionsDefault })
+		east.await(t, west.id, "connected", func(p Peer) bool { return p.Connections >= defaultConnections })
 	})
 }
 
@@ -404,7 +404,7 @@ func TestTwoAddressesOfOneGatewayAreOnePeer(t *testing.T) {
 		w.net.mu.Unlock()
 		east.SetTargets([]Target{{Addr: westAddr}, {Addr: westAddr, Gateway: west.id}, {Addr: otherAddr, Gateway: west.id}})
 		time.Sleep(time.Minute)
-		if p := east.peer(west.id); p.State != Up || p.Connections != connectionsDefault {
+		if p := east.peer(west.id); p.State != Up || p.Connections != defaultConnections {
 			t.Errorf("peer: %+v", p)
 		}
 		for _, s := range east.TargetStates() {
@@ -434,7 +434,7 @@ func TestDroppedTargetsAreNotDialledAnyMore(t *testing.T) {
 	pair(t, func(t *testing.T, w *world, east, west *gateway) {
 		east.SetTargets(nil)
 		west.SetTargets(nil)
-		if p := east.peer(west.id); p.Connections != connectionsDefault {
+		if p := east.peer(west.id); p.Connections != defaultConnections {
 			t.Errorf("dropping a target changed its tunnels: %+v", p)
 		}
 		w.net.partition(eastAddr, westAddr, true)

@@ -58,7 +58,7 @@ type Inbound struct {
 	Steered *Steered
 	// Peers says who may call; nil: every member of the mesh (gateways included,
 	// which check health and deliver for others).
-	Peers identity.Check
+	Peers identity.PeerPolicy
 }
 
 func (c *Config) validate() error {

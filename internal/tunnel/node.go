@@ -16,7 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Config says what an [Endpoint] is made of. Self, Identity and Listen are
+// Config says what an [Node] is made of. Self, Identity and Listen are
 // required.
 type Config struct {
 	Self     mesh.GatewayID
@@ -40,13 +40,13 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: not registered
 }
 
-// Endpoint is this gateway's end of all its tunnels. Its methods may be called
+// Node is this gateway's end of all its tunnels. Its methods may be called
 // by any goroutine.
-type Endpoint struct {
-	cfg      Config
-	log      *slog.Logger
-	instance instance
-	metrics  *metrics
+type Node struct {
+	cfg         Config
+	log         *slog.Logger
+	incarnation incarnation
+	metrics     *metrics
 
 	ready    chan struct{} // closed when the main socket is bound
 	stop     chan struct{} // closed by Shutdown: Run returns
@@ -61,7 +61,7 @@ type Endpoint struct {
 	main      net.PacketConn
 	transport *quic.Transport
 
-	// wg holds every goroutine of Run except that of [Endpoint.keepTargets],
+	// wg holds every goroutine of Run except that of [Node.keepTargets],
 	// which adds to it.
 	wg sync.WaitGroup
 
@@ -76,7 +76,7 @@ type Endpoint struct {
 }
 
 // New checks the configuration and opens nothing.
-func New(cfg Config) (*Endpoint, error) {
+func New(cfg Config) (*Node, error) {
 	switch {
 	case cfg.Self.IsZero():
 		return nil, errors.New("tunnel: Config.Self is missing")
@@ -84,8 +84,8 @@ func New(cfg Config) (*Endpoint, error) {
 		return nil, errors.New("tunnel: Config.Identity is missing")
 	case cfg.Listen == nil:
 		return nil, errors.New("tunnel: Config.Listen is missing")
-	case cfg.Connections < 0 || cfg.Connections > connectionsMost/2:
-		return nil, fmt.Errorf("tunnel: %d connections to each peer: use 1 to %d", cfg.Connections, connectionsMost/2)
+	case cfg.Connections < 0 || cfg.Connections > maxConnections/2:
+		return nil, fmt.Errorf("tunnel: %d connections to each peer: use 1 to %d", cfg.Connections, maxConnections/2)
 	}
 	if id := cfg.Identity.ID(); !id.IsGateway() || id.GatewayID() != cfg.Self {
 		return nil, fmt.Errorf("this gateway is %s, but its certificate is for %s: set cluster and name to match, or make the certificate with `isthmus pki gateway --cluster %s %s`",
@@ -94,7 +94,7 @@ func New(cfg Config) (*Endpoint, error) {
 	if cfg.Resolve == nil {
 		cfg.Resolve = resolve
 	}
-	e := &Endpoint{
+	n := &Node{
 		cfg:        cfg,
 		log:        cfg.Log,
 		ready:      make(chan struct{}),
@@ -103,104 +103,104 @@ func New(cfg Config) (*Endpoint, error) {
 		drained:    make(chan struct{}, 1),
 		retarget:   make(chan struct{}, 1),
 		accepted:   make(chan *Stream, acceptQueue),
-		handshakes: make(chan struct{}, handshakesMost),
+		handshakes: make(chan struct{}, maxHandshakes),
 		peers:      map[mesh.GatewayID]*peer{},
 		past:       make(chan struct{}),
 		targets:    map[string]*target{},
 	}
-	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
 	}
-	_, _ = rand.Read(e.instance[:]) // never fails (documented)
+	_, _ = rand.Read(n.incarnation[:]) // never fails (documented)
 	var err error
-	e.metrics, err = newMetrics(e, cfg.Metrics)
-	return e, err
+	n.metrics, err = newMetrics(n, cfg.Metrics)
+	return n, err
 }
 
-func (e *Endpoint) connections() int {
-	if e.cfg.Connections == 0 {
-		return connectionsDefault
+func (n *Node) connections() int {
+	if n.cfg.Connections == 0 {
+		return defaultConnections
 	}
-	return e.cfg.Connections
+	return n.cfg.Connections
 }
 
 // Run opens the main socket, then accepts and keeps tunnels until ctx ends or
-// [Endpoint.Shutdown] is called; it returns nil then. Peers of an endpoint that
+// [Node.Shutdown] is called; it returns nil then. Peers of an endpoint that
 // ends without Shutdown expect it back. It may be called once.
-func (e *Endpoint) Run(ctx context.Context) error {
-	e.mu.Lock()
-	if e.running {
-		e.mu.Unlock()
+func (n *Node) Run(ctx context.Context) error {
+	n.mu.Lock()
+	if n.running {
+		n.mu.Unlock()
 		return errors.New("tunnel: Run was called before")
 	}
-	e.running = true
-	e.mu.Unlock()
-	defer close(e.ended)
+	n.running = true
+	n.mu.Unlock()
+	defer close(n.ended)
 
-	conn, err := e.openMain()
+	socket, err := n.openMain()
 	if err != nil {
 		return err
 	}
-	e.main, e.transport = conn, e.newTransport(conn)
-	e.transport.VerifySourceAddress = verifySource()
-	ln, err := e.transport.Listen(e.serverTLS(), quicConfig())
+	n.main, n.transport = socket, n.newTransport(socket)
+	n.transport.VerifySourceAddress = verifySource()
+	ln, err := n.transport.Listen(n.serverTLS(), quicConfig())
 	if err != nil {
-		closeTransport(e.transport, conn)
-		return fmt.Errorf("listen for tunnels on %s: %w", conn.LocalAddr(), err)
+		closeTransport(n.transport, socket)
+		return fmt.Errorf("listen for tunnels on %s: %w", socket.LocalAddr(), err)
 	}
-	close(e.ready)
-	e.log.Info("tunnel endpoint listens", "addr", conn.LocalAddr())
+	close(n.ready)
+	n.log.Info("gateway listens for tunnels", "addr", socket.LocalAddr())
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Watching and serving outlive ctx, so that tunnels end by a close.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	e.wg.Go(func() { e.accept(serving, ln) })
-	e.wg.Go(func() { e.watch(serving) })
+	n.wg.Go(func() { n.acceptConns(serving, ln) })
+	n.wg.Go(func() { n.watch(serving) })
 	targetsDone := make(chan struct{})
 	go func() {
 		defer close(targetsDone)
-		e.keepTargets(ctx)
+		n.keepTargets(ctx)
 	}()
 
 	select {
 	case <-ctx.Done():
-	case <-e.stop:
+	case <-n.stop:
 	}
 	cancel()
 	<-targetsDone
-	e.closeAll()
+	n.closeAll()
 	_ = ln.Close() // it was open
 	stopServing()
-	e.wg.Wait()
-	closeTransport(e.transport, conn)
-	e.abortAccepted()
+	n.wg.Wait()
+	closeTransport(n.transport, socket)
+	n.abortAccepted()
 	return nil
 }
 
 // Ready is closed when the main socket is bound.
-func (e *Endpoint) Ready() <-chan struct{} { return e.ready }
+func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // closeAll closes all tunnels and admits no more.
-func (e *Endpoint) closeAll() {
-	e.mu.Lock()
-	e.closing = true
+func (n *Node) closeAll() {
+	n.mu.Lock()
+	n.closing = true
 	code, reason := codeStopped, "the gateway stops"
-	if e.draining {
+	if n.draining {
 		code, reason = codeLeaving, "the gateway leaves"
 	}
-	e.mu.Unlock()
-	for _, t := range e.tunnels() {
-		t.close(code, reason)
+	n.mu.Unlock()
+	for _, c := range n.conns() {
+		c.close(code, reason)
 	}
 }
 
 // abortAccepted ends the streams that nobody has accepted.
-func (e *Endpoint) abortAccepted() {
+func (n *Node) abortAccepted() {
 	for {
 		select {
-		case s := <-e.accepted:
+		case s := <-n.accepted:
 			_ = s.Abort()
 		default:
 			return
@@ -212,50 +212,50 @@ func (e *Endpoint) abortAccepted() {
 // streams to it, waits until the streams that exist have ended or ctx ends,
 // closes all tunnels, and waits for Run. It returns ctx's error when streams were
 // cut off. Streams may still be opened and accepted meanwhile.
-func (e *Endpoint) Shutdown(ctx context.Context) error {
-	e.mu.Lock()
-	if !e.running {
-		e.mu.Unlock()
+func (n *Node) Shutdown(ctx context.Context) error {
+	n.mu.Lock()
+	if !n.running {
+		n.mu.Unlock()
 		return nil
 	}
-	first := !e.draining
-	e.draining = true
-	e.wantedTargets = nil
-	e.mu.Unlock()
-	signal(e.retarget)
+	first := !n.draining
+	n.draining = true
+	n.wantedTargets = nil
+	n.mu.Unlock()
+	signal(n.retarget)
 	var err error
 	if first {
-		err = e.drain(ctx)
-		close(e.stop)
+		err = n.drain(ctx)
+		close(n.stop)
 	}
-	<-e.ended
+	<-n.ended
 	return err
 }
 
 // drain says goodbye to all peers, waits for the streams, then lets the peers
 // close, because only they know that everything has reached them.
-func (e *Endpoint) drain(ctx context.Context) error {
-	for _, t := range e.tunnels() {
-		t.send(frameLeaving)
+func (n *Node) drain(ctx context.Context) error {
+	for _, c := range n.conns() {
+		c.send(frameLeaving)
 	}
-	for e.openStreams() > 0 {
+	for n.openStreams() > 0 {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d streams cut off: %w", e.openStreams(), context.Cause(ctx))
-		case <-e.ended:
+			return fmt.Errorf("%d streams cut off: %w", n.openStreams(), context.Cause(ctx))
+		case <-n.ended:
 			return nil
-		case <-e.drained:
+		case <-n.drained:
 		}
 	}
-	tunnels := e.tunnels()
-	for _, t := range tunnels {
-		t.send(frameDone)
+	conns := n.conns()
+	for _, c := range conns {
+		c.send(frameDone)
 	}
 	ctx, cancel := context.WithTimeout(ctx, doneWait)
 	defer cancel()
-	for _, t := range tunnels {
+	for _, c := range conns {
 		select {
-		case <-t.ended:
+		case <-c.ended:
 		case <-ctx.Done():
 			return nil // the peers are slow or dead: our streams have ended
 		}
@@ -264,13 +264,13 @@ func (e *Endpoint) drain(ctx context.Context) error {
 }
 
 // openStreams counts the streams of live tunnels that their users have not ended.
-func (e *Endpoint) openStreams() int64 {
-	n := int64(0)
-	for _, t := range e.tunnels() {
-		n += t.streams.Load()
+func (n *Node) openStreams() int64 {
+	sum := int64(0)
+	for _, c := range n.conns() {
+		sum += c.streams.Load()
 	}
-	return n
+	return sum
 }
 
-// pokeDrain tells drain that a tunnel's last stream has ended, or the tunnel.
-func (e *Endpoint) pokeDrain() { signal(e.drained) }
+// notifyDrained tells drain that a tunnel's last stream has ended, or the tunnel.
+func (n *Node) notifyDrained() { signal(n.drained) }

@@ -8,37 +8,37 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Check says whether a member of our trust domain may play the role that a
+// PeerPolicy says whether a member of our trust domain may play the role that a
 // connection asks for. Its error says what was expected and who came.
-type Check func(ID) error
+type PeerPolicy func(ID) error
 
 // AnyMember accepts every gateway and workload of the trust domain.
-func AnyMember() Check { return func(ID) error { return nil } }
+func AnyMember() PeerPolicy { return func(ID) error { return nil } }
 
 // AnyGateway accepts every gateway.
-func AnyGateway() Check { return expect("a gateway", ID.IsGateway) }
+func AnyGateway() PeerPolicy { return expect("a gateway", ID.IsGateway) }
 
 // AnyWorkload accepts every workload.
-func AnyWorkload() Check {
+func AnyWorkload() PeerPolicy {
 	return expect("a workload", func(id ID) bool { return !id.IsGateway() })
 }
 
 // WorkloadOf accepts the workloads of one cluster.
-func WorkloadOf(cluster mesh.ClusterName) Check {
+func WorkloadOf(cluster mesh.ClusterName) PeerPolicy {
 	return expect(fmt.Sprintf("a workload of cluster %s", cluster), func(id ID) bool {
 		return !id.IsGateway() && id.Cluster == cluster
 	})
 }
 
 // GatewayOf accepts the gateways of one cluster.
-func GatewayOf(cluster mesh.ClusterName) Check {
+func GatewayOf(cluster mesh.ClusterName) PeerPolicy {
 	return expect(fmt.Sprintf("a gateway of cluster %s", cluster), func(id ID) bool {
 		return id.IsGateway() && id.Cluster == cluster
 	})
 }
 
 // ExactGateway accepts one gateway.
-func ExactGateway(gw mesh.GatewayID) Check {
+func ExactGateway(gw mesh.GatewayID) PeerPolicy {
 	return expect(fmt.Sprintf("gateway %s", gw), func(id ID) bool {
 		return id.IsGateway() && id.GatewayID() == gw
 	})
@@ -46,7 +46,7 @@ func ExactGateway(gw mesh.GatewayID) Check {
 
 // OneOf accepts the given SPIFFE IDs and, when there are none, nobody. It keeps
 // ids, which must not change.
-func OneOf(ids []string) Check {
+func OneOf(ids []string) PeerPolicy {
 	return expect(oneOf(ids), func(id ID) bool { return slices.Contains(ids, id.String()) })
 }
 
@@ -63,7 +63,7 @@ func oneOf(ids []string) string {
 	return fmt.Sprintf("one of %s and %d more", strings.Join(ids[:shown], ", "), len(ids)-shown)
 }
 
-func expect(whom string, ok func(ID) bool) Check {
+func expect(whom string, ok func(ID) bool) PeerPolicy {
 	return func(id ID) error {
 		if ok(id) {
 			return nil

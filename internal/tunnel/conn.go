@@ -1,0 +1,259 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// tunnel is one QUIC connection to a peer. Its owner is the goroutine in
+// [conn.serve].
+type conn struct {
+	node        *Node
+	quic        *quic.Conn
+	id          identity.ID
+	gateway     mesh.GatewayID
+	incarnation incarnation // of the peer's process
+	dialled     bool        // by this end
+	started     time.Time
+	expires     time.Time // when the first certificate of either end does
+	ownUntil    time.Time // when ours does
+
+	streams  atomic.Int64 // open ones, until the user closes them
+	opened   atomic.Uint64
+	accepted atomic.Uint64
+	leaving  atomic.Bool // the peer said so: open no streams
+	peerDone atomic.Bool // the peer's streams have ended and it leaves
+
+	// pulse belongs to [Node.watch], which sets quiet.
+	pulse pulse
+	quiet atomic.Bool // half dead already: rather use another tunnel
+
+	heartbeats chan struct{}    // holds 1: a heartbeat is due
+	closing    chan *closeError // holds 1: the first reason wins
+	ended      chan struct{}    // closed by serve
+	controlMu  sync.Mutex       // held while a control frame is written
+	control    *quic.Stream
+}
+
+// newConn makes a tunnel of an authenticated connection. ownUntil is when our
+// certificate expired at the latest that the handshake may have used.
+func newConn(n *Node, q *quic.Conn, dialled bool, ownUntil time.Time) (*conn, error) {
+	state := q.ConnectionState().TLS
+	id, err := identity.PeerID(state)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{
+		node:       n,
+		quic:       q,
+		id:         id,
+		gateway:    id.GatewayID(),
+		dialled:    dialled,
+		started:    time.Now(),
+		expires:    firstExpiry(state, ownUntil),
+		ownUntil:   ownUntil,
+		heartbeats: make(chan struct{}, 1),
+		closing:    make(chan *closeError, 1),
+		ended:      make(chan struct{}),
+	}, nil
+}
+
+func firstExpiry(state tls.ConnectionState, own time.Time) time.Time {
+	first := own
+	for _, c := range state.PeerCertificates {
+		if c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	return first
+}
+
+// close asks the owner to close the connection. It never blocks.
+func (c *conn) close(code closeCode, reason string) {
+	select {
+	case c.closing <- &closeError{code: code, reason: reason}:
+	default: // a reason was given already
+	}
+}
+
+// heartbeat asks the owner to send a heartbeat. It never blocks.
+func (c *conn) heartbeat() {
+	select {
+	case c.heartbeats <- struct{}{}:
+	default:
+	}
+}
+
+// expiring reports that a certificate expires soon, so that streams should rather
+// go by another tunnel.
+func (c *conn) expiring(now time.Time) bool { return now.After(c.expires.Add(-renewLead)) }
+
+// renewable reports that our certificate of this tunnel expires soon and we have
+// a new one, so that a replacement should be dialled.
+func (c *conn) renewable(now time.Time) bool {
+	return c.expiring(now) && c.ownUntil.Equal(c.expires) && c.node.cfg.Identity.NotAfter().After(c.expires.Add(renewLead))
+}
+
+// serve runs an admitted tunnel until it ends and returns why.
+func (c *conn) serve() error {
+	var wg sync.WaitGroup
+	defer close(c.ended)
+	defer wg.Wait()
+	wg.Go(c.acceptStreams)
+	wg.Go(c.readControl)
+	heartbeat := make([]byte, heartbeatSize)
+	for {
+		select {
+		case <-c.quic.Context().Done():
+			return context.Cause(c.quic.Context())
+		case <-c.heartbeats:
+			// It blocks only when 32 are queued, which the pulse calls death; an
+			// error means that the connection has ended.
+			_ = c.quic.SendDatagram(heartbeat)
+		case why := <-c.closing:
+			_ = c.quic.CloseWithError(quic.ApplicationErrorCode(why.code), why.reason)
+			// The peer may have been faster.
+			if cause := context.Cause(c.quic.Context()); isRemote(cause) {
+				return cause
+			}
+			return why
+		}
+	}
+}
+
+// acceptStreams hands the streams that the peer opens to the listener.
+func (c *conn) acceptStreams() {
+	for {
+		q, err := c.quic.AcceptStream(c.quic.Context())
+		if err != nil {
+			return // the connection has ended; serve says why
+		}
+		c.accepted.Add(1)
+		s := newStream(c, q)
+		select {
+		case c.node.accepted <- s:
+		case <-c.quic.Context().Done():
+			_ = s.Abort()
+			return
+		}
+	}
+}
+
+// open opens a stream. It waits only when the peer has maxStreams open.
+func (c *conn) open(ctx context.Context) (*Stream, error) {
+	q, err := c.quic.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, streamError(err)
+	}
+	c.opened.Add(1)
+	return newStream(c, q), nil
+}
+
+// streamEnded is called once for every stream, when its user has ended it.
+func (c *conn) streamEnded() {
+	if c.streams.Add(-1) == 0 {
+		c.closeIfDone()
+		c.node.notifyDrained()
+	}
+}
+
+// closeIfDone closes the tunnel when both ends have no more streams and the peer
+// leaves.
+func (c *conn) closeIfDone() {
+	if c.peerDone.Load() && c.streams.Load() == 0 {
+		c.close(codeBye, "")
+	}
+}
+
+// readControl follows the control stream after the hello.
+func (c *conn) readControl() {
+	var buf [maxFrame]byte
+	for {
+		typ, _, err := readFrame(c.control, buf[:])
+		if err != nil {
+			// At the end of the connection this changes nothing.
+			c.close(codeProtocol, fmt.Sprintf("control stream: %v", err))
+			return
+		}
+		switch typ {
+		case frameLeaving:
+			c.leaving.Store(true)
+			c.node.peerLeaves(c)
+		case frameDone:
+			c.peerDone.Store(true)
+			c.closeIfDone()
+		}
+	}
+}
+
+// send writes a control frame without payload.
+func (c *conn) send(typ frameType) {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if err := c.writeControl(appendFrame(nil, typ, nil)); err != nil {
+		c.close(codeProtocol, fmt.Sprintf("control stream: %v", err))
+	}
+}
+
+func (c *conn) writeControl(b []byte) error {
+	if err := c.control.SetWriteDeadline(time.Now().Add(controlWrite)); err != nil {
+		return err
+	}
+	_, err := c.control.Write(b)
+	return err
+}
+
+// handshake exchanges hellos on the control stream: the end that dialled opens the
+// stream and speaks first; the other answers after it has admitted the tunnel.
+// When ctx ends before that the connection is closed.
+func (c *conn) handshake(ctx context.Context, admit func(context.Context, *conn) error) error {
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		closeConn(c.quic, fmt.Errorf("no hello: %w", context.Cause(ctx)))
+	})
+	err := c.exchangeHellos(ctx, admit)
+	if !stop() {
+		<-cut
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+func (c *conn) exchangeHellos(ctx context.Context, admit func(context.Context, *conn) error) (err error) {
+	// Nobody may send frames before the hello, and once the tunnel is admitted
+	// others know it.
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	ours := hello(c.node.incarnation)
+	if !c.dialled {
+		if c.control, err = c.quic.AcceptStream(ctx); err != nil {
+			return err
+		}
+	} else {
+		if c.control, err = c.quic.OpenStreamSync(ctx); err != nil {
+			return err
+		}
+		if err := c.writeControl(ours); err != nil {
+			return err
+		}
+	}
+	if c.incarnation, err = readHello(c.control); err != nil {
+		return err
+	}
+	if err := admit(ctx, c); err != nil || c.dialled {
+		return err
+	}
+	return c.writeControl(ours)
+}
