@@ -25,10 +25,10 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway/discovery/file", "gateway", "interception", "internal/admin", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/strictyaml", "sidecar"},
-	"internal/demo": {"internal/admin", "internal/identity", "internal/mesh"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "sidecar"},
+	"internal/demo": {"internal/identity", "internal/mesh", "internal/status"},
 
-	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/tunnel", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/forward": {"internal/mesh", "internal/proxystatus", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
 
@@ -42,7 +42,7 @@ var imports = map[string][]string{
 
 	"interception": {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/proxystatus", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
@@ -50,7 +50,7 @@ var imports = map[string][]string{
 	"sidecar/upstream": {"internal/identity", "internal/mesh"},
 	"sidecar/xds":      {"internal/identity", "internal/liveness", "internal/mesh", "internal/register", "internal/wholefile", "internal/xds"},
 
-	"internal/admin":                 {"internal/mesh"},
+	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/drain":                 {"internal/relay"},
 	"internal/health":                {},
@@ -63,8 +63,10 @@ var imports = map[string][]string{
 	"internal/proxystatus":           {},
 	"internal/relay":                 {},
 	"internal/state":                 {},
+	"internal/status":                {"internal/mesh"},
 	"internal/strictyaml":            {},
 	"internal/tunnel":                {"internal/identity", "internal/mesh"},
+	"internal/version":               {},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh"},
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -77,7 +76,7 @@ type Gateway struct {
 	identity *identity.Source
 	registry *prometheus.Registry
 	ready    admin.Readiness
-	settled  func() // ends the readiness task of the services
+	settled  func() // the services of this cluster and of those it joins are known
 	started  time.Time
 
 	// wired is set when what follows is: Shutdown may be called before.
@@ -111,9 +110,8 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	if opts.Listen == nil {
 		opts.Listen = net.Listen
 	}
-	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: opts.Identity, registry: prometheus.NewRegistry()}
-	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.settled = g.ready.Task("services of this cluster and of those it joins")
+	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: opts.Identity, registry: admin.NewRegistry()}
+	g.settled = g.ready.Condition("services", "those of this cluster and of the gateways it joins are not all known yet").Met
 	if g.identity == nil {
 		id, err := identity.Open(cfg.Identity.Dir)
 		if err != nil {

@@ -7,22 +7,24 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
-	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
+	"github.com/isthmus-mesh/isthmus/internal/version"
 )
 
 // Status says what the gateway knows now.
-func (g *Gateway) Status() *admin.GatewayStatus {
+func (g *Gateway) Status() *status.Gateway {
 	view, _ := g.federation.View()
 	services, _ := g.services.Snapshot()
-	s := &admin.GatewayStatus{
-		Self: g.cfg.ID(), Pending: g.ready.Pending(), Uptime: time.Since(g.started).Seconds(),
-		Gateways: peersOf(view), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
+	s := &status.Gateway{
+		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
+		Certificate: status.Certificate{NotBefore: g.identity.NotBefore(), NotAfter: g.identity.NotAfter()},
+		Gateways:    peersOf(view), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
-	s.Ready = len(s.Pending) == 0
+	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
 	for _, t := range g.tunnel.TargetStates() {
 		if slices.Contains(g.cfg.Join, t.Addr) {
-			j := admin.JoinTarget{Address: t.Addr, LastError: t.LastError}
+			j := status.JoinTarget{Address: t.Addr, LastError: t.LastError}
 			if t.Connected {
 				j.Gateway = t.Gateway
 			}
@@ -32,17 +34,17 @@ func (g *Gateway) Status() *admin.GatewayStatus {
 	if g.files != nil {
 		for _, f := range g.files.Status() {
 			if f.Err != "" {
-				s.Faults = append(s.Faults, admin.ResourceStatus{File: f.File, Error: f.Err})
+				s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})
 			}
 		}
 	}
 	return s
 }
 
-func peersOf(view *federation.View) []admin.GatewayPeer {
-	peers := make([]admin.GatewayPeer, 0, len(view.Gateways))
+func peersOf(view *federation.View) []status.Peer {
+	peers := make([]status.Peer, 0, len(view.Gateways))
 	for _, g := range view.Gateways {
-		p := admin.GatewayPeer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead"}
+		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead"}
 		if g.Alive {
 			p.Gossip = "alive"
 		}
@@ -62,11 +64,11 @@ func peersOf(view *federation.View) []admin.GatewayPeer {
 	return peers
 }
 
-func servicesOf(view *federation.View, local []mesh.Service) []admin.ServiceStatus {
-	clusters := map[mesh.ServiceName][]admin.ClusterServiceStatus{}
+func servicesOf(view *federation.View, local []mesh.Service) []status.Service {
+	clusters := map[mesh.ServiceName][]status.ClusterService{}
 	add := func(cluster mesh.ClusterName, e mesh.Export, exported, reachable bool) {
 		for _, p := range e.Ports {
-			clusters[e.Service] = append(clusters[e.Service], admin.ClusterServiceStatus{
+			clusters[e.Service] = append(clusters[e.Service], status.ClusterService{
 				Cluster: cluster, Port: p.Port, Protocol: p.Protocol, Ready: p.Ready, Total: p.Total,
 				Exported: exported, Reachable: reachable,
 			})
@@ -80,22 +82,22 @@ func servicesOf(view *federation.View, local []mesh.Service) []admin.ServiceStat
 			add(x.Cluster, x.Export, true, len(x.Gateways) > 0)
 		}
 	}
-	services := make([]admin.ServiceStatus, 0, len(clusters))
+	services := make([]status.Service, 0, len(clusters))
 	for name, in := range clusters {
-		slices.SortFunc(in, func(a, b admin.ClusterServiceStatus) int {
+		slices.SortFunc(in, func(a, b status.ClusterService) int {
 			return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Port, b.Port))
 		})
-		services = append(services, admin.ServiceStatus{Service: name, Clusters: in})
+		services = append(services, status.Service{Service: name, Clusters: in})
 	}
-	slices.SortFunc(services, func(a, b admin.ServiceStatus) int { return a.Service.Compare(b.Service) })
+	slices.SortFunc(services, func(a, b status.Service) int { return a.Service.Compare(b.Service) })
 	return services
 }
 
-func originsOf(view *federation.View, now time.Time) []admin.OriginStatus {
-	origins := make([]admin.OriginStatus, 0, len(view.Origins))
+func originsOf(view *federation.View, now time.Time) []status.Origin {
+	origins := make([]status.Origin, 0, len(view.Origins))
 	for i := range view.Origins {
 		o := &view.Origins[i]
-		origins = append(origins, admin.OriginStatus{
+		origins = append(origins, status.Origin{
 			Origin: o.ID, Epoch: o.Version.Epoch, Seq: o.Version.Seq, Digest: hex.EncodeToString(o.Digest[:]),
 			Records: len(o.Records), Age: o.Age(now).Seconds(), Stale: o.Stale,
 		})

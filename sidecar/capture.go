@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
-	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
@@ -96,8 +96,8 @@ func interceptionMode(cfg *config.Interception, log *slog.Logger) config.Interce
 }
 
 // interceptionStatus says what is in place.
-func (s *Sidecar) interceptionStatus() admin.SidecarInterception {
-	st := admin.SidecarInterception{Mode: string(s.mode)}
+func (s *Sidecar) interceptionStatus() status.Interception {
+	st := status.Interception{Mode: string(s.mode)}
 	if s.capture == nil {
 		return st
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -21,6 +20,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
+	"github.com/isthmus-mesh/isthmus/internal/version"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -42,8 +43,8 @@ type Sidecar struct {
 	identity *identity.Source
 	registry *prometheus.Registry
 	ready    admin.Readiness
-	synced   func() // the task that waits for the routes
-	answers  func() // the task that waits for the program
+	synced   func() // the routes are there
+	answers  func() // the program answers
 	started  time.Time
 
 	adminPort net.Listener
@@ -61,11 +62,10 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
-	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: prometheus.NewRegistry()}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s.synced = s.ready.Task("routes from a gateway")
+	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry()}
+	s.synced = s.ready.Condition("routes", "no gateway has told them yet").Met
 	if cfg.Service != nil {
-		s.answers = s.ready.Task("the program at " + cfg.Service.Target)
+		s.answers = s.ready.Condition("program", "nothing at "+cfg.Service.Target+" answers yet").Met
 	}
 	id, err := identity.Open(cfg.Identity.Dir)
 	if err != nil {
@@ -278,22 +278,24 @@ func (s *Sidecar) register(ready bool) {
 }
 
 // Status says what the sidecar knows now.
-func (s *Sidecar) Status() *admin.SidecarStatus {
-	st := &admin.SidecarStatus{
-		Identity: s.identity.ID().String(), Pending: s.ready.Pending(), Uptime: time.Since(s.started).Seconds(),
-		Gateways: []admin.SidecarGateway{}, Upstreams: []admin.SidecarUpstream{},
+func (s *Sidecar) Status() *status.Sidecar {
+	st := &status.Sidecar{
+		Identity: s.identity.ID().String(), Version: version.String(), Pending: s.ready.Unmet(), Uptime: time.Since(s.started).Seconds(),
+		Certificate: status.Certificate{NotBefore: s.identity.NotBefore(), NotAfter: s.identity.NotAfter()},
+		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
 	}
 	st.Ready = len(st.Pending) == 0
 	for _, g := range s.xds.Status() {
-		st.Gateways = append(st.Gateways, admin.SidecarGateway{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
+		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
 	}
 	table := s.routes.Load()
 	for i := range s.cfg.Upstreams {
 		u := &s.cfg.Upstreams[i]
-		up := admin.SidecarUpstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
+		up := status.Upstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
 		if service := s.upstreams.Service(up.Destination); service != nil {
-			up.State = "known"
-			up.Local, up.Gateways = hosts(service.Status().Hosts)
+			in := service.Status()
+			up.State, up.LocalShare, up.Avoided = "known", in.LocalShare, in.Avoided
+			up.Local, up.Gateways = hosts(in.Hosts)
 		} else if table.Absent(up.Destination) {
 			up.State = "absent"
 		}
@@ -301,20 +303,20 @@ func (s *Sidecar) Status() *admin.SidecarStatus {
 	}
 	st.Interception = s.interceptionStatus()
 	if svc := s.cfg.Service; svc != nil {
-		st.Service = &admin.SidecarRegistration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
+		st.Service = &status.Registration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
 	}
 	return st
 }
 
-func hosts(all []upstream.HostStatus) (local, gateways []admin.SidecarHost) {
-	local, gateways = []admin.SidecarHost{}, []admin.SidecarHost{}
+func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
+	local, gateways = []status.Host{}, []status.Host{}
 	for _, h := range all {
 		to := &local
 		if h.Gateway {
 			to = &gateways
 		}
-		*to = append(*to, admin.SidecarHost{
-			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Active: h.Active,
+		*to = append(*to, status.Host{
+			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Weight: h.Weight, Active: h.Active, Idle: h.Idle,
 			LatencyMS: h.Latency.Seconds() * 1e3, EjectedFor: h.EjectedFor.Seconds(), LastError: h.LastError,
 		})
 	}

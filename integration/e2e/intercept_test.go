@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // capturing starts a sidecar whose program runs script and knows nothing of the
@@ -138,11 +137,11 @@ done
 			if past := strings.Contains(c.page("metrics"), `isthmus_interception_messages_total{way="past_tcp"} 0`); past == (name == "past-tcp") && name != "nftables" {
 				t.Errorf("nothing went past TCP: %v", past)
 			}
-			var status admin.SidecarStatus
-			if err := json.Unmarshal([]byte(c.page("status")), &status); err != nil {
+			answer, err := status.Parse([]byte(c.page("status")))
+			if err != nil {
 				t.Fatal(err)
 			}
-			if i := status.Interception; !strings.Contains(how, "mode: "+i.Mode) || i.Accelerating != (name == "past-tcp") || i.OnFailure != "closed" {
+			if i := answer.Sidecar.Interception; !strings.Contains(how, "mode: "+i.Mode) || i.Accelerating != (name == "past-tcp") || i.OnFailure != "closed" {
 				t.Errorf("%s: the sidecar says %+v", how, i)
 			}
 		})

@@ -3,8 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // limit bounds every wait: far beyond what a slow machine needs, so that only
@@ -305,17 +303,10 @@ func (p *proc) end(sig syscall.Signal) {
 	}
 }
 
-// status asks a gateway as `isthmus status -o json` does.
-func (g *gatewayProc) status() (*admin.GatewayStatus, error) {
-	out, err := exec.Command(binary, "status", "--admin", g.admin, "-o", "json").Output()
-	if err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
-		}
-		return nil, err
-	}
-	var s admin.GatewayStatus
-	return &s, json.Unmarshal(out, &s)
+// status asks a gateway as `isthmus status` does.
+func (g *gatewayProc) status() (*status.Gateway, error) {
+	a, err := status.Ask(context.Background(), g.admin)
+	return a.Gateway, err
 }
 
 // settled waits until every gateway sees every other and has the given number

@@ -2,7 +2,6 @@ package netns
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // world is the three clusters: a gateway host each, and hosts with a service.
@@ -132,38 +131,38 @@ func (h *host) page(path string) (string, error) {
 	return string(out), err
 }
 
-// status asks a gateway as an operator does.
-func (h *host) status() (*admin.GatewayStatus, error) {
+// status asks a gateway as an operator does, in its namespace.
+func (h *host) status() (*status.Gateway, error) {
 	out, err := h.command(context.Background(), isthmusBinary, "status", "-o", "json").Output()
-	if err != nil {
+	if len(out) == 0 {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
 		}
 		return nil, err
 	}
-	var s admin.GatewayStatus
-	return &s, json.Unmarshal(out, &s)
+	a, err := status.Parse(out) // with exit code 1, it tells of what is down
+	return a.Gateway, err
 }
 
 // settled waits until every gateway sees every service.
 func (w *world) settled() error {
 	return eventually(func() error {
 		for _, g := range w.gateways {
-			status, err := g.status()
+			s, err := g.status()
 			if err != nil {
 				return fmt.Errorf("%s: %w", g.name, err)
 			}
 			ready := map[string]uint32{}
-			for _, svc := range status.Services {
+			for _, svc := range s.Services {
 				for _, c := range svc.Clusters {
 					if c.Reachable {
 						ready[string(c.Cluster)+" "+svc.Service.String()] += c.Ready
 					}
 				}
 			}
-			for _, s := range w.served {
-				if n := ready[s.cluster.name+" shop/"+s.name]; n != 1 {
-					return fmt.Errorf("%s sees %d ready of %s in %s", g.name, n, s.name, s.cluster.name)
+			for _, served := range w.served {
+				if n := ready[served.cluster.name+" shop/"+served.name]; n != 1 {
+					return fmt.Errorf("%s sees %d ready of %s in %s", g.name, n, served.name, served.cluster.name)
 				}
 			}
 		}

@@ -20,12 +20,12 @@ import (
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
-	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 const (
@@ -271,7 +271,7 @@ func (w *world) missingAt(c *cluster, g *gatewayProcess) string {
 			continue
 		}
 		for _, peer := range other.gateways {
-			i := slices.IndexFunc(s.Gateways, func(p admin.GatewayPeer) bool { return p.ID == peer.id })
+			i := slices.IndexFunc(s.Gateways, func(p status.Peer) bool { return p.ID == peer.id })
 			switch {
 			case peer.gateway == nil && i >= 0 && (s.Gateways[i].Tunnel == "up" || s.Gateways[i].Gossip == "alive"):
 				return fmt.Sprintf("%s is dead and shown alive", peer.id)
@@ -292,7 +292,7 @@ func (w *world) missingAt(c *cluster, g *gatewayProcess) string {
 	return ""
 }
 
-func (w *world) readyAt(s *admin.GatewayStatus, name mesh.ServiceName, in mesh.ClusterName) int {
+func (w *world) readyAt(s *status.Gateway, name mesh.ServiceName, in mesh.ClusterName) int {
 	for _, svc := range s.Services {
 		for _, c := range svc.Clusters {
 			if svc.Service == name && c.Cluster == in && c.Reachable {

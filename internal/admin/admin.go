@@ -72,8 +72,13 @@ func (s *Server) handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if pending := s.cfg.Readiness.Pending(); len(pending) > 0 {
-			http.Error(w, "waiting for: "+strings.Join(pending, ", "), http.StatusServiceUnavailable)
+		if unmet := s.cfg.Readiness.Unmet(); len(unmet) > 0 {
+			var b strings.Builder
+			b.WriteString("not ready:\n")
+			for _, c := range unmet {
+				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Reason)
+			}
+			http.Error(w, strings.TrimSpace(b.String()), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -54,19 +54,42 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestReadyzListsPendingTasksUntilAllAreDone(t *testing.T) {
+func TestReadyzListsTheConditionsThatDoNotHoldWithTheirReasons(t *testing.T) {
 	var r Readiness
-	joined, listed := r.Task("join"), r.Task("catalog")
+	joined, listed := r.Condition("join", "nobody met"), r.Condition("catalog", "not read")
 	base := start(t, &r)
-	if code, body := get(t, base+"/readyz"); code != 503 || !strings.Contains(body, "join, catalog") {
+	if code, body := get(t, base+"/readyz"); code != 503 || !strings.Contains(body, "join: nobody met\ncatalog: not read\n") {
 		t.Errorf("readyz = %d %q, want 503 that lists join, catalog", code, body)
 	}
-	joined()
-	joined()
+	joined.Met()
 	if code, body := get(t, base+"/readyz"); code != 503 || strings.Contains(body, "join") {
 		t.Errorf("readyz = %d %q, want 503 with catalog only", code, body)
 	}
-	listed()
+	listed.Met()
+	if code, _ := get(t, base+"/readyz"); code != 200 {
+		t.Errorf("readyz = %d, want 200", code)
+	}
+}
+
+func TestAConditionThatHeldMayCeaseToAndLivezDoesNotMind(t *testing.T) {
+	var r Readiness
+	gateways, expired := r.Condition("gateways", "none asked yet"), ""
+	r.Require("certificate", func() string { return expired })
+	gateways.Met()
+	base := start(t, &r)
+	if code, _ := get(t, base+"/readyz"); code != 200 {
+		t.Errorf("readyz = %d, want 200", code)
+	}
+	gateways.Set("none answers")
+	expired = "ended 2026-11-26"
+	if code, body := get(t, base+"/readyz"); code != 503 || body != "not ready:\ngateways: none answers\ncertificate: ended 2026-11-26\n" {
+		t.Errorf("readyz = %d %q", code, body)
+	}
+	if code, _ := get(t, base+"/livez"); code != 200 {
+		t.Errorf("livez = %d, want 200", code)
+	}
+	gateways.Met()
+	expired = ""
 	if code, _ := get(t, base+"/readyz"); code != 200 {
 		t.Errorf("readyz = %d, want 200", code)
 	}

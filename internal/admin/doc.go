@@ -2,7 +2,7 @@
 // the people and programs that operate it:
 //
 //	/livez          200 while the process runs
-//	/readyz         200 when every readiness task is done; 503 lists the pending ones
+//	/readyz         200 while every condition of readiness holds; 503 lists the others
 //	/metrics        Prometheus text format
 //	/status         what the process knows, as JSON; `isthmus status` reads it
 //	/debug/pprof/   net/http/pprof

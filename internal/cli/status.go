@@ -2,90 +2,145 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
+	"net"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 const (
-	statusTimeout  = 5 * time.Second
-	maxStatusBytes = 64 << 20 // a mesh of 100,000 services
-
-	// updating is for how long a catalog that is behind is being fetched rather
-	// than stale: changes are coalesced for up to a second.
-	updating = 2 * time.Second
+	statusPause   = 250 * time.Millisecond // from one question to the next while waiting
+	defaultWaited = 30 * time.Second       // --wait without a value
 )
 
 // Status is `isthmus status`.
 func Status() *cobra.Command {
 	var address string
+	var wait time.Duration
 	var out output
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what a gateway knows of the mesh",
-		Long: `Asks a gateway's admin port and shows the gateways with their tunnels, the
-services with their ready instances in every cluster, and how fresh what it
-knows of every other gateway's catalog is.
+		Short: "Show what a gateway or a sidecar knows of the mesh",
+		Long: `Asks a process at its admin port. The first line is the verdict: how much there
+is, and what is wrong.
 
-Exits with 1 when the gateway cannot be asked or is not ready.`,
+Of a gateway it shows the gateways with their tunnels, the services with their
+ready instances in every cluster, and how fresh what it knows of every other
+gateway's catalog is. Of a sidecar it shows its gateways, and where each of its
+upstreams leads.
+
+Exits with 1 when the process cannot be asked or something is wrong: it is not
+ready, a tunnel or a gateway is down, nobody was met at an address of join, a
+catalog is stale, a resource file is bad, clusters declare a port differently,
+an upstream leads nowhere, or the certificate ends soon.`,
 		Example: `  isthmus status
-  isthmus status --admin 127.0.0.1:15000 -o json`,
+  isthmus status --wait                         until nothing is wrong, for 30s at most
+  isthmus status --admin 127.0.0.1:15020        a sidecar
+  isthmus status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := fetchStatus(cmd.Context(), address)
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				return usageError{fmt.Errorf("--admin %s: write host:port", address)}
+			}
+			if wait < 0 {
+				return usageError{fmt.Errorf("--wait %s: write how long, such as 30s", wait)}
+			}
+			r, err := askUntilWell(cmd.Context(), address, wait)
 			if err != nil {
-				return err
+				return fmt.Errorf("ask %s: %w; does the process run, and is this its admin address (--admin)?", address, err)
 			}
 			if out.json() {
-				err = writeJSON(cmd.OutOrStdout(), s)
+				err = r.writeJSON(cmd.OutOrStdout())
 			} else {
-				err = writeStatus(cmd.OutOrStdout(), s)
+				err = r.writeTables(cmd.OutOrStdout())
 			}
-			if err != nil {
-				return err
+			if err == nil && len(r.problems) > 0 {
+				err = silentError{fmt.Errorf("%d problems", len(r.problems))}
 			}
-			if !s.Ready {
-				return fmt.Errorf("the gateway is not ready: waiting for %s", strings.Join(s.Pending, ", "))
-			}
-			return nil
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of the gateway")
+	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000) or sidecar (15020)")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "ask until nothing is wrong, for this long at most (30s without a value)")
+	cmd.Flags().Lookup("wait").NoOptDefVal = defaultWaited.String()
 	out.flag(cmd)
 	return cmd
 }
 
-// fetchStatus asks a gateway's admin port.
-func fetchStatus(ctx context.Context, address string) (*admin.GatewayStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/status", nil)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--admin %s: write host:port", address)}
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the gateway: %w; is it running, and is this its admin address (--admin)?", err)
-	}
-	defer resp.Body.Close()
-	var s admin.GatewayStatus
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatusBytes)).Decode(&s); err != nil || s.Self.IsZero() {
-		return nil, fmt.Errorf("%s does not answer as a gateway does (%s)", address, resp.Status)
-	}
-	return &s, nil
+// report is one answer, and what is wrong by it.
+type report struct {
+	status.Answer
+	at       time.Time
+	problems []string
 }
 
-func writeStatus(w io.Writer, s *admin.GatewayStatus) error {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "GATEWAY\tADDRESS\tTUNNEL\tFOR\tRTT\tSTREAMS\tGOSSIP\tNOTE")
+// askUntilWell asks until nothing is wrong or the time is up, at least once.
+func askUntilWell(ctx context.Context, address string, wait time.Duration) (report, error) {
+	for end := time.Now().Add(wait); ; {
+		r, err := ask(ctx, address)
+		if err == nil && len(r.problems) == 0 || time.Now().Add(statusPause).After(end) {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-time.After(statusPause):
+		}
+	}
+}
+
+func ask(ctx context.Context, address string) (r report, err error) {
+	r.Answer, err = status.Ask(ctx, address)
+	if err != nil {
+		return r, err
+	}
+	r.at = time.Now()
+	if r.Gateway != nil {
+		r.problems = r.Gateway.Problems(r.at)
+	} else {
+		r.problems = r.Sidecar.Problems(r.at)
+	}
+	return r, nil
+}
+
+// writeJSON writes what the process said, with the problems before it.
+func (r report) writeJSON(w io.Writer) error {
+	problems := append([]string{}, r.problems...)
+	if r.Gateway != nil {
+		return writeJSON(w, struct {
+			OK       bool     `json:"ok"`
+			Problems []string `json:"problems"`
+			*status.Gateway
+		}{len(problems) == 0, problems, r.Gateway})
+	}
+	return writeJSON(w, struct {
+		OK       bool     `json:"ok"`
+		Problems []string `json:"problems"`
+		*status.Sidecar
+	}{len(problems) == 0, problems, r.Sidecar})
+}
+
+// writeTables writes the verdict, and tables for people.
+func (r report) writeTables(w io.Writer) error {
+	t := newTable(w)
+	if r.Gateway != nil {
+		t.line(r.Gateway.Verdict(r.at))
+		t.gateway(r.Gateway)
+	} else {
+		t.line(r.Sidecar.Verdict(r.at))
+		t.sidecar(r.Sidecar)
+	}
+	return t.flush()
+}
+
+func (t *table) gateway(s *status.Gateway) {
+	t.line(fmt.Sprintf("gateway %s, version %s, up %s, certificate until %s", s.Self, s.Version, age(seconds(s.Uptime)), until(s.Certificate)))
+	t.head("GATEWAY", "ADDRESS", "TUNNEL", "FOR", "RTT", "STREAMS", "GOSSIP", "NOTE")
 	for _, g := range s.Gateways {
 		since, rtt, streams := "", "", ""
 		if !g.Since.IsZero() {
@@ -95,41 +150,81 @@ func writeStatus(w io.Writer, s *admin.GatewayStatus) error {
 			rtt = fmt.Sprintf("%.1f ms", g.RTT)
 			streams = fmt.Sprint(g.Streams)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.Address, g.Tunnel, since, rtt, streams, g.Gossip, g.LastError)
+		t.row(g.ID, g.Address, g.Tunnel, since, rtt, streams, g.Gossip, g.LastError)
 	}
 	for _, j := range s.Join {
 		if j.Gateway.IsZero() {
-			fmt.Fprintf(t, "?\t%s\tdown\t\t\t\t\t%s\n", j.Address, j.LastError)
+			t.row("?", j.Address, "down", "", "", "", "", j.LastError)
 		}
 	}
-
-	fmt.Fprintln(t, "\nSERVICE\tCLUSTER\tPORT\tREADY\tEXPORTED\tREACHABLE")
+	t.head("SERVICE", "CLUSTER", "PORT", "READY", "EXPORTED", "REACHABLE")
 	for _, svc := range s.Services {
 		for _, c := range svc.Clusters {
-			fmt.Fprintf(t, "%s\t%s\t%d/%s\t%d of %d\t%s\t%s\n", svc.Service, c.Cluster, c.Port, c.Protocol,
-				c.Ready, c.Total, yesNo(c.Exported), yesNo(c.Reachable))
+			t.row(svc.Service, c.Cluster, fmt.Sprintf("%d/%s", c.Port, c.Protocol), fmt.Sprintf("%d of %d", c.Ready, c.Total),
+				yesNo(c.Exported), yesNo(c.Reachable))
 		}
 	}
-
-	fmt.Fprintln(t, "\nCATALOG OF\tVERSION\tDIGEST\tSERVICES\tAGE")
+	t.head("CATALOG OF", "VERSION", "DIGEST", "SERVICES", "AGE")
 	for _, o := range s.Origins {
 		fresh := "current"
 		switch {
-		case o.Stale && o.Age < updating.Seconds():
+		case o.Stale && seconds(o.Age) < status.Updating:
 			fresh = "updating"
 		case o.Stale:
-			fresh = "stale " + age(time.Duration(o.Age*float64(time.Second)))
+			fresh = "stale " + age(seconds(o.Age))
 		}
-		fmt.Fprintf(t, "%s\t%d.%d\t%.12s\t%d\t%s\n", o.Origin, o.Epoch, o.Seq, o.Digest, o.Records, fresh)
+		t.row(o.Origin, fmt.Sprintf("%d.%d", o.Epoch, o.Seq), fmt.Sprintf("%.12s", o.Digest), o.Records, fresh)
 	}
 	if len(s.Faults) > 0 {
-		fmt.Fprintln(t, "\nRESOURCE FILE\tFAULT (its last good content is in force)")
+		t.head("RESOURCE FILE", "FAULT (its last good content is in force)")
 		for _, f := range s.Faults {
-			fmt.Fprintf(t, "%s\t%s\n", f.File, f.Error)
+			for fault := range strings.SplitSeq(f.Error, "\n") {
+				t.row(f.File, fault)
+			}
 		}
 	}
-	return t.Flush()
 }
+
+func (t *table) sidecar(s *status.Sidecar) {
+	t.line(fmt.Sprintf("sidecar %s, version %s, up %s, certificate until %s", s.Identity, s.Version, age(seconds(s.Uptime)), until(s.Certificate)))
+	if i := s.Interception; i.Mode != "explicit" {
+		t.line(fmt.Sprintf("interception %s: mode %s, cgroup %s", i.Name, i.Mode, i.Cgroup))
+	}
+	if svc := s.Service; svc != nil {
+		t.line(fmt.Sprintf("service %s, port %d, program at %s: ready %s", svc.Service, svc.Port, svc.Target, yesNo(svc.Ready)))
+	}
+	t.head("GATEWAY", "ROUTES FROM IT", "KNOWS THE SERVICE", "NOTE")
+	for _, g := range s.Gateways {
+		t.row(g.Address, yesNo(g.XDS), yesNo(g.Registered), g.LastError)
+	}
+	t.head("UPSTREAM", "LISTENER", "STATE", "HOST", "INSTANCE", "READY", "ACTIVE", "IDLE", "LATENCY", "NOTE")
+	for _, u := range s.Upstreams {
+		hosts := append(u.Local[:len(u.Local):len(u.Local)], u.Gateways...)
+		if len(hosts) == 0 {
+			t.row(u.Destination, u.Listen, u.State)
+		}
+		for _, h := range hosts {
+			instance, latency, note := h.Instance, "", h.LastError
+			if instance == "" {
+				instance = "(gateway)"
+			}
+			if h.LatencyMS > 0 {
+				latency = fmt.Sprintf("%.1f ms", h.LatencyMS)
+			}
+			if h.EjectedFor > 0 {
+				note = "avoided for " + age(seconds(h.EjectedFor)) + ": " + note
+			}
+			t.row(u.Destination, u.Listen, u.State, h.Address, instance, yesNo(h.Ready), h.Active, h.Idle, latency, note)
+		}
+		for _, name := range u.Avoided {
+			t.row(u.Destination, u.Listen, u.State, "", name, "avoided")
+		}
+	}
+}
+
+func until(c status.Certificate) string { return c.NotAfter.UTC().Format(time.RFC3339) }
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 func yesNo(b bool) string {
 	if b {

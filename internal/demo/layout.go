@@ -2,18 +2,16 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 const (
@@ -229,23 +227,23 @@ func (l *layout) all() []*process {
 func (l *layout) callerURL() string { return "http://" + l.caller.upstream + "/" }
 
 // missing asks every gateway for its status and returns what it does not see yet.
-func (l *layout) missing(ctx context.Context, c *http.Client) []string {
+func (l *layout) missing(ctx context.Context) []string {
 	const perCluster = 2
 	var missing []string
 	for _, g := range l.gateways {
-		s, err := status(ctx, c, g.admin)
-		if err != nil {
+		s, err := status.Ask(ctx, g.admin)
+		if err != nil || s.Gateway == nil {
 			missing = append(missing, g.name)
 			continue
 		}
 		up := 0
-		for _, p := range s.Gateways {
+		for _, p := range s.Gateway.Gateways {
 			if p.Tunnel != "down" && p.Gossip == "alive" {
 				up++
 			}
 		}
 		ready := map[mesh.ClusterName]uint32{}
-		for _, svc := range s.Services {
+		for _, svc := range s.Gateway.Services {
 			for _, in := range svc.Clusters {
 				if svc.Service == service && in.Reachable {
 					ready[in.Cluster] = in.Ready
@@ -265,24 +263,6 @@ func (l *layout) missing(ctx context.Context, c *http.Client) []string {
 		missing = append(missing[:3], fmt.Sprintf("%d more", len(missing)-3))
 	}
 	return missing
-}
-
-// status reads a gateway's status from its admin port.
-func status(ctx context.Context, c *http.Client, addr string) (*admin.GatewayStatus, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	var s admin.GatewayStatus
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 4<<20)).Decode(&s); err != nil {
-		return nil, err
-	}
-	return &s, nil
 }
 
 // writeHints says what to try while the demo keeps running.

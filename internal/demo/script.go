@@ -213,7 +213,7 @@ func (d *demo) converge(ctx context.Context) error {
 	defer client.CloseIdleConnections()
 	shown, last := "", time.Time{}
 	for {
-		missing := d.layout.missing(ctx, client)
+		missing := d.layout.missing(ctx)
 		if len(missing) == 0 {
 			cluster, _, err := ask(ctx, client, d.layout.callerURL())
 			if err == nil && cluster == "east" {

@@ -57,6 +57,9 @@ func (s *Source) ID() ID { return s.now.Load().id }
 // may replace it before.
 func (s *Source) NotAfter() time.Time { return s.now.Load().tls.Leaf.NotAfter }
 
+// NotBefore is when the certificate began.
+func (s *Source) NotBefore() time.Time { return s.now.Load().tls.Leaf.NotBefore }
+
 // Past returns a channel that closes when the certificate or the roots in use
 // are replaced: then who was trusted before has to be looked at again, with
 // [Source.Trusts]. It never closes for a source in memory.

@@ -1,0 +1,65 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+const (
+	askTimeout = 5 * time.Second
+	maxBytes   = 64 << 20 // of an answer: a mesh of 100,000 services
+)
+
+// Answer is what a process says of itself. One of the two is set.
+type Answer struct {
+	Gateway *Gateway
+	Sidecar *Sidecar
+}
+
+// Ask asks the process whose admin port is at host:port.
+func Ask(ctx context.Context, admin string) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/status", nil)
+	if err != nil {
+		return Answer{}, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	if err != nil {
+		return Answer{}, err
+	}
+	a, err := Parse(b)
+	if err != nil {
+		return a, fmt.Errorf("%s answers %s and no status: %w", admin, resp.Status, err)
+	}
+	return a, nil
+}
+
+// Parse reads what a process answers on /status.
+func Parse(b []byte) (Answer, error) {
+	var who struct {
+		Self     string `json:"self"`     // a gateway's
+		Identity string `json:"identity"` // a sidecar's
+	}
+	if err := json.Unmarshal(b, &who); err != nil {
+		return Answer{}, err
+	}
+	switch {
+	case who.Self != "":
+		var g Gateway
+		return Answer{Gateway: &g}, json.Unmarshal(b, &g)
+	case who.Identity != "":
+		var s Sidecar
+		return Answer{Sidecar: &s}, json.Unmarshal(b, &s)
+	}
+	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar")
+}

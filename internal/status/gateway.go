@@ -1,0 +1,110 @@
+package status
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Gateway is what a gateway answers.
+type Gateway struct {
+	Self        mesh.GatewayID  `json:"self"`
+	Version     string          `json:"version"`
+	Ready       bool            `json:"ready"`
+	Pending     []Condition     `json:"pending,omitempty"` // of readiness
+	Uptime      float64         `json:"uptime_seconds"`
+	Certificate Certificate     `json:"certificate"`
+	Gateways    []Peer          `json:"gateways"`
+	Join        []JoinTarget    `json:"join,omitempty"`
+	Services    []Service       `json:"services"`
+	Conflicts   []Conflict      `json:"conflicts,omitempty"`
+	Origins     []Origin        `json:"origins"`
+	Faults      []ResourceFault `json:"resource_faults,omitempty"`
+	StateError  string          `json:"state_error,omitempty"` // why what it knows is not kept on disk
+}
+
+// Peer is one gateway of the mesh as the answering one sees it.
+type Peer struct {
+	ID          mesh.GatewayID `json:"id"`
+	Address     string         `json:"address"`
+	Tunnel      string         `json:"tunnel"` // self, up, down
+	Gossip      string         `json:"gossip"` // alive, dead
+	RTT         float64        `json:"rtt_ms"`
+	Connections int            `json:"connections"`
+	Streams     int            `json:"streams"`
+	Since       time.Time      `json:"since,omitzero"` // of the tunnel's state
+	LastError   string         `json:"last_error,omitempty"`
+}
+
+// JoinTarget is a configured address of another gateway.
+type JoinTarget struct {
+	Address   string         `json:"address"`
+	Gateway   mesh.GatewayID `json:"gateway,omitzero"` // who answered there
+	LastError string         `json:"last_error,omitempty"`
+}
+
+// Service is one service of the mesh, with what each cluster has of it.
+type Service struct {
+	Service  mesh.ServiceName `json:"service"`
+	Clusters []ClusterService `json:"clusters"`
+}
+
+// ClusterService is one service port in one cluster.
+type ClusterService struct {
+	Cluster  mesh.ClusterName `json:"cluster"`
+	Port     uint16           `json:"port"`
+	Protocol mesh.Protocol    `json:"protocol"`
+	Ready    uint32           `json:"ready"`
+	Total    uint32           `json:"total"`
+	// Reachable is true for the own cluster and for those with a live tunnel.
+	Reachable bool `json:"reachable"`
+	Exported  bool `json:"exported"`
+}
+
+// Conflict is a port of a service that clusters declare with different protocols.
+type Conflict struct {
+	Service   mesh.ServiceName                   `json:"service"`
+	Port      uint16                             `json:"port"`
+	Protocols map[mesh.ClusterName]mesh.Protocol `json:"protocols"`
+}
+
+// Conflicts returns the conflicts among services, in their order.
+func Conflicts(services []Service) []Conflict {
+	var conflicts []Conflict
+	for _, s := range services {
+		ports := map[uint16]map[mesh.ClusterName]mesh.Protocol{}
+		for _, c := range s.Clusters {
+			if ports[c.Port] == nil {
+				ports[c.Port] = map[mesh.ClusterName]mesh.Protocol{}
+			}
+			ports[c.Port][c.Cluster] = c.Protocol
+		}
+		for _, port := range slices.Sorted(maps.Keys(ports)) {
+			said := slices.Sorted(maps.Values(ports[port]))
+			if said[0] != said[len(said)-1] {
+				conflicts = append(conflicts, Conflict{s.Service, port, ports[port]})
+			}
+		}
+	}
+	return conflicts
+}
+
+// Origin is the last applied catalog version of one origin.
+type Origin struct {
+	Origin  mesh.GatewayID `json:"origin"`
+	Epoch   uint64         `json:"epoch"`
+	Seq     uint64         `json:"seq"`
+	Digest  string         `json:"digest"`
+	Records int            `json:"records"`
+	Age     float64        `json:"age_seconds"` // since it was last confirmed
+	Stale   bool           `json:"stale"`       // no live tunnel to its cluster confirms it
+}
+
+// ResourceFault is a resource file that could not be read; the last good
+// content of it is in force.
+type ResourceFault struct {
+	File  string `json:"file"`
+	Error string `json:"error"`
+}

@@ -1,0 +1,165 @@
+package status
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Updating is for how long a catalog that is behind is being fetched rather
+// than stale: changes are coalesced for up to a second.
+const Updating = 2 * time.Second
+
+// Certificate is a process's own.
+type Certificate struct {
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+}
+
+// problem says that the certificate has ended or that less than a tenth of its
+// life is left; "" when neither is so.
+func (c Certificate) problem(now time.Time) string {
+	left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
+	switch date := c.NotAfter.UTC().Format(time.RFC3339); {
+	case left <= 0:
+		return "its certificate ended " + date
+	case left < life/10:
+		return "its certificate ends " + date
+	}
+	return ""
+}
+
+// problems is what is wrong, in the order in which it is to be read.
+type problems []string
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+
+// common adds what can be wrong with either process.
+func (p *problems) common(unmet []Condition, c Certificate, stateError string, now time.Time) {
+	if len(unmet) > 0 {
+		p.add("not ready: %s", Explain(unmet))
+	}
+	if problem := c.problem(now); problem != "" {
+		p.add("%s", problem)
+	}
+	if stateError != "" {
+		p.add("what it knows is not kept on disk: %s", stateError)
+	}
+}
+
+// Problems returns everything that is wrong with the mesh as the gateway sees it.
+func (g *Gateway) Problems(now time.Time) []string {
+	var p problems
+	p.common(g.Pending, g.Certificate, g.StateError, now)
+	var down []string
+	unreachable := map[mesh.GatewayID]bool{}
+	for _, peer := range g.Gateways {
+		if peer.Tunnel == "down" {
+			unreachable[peer.ID] = true
+			down = append(down, because(peer.ID.String(), peer.LastError))
+		}
+	}
+	if len(down) > 0 {
+		p.add("%s down: %s", plural(len(down), "tunnel"), strings.Join(down, ", "))
+	}
+	for _, j := range g.Join {
+		if j.Gateway.IsZero() {
+			p.add("nobody met at %s", because(j.Address, j.LastError))
+		}
+	}
+	for _, o := range g.Origins {
+		if age := time.Duration(o.Age * float64(time.Second)); o.Stale && age > Updating && !unreachable[o.Origin] {
+			p.add("the catalog of %s is stale", o.Origin)
+		}
+	}
+	for _, f := range g.Faults {
+		p.add("resource file %s is bad: %s", f.File, f.Error)
+	}
+	for _, c := range g.Conflicts {
+		var said []string
+		for _, cluster := range slices.Sorted(maps.Keys(c.Protocols)) {
+			said = append(said, fmt.Sprintf("%s in %s", c.Protocols[cluster], cluster))
+		}
+		p.add("port %d of %s is %s", c.Port, c.Service, strings.Join(said, ", "))
+	}
+	return p
+}
+
+// Clusters returns how many clusters the gateway knows of, its own included.
+func (g *Gateway) Clusters() int {
+	clusters := map[mesh.ClusterName]bool{g.Self.Cluster: true}
+	for _, peer := range g.Gateways {
+		clusters[peer.ID.Cluster] = true
+	}
+	return len(clusters)
+}
+
+// Problems returns everything that is wrong with what the sidecar may dial and
+// with who knows of it.
+func (s *Sidecar) Problems(now time.Time) []string {
+	var p problems
+	p.common(s.Pending, s.Certificate, s.StateError, now)
+	for _, g := range s.Gateways {
+		switch {
+		case g.LastError != "":
+			p.add("gateway %s: %s", g.Address, g.LastError)
+		case s.Service != nil && !g.Registered:
+			p.add("gateway %s does not know of %s here", g.Address, s.Service.Service)
+		}
+	}
+	for _, u := range s.Upstreams {
+		switch {
+		case u.State == "absent":
+			p.add("no cluster offers %s", u.Destination)
+		case u.State != "known":
+			p.add("nothing is known of %s yet", u.Destination)
+		case ready(u.Local)+ready(u.Gateways) == 0:
+			p.add("no instance of %s is ready", u.Destination)
+		}
+	}
+	return p
+}
+
+func ready(hosts []Host) (n int) {
+	for _, h := range hosts {
+		if h.Ready {
+			n++
+		}
+	}
+	return n
+}
+
+func because(what, why string) string {
+	if why == "" {
+		return what
+	}
+	return what + " (" + why + ")"
+}
+
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// Verdict is the gateway's state in one line: how much there is, and what is wrong.
+func (g *Gateway) Verdict(now time.Time) string {
+	return verdict(g.Problems(now), plural(g.Clusters(), "cluster"), plural(len(g.Gateways), "gateway"), plural(len(g.Services), "service"))
+}
+
+// Verdict is the sidecar's state in one line.
+func (s *Sidecar) Verdict(now time.Time) string {
+	return verdict(s.Problems(now), plural(len(s.Gateways), "gateway"), plural(len(s.Upstreams), "upstream"))
+}
+
+func verdict(problems []string, counts ...string) string {
+	if len(problems) == 0 {
+		return strings.Join(counts, ", ") + ": nothing is wrong"
+	}
+	return counts[0] + ", " + strings.Join(problems, "; ")
+}

@@ -1,0 +1,89 @@
+package status
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var (
+	now   = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	valid = Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	east1 = mesh.GatewayID{Cluster: "east", Name: "east-1"}
+	west1 = mesh.GatewayID{Cluster: "west", Name: "west-1"}
+	shop  = mesh.ServiceName{Namespace: "shop", Name: "orders"}
+)
+
+func gatewayThatIsWell() Gateway {
+	return Gateway{
+		Self: east1, Ready: true, Certificate: valid,
+		Gateways: []Peer{{ID: east1, Tunnel: "self"}, {ID: west1, Tunnel: "up"}},
+		Services: []Service{{shop, []ClusterService{{Cluster: "east", Port: 80, Protocol: "http"}, {Cluster: "west", Port: 80, Protocol: "http"}}}},
+	}
+}
+
+func TestAVerdictSaysHowMuchThereIsOrWhatIsWrong(t *testing.T) {
+	g := gatewayThatIsWell()
+	if got := g.Verdict(now); got != "2 clusters, 2 gateways, 1 service: nothing is wrong" {
+		t.Error(got)
+	}
+	g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "no answer"
+	if got := g.Verdict(now); got != "2 clusters, 1 tunnel down: west/west-1 (no answer)" {
+		t.Error(got)
+	}
+}
+
+func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
+	for want, spoil := range map[string]func(*Gateway){
+		"not ready: services (not known)":            func(g *Gateway) { g.Pending = []Condition{{"services", "not known"}} },
+		"its certificate ended 2026-11-26T11:59:59Z": func(g *Gateway) { g.Certificate.NotAfter = now.Add(-time.Second) },
+		"its certificate ends 2026-11-26T12:05:00Z":  func(g *Gateway) { g.Certificate.NotAfter = now.Add(5 * time.Minute) },
+		"what it knows is not kept on disk: full":    func(g *Gateway) { g.StateError = "full" },
+		"1 tunnel down: west/west-1 (gone)":          func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
+		"nobody met at h:1 (refused)":                func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
+		"the catalog of west/west-1 is stale":        func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
+		"resource file a.yaml is bad: a.yaml:1: no":  func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
+		"port 80 of shop/orders is http in east, tcp in west": func(g *Gateway) {
+			g.Services[0].Clusters[1].Protocol = "tcp"
+			g.Conflicts = Conflicts(g.Services)
+		},
+	} {
+		g := gatewayThatIsWell()
+		spoil(&g)
+		if got := strings.Join(g.Problems(now), "\n"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestACatalogThatIsBeingFetchedIsNoProblem(t *testing.T) {
+	g := gatewayThatIsWell()
+	g.Origins = []Origin{{Origin: west1, Stale: true, Age: 1}}
+	if got := g.Problems(now); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
+func TestEverythingThatIsWrongWithASidecarIsAProblem(t *testing.T) {
+	for want, spoil := range map[string]func(*Sidecar){
+		"":                             func(*Sidecar) {},
+		"not ready: program (refused)": func(s *Sidecar) { s.Pending = []Condition{{"program", "refused"}} },
+		"gateway h:15012: refused":     func(s *Sidecar) { s.Gateways[0].LastError = "refused" },
+		"gateway h:15012 does not know of shop/orders here": func(s *Sidecar) { s.Gateways[0].Registered = false },
+		"no cluster offers orders.shop.mesh:80":             func(s *Sidecar) { s.Upstreams[0].State = "absent" },
+		"nothing is known of orders.shop.mesh:80 yet":       func(s *Sidecar) { s.Upstreams[0].State = "pending" },
+		"no instance of orders.shop.mesh:80 is ready":       func(s *Sidecar) { s.Upstreams[0].Gateways[0].Ready = false },
+	} {
+		s := Sidecar{
+			Ready: true, Certificate: valid, Gateways: []GatewayLink{{Address: "h:15012", XDS: true, Registered: true}},
+			Service:   &Registration{Service: shop, Port: 80},
+			Upstreams: []Upstream{{Destination: mesh.Destination{Service: shop, Port: 80}, State: "known", Gateways: []Host{{Ready: true}}}},
+		}
+		spoil(&s)
+		if got := strings.Join(s.Problems(now), "\n"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
