@@ -28,8 +28,8 @@ var imports = map[string][]string{
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/status"},
 
-	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
-	"gateway/forward": {"internal/mesh", "internal/proxystatus", "internal/relay"},
+	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway/forward": {"internal/connect", "internal/mesh", "internal/relay"},
 	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
@@ -44,14 +44,15 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
-	"sidecar/proxy":    {"internal/identity", "internal/mesh", "internal/proxystatus", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
+	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
-	"sidecar/upstream": {"internal/identity", "internal/mesh"},
+	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh"},
 	"sidecar/xds":      {"internal/identity", "internal/liveness", "internal/mesh", "internal/register", "internal/wholefile", "internal/xds"},
 
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
+	"internal/connect":               {"internal/mesh"},
 	"internal/drain":                 {"internal/relay"},
 	"internal/health":                {},
 	"internal/hostport":              {},
@@ -60,7 +61,6 @@ var imports = map[string][]string{
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
 	"internal/register":              {},
-	"internal/proxystatus":           {},
 	"internal/relay":                 {},
 	"internal/state":                 {},
 	"internal/status":                {"internal/mesh"},

@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -276,8 +277,8 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	}
 	g.forward, err = forward.New(forward.Config{
 		Self: g.cfg.ID(), Listener: g.mesh,
-		Egress:  func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) { return g.router.Load().Egress(r) },
-		Ingress: func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) { return g.router.Load().Ingress(r) },
+		Egress:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Egress(r) },
+		Ingress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Ingress(r) },
 		Open: func(ctx context.Context, to mesh.GatewayID) (relay.Conn, error) {
 			s, err := g.tunnel.Open(ctx, to)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -64,7 +65,7 @@ func NewRouter(view *federation.View, local []mesh.Service, settled bool) *Route
 // Egress returns who may serve a request of this cluster, best first: ready
 // endpoints of this cluster, then gateways of the other clusters that have ready
 // ones, the nearest cluster first and of equally near ones the less loaded.
-func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *forward.Refusal) {
+func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 	var (
 		dest  = req.Destination
 		why   []string // per cluster, why it cannot serve
@@ -115,25 +116,25 @@ func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *forward.Ref
 	case !port && !r.settled:
 		return nil, r.notYet(dest)
 	case !known && dest.Cluster != "":
-		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
+		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"no service %s in cluster %s: check the name, and that the cluster exports it", dest.Service, dest.Cluster)
 	case !known:
-		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
+		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"no service %s in any cluster: check the name, and that it is exported", dest.Service)
 	case !port:
 		return nil, noPort(dest)
 	}
-	return nil, forward.Refuse(http.StatusServiceUnavailable, forward.ErrDestinationUnavailable,
+	return nil, connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
 		"no reachable cluster for %s (%s)", dest.Service, strings.Join(why, "; "))
 }
 
 // Ingress returns which endpoints of this cluster may serve a request that came
 // through a tunnel, the less loaded first. A request is never sent on to
 // another cluster.
-func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *forward.Refusal) {
+func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 	dest := req.Destination
 	if dest.Cluster != "" && dest.Cluster != r.self {
-		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
+		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"%s is not in cluster %s", dest.Host(), r.self)
 	}
 	svc, ok := r.local[dest.Service]
@@ -141,11 +142,11 @@ func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *forward.Re
 		return nil, r.notYet(dest)
 	}
 	if !ok {
-		return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
+		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"no service %s in cluster %s", dest.Service, r.self)
 	}
 	if !svc.Export {
-		return nil, forward.Refuse(http.StatusForbidden, forward.ErrRequestDenied,
+		return nil, connect.Refuse(http.StatusForbidden, connect.RequestDenied,
 			"cluster %s does not export %s: add a ServiceExport beside it", r.self, dest.Service)
 	}
 	p, ok := svc.PortNumbered(dest.Port)
@@ -154,7 +155,7 @@ func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *forward.Re
 	}
 	eps, reason := r.endpoints(p, req)
 	if len(eps) == 0 {
-		return nil, forward.Refuse(http.StatusServiceUnavailable, forward.ErrDestinationUnavailable,
+		return nil, connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
 			"no endpoint for %s in cluster %s: %s", dest.Service, r.self, reason)
 	}
 	return eps, nil
@@ -175,13 +176,13 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 }
 
 // notYet refuses what may well exist: this gateway has just started.
-func (r *Router) notYet(dest mesh.Destination) *forward.Refusal {
-	return forward.Refuse(http.StatusServiceUnavailable, forward.ErrDestinationUnavailable,
+func (r *Router) notYet(dest mesh.Destination) *connect.Refusal {
+	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
 		"this gateway of cluster %s has just started and does not know %s yet: try again", r.self, dest.Service)
 }
 
-func noPort(dest mesh.Destination) *forward.Refusal {
-	return forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound,
+func noPort(dest mesh.Destination) *connect.Refusal {
+	return connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 		"%s has no port %d", dest.Service, dest.Port)
 }
 
@@ -197,7 +198,7 @@ func (r *Router) endpoints(p *mesh.ServicePort, req *forward.Request) ([]forward
 		ep := &p.Endpoints[i]
 		switch {
 		case !ep.Ready:
-		case req.ExcludesInstance(r.self, ep.Instance):
+		case req.ExcludesInstance(connect.Instance{Cluster: r.self, Name: ep.Instance}):
 			excluded++
 		default:
 			ready = append(ready, ep)

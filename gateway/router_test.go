@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -67,13 +68,13 @@ func service(export bool, ready ...bool) mesh.Service {
 	return mesh.Service{Name: orders, Export: export, Ports: []mesh.ServicePort{p}}
 }
 
-func request(t *testing.T, authority string, exclude ...forward.Exclusion) *forward.Request {
+func request(t *testing.T, authority string, exclude ...connect.Instance) *forward.Request {
 	t.Helper()
 	d, err := mesh.ParseDestination(authority)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &forward.Request{Destination: d, Exclude: exclude}
+	return &forward.Request{Request: connect.Request{Destination: d, Exclude: exclude}}
 }
 
 func names(all []forward.Candidate) []string {
@@ -95,15 +96,15 @@ func TestTheOwnClusterIsFirstAndTheNearestOtherNext(t *testing.T) {
 		},
 	}.router()
 	for authority, c := range map[string]struct {
-		exclude []forward.Exclusion
+		exclude []connect.Instance
 		want    []string
 	}{
 		"orders.shop.mesh:80":       {nil, []string{"orders-1", "west/west-2", "west/west-1", "north/north-1", "north/north-2"}},
-		"ORDERS.shop.mesh.:80":      {[]forward.Exclusion{{Cluster: "east"}}, []string{"west/west-2", "west/west-1", "north/north-1", "north/north-2"}},
+		"ORDERS.shop.mesh.:80":      {[]connect.Instance{{Cluster: "east"}}, []string{"west/west-2", "west/west-1", "north/north-1", "north/north-2"}},
 		"orders.shop.north.mesh:80": {nil, []string{"north/north-1", "north/north-2"}},
 		"orders.shop.east.mesh:80":  {nil, []string{"orders-1"}},
 		"orders.shop.svc.clusterset.local:80": {
-			[]forward.Exclusion{{Cluster: "east", Instance: "orders-1"}, {Cluster: "west"}},
+			[]connect.Instance{{Cluster: "east", Name: "orders-1"}, {Cluster: "west"}},
 			[]string{"north/north-1", "north/north-2"}},
 	} {
 		got, refusal := r.Egress(request(t, authority, c.exclude...))
@@ -144,7 +145,7 @@ func TestWhoCannotServeIsNamedWithTheReason(t *testing.T) {
 		"cart.shop.mesh:80":         {http.StatusNotFound, []string{"no service shop/cart in any cluster"}},
 		"orders.shop.venus.mesh:80": {http.StatusNotFound, []string{"no service shop/orders in cluster venus"}},
 	} {
-		got, refusal := r.Egress(request(t, authority, forward.Exclusion{Cluster: "south"}))
+		got, refusal := r.Egress(request(t, authority, connect.Instance{Cluster: "south"}))
 		if refusal == nil || refusal.Status != c.status {
 			t.Errorf("%s: %v, %v; want status %d", authority, names(got), refusal, c.status)
 			continue
@@ -162,7 +163,7 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 		local: []mesh.Service{service(true, true, false, true)},
 		far:   []farCluster{{name: "west", ready: 2, rtts: []time.Duration{ms}}},
 	}.router()
-	got, refusal := r.Ingress(request(t, "orders.shop.mesh:80", forward.Exclusion{Cluster: "east", Instance: "orders-1"}))
+	got, refusal := r.Ingress(request(t, "orders.shop.mesh:80", connect.Instance{Cluster: "east", Name: "orders-1"}))
 	if refusal != nil || !slices.Equal(names(got), []string{"orders-3"}) {
 		t.Errorf("%v, %v; want the ready one that is not excluded", names(got), refusal)
 	}
@@ -174,7 +175,7 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 	for name, c := range map[string]struct {
 		router    *Router
 		authority string
-		exclude   []forward.Exclusion
+		exclude   []connect.Instance
 		status    int
 		want      string
 	}{
@@ -183,9 +184,9 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 		"other port":    {r, "orders.shop.mesh:81", nil, http.StatusNotFound, "no port 81"},
 		"other cluster": {r, "orders.shop.west.mesh:80", nil, http.StatusNotFound, "not in cluster east"},
 		"none ready":    {down, "orders.shop.mesh:80", nil, http.StatusServiceUnavailable, "none of 1 endpoints is ready"},
-		"excluded":      {r, "orders.shop.mesh:80", []forward.Exclusion{{Cluster: "east"}}, http.StatusServiceUnavailable, "excluded"},
+		"excluded":      {r, "orders.shop.mesh:80", []connect.Instance{{Cluster: "east"}}, http.StatusServiceUnavailable, "excluded"},
 		"each is excluded": {r, "orders.shop.mesh:80",
-			[]forward.Exclusion{{Cluster: "east", Instance: "orders-1"}, {Cluster: "east", Instance: "orders-3"}},
+			[]connect.Instance{{Cluster: "east", Name: "orders-1"}, {Cluster: "east", Name: "orders-3"}},
 			http.StatusServiceUnavailable, "every ready endpoint is excluded"},
 	} {
 		got, refusal := c.router.Ingress(request(t, c.authority, c.exclude...))
@@ -214,7 +215,7 @@ func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *
 }
 
 // firsts counts who is first in n answers.
-func firsts(t *testing.T, n int, route func(*forward.Request) ([]forward.Candidate, *forward.Refusal), load map[string]int) map[string]int {
+func firsts(t *testing.T, n int, route func(*forward.Request) ([]forward.Candidate, *connect.Refusal), load map[string]int) map[string]int {
 	t.Helper()
 	count := map[string]int{}
 	for range n {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -24,58 +24,63 @@ type attempt struct {
 	cancel    context.CancelCauseFunc // aborts it; no effect once it has won
 
 	conn     relay.Conn
-	cluster  mesh.ClusterName // who answered
-	instance string
-	rest     []byte        // read from conn behind the reply
-	written  chan struct{} // remote: closed when the early payload is written or writing failed
-	writeErr error         // of that; valid after written
+	who      connect.Instance // who answered
+	rest     []byte           // read from conn behind the reply
+	written  chan struct{}    // remote: closed when the early payload is written or writing failed
+	writeErr error            // of that; valid after written
 
-	refusal *Refusal // why it failed; nil: it won
+	refusal *connect.Refusal // why it failed; nil: it won
 }
 
 // remote asks a far gateway. On success the early payload goes on being written
 // until it is sealed.
-func (r *race) remote(ctx context.Context, a *attempt) *Refusal {
+func (r *race) remote(ctx context.Context, a *attempt) *connect.Refusal {
 	conn, err := r.f.cfg.Open(ctx, a.candidate.Gateway)
 	if err != nil {
-		return Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "open a stream: %v", err)
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "open a stream: %v", err)
 	}
 	a.conn = conn
 	stop := context.AfterFunc(ctx, func() { relay.Abort(conn) })
 
-	dest := r.req.Destination
-	dest.Port = a.candidate.Port
-	request := formatConnect(dest, r.req.Exclude, r.via)
+	request := r.req.Request
+	request.Destination.Port = a.candidate.Port
 	a.written = make(chan struct{})
 	go func() {
 		defer close(a.written)
-		a.writeErr = r.early.writeTo(ctx, conn, request)
+		a.writeErr = r.early.writeTo(ctx, conn, request.Append(make([]byte, 0, firstRead)))
 	}()
 
-	head, rest, err := readHead(conn, nil)
+	a.who, a.rest, err = connect.ReadReply(conn, make([]byte, 0, firstRead))
 	if err != nil {
 		stop()
 		relay.Abort(conn)
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return Refuse(http.StatusServiceUnavailable, ErrConnectionTerminated, "read the reply: %v", err)
+		return replyRefusal(ctx, err)
 	}
-	cluster, instance, refusal := parseReply(head, a.candidate.Gateway)
-	if refusal != nil {
-		stop()
-		relay.Abort(conn)
-		return refusal
+	if a.who.Cluster == "" {
+		a.who.Cluster = a.candidate.Gateway.Cluster
 	}
-	a.cluster, a.instance, a.rest = cluster, instance, rest
 	if !stop() {
-		return Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "%v", context.Cause(ctx))
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "%v", context.Cause(ctx))
 	}
 	return nil
 }
 
+// replyRefusal says why a far gateway's reply, which failed with err, opens no path.
+func replyRefusal(ctx context.Context, err error) *connect.Refusal {
+	var refusal *connect.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, connect.ErrReply):
+		return connect.Refuse(http.StatusBadGateway, connect.ProxyInternal, "%v", err)
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionTerminated, "%v", err)
+}
+
 // local dials an endpoint of this cluster.
-func (r *race) local(ctx context.Context, a *attempt) *Refusal {
+func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	ep := &a.candidate.Endpoint
@@ -84,48 +89,49 @@ func (r *race) local(ctx context.Context, a *attempt) *Refusal {
 		var timeout interface{ Timeout() bool }
 		switch {
 		case errors.Is(err, syscall.ECONNREFUSED):
-			return Refuse(http.StatusBadGateway, ErrConnectionRefused, "%v", err)
+			return connect.Refuse(http.StatusBadGateway, connect.ConnectionRefused, "%v", err)
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return Refuse(http.StatusGatewayTimeout, ErrConnectionTimeout, "%s does not accept within %s", ep.Address, dialTimeout)
+			return connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "%s does not accept within %s", ep.Address, dialTimeout)
 		}
-		return Refuse(http.StatusBadGateway, ErrDestinationUnavailable, "%v", err)
+		return connect.Refuse(http.StatusBadGateway, connect.DestinationUnavailable, "%v", err)
 	}
 	conn, ok := c.(relay.Conn)
 	if !ok {
 		_ = c.Close()
-		return Refuse(http.StatusInternalServerError, ErrProxyInternal, "connection to %s has no half-close", ep.Address)
+		return connect.Refuse(http.StatusInternalServerError, connect.ProxyInternal, "connection to %s has no half-close", ep.Address)
 	}
 	r.f.dials.add(conn)
-	a.conn, a.cluster, a.instance = conn, r.f.cfg.Self.Cluster, ep.Instance
+	a.conn, a.who = conn, connect.Instance{Cluster: r.f.cfg.Self.Cluster, Name: ep.Instance}
 	return nil
 }
 
 // combine says why none of the attempts succeeded.
-func combine(req *Request, failed []*attempt) *Refusal {
+func combine(req *Request, failed []*attempt) *connect.Refusal {
 	last := failed[len(failed)-1].refusal
-	if len(failed) == 1 && last.next != "" {
+	if len(failed) == 1 && last.Behind != "" {
 		return last // a far gateway's word, passed on as it is
 	}
-	all := &Refusal{Status: last.Status, Type: last.Type, next: last.next}
+	status, kind := last.Status, last.Type
 	reasons := make([]string, len(failed))
 	for i, a := range failed {
-		if a.refusal.Status != all.Status {
-			all.Status, all.Type = http.StatusServiceUnavailable, ErrDestinationUnavailable
+		if a.refusal.Status != status {
+			status, kind = http.StatusServiceUnavailable, connect.DestinationUnavailable
 		}
 		reasons[i] = fmt.Sprintf("%s: %s", a.candidate.String(), a.refusal.Details)
 	}
-	all.Details = clip(fmt.Sprintf("nobody serves %s (%s)", req.Destination.Service, strings.Join(reasons, "; ")))
+	all := connect.Refuse(status, kind, "nobody serves %s (%s)", req.Destination.Service, strings.Join(reasons, "; "))
+	all.Behind = last.Behind
 	return all
 }
 
 // clientRefusal says what is wrong with the client; most of the time nobody is
 // there to read it.
-func clientRefusal(err error) *Refusal {
+func clientRefusal(err error) *connect.Refusal {
 	switch {
 	case errors.Is(err, errNotTLS):
-		return Refuse(http.StatusBadRequest, ErrRequestError, "%v", err)
+		return connect.Refuse(http.StatusBadRequest, connect.RequestError, "%v", err)
 	case errors.Is(err, errStopped):
-		return Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "%v", err)
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "%v", err)
 	}
-	return Refuse(http.StatusBadRequest, ErrConnectionTerminated, "%v", err)
+	return connect.Refuse(http.StatusBadRequest, connect.ConnectionTerminated, "%v", err)
 }

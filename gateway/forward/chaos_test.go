@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -98,7 +99,7 @@ func TestWhateverHappensNothingIsHeldAfterwards(t *testing.T) {
 			echoes(c)
 		}
 		l := newPipes()
-		egress := func(*forward.Request) ([]forward.Candidate, *forward.Refusal) {
+		egress := func(*forward.Request) ([]forward.Candidate, *connect.Refusal) {
 			all := []forward.Candidate{at("orders-1", "10.0.0.9:1"), to(w1), to(w2), to(n1), at("orders-2", "10.0.0.9:2")}
 			mu.Lock()
 			defer mu.Unlock()

@@ -8,22 +8,8 @@
 //	mesh port, first byte 0x16   a TLS ClientHello whose SNI names the service
 //	tunnel stream                CONNECT, as on the mesh port, from the near gateway
 //
-// The head of a CONNECT, and what this package reads and writes in it:
-//
-//	CONNECT orders.shop.mesh:80 HTTP/1.1
-//	Host: orders.shop.mesh:80
-//	Isthmus-Exclude: east, west/orders-2      clusters, or cluster/instance, that shall not serve
-//	Via: 1.1 east.east-1                      gateways passed; one's own name here is a loop
-//
-//	HTTP/1.1 200 OK
-//	Isthmus-Cluster: west                     which cluster serves
-//	Isthmus-Instance: orders-1                which instance
-//
-//	HTTP/1.1 503 Service Unavailable
-//	Proxy-Status: isthmus-west-1; error=destination_unavailable; details="no ready endpoint for shop/orders"
-//
-// Refusals follow RFC 9209. A client that came by SNI knows no HTTP and gets a
-// TLS alert instead.
+// Its heads and refusals are those of [connect]. A client that came by SNI knows
+// no HTTP and gets a TLS alert instead of a refusal.
 //
 // # Nobody's open proxy
 //

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -29,7 +30,7 @@ type Config struct {
 	// Egress returns who may serve a request that came by the mesh port, best
 	// first, and Ingress the same for one that came through a tunnel: only
 	// endpoints of this cluster, only of exported services. Both must not block.
-	Egress, Ingress func(*Request) ([]Candidate, *Refusal)
+	Egress, Ingress func(*Request) ([]Candidate, *connect.Refusal)
 
 	// Open opens a stream to a gateway of another cluster.
 	Open func(ctx context.Context, to mesh.GatewayID) (relay.Conn, error)
@@ -197,11 +198,11 @@ func (f *Forward) stop() {
 }
 
 // begin counts a path, unless the Forward drains; end must follow.
-func (f *Forward) begin() *Refusal {
+func (f *Forward) begin() *connect.Refusal {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.draining {
-		return Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "gateway %s is draining: use another", f.cfg.Self)
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "gateway %s is draining: use another", f.cfg.Self)
 	}
 	f.paths++
 	return nil

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -32,15 +33,15 @@ var (
 )
 
 // choice is what an Egress or Ingress function answers in a test.
-type choice func(*forward.Request) ([]forward.Candidate, *forward.Refusal)
+type choice func(*forward.Request) ([]forward.Candidate, *connect.Refusal)
 
 // always offers the candidates to every request.
 func always(c ...forward.Candidate) choice {
-	return func(*forward.Request) ([]forward.Candidate, *forward.Refusal) { return c, nil }
+	return func(*forward.Request) ([]forward.Candidate, *connect.Refusal) { return c, nil }
 }
 
-func nobody(*forward.Request) ([]forward.Candidate, *forward.Refusal) {
-	return nil, forward.Refuse(http.StatusNotFound, forward.ErrDestinationNotFound, "no such service")
+func nobody(*forward.Request) ([]forward.Candidate, *connect.Refusal) {
+	return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound, "no such service")
 }
 
 // to is the candidate of a far gateway.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -39,8 +40,8 @@ func (p *path) source() netip.Addr {
 	return sourceOf(p.conn.RemoteAddr())
 }
 
-func (f *Forward) overLimit() *Refusal {
-	return Refuse(http.StatusServiceUnavailable, ErrConnectionLimit,
+func (f *Forward) overLimit() *connect.Refusal {
+	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionLimit,
 		"too many paths: %d of one source address and %d in all may be open", f.cfg.PathsPerSource, f.cfg.Paths)
 }
 
@@ -72,7 +73,7 @@ func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byt
 	}
 	p := &path{f: f, dir: egress, conn: conn}
 	var payload []byte
-	var refusal *Refusal
+	var refusal *connect.Refusal
 	switch b[0] {
 	case 'C':
 		payload, refusal, err = p.readConnect(b)
@@ -88,7 +89,7 @@ func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byt
 		f.drop(conn, reasonNoHead, err)
 		return nil, nil
 	case refusal == nil && f.dials.accepted(conn):
-		refusal = Refuse(http.StatusLoopDetected, ErrProxyLoop,
+		refusal = connect.Refuse(http.StatusLoopDetected, connect.ProxyLoop,
 			"an endpoint of %s has the address of this gateway's mesh port", p.req.Destination.Service)
 	}
 	if refusal != nil {
@@ -100,39 +101,33 @@ func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byt
 }
 
 // readConnect reads a CONNECT, of which b was read, and returns what came behind it.
-func (p *path) readConnect(b []byte) ([]byte, *Refusal, error) {
-	head, payload, err := readHead(p.conn, b)
-	if errors.Is(err, errHeadSize) {
-		return nil, Refuse(http.StatusRequestHeaderFieldsTooLarge, ErrRequestError, "%v", err), nil
+func (p *path) readConnect(b []byte) ([]byte, *connect.Refusal, error) {
+	req, payload, err := connect.ReadRequest(p.conn, b)
+	var refusal *connect.Refusal
+	if errors.As(err, &refusal) {
+		return nil, refusal, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	c, refusal := parseConnect(head)
-	if refusal != nil {
-		return nil, refusal, nil
-	}
-	self := viaName(p.f.cfg.Self)
-	p.req = c.Request
-	p.via = append(c.via, self)
-	return payload, checkVia(c.via, self), nil
+	p.req.Request = *req
+	return payload, p.req.Pass(p.f.cfg.Self), nil
 }
 
 // readHello reads a TLS ClientHello, of which b was read, and returns all that
 // was read: the ClientHello is payload, too.
-func (p *path) readHello(b []byte) ([]byte, *Refusal, error) {
+func (p *path) readHello(b []byte) ([]byte, *connect.Refusal, error) {
 	for {
 		name, done, err := helloServerName(b)
 		if err != nil {
-			return nil, Refuse(http.StatusBadRequest, ErrRequestError, "%v", err), nil
+			return nil, connect.Refuse(http.StatusBadRequest, connect.RequestError, "%v", err), nil
 		}
 		if done {
 			p.req.Destination, err = mesh.ParseHost(name)
 			if err != nil {
-				return nil, Refuse(http.StatusNotFound, ErrDestinationNotFound, "%v", err), nil
+				return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound, "%v", err), nil
 			}
-			p.via = []string{viaName(p.f.cfg.Self)}
-			return b, nil, nil
+			return b, p.req.Pass(p.f.cfg.Self), nil
 		}
 		b = slices.Grow(b, firstRead)
 		n, err := p.conn.Read(b[len(b):cap(b)])

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -89,7 +90,7 @@ func TestPathsAreBoundedPerSourceAddress(t *testing.T) {
 	first, _ := open(t, port), open(t, port)
 	c := dial(t, port)
 	_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
-	refused(t, reply(t, c), http.StatusServiceUnavailable, forward.ErrConnectionLimit)
+	refused(t, reply(t, c), http.StatusServiceUnavailable, connect.ConnectionLimit)
 
 	// Another source is not affected, and a path that ends makes room.
 	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
@@ -124,7 +125,7 @@ func TestLocalEndpointsAreTriedInTurn(t *testing.T) {
 	_ = l.Close()
 	addr := serve(t, echo)
 	var load []int // of the endpoint that serves, as the router sees it
-	_, port := start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) {
+	_, port := start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 		load = append(load, r.Load(addr))
 		return []forward.Candidate{at("orders-1", closed), at("orders-2", addr)}, nil
 	}})

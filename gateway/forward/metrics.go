@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // direction says from where a path was asked for.
@@ -45,8 +47,8 @@ const (
 
 // reasons is the bounded set of that label.
 var reasons = []string{
-	ErrDestinationNotFound, ErrDestinationUnavailable, ErrConnectionRefused, ErrConnectionTimeout,
-	ErrConnectionTerminated, ErrConnectionLimit, ErrRequestError, ErrRequestDenied, ErrProxyLoop, ErrProxyInternal,
+	connect.DestinationNotFound, connect.DestinationUnavailable, connect.ConnectionRefused, connect.ConnectionTimeout,
+	connect.ConnectionTerminated, connect.ConnectionLimit, connect.RequestError, connect.RequestDenied, connect.ProxyLoop, connect.ProxyInternal,
 	reasonNotMesh, reasonNoHead, reasonNotTLS, reasonShed,
 }
 

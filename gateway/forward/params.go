@@ -3,10 +3,6 @@ package forward
 import "time"
 
 const (
-	// maxHead bounds the head of a CONNECT and of its reply, in bytes. Ours are
-	// below 1 KiB; what curl and Envoy add stays below 4 KiB.
-	maxHead = 16 << 10
-
 	// maxHello bounds a TLS ClientHello, in bytes: one handshake message of the
 	// largest record. Post-quantum key shares make it about 2 KiB.
 	maxHello = 16 << 10
@@ -59,12 +55,6 @@ const (
 	// defaultIdle ends paths on which nothing moves: long enough for idle
 	// database connections, short enough that what a dead peer left goes away.
 	defaultIdle = time.Hour
-
-	// maxExcludes bounds the entries of Isthmus-Exclude, maxDetails the text of
-	// a refusal, in bytes: it holds a sentence about each candidate and, with
-	// that of a far gateway beside it, stays far below maxHead.
-	maxExcludes = 64
-	maxDetails  = 1024
 
 	// acceptPause is the wait after an accept that failed for want of file
 	// descriptors or memory: what runs goes on meanwhile.

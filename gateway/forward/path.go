@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -20,7 +21,6 @@ type path struct {
 	conn relay.Conn // the client; owned by the goroutine that calls serve
 	sni  bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
 	req  Request
-	via  []string // for the next gateway
 
 	early int64 // bytes of the payload that were sent before the relay began
 }
@@ -45,7 +45,7 @@ func (p *path) serve(payload []byte) {
 	}
 	candidates, refusal := choose(&p.req)
 	if refusal == nil && len(candidates) == 0 {
-		refusal = Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "nobody serves %s", p.req.Destination)
+		refusal = connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "nobody serves %s", p.req.Destination)
 	}
 	if refusal != nil {
 		p.refuse(refusal)
@@ -57,7 +57,7 @@ func (p *path) serve(payload []byte) {
 		return
 	}
 	early.start()
-	r := &race{f: f, req: &p.req, via: p.via, early: early}
+	r := &race{f: f, req: &p.req, early: early}
 	won, refusal := r.run(ctx, candidates)
 	if refusal != nil {
 		early.stop()
@@ -73,7 +73,7 @@ func (p *path) serve(payload []byte) {
 		early.stop()
 		relay.Abort(p.conn)
 		relay.Abort(won.conn)
-		reason := ErrConnectionTerminated
+		reason := connect.ConnectionTerminated
 		if errors.Is(err, errNotTLS) {
 			reason = reasonNotTLS
 		}
@@ -99,7 +99,7 @@ func (p *path) serve(payload []byte) {
 func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn, error) {
 	if !p.sni {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(headTimeout))
-		if _, err := p.conn.Write(formatOpened(won.cluster, won.instance)); err != nil {
+		if _, err := p.conn.Write(connect.AppendOpened(nil, won.who)); err != nil {
 			return nil, fmt.Errorf("write the reply: %w", err)
 		}
 		_ = p.conn.SetWriteDeadline(time.Time{})
@@ -157,7 +157,7 @@ func (b *behindEarly) CloseWrite() error {
 func (b *behindEarly) NetConn() net.Conn { return b.Conn }
 
 // refuse tells the client why there is no path and closes it.
-func (p *path) refuse(r *Refusal) {
+func (p *path) refuse(r *connect.Refusal) {
 	f := p.f
 	f.metrics.refusal(p.dir, r.Type)
 	if f.cfg.Log.Enabled(f.base, slog.LevelDebug) {
@@ -166,11 +166,11 @@ func (p *path) refuse(r *Refusal) {
 	linger(p.conn, p.refusalBytes(r), lingerTimeout)
 }
 
-func (p *path) refusalBytes(r *Refusal) []byte {
+func (p *path) refusalBytes(r *connect.Refusal) []byte {
 	if p.sni {
-		return r.alert()
+		return alert(r)
 	}
-	return r.http(proxyName(p.f.cfg.Self))
+	return r.Append(nil, connect.ProxyName(p.f.cfg.Self))
 }
 
 func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
@@ -179,7 +179,7 @@ func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
 		return
 	}
 	log.Debug(what, "service", p.req.Destination.String(), "peer", p.conn.RemoteAddr().String(),
-		"cluster", string(a.cluster), "instance", a.instance, "via", a.candidate.String(),
+		"cluster", string(a.who.Cluster), "instance", a.who.Name, "via", a.candidate.String(),
 		"sent", stats.AToB, "received", stats.BToA, "err", err)
 }
 
@@ -215,11 +215,10 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	defer f.wg.Done()
 	p := &path{f: f, dir: ingress}
-	c, refusal := connectOf(r)
+	req, refusal := connect.RequestOf(r)
 	if refusal == nil {
-		p.req = c.Request
-		p.via = append(c.via, viaName(f.cfg.Self))
-		refusal = checkVia(c.via, viaName(f.cfg.Self))
+		p.req.Request = *req
+		refusal = p.req.Pass(f.cfg.Self)
 	}
 	raw, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {

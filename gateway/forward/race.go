@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -14,7 +15,6 @@ import (
 type race struct {
 	f       *Forward
 	req     *Request
-	via     []string // for the next gateway
 	early   *early
 	won     atomic.Bool
 	results chan *attempt
@@ -24,7 +24,7 @@ type race struct {
 // run returns the attempt that won, whose connection and load count are the
 // caller's to release, or why none did. ctx bounds the path, not only its
 // setup: the winner's payload is written under it.
-func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *Refusal) {
+func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *connect.Refusal) {
 	r.results = make(chan *attempt, len(candidates))
 	// The client is watched meanwhile: when it goes or sends what is not TLS,
 	// nobody needs to be dialled any more.
@@ -64,7 +64,7 @@ func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *Refu
 				return a, nil
 			}
 			failed = append(failed, a)
-			if a.candidate.Remote() && a.refusal.next != "" {
+			if a.candidate.Remote() && a.refusal.Behind != "" {
 				waiting = moveBack(waiting, a.candidate.Gateway.Cluster)
 			}
 			if len(waiting) > 0 {
@@ -87,7 +87,7 @@ func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *Refu
 		case <-setup.C:
 			for _, a := range r.running {
 				failed = append(failed, &attempt{candidate: a.candidate,
-					refusal: Refuse(http.StatusGatewayTimeout, ErrConnectionTimeout, "no answer within %s", setupTimeout)})
+					refusal: connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "no answer within %s", setupTimeout)})
 			}
 			r.abandon(errNoAnswer)
 			return nil, combine(r.req, failed)
@@ -114,7 +114,7 @@ func (r *race) start(ctx context.Context, c Candidate) {
 		}
 		if a.refusal == nil && !r.won.CompareAndSwap(false, true) {
 			relay.Abort(a.conn)
-			a.refusal = Refuse(http.StatusServiceUnavailable, ErrDestinationUnavailable, "%v", errLost)
+			a.refusal = connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "%v", errLost)
 		}
 		if a.refusal != nil {
 			r.f.release(a)

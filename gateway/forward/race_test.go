@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -230,13 +231,30 @@ func TestWhenNobodyServesTheRefusalSaysWhyOfEach(t *testing.T) {
 	})
 }
 
+func TestAGatewayThatDoesNotSayWhoServesStandsForItsCluster(t *testing.T) {
+	far := map[mesh.GatewayID]farGateway{w1: func(s pipe) {
+		_, _ = s.Read(make([]byte, 64<<10))
+		_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nIsthmus-Cluster: WEST!\r\n\r\n")
+		_, _ = io.Copy(io.Discard, s)
+	}}
+	inTime(t, far, []forward.Candidate{to(w1)}, func(t *testing.T, l *pipes, g *gateways) {
+		c := l.dial()
+		go func() { _, _ = c.Write(append([]byte(connectHead()), hello(t)...)) }()
+		resp := reply(t, c)
+		if got := resp.Header; got.Get("Isthmus-Cluster") != "west" || got.Get("Isthmus-Instance") != "" {
+			t.Errorf("reply %v, want the gateway's own cluster and no instance", got)
+		}
+		_ = c.Close()
+	})
+}
+
 func TestASetupThatNobodyAnswersEnds(t *testing.T) {
 	far := map[mesh.GatewayID]farGateway{w1: frozen, w2: frozen, n1: frozen}
 	inTime(t, far, []forward.Candidate{to(w1), to(w2), to(n1)}, func(t *testing.T, l *pipes, g *gateways) {
 		begun := time.Now()
 		c := l.dial()
 		go func() { _, _ = c.Write(append([]byte(connectHead()), hello(t)...)) }()
-		refused(t, reply(t, c), http.StatusGatewayTimeout, forward.ErrConnectionTimeout)
+		refused(t, reply(t, c), http.StatusGatewayTimeout, connect.ConnectionTimeout)
 		if took := time.Since(begun); took != 10*time.Second {
 			t.Errorf("refused after %v", took)
 		}

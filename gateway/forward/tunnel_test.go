@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -214,15 +215,15 @@ func TestTheFarGatewaysRefusalIsPassedOn(t *testing.T) {
 		status  int
 		reasons []string
 	}{
-		"not exported": {func(*forward.Request) ([]forward.Candidate, *forward.Refusal) {
-			return nil, forward.Refuse(http.StatusForbidden, forward.ErrRequestDenied, "not exported")
+		"not exported": {func(*forward.Request) ([]forward.Candidate, *connect.Refusal) {
+			return nil, connect.Refuse(http.StatusForbidden, connect.RequestDenied, "not exported")
 		}, http.StatusForbidden, []string{`isthmus-west-1; error=http_request_denied; details="not exported"`, ", isthmus-east-1; "}},
 		"connection refused": {always(at("orders-1", closed)), http.StatusBadGateway, []string{"error=connection_refused", "orders-1: "}},
-		"the far side of it all": {func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) {
-			if len(r.Exclude) != 2 || r.Exclude[1] != (forward.Exclusion{Cluster: "west", Instance: "orders-1"}) || r.Destination.Service != orders {
+		"the far side of it all": {func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+			if len(r.Exclude) != 2 || r.Exclude[1] != (connect.Instance{Cluster: "west", Name: "orders-1"}) || r.Destination.Service != orders {
 				return always(at("orders-1", unused))(r)
 			}
-			return nil, forward.Refuse(http.StatusServiceUnavailable, forward.ErrDestinationUnavailable, "all excluded")
+			return nil, connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "all excluded")
 		}, http.StatusServiceUnavailable, []string{"all excluded"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -277,7 +278,7 @@ func TestAPathThatComesBackIsALoop(t *testing.T) {
 	p := newPair(t, identitytest.New(t, "mesh.example"), nobody, forward.Config{}, forward.Config{})
 	c := dial(t, p.addr)
 	_, _ = io.WriteString(c, connectHead("Via: 1.1 east.east-1\r\n"))
-	refused(t, reply(t, c), http.StatusLoopDetected, forward.ErrProxyLoop)
+	refused(t, reply(t, c), http.StatusLoopDetected, connect.ProxyLoop)
 
 	c = dial(t, p.addr)
 	_, _ = io.WriteString(c, connectHead("Via: 1.1 west.west-1\r\n"))
@@ -290,7 +291,7 @@ func TestAPathThatComesBackIsALoop(t *testing.T) {
 
 func TestAnEndpointThatIsTheGatewayItselfIsALoop(t *testing.T) {
 	var addr string // of the mesh port; set before anybody connects
-	_, addr = start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *forward.Refusal) {
+	_, addr = start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 		return []forward.Candidate{at("orders-1", addr)}, nil
 	}})
 	c := dial(t, addr)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/isthmus-mesh/isthmus/internal/proxystatus"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -33,14 +33,14 @@ const (
 
 // noHost is the reply when nobody is left to ask; last is why the last one failed.
 func noHost(last error) localReply {
-	var refusal *upstream.Refusal
-	var connect *upstream.ConnectError
+	var refusal *connect.Refusal
+	var failed *upstream.ConnectError
 	var far *farFault
 	switch {
 	case last == nil:
 		return localReply{503, "destination_unavailable", "no instance is ready and no gateway reaches one: see isthmus status"}
 	case errors.As(last, &refusal):
-		f := localReply{refusal.Status, refusal.Reason, last.Error()}
+		f := localReply{refusal.Status, refusal.Type, last.Error()}
 		if f.status < 400 || f.status > 599 {
 			f.status = 502
 		}
@@ -50,14 +50,14 @@ func noHost(last error) localReply {
 		return f
 	case errors.As(last, &far):
 		return localReply{far.status, "destination_unavailable", far.Error()}
-	case errors.As(last, &connect):
+	case errors.As(last, &failed):
 		reason := connectionRefused
 		switch {
 		case timedOut(last):
 			return localReply{504, connectionTimeout, last.Error()}
-		case connect.Stage == upstream.StageHandshake:
+		case failed.Stage == upstream.StageHandshake:
 			reason = "tls_protocol_error"
-		case connect.Stage == upstream.StagePath:
+		case failed.Stage == upstream.StagePath:
 			reason = "destination_unavailable"
 		}
 		return localReply{502, reason, last.Error()}
@@ -97,7 +97,7 @@ func badRequest(err error) localReply {
 
 // proxyStatus returns the field's value.
 func (f localReply) proxyStatus(name string) string {
-	return proxystatus.Member(name, f.reason, f.detail)
+	return connect.ProxyStatus(name, f.reason, f.detail)
 }
 
 // farFault is an answer that a far sidecar made, taken as a failed attempt.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -396,7 +397,7 @@ func TestWhatWaitsForAHostThatWentOutOfServiceIsAskedElsewhere(t *testing.T) {
 
 func TestAGatewaysWordsCannotForgeAField(t *testing.T) {
 	for _, reason := range []string{"x\", isthmus-inbound; error=connection_refused", "a b", "", "é"} {
-		f := noHost(&upstream.ConnectError{Err: &upstream.Refusal{Status: 503, Reason: reason}})
+		f := noHost(&upstream.ConnectError{Err: &connect.Refusal{Status: 503, Type: reason}})
 		if s := f.proxyStatus("us"); !strings.HasPrefix(s, "us; error=destination_unavailable; details=") {
 			t.Errorf("reason %q became %s", reason, s)
 		}

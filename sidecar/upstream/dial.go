@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -55,7 +57,7 @@ func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
 		}
 	}
 	c, err := h.connect(bounded, avoid)
-	if len(avoid) > 0 && errors.As(err, new(*Refusal)) {
+	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.
 		c, err = h.connect(bounded, nil)
@@ -78,7 +80,7 @@ func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
 // blameConnect ejects whoever has prevented a connection.
 func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) {
 	now := h.service.shared.now()
-	var refusal *Refusal
+	var refusal *connect.Refusal
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone: we do not know what would have come.
@@ -151,7 +153,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 	}
 	switch {
 	case err == nil:
-	case path != nil && errors.As(path.failed, new(*Refusal)):
+	case path != nil && errors.As(path.failed, new(*connect.Refusal)):
 		return &stageError{StagePath, who, path.failed}
 	case path != nil && !path.open && ctx.Err() != nil: // which has closed the connection
 		return &stageError{StagePath, who, timedOut(ctx.Err(), "the gateway did not answer CONNECT", start)}
@@ -183,23 +185,18 @@ func timedOut(err error, what string, start time.Time) error {
 	return err
 }
 
-// exclusions returns the value of Isthmus-Exclude: our own cluster, whose
-// endpoints we dial ourselves, and instances that failed.
-func exclusions(own, pinned mesh.ClusterName, avoid []remoteName) string {
-	var b []byte
+// exclusions returns who shall not serve: our own cluster, whose endpoints we
+// dial ourselves, and instances that failed.
+func exclusions(own, pinned mesh.ClusterName, avoid []remoteName) []connect.Instance {
+	all := make([]connect.Instance, 0, 1+min(len(avoid), maxExcluded))
 	if own != "" && own != pinned {
-		b = append(b, own...)
+		all = append(all, connect.Instance{Cluster: own})
 	}
-	seen := make(map[remoteName]bool, len(avoid))
 	for _, r := range avoid {
-		if seen[r] || len(seen) >= maxExcluded {
-			continue
+		one := connect.Instance{Cluster: r.cluster, Name: r.instance}
+		if len(all) <= maxExcluded && !slices.Contains(all, one) {
+			all = append(all, one)
 		}
-		seen[r] = true
-		if len(b) > 0 {
-			b = append(b, ", "...)
-		}
-		b = append(b, r.String()...)
 	}
-	return string(b)
+	return all
 }

@@ -50,7 +50,7 @@
 //	                   ␍␊
 //	                   <TLS ServerHello> …
 //
-// Any other status is a refusal and becomes a [Refusal] inside a
+// Any other status is a refusal and becomes a [connect.Refusal] inside a
 // [ConnectError], with what Proxy-Status (RFC 9209) says.
 //
 // # Who is to blame

@@ -25,7 +25,7 @@ type ConnectError struct {
 	Stage       Stage
 	Cluster     mesh.ClusterName // who was to answer, as far as it is known
 	Instance    string
-	Err         error // a *Refusal when the gateway refused the path
+	Err         error // a *connect.Refusal when the gateway refused the path
 }
 
 // Error names who was dialled, for what, and what went wrong.
@@ -50,28 +50,3 @@ func (e *ConnectError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
-
-// Refusal is a gateway's answer to CONNECT other than 2xx.
-type Refusal struct {
-	Status int // HTTP status code
-	// Proxy, Reason and Details are what Proxy-Status (RFC 9209) says: who
-	// refused, the registered error type, and the free text. Empty: not said.
-	Proxy   string
-	Reason  string
-	Details string
-}
-
-// Error names the status, who refused and why.
-func (r *Refusal) Error() string {
-	s := fmt.Sprintf("refused with status %d", r.Status)
-	if r.Proxy != "" {
-		s += " by " + r.Proxy
-	}
-	if r.Reason != "" {
-		s += ": " + r.Reason
-	}
-	if r.Details != "" {
-		s += ": " + r.Details
-	}
-	return s
-}

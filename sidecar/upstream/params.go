@@ -15,10 +15,6 @@ const (
 	// 3 round trips) and two round trips to the far side of the world.
 	openTimeout = 2 * time.Second
 
-	// maxReplyHead bounds the head of a CONNECT reply, in bytes. Ours are some
-	// 200 bytes; the gateway's own limit for a request head is the same 16 KiB.
-	maxReplyHead = 16 << 10
-
 	// maxExcluded bounds the instances named in one Isthmus-Exclude: 32 names
 	// of at most 127 bytes stay far below the gateway's limit for a head.
 	maxExcluded = 32

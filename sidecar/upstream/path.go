@@ -1,12 +1,9 @@
 package upstream
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -24,18 +21,14 @@ type pathConn struct {
 
 	open   bool       // the gateway has said 2xx
 	who    remoteName // who answers, as the gateway says
-	failed error      // the reply was a *Refusal, or not a reply
+	failed error      // the reply was a *connect.Refusal, or not a reply
 }
 
 // newPath returns conn, a connection to a gateway, as a path to dest. Nothing
 // is written yet.
-func newPath(conn net.Conn, dest mesh.Destination, exclude string) *pathConn {
-	authority := dest.String()
-	head := "CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\n"
-	if exclude != "" {
-		head += "Isthmus-Exclude: " + exclude + "\r\n"
-	}
-	return &pathConn{Conn: conn, head: append(make([]byte, 0, 2<<10), head+"\r\n"...)}
+func newPath(conn net.Conn, dest mesh.Destination, exclude []connect.Instance) *pathConn {
+	request := connect.Request{Destination: dest, Exclude: exclude}
+	return &pathConn{Conn: conn, head: request.Append(make([]byte, 0, 2<<10))}
 }
 
 // Write writes payload, the first time right behind the CONNECT head.
@@ -69,52 +62,16 @@ func (p *pathConn) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// readReply reads the final reply to CONNECT. The handshake's context ends it, by
+// readReply reads the reply to CONNECT. The handshake's context ends it, by
 // closing the connection.
 func (p *pathConn) readReply() error {
-	buf := make([]byte, 0, 1<<10)
-	for {
-		for {
-			head, rest, ok := cutHead(buf)
-			if !ok {
-				break
-			}
-			r, err := parseReply(head)
-			if err != nil {
-				return err
-			}
-			if r.refusal != nil {
-				return r.refusal
-			}
-			if r.final {
-				p.open, p.who, p.left = true, r.who, rest
-				return nil
-			}
-			buf = rest // 1xx: another head follows
-		}
-		if len(buf) >= maxReplyHead {
-			return fmt.Errorf("the gateway's reply to CONNECT is longer than %d bytes: is this a gateway's mesh port?", maxReplyHead)
-		}
-		if len(buf) == cap(buf) {
-			buf = append(make([]byte, 0, min(2*len(buf)+1<<10, maxReplyHead)), buf...)
-		}
-		n, err := p.Conn.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err != nil && n == 0 {
-			if errors.Is(err, io.EOF) {
-				return errors.New("the gateway closed the connection without a reply to CONNECT")
-			}
-			return fmt.Errorf("read the gateway's reply to CONNECT: %w", err)
-		}
+	who, payload, err := connect.ReadReply(p.Conn, make([]byte, 0, 1<<10))
+	if err != nil {
+		return err
 	}
-}
-
-// cutHead splits b behind the first empty line.
-func cutHead(b []byte) (head, rest []byte, ok bool) {
-	const end = "\r\n\r\n"
-	i := bytes.Index(b, []byte(end))
-	if i < 0 {
-		return nil, b, false
+	if who.Cluster != "" && who.Name != "" { // else nameless: what fails is the gateway's fault
+		p.who = remoteName{who.Cluster, who.Name}
 	}
-	return b[:i+len(end)], b[i+len(end):], true
+	p.open, p.left = true, payload
+	return nil
 }

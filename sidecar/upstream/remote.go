@@ -15,20 +15,6 @@ type remoteName struct {
 
 func (r remoteName) String() string { return string(r.cluster) + "/" + r.instance }
 
-// valid reports whether the name, which came over the wire, may be kept and
-// written into a header.
-func (r remoteName) valid() bool {
-	if mesh.CheckLabel(string(r.cluster)) != nil || r.instance == "" || len(r.instance) > 253 {
-		return false
-	}
-	for i := range len(r.instance) {
-		if c := r.instance[i]; c <= ' ' || c >= 0x7f || c == ',' {
-			return false
-		}
-	}
-	return true
-}
-
 // remotes keeps the outliers among the instances behind the gateways. Its
 // methods may be called concurrently.
 type remotes struct {

@@ -1,43 +1,46 @@
-package upstream
+package connect
 
 import (
-	"bufio"
-	"bytes"
-	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// reply is the head of an answer to CONNECT.
-type reply struct {
-	final   bool // not 1xx
-	who     remoteName
-	refusal *Refusal // nil for 1xx and 2xx
+// HeaderProxyStatus is the field by which a gateway or a sidecar says why it
+// answered itself (RFC 9209).
+const HeaderProxyStatus = "Proxy-Status"
+
+// ProxyName is how a gateway calls itself in Proxy-Status: isthmus-west-1 for
+// gateway west-1 of cluster west, isthmus-west.gw1 for gateway gw1.
+func ProxyName(id mesh.GatewayID) string {
+	if strings.HasPrefix(string(id.Name), string(id.Cluster)+"-") {
+		return "isthmus-" + string(id.Name)
+	}
+	return "isthmus-" + ViaName(id)
 }
 
-// parseReply reads one head, the empty line included.
-func parseReply(head []byte) (reply, error) {
-	res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return reply{}, fmt.Errorf("the gateway's reply to CONNECT is not HTTP: is this a gateway's mesh port? %w", err)
-	}
-	_ = res.Body.Close() // of the head's own bytes
-	switch status := res.StatusCode; {
-	case status < 200:
-		return reply{}, nil
-	case status < 300:
-		who := remoteName{mesh.ClusterName(res.Header.Get("Isthmus-Cluster")), res.Header.Get("Isthmus-Instance")}
-		if !who.valid() {
-			who = remoteName{} // nameless: what fails is the gateway's fault
+// ProxyStatus returns one member of the field: the proxy's name, the error type
+// and the details, which become a quoted string of RFC 8941 §3.3.3. proxy and
+// kind must be tokens.
+func ProxyStatus(proxy, kind, details string) string {
+	var b strings.Builder
+	b.WriteString(proxy)
+	b.WriteString("; error=")
+	b.WriteString(kind)
+	b.WriteString(`; details="`)
+	for i := range min(len(details), maxDetails) {
+		switch c := details[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
 		}
-		return reply{final: true, who: who}, nil
-	default:
-		r := &Refusal{Status: status}
-		r.Proxy, r.Reason, r.Details = parseProxyStatus(strings.Join(res.Header.Values("Proxy-Status"), ", "))
-		return reply{final: true, refusal: r}, nil
 	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 // parseProxyStatus returns the first member of a Proxy-Status list that has an
@@ -108,4 +111,15 @@ func item(s string, i int) (string, int) {
 	}
 	blanks()
 	return b.String(), i
+}
+
+// validType reports whether s looks like an error type of RFC 9209, which may go
+// into a field of ours as it is.
+func validType(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && c != '_' {
+			return false
+		}
+	}
+	return s != ""
 }
