@@ -42,13 +42,16 @@ var imports = map[string][]string{
 
 	"interception": {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/dns", "sidecar/proxy", "sidecar/routes", "sidecar/upstream", "sidecar/xds"},
+	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh"},
-	"sidecar/xds":      {"internal/identity", "internal/liveness", "internal/mesh", "internal/register", "internal/wholefile", "internal/xds"},
+
+	"sidecar/adsclient":    {"internal/mesh", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
+	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/state"},
+	"sidecar/registration": {"internal/mesh", "internal/register", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
@@ -86,7 +89,7 @@ var homes = map[string][]string{
 	"github.com/spiffe/go-spiffe/v2":                       {"internal/identity"},
 	"github.com/envoyproxy/go-control-plane/pkg":           {"gateway/xds"},
 	"github.com/envoyproxy/go-control-plane/envoy/config":  {"internal/xds"},
-	"github.com/envoyproxy/go-control-plane/envoy/service": {"internal/xds", "sidecar/xds", "gateway/xds"},
+	"github.com/envoyproxy/go-control-plane/envoy/service": {"internal/xds", "sidecar/adsclient", "gateway/xds"},
 }
 
 func TestTheImportGraphIsTheOneInTheTable(t *testing.T) {

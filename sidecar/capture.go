@@ -66,7 +66,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	listen := loopbacks(cfg.DNSPort)
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, Upstreams: servers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
-		Ports: s.portsOf, Release: func(d mesh.Destination) { s.xds.Unsubscribe(d) },
+		Ports: s.portsOf, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
 		Log: s.log, Metrics: s.registry,
 	})
 	return c, err

@@ -22,10 +22,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/version"
+	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
+	"github.com/isthmus-mesh/isthmus/sidecar/registration"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
-	"github.com/isthmus-mesh/isthmus/sidecar/xds"
 )
 
 // Options are what a sidecar has beside its configuration file.
@@ -51,7 +53,9 @@ type Sidecar struct {
 	routes    *routes.Store
 	upstreams *upstream.Set
 	proxy     *proxy.Proxy
-	xds       *xds.Client
+	gateways  []*gatewaylink.Link
+	ads       *adsclient.Client
+	registrar *registration.Registrar
 	mode      config.InterceptionMode // never auto
 	capture   *capture                // nil unless the mode captures; set by Run
 	healthy   atomic.Bool             // the program answers
@@ -94,7 +98,7 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 func (s *Sidecar) wire() (err error) {
 	cluster := s.identity.ID().Cluster
 	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
-	s.routes = routes.NewStore(func(d mesh.Destination) { s.xds.Subscribe(d) })
+	s.routes = routes.NewStore(func(d mesh.Destination) { s.ads.Subscribe(d) })
 
 	s.mode = interceptionMode(&s.cfg.Interception, s.log)
 	var explicit []proxy.Explicit
@@ -104,8 +108,15 @@ func (s *Sidecar) wire() (err error) {
 		explicit = append(explicit, proxy.Explicit{Listen: u.Listen, Destination: u.Destination()})
 		subscribe = append(subscribe, u.Destination())
 	}
-	s.xds, err = xds.New(xds.Config{
-		Identity: s.identity, Cluster: cluster, Gateways: s.cfg.Gateways, Subscribe: subscribe, Apply: s.apply,
+	if s.gateways, err = gatewaylink.New(s.identity, s.cfg.Gateways); err != nil {
+		return err
+	}
+	if err := gatewaylink.Register(s.gateways, s.registry); err != nil {
+		return err
+	}
+	s.registrar = registration.New(s.gateways, s.log)
+	s.ads, err = adsclient.New(adsclient.Config{
+		Links: s.gateways, ID: s.identity.ID().String(), Subscribe: subscribe, Apply: s.apply,
 		StatePath: filepath.Join(s.cfg.State, "routes.pb"), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -141,7 +152,7 @@ func (s *Sidecar) wire() (err error) {
 
 // apply makes what a gateway told the current state: first where connections
 // go, then which names lead there.
-func (s *Sidecar) apply(state xds.State) {
+func (s *Sidecar) apply(state adsclient.State) {
 	s.upstreams.Update(state.Routes)
 	s.routes.Replace(state.Routes, state.Absent)
 }
@@ -206,10 +217,11 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		Status: func() any { return s.Status() },
 	}).Run)
 	part("identity", s.identity.Run)
-	part("xds", s.xds.Run)
+	part("ads", s.ads.Run)
+	part("registration", s.registrar.Run)
 	group.Go(func() error {
 		select {
-		case <-s.xds.Synced():
+		case <-s.ads.Synced():
 			s.synced()
 		case <-ctx.Done():
 		}
@@ -247,7 +259,7 @@ func (s *Sidecar) runProgram(ctx context.Context) error {
 // afterwards, which also ends the program.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	s.log.Info("sidecar drains")
-	return errors.Join(s.xds.Shutdown(ctx), s.proxy.Shutdown(ctx))
+	return errors.Join(s.registrar.Shutdown(ctx), s.proxy.Shutdown(ctx))
 }
 
 // watchProgram keeps the gateways told whether the program beside answers.
@@ -271,7 +283,7 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 
 func (s *Sidecar) register(ready bool) {
 	svc := s.cfg.Service
-	s.xds.Register(&xds.Registration{
+	s.registrar.Register(&registration.Registration{
 		Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Instance: svc.Instance,
 		Address: svc.Advertise, Ready: ready, Weight: svc.Weight, Export: svc.Export,
 	})
@@ -285,7 +297,8 @@ func (s *Sidecar) Status() *status.Sidecar {
 		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
 	}
 	st.Ready = len(st.Pending) == 0
-	for _, g := range s.xds.Status() {
+	for _, l := range s.gateways {
+		g := l.Status()
 		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
 	}
 	table := s.routes.Load()

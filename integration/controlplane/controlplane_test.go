@@ -11,14 +11,14 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	sidecarxds "github.com/isthmus-mesh/isthmus/sidecar/xds"
+	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 )
 
 func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
 	g.xds.Publish([]*mesh.Route{route("orders", 1), route("cart", 2)})
-	s := join(t, sidecarxds.Config{
+	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
 	s.until("the declared route", has("orders", 1))
@@ -36,7 +36,7 @@ func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	s.until("the removal", lacks("cart"))
 
 	s.Unsubscribe(destination("orders"))
-	s.until("the route given up", func(st sidecarxds.State) bool { return !has("orders", 3)(st) && !lacks("orders")(st) })
+	s.until("the route given up", func(st adsclient.State) bool { return !has("orders", 3)(st) && !lacks("orders")(st) })
 	s.Subscribe(destination("orders"))
 	s.until("the route asked for again", has("orders", 3))
 }
@@ -44,7 +44,7 @@ func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 func TestASidecarThatDeclaresNothingHasNothingToWaitFor(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	s := join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}})
+	s := join(t, config{Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}})
 	select {
 	case <-s.Synced():
 	case <-time.After(10 * time.Second):
@@ -57,17 +57,17 @@ func TestASidecarStartsFromItsLastAcceptedStateWhenNoGatewayAnswers(t *testing.T
 	state := filepath.Join(t.TempDir(), "routes.pb")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
 	g.xds.Publish([]*mesh.Route{route("orders", 2), route("cart", 1)})
-	cfg := sidecarxds.Config{
+	cfg := config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}, Subscribe: []mesh.Destination{destination("orders")}, StatePath: state,
 	}
 	s := join(t, cfg)
 	s.Subscribe(destination("cart")) // on demand: remembered all the same
-	s.until("the routes", func(st sidecarxds.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
+	s.until("the routes", func(st adsclient.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
 	s.stop()
 	g.stop()
 
 	s = join(t, cfg)
-	s.until("the routes of before", func(st sidecarxds.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
+	s.until("the routes of before", func(st adsclient.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
 	select {
 	case <-s.Synced():
 		t.Error("synced without a gateway")
@@ -94,7 +94,7 @@ func TestASidecarGoesToAnotherGatewayWhenItsOwnIsKilledOrFrozen(t *testing.T) {
 				gateways[p.addr] = p
 				addrs = append(addrs, p.addr)
 			}
-			s := join(t, sidecarxds.Config{
+			s := join(t, config{
 				Identity: m.Workload("east", "shop", "web"), Gateways: addrs, Subscribe: []mesh.Destination{destination("orders")},
 			})
 			s.until("the route", has("orders", 1))
@@ -162,12 +162,12 @@ func TestASidecarRegistersWithEveryGatewayAndAgainAfterARestart(t *testing.T) {
 	state := t.TempDir()
 	one := serve(t, m.Gateway("east", "east-1"), "", state)
 	two := serve(t, m.Gateway("east", "east-2"), "", "")
-	s := join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{one.addr, two.addr}})
-	s.Register(registration("orders-1"))
+	s := join(t, config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{one.addr, two.addr}})
+	s.Register(registrationOf("orders-1"))
 	one.instances("the registration", count(1))
 	two.instances("the registration", count(1))
 
-	down := *registration("orders-1")
+	down := *registrationOf("orders-1")
 	down.Ready = false
 	s.Register(&down)
 	one.instances("that it is not ready", func(e []mesh.Endpoint) bool { return len(e) == 1 && !e[0].Ready })
@@ -178,7 +178,7 @@ func TestASidecarRegistersWithEveryGatewayAndAgainAfterARestart(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
+	if err := s.registrar.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for _, g := range []*gateway{one, two} {
@@ -192,8 +192,8 @@ func TestAGatewayThatRestartsSaysUnknownUntilItsSidecarsAreBack(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	state := t.TempDir()
 	g := serve(t, m.Gateway("east", "east-1"), "", state)
-	s := join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
-	s.Register(registration("orders-1"))
+	s := join(t, config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
+	s.Register(registrationOf("orders-1"))
 	g.instances("the registration", count(1))
 	waitFor(t, func() bool {
 		return strings.Contains(readFile(t, filepath.Join(state, "registrations.json")), "orders-1")
@@ -205,16 +205,16 @@ func TestAGatewayThatRestartsSaysUnknownUntilItsSidecarsAreBack(t *testing.T) {
 	if services, _ := g.reg.Snapshot(); services != nil {
 		t.Fatalf("says %+v before anybody could have come back", services)
 	}
-	s = join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
-	s.Register(registration("orders-1"))
+	s = join(t, config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
+	s.Register(registrationOf("orders-1"))
 	g.instances("the registration", count(1))
 }
 
 func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	orders := join(t, sidecarxds.Config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
-	orders.Register(registration("orders-1"))
+	orders := join(t, config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
+	orders.Register(registrationOf("orders-1"))
 	g.instances("the registration", count(1))
 
 	for name, c := range map[string]struct {
@@ -224,8 +224,8 @@ func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
 		"a taken name":      {"shop", ":15009", "give each sidecar an instance name of its own"},
 		"no address":        {"shop", "0.0.0.0:15008", "nobody can dial it"},
 	} {
-		s := join(t, sidecarxds.Config{Identity: m.Workload("east", c.namespace, "orders"), Gateways: []string{g.addr}})
-		r := *registration("orders-1")
+		s := join(t, config{Identity: m.Workload("east", c.namespace, "orders"), Gateways: []string{g.addr}})
+		r := *registrationOf("orders-1")
 		r.Address = c.address
 		s.Register(&r)
 		waitFor(t, func() bool { return s.Status()[0].LastError != "" })
@@ -242,7 +242,7 @@ func TestASidecarTrustsOnlyGatewaysOfItsOwnCluster(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	foreign := serve(t, m.Gateway("west", "west-1"), "", "")
 	foreign.xds.Publish([]*mesh.Route{route("orders", 1)})
-	s := join(t, sidecarxds.Config{
+	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{foreign.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
 	waitFor(t, func() bool { return strings.Contains(s.Status()[0].LastError, "west") })
@@ -263,7 +263,7 @@ func TestGarbageOnTheXDSPortHarmsNobody(t *testing.T) {
 		_, _ = c.Write([]byte(garbage)) // may be cut off
 		c.Close()
 	}
-	s := join(t, sidecarxds.Config{
+	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
 	s.until("the route", has("orders", 1))

@@ -26,7 +26,9 @@ import (
 	gatewayxds "github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	sidecarxds "github.com/isthmus-mesh/isthmus/sidecar/xds"
+	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+	"github.com/isthmus-mesh/isthmus/sidecar/registration"
 )
 
 // roleEnv makes a copy of the test binary play a part in a process of its own, so
@@ -76,15 +78,14 @@ func play(encoded string) error {
 	if r.Gateway {
 		return playGateway(ctx, r, id)
 	}
-	c, err := sidecarxds.New(sidecarxds.Config{
-		Identity: id, Cluster: "east", Gateways: r.Gateways, Apply: func(sidecarxds.State) {}, Log: silent(),
-	})
+	links, err := gatewaylink.New(id, r.Gateways)
 	if err != nil {
 		return err
 	}
-	c.Register(registration(r.Instance))
+	reg := registration.New(links, silent())
+	reg.Register(registrationOf(r.Instance))
 	fmt.Println("started")
-	return c.Run(ctx)
+	return reg.Run(ctx)
 }
 
 func playGateway(ctx context.Context, r role, id *identity.Source) error {
@@ -174,8 +175,8 @@ func route(name string, n int) *mesh.Route {
 	return r
 }
 
-func registration(instance string) *sidecarxds.Registration {
-	return &sidecarxds.Registration{
+func registrationOf(instance string) *registration.Registration {
+	return &registration.Registration{
 		Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Protocol: mesh.HTTP,
 		Instance: instance, Address: ":15008", Ready: true, Weight: 1, Export: true,
 	}
@@ -259,38 +260,66 @@ func count(n int) func([]mesh.Endpoint) bool {
 	return func(e []mesh.Endpoint) bool { return len(e) == n }
 }
 
-// sidecar is a client within the test's process.
+// sidecar is a sidecar's control plane within the test's process.
 type sidecar struct {
-	*sidecarxds.Client
-	t      *testing.T
-	states chan sidecarxds.State
-	last   sidecarxds.State
-	stop   func()
+	*adsclient.Client
+	registrar *registration.Registrar
+	links     []*gatewaylink.Link
+	t         *testing.T
+	states    chan adsclient.State
+	last      adsclient.State
+	stop      func()
 }
 
-func join(t *testing.T, cfg sidecarxds.Config) *sidecar {
+type config struct {
+	Identity  *identity.Source
+	Gateways  []string
+	Subscribe []mesh.Destination
+	StatePath string
+}
+
+func join(t *testing.T, cfg config) *sidecar {
 	t.Helper()
-	s := &sidecar{t: t, states: make(chan sidecarxds.State, 1000)}
-	cfg.Cluster, cfg.Log = "east", silent()
-	cfg.Apply = func(st sidecarxds.State) { s.states <- st }
+	s := &sidecar{t: t, states: make(chan adsclient.State, 1000)}
 	var err error
-	if s.Client, err = sidecarxds.New(cfg); err != nil {
+	if s.links, err = gatewaylink.New(cfg.Identity, cfg.Gateways); err != nil {
+		t.Fatal(err)
+	}
+	s.registrar = registration.New(s.links, silent())
+	s.Client, err = adsclient.New(adsclient.Config{
+		Links: s.links, ID: cfg.Identity.ID().String(), Subscribe: cfg.Subscribe, StatePath: cfg.StatePath, Log: silent(),
+		Apply: func(st adsclient.State) { s.states <- st },
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
-	run.Go(func() {
-		if err := s.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	for _, part := range []func(context.Context) error{s.Run, s.registrar.Run} {
+		run.Go(func() {
+			if err := part(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	s.stop = func() { cancel(); run.Wait() }
 	t.Cleanup(s.stop)
 	return s
 }
 
+func (s *sidecar) Register(r *registration.Registration) { s.registrar.Register(r) }
+
+// Status returns how things stand with each gateway.
+func (s *sidecar) Status() []gatewaylink.Status {
+	var all []gatewaylink.Status
+	for _, l := range s.links {
+		all = append(all, l.Status())
+	}
+	return all
+}
+
 // until waits for a state in which want holds.
-func (s *sidecar) until(what string, want func(sidecarxds.State) bool) {
+func (s *sidecar) until(what string, want func(adsclient.State) bool) {
 	s.t.Helper()
 	limit := time.After(patience)
 	for !want(s.last) {
@@ -303,8 +332,8 @@ func (s *sidecar) until(what string, want func(sidecarxds.State) bool) {
 }
 
 // has is the condition that shop/name has a route to n endpoints.
-func has(name string, n int) func(sidecarxds.State) bool {
-	return func(s sidecarxds.State) bool {
+func has(name string, n int) func(adsclient.State) bool {
+	return func(s adsclient.State) bool {
 		for _, r := range s.Routes {
 			if r.Destination == destination(name) {
 				return len(r.Local) == n
@@ -315,8 +344,8 @@ func has(name string, n int) func(sidecarxds.State) bool {
 }
 
 // lacks is the condition that shop/name is known not to exist.
-func lacks(name string) func(sidecarxds.State) bool {
-	return func(s sidecarxds.State) bool {
+func lacks(name string) func(adsclient.State) bool {
+	return func(s adsclient.State) bool {
 		for _, d := range s.Absent {
 			if d == destination(name) {
 				return true

@@ -23,7 +23,7 @@ const (
 	maxWeight = 10_000
 
 	// awaitFor is how long a gateway that has restarted waits for the sidecars
-	// that it knew before. They try every 2 s at most (sidecar/xds), so this is
+	// that it knew before. They try every 2 s at most (sidecar/gatewaylink), so this is
 	// time for two tries.
 	awaitFor = 4 * time.Second
 

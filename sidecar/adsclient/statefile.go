@@ -1,32 +1,51 @@
-package xds
+package adsclient
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/isthmus-mesh/isthmus/internal/xds"
+	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
 // stateFormat marks the state file: a marshalled DeltaDiscoveryResponse whose
-// type_url is this and whose resources are all that is accepted, of both types.
+// type_url is this and whose resources are all that is accepted, of every type.
 // Absences are not kept: they are answered again within milliseconds, or nobody
 // is there to answer and then "unknown" is the truth.
 const stateFormat = "isthmus/sidecar-state/1"
 
-// marshal returns the content of the state file.
-func (a *accepted) marshal() ([]byte, error) {
-	file := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: stateFormat}
-	for _, m := range []map[string]*discoveryv3.Resource{a.clusters, a.endpoints} {
-		for _, r := range m {
-			file.Resources = append(file.Resources, r)
-		}
+// save writes the state file. It is called by the saver.
+func (c *Client) save() error {
+	if c.cfg.StatePath == "" {
+		return nil
 	}
+	c.mu.Lock()
+	file := c.accepted.file()
+	c.mu.Unlock()
+	b, err := marshal(file)
+	if err != nil {
+		return err
+	}
+	return wholefile.Write(c.cfg.StatePath, b, 0o600)
+}
+
+// file returns what is in the state file. What it refers to does not change.
+func (a *accepted) file() *discoveryv3.DeltaDiscoveryResponse {
+	file := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: stateFormat}
+	for _, typeURL := range types {
+		file.Resources = slices.AppendSeq(file.Resources, maps.Values(a.resources[typeURL]))
+	}
+	return file
+}
+
+func marshal(file *discoveryv3.DeltaDiscoveryResponse) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(file)
 }
 
@@ -41,7 +60,7 @@ func (a *accepted) unmarshal(b []byte) error {
 		return fmt.Errorf("format %q, this program writes %q", file.GetTypeUrl(), stateFormat)
 	}
 	fresh := newAccepted()
-	for _, typeURL := range []string{xds.ClusterType, xds.EndpointType} {
+	for _, typeURL := range types {
 		part := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL}
 		for _, r := range file.GetResources() {
 			if r.GetResource().GetTypeUrl() == typeURL {
@@ -66,12 +85,12 @@ func readState(path string, a *accepted) error {
 		return err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCacheFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxStateFile+1))
 	if err != nil {
 		return err
 	}
-	if len(b) > maxCacheFile {
-		return fmt.Errorf("read %s: longer than %d bytes", path, maxCacheFile)
+	if len(b) > maxStateFile {
+		return fmt.Errorf("read %s: longer than %d bytes", path, maxStateFile)
 	}
 	if err := a.unmarshal(b); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)

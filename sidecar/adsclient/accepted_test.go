@@ -1,4 +1,4 @@
-package xds
+package adsclient
 
 import (
 	"os"
@@ -128,7 +128,7 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	take(t, a, clusters(e.Cluster))
 	take(t, a, endpoints(e.Endpoints))
 	take(t, a, removed(xds.ClusterType, "ghost"))
-	b, err := a.marshal()
+	b, err := marshal(a.file())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func FuzzStateFile(f *testing.F) {
 	if _, err := a.take(endpoints(e.Endpoints)); err != nil {
 		f.Fatal(err)
 	}
-	b, err := a.marshal()
+	b, err := marshal(a.file())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -173,13 +173,13 @@ func FuzzStateFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a := newAccepted()
 		if err := a.unmarshal(b); err != nil {
-			if len(a.clusters)+len(a.endpoints)+len(a.routes) > 0 {
+			if len(a.file().Resources)+len(a.routes) > 0 {
 				t.Fatal("a broken file left something behind")
 			}
 			return
 		}
 		for name := range a.routes {
-			if a.clusters[name] == nil || a.endpoints[name] == nil {
+			if a.resources[xds.ClusterType][name] == nil || a.resources[xds.EndpointType][name] == nil {
 				t.Fatalf("route %s has no resources", name)
 			}
 		}

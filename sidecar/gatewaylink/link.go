@@ -1,8 +1,10 @@
-package xds
+package gatewaylink
 
 import (
 	"context"
+	"errors"
 	"net"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -14,36 +16,68 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 )
 
-// link is the way to one gateway: a connection that the ADS stream and the
-// registration stream share, there only while one of them uses it. A stream that
-// fails with its connection declares it broken, so the next one dials anew at
-// once: when to try again is decided by the callers, not by gRPC's own backoff.
-type link struct {
+// Status is how things stand with one gateway.
+type Status struct {
+	Gateway    string // its xDS address
+	ADS        bool   // the routes come from it
+	Registered bool
+	Address    string // under which the cluster dials this sidecar; empty: not registered
+	LastError  string // of the latest attempt; empty when it stands
+}
+
+// Link is the way to one gateway. Its connection is there only while a stream uses
+// it. A stream that fails with its connection declares it broken, so the next one
+// dials anew at once. The methods may be called concurrently.
+type Link struct {
 	addr string
 	tls  credentials.TransportCredentials
 
-	mu      sync.Mutex
-	conn    *conn // nil: none, or only broken ones
-	status  GatewayStatus
-	exposed bool // the gateway may hold the registration
+	mu     sync.Mutex
+	conn   *conn // nil: none, or only broken ones
+	status Status
 }
 
 type conn struct {
 	*grpc.ClientConn
-	users  int // guarded by link.mu
+	users  int // guarded by Link.mu
 	broken bool
 }
 
-func newLink(addr string, cfg *Config) *link {
-	return &link{
-		addr:   addr,
-		tls:    credentials.NewTLS(cfg.Identity.ClientTLS("", identity.GatewayOf(cfg.Cluster), "h2")),
-		status: GatewayStatus{Gateway: addr},
+// New returns a link to each of the xDS addresses (host:port) of the cluster's
+// gateways, in their order. Nothing is dialled yet.
+func New(id *identity.Source, gateways []string) ([]*Link, error) {
+	if len(gateways) == 0 {
+		return nil, errors.New("no gateways: name at least one gateway of this cluster")
 	}
+	tls := id.ClientTLS("", identity.GatewayOf(id.ID().Cluster), "h2")
+	var links []*Link
+	for _, addr := range gateways {
+		if !slices.ContainsFunc(links, func(l *Link) bool { return l.addr == addr }) {
+			links = append(links, &Link{addr: addr, tls: credentials.NewTLS(tls), status: Status{Gateway: addr}})
+		}
+	}
+	return links, nil
+}
+
+// Addr returns the gateway's xDS address.
+func (l *Link) Addr() string { return l.addr }
+
+// Status returns how things stand now.
+func (l *Link) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+// Update changes the status.
+func (l *Link) Update(change func(*Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.status)
 }
 
 // acquire returns the connection to use; it is dialled by the first call on it.
-func (l *link) acquire() (*conn, error) {
+func (l *Link) acquire() (*conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn == nil {
@@ -68,7 +102,7 @@ func (l *link) acquire() (*conn, error) {
 
 // release gives c back. The last user closes it; a broken one is not handed out
 // again.
-func (l *link) release(c *conn, broken bool) {
+func (l *Link) release(c *conn, broken bool) {
 	l.mu.Lock()
 	c.users--
 	c.broken = c.broken || broken
@@ -94,26 +128,6 @@ func breaks(err error) bool {
 		return false
 	}
 	return true
-}
-
-// note changes the status under the lock.
-func (l *link) note(change func(*GatewayStatus)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	change(&l.status)
-}
-
-// mayHold reports whether the gateway may hold the registration.
-func (l *link) mayHold() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.exposed
-}
-
-func (l *link) snapshot() GatewayStatus {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.status
 }
 
 // dial dials a connection that breaks when the gateway falls silent.

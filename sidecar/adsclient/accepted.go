@@ -1,0 +1,167 @@
+package adsclient
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+)
+
+// types are the type URLs of the resources that a sidecar asks for, in the order
+// of asking. The resources of a destination have its name in each.
+var types = [...]string{xds.ClusterType, xds.EndpointType}
+
+// accepted is what the gateways told and the sidecar took. It is pure state: no
+// lock, I/O or clock.
+//
+// The types are kept apart to the letter of the protocol, because the gateway
+// remembers per type what it sent: a Cluster that goes and comes back finds its
+// endpoints still here, unsent the second time.
+type accepted struct {
+	resources map[string]map[string]*discoveryv3.Resource // by type URL and name; has every one of types
+	absent    map[string]struct{}                         // told that there is no such Cluster
+	routes    map[string]*mesh.Route                      // decoded from the resources
+}
+
+func newAccepted() *accepted {
+	a := &accepted{
+		resources: map[string]map[string]*discoveryv3.Resource{},
+		absent:    map[string]struct{}{},
+		routes:    map[string]*mesh.Route{},
+	}
+	for _, typeURL := range types {
+		a.resources[typeURL] = map[string]*discoveryv3.Resource{}
+	}
+	return a
+}
+
+// take applies a response and reports whether a route or an absence changed. A
+// resource that cannot be used is left out and the old one stays; the error joins
+// all such.
+func (a *accepted) take(resp *discoveryv3.DeltaDiscoveryResponse) (changed bool, err error) {
+	typeURL := resp.GetTypeUrl()
+	if a.resources[typeURL] == nil {
+		return false, fmt.Errorf("type %q was not asked for", typeURL)
+	}
+	var faults []error
+	for _, r := range resp.GetResources() {
+		if err := a.put(typeURL, r); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		changed = true
+	}
+	for _, name := range resp.GetRemovedResources() {
+		changed = a.remove(typeURL, name) || changed
+	}
+	return changed, errors.Join(faults...)
+}
+
+// put takes one resource, unless it cannot be used.
+func (a *accepted) put(typeURL string, r *discoveryv3.Resource) error {
+	name := r.GetName()
+	if got := r.GetResource().GetTypeUrl(); got != typeURL {
+		return fmt.Errorf("resource %q is a %q", name, got)
+	}
+	ofType := a.resources[typeURL]
+	old, had := ofType[name]
+	ofType[name] = r
+	if err := a.decode(name); err != nil {
+		if delete(ofType, name); had {
+			ofType[name] = old
+		}
+		return err
+	}
+	if typeURL == xds.ClusterType {
+		delete(a.absent, name)
+	}
+	return nil
+}
+
+// remove drops one resource and reports whether that changed anything.
+func (a *accepted) remove(typeURL, name string) bool {
+	_, had := a.resources[typeURL][name]
+	delete(a.resources[typeURL], name)
+	delete(a.routes, name) // it had both
+	if _, known := a.absent[name]; typeURL == xds.ClusterType && !known {
+		a.absent[name] = struct{}{}
+		return true
+	}
+	return had
+}
+
+// decode makes the route of name anew when all of its resources are here.
+func (a *accepted) decode(name string) error {
+	cluster, endpoints := a.resources[xds.ClusterType][name], a.resources[xds.EndpointType][name]
+	if cluster == nil || endpoints == nil {
+		return nil
+	}
+	r, err := xds.Decode(cluster.GetResource().GetValue(), endpoints.GetResource().GetValue())
+	if err != nil {
+		return fmt.Errorf("resource %q: %w", name, err)
+	}
+	if r.Destination.String() != name {
+		return fmt.Errorf("resource %q is that of %s", name, r.Destination)
+	}
+	a.routes[name] = r
+	return nil
+}
+
+// retain forgets everything but about these names, and reports whether that changed
+// a route or an absence.
+func (a *accepted) retain(names map[string]struct{}) (changed bool) {
+	before := len(a.routes) + len(a.absent)
+	for _, ofType := range a.resources {
+		retain(ofType, names)
+	}
+	retain(a.absent, names)
+	retain(a.routes, names)
+	return len(a.routes)+len(a.absent) != before
+}
+
+func retain[T any](m map[string]T, names map[string]struct{}) {
+	maps.DeleteFunc(m, func(name string, _ T) bool {
+		_, ok := names[name]
+		return !ok
+	})
+}
+
+// versions returns what there is of a type, as a gateway wants it told on a new
+// stream.
+func (a *accepted) versions(typeURL string) map[string]string {
+	v := make(map[string]string, len(a.resources[typeURL]))
+	for name, r := range a.resources[typeURL] {
+		v[name] = r.GetVersion()
+	}
+	return v
+}
+
+// answered reports whether name has a route or is known not to exist.
+func (a *accepted) answered(name string) bool {
+	if _, ok := a.routes[name]; ok {
+		return true
+	}
+	_, ok := a.absent[name]
+	return ok
+}
+
+// state returns the whole of it, sorted.
+func (a *accepted) state() State {
+	s := State{Routes: slices.Collect(maps.Values(a.routes)), Absent: make([]mesh.Destination, 0, len(a.absent))}
+	for name := range a.absent {
+		if d, err := mesh.ParseDestinationName(name); err == nil {
+			s.Absent = append(s.Absent, d)
+		}
+	}
+	slices.SortFunc(s.Routes, func(x, y *mesh.Route) int { return compareDestinations(x.Destination, y.Destination) })
+	slices.SortFunc(s.Absent, compareDestinations)
+	return s
+}
+
+func compareDestinations(a, b mesh.Destination) int { return strings.Compare(a.String(), b.String()) }

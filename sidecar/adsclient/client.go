@@ -1,0 +1,163 @@
+package adsclient
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+)
+
+// State is everything that the sidecar was told, whole. Its values must not be
+// changed.
+type State struct {
+	Routes []*mesh.Route      // sorted by destination
+	Absent []mesh.Destination // asked for and explicitly not there; sorted
+}
+
+// Config is what a [Client] is made of. Links, ID and Apply are required.
+type Config struct {
+	// Links lead to the gateways of the sidecar's cluster.
+	Links []*gatewaylink.Link
+	// ID is the sidecar's SPIFFE ID, as it tells it to the gateways.
+	ID string
+	// Subscribe are the destinations asked for from the start.
+	Subscribe []mesh.Destination
+	// Apply is handed the whole state each time it changes, by one goroutine at
+	// a time. It should not block for long.
+	Apply func(State)
+	// StatePath is the file that keeps the last accepted state. Empty: none.
+	StatePath string
+	// Log receives one line per change of gateway and refusal. Nil discards.
+	Log *slog.Logger
+	// Metrics is where isthmus_xds_client_… are registered. Nil: not registered.
+	Metrics prometheus.Registerer
+}
+
+// Client keeps a sidecar told. Its methods may be called concurrently.
+type Client struct {
+	cfg        Config
+	log        *slog.Logger
+	metrics    *metrics
+	subscribed *subscriptions
+	saver      *state.Saver
+	synced     chan struct{} // closed once, by New or the ADS loop
+
+	mu       sync.Mutex // the ADS loop writes accepted under it, the saver reads
+	accepted *accepted
+}
+
+// New returns a client that does nothing until Run.
+func New(cfg Config) (*Client, error) {
+	switch {
+	case len(cfg.Links) == 0:
+		return nil, errors.New("ads client: no links")
+	case cfg.ID == "":
+		return nil, errors.New("ads client: no ID")
+	case cfg.Apply == nil:
+		return nil, errors.New("ads client: no Apply")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(), synced: make(chan struct{}),
+	}
+	c.saver = state.NewSaver(state.SaverConfig{
+		What: "the routes last accepted", Write: c.save, Delay: saveDelay, Interval: saveInterval, Log: c.log,
+	})
+	c.Subscribe(cfg.Subscribe...)
+	c.checkSynced() // nothing declared, nothing to wait for
+	return c, nil
+}
+
+// Run applies the state on disk, then talks to the gateways until ctx ends. It
+// returns nil: unreachable gateways are no reason to stop.
+func (c *Client) Run(ctx context.Context) error {
+	c.restore()
+	var saving sync.WaitGroup
+	saving.Go(func() { c.saver.Run(ctx) })
+	c.follow(ctx)
+	saving.Wait()
+	_ = c.saver.Save() // what was accepted last, however late; a fault is logged
+	return nil
+}
+
+// Subscribe asks for further destinations. It never blocks; what is subscribed
+// to already is not asked for again. Beyond 10,000 destinations it is ignored.
+func (c *Client) Subscribe(dests ...mesh.Destination) {
+	if refused := c.subscribed.add(dests); len(refused) > 0 {
+		c.log.Error("too many destinations in use, this one is not asked for", "service", refused[0].String(), "limit", maxSubscriptions)
+	}
+}
+
+// Unsubscribe gives destinations up and drops what is known of them.
+func (c *Client) Unsubscribe(dests ...mesh.Destination) { c.subscribed.remove(dests) }
+
+// Synced is closed when a gateway has answered for every destination of
+// Config.Subscribe: a named task of readiness.
+func (c *Client) Synced() <-chan struct{} { return c.synced }
+
+// checkSynced closes synced when every declared destination is answered.
+func (c *Client) checkSynced() {
+	select {
+	case <-c.synced:
+		return
+	default:
+	}
+	for _, d := range c.cfg.Subscribe {
+		if !c.accepted.answered(d.String()) {
+			return
+		}
+	}
+	close(c.synced)
+}
+
+// restore applies the state on disk and subscribes to what is in it: it was in
+// use before the restart.
+func (c *Client) restore() {
+	if c.cfg.StatePath == "" {
+		return
+	}
+	if err := readState(c.cfg.StatePath, c.accepted); err != nil {
+		c.log.Warn("the last accepted state is not used", "err", err)
+		return
+	}
+	if len(c.accepted.routes) == 0 {
+		return
+	}
+	for _, r := range c.accepted.routes {
+		c.Subscribe(r.Destination)
+	}
+	c.apply()
+	c.log.Info("started from the last accepted state", "routes", len(c.accepted.routes))
+}
+
+// change lets do change what is accepted; when it reports that it did, the whole is
+// handed on and saved. Called by the ADS loop only.
+func (c *Client) change(do func(*accepted) bool) {
+	c.mu.Lock()
+	changed := do(c.accepted)
+	c.mu.Unlock()
+	if changed {
+		c.apply()
+		c.saver.Changed()
+	}
+}
+
+// apply hands the state on. Called by Run before the ADS loop, and by that.
+func (c *Client) apply() {
+	s := c.accepted.state()
+	c.metrics.routes.Set(float64(len(s.Routes)))
+	c.metrics.absent.Set(float64(len(s.Absent)))
+	c.cfg.Apply(s)
+}

@@ -1,0 +1,197 @@
+package adsclient
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+)
+
+type stream = gatewaylink.Stream[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+
+// follow is the ADS loop: it keeps one stream open, to one gateway after the other,
+// until ctx ends. A stream that ends is replaced at once by one to the next gateway;
+// only when the whole list has failed in a row is there a pause.
+func (c *Client) follow(ctx context.Context) {
+	links := c.cfg.Links
+	at := rand.IntN(len(links)) // spreads the sidecars over the gateways
+	failed := 0
+	backoff := gatewaylink.NewBackoff()
+	for ctx.Err() == nil && c.waitSubscribed(ctx) {
+		l := links[at]
+		began := time.Now()
+		err := c.stream(ctx, l)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > gatewaylink.StableAfter {
+			failed = 0
+			backoff.Reset()
+		}
+		if err != nil {
+			c.log.Warn("routes no longer come from this gateway", "gateway", l.Addr(), "err", err)
+		}
+		at = (at + 1) % len(links)
+		if failed++; failed >= len(links) {
+			failed = 0
+			if !state.Pause(ctx, backoff.Next()) {
+				return
+			}
+		}
+	}
+}
+
+// waitSubscribed returns when something is subscribed to; false: ctx ended. A sidecar
+// without upstreams needs no ADS stream.
+func (c *Client) waitSubscribed(ctx context.Context) bool {
+	for {
+		names := c.subscribed.clone()
+		if len(names) > 0 {
+			return true
+		}
+		c.prune(names)
+		select {
+		case <-c.subscribed.changed.C():
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// stream is one stream from its dial to its end. Its error is nil when nothing is
+// subscribed to any more.
+func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) error {
+	c.metrics.streams.Inc()
+	err := gatewaylink.Converse(ctx, l,
+		func(ctx context.Context, conn grpc.ClientConnInterface) (grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], error) {
+			return discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+		},
+		func(s *stream) error { return c.talk(l, s) })
+	l.Update(func(s *gatewaylink.Status) {
+		s.ADS = false
+		if err != nil {
+			s.LastError = err.Error()
+		}
+	})
+	return err
+}
+
+// talk asks the gateway for what is subscribed to and takes what it answers.
+func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
+	asked := c.subscribed.clone()
+	c.prune(asked)
+	if err := c.ask(s, asked); err != nil {
+		return err
+	}
+	unanswered := slices.Clone(types[:])
+	for {
+		select {
+		case resp, ok := <-s.Received():
+			if !ok {
+				return s.Err()
+			}
+			if err := s.Send(c.accept(resp)); err != nil {
+				return err
+			}
+			unanswered = slices.DeleteFunc(unanswered, func(t string) bool { return t == resp.GetTypeUrl() })
+			if len(unanswered) > 0 {
+				continue
+			}
+			if s.Answered() {
+				c.log.Info("routes come from this gateway", "gateway", l.Addr())
+				l.Update(func(st *gatewaylink.Status) { st.ADS, st.LastError = true, "" })
+			}
+			c.checkSynced()
+		case <-c.subscribed.changed.C():
+			names := c.subscribed.clone()
+			c.prune(names)
+			if len(names) == 0 {
+				return nil
+			}
+			if err := askChange(s, asked, names); err != nil {
+				return err
+			}
+			asked = names
+		}
+	}
+}
+
+// ask begins a stream: it says what is subscribed to, and what of it we have.
+func (c *Client) ask(s *stream, names map[string]struct{}) error {
+	subscribe := slices.Sorted(maps.Keys(names))
+	for _, typeURL := range types {
+		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node:                    xds.Node(c.cfg.ID),
+			TypeUrl:                 typeURL,
+			ResourceNamesSubscribe:  subscribe,
+			InitialResourceVersions: c.accepted.versions(typeURL),
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askChange says what is subscribed to now that was not before, and the opposite.
+func askChange(s *stream, before, now map[string]struct{}) error {
+	add, drop := difference(now, before), difference(before, now)
+	if len(add) == 0 && len(drop) == 0 {
+		return nil
+	}
+	for _, typeURL := range types {
+		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: typeURL, ResourceNamesSubscribe: add, ResourceNamesUnsubscribe: drop,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prune forgets what is not subscribed to any more.
+func (c *Client) prune(names map[string]struct{}) {
+	c.change(func(a *accepted) bool { return a.retain(names) })
+}
+
+// accept takes a response in and returns what to answer.
+func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
+	c.metrics.responses.Inc()
+	size := 0
+	for _, r := range resp.GetResources() {
+		size += len(r.GetResource().GetValue())
+	}
+	c.metrics.bytes.Add(float64(size))
+	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+	c.change(func(a *accepted) bool {
+		changed, err := a.take(resp)
+		if err != nil {
+			c.metrics.nacks.Inc()
+			c.log.Error("what the gateway sent cannot be used, the old state stays", "err", err)
+			answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+		}
+		return changed
+	})
+	return answer
+}
+
+// difference returns the names of a that b does not have, sorted.
+func difference(a, b map[string]struct{}) []string {
+	var names []string
+	for n := range a {
+		if _, ok := b[n]; !ok {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

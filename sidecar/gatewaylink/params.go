@@ -1,0 +1,33 @@
+package gatewaylink
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/state"
+)
+
+const (
+	// answerLimit bounds dialling a gateway, the TLS handshake and its first answer
+	// on a stream, together.
+	answerLimit = 2500 * time.Millisecond
+
+	// minRetry and maxRetry bound the pause before a gateway (or, for ADS, the
+	// whole list of them) is tried again; it doubles in between, with jitter.
+	// The upper end is low because a gateway that comes back knows nobody: until
+	// the sidecars have registered again their services look dead from there.
+	minRetry = 100 * time.Millisecond
+	maxRetry = 2 * time.Second
+
+	// StableAfter is how long a stream must have lived for its end to be a new
+	// failure rather than the next one of a row.
+	StableAfter = 10 * time.Second
+
+	// connectionBuffer is the read and write buffer of a connection, in bytes.
+	connectionBuffer = 4 << 10
+
+	// maxMessage bounds one message from a gateway, in bytes.
+	maxMessage = 16 << 20
+)
+
+// NewBackoff returns the pauses between attempts to reach a gateway.
+func NewBackoff() state.Backoff { return state.Backoff{Min: minRetry, Max: maxRetry} }

@@ -1,0 +1,208 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/register"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+)
+
+// Registration is the service beside the sidecar, as its gateways are told.
+type Registration struct {
+	Service  mesh.ServiceName
+	Port     uint16
+	Protocol mesh.Protocol
+	Instance string // unique among the service's endpoints in the cluster
+	Address  string // host:port of the inbound mTLS listener; ":15008" lets the gateway fill in where it sees the sidecar
+	Ready    bool   // the program answers
+	Weight   uint32 // relative capacity; 0 means 1
+	Export   bool   // other clusters are told
+}
+
+// Registrar registers with every gateway. Its methods may be called concurrently.
+type Registrar struct {
+	links   []*gatewaylink.Link
+	log     *slog.Logger
+	current state.Store[*Registration] // nil: nothing to register
+
+	mu      sync.Mutex            // serializes setHolder
+	holders state.Store[[]string] // addresses of the gateways that may hold the registration
+}
+
+// New returns a registrar that does nothing until Run. A nil log discards.
+func New(links []*gatewaylink.Link, log *slog.Logger) *Registrar {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Registrar{links: links, log: log}
+}
+
+// Run registers with the gateways until ctx ends. It returns nil: unreachable
+// gateways are no reason to stop.
+func (r *Registrar) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, l := range r.links {
+		all.Go(func() { r.registerWith(ctx, l) })
+	}
+	all.Wait()
+	return nil
+}
+
+// Register replaces what the gateways are told of the service beside the sidecar.
+// Nil withdraws it. It never blocks; reg must not be changed afterwards.
+func (r *Registrar) Register(reg *Registration) { r.current.Set(reg) }
+
+// Shutdown withdraws the registration and returns when every gateway that may
+// hold it has confirmed or is gone, or ctx ends.
+func (r *Registrar) Shutdown(ctx context.Context) error {
+	r.Register(nil)
+	for {
+		holders, past := r.holders.Snapshot()
+		if len(holders) == 0 {
+			return nil
+		}
+		select {
+		case <-past:
+		case <-ctx.Done():
+			return fmt.Errorf("withdraw from gateway %s: %w", strings.Join(holders, ", "), ctx.Err())
+		}
+	}
+}
+
+// setHolder says whether the gateway of l may hold the registration.
+func (r *Registrar) setHolder(l *gatewaylink.Link, holds bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(r.holders.Load()), func(addr string) bool { return addr == l.Addr() })
+	if holds {
+		next = append(next, l.Addr())
+	}
+	r.holders.Set(next)
+}
+
+// registerWith keeps the registration with one gateway, for as long as there is
+// one, until ctx ends.
+func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
+	backoff := gatewaylink.NewBackoff()
+	for ctx.Err() == nil {
+		reg, past := r.current.Snapshot()
+		if reg == nil {
+			backoff.Reset()
+			select {
+			case <-past:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		began := time.Now()
+		err := r.stream(ctx, l)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			continue // withdrawn
+		}
+		if time.Since(began) > gatewaylink.StableAfter {
+			backoff.Reset()
+		}
+		if backoff.Failures() == 0 {
+			r.log.Warn("not registered with this gateway", "gateway", l.Addr(), "service", reg.Service.String(), "err", err)
+		}
+		if !state.Pause(ctx, backoff.Next()) {
+			return
+		}
+	}
+}
+
+type stream = gatewaylink.Stream[register.Registration, register.Ack]
+
+// stream is one registration from its dial to its end. Its error is nil when the
+// registration was withdrawn and the gateway has confirmed that.
+func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) error {
+	err := gatewaylink.Converse(ctx, l,
+		func(ctx context.Context, conn grpc.ClientConnInterface) (register.Registry_RegisterClient, error) {
+			return register.NewRegistryClient(conn).Register(ctx)
+		},
+		func(s *stream) error { return r.talk(l, s) })
+	l.Update(func(s *gatewaylink.Status) {
+		s.Registered, s.Address = false, ""
+		if err != nil {
+			s.LastError = err.Error()
+		}
+	})
+	return err
+}
+
+// talk tells the gateway of each registration until it is withdrawn.
+func (r *Registrar) talk(l *gatewaylink.Link, s *stream) error {
+	// From here on the gateway may hold the registration, whether we hear so or
+	// not. Said before looking whether there still is one: see Shutdown.
+	r.setHolder(l, true)
+	defer r.setHolder(l, false)
+	for {
+		reg, past := r.current.Snapshot()
+		if reg == nil {
+			return withdraw(s)
+		}
+		if err := s.Send(wire(reg)); err != nil {
+			return err
+		}
+		if err := hear(l, s, past); err != nil {
+			return err
+		}
+	}
+}
+
+// hear takes what the gateway acknowledges until the registration is past.
+func hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) error {
+	for {
+		select {
+		case ack, ok := <-s.Received():
+			if !ok {
+				return s.Err()
+			}
+			s.Answered()
+			l.Update(func(st *gatewaylink.Status) {
+				st.Registered, st.Address, st.LastError = true, ack.GetAddress(), ""
+			})
+		case <-past:
+			return nil
+		}
+	}
+}
+
+// withdraw returns nil when the gateway has confirmed.
+func withdraw(s *stream) error {
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+	if err := s.Err(); !errors.Is(err, gatewaylink.ErrEnded) {
+		return err
+	}
+	return nil
+}
+
+// wire is r as the protocol says it.
+func wire(r *Registration) *register.Registration {
+	return &register.Registration{
+		Service:    r.Service.String(),
+		Port:       uint32(r.Port),
+		Protocol:   string(r.Protocol),
+		Instance:   r.Instance,
+		Address:    r.Address,
+		Ready:      r.Ready,
+		Weight:     r.Weight,
+		Unexported: !r.Export,
+	}
+}
