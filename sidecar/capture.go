@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
-	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 )
