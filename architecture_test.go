@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
-	"sidecar/routes":   {"internal/mesh"},
+	"sidecar/routes":   {"internal/mesh", "internal/state"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},

@@ -98,7 +98,7 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 func (s *Sidecar) wire() (err error) {
 	cluster := s.identity.ID().Cluster
 	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: cluster, Log: s.log, Metrics: s.registry})
-	s.routes = routes.NewStore(func(d mesh.Destination) { s.ads.Subscribe(d) })
+	s.routes = routes.NewStore(s.upstreams.Update, func(d mesh.Destination) { s.ads.Subscribe(d) })
 
 	s.mode = interceptionMode(&s.cfg.Interception, s.log)
 	var explicit []proxy.Explicit
@@ -116,7 +116,7 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.registrar = registration.New(s.gateways, s.log)
 	s.ads, err = adsclient.New(adsclient.Config{
-		Links: s.gateways, ID: s.identity.ID().String(), Subscribe: subscribe, Apply: s.apply,
+		Links: s.gateways, ID: s.identity.ID().String(), Subscribe: subscribe, Apply: func(st adsclient.State) { s.routes.Replace(st.Routes, st.Absent) },
 		StatePath: filepath.Join(s.cfg.State, "routes.pb"), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -148,13 +148,6 @@ func (s *Sidecar) wire() (err error) {
 		Log: s.log, Metrics: s.registry,
 	})
 	return err
-}
-
-// apply makes what a gateway told the current state: first where connections
-// go, then which names lead there.
-func (s *Sidecar) apply(state adsclient.State) {
-	s.upstreams.Update(state.Routes)
-	s.routes.Replace(state.Routes, state.Absent)
 }
 
 // Run binds every listener, starts every part and the program, and returns

@@ -44,7 +44,7 @@ func (w *world) intercept(rs ...*mesh.Route) *interceptor {
 	w.t.Helper()
 	i := &interceptor{asked: make(chan mesh.Destination, 16), registry: prometheus.NewRegistry(),
 		set: upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})}
-	i.store = routes.NewStore(func(d mesh.Destination) { i.asked <- d })
+	i.store = routes.NewStore(i.set.Update, func(d mesh.Destination) { i.asked <- d })
 	i.told(rs, nil)
 	w.t.Cleanup(i.set.Close)
 	p, err := New(Config{Identity: w.caller, Routes: i.store, Upstreams: i.set, Log: w.log, Metrics: i.registry, Captured: &Captured{
@@ -67,7 +67,6 @@ func (w *world) intercept(rs ...*mesh.Route) *interceptor {
 
 // told is what the control plane says.
 func (i *interceptor) told(rs []*mesh.Route, absent []mesh.Destination) {
-	i.set.Update(rs)
 	i.store.Replace(rs, absent)
 }
 
@@ -336,7 +335,7 @@ func TestBothFamiliesAreListenedOnAndAPortThatIsTakenIsNamed(t *testing.T) {
 	taken := listen(t)
 	free := listen(t)
 	_ = free.Close()
-	p, err := New(Config{Routes: routes.NewStore(nil), Upstreams: upstream.New(upstream.Config{}), Captured: &Captured{
+	p, err := New(Config{Routes: routes.NewStore(nil, nil), Upstreams: upstream.New(upstream.Config{}), Captured: &Captured{
 		Listen:   []string{free.Addr().String(), taken.Addr().String()},
 		Original: func(net.Conn) (netip.AddrPort, bool) { return netip.AddrPort{}, false },
 		Names:    func(netip.Addr) (mesh.Destination, bool) { return mesh.Destination{}, false },

@@ -33,7 +33,7 @@ func TestNoRequestIsLostWhileInstancesComeAndGo(t *testing.T) {
 	}
 	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
 	t.Cleanup(set.Close)
-	out, err := New(Config{Routes: routes.NewStore(nil), Upstreams: set, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
+	out, err := New(Config{Routes: routes.NewStore(nil, nil), Upstreams: set, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
 	if err != nil {
 		t.Fatal(err)
 	}

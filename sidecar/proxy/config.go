@@ -23,7 +23,7 @@ type Config struct {
 	// Routes says what may be dialled; the first connection to a destination that
 	// it does not know waits for it (see routeTimeout).
 	Routes *routes.Store
-	// Upstreams connects to what Routes names. Its owner keeps the two in step.
+	// Upstreams connects to what Routes names: it follows Routes.
 	Upstreams *upstream.Set
 	// Explicit are the listeners for the program beside, one per destination.
 	Explicit []Explicit

@@ -109,10 +109,9 @@ func (w *world) outbound(r *mesh.Route) string {
 
 func (w *world) outboundProxy(r *mesh.Route) *Proxy {
 	w.t.Helper()
-	store := routes.NewStore(nil)
 	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
+	store := routes.NewStore(set.Update, nil)
 	if r != nil {
-		set.Update([]*mesh.Route{r})
 		store.Replace([]*mesh.Route{r}, nil)
 	}
 	w.t.Cleanup(set.Close)

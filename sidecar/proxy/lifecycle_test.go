@@ -23,7 +23,7 @@ func TestAPortThatIsTakenIsNamedAndNothingIsLeftOpen(t *testing.T) {
 	w := newWorld(t)
 	taken := listen(t)
 	free := w.refusing()
-	p, err := New(Config{Routes: routes.NewStore(nil), Upstreams: upstream.New(upstream.Config{}), Explicit: []Explicit{
+	p, err := New(Config{Routes: routes.NewStore(nil, nil), Upstreams: upstream.New(upstream.Config{}), Explicit: []Explicit{
 		{Listen: free, Destination: dest},
 		{Listen: taken.Addr().String(), Destination: mesh.Destination{Service: orders, Port: 81}},
 	}})
@@ -55,8 +55,8 @@ func TestTheFirstConnectionWaitsForItsRoute(t *testing.T) {
 	w := newWorld(t)
 	good := w.program(http.HandlerFunc(echoBody))
 	asked := make(chan mesh.Destination, 1)
-	store := routes.NewStore(func(d mesh.Destination) { asked <- d })
 	set := upstream.New(upstream.Config{})
+	store := routes.NewStore(set.Update, func(d mesh.Destination) { asked <- d })
 	t.Cleanup(set.Close)
 	p, err := New(Config{Routes: store, Upstreams: set, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
 	if err != nil {
@@ -78,8 +78,7 @@ func TestTheFirstConnectionWaitsForItsRoute(t *testing.T) {
 		t.Errorf("subscribed to %s", d)
 	}
 	r := route(mesh.HTTP, plainAt("a", good))
-	store.Replace([]*mesh.Route{r}, nil) // the set follows later
-	set.Update([]*mesh.Route{r})
+	store.Replace([]*mesh.Route{r}, nil)
 	if b := <-got; b != "GET " {
 		t.Errorf("got %q", b)
 	}
@@ -87,7 +86,7 @@ func TestTheFirstConnectionWaitsForItsRoute(t *testing.T) {
 
 func TestAnAbsentDestinationIs404(t *testing.T) {
 	w := newWorld(t)
-	store := routes.NewStore(nil)
+	store := routes.NewStore(nil, nil)
 	store.Replace(nil, []mesh.Destination{dest})
 	set := upstream.New(upstream.Config{})
 	t.Cleanup(set.Close)
@@ -181,11 +180,10 @@ func TestShutdownAbortsWhatDoesNotEnd(t *testing.T) {
 func TestAnIdleConnectionGivesItsMemoryBackAndGoesOn(t *testing.T) {
 	w := newWorld(t)
 	ep := w.web("east", "orders-1", http.HandlerFunc(echoBody))
-	store := routes.NewStore(nil)
 	r := route(mesh.HTTP, ep)
 	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
 	t.Cleanup(set.Close)
-	set.Update([]*mesh.Route{r})
+	store := routes.NewStore(set.Update, nil)
 	store.Replace([]*mesh.Route{r}, nil)
 	p, err := New(Config{Routes: store, Upstreams: set, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
 	if err != nil {
@@ -220,7 +218,7 @@ func TestMetricsCountWhoServed(t *testing.T) {
 	set := upstream.New(upstream.Config{})
 	t.Cleanup(set.Close)
 	set.Update([]*mesh.Route{r})
-	p, err := New(Config{Routes: routes.NewStore(nil), Upstreams: set, Metrics: reg, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
+	p, err := New(Config{Routes: routes.NewStore(nil, nil), Upstreams: set, Metrics: reg, Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,9 +36,6 @@ const (
 	// routeTimeout bounds how long the first connection to a destination waits for
 	// its route.
 	routeTimeout = 5 * time.Second
-	// routeTick is how often a connection looks whether the upstream of a route that
-	// has just come is there.
-	routeTick = 2 * time.Millisecond
 	// lingerTimeout bounds how long an upload may stand still after its answer is
 	// complete, and how long we listen to a client that is told to go away, so that
 	// it reads the answer before its sending fails (RFC 9112 §9.6).

@@ -151,17 +151,9 @@ func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
 	if _, err := s.p.cfg.Routes.Wait(ctx, s.destination); err != nil {
 		return nil, err
 	}
-	// The set follows the store a moment later.
-	tick := time.NewTicker(routeTick)
-	defer tick.Stop()
-	for {
-		if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
-			return service, nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("route to %s: %w", s.destination, context.Cause(ctx))
-		}
+	// Upstreams have followed before the store said so.
+	if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
+		return service, nil
 	}
+	return nil, fmt.Errorf("route to %s: it has just been withdrawn", s.destination)
 }

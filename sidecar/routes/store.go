@@ -5,54 +5,50 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // ErrAbsent says that the control plane knows of no such destination, or does
 // not show it to this identity.
 var ErrAbsent = errors.New("no such destination: is the service registered or exported, and the name right?")
 
-// Store holds the current [Table]. Its methods may be called concurrently.
+// Store holds the current [Table], and has who connects to its routes follow it. Its
+// methods may be called concurrently.
 type Store struct {
+	apply     func([]*mesh.Route)
 	subscribe func(mesh.Destination)
-	current   atomic.Pointer[version]
+	current   state.Store[*Table]
 
-	mu sync.Mutex // serializes writers
+	mu sync.Mutex // serializes Replace
 }
 
-// version is one table and the channel that closes when it is past.
-type version struct {
-	table *Table
-	past  chan struct{}
-}
-
-// NewStore makes a store with an empty table. subscribe is called by [Store.Wait]
-// for each destination that the table neither routes nor calls absent, once for
-// each waiter; it must not block, and may be nil.
-func NewStore(subscribe func(mesh.Destination)) *Store {
-	s := &Store{subscribe: subscribe}
-	s.current.Store(&version{NewTable(nil, nil), make(chan struct{})})
+// NewStore makes a store with an empty table. [Store.Replace] calls apply with all
+// routes before it publishes them: who finds a route here finds its hosts there.
+// [Store.Wait] calls subscribe for each destination that the table neither routes
+// nor calls absent, once for each waiter; it must not block. Both may be nil.
+func NewStore(apply func([]*mesh.Route), subscribe func(mesh.Destination)) *Store {
+	s := &Store{apply: apply, subscribe: subscribe}
+	s.current.Set(NewTable(nil, nil))
 	return s
 }
 
 // Load returns the current table. It never blocks and allocates nothing.
-func (s *Store) Load() *Table { return s.current.Load().table }
+func (s *Store) Load() *Table { return s.current.Load() }
 
 // Snapshot returns the current table and a channel that closes when it is past.
-func (s *Store) Snapshot() (table *Table, past <-chan struct{}) {
-	v := s.current.Load()
-	return v.table, v.past
-}
+func (s *Store) Snapshot() (table *Table, past <-chan struct{}) { return s.current.Snapshot() }
 
-// Replace makes routes and absent the whole state. The store keeps the routes:
-// they must not change afterwards.
+// Replace makes routes and absent the whole state: first where connections go, then
+// which names lead there. The store keeps the routes: they must not change afterwards.
 func (s *Store) Replace(routes []*mesh.Route, absent []mesh.Destination) {
-	v := &version{NewTable(routes, absent), make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.current.Swap(v).past)
+	if s.apply != nil {
+		s.apply(routes)
+	}
+	s.current.Set(NewTable(routes, absent))
 }
 
 // Wait returns the route for d, subscribing to it when it is unknown, as soon

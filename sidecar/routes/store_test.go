@@ -22,7 +22,7 @@ func dest(t *testing.T, authority string) mesh.Destination {
 
 func TestARouteThatIsThereIsReturnedWithoutSubscribing(t *testing.T) {
 	d := dest(t, "orders.shop.mesh:80")
-	s := NewStore(func(d mesh.Destination) { t.Errorf("subscribed to %s", d) })
+	s := NewStore(nil, func(d mesh.Destination) { t.Errorf("subscribed to %s", d) })
 	want := &mesh.Route{Destination: d}
 	s.Replace([]*mesh.Route{want}, nil)
 	got, err := s.Wait(t.Context(), d)
@@ -35,7 +35,7 @@ func TestTheFirstConnectionWaitsForTheAnswerOnDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, other := dest(t, "orders.shop.mesh:80"), dest(t, "cart.shop.mesh:80")
 		var asked []mesh.Destination
-		s := NewStore(func(d mesh.Destination) { asked = append(asked, d) })
+		s := NewStore(nil, func(d mesh.Destination) { asked = append(asked, d) })
 		var got *mesh.Route
 		var err error
 		var wg sync.WaitGroup
@@ -61,7 +61,7 @@ func TestTheFirstConnectionWaitsForTheAnswerOnDemand(t *testing.T) {
 func TestAnAbsentDestinationEndsTheWaitWithErrAbsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dest(t, "nobody.shop.mesh:80")
-		s := NewStore(nil)
+		s := NewStore(nil, nil)
 		var err error
 		var wg sync.WaitGroup
 		wg.Go(func() { _, err = s.Wait(t.Context(), d) })
@@ -78,7 +78,7 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := NewStore(nil).Wait(ctx, dest(t, "orders.shop.mesh:80"))
+		_, err := NewStore(nil, nil).Wait(ctx, dest(t, "orders.shop.mesh:80"))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("Wait: %v, want the context's error", err)
 		}
@@ -99,7 +99,7 @@ func TestARouteWinsOverAbsenceAndTablesAreOrdered(t *testing.T) {
 
 func TestLoadAndLookupAllocateNothing(t *testing.T) {
 	d := dest(t, "orders.shop.mesh:80")
-	s := NewStore(nil)
+	s := NewStore(nil, nil)
 	s.Replace([]*mesh.Route{{Destination: d}}, nil)
 	if n := testing.AllocsPerRun(100, func() {
 		if _, ok := s.Load().Lookup(d); !ok {
@@ -107,5 +107,21 @@ func TestLoadAndLookupAllocateNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("Load and Lookup allocate %v times, want 0", n)
+	}
+}
+
+func TestWhoConnectsFollowsBeforeTheTableSaysSo(t *testing.T) {
+	d := dest(t, "orders.shop.mesh:80")
+	var s *Store
+	applied := 0
+	s = NewStore(func(routes []*mesh.Route) {
+		applied++
+		if _, ok := s.Load().Lookup(d); ok || len(routes) != 1 || routes[0].Destination != d {
+			t.Errorf("applied %v, published already: %v", routes, ok)
+		}
+	}, nil)
+	s.Replace([]*mesh.Route{{Destination: d}}, nil)
+	if _, ok := s.Load().Lookup(d); !ok || applied != 1 {
+		t.Errorf("published: %v, applied %d times", ok, applied)
 	}
 }
