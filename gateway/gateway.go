@@ -277,8 +277,8 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	}
 	g.forward, err = forward.New(forward.Config{
 		Self: g.cfg.ID(), Listener: g.mesh,
-		Egress:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Egress(r) },
-		Ingress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Ingress(r) },
+		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Outbound(r) },
+		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
 		Open: func(ctx context.Context, to mesh.GatewayID) (relay.Conn, error) {
 			s, err := g.tunnel.Open(ctx, to)
 			if err != nil {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,26 +31,24 @@ const (
 
 // Router decides who serves a path. It is immutable and pure: one is made from
 // each view of the mesh and each set of this cluster's services, and asked by
-// many goroutines at a time.
+// many goroutines at a time. Load and random numbers come with the request.
 type Router struct {
-	self    mesh.ClusterName
-	settled bool // what is not here does not exist
-	local   map[mesh.ServiceName]*mesh.Service
-	view    *federation.View
-	rtt     map[mesh.GatewayID]time.Duration
-	intn    func(n int) int // random number below n
+	self  mesh.ClusterName
+	known bool // all there is is here: what is not here does not exist
+	local map[mesh.ServiceName]*mesh.Service
+	view  *federation.View
+	rtt   map[mesh.GatewayID]time.Duration
 }
 
 // NewRouter returns the router for what is known now. It keeps view and local.
-// Until settled, what is not found is unavailable rather than unknown.
-func NewRouter(view *federation.View, local []mesh.Service, settled bool) *Router {
+// Until everything is known, what is not found is unavailable rather than absent.
+func NewRouter(view *federation.View, local []mesh.Service, known bool) *Router {
 	r := &Router{
-		self:    view.Self.Cluster,
-		settled: settled,
-		local:   make(map[mesh.ServiceName]*mesh.Service, len(local)),
-		view:    view,
-		rtt:     make(map[mesh.GatewayID]time.Duration, len(view.Gateways)),
-		intn:    rand.IntN,
+		self:  view.Self.Cluster,
+		known: known,
+		local: make(map[mesh.ServiceName]*mesh.Service, len(local)),
+		view:  view,
+		rtt:   make(map[mesh.GatewayID]time.Duration, len(view.Gateways)),
 	}
 	for i := range local {
 		r.local[local[i].Name] = &local[i]
@@ -62,83 +59,110 @@ func NewRouter(view *federation.View, local []mesh.Service, settled bool) *Route
 	return r
 }
 
-// Egress returns who may serve a request of this cluster, best first: ready
+// Outbound returns who may serve a request of this cluster, best first: ready
 // endpoints of this cluster, then gateways of the other clusters that have ready
 // ones, the nearest cluster first and of equally near ones the less loaded.
-func (r *Router) Egress(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
-	var (
-		dest  = req.Destination
-		why   []string // per cluster, why it cannot serve
-		known bool     // some cluster has the service
-		port  bool     // some cluster has its port
-		all   []forward.Candidate
-	)
-	if svc, ok := r.local[dest.Service]; ok && (dest.Cluster == "" || dest.Cluster == r.self) {
-		known = true
-		if p, ok := svc.PortNumbered(dest.Port); ok {
-			port = true
-			eps, reason := r.endpoints(p, req)
-			all = append(all, eps...)
-			if reason != "" {
-				why = append(why, fmt.Sprintf("%s: %s", r.self, reason))
-			}
-		}
+func (r *Router) Outbound(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+	s := search{Router: r, req: req}
+	all := s.ownEndpoints()
+	all = append(all, order(s.otherClusters(), req)...)
+	if len(all) == 0 {
+		return nil, s.refusal()
 	}
-	var remote []offer
-	for _, x := range r.view.Exports(dest.Service) {
+	return all, nil
+}
+
+// search is the search for who may serve one request of this cluster, and what
+// it has found in the way.
+type search struct {
+	*Router
+	req   *forward.Request
+	found bool     // some cluster has the service
+	port  bool     // some cluster has its port
+	why   []string // per cluster, why it cannot serve
+}
+
+// ownEndpoints returns the endpoints of this cluster that may serve.
+func (s *search) ownEndpoints() []forward.Candidate {
+	dest := s.req.Destination
+	svc, ok := s.local[dest.Service]
+	if !ok || dest.Cluster != "" && dest.Cluster != s.self {
+		return nil
+	}
+	s.found = true
+	p, ok := svc.PortNumbered(dest.Port)
+	if !ok {
+		return nil
+	}
+	s.port = true
+	all, reason := s.endpoints(p, s.req)
+	if reason != "" {
+		s.why = append(s.why, fmt.Sprintf("%s: %s", s.self, reason))
+	}
+	return all
+}
+
+// otherClusters returns the other clusters that can serve.
+func (s *search) otherClusters() []offer {
+	dest := s.req.Destination
+	var offers []offer
+	for _, x := range s.view.Exports(dest.Service) {
 		if dest.Cluster != "" && dest.Cluster != x.Cluster {
 			continue
 		}
-		known = true
+		s.found = true
 		p, ok := x.Export.PortNumbered(dest.Port)
 		if !ok {
 			continue
 		}
-		port = true
+		s.port = true
 		reason := ""
 		switch {
-		case req.ExcludesCluster(x.Cluster):
+		case s.req.ExcludesCluster(x.Cluster):
 			reason = "excluded by the caller"
 		case len(x.Gateways) == 0:
 			reason = "tunnel down"
 		case p.Ready == 0:
 			reason = "no ready endpoint"
 		default:
-			remote = append(remote, r.offerOf(&x, p, req))
+			offers = append(offers, s.offerOf(&x, p, s.req))
 			continue
 		}
-		why = append(why, fmt.Sprintf("%s: %s", x.Cluster, reason))
+		s.why = append(s.why, fmt.Sprintf("%s: %s", x.Cluster, reason))
 	}
-	all = append(all, r.order(remote)...)
-	switch {
-	case len(all) > 0:
-		return all, nil
-	case !port && !r.settled:
-		return nil, r.notYet(dest)
-	case !known && dest.Cluster != "":
-		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
-			"no service %s in cluster %s: check the name, and that the cluster exports it", dest.Service, dest.Cluster)
-	case !known:
-		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
-			"no service %s in any cluster: check the name, and that it is exported", dest.Service)
-	case !port:
-		return nil, noPort(dest)
-	}
-	return nil, connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
-		"no reachable cluster for %s (%s)", dest.Service, strings.Join(why, "; "))
+	return offers
 }
 
-// Ingress returns which endpoints of this cluster may serve a request that came
+// refusal says why nobody was found.
+func (s *search) refusal() *connect.Refusal {
+	dest := s.req.Destination
+	switch {
+	case !s.port && !s.known:
+		return s.notYet(dest)
+	case !s.found && dest.Cluster != "":
+		return connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
+			"no service %s in cluster %s: check the name, and that the cluster exports it", dest.Service, dest.Cluster)
+	case !s.found:
+		return connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
+			"no service %s in any cluster: check the name, and that it is exported", dest.Service)
+	case !s.port:
+		return noPort(dest)
+	}
+	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
+		"no reachable cluster for %s (%s)", dest.Service, strings.Join(s.why, "; "))
+}
+
+// Inbound returns which endpoints of this cluster may serve a request that came
 // through a tunnel, the less loaded first. A request is never sent on to
 // another cluster.
-func (r *Router) Ingress(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+func (r *Router) Inbound(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 	dest := req.Destination
 	if dest.Cluster != "" && dest.Cluster != r.self {
 		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"%s is not in cluster %s", dest.Host(), r.self)
 	}
 	svc, ok := r.local[dest.Service]
-	if !ok && !r.settled {
+	if !ok && !r.known {
 		return nil, r.notYet(dest)
 	}
 	if !ok {
@@ -212,8 +236,8 @@ func (r *Router) endpoints(p *mesh.ServicePort, req *forward.Request) ([]forward
 	}
 	all := make([]forward.Candidate, 0, min(len(ready), maxEndpoints))
 	for len(ready) > 0 && len(all) < maxEndpoints {
-		i := r.pick(len(ready), func(i int) float64 {
-			return float64(loadOf(req, ready[i].Address)+1) / float64(max(ready[i].Weight, 1))
+		i := pick(len(ready), req.Intn, func(i int) float64 {
+			return float64(req.Load(ready[i].Address)+1) / float64(max(ready[i].Weight, 1))
 		})
 		all = append(all, forward.Candidate{Endpoint: *ready[i], Port: p.Port, Protocol: p.Protocol})
 		ready = slices.Delete(ready, i, i+1)
@@ -236,7 +260,7 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 	paths := 0
 	var seeing, blind []mesh.GatewayID
 	for _, id := range x.Gateways {
-		paths += loadOf(req, id.String())
+		paths += req.Load(id.String())
 		if r.seesReady(id, x.Export.Service, p.Port) {
 			seeing = append(seeing, id)
 		} else {
@@ -246,9 +270,9 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 	o.load = float64(paths+1) / float64(max(p.Capacity, 1))
 	for _, group := range [][]mesh.GatewayID{seeing, blind} {
 		for len(group) > 0 && len(o.gateways) < maxGatewaysPerCluster {
-			i := r.nearest(len(group),
+			i := nearest(len(group), req.Intn,
 				func(i int) time.Duration { return r.rtt[group[i]] },
-				func(i int) float64 { return float64(loadOf(req, group[i].String())) })
+				func(i int) float64 { return float64(req.Load(group[i].String())) })
 			o.gateways = append(o.gateways, forward.Candidate{
 				Gateway: group[i], RTT: r.rtt[group[i]], Port: p.Port, Protocol: p.Protocol,
 			})
@@ -260,10 +284,10 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 }
 
 // order returns the gateways of the clusters, the nearest cluster first.
-func (r *Router) order(offers []offer) []forward.Candidate {
+func order(offers []offer, req *forward.Request) []forward.Candidate {
 	var all []forward.Candidate
 	for len(offers) > 0 {
-		i := r.nearest(len(offers),
+		i := nearest(len(offers), req.Intn,
 			func(i int) time.Duration { return offers[i].rtt },
 			func(i int) float64 { return offers[i].load })
 		for _, c := range offers[i].gateways {
@@ -278,7 +302,7 @@ func (r *Router) order(offers []offer) []forward.Candidate {
 
 // nearest returns which of n has the lowest round-trip time; of those that are
 // equally near, the better of two random ones.
-func (r *Router) nearest(n int, rtt func(int) time.Duration, load func(int) float64) int {
+func nearest(n int, intn func(int) int, rtt func(int) time.Duration, load func(int) float64) int {
 	best := rtt(0)
 	for i := 1; i < n; i++ {
 		best = min(best, rtt(i))
@@ -290,15 +314,15 @@ func (r *Router) nearest(n int, rtt func(int) time.Duration, load func(int) floa
 			near = append(near, i)
 		}
 	}
-	return near[r.pick(len(near), func(i int) float64 { return load(near[i]) })]
+	return near[pick(len(near), intn, func(i int) float64 { return load(near[i]) })]
 }
 
 // pick returns the less loaded of two random ones of n.
-func (r *Router) pick(n int, load func(int) float64) int {
+func pick(n int, intn func(int) int, load func(int) float64) int {
 	if n == 1 {
 		return 0
 	}
-	i, j := r.intn(n), r.intn(n-1)
+	i, j := intn(n), intn(n-1)
 	if j >= i {
 		j++
 	}
@@ -325,12 +349,4 @@ func (r *Router) seesReady(id mesh.GatewayID, service mesh.ServiceName, port uin
 	}
 	p, ok := records[j].PortNumbered(port)
 	return ok && p.Ready > 0
-}
-
-// loadOf asks how many paths run to key; a request that cannot say counts none.
-func loadOf(req *forward.Request, key string) int {
-	if req.Load == nil {
-		return 0
-	}
-	return req.Load(key)
 }

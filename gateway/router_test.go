@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -74,7 +75,8 @@ func request(t *testing.T, authority string, exclude ...connect.Instance) *forwa
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &forward.Request{Request: connect.Request{Destination: d, Exclude: exclude}}
+	return &forward.Request{Request: connect.Request{Destination: d, Exclude: exclude},
+		Load: func(string) int { return 0 }, Intn: rand.IntN}
 }
 
 func names(all []forward.Candidate) []string {
@@ -107,7 +109,7 @@ func TestTheOwnClusterIsFirstAndTheNearestOtherNext(t *testing.T) {
 			[]connect.Instance{{Cluster: "east", Name: "orders-1"}, {Cluster: "west"}},
 			[]string{"north/north-1", "north/north-2"}},
 	} {
-		got, refusal := r.Egress(request(t, authority, c.exclude...))
+		got, refusal := r.Outbound(request(t, authority, c.exclude...))
 		if refusal != nil || !slices.Equal(names(got), c.want) {
 			t.Errorf("%s without %v: %v, %v; want %v", authority, c.exclude, names(got), refusal, c.want)
 		}
@@ -120,7 +122,7 @@ func TestTheOwnClusterIsFirstAndTheNearestOtherNext(t *testing.T) {
 	// SNI names no port: it means the first.
 	req := request(t, "orders.shop.mesh:80")
 	req.Destination.Port = 0
-	if got, refusal := r.Egress(req); refusal != nil || got[0].Port != 80 || got[1].Port != 80 {
+	if got, refusal := r.Outbound(req); refusal != nil || got[0].Port != 80 || got[1].Port != 80 {
 		t.Errorf("without a port: %+v, %v", got, refusal)
 	}
 }
@@ -145,7 +147,7 @@ func TestWhoCannotServeIsNamedWithTheReason(t *testing.T) {
 		"cart.shop.mesh:80":         {http.StatusNotFound, []string{"no service shop/cart in any cluster"}},
 		"orders.shop.venus.mesh:80": {http.StatusNotFound, []string{"no service shop/orders in cluster venus"}},
 	} {
-		got, refusal := r.Egress(request(t, authority, connect.Instance{Cluster: "south"}))
+		got, refusal := r.Outbound(request(t, authority, connect.Instance{Cluster: "south"}))
 		if refusal == nil || refusal.Status != c.status {
 			t.Errorf("%s: %v, %v; want status %d", authority, names(got), refusal, c.status)
 			continue
@@ -163,11 +165,11 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 		local: []mesh.Service{service(true, true, false, true)},
 		far:   []farCluster{{name: "west", ready: 2, rtts: []time.Duration{ms}}},
 	}.router()
-	got, refusal := r.Ingress(request(t, "orders.shop.mesh:80", connect.Instance{Cluster: "east", Name: "orders-1"}))
+	got, refusal := r.Inbound(request(t, "orders.shop.mesh:80", connect.Instance{Cluster: "east", Name: "orders-1"}))
 	if refusal != nil || !slices.Equal(names(got), []string{"orders-3"}) {
 		t.Errorf("%v, %v; want the ready one that is not excluded", names(got), refusal)
 	}
-	if got, refusal = r.Ingress(request(t, "orders.shop.east.mesh:80")); refusal != nil || len(got) != 2 {
+	if got, refusal = r.Inbound(request(t, "orders.shop.east.mesh:80")); refusal != nil || len(got) != 2 {
 		t.Errorf("%v, %v; want both ready ones and no other cluster", names(got), refusal)
 	}
 	hidden := fleet{local: []mesh.Service{service(false, true)}}.router()
@@ -189,7 +191,7 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 			[]connect.Instance{{Cluster: "east", Name: "orders-1"}, {Cluster: "east", Name: "orders-3"}},
 			http.StatusServiceUnavailable, "every ready endpoint is excluded"},
 	} {
-		got, refusal := c.router.Ingress(request(t, c.authority, c.exclude...))
+		got, refusal := c.router.Inbound(request(t, c.authority, c.exclude...))
 		if refusal == nil || refusal.Status != c.status || !strings.Contains(refusal.Details, c.want) {
 			t.Errorf("%s: %v, %v; want %d …%s…", name, names(got), refusal, c.status, c.want)
 		}
@@ -201,15 +203,15 @@ func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *
 	for name, local := range map[string][]mesh.Service{"nothing": nil, "another port": {service(true, true)}} {
 		r := NewRouter(view, local, false)
 		for _, authority := range []string{"orders.shop.mesh:81", "orders.shop.west.mesh:81"} {
-			if got, refusal := r.Egress(request(t, authority)); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+			if got, refusal := r.Outbound(request(t, authority)); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 				t.Errorf("%s known, %s: %v, %v", name, authority, names(got), refusal)
 			}
 		}
 	}
-	if got, refusal := NewRouter(view, nil, false).Ingress(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+	if got, refusal := NewRouter(view, nil, false).Inbound(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 		t.Errorf("from a tunnel: %v, %v", names(got), refusal)
 	}
-	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false).Egress(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
+	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false).Outbound(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
 		t.Errorf("what is known is not served: %v, %v", names(got), refusal)
 	}
 }
@@ -237,11 +239,11 @@ func TestAmongEquallyNearClustersTheLessLoadedServes(t *testing.T) {
 		{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{21 * ms}},
 	}}.router()
 	// 20 and 21 ms are the same, 80 ms is not.
-	count := firsts(t, 400, r.Egress, nil)
+	count := firsts(t, 400, r.Outbound, nil)
 	if count["north/north-1"] < 100 || count["west/west-1"] < 100 || count["south/south-1"] > 0 {
 		t.Errorf("without load %v serve, want north and west about equally", count)
 	}
-	count = firsts(t, 100, r.Egress, map[string]int{"north/north-1": 10, "west/west-1": 3})
+	count = firsts(t, 100, r.Outbound, map[string]int{"north/north-1": 10, "west/west-1": 3})
 	if count["west/west-1"] != 100 {
 		t.Errorf("%v serve, want the less loaded west", count)
 	}
@@ -250,7 +252,7 @@ func TestAmongEquallyNearClustersTheLessLoadedServes(t *testing.T) {
 		{name: "north", ready: 2, capacity: 100, rtts: []time.Duration{20 * ms}},
 		{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{20 * ms}},
 	}}.router()
-	count = firsts(t, 100, r.Egress, map[string]int{"north/north-1": 10, "west/west-1": 3})
+	count = firsts(t, 100, r.Outbound, map[string]int{"north/north-1": 10, "west/west-1": 3})
 	if count["north/north-1"] != 100 {
 		t.Errorf("%v serve, want the bigger north", count)
 	}
@@ -258,7 +260,7 @@ func TestAmongEquallyNearClustersTheLessLoadedServes(t *testing.T) {
 
 func TestAGatewayThatSeesNoReadyEndpointIsTheLast(t *testing.T) {
 	r := fleet{far: []farCluster{{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{30 * ms, 10 * ms}, blind: 1}}}.router()
-	got, refusal := r.Egress(request(t, "orders.shop.mesh:80"))
+	got, refusal := r.Outbound(request(t, "orders.shop.mesh:80"))
 	if refusal != nil || !slices.Equal(names(got), []string{"west/west-1", "west/west-2"}) {
 		t.Fatalf("%v, %v; want west-1, that sees one, although it is farther", names(got), refusal)
 	}
@@ -267,16 +269,16 @@ func TestAGatewayThatSeesNoReadyEndpointIsTheLast(t *testing.T) {
 func TestEndpointsShareTheLoadByWeight(t *testing.T) {
 	svc := service(true, true, true, true, true, true)
 	r := fleet{local: []mesh.Service{svc}}.router()
-	count := firsts(t, 500, r.Ingress, nil)
+	count := firsts(t, 500, r.Inbound, nil)
 	if len(count) != 5 {
 		t.Errorf("%v serve, want all five", count)
 	}
 	busy := map[string]int{"10.0.0.1:15008": 9, "10.0.0.2:15008": 9, "10.0.0.3:15008": 9, "10.0.0.4:15008": 9}
-	if count := firsts(t, 500, r.Ingress, busy); count["orders-5"] < 125 {
+	if count := firsts(t, 500, r.Inbound, busy); count["orders-5"] < 125 {
 		t.Errorf("%v serve, want the idle one far above its fifth", count)
 	}
 	// Never more than a few attempts, and never one twice.
-	got, _ := r.Ingress(request(t, "orders.shop.mesh:80"))
+	got, _ := r.Inbound(request(t, "orders.shop.mesh:80"))
 	slices.SortFunc(got, func(a, b forward.Candidate) int { return strings.Compare(a.Key(), b.Key()) })
 	if len(slices.Compact(names(got))) != maxEndpoints {
 		t.Errorf("candidates %v, want %d different ones", names(got), maxEndpoints)
@@ -284,7 +286,7 @@ func TestEndpointsShareTheLoadByWeight(t *testing.T) {
 	two := service(true, true, true)
 	two.Ports[0].Endpoints[1].Weight = 4
 	r = fleet{local: []mesh.Service{two}}.router()
-	if count := firsts(t, 100, r.Ingress, map[string]int{"10.0.0.1:15008": 1, "10.0.0.2:15008": 4}); count["orders-2"] != 100 {
+	if count := firsts(t, 100, r.Inbound, map[string]int{"10.0.0.1:15008": 1, "10.0.0.2:15008": 4}); count["orders-2"] != 100 {
 		t.Errorf("%v serve; want orders-2: 4 paths at weight 4 are less than 1 at 1", count)
 	}
 }
@@ -302,5 +304,34 @@ func TestADestinationIsReachedWhenAnotherClusterIsReadyBehindALiveTunnel(t *test
 		if got := r.Reaches(request(t, authority).Destination); got != want {
 			t.Errorf("Reaches(%s) = %v, want %v", authority, got, want)
 		}
+	}
+}
+
+func TestTheSameInputsGiveTheSameChoice(t *testing.T) {
+	r := fleet{
+		local: []mesh.Service{service(true, true, true, true, true)},
+		far: []farCluster{
+			{name: "north", ready: 2, capacity: 2, rtts: []time.Duration{20 * ms, 20 * ms}},
+			{name: "west", ready: 2, capacity: 2, rtts: []time.Duration{21 * ms, 21 * ms}},
+		},
+	}.router()
+	choice := func(seed uint64) []string {
+		req := request(t, "orders.shop.mesh:80")
+		req.Intn = rand.New(rand.NewPCG(seed, 0)).IntN
+		got, refusal := r.Outbound(req)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		return names(got)
+	}
+	different := false
+	for seed := range uint64(20) {
+		if a, b := choice(seed), choice(seed); !slices.Equal(a, b) {
+			t.Errorf("seed %d: %v, then %v", seed, a, b)
+		}
+		different = different || !slices.Equal(choice(seed), choice(seed+1))
+	}
+	if !different {
+		t.Error("the random numbers handed in decide nothing")
 	}
 }

@@ -99,14 +99,14 @@ func TestWhateverHappensNothingIsHeldAfterwards(t *testing.T) {
 			echoes(c)
 		}
 		l := newPipes()
-		egress := func(*forward.Request) ([]forward.Candidate, *connect.Refusal) {
+		outbound := func(*forward.Request) ([]forward.Candidate, *connect.Refusal) {
 			all := []forward.Candidate{at("orders-1", "10.0.0.9:1"), to(w1), to(w2), to(n1), at("orders-2", "10.0.0.9:2")}
 			mu.Lock()
 			defer mu.Unlock()
 			rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			return all[:1+rnd.IntN(len(all))], nil
 		}
-		f, err := forward.New(forward.Config{Self: east1, Listener: l, Egress: egress, Ingress: nobody, ServerTLS: noTLS, Idle: time.Minute,
+		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: outbound, Inbound: nobody, ServerTLS: noTLS, Idle: time.Minute,
 			Open: func(ctx context.Context, _ mesh.GatewayID) (relay.Conn, error) {
 				if pause(100 * time.Millisecond); random(5) == 0 || ctx.Err() != nil {
 					return nil, errors.New("tunnel down")

@@ -27,10 +27,10 @@ type Config struct {
 	// tunnels are served.
 	Listener net.Listener
 
-	// Egress returns who may serve a request that came by the mesh port, best
-	// first, and Ingress the same for one that came through a tunnel: only
+	// Outbound returns who may serve a request that came by the mesh port, best
+	// first, and Inbound the same for one that came through a tunnel: only
 	// endpoints of this cluster, only of exported services. Both must not block.
-	Egress, Ingress func(*Request) ([]Candidate, *connect.Refusal)
+	Outbound, Inbound func(*Request) ([]Candidate, *connect.Refusal)
 
 	// Open opens a stream to a gateway of another cluster.
 	Open func(ctx context.Context, to mesh.GatewayID) (relay.Conn, error)
@@ -85,7 +85,7 @@ var errStopped = errors.New("gateway stopped")
 // New returns a Forward that does nothing until Run and ServeTunnel are called.
 func New(cfg Config) (*Forward, error) {
 	switch {
-	case cfg.Egress == nil || cfg.Ingress == nil:
+	case cfg.Outbound == nil || cfg.Inbound == nil:
 		return nil, errors.New("forward: no routing functions")
 	case cfg.Open == nil:
 		return nil, errors.New("forward: no way to open streams")

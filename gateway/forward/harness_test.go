@@ -32,7 +32,7 @@ var (
 	west1  = mesh.GatewayID{Cluster: "west", Name: "west-1"}
 )
 
-// choice is what an Egress or Ingress function answers in a test.
+// choice is what an Outbound or Inbound function answers in a test.
 type choice func(*forward.Request) ([]forward.Candidate, *connect.Refusal)
 
 // always offers the candidates to every request.
@@ -79,11 +79,11 @@ func run(t *testing.T, cfg forward.Config) *forward.Forward {
 	if cfg.Self.IsZero() {
 		cfg.Self = east1
 	}
-	if cfg.Egress == nil {
-		cfg.Egress = nobody
+	if cfg.Outbound == nil {
+		cfg.Outbound = nobody
 	}
-	if cfg.Ingress == nil {
-		cfg.Ingress = nobody
+	if cfg.Inbound == nil {
+		cfg.Inbound = nobody
 	}
 	if cfg.Open == nil {
 		cfg.Open = func(context.Context, mesh.GatewayID) (relay.Conn, error) { return nil, errors.New("no tunnel") }
@@ -118,8 +118,8 @@ type pair struct {
 }
 
 // newPair starts two gateways: what the near one's mesh port is asked for is
-// served by the far one's ingress. The configurations are completed.
-func newPair(t *testing.T, m *identitytest.Mesh, ingress choice, near, far forward.Config) *pair {
+// served by the far one's inbound. The configurations are completed.
+func newPair(t *testing.T, m *identitytest.Mesh, inbound choice, near, far forward.Config) *pair {
 	t.Helper()
 	p := new(pair)
 	p.nearTunnel = newTunnel(t, east1, m)
@@ -127,7 +127,7 @@ func newPair(t *testing.T, m *identitytest.Mesh, ingress choice, near, far forwa
 	p.nearTunnel.SetTargets([]tunnel.Target{{Addr: farTunnel.LocalAddr().String(), Gateway: west1}})
 
 	near.Self = east1
-	near.Egress = always(to(west1))
+	near.Outbound = always(to(west1))
 	near.Open = func(ctx context.Context, id mesh.GatewayID) (relay.Conn, error) {
 		s, err := p.nearTunnel.Open(ctx, id)
 		if err != nil {
@@ -138,7 +138,7 @@ func newPair(t *testing.T, m *identitytest.Mesh, ingress choice, near, far forwa
 	p.near, p.addr = start(t, near)
 
 	far.Self = west1
-	far.Ingress = ingress
+	far.Inbound = inbound
 	id := m.Gateway("west", "west-1")
 	far.ServerTLS = func(alpn ...string) *tls.Config { return id.ServerTLS(identity.AnyWorkload(), alpn...) }
 	p.far = run(t, far)

@@ -34,7 +34,7 @@ func (f *Forward) serveMesh(conn relay.Conn) {
 // source is the address that the path is counted under; the zero Addr for a
 // path of a tunnel, which only the total bounds.
 func (p *path) source() netip.Addr {
-	if p.dir == ingress {
+	if p.dir == inbound {
 		return netip.Addr{}
 	}
 	return sourceOf(p.conn.RemoteAddr())
@@ -51,7 +51,7 @@ func (f *Forward) shed(conn relay.Conn) {
 	case f.refusing <- struct{}{}:
 		defer func() { <-f.refusing }()
 	default:
-		f.metrics.refusal(egress, reasonShed)
+		f.metrics.refusal(outbound, reasonShed)
 		relay.Abort(conn)
 		return
 	}
@@ -71,7 +71,7 @@ func (f *Forward) readPath(conn relay.Conn, timeout time.Duration) (*path, []byt
 		f.drop(conn, reasonNoHead, err)
 		return nil, nil
 	}
-	p := &path{f: f, dir: egress, conn: conn}
+	p := &path{f: f, dir: outbound, conn: conn}
 	var payload []byte
 	var refusal *connect.Refusal
 	switch b[0] {
@@ -140,7 +140,7 @@ func (p *path) readHello(b []byte) ([]byte, *connect.Refusal, error) {
 
 // drop resets a connection that asked for nothing.
 func (f *Forward) drop(conn relay.Conn, reason string, err error) {
-	f.metrics.refusal(egress, reason)
+	f.metrics.refusal(outbound, reason)
 	f.cfg.Log.Debug("connection to the mesh port dropped", "peer", conn.RemoteAddr().String(), "reason", reason, "err", err)
 	relay.Abort(conn)
 }

@@ -43,7 +43,7 @@ func TestWhatIsNotTheMeshsTrafficIsNotCarried(t *testing.T) {
 		reached <- string(b)
 	})
 	registry := prometheus.NewPedanticRegistry()
-	_, port := start(t, forward.Config{Egress: always(at("orders-1", addr)), Metrics: registry})
+	_, port := start(t, forward.Config{Outbound: always(at("orders-1", addr)), Metrics: registry})
 
 	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00", "SSH-2.0-x\r\n", "\xff\xff\xff\xff"} {
 		c := dial(t, port)
@@ -86,7 +86,7 @@ func TestWhatIsNotTheMeshsTrafficIsNotCarried(t *testing.T) {
 
 func TestPathsAreBoundedPerSourceAddress(t *testing.T) {
 	addr := serve(t, echo)
-	_, port := start(t, forward.Config{Egress: always(at("orders-1", addr)), PathsPerSource: 2})
+	_, port := start(t, forward.Config{Outbound: always(at("orders-1", addr)), PathsPerSource: 2})
 	first, _ := open(t, port), open(t, port)
 	c := dial(t, port)
 	_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
@@ -125,7 +125,7 @@ func TestLocalEndpointsAreTriedInTurn(t *testing.T) {
 	_ = l.Close()
 	addr := serve(t, echo)
 	var load []int // of the endpoint that serves, as the router sees it
-	_, port := start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+	_, port := start(t, forward.Config{Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 		load = append(load, r.Load(addr))
 		return []forward.Candidate{at("orders-1", closed), at("orders-2", addr)}, nil
 	}})
@@ -147,7 +147,7 @@ func TestAPlainEndpointOfTheOwnClusterIsServedUnderTheGatewaysName(t *testing.T)
 	addr := serve(t, echo)
 	c := plainAt("orders-1", addr)
 	c.Protocol = mesh.HTTP
-	_, port := start(t, forward.Config{Egress: always(c),
+	_, port := start(t, forward.Config{Outbound: always(c),
 		ServerTLS: func(alpn ...string) *tls.Config { return gateway.ServerTLS(identity.AnyWorkload(), alpn...) }})
 	client := tls.Client(dial(t, port), m.Workload("east", "shop", "web").ClientTLS(host, identity.ExactGateway(east1), "http/1.1"))
 	_, _ = io.WriteString(client, "GET")
@@ -162,7 +162,7 @@ func TestAPlainEndpointOfTheOwnClusterIsServedUnderTheGatewaysName(t *testing.T)
 
 func TestDrainRefusesNewPathsAndLetsRunningOnesFinish(t *testing.T) {
 	addr := serve(t, echo)
-	f, port := start(t, forward.Config{Egress: always(at("orders-1", addr))})
+	f, port := start(t, forward.Config{Outbound: always(at("orders-1", addr))})
 	running := open(t, port)
 
 	drained := make(chan error, 1)
@@ -196,7 +196,7 @@ func TestDrainRefusesNewPathsAndLetsRunningOnesFinish(t *testing.T) {
 
 func TestDrainEndsAtItsDeadline(t *testing.T) {
 	addr := serve(t, echo)
-	f, port := start(t, forward.Config{Egress: always(at("orders-1", addr))})
+	f, port := start(t, forward.Config{Outbound: always(at("orders-1", addr))})
 	running := open(t, port)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // the deadline has passed
@@ -210,7 +210,7 @@ func TestDrainEndsAtItsDeadline(t *testing.T) {
 
 func TestTheEndOfRunEndsTunnelPathsToo(t *testing.T) {
 	addr := serve(t, echo)
-	far, _ := start(t, forward.Config{Ingress: always(at("orders-1", addr))})
+	far, _ := start(t, forward.Config{Inbound: always(at("orders-1", addr))})
 	// An http.Server over TCP stands for the tunnel's.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

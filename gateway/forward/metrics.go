@@ -12,11 +12,11 @@ import (
 type direction int
 
 const (
-	egress  direction = iota // from this cluster, by the mesh port
-	ingress                  // from another cluster, by a tunnel
+	outbound direction = iota // from this cluster, by the mesh port
+	inbound                   // from another cluster, by a tunnel
 )
 
-var directionNames = [...]string{egress: "egress", ingress: "ingress"}
+var directionNames = [...]string{outbound: "outbound", inbound: "inbound"}
 
 func (d direction) String() string { return directionNames[d] }
 

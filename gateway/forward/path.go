@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
@@ -38,10 +39,10 @@ func (p *path) serve(payload []byte) {
 	defer cancel()
 	begun := time.Now()
 
-	p.req.Load = f.load.of
-	choose := f.cfg.Egress
-	if p.dir == ingress {
-		choose = f.cfg.Ingress
+	p.req.Load, p.req.Intn = f.load.of, rand.IntN
+	choose := f.cfg.Outbound
+	if p.dir == inbound {
+		choose = f.cfg.Inbound
 	}
 	candidates, refusal := choose(&p.req)
 	if refusal == nil && len(candidates) == 0 {
@@ -214,7 +215,7 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer f.wg.Done()
-	p := &path{f: f, dir: ingress}
+	p := &path{f: f, dir: inbound}
 	req, refusal := connect.RequestOf(r)
 	if refusal == nil {
 		p.req.Request = *req

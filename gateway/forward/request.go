@@ -7,13 +7,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Request is what a client asks for, and what the choice of who serves depends
-// on beside it.
+// Request is what a client asks for, and all that the choice of who serves
+// depends on beside what the chooser knows of the mesh.
 type Request struct {
 	connect.Request
 	// Load returns how many paths this gateway now runs to the candidate with
-	// the given [Candidate.Key]. Never nil when forward asks.
+	// the given [Candidate.Key].
 	Load func(key string) int
+	// Intn returns a random number below n.
+	Intn func(n int) int
 }
 
 // Candidate is one way to serve a request: a gateway of another cluster, or an

@@ -211,7 +211,7 @@ func TestTheFarGatewaysRefusalIsPassedOn(t *testing.T) {
 	closed := l.Addr().String()
 	_ = l.Close()
 	for name, c := range map[string]struct {
-		ingress choice
+		inbound choice
 		status  int
 		reasons []string
 	}{
@@ -227,7 +227,7 @@ func TestTheFarGatewaysRefusalIsPassedOn(t *testing.T) {
 		}, http.StatusServiceUnavailable, []string{"all excluded"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, identitytest.New(t, "mesh.example"), c.ingress, forward.Config{}, forward.Config{})
+			p := newPair(t, identitytest.New(t, "mesh.example"), c.inbound, forward.Config{}, forward.Config{})
 			conn := dial(t, p.addr)
 			_, _ = io.WriteString(conn, connectHead("Isthmus-Exclude: east, west/orders-1\r\n"))
 			_, _ = conn.Write(hello(t))
@@ -291,7 +291,7 @@ func TestAPathThatComesBackIsALoop(t *testing.T) {
 
 func TestAnEndpointThatIsTheGatewayItselfIsALoop(t *testing.T) {
 	var addr string // of the mesh port; set before anybody connects
-	_, addr = start(t, forward.Config{Egress: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+	_, addr = start(t, forward.Config{Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 		return []forward.Candidate{at("orders-1", addr)}, nil
 	}})
 	c := dial(t, addr)
