@@ -40,7 +40,11 @@ var imports = map[string][]string{
 	"federation":         {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},
 
-	"interception": {},
+	"interception":         {"interception/hooks", "interception/nft", "interception/sockmap"},
+	"interception/hooks":   {"interception/bpf"},
+	"interception/sockmap": {"interception/bpf"},
+	"interception/nft":     {},
+	"interception/bpf":     {},
 
 	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/mesh", "internal/wholefile", "sidecar/routes"},
@@ -80,8 +84,8 @@ var homes = map[string][]string{
 	"github.com/quic-go/quic-go":                           {"internal/tunnel"},
 	"github.com/hashicorp/memberlist":                      {"federation"},
 	"go.etcd.io/bbolt":                                     {"federation"},
-	"github.com/cilium/ebpf":                               {"interception"},
-	"github.com/google/nftables":                           {"interception"},
+	"github.com/cilium/ebpf":                               {"interception/bpf", "interception/hooks", "interception/sockmap"},
+	"github.com/google/nftables":                           {"interception/nft"},
 	"github.com/miekg/dns":                                 {"sidecar/dns"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},

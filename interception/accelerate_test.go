@@ -8,10 +8,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // accelerated is a sidecar that echoes what captured programs say.
-func acceleratedHost(t *testing.T) (*host, *Interception) {
+func acceleratedHost(t *testing.T) (*host, *Handle) {
 	h := newHost(t)
 	i := h.attach()
 	if err := i.TryAcceleration(); err != nil {
@@ -41,7 +43,7 @@ func acceleratedHost(t *testing.T) (*host, *Interception) {
 	return h, i
 }
 
-func (h *host) accelerate(i *Interception, c net.Conn) halfCloser {
+func (h *host) accelerate(i *Handle, c net.Conn) halfCloser {
 	if f, ok := i.Accelerate(c.(*net.TCPConn)); ok {
 		return f
 	}
@@ -49,16 +51,16 @@ func (h *host) accelerate(i *Interception, c net.Conn) halfCloser {
 }
 
 // left reports what the hooks still hold of connections that are over.
-func left(t *testing.T, i *Interception) {
+func (h *host) left(t *testing.T) {
 	t.Helper()
-	var key bpfPair
-	var flow bpfFlow
-	if entries := i.flows.Iterate(); entries.Next(&key, &flow) {
-		t.Errorf("a flow from %s to %s is left", key.Local.addrPort(), key.Remote.addrPort())
+	var key bpf.KernelPair
+	var flow bpf.KernelFlow
+	if entries := h.pinned(bpf.KernelMapFlows).Iterate(); entries.Next(&key, &flow) {
+		t.Errorf("a flow from %s to %s is left", key.Local.AddrPort(), key.Remote.AddrPort())
 	}
-	var read bpfCaught
-	if entries := i.caughtUp.Iterate(); entries.Next(&key, &read) {
-		t.Errorf("what was read from %s is left", key.Local.addrPort())
+	var read bpf.KernelCaught
+	if entries := h.pinned(bpf.KernelMapCaughtUp).Iterate(); entries.Next(&key, &read) {
+		t.Errorf("what was read from %s is left", key.Local.AddrPort())
 	}
 }
 
@@ -68,7 +70,7 @@ func TestThisKernelPassesTheSelfTest(t *testing.T) {
 	if err := i.TryAcceleration(); err != nil {
 		t.Error(err)
 	}
-	left(t, i)
+	h.left(t)
 }
 
 func TestWhatAProgramAndItsSidecarSayArrivesInOrderWhateverTheWay(t *testing.T) {
@@ -78,14 +80,14 @@ func TestWhatAProgramAndItsSidecarSayArrivesInOrderWhateverTheWay(t *testing.T) 
 		connections, messages, largest int
 	}{
 		{"turns", 8, 200, 4 << 10},
-		{"turns", 4, 20, 1 << 20}, // more than may lie past TCP
+		{"turns", 4, 20, 1 << 20}, // more than may be redirected
 		{"stream", 8, 400, 8 << 10},
 		{"stream", 4, 40, 1 << 20},
 		{"last", 8, 100, 64 << 10},
 		{"turns", 64, 1, 100}, // most are closed before the sidecar is ready for them
 	} {
 		t.Run(c.way, func(t *testing.T) {
-			before, err := i.Stats()
+			before, err := i.hooks.Stats()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,59 +95,61 @@ func TestWhatAProgramAndItsSidecarSayArrivesInOrderWhateverTheWay(t *testing.T) 
 			if got.Err != "" {
 				t.Error(got.Err)
 			}
-			after, err := i.Stats()
+			after, err := i.hooks.Stats()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if n := after.Accelerated - before.Accelerated; n != uint64(c.connections) {
 				t.Errorf("%d connections were prepared, want %d", n, c.connections)
 			}
-			past, by := after.PastTCP-before.PastTCP, after.ByTCP-before.ByTCP
-			t.Logf("%d messages went past TCP and %d by it", past, by)
-			if c.way == "turns" && c.largest < 64<<10 && past == 0 {
-				t.Error("nothing went past TCP")
+			redirected, by := after.Redirected-before.Redirected, after.ByTCP-before.ByTCP
+			t.Logf("%d messages were redirected and %d went by TCP", redirected, by)
+			if c.way == "turns" && c.largest < 64<<10 && redirected == 0 {
+				t.Error("nothing was redirected")
 			}
-			left(t, i)
+			h.left(t)
 		})
 	}
 }
 
 func TestWhatIsLeftOfAnEarlierConnectionIsNotBelieved(t *testing.T) {
-	h, i := acceleratedHost(t)
+	h, _ := acceleratedHost(t)
 	sidecar := h.outbound[0].Addr().(*net.TCPAddr).AddrPort()
 	free := says(t, "127.0.0.1:0", "")
 	source := free.Addr().(*net.TCPAddr).AddrPort()
 	free.Close()
-	program := bpfPair{Local: endpointOf(source), Remote: endpointOf(sidecar)}
+	program := bpf.KernelPair{Local: bpf.EndpointOf(source), Remote: bpf.EndpointOf(sidecar)}
+	flows, caughtUp := h.pinned(bpf.KernelMapFlows), h.pinned(bpf.KernelMapCaughtUp)
 	for read := range uint64(20) {
-		if err := i.flows.Put(bpfPair{Local: program.Remote, Remote: program.Local}, bpfFlow{}); err != nil {
+		if err := flows.Put(bpf.KernelPair{Local: program.Remote, Remote: program.Local}, bpf.KernelFlow{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := i.caughtUp.Put(program, bpfCaught{Born: 1, Read: read}); err != nil {
+		if err := caughtUp.Put(program, bpf.KernelCaught{Born: 1, Read: read}); err != nil {
 			t.Fatal(err)
 		}
 		if got := h.program("talk", "240.66.0.7:80", "1", "20", "2", "stream", source.String()); got.Err != "" {
 			t.Fatal(got.Err)
 		}
 	}
-	left(t, i)
+	h.left(t)
 }
 
 func TestAConnectionThatEndsBeforeTheSidecarIsReadyLeavesNothing(t *testing.T) {
-	h, i := acceleratedHost(t)
+	h, _ := acceleratedHost(t)
 	for range 10 {
 		if _, err := h.child("connects", "240.66.0.7:80", "200").Output(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	flows := h.pinned(bpf.KernelMapFlows)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until the sidecar has seen all of them
-		var key bpfPair
-		var flow bpfFlow
-		if entries := i.flows.Iterate(); !entries.Next(&key, &flow) || time.Now().After(deadline) {
+		var key bpf.KernelPair
+		var flow bpf.KernelFlow
+		if entries := flows.Iterate(); !entries.Next(&key, &flow) || time.Now().After(deadline) {
 			break
 		}
 	}
-	left(t, i)
+	h.left(t)
 }
 
 func TestTheSidecarsConnectionsToTheProgramAreAccelerated(t *testing.T) {
@@ -174,8 +178,8 @@ func TestTheSidecarsConnectionsToTheProgramAreAccelerated(t *testing.T) {
 		}
 	}
 	f.Close()
-	s, err := i.Stats()
-	if err != nil || s.Accelerated != 1 || s.PastTCP < 150 {
+	s, err := i.hooks.Stats()
+	if err != nil || s.Accelerated != 1 || s.Redirected < 150 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -214,15 +218,15 @@ func TestConnectionsStayWithTCPWhenAccelerationIsOff(t *testing.T) {
 	if err := i.StopAcceleration(); err != nil {
 		t.Fatal(err)
 	}
-	before, err := i.Stats()
+	before, err := i.hooks.Stats()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := h.program("talk", "240.66.0.7:80", "4", "20", "1000", "turns"); got.Err != "" {
 		t.Error(got.Err)
 	}
-	after, err := i.Stats()
-	if err != nil || after.Accelerated != before.Accelerated || after.PastTCP != before.PastTCP || after.ByTCP != before.ByTCP {
+	after, err := i.hooks.Stats()
+	if err != nil || after.Accelerated != before.Accelerated || after.Redirected != before.Redirected || after.ByTCP != before.ByTCP {
 		t.Errorf("stats %+v, then %+v, %v", before, after, err)
 	}
 }

@@ -3,7 +3,6 @@ package interception
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -203,7 +202,7 @@ func childHold(args []string) error {
 // childServe is a server that tells each client whom it sees: by accept(2), and by
 // getpeername(2). Its argument is where it listens; it prints that first.
 func childServe(args []string) error {
-	l, err := Listen(context.Background(), args[0])
+	l, err := listenTCP(args[0])
 	if err != nil {
 		return err
 	}
@@ -236,7 +235,7 @@ func tellPeer(c *net.TCPConn) {
 
 // childSelf connects to a listener of its own, on the port that it is told.
 func childSelf(args []string) error {
-	l, err := Listen(context.Background(), args[0])
+	l, err := listenTCP(args[0])
 	if err != nil {
 		return err
 	}
@@ -345,7 +344,7 @@ func talk(address string, seed uint64, messages, largest int, way string, source
 
 // childEcho is a server that says what it hears.
 func childEcho(args []string) error {
-	l, err := Listen(context.Background(), args[0])
+	l, err := listenTCP(args[0])
 	if err != nil {
 		return err
 	}
@@ -456,7 +455,7 @@ func childSidecar(args []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := Listen(context.Background(), fmt.Sprintf("127.0.0.1:%d", port))
+	l, err := listenTCP(fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return err
 	}
@@ -474,7 +473,7 @@ func childSidecar(args []string) error {
 }
 
 // answerAsked tells each client what it asked for.
-func answerAsked(i *Interception, l net.Listener) { tellAsked(i.OriginalDestination, l) }
+func answerAsked(i *Handle, l net.Listener) { tellAsked(i.OriginalDestination, l) }
 
 func tellAsked(original func(net.Conn) (netip.AddrPort, bool), l net.Listener) {
 	for {

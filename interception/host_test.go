@@ -2,6 +2,7 @@ package interception
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // needRoot skips without the privilege that the hooks take; continuous
@@ -74,7 +78,7 @@ func newHost(t testing.TB) *host {
 	base := filepath.Join(t.TempDir(), "bpf")
 	h := &host{t: t, cgroup: cgroup, directory: base}
 	t.Cleanup(func() {
-		if err := Detach(base, "app"); err != nil {
+		if _, err := Detach(base, "app"); err != nil {
 			t.Error(err)
 		}
 		if err := unix.Unmount(base, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
@@ -119,15 +123,22 @@ func (h *host) besides(listeners []net.Listener) []net.PacketConn {
 
 func portOf(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
 
+// listenTCP listens without multipath TCP, as a sidecar does.
+func listenTCP(address string) (net.Listener, error) {
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false)
+	return plain.Listen(context.Background(), "tcp", address)
+}
+
 // listen takes one port on 127.0.0.1 and ::1.
 func (h *host) listen() []net.Listener {
 	h.t.Helper()
 	for range 100 {
-		l4, err := Listen(h.t.Context(), "127.0.0.1:0")
+		l4, err := listenTCP("127.0.0.1:0")
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		l6, err := Listen(h.t.Context(), fmt.Sprintf("[::1]:%d", portOf(l4)))
+		l6, err := listenTCP(fmt.Sprintf("[::1]:%d", portOf(l4)))
 		if err != nil && strings.Contains(err.Error(), "in use") {
 			l4.Close()
 			continue
@@ -150,7 +161,7 @@ func (h *host) needIPv6() {
 }
 
 // attach attaches; the sidecar is not there yet.
-func (h *host) attach() *Interception {
+func (h *host) attach() *Handle {
 	h.t.Helper()
 	i, err := Attach(h.config)
 	if err != nil {
@@ -160,8 +171,19 @@ func (h *host) attach() *Interception {
 	return i
 }
 
+// pinned is a map of what is attached.
+func (h *host) pinned(name string) *ebpf.Map {
+	h.t.Helper()
+	m, err := bpf.OpenMap(filepath.Join(h.directory, "app", "maps"), name, false)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { m.Close() })
+	return m
+}
+
 // serve makes this process the sidecar.
-func (h *host) serve() *Interception {
+func (h *host) serve() *Handle {
 	h.t.Helper()
 	i := h.attach()
 	if err := i.Serve(Sockets{Outbound: h.outbound, DNS: h.dns}); err != nil {

@@ -3,13 +3,18 @@ package interception
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
+	"github.com/isthmus-mesh/isthmus/interception/hooks"
 )
 
 // inboundHost has a program on a port whose connections go to the sidecar, and
@@ -19,7 +24,7 @@ func inboundHost(t *testing.T) (h *host, program netip.AddrPort, inbound net.Lis
 	l := says(t, "127.0.0.1:0", "program")
 	program = l.Addr().(*net.TCPAddr).AddrPort()
 	h.config.Inbound = []uint16{program.Port()}
-	inbound, err := Listen(t.Context(), "127.0.0.1:0")
+	inbound, err := listenTCP("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,13 +76,13 @@ func TestCallersOfTheProgramReachTheSidecarAndItsOwnDialsPass(t *testing.T) {
 	if got, err := caller(t, other); err != nil || got != "sidecar of "+other.String()+": program" {
 		t.Errorf("another address of the host: %q, %v", got, err)
 	}
-	if s, err := i.Stats(); err != nil || s.Steered != 4 || s.OwnDials != 4 || s.InboundRefused != 0 {
+	if s, err := i.hooks.Stats(); err != nil || s.Steered != 4 || s.OwnDials != 4 || s.InboundRefused != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
-	var key bpfPair
+	var key bpf.KernelPair
 	var value uint8
-	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
-		t.Errorf("%s may pass to %s for ever", key.Local.addrPort(), key.Remote.addrPort())
+	if entries := h.pinned(bpf.KernelMapOwnDials).Iterate(); entries.Next(&key, &value) {
+		t.Errorf("%s may pass to %s for ever", key.Local.AddrPort(), key.Remote.AddrPort())
 	}
 }
 
@@ -98,12 +103,12 @@ func TestWithoutASidecarClosedRefusesCallersOfTheProgram(t *testing.T) {
 
 func TestWithoutASidecarOpenLetsCallersToTheProgram(t *testing.T) {
 	h, program, _ := inboundHost(t)
-	h.config.OnFailure = FailOpen
+	h.config.OnFailure = hooks.FailOpen
 	i := h.attach()
 	if got, err := caller(t, program); err != nil || got != "program" {
 		t.Errorf("the caller got %q, %v", got, err)
 	}
-	if s, err := i.Stats(); err != nil || s.InboundPassed != 1 {
+	if s, err := i.hooks.Stats(); err != nil || s.InboundPassed != 1 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -121,7 +126,7 @@ func TestPortsNoLongerInboundAreTheProgramsAgain(t *testing.T) {
 func TestOneDualStackListenerTakesInboundOfBothFamilies(t *testing.T) {
 	h := newHost(t)
 	h.needIPv6()
-	inbound, err := Listen(t.Context(), "[::]:0")
+	inbound, err := listenTCP("[::]:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,10 +199,10 @@ func TestTheProgramSeesWhoCalled(t *testing.T) {
 				}
 				conn.Close()
 			}
-			var key bpfPair
-			var value bpfEndpoint
-			if entries := i.callers.Iterate(); entries.Next(&key, &value) {
-				t.Errorf("%s is still said to call for %s", key.Local.addrPort(), value.addrPort())
+			var key bpf.KernelPair
+			var value bpf.KernelEndpoint
+			if entries := h.pinned(bpf.KernelMapCallers).Iterate(); entries.Next(&key, &value) {
+				t.Errorf("%s is still said to call for %s", key.Local.AddrPort(), value.AddrPort())
 			}
 		})
 	}
@@ -219,13 +224,13 @@ func TestAProgramReachesItselfPastTheSidecar(t *testing.T) {
 	if got.Err == "" {
 		t.Errorf("the program saw %+v", got)
 	}
-	if s, err := i.Stats(); err != nil || s.OwnDials != 4 || s.InboundRefused != 0 {
+	if s, err := i.hooks.Stats(); err != nil || s.OwnDials != 4 || s.InboundRefused != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
-	var key bpfPair
+	var key bpf.KernelPair
 	var value uint8
-	if entries := i.dials.Iterate(); entries.Next(&key, &value) {
-		t.Errorf("%s may pass to %s for ever", key.Local.addrPort(), key.Remote.addrPort())
+	if entries := h.pinned(bpf.KernelMapOwnDials).Iterate(); entries.Next(&key, &value) {
+		t.Errorf("%s may pass to %s for ever", key.Local.AddrPort(), key.Remote.AddrPort())
 	}
 }
 
@@ -245,12 +250,26 @@ func TestAPortThatAnotherSidecarHasIsRefused(t *testing.T) {
 	if _, err := Attach(second); err != nil {
 		t.Error(err)
 	}
-	if err := Detach(h.directory, "second"); err != nil {
+	if _, err := Detach(h.directory, "second"); err != nil {
 		t.Error(err)
 	}
 }
 
+// oneSourcePort leaves outgoing connections of this network namespace, which is the
+// test's own, a single port.
+func oneSourcePort(t *testing.T) (port uint16) {
+	t.Helper()
+	free := says(t, "127.0.0.1:0", "")
+	port = portOf(free)
+	free.Close()
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", fmt.Appendf(nil, "%d %d", port, port), 0); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func TestAPortThatWaitsForTheEndOfAConnectionServesTheNext(t *testing.T) {
+	ownNetwork(t)
 	h := newHost(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -267,10 +286,8 @@ func TestAPortThatWaitsForTheEndOfAConnectionServesTheNext(t *testing.T) {
 			c.Close()
 		}
 	}()
+	oneSourcePort(t)
 	i := h.attach()
-	free := says(t, "127.0.0.1:0", "")
-	i.sources = &sources{first: uint32(portOf(free)), count: 1}
-	free.Close()
 	for n := range 3 {
 		var c net.Conn
 		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the kernel wants a second
@@ -312,23 +329,23 @@ func TestNobodyElseCanCallTheProgramFromTheSidecarsAddress(t *testing.T) {
 }
 
 func TestWhomAKilledSidecarCalledForIsForgotten(t *testing.T) {
+	ownNetwork(t)
 	h := newHost(t)
-	i := h.attach()
 	cmd := h.child("serve", "127.0.0.1:0")
 	out, stop := h.start(cmd)
 	defer func() { _ = cmd.Process.Kill(); stop() }()
 	program := netip.MustParseAddrPort(firstLine(t, out))
-	free := says(t, "127.0.0.1:0", "")
-	i.sources = &sources{first: uint32(portOf(free)), count: 1}
-	free.Close()
-	pair := bpfPair{Local: endpointOf(netip.AddrPortFrom(program.Addr(), uint16(i.sources.first))), Remote: endpointOf(program)}
+	source := netip.AddrPortFrom(program.Addr(), oneSourcePort(t))
+	i := h.attach()
+	dials, callers := h.pinned(bpf.KernelMapOwnDials), h.pinned(bpf.KernelMapCallers)
+	pair := bpf.KernelPair{Local: bpf.EndpointOf(source), Remote: bpf.EndpointOf(program)}
 	stranger := netip.MustParseAddrPort("192.0.2.7:4711")
-	if err := errors.Join(i.callers.Put(pair, endpointOf(stranger)), i.dials.Put(pair, dialSidecar), i.Claim()); err != nil {
+	if err := errors.Join(callers.Put(pair, bpf.EndpointOf(stranger)), dials.Put(pair, bpf.DialSidecar), i.claim(h.config)); err != nil {
 		t.Fatal(err)
 	}
 	var value uint8
-	if i.dials.Lookup(pair, &value) == nil {
-		t.Errorf("%s may still pass to %s", pair.Local.addrPort(), program)
+	if dials.Lookup(pair, &value) == nil {
+		t.Errorf("%s may still pass to %s", source, program)
 	}
 	c, err := i.DialProgram(t.Context(), program.String(), netip.AddrPort{})
 	if err != nil {
@@ -336,14 +353,5 @@ func TestWhomAKilledSidecarCalledForIsForgotten(t *testing.T) {
 	}
 	if got := read(t, c); strings.Contains(got, stranger.Addr().String()) {
 		t.Errorf("the program says %q", got)
-	}
-}
-
-func TestReservedPortsAreNotTaken(t *testing.T) {
-	s := sources{first: 10, count: 5, reserved: portRanges("10-12,14,x,70000\n")}
-	for range 10 {
-		if p := s.port(); p != 13 {
-			t.Errorf("port %d", p)
-		}
 	}
 }

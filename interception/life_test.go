@@ -19,6 +19,9 @@ import (
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
+	"github.com/isthmus-mesh/isthmus/interception/hooks"
 )
 
 // sidecarProcess starts a sidecar of its own process, as a user.
@@ -57,7 +60,7 @@ func counted(t testing.TB) (addr string, came *atomic.Int64) {
 // and comes back. It returns what else became of connections before they were
 // as they should be without a sidecar, and again before they were captured; and
 // how many went out directly.
-func killed(t *testing.T, policy OnFailure, without string) (down, up []string, direct int64) {
+func killed(t *testing.T, policy hooks.OnFailure, without string) (down, up []string, direct int64) {
 	h := newHost(t)
 	h.config.OnFailure = policy
 	for _, l := range h.outbound {
@@ -86,7 +89,7 @@ func killed(t *testing.T, policy OnFailure, without string) (down, up []string, 
 }
 
 func TestAfterKillMinus9ClosedRefusesAndNothingGoesDirectly(t *testing.T) {
-	down, up, direct := killed(t, FailClosed, "refused")
+	down, up, direct := killed(t, hooks.FailClosed, "refused")
 	if direct != 0 || down != nil || up != nil {
 		t.Errorf("%d connections went out directly; the program saw %q and %q", direct, down, up)
 	}
@@ -94,7 +97,7 @@ func TestAfterKillMinus9ClosedRefusesAndNothingGoesDirectly(t *testing.T) {
 
 func TestAfterKillMinus9OpenLetsTrafficByUntilTheSidecarIsBack(t *testing.T) {
 	// A connection under way at the kill may be refused.
-	_, up, direct := killed(t, FailOpen, "direct")
+	_, up, direct := killed(t, hooks.FailOpen, "direct")
 	if direct == 0 || up != nil {
 		t.Errorf("%d connections went out directly; then the program saw %q", direct, up)
 	}
@@ -117,7 +120,7 @@ func TestClosedRefusesWithECONNREFUSEDBeforeTheFirstSidecar(t *testing.T) {
 			t.Errorf("%v: %+v, want %s", role, got, want)
 		}
 	}
-	if s, err := i.Stats(); err != nil || s.Refused != 4 {
+	if s, err := i.hooks.Stats(); err != nil || s.Refused != 4 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -189,7 +192,7 @@ func TestEstablishedConnectionsOutliveAnUpgradeAndARemoval(t *testing.T) {
 		{"nothing", func() error { return nil }, to},
 		{"upgrade", func() error { h.attach(); return nil }, to},
 		// Without the hook the kernel shows where the connection really goes.
-		{"removal", func() error { return Detach(h.directory, "app") }, h.outbound[0].Addr().String()},
+		{"removal", func() error { _, err := Detach(h.directory, "app"); return err }, h.outbound[0].Addr().String()},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
@@ -221,7 +224,7 @@ func TestAttachAgainCapturesOn(t *testing.T) {
 	if got := h.program("tcp", "4", l.Addr().String()); got.Answer != "direct" {
 		t.Errorf("a prefix that was removed: %+v", got)
 	}
-	if s, err := again.Stats(); err != nil || s.Captured != 3 {
+	if s, err := again.hooks.Stats(); err != nil || s.Captured != 3 {
 		t.Errorf("counters of the new handle %+v, %v, want those of the old", s, err)
 	}
 }
@@ -248,8 +251,8 @@ func TestACgroupMadeAnewIsAttachedTo(t *testing.T) {
 func TestDetachLetsEverythingGo(t *testing.T) {
 	h := newHost(t)
 	h.serve()
-	if err := Detach(h.directory, "app"); err != nil {
-		t.Fatal(err)
+	if removed, err := Detach(h.directory, "app"); err != nil || !removed {
+		t.Fatalf("removed %v, %v", removed, err)
 	}
 	l := says(t, "127.66.0.7:0", "direct")
 	if got := h.program("tcp", "4", l.Addr().String()); got.Answer != "direct" {
@@ -258,11 +261,11 @@ func TestDetachLetsEverythingGo(t *testing.T) {
 	if left, err := Attached(h.directory); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if _, err := Open(h.directory, "app"); !errors.Is(err, ErrNotAttached) {
+	if _, err := Open(h.directory, "app"); !errors.Is(err, bpf.ErrNotAttached) {
 		t.Errorf("open after detach: %v", err)
 	}
-	if err := Detach(h.directory, "app"); err != nil {
-		t.Errorf("detach again: %v", err)
+	if removed, err := Detach(h.directory, "app"); err != nil || removed {
+		t.Errorf("detach again: removed %v, %v", removed, err)
 	}
 }
 
@@ -283,7 +286,7 @@ func TestAttachFromManyProcessesAtOnceEndsInOneSetOfHooks(t *testing.T) {
 	}
 	i := h.serve()
 	h.program("tcp", "4", "240.66.0.7:80")
-	if s, err := i.Stats(); err != nil || s.Captured != 1 {
+	if s, err := i.hooks.Stats(); err != nil || s.Captured != 1 {
 		t.Errorf("stats %+v, %v: a hook runs twice", s, err)
 	}
 }
@@ -294,7 +297,7 @@ func TestTheHooksOfADeletedCgroupAreRemoved(t *testing.T) {
 	if err := os.Remove(h.cgroup); err != nil {
 		t.Fatal(err)
 	}
-	if err := Detach(h.directory, "app"); err != nil {
+	if _, err := Detach(h.directory, "app"); err != nil {
 		t.Error(err)
 	}
 	if err := os.Mkdir(h.cgroup, 0o755); err != nil {
@@ -314,7 +317,7 @@ func TestTwoSidecarsOnOneHostDoNotMeet(t *testing.T) {
 	if a != b {
 		t.Errorf("%+v and %+v", a, b)
 	}
-	if s, err := i.Stats(); err != nil || s.Captured != 1 {
+	if s, err := i.hooks.Stats(); err != nil || s.Captured != 1 {
 		t.Errorf("the second sidecar's stats: %+v, %v", s, err)
 	}
 }
@@ -322,13 +325,13 @@ func TestTwoSidecarsOnOneHostDoNotMeet(t *testing.T) {
 func TestAnotherProgramsPinIsNamedAndLeft(t *testing.T) {
 	h := newHost(t)
 	h.attach()
-	d := directoryOf(h.directory, "app")
+	d := filepath.Join(h.directory, "app")
 	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	for _, path := range []string{d.link("connect4"), d.pinned(bpfMapCaptured)} {
+	for _, path := range []string{filepath.Join(d, "links", "connect4"), filepath.Join(d, "maps", bpf.KernelMapCaptured)} {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +339,7 @@ func TestAnotherProgramsPinIsNamedAndLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Attach(h.config)
-		if err == nil || !strings.Contains(err.Error(), string(d)) || !strings.Contains(err.Error(), "remove") {
+		if err == nil || !strings.Contains(err.Error(), d) || !strings.Contains(err.Error(), "remove") {
 			t.Errorf("attach over another program's pin: %v", err)
 		}
 		if err := other.Unpin(); err != nil {
@@ -388,7 +391,7 @@ func TestAnotherPortOrKindOfListenerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer multipath.Close()
-	if err := i.Serve(Sockets{Outbound: []net.Listener{multipath}}); err != nil && !strings.Contains(err.Error(), "interception.Listen") {
+	if err := i.Serve(Sockets{Outbound: []net.Listener{multipath}}); err != nil && !strings.Contains(err.Error(), "net.ListenConfig") {
 		t.Errorf("a multipath listener: %v", err)
 	}
 }
@@ -396,17 +399,17 @@ func TestAnotherPortOrKindOfListenerIsRefused(t *testing.T) {
 func TestWhatASidecarUsesIsNotRemovedUnderIt(t *testing.T) {
 	h := newHost(t)
 	i := h.serve()
-	if err := i.Claim(); err != nil {
+	if err := i.hooks.Claim(); err != nil {
 		t.Fatal(err)
 	}
 	other, err := Open(h.directory, "app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Claim(); err == nil || !strings.Contains(err.Error(), "another sidecar's") {
+	if err := other.hooks.Claim(); err == nil || !strings.Contains(err.Error(), "another sidecar's") {
 		t.Errorf("a second claim: %v", err)
 	}
-	if err := Detach(h.directory, "app"); err == nil || !strings.Contains(err.Error(), "stop its sidecar") {
+	if _, err := Detach(h.directory, "app"); err == nil || !strings.Contains(err.Error(), "stop its sidecar") {
 		t.Errorf("detach under a sidecar: %v", err)
 	}
 	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Answer != "asked 240.66.0.7:80" {
@@ -415,7 +418,10 @@ func TestWhatASidecarUsesIsNotRemovedUnderIt(t *testing.T) {
 	if _, err := Attach(h.config); err != nil {
 		t.Errorf("attach again under a sidecar: %v", err)
 	}
-	if err := errors.Join(i.Close(), other.Close(), Detach(h.directory, "app")); err != nil {
+	if err := errors.Join(i.Close(), other.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Detach(h.directory, "app"); err != nil {
 		t.Error(err)
 	}
 }
@@ -429,8 +435,8 @@ func TestASidecarNeverRunsWithPinsThatAreRemoved(t *testing.T) {
 		}
 		var both errgroup.Group
 		var claimed, removed error
-		both.Go(func() error { claimed = i.Claim(); return nil })
-		both.Go(func() error { removed = Detach(h.directory, "app"); return nil })
+		both.Go(func() error { claimed = i.hooks.Claim(); return nil })
+		both.Go(func() error { _, removed = Detach(h.directory, "app"); return nil })
 		_ = both.Wait()
 		if claimed == nil && removed == nil {
 			t.Error("claimed, and removed")
@@ -442,7 +448,7 @@ func TestASidecarNeverRunsWithPinsThatAreRemoved(t *testing.T) {
 func TestAnotherSidecarDoesNotTakeTheHooksOfTheFirst(t *testing.T) {
 	h, other := newHost(t), newHost(t)
 	i := h.serve()
-	if err := i.Claim(); err != nil {
+	if err := i.hooks.Claim(); err != nil {
 		t.Fatal(err)
 	}
 	second := h.config
@@ -459,13 +465,13 @@ func TestASidecarIsToldThatSomethingElseIsAttached(t *testing.T) {
 	h := newHost(t)
 	h.config.Inbound = []uint16{8080}
 	i := h.attach()
-	if err := i.Differs(h.config); err != nil {
+	if err := i.hooks.Differs(h.config); err != nil {
 		t.Error(err)
 	}
 	wanted := h.config
-	wanted.Inbound, wanted.OnFailure, wanted.DNSPort = nil, FailOpen, 1
+	wanted.Inbound, wanted.OnFailure, wanted.DNSPort = nil, hooks.FailOpen, 1
 	wanted.Cgroup = newHost(t).cgroup
-	err := i.Differs(wanted)
+	err := i.hooks.Differs(wanted)
 	for _, want := range []string{"cgroup is another", "onFailure is closed and not open", "DNS port", "steered port is [8080] and not []", "attach again"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\ndoes not say %s", err, want)

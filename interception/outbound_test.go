@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/interception/hooks"
 )
 
 func TestAProgramReachesTheSidecarAndSeesTheAddressItAskedFor(t *testing.T) {
@@ -24,7 +26,7 @@ func TestAProgramReachesTheSidecarAndSeesTheAddressItAskedFor(t *testing.T) {
 			}
 		})
 	}
-	if s, err := i.Stats(); err != nil || s.Captured < 2 || s.Refused != 0 {
+	if s, err := i.hooks.Stats(); err != nil || s.Captured < 2 || s.Refused != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -38,7 +40,7 @@ func TestAnAddressThatIsNotOfTheMeshIsLeftAlone(t *testing.T) {
 	if want := (seen{Peer: l.Addr().String(), Answer: "direct"}); got != want {
 		t.Errorf("the program saw %+v, want %+v", got, want)
 	}
-	if s, err := i.Stats(); err != nil || s != (Stats{}) {
+	if s, err := i.hooks.Stats(); err != nil || s != (hooks.Stats{}) {
 		t.Errorf("stats %+v, %v, want none", s, err)
 	}
 }
@@ -92,7 +94,7 @@ func TestAProgramInAnotherNetworkNamespaceIsNotSentToAStrangersLoopback(t *testi
 	if got := h.program("tcp", "4", "240.66.0.7:80"); got.Err != "connection refused" {
 		t.Errorf("the program saw %+v", got)
 	}
-	if s, err := i.Stats(); err != nil || s.OtherNamespace != 1 || s.Refused != 1 {
+	if s, err := i.hooks.Stats(); err != nil || s.OtherNamespace != 1 || s.Refused != 1 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -137,7 +139,7 @@ func TestDNSReachesTheSidecarAndAppearsToComeFromTheServerThatWasAsked(t *testin
 			t.Errorf("the program saw %+v, want %+v", got, want)
 		}
 	})
-	if s, err := i.Stats(); err != nil || s.DNS < 5 || s.Captured != 0 {
+	if s, err := i.hooks.Stats(); err != nil || s.DNS < 5 || s.Captured != 0 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }
@@ -150,7 +152,7 @@ func TestUDPToTheMeshIsRefused(t *testing.T) {
 			t.Errorf("%s: got %+v, want an error", how, got)
 		}
 	}
-	if s, err := i.Stats(); err != nil || s.UDPRefused != 2 {
+	if s, err := i.hooks.Stats(); err != nil || s.UDPRefused != 2 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 }

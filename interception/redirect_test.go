@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/hooks"
+	"github.com/isthmus-mesh/isthmus/interception/nft"
 )
 
 // ownNetwork moves the test into a network namespace of its own, with loopback
@@ -36,21 +39,21 @@ func ownNetwork(t *testing.T) {
 
 // redirected is a host whose program is captured by nftables. Captured are
 // addresses that loopback routes.
-func redirected(t *testing.T) (*host, *Redirection) {
+func redirected(t *testing.T) (*host, *Handle) {
 	ownNetwork(t)
 	h := newHost(t)
 	h.config.Captured = []netip.Prefix{direct}
-	r, err := Redirect(h.config)
+	r, err := redirect(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := RemoveRedirect("app"); err != nil {
+		if _, err := nft.Remove("app"); err != nil {
 			t.Error(err)
 		}
 	})
 	for _, l := range append(h.outbound, h.dns...) {
-		go tellAsked(RedirectedDestination, l)
+		go tellAsked(nft.OriginalDestination, l)
 	}
 	return h, r
 }
@@ -106,12 +109,12 @@ func TestNftablesRedirectsIPv6(t *testing.T) {
 	if err := addLoopbackAddress("fd69:7374:6d75::7"); err != nil {
 		t.Skipf("cannot add an IPv6 address: %v", err)
 	}
-	r, err := Redirect(h.config)
+	r, err := redirect(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	go tellAsked(RedirectedDestination, h.outbound[1])
+	go tellAsked(nft.OriginalDestination, h.outbound[1])
 	got := h.program("tcp", "6", "[fd69:7374:6d75::7]:80")
 	if want := (seen{Peer: "[fd69:7374:6d75::7]:80", Answer: "asked [fd69:7374:6d75::7]:80"}); got != want {
 		t.Errorf("the program saw %+v, want %+v", got, want)
@@ -127,7 +130,7 @@ func TestClosedNftablesRefuseWithoutASidecarUntilTheTableIsRemoved(t *testing.T)
 	if got := h.program("tcp", "4", addr); got.Err != "connection refused" || came.Load() != 0 {
 		t.Errorf("the program saw %+v, %d came directly", got, came.Load())
 	}
-	if _, err := Redirect(h.config); err != nil { // a sidecar that was killed and is back
+	if _, err := redirect(h.config); err != nil { // a sidecar that was killed and is back
 		t.Fatal(err)
 	}
 	if err := r.Close(); err != nil {
@@ -136,8 +139,8 @@ func TestClosedNftablesRefuseWithoutASidecarUntilTheTableIsRemoved(t *testing.T)
 	if got := h.program("tcp", "4", addr); got.Answer != "direct" {
 		t.Errorf("after the removal: %+v", got)
 	}
-	if err := RemoveRedirect("app"); err != nil {
-		t.Errorf("remove again: %v", err)
+	if removed, err := nft.Remove("app"); err != nil || removed {
+		t.Errorf("remove again: removed %v, %v", removed, err)
 	}
 }
 
@@ -145,14 +148,14 @@ func TestWhatNftablesCannotDoIsSaid(t *testing.T) {
 	needRoot(t)
 	h := newHost(t)
 	open, inbound, many := h.config, h.config, h.config
-	open.OnFailure = FailOpen
+	open.OnFailure = hooks.FailOpen
 	inbound.Inbound = []uint16{80}
 	many.Captured = nil
-	for i := range maxRedirected + 1 {
+	for i := range nft.MaxCaptured + 1 {
 		many.Captured = append(many.Captured, netip.MustParsePrefix(fmt.Sprintf("240.%d.%d.0/24", i/256, i%256)))
 	}
 	for _, c := range []Config{open, inbound, many} {
-		if _, err := Redirect(c); err == nil || !strings.Contains(err.Error(), "eBPF") {
+		if _, err := redirect(c); err == nil || !strings.Contains(err.Error(), "eBPF") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// accelerates reports whether bytes between the program and us may go past TCP.
+// accelerates reports whether acceleration is configured and possible.
 func (s *Sidecar) accelerates() bool {
 	return s.mode == config.EBPF && s.cfg.Interception.Acceleration == config.AccelerationOn
 }
@@ -16,20 +16,20 @@ func (s *Sidecar) accelerates() bool {
 // traffic goes on by TCP then.
 func (s *Sidecar) tryAcceleration() error {
 	if !s.accelerates() {
-		return s.capture.hooks.StopAcceleration()
+		return s.capture.intercept.StopAcceleration()
 	}
-	if err := s.capture.hooks.TryAcceleration(); err != nil {
+	if err := s.capture.intercept.TryAcceleration(); err != nil {
 		s.log.Warn("interception.acceleration stays off", "err", err)
 		return nil
 	}
-	s.log.Info("bytes go past TCP between program and sidecar: the program must be one that reads without blocking")
+	s.log.Info("acceleration is on: the program must be one that reads without blocking")
 	return nil
 }
 
 // accelerate returns the connection to use in place of one between the program and
 // us that nothing has been read from or written to.
 func (s *Sidecar) accelerate(c *net.TCPConn) relay.Conn {
-	if f, ok := s.capture.hooks.Accelerate(c); ok {
+	if f, ok := s.capture.intercept.Accelerate(c); ok {
 		return f
 	}
 	return c

@@ -30,11 +30,8 @@ type capture struct {
 	cgroup    *os.File // the program's; its lock says that we are its sidecar
 	addresses *dns.Table
 	dns       *dns.Server
-	hooks     *interception.Interception // nil with nftables
-	table     *interception.Redirection  // nil with eBPF
-	// original returns where the program wanted to go with a connection.
-	original func(net.Conn) (netip.AddrPort, bool)
-	serving  chan struct{} // closed when the program's traffic comes here
+	intercept *interception.Handle
+	serving   chan struct{} // closed when the program's traffic comes here
 }
 
 // newCapture puts interception in place, or takes what root has put there for
@@ -57,7 +54,16 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if err := claimCgroup(c.cgroup); err != nil {
 		return c, err
 	}
-	if err := c.intercept(s.mode, s.cfg, s.log); err != nil {
+	put, err := interceptionConfig(s.cfg, c.cgroup.Name(), s.log)
+	if err != nil {
+		return c, err
+	}
+	way := interception.EBPF
+	if s.mode == config.NFTables {
+		way = interception.NFTables
+		put.Inbound = nil // auto came here: fallBack has said so
+	}
+	if c.intercept, err = interception.Start(way, put); err != nil {
 		return c, err
 	}
 	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, "addresses"), s.log); err != nil {
@@ -103,8 +109,8 @@ func (s *Sidecar) interceptionStatus() status.Interception {
 	}
 	cfg := &s.cfg.Interception
 	st.Name, st.Cgroup, st.OnFailure = cfg.Name, s.capture.cgroup.Name(), string(cfg.OnFailure)
-	if s.capture.hooks != nil {
-		st.Inbound, st.Accelerating = string(cfg.Inbound), s.capture.hooks.Accelerating()
+	if s.mode == config.EBPF {
+		st.Inbound, st.Accelerating = string(cfg.Inbound), s.capture.intercept.Accelerating()
 	}
 	return st
 }
@@ -120,41 +126,6 @@ func fallBack(cfg *config.Interception, to config.InterceptionMode, why error, l
 	}
 }
 
-// intercept puts in place what the mode says, and then removes what a sidecar of
-// another mode left: its hooks would refuse what the table redirects.
-func (c *capture) intercept(mode config.InterceptionMode, cfg *config.Sidecar, log *slog.Logger) (err error) {
-	put, err := interceptionConfig(cfg, c.cgroup.Name(), log)
-	if err != nil {
-		return err
-	}
-	switch {
-	case mode == config.NFTables:
-		put.Inbound = nil // auto came here: fallBack has said so
-		if c.table, err = interception.Redirect(put); err != nil {
-			return err
-		}
-		c.original = interception.RedirectedDestination
-		return interception.Detach("", put.Name)
-	case os.Geteuid() == 0:
-		if c.hooks, err = interception.Attach(put); err == nil {
-			err = removeTable(put.Name)
-		}
-	default:
-		c.hooks, err = interception.Open("", put.Name)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.hooks.Claim(); err != nil {
-		return err
-	}
-	if err := c.hooks.Differs(put); err != nil {
-		return err
-	}
-	c.original = c.hooks.OriginalDestination
-	return nil
-}
-
 // portsOf returns the ports of a service, which it waits for.
 func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error) {
 	r, err := s.routes.Wait(ctx, service)
@@ -167,7 +138,7 @@ func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh
 // Attach makes the program's cgroup when it does not exist and puts interception
 // in place for a sidecar with this configuration, which uid and gid run. It needs
 // root.
-func Attach(cfg *config.Sidecar, uid, gid int, log *slog.Logger) (*interception.Interception, error) {
+func Attach(cfg *config.Sidecar, uid, gid int, log *slog.Logger) (*interception.Handle, error) {
 	cgroup, err := openCgroup(&cfg.Interception)
 	if err != nil {
 		return nil, err
@@ -198,27 +169,28 @@ func interceptionConfig(cfg *config.Sidecar, cgroup string, log *slog.Logger) (i
 }
 
 // Detach removes what Attach put in place under a name, and the cgroup of that
-// name when no program is left in it. It needs root.
-func Detach(name string) error {
+// name when no program is left in it, and reports whether there was anything. It
+// needs root.
+func Detach(name string) (removed bool, err error) {
 	root, err := interception.CgroupRoot()
 	if err != nil {
-		return err
+		return false, err
 	}
 	path := filepath.Join(root, config.CgroupOf(name))
 	if cgroup, err := os.Open(path); err == nil {
 		defer cgroup.Close()
 		if err := claimCgroup(cgroup); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := errors.Join(interception.Detach("", name), removeTable(name)); err != nil {
-		return err
+	if removed, err = interception.Detach("", name); err != nil {
+		return removed, err
 	}
 	err = unix.Rmdir(path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
-		return nil // another one was configured, or the program runs on
+		return removed, nil // another one was configured, or the program runs on
 	}
-	return err
+	return true, err
 }
 
 // openCgroup opens the program's cgroup, which root makes when it is not there.
@@ -243,15 +215,6 @@ func openCgroup(cfg *config.Interception) (*os.File, error) {
 	return f, nil
 }
 
-// removeTable removes the table of a name, if there is one.
-func removeTable(name string) error {
-	err := interception.RemoveRedirect(name)
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // a kernel without nftables has no table
-	}
-	return err
-}
-
 // claimCgroup locks the program's cgroup for as long as it is open.
 func claimCgroup(cgroup *os.File) error {
 	if err := unix.Flock(int(cgroup.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -271,11 +234,7 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if c.hooks == nil {
-			close(c.serving)
-			return nil
-		}
-		if err := c.hooks.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners(), Inbound: p.Steered()}); err != nil {
+		if err := c.intercept.Serve(interception.Sockets{Outbound: p.Captured(), DNS: c.dns.Listeners(), Inbound: p.Steered()}); err != nil {
 			return err
 		}
 		close(c.serving)
@@ -287,13 +246,7 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 // close lets go of everything. Hooks stay attached, a table goes. It is the last
 // thing: what still runs may ask for addresses.
 func (c *capture) close() error {
-	var err error
-	if c.table != nil {
-		err = c.table.Close()
-	}
-	if c.hooks != nil {
-		err = errors.Join(err, c.hooks.Close())
-	}
+	err := c.intercept.Close()
 	if c.addresses != nil {
 		err = errors.Join(err, c.addresses.Close())
 	}

@@ -12,7 +12,7 @@ import (
 
 // denySplice has the calling thread, and what it starts from now on, do without the
 // system calls that read or write a TCP socket past what acceleration puts into it
-// (see interception.TryAcceleration): they fail as where the kernel lacks them, and
+// (see package interception/sockmap): they fail as where the kernel lacks them, and
 // programs then use read and write. The goroutine must be locked to its thread, and
 // the thread must not be used for anything else afterwards.
 //

@@ -133,7 +133,7 @@ func (s *Sidecar) wire() (err error) {
 	var captured *proxy.Captured
 	if s.mode != config.Explicit {
 		captured = &proxy.Captured{
-			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
+			Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.intercept.OriginalDestination(c) },
 			Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 		}
 		if s.accelerates() {
@@ -169,13 +169,11 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("interception: %w", err)
 		}
 		defer func() { err = errors.Join(err, s.capture.close()) }()
-		if s.capture.hooks != nil {
-			if err := s.registry.Register(s.capture.hooks); err != nil {
-				return fmt.Errorf("interception: %w", err)
-			}
-			if err := s.tryAcceleration(); err != nil {
-				return fmt.Errorf("interception: %w", err)
-			}
+		if err := s.registry.Register(s.capture.intercept); err != nil {
+			return fmt.Errorf("interception: %w", err)
+		}
+		if err := s.tryAcceleration(); err != nil {
+			return fmt.Errorf("interception: %w", err)
 		}
 	}
 	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)

@@ -57,7 +57,7 @@ func (s *Sidecar) steered() *proxy.Steered {
 // else's connections come here.
 func (s *Sidecar) dialProgram(ctx context.Context, network, addr string) (net.Conn, error) {
 	if s.steers() {
-		c, err := s.capture.hooks.DialProgram(ctx, addr, proxy.Caller(ctx))
+		c, err := s.capture.intercept.DialProgram(ctx, addr, proxy.Caller(ctx))
 		if tcp, ok := c.(*net.TCPConn); ok && s.accelerates() {
 			return s.accelerate(tcp), nil
 		}

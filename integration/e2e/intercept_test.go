@@ -135,7 +135,7 @@ done
 				t.Errorf("the program printed\n%s\nwant\n%s", got, want)
 			}
 			if past := strings.Contains(c.page("metrics"), `isthmus_interception_messages_total{way="past_tcp"} 0`); past == (name == "past-tcp") && name != "nftables" {
-				t.Errorf("nothing went past TCP: %v", past)
+				t.Errorf("nothing was redirected: %v", past)
 			}
 			answer, err := status.Parse([]byte(c.page("status")))
 			if err != nil {

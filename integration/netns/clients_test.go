@@ -79,7 +79,7 @@ func TestProgramsThatKnowNothingReachOtherClustersByName(t *testing.T) {
 				t.Fatal(err)
 			}
 			if past := pastTCP.MatchString(metrics); past != (way.host == "past-tcp") {
-				t.Errorf("messages went past TCP: %v", past)
+				t.Errorf("messages were redirected: %v", past)
 			}
 		})
 	}

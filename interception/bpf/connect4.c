@@ -1,3 +1,5 @@
+//go:build ignore
+
 // connect(2) to an IPv4 address, TCP and UDP.
 #include "capture.h"
 

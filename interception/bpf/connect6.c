@@ -1,3 +1,5 @@
+//go:build ignore
+
 // connect(2) to an IPv6 address, IPv4-mapped ones included.
 #include "capture.h"
 

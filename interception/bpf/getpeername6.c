@@ -1,3 +1,5 @@
+//go:build ignore
+
 // getpeername(2) of an IPv6 socket.
 #include "capture.h"
 

@@ -1,3 +1,5 @@
+//go:build ignore
+
 // The one object that is built: each hook has its own file, all share the maps.
 #include "connect4.c"
 #include "connect6.c"

@@ -17,8 +17,8 @@
 #define ECONNREFUSED 111
 #define DNS_PORT 53
 
-// Bytes that may lie past TCP in front of an end that neither reads nor says anything:
-// nothing else bounds them, since a redirected message knows no window.
+// Bytes that one end may have redirected since the other end last sent something.
+// Nothing else bounds them: TCP's window does not count a redirected message.
 #define TURN_LIMIT (256 * 1024)
 
 // Values of own_dials.
@@ -61,7 +61,7 @@ struct pair {
 struct flow {
 	__u64 born;  // of the program's end: addresses are used again
 	__u64 sent;  // bytes, by whatever way
-	__u64 turn;  // bytes past TCP since the other end's last word
+	__u64 turn;  // bytes redirected since the other end last sent something
 	__u8 by_tcp; // there may be unread bytes in TCP's queue, which must be read first
 	__u8 unused[7];
 };
@@ -100,9 +100,9 @@ enum counter {
 	COUNTER_OWN_DIALS,        // inbound connections of the sidecar or the program itself
 	COUNTER_INBOUND_REFUSED,  // inbound refused: no sidecar, onFailure closed
 	COUNTER_INBOUND_PASSED,   // inbound let by: no sidecar, onFailure open
-	COUNTER_ACCELERATED,      // connections whose bytes may go past TCP
-	COUNTER_PAST_TCP,         // messages on them that did
-	COUNTER_BY_TCP,           // messages on them that did not
+	COUNTER_ACCELERATED,      // connections whose messages may be redirected
+	COUNTER_REDIRECTED,       // messages on them that were
+	COUNTER_BY_TCP,           // messages on them that TCP carried
 	COUNTERS,
 };
 

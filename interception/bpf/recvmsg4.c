@@ -1,3 +1,5 @@
+//go:build ignore
+
 // A datagram's sender, as recvfrom(2) on an IPv4 socket tells it: resolvers drop an
 // answer that is not from the server they asked.
 #include "capture.h"

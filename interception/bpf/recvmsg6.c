@@ -1,3 +1,5 @@
+//go:build ignore
+
 // A datagram's sender, as recvfrom(2) on an IPv6 socket tells it.
 #include "capture.h"
 

@@ -1,3 +1,5 @@
+//go:build ignore
+
 // A datagram that names its IPv4 destination: DNS by unconnected sockets.
 // A socket that asks several servers, as musl does, has all its answers come from
 // the server that it asked last.

@@ -1,3 +1,5 @@
+//go:build ignore
+
 // A datagram that names its IPv6 destination. (The kernel hands IPv4-mapped ones
 // to sendmsg4.)
 #include "capture.h"

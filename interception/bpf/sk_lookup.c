@@ -1,3 +1,5 @@
+//go:build ignore
+
 // A new connection to one of the program's ports: the sidecar gets it, except
 // those that the sidecar makes itself.
 #include "maps.h"

@@ -1,6 +1,8 @@
-// One end of an accelerated connection sends: the message goes into the other end's
-// queue, past TCP, or by TCP. Who reads takes what came past TCP first; so nothing
-// goes past TCP while something that went by TCP may be unread.
+//go:build ignore
+
+// One end of an accelerated connection sends: the message is redirected into the other
+// end's queue, or TCP carries it. A reader gets redirected bytes before those of TCP,
+// so nothing is redirected while bytes that TCP carried may be unread.
 #include "maps.h"
 
 SEC("sk_msg")
@@ -41,6 +43,6 @@ int isthmus_sk_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	}
 	mine->turn += msg->size;
-	count(COUNTER_PAST_TCP);
+	count(COUNTER_REDIRECTED);
 	return SK_PASS;
 }

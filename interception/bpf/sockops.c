@@ -1,3 +1,5 @@
+//go:build ignore
+
 // The moments of a program's connection at which its addresses are known.
 #include "maps.h"
 
@@ -58,10 +60,11 @@ static __always_inline void accepted(struct bpf_sock *sk, const struct pair *the
 	bpf_map_delete_elem(&callers, there);
 }
 
-// accelerate lets the program's end of a connection to or from the sidecar send past
-// TCP, once the sidecar has done the same with its end. Who connects may be in the
-// middle of a send that began before and that nobody counts: then the next goes by
-// TCP, too, until the sidecar has read as much as it was told of.
+// accelerate puts the program's end of a connection with the sidecar into the map of
+// sockets, so that sk_msg sees what it sends. Nothing is redirected until the sidecar
+// has put its own end there. The end that connects may be in the middle of a send that
+// began earlier and that no hook counts: it starts with by_tcp, until the sidecar has
+// read everything that was sent.
 static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *here, bool connects)
 {
 	struct flow flow = { .born = bpf_ktime_get_ns(), .by_tcp = connects };

@@ -101,11 +101,15 @@ sidecar uses is left alone: stop it first.`,
 			}
 			var faults []error
 			for _, name := range names {
-				if err := sidecar.Detach(name); err != nil {
+				removed, err := sidecar.Detach(name)
+				switch {
+				case err != nil:
 					faults = append(faults, err)
-					continue
+				case removed:
+					fmt.Fprintf(cmd.OutOrStdout(), "interception %s is removed\n", name)
+				default:
+					fmt.Fprintf(cmd.OutOrStdout(), "interception %s: nothing to remove\n", name)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "interception %s is removed\n", name)
 			}
 			return errors.Join(faults...)
 		},

@@ -30,12 +30,12 @@ type Interception struct {
 	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
 	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
 	// Acceleration on has the bytes between the program and the sidecar go from socket
-	// to socket, past TCP. It takes mode ebpf and a program that the sidecar starts:
+	// to socket, without TCP. It takes mode ebpf and a program that the sidecar starts:
 	// that one is kept from the system calls which do not see such bytes, splice(2)
 	// above all. The program must read without blocking, as event loops and their
 	// runtimes do (nginx, Node.js, Go, Netty): a read that blocks may fail with
 	// EAGAIN. Default: off.
-	Acceleration Acceleration `yaml:"acceleration" flag:"bytes between program and sidecar past TCP: on or off"`
+	Acceleration Acceleration `yaml:"acceleration" flag:"bytes between program and sidecar without TCP: on or off"`
 	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
 	// on 127.0.0.1 and ::1.
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
@@ -88,7 +88,7 @@ func (i *Inbound) UnmarshalText(b []byte) error {
 	return choose(i, b, InboundStrict, InboundPermissive, InboundOff)
 }
 
-// Acceleration is whether bytes go past TCP.
+// Acceleration is whether bytes go from socket to socket, without TCP.
 type Acceleration string
 
 // The choices.

@@ -1,4 +1,4 @@
-package interception
+package sockmap
 
 import (
 	"bytes"
@@ -10,43 +10,43 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // selfTestLimit bounds the self-test, which takes some milliseconds.
 const selfTestLimit = 5 * time.Second
 
-// TryAcceleration switches acceleration on if this kernel moves bytes from socket to
-// socket as TCP would: in order when the way changes, with ends and resets, counted
-// by FIONREAD, and no more of them than a reader that stands still may be owed. With
-// an error it is switched off, as it is until this is called.
+// Try switches acceleration on if this kernel moves bytes from socket to socket as TCP
+// would: in order when the way changes, with half-close and reset, counted by FIONREAD,
+// and with a bound for a reader that does not read. After an error it is off, as it is
+// before the first call.
 //
-// Whoever calls it vouches for the program: that it does not read its sockets by
-// splice(2), IORING_OP_SPLICE or TCP_ZEROCOPY_RECEIVE and does not set TCP_ULP,
-// none of which sees what came past TCP; and that it reads without blocking, see the
-// package comment.
-func (i *Interception) TryAcceleration() error {
-	err := i.selfTest()
+// The caller vouches for the program: it does not read its sockets by splice(2),
+// IORING_OP_SPLICE or TCP_ZEROCOPY_RECEIVE and does not set TCP_ULP, since none of
+// these sees redirected bytes; and it reads without blocking, see the package comment.
+func (h *Handle) Try() error {
+	err := h.selfTest()
 	if err == nil {
-		return i.switchAcceleration(true)
+		return h.switchTo(true)
 	}
-	return errors.Join(fmt.Errorf("acceleration does not work on this kernel: %w", err), i.switchAcceleration(false))
+	return errors.Join(fmt.Errorf("acceleration does not work on this kernel: %w", err), h.switchTo(false))
 }
 
-// StopAcceleration switches it off: connections that are made from now on are
-// TCP's alone.
-func (i *Interception) StopAcceleration() error { return i.switchAcceleration(false) }
+// Stop switches acceleration off: connections that are made from now on use TCP only.
+func (h *Handle) Stop() error { return h.switchTo(false) }
 
-func (i *Interception) selfTest() error {
+func (h *Handle) selfTest() error {
 	for _, step := range []struct {
 		what string
 		try  func(a, b *net.TCPConn) error
 	}{
-		{"small messages", i.tryMessages},
-		{"a reader that stands still", tryBacklog},
+		{"small messages", h.tryMessages},
+		{"a reader that does not read", tryBacklog},
 		{"half-close", tryHalfClose},
 		{"reset", tryReset},
 	} {
-		if err := i.between(step.try); err != nil {
+		if err := h.between(step.try); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
@@ -54,7 +54,7 @@ func (i *Interception) selfTest() error {
 }
 
 // between runs try with both ends of an accelerated connection.
-func (i *Interception) between(try func(a, b *net.TCPConn) error) (err error) {
+func (h *Handle) between(try func(a, b *net.TCPConn) error) (err error) {
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
@@ -74,16 +74,16 @@ func (i *Interception) between(try func(a, b *net.TCPConn) error) (err error) {
 	}
 	defer func() { _ = b.Close() }()
 	here := pairOf(a)
-	defer func() { err = errors.Join(err, i.forget(here)) }()
+	defer func() { err = errors.Join(err, h.forget(here)) }()
 	for _, c := range []*net.TCPConn{a, b} {
-		if err := errors.Join(c.SetDeadline(time.Now().Add(selfTestLimit)), i.join(pairOf(c), c)); err != nil {
+		if err := errors.Join(c.SetDeadline(time.Now().Add(selfTestLimit)), h.join(pairOf(c), c)); err != nil {
 			return err
 		}
 	}
 	return try(a, b)
 }
 
-func (i *Interception) tryMessages(a, b *net.TCPConn) error {
+func (h *Handle) tryMessages(a, b *net.TCPConn) error {
 	for range 3 {
 		for _, way := range [][2]*net.TCPConn{{a, b}, {b, a}} {
 			if err := tryMessage(way[0], way[1]); err != nil {
@@ -91,12 +91,12 @@ func (i *Interception) tryMessages(a, b *net.TCPConn) error {
 			}
 		}
 	}
-	var flow bpfFlow
-	if err := i.flows.Lookup(pairOf(a), &flow); err != nil {
+	var flow bpf.KernelFlow
+	if err := h.flows.Lookup(pairOf(a), &flow); err != nil {
 		return err
 	}
 	if flow.ByTcp != 0 || flow.Sent == 0 {
-		return errors.New("they do not go past TCP")
+		return errors.New("they are not redirected")
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func tryMessage(from, to *net.TCPConn) error {
 		return err
 	}
 	const fionread = 0x541b
-	if err := control(to, func(fd int) error {
+	if err := bpf.Control(to, func(fd int) error {
 		if n, err := unix.IoctlGetInt(fd, fionread); err != nil || n != len(message) {
 			return errors.Join(fmt.Errorf("FIONREAD says %d bytes where %d are: the kernel is one without 'bpf, sockmap: Fix FIONREAD'", n, len(message)), err)
 		}
@@ -126,8 +126,8 @@ func tryMessage(from, to *net.TCPConn) error {
 	return nil
 }
 
-// tryBacklog writes until nothing more is taken, far below what is too much, then
-// reads it all: first what came past TCP, then what came by TCP.
+// tryBacklog writes until the kernel takes no more, which must be long before tooMuch,
+// then reads everything: first the redirected bytes, then those that TCP carried.
 func tryBacklog(a, b *net.TCPConn) error {
 	const tooMuch = 64 << 20
 	if err := errors.Join(a.SetWriteBuffer(64<<10), b.SetReadBuffer(64<<10)); err != nil {
@@ -172,7 +172,7 @@ func tryBacklog(a, b *net.TCPConn) error {
 	}
 }
 
-// pattern writes bytes that is another one at every offset below 2^32.
+// pattern fills b with bytes that tell their offset in the stream, below 2^32.
 func pattern(b []byte, offset int) {
 	for n := range b {
 		at := offset + n

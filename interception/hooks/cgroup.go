@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"bufio"
@@ -49,8 +49,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// CgroupOf returns the path of a process's cgroup v2.
-func CgroupOf(pid int) (string, error) {
+// cgroupOf returns the path of a process's cgroup v2.
+func cgroupOf(pid int) (string, error) {
 	root, err := CgroupRoot()
 	if err != nil {
 		return "", err
@@ -67,8 +67,8 @@ func CgroupOf(pid int) (string, error) {
 	return "", ErrNoCgroup2
 }
 
-// resolveCgroup returns the absolute path of the configured cgroup and its id.
-func resolveCgroup(path string) (string, uint64, error) {
+// ResolveCgroup returns the absolute path of the configured cgroup and its id.
+func ResolveCgroup(path string) (string, uint64, error) {
 	if !filepath.IsAbs(path) {
 		root, err := CgroupRoot()
 		if err != nil {
@@ -111,7 +111,7 @@ func withinCgroup(id uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	path, err := CgroupOf(os.Getpid())
+	path, err := cgroupOf(os.Getpid())
 	if err != nil {
 		return false, err
 	}

@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"errors"
@@ -140,28 +140,29 @@ func reachable(dir string, uid, gid int) error {
 }
 
 // Detach removes what [Attach] put in place: the hooks first, then the maps.
-// Established connections go on; new ones are no longer captured. It is an error
-// while a sidecar has claimed it, and none if there is nothing. An empty base is [DefaultDirectory].
-func Detach(base, name string) error {
-	if !nameForm.MatchString(name) {
-		return fmt.Errorf("detach: name %q: use lower-case letters, digits and dashes", name)
+// Established connections go on; new ones are no longer captured. It reports whether
+// there was anything, and is an error while a sidecar has claimed it. An empty base
+// is [DefaultDirectory].
+func Detach(base, name string) (removed bool, err error) {
+	if err := checkName(name); err != nil {
+		return false, fmt.Errorf("detach: %w", err)
 	}
 	d := directoryOf(base, name)
 	unlock, err := lock(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unlock()
 	if d.claimed() {
-		return fmt.Errorf("interception %s is in use: stop its sidecar first, or its program's connections would go past it", name)
+		return false, fmt.Errorf("interception %s is in use: stop its sidecar first, or its program's connections would go past it", name)
 	}
 	if err := d.remove(); err != nil {
-		return fmt.Errorf("detach %s: %w", name, err)
+		return false, fmt.Errorf("detach %s: %w", name, err)
 	}
-	return nil
+	return true, nil
 }
 
 // remove does what Detach says; the directory is locked.

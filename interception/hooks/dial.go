@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // DialProgram connects the sidecar to the program at address (host:port, of this
@@ -24,9 +26,9 @@ import (
 //
 // The hook knows the connection by its two addresses, of which the source is chosen
 // and told to it before the first packet, and is forgotten when the connection stands.
-func (i *Interception) DialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
+func (h *Handle) DialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
 	for try := 1; ; try++ {
-		c, err := i.dialProgram(ctx, address, caller)
+		c, err := h.dialProgram(ctx, address, caller)
 		switch {
 		case err == nil:
 			return c, nil
@@ -37,8 +39,8 @@ func (i *Interception) DialProgram(ctx context.Context, address string, caller n
 	}
 }
 
-func (i *Interception) dialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
-	var told []bpfPair // one per address that a name has
+func (h *Handle) dialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {
+	var told []bpf.KernelPair // one per address that a name has
 	d := net.Dialer{FallbackDelay: -1}
 	d.SetMultipathTCP(false)
 	d.Control = func(_, to string, raw syscall.RawConn) error {
@@ -52,18 +54,18 @@ func (i *Interception) dialProgram(ctx context.Context, address string, caller n
 		var inner error
 		if err := raw.Control(func(fd uintptr) {
 			var source netip.AddrPort
-			if source, inner = i.sources.bind(int(fd), program.Addr().Unmap()); inner != nil {
+			if source, inner = h.sources.bind(int(fd), program.Addr().Unmap()); inner != nil {
 				return
 			}
-			pair := bpfPair{Local: endpointOf(source), Remote: endpointOf(program)}
+			pair := bpf.KernelPair{Local: bpf.EndpointOf(source), Remote: bpf.EndpointOf(program)}
 			told = append(told, pair)
-			if inner = i.dials.Put(pair, dialSidecar); inner != nil {
+			if inner = h.dials.Put(pair, bpf.DialSidecar); inner != nil {
 				return
 			}
 			if caller.IsValid() {
-				inner = i.callers.Put(pair, endpointOf(caller))
+				inner = h.callers.Put(pair, bpf.EndpointOf(caller))
 			} else {
-				_ = i.callers.Delete(pair) // that a killed sidecar left
+				_ = h.callers.Delete(pair) // that a killed sidecar left
 			}
 		}); err != nil {
 			return err
@@ -73,9 +75,9 @@ func (i *Interception) dialProgram(ctx context.Context, address string, caller n
 	c, err := d.DialContext(ctx, "tcp", address)
 	for n, pair := range told {
 		// Its loss would let this pair by once more, from this host.
-		_ = i.dials.Delete(pair)
+		_ = h.dials.Delete(pair)
 		if err != nil || n < len(told)-1 {
-			_ = i.callers.Delete(pair) // otherwise the program takes it, perhaps in a moment
+			_ = h.callers.Delete(pair) // otherwise the program takes it, perhaps in a moment
 		}
 	}
 	return c, err
@@ -123,10 +125,6 @@ func portRanges(list string) (ranges [][2]uint16) {
 	}
 	return ranges
 }
-
-// maxSourceTries bounds the ports that are tried for one connection: others have
-// some of them.
-const maxSourceTries = 256
 
 // bind gives the socket a port of the address that it is about to connect to: between
 // two sockets of one host that is always a good source.

@@ -1,17 +1,19 @@
-package interception
+package hooks
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // Sockets are the listening TCP sockets of a sidecar.
+//
+// None may be of multipath TCP, which is what Go's own net.Listen makes.
 type Sockets struct {
 	// Outbound accepts captured connections, on the outbound port.
 	Outbound []net.Listener
@@ -22,37 +24,29 @@ type Sockets struct {
 	Inbound []net.Listener
 }
 
-// Listen listens on a TCP address for Serve. Go's own net.Listen makes multipath
-// TCP sockets, which cannot be handed to the hooks.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	var plain net.ListenConfig
-	plain.SetMultipathTCP(false)
-	return plain.Listen(ctx, "tcp", address)
-}
-
 // Serve begins: from now on traffic comes to these sockets, in place of those of
 // an earlier call or process. It ends for a socket when that is closed, and for
 // all when the process ends, however it does. A family without a socket counts
 // as a sidecar that is not there. The caller must not be in the captured cgroup.
-func (i *Interception) Serve(s Sockets) error {
-	inside, err := withinCgroup(i.settings.Cgroup)
+func (h *Handle) Serve(s Sockets) error {
+	inside, err := withinCgroup(h.settings.Cgroup)
 	if err != nil {
-		return fmt.Errorf("serve interception %s: %w", i.name, err)
+		return fmt.Errorf("serve interception %s: %w", h.name, err)
 	}
 	if inside {
-		return fmt.Errorf("serve interception %s: the sidecar runs in the cgroup that it captures, so that its own connections would come back to it: run it in another", i.name)
+		return fmt.Errorf("serve interception %s: the sidecar runs in the cgroup that it captures, so that its own connections would come back to it: run it in another", h.name)
 	}
 	type group struct {
 		kind      string
 		listeners []net.Listener
 		port      uint16 // 0: any
 		loopback  bool
-		v4, v6    bpfSlot
+		v4, v6    bpf.KernelSlot
 	}
 	for _, g := range []group{
-		{"outbound", s.Outbound, i.settings.OutboundPort, true, bpfSlotSLOT_OUTBOUND4, bpfSlotSLOT_OUTBOUND6},
-		{"DNS", s.DNS, i.settings.DnsPort, true, bpfSlotSLOT_DNS4, bpfSlotSLOT_DNS6},
-		{"inbound", s.Inbound, 0, false, bpfSlotSLOT_INBOUND4, bpfSlotSLOT_INBOUND6},
+		{"outbound", s.Outbound, h.settings.OutboundPort, true, bpf.KernelSlotSLOT_OUTBOUND4, bpf.KernelSlotSLOT_OUTBOUND6},
+		{"DNS", s.DNS, h.settings.DnsPort, true, bpf.KernelSlotSLOT_DNS4, bpf.KernelSlotSLOT_DNS6},
+		{"inbound", s.Inbound, 0, false, bpf.KernelSlotSLOT_INBOUND4, bpf.KernelSlotSLOT_INBOUND6},
 	} {
 		for _, l := range g.listeners {
 			addr, v6only, err := inspect(l)
@@ -65,7 +59,7 @@ func (i *Interception) Serve(s Sockets) error {
 			if ip := addr.Addr(); g.loopback && !ip.IsUnspecified() && ip != loopback4 && ip != netip.IPv6Loopback() {
 				return fmt.Errorf("serve %s on %s: the hooks send to 127.0.0.1 and ::1: listen there", g.kind, addr)
 			}
-			var slots []bpfSlot
+			var slots []bpf.KernelSlot
 			if addr.Addr().Is4() {
 				slots = append(slots, g.v4)
 			} else {
@@ -75,7 +69,7 @@ func (i *Interception) Serve(s Sockets) error {
 				}
 			}
 			for _, slot := range slots {
-				if err := i.put(l, slot); err != nil {
+				if err := h.put(l, slot); err != nil {
 					return fmt.Errorf("serve %s on %s: %w", g.kind, addr, err)
 				}
 			}
@@ -86,23 +80,6 @@ func (i *Interception) Serve(s Sockets) error {
 
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// control runs f with the descriptor of a listener or connection, which stays its.
-func control(l any, f func(fd int) error) error {
-	c, ok := l.(syscall.Conn)
-	if !ok {
-		return fmt.Errorf("a %T has no socket: hand in the TCP listener itself", l)
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
-}
-
 // inspect returns where l listens and whether, being of IPv6, it takes only that.
 func inspect(l net.Listener) (addr netip.AddrPort, v6only bool, err error) {
 	tcp, ok := l.Addr().(*net.TCPAddr)
@@ -110,13 +87,13 @@ func inspect(l net.Listener) (addr netip.AddrPort, v6only bool, err error) {
 		return addr, false, fmt.Errorf("not a TCP listener but one of %T", l.Addr())
 	}
 	addr = tcp.AddrPort()
-	err = control(l, func(fd int) error {
+	err = bpf.Control(l, func(fd int) error {
 		n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 		if err != nil {
 			return err
 		}
 		if n == unix.IPPROTO_MPTCP {
-			return errors.New("it is a multipath TCP listener, which no socket map takes: make it with interception.Listen")
+			return errors.New("it is a multipath TCP listener, which no socket map takes: switch that off in its net.ListenConfig")
 		}
 		n, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		if err != nil || n == unix.AF_INET {
@@ -130,9 +107,9 @@ func inspect(l net.Listener) (addr netip.AddrPort, v6only bool, err error) {
 }
 
 // put makes l the sidecar's socket in the slot.
-func (i *Interception) put(l net.Listener, slot bpfSlot) error {
-	return control(l, func(fd int) error {
-		if err := i.sockets.Put(uint32(slot), uint64(fd)); err != nil {
+func (h *Handle) put(l net.Listener, slot bpf.KernelSlot) error {
+	return bpf.Control(l, func(fd int) error {
+		if err := h.sockets.Put(uint32(slot), uint64(fd)); err != nil {
 			return fmt.Errorf("hand the socket to the hooks: %w", err)
 		}
 		return nil

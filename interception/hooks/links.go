@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"errors"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // hook is one program on the cgroup; its name is that of its file in bpf/ and of
@@ -22,7 +24,7 @@ type hook struct {
 
 // cgroupHooks are in the order in which they are attached: what publishes and
 // restores addresses before what rewrites them.
-func cgroupHooks(p *bpfPrograms) []hook {
+func cgroupHooks(p *bpf.KernelObjects) []hook {
 	return []hook{
 		{"sockops", ebpf.AttachCGroupSockOps, p.IsthmusSockops},
 		{"getpeername4", ebpf.AttachCgroupInet4GetPeername, p.IsthmusGetpeername4},
@@ -39,8 +41,14 @@ func cgroupHooks(p *bpfPrograms) []hook {
 // inboundHook is the pin of the program on the network namespace.
 const inboundHook = "sk_lookup"
 
-// hook attaches every program, or replaces the one under the pinned link.
-func (d directory) hook(p *bpfPrograms, cgroup string, id uint64, inbound bool, log *slog.Logger) error {
+// hook attaches every program, or replaces the one under the pinned link. sk_msg is
+// attached to its map, which is pinned and keeps it.
+func (d directory) hook(p *bpf.KernelObjects, cgroup string, id uint64, inbound bool, log *slog.Logger) error {
+	if err := link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: p.AcceleratedSockets.FD(), Program: p.IsthmusSkMsg, Attach: ebpf.AttachSkMsgVerdict,
+	}); err != nil {
+		return fmt.Errorf("attach sk_msg: %w", err)
+	}
 	for _, h := range cgroupHooks(p) {
 		adopted, err := adopt(d.link(h.name), h.program,
 			func(info *link.Info) bool {
@@ -58,6 +66,11 @@ func (d directory) hook(p *bpfPrograms, cgroup string, id uint64, inbound bool, 
 	if !inbound {
 		return unhook(d.link(inboundHook))
 	}
+	return d.hookInbound(p.IsthmusSkLookup, log)
+}
+
+// hookInbound attaches the program to the network namespace of the caller.
+func (d directory) hookInbound(program *ebpf.Program, log *slog.Logger) error {
 	// Not /proc/self: that is the main thread's, and threads can differ.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -70,12 +83,12 @@ func (d directory) hook(p *bpfPrograms, cgroup string, id uint64, inbound bool, 
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", inboundHook, err)
 	}
-	adopted, err := adopt(d.link(inboundHook), p.IsthmusSkLookup,
+	adopted, err := adopt(d.link(inboundHook), program,
 		func(info *link.Info) bool {
 			at := info.NetNs()
 			return at != nil && uint64(at.NetnsInode) == number
 		},
-		func() (link.Link, error) { return link.AttachNetNs(int(ns.Fd()), p.IsthmusSkLookup) })
+		func() (link.Link, error) { return link.AttachNetNs(int(ns.Fd()), program) })
 	if err != nil {
 		return fmt.Errorf("attach %s to the network namespace: %w", inboundHook, err)
 	}

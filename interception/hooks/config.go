@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"errors"
@@ -49,17 +49,25 @@ type Config struct {
 
 	OnFailure OnFailure
 
-	Log *slog.Logger // nil: silent
+	Log *slog.Logger // nil: what is logged is discarded
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
-// validate reports every fault of the configuration at once.
-func (c *Config) validate() error {
+func checkName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("name %q: use lower-case letters, digits and dashes, at most 63", name)
+	}
+	return nil
+}
+
+// Validate fills in the defaults and reports every fault of the configuration at once.
+func (c *Config) Validate() error {
+	*c = c.withDefaults()
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if !nameForm.MatchString(c.Name) {
-		fault("name %q: use lower-case letters, digits and dashes, at most 63", c.Name)
+	if err := checkName(c.Name); err != nil {
+		faults = append(faults, err)
 	}
 	if c.Cgroup == "" {
 		fault("no cgroup: name the one that the program runs in")

@@ -1,4 +1,4 @@
-package interception
+package hooks
 
 import (
 	"errors"
@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
 // Check is one thing that interception wants of a machine.
@@ -149,7 +151,7 @@ func probeBPFFS() error {
 	return nil
 }
 
-func probeLoad() (*bpfObjects, error) {
+func probeLoad() (*bpf.KernelObjects, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the memlock limit: %w: run as root", err)
 	}
