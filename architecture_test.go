@@ -26,7 +26,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 var imports = map[string][]string{
 	".":             {"internal/cli"},
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "sidecar"},
-	"internal/demo": {"internal/identity", "internal/mesh", "internal/status"},
+	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/forward": {"internal/connect", "internal/mesh", "internal/relay"},
@@ -67,6 +67,7 @@ var imports = map[string][]string{
 	"internal/identity":              {"internal/mesh", "internal/wholefile"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
+	"internal/process":               {},
 	"internal/register":              {},
 	"internal/relay":                 {},
 	"internal/state":                 {},

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // answers waits until a contender gives the origin's answer, served by the given processes.
-func (b *bench) answers(ctx context.Context, c *contender, ps []*process) error {
+func (b *bench) answers(ctx context.Context, c *contender, ps []*process.Process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no good answer after %v", startLimit))
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pollTimeout}
@@ -38,7 +40,7 @@ func (b *bench) answers(ctx context.Context, c *contender, ps []*process) error 
 		case <-ctx.Done():
 			var logs strings.Builder
 			for _, p := range ps {
-				fmt.Fprintf(&logs, "\nthe end of the log of %s:\n%s", p.name, p.tail())
+				fmt.Fprintf(&logs, "\nthe end of the log of %s:\n%s", p.Name, p.Tail(5))
 			}
 			return fmt.Errorf("%w: %w%s", context.Cause(ctx), last, logs.String())
 		case <-poll.C:

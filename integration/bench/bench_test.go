@@ -9,13 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 func TestEveryContenderServesEveryFlow(t *testing.T) {
@@ -179,7 +179,7 @@ func TestRatiosAreThoseOfTheSameRound(t *testing.T) {
 	sampleOf := func(requests uint64, cpu time.Duration) sample {
 		return sample{load: load{requests: requests, duration: time.Second}, cpu: []time.Duration{cpu / 4, cpu * 3 / 4}}
 	}
-	path := []*process{{name: "a"}, {name: "b"}}
+	path := []*process.Process{{Name: "a"}, {Name: "b"}}
 	r := &report{}
 	r.add(&result{
 		flow: &flow{name: "path", contenders: []*contender{{name: "nginx", path: path}, {name: "isthmus", path: path}}},
@@ -240,28 +240,6 @@ func TestTheCommandLineSaysWhatIsWrong(t *testing.T) {
 		_, err := parseFlags(strings.Split(args, " "), io.Discard)
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
 			t.Errorf("%s: %v, want %q", args, err, says)
-		}
-	}
-}
-
-func TestPortsAreGivenOutOnce(t *testing.T) {
-	p := newPorts()
-	seen := map[string]bool{}
-	for range 20 {
-		addrs, err := p.take(3)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, a := range addrs {
-			address, err := splitAddress(a)
-			if err != nil {
-				t.Fatal(err)
-			}
-			port, err := strconv.Atoi(address.Port)
-			if seen[a] || err != nil || port < firstPort || port >= lastPort {
-				t.Errorf("%s: given out before, or not in the range", a)
-			}
-			seen[a] = true
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/isthmus-mesh/isthmus/internal/process"
+
 // way is how a program's connections reach their destination.
 type way struct {
 	name  string
@@ -46,20 +48,20 @@ func (b *bench) serviceFlow(name, title string, reconnect bool) (*flow, error) {
 	return b.worldFlow(name, title, reconnect, append([]way{direct, explicit}, captures...), func(w *world) *contender {
 		switch w.way {
 		case direct:
-			return &contender{url: b.originURL(), path: []*process{w.origin}}
+			return &contender{url: b.originURL(), path: []*process.Process{w.origin}}
 		case explicit:
-			return &contender{url: w.sidecarURL, path: []*process{w.sidecar, w.origin}, beside: []*process{w.gateway}}
+			return &contender{url: w.sidecarURL, path: []*process.Process{w.sidecar, w.origin}, beside: []*process.Process{w.gateway}}
 		}
-		return &contender{url: "http://" + orders.Host() + "/", path: []*process{w.sidecar, w.origin}, beside: []*process{w.gateway}}
+		return &contender{url: "http://" + orders.Host() + "/", path: []*process.Process{w.sidecar, w.origin}, beside: []*process.Process{w.gateway}}
 	})
 }
 
 // elsewhereFlow asks the origin at its address, which no sidecar has to do with.
 func (b *bench) elsewhereFlow(name, title string, reconnect bool) (*flow, error) {
 	return b.worldFlow(name, title, reconnect, append([]way{direct}, captures...), func(w *world) *contender {
-		c := &contender{url: b.originURL(), path: []*process{w.origin}}
+		c := &contender{url: b.originURL(), path: []*process.Process{w.origin}}
 		if w.sidecar != nil {
-			c.beside = []*process{w.gateway, w.sidecar}
+			c.beside = []*process.Process{w.gateway, w.sidecar}
 		}
 		return c
 	})

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // flow is one thing that is measured, by several contenders.
@@ -17,12 +19,12 @@ type flow struct {
 // contender is a chain of processes that serves a flow.
 type contender struct {
 	name      string
-	url       string     // where the load goes
-	reconnect bool       // the load makes a connection for every request
-	load      place      // of the load generator
-	path      []*process // carry the traffic, in its order: what is accounted
-	beside    []*process // are needed and carry none of it
-	world     *world     // what all this is in; nil: the benchmark's own network
+	url       string             // where the load goes
+	reconnect bool               // the load makes a connection for every request
+	load      place              // of the load generator
+	path      []*process.Process // carry the traffic, in its order: what is accounted
+	beside    []*process.Process // are needed and carry none of it
+	world     *world             // what all this is in; nil: the benchmark's own network
 }
 
 // counted names what a contender's CPU time is made of. In a world the load counts,
@@ -30,7 +32,7 @@ type contender struct {
 func (c *contender) counted() []string {
 	var names []string
 	for _, p := range c.path {
-		names = append(names, p.name)
+		names = append(names, p.Name)
 	}
 	if c.world != nil {
 		names = append(names, "program")
@@ -38,7 +40,7 @@ func (c *contender) counted() []string {
 	return names
 }
 
-func (c *contender) processes() []*process { return slices.Concat(c.beside, c.path) }
+func (c *contender) processes() []*process.Process { return slices.Concat(c.beside, c.path) }
 
 // flowMakers make each flow: they choose ports and write files, and start nothing.
 var flowMakers = map[string]func(*bench) (*flow, error){

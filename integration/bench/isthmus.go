@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 const trustDomain = "bench.isthmus.example"
@@ -70,17 +71,17 @@ func (b *bench) isthmusProxy() (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contender{name: "isthmus", url: url, path: []*process{proxy}, beside: []*process{east}}, nil
+	return &contender{name: "isthmus", url: url, path: []*process.Process{proxy}, beside: []*process.Process{east}}, nil
 }
 
 // oneCluster is a gateway that knows the origin as an endpoint of the service,
 // and a caller's sidecar with the URL at which it leads there.
-func (b *bench) oneCluster(flow, interception string) (gateway, sidecar *process, url string, err error) {
+func (b *bench) oneCluster(flow, interception string) (gateway, sidecar *process.Process, url string, err error) {
 	east, err := b.gateway(flow, "east", b.pki.east, nil)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	east.cpu = b.cpus.load
+	east.Place = place{cpu: b.cpus.load}.place()
 	if err := os.WriteFile(filepath.Join(east.resources, "orders.yaml"), fmt.Appendf(nil, `apiVersion: isthmus.io/v1alpha1
 kind: Service
 metadata: {namespace: %s, name: %s}
@@ -92,7 +93,7 @@ spec:
 		return nil, nil, "", err
 	}
 	sidecar, url, err = b.callerSidecar(flow, east, interception)
-	return east.process, sidecar, url, err
+	return east.Process, sidecar, url, err
 }
 
 // isthmusPath is two clusters: a caller's sidecar and its gateway, the other
@@ -114,19 +115,19 @@ func (b *bench) isthmusPath() (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contender{name: "isthmus", url: url, path: []*process{client, east.process, west.process, server}}, nil
+	return &contender{name: "isthmus", url: url, path: []*process.Process{client, east.Process, west.Process, server}}, nil
 }
 
 // meshGateway is a gateway process and what others need to know of it.
 type meshGateway struct {
-	*process
+	*process.Process
 	tunnel, xds string
 	resources   string // directory
 }
 
 // gateway makes a gateway of a cluster. It joins through another, if given.
 func (b *bench) gateway(flow, cluster, pki string, join *meshGateway) (*meshGateway, error) {
-	ports, err := b.ports.take(4)
+	ports, err := b.ports.Take(4)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func (b *bench) gateway(flow, cluster, pki string, join *meshGateway) (*meshGate
 	if join != nil {
 		joined = join.tunnel
 	}
-	g.process, err = b.isthmus("gateway", cluster+" gateway", dir, fmt.Sprintf(`cluster: %s
+	g.Process, err = b.isthmus("gateway", cluster+" gateway", dir, fmt.Sprintf(`cluster: %s
 name: %s-1
 advertise: %s
 meshAddress: %s
@@ -157,8 +158,8 @@ listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
 
 // callerSidecar makes the caller's sidecar and returns the URL at which it
 // leads to the service by its explicit listener.
-func (b *bench) callerSidecar(flow string, g *meshGateway, interception string) (*process, string, error) {
-	ports, err := b.ports.take(2)
+func (b *bench) callerSidecar(flow string, g *meshGateway, interception string) (*process.Process, string, error) {
+	ports, err := b.ports.Take(2)
 	if err != nil {
 		return nil, "", err
 	}
@@ -178,8 +179,8 @@ listen: {admin: "%s"}
 }
 
 // serverSidecar makes the sidecar beside the service, whose program is the origin.
-func (b *bench) serverSidecar(flow string, g *meshGateway) (*process, error) {
-	ports, err := b.ports.take(2)
+func (b *bench) serverSidecar(flow string, g *meshGateway) (*process.Process, error) {
+	ports, err := b.ports.Take(2)
 	if err != nil {
 		return nil, err
 	}
@@ -196,10 +197,10 @@ listen: {inbound: "%s", admin: "%s"}
 }
 
 // isthmus makes a process of ours in the given role.
-func (b *bench) isthmus(role, name, dir, config string) (*process, error) {
+func (b *bench) isthmus(role, name, dir, config string) (*process.Process, error) {
 	file := filepath.Join(dir, role+".yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return &process{name: name, dir: dir, place: place{cpu: b.cpus.proxies}, args: []string{b.tools.isthmus, role, "-c", file}}, nil
+	return newProcess(name, dir, place{cpu: b.cpus.proxies}, b.tools.isthmus, role, "-c", file), nil
 }

@@ -55,7 +55,7 @@ func (b *bench) generate(ctx context.Context, c *contender, d time.Duration, pro
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := b.spawn.start(cmd, c.load); err != nil {
+	if err := b.spawn.Start(cmd, c.load.place()); err != nil {
 		return load{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := cmd.Wait(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // asRunner makes the test binary behave as a benchmark that hangs: it starts a
@@ -18,12 +20,12 @@ func TestMain(m *testing.M) {
 		os.Exit(command(os.Args[1:]))
 	}
 	if os.Getenv(asRunner) != "" {
-		p := &process{name: "sleep", dir: os.Getenv(asRunner), args: []string{"sleep", "600"}, place: place{cpu: anyCPU}}
-		if err := p.start(newSpawner()); err != nil {
+		p := newProcess("sleep", os.Getenv(asRunner), place{cpu: anyCPU}, "sleep", "600")
+		if err := p.Start(process.NewSpawner()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		fmt.Println(p.cmd.Process.Pid)
+		fmt.Println(p.PID())
 		select {}
 	}
 	os.Exit(runTests(m))

@@ -9,14 +9,15 @@ import (
 	"os"
 	"os/exec"
 
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"golang.org/x/sys/unix"
 )
 
 // newNetwork makes a network namespace that has loopback only, and routes
 // everything there: what a program dials is captured on its way, or refused. It
 // is gone with the last process in it and the file.
-func (s *spawner) newNetwork(ctx context.Context, ip string) (netns *os.File, err error) {
-	err = s.do(func() error {
+func newNetwork(ctx context.Context, s *process.Spawner, ip string) (netns *os.File, err error) {
+	err = s.Do(func() error {
 		ours, err := os.Open(threadNetwork)
 		if err != nil {
 			return err
@@ -40,7 +41,7 @@ func (s *spawner) newNetwork(ctx context.Context, ip string) (netns *os.File, er
 		var out bytes.Buffer
 		cmd := exec.CommandContext(ctx, ip, args...)
 		cmd.Stderr = &out
-		err := s.start(cmd, place{cpu: anyCPU, netns: netns})
+		err := s.Start(cmd, place{cpu: anyCPU, netns: netns}.place())
 		if err == nil {
 			err = cmd.Wait()
 		}

@@ -23,11 +23,6 @@ const (
 	// busyElsewhere is how much of a core other programs may use in a round
 	// that counts.
 	busyElsewhere = 0.25
-
-	// Ports come from below the range that Linux gives to outgoing connections
-	// (32768 and up), so that the load cannot take one before it is bound.
-	firstPort = 20000
-	lastPort  = 32000
 )
 
 // body is that of every answer.

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"text/template"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // peerFiles are the configurations of nginx and Envoy: one file per role, and
@@ -79,9 +81,9 @@ func (b *bench) envoyPathHTTP2() (*contender, error) {
 
 // chain makes a contender of peers, each sending to the next and the last to
 // the origin. It is nil when the program is not installed.
-func (b *bench) chain(name string, program func(role, hop) (*process, error), roles []role, h hop) (*contender, error) {
+func (b *bench) chain(name string, program func(role, hop) (*process.Process, error), roles []role, h hop) (*contender, error) {
 	c := &contender{name: name}
-	ports, err := b.ports.take(len(roles))
+	ports, err := b.ports.Take(len(roles))
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,7 @@ func (b *bench) chain(name string, program func(role, hop) (*process, error), ro
 }
 
 // nginx makes an nginx process.
-func (b *bench) nginx(r role, h hop) (*process, error) {
+func (b *bench) nginx(r role, h hop) (*process.Process, error) {
 	if r.file == "stream" {
 		h.LoadStream = b.tools.loadStream
 	}
@@ -123,12 +125,11 @@ func (b *bench) nginx(r role, h hop) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &process{name: r.process, dir: h.Dir, place: place{cpu: b.cpus.proxies},
-		args: []string{b.tools.nginx, "-p", h.Dir, "-e", "stderr", "-c", file}}, nil
+	return newProcess(r.process, h.Dir, place{cpu: b.cpus.proxies}, b.tools.nginx, "-p", h.Dir, "-e", "stderr", "-c", file), nil
 }
 
 // envoy makes an Envoy process with one worker, or none when it is not installed.
-func (b *bench) envoy(r role, h hop) (*process, error) {
+func (b *bench) envoy(r role, h hop) (*process.Process, error) {
 	if b.tools.envoy == "" {
 		return nil, nil
 	}
@@ -136,8 +137,7 @@ func (b *bench) envoy(r role, h hop) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &process{name: r.process, dir: h.Dir, place: place{cpu: b.cpus.proxies},
-		args: []string{b.tools.envoy, "-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"}}, nil
+	return newProcess(r.process, h.Dir, place{cpu: b.cpus.proxies}, b.tools.envoy, "-c", file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"), nil
 }
 
 func (b *bench) configure(r role, h hop, program, ext string) (string, error) {
@@ -151,7 +151,7 @@ func (b *bench) configure(r role, h hop, program, ext string) (string, error) {
 
 // newOrigin makes the server that a flow ends at, in a directory of the run. It
 // runs beside the load.
-func (b *bench) newOrigin(dir string) (*process, error) {
+func (b *bench) newOrigin(dir string) (*process.Process, error) {
 	h := hop{Body: body}
 	var err error
 	if h.Listen, err = splitAddress(b.originAddr); err != nil {
@@ -162,7 +162,7 @@ func (b *bench) newOrigin(dir string) (*process, error) {
 	}
 	p, err := b.nginx(role{"origin", "origin"}, h)
 	if err == nil {
-		p.cpu = b.cpus.load
+		p.Place = place{cpu: b.cpus.load}.place()
 	}
 	return p, err
 }

@@ -1,30 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"sync"
-	"syscall"
 
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"golang.org/x/sys/unix"
 )
-
-// process is one program that the benchmark runs, in a process group of its own.
-type process struct {
-	name string   // of its role, unique within its contender
-	dir  string   // holds its files
-	args []string // with the program itself
-	place
-
-	cmd    *exec.Cmd     // set by start
-	exited chan struct{} // closed when it has ended and been waited for
-}
 
 // place is where a program runs.
 type place struct {
@@ -33,110 +17,22 @@ type place struct {
 	cgroup *os.File // nil: the benchmark's
 }
 
-// start runs the process; its output goes to the file log in its directory.
-func (p *process) start(s *spawner) error {
-	out, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	cmd := exec.CommandContext(context.Background(), p.args[0], p.args[1:]...) // stop ends it
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := s.start(cmd, p.place); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
-	}
-	p.cmd, p.exited = cmd, make(chan struct{})
-	s.wg.Go(func() {
-		_ = cmd.Wait() // that it ended is what matters; why is in its log
-		close(p.exited)
-	})
-	return nil
-}
-
-// stop kills the process with all it started, and waits for it: it holds
-// nothing that is worth an orderly end.
-func (p *process) stop() {
-	if p.cmd == nil {
-		return
-	}
-	select {
-	case <-p.exited:
-	default:
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // gone by now: exited says so
-		<-p.exited
-	}
-}
-
-// died returns an error with the end of the process's log when it has ended.
-func (p *process) died() error {
-	select {
-	case <-p.exited:
-	default:
-		return nil
-	}
-	return fmt.Errorf("%s ended; the end of its log:\n%s", p.name, p.tail())
-}
-
-// tail returns the last lines of the process's log.
-func (p *process) tail() string {
-	b, err := os.ReadFile(p.log())
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return "  " + strings.Join(lines[max(0, len(lines)-5):], "\n  ")
-}
-
-func (p *process) log() string { return filepath.Join(p.dir, "log") }
-
-// spawner starts programs on one locked thread. The kernel sends a program its
-// parent-death signal when the thread that started it ends, and this one lives
-// as long as the benchmark, so nothing stays behind even after a kill -9. A
-// program also inherits the thread's core and network namespace.
-type spawner struct {
-	calls chan func()
-	wg    sync.WaitGroup
-}
-
-func newSpawner() *spawner {
-	s := &spawner{calls: make(chan func())}
-	s.wg.Go(func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for call := range s.calls {
-			call()
-		}
-	})
-	return s
-}
-
-// do calls f on the thread and waits for it.
-func (s *spawner) do(f func() error) error {
-	done := make(chan error, 1)
-	s.calls <- func() { done <- f() }
-	return <-done
-}
-
-// start starts a program in the given place.
-func (s *spawner) start(cmd *exec.Cmd, at place) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if at.cgroup != nil {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(at.cgroup.Fd())
-	}
-	return s.do(func() error {
+// place is the same for who starts the program.
+func (at place) place() process.Place {
+	return process.Place{Cgroup: at.cgroup, Thread: func(start func() error) error {
 		if err := bind(at.cpu); err != nil {
 			return err
 		}
 		if at.netns == nil {
-			return cmd.Start()
+			return start()
 		}
-		return inNetwork(at.netns, cmd.Start)
-	})
+		return inNetwork(at.netns, start)
+	}}
 }
 
-// close ends the thread, after every program that it started has ended.
-func (s *spawner) close() {
-	close(s.calls)
-	s.wg.Wait()
+// newProcess returns a program that has its log in its directory.
+func newProcess(name, dir string, at place, args ...string) *process.Process {
+	return &process.Process{Name: name, Args: args, Log: filepath.Join(dir, "log"), Place: at.place()}
 }
 
 // anyCPU leaves the choice of core to the scheduler.
@@ -180,11 +76,11 @@ func bind(cpu int) error {
 	return nil
 }
 
-// firstDead returns the error of the first process that has ended.
-func firstDead(ps []*process) error {
+// firstDead returns the errors of the processes that have ended.
+func firstDead(ps []*process.Process) error {
 	var errs []error
 	for _, p := range ps {
-		errs = append(errs, p.died())
+		errs = append(errs, p.Err())
 	}
 	return errors.Join(errs...)
 }

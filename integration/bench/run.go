@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // bench is one run: where its files are and what it has started.
@@ -20,12 +22,12 @@ type bench struct {
 	dir   string    // of everything; removed at the end
 	tools tools
 	cpus  cpus
-	spawn *spawner
-	ports *ports
+	spawn *process.Spawner
+	ports *process.Ports
 	pki   certificates
 
 	originAddr string // in every network namespace
-	started    []*process
+	started    []*process.Process
 	worlds     map[string]*world // by the name of their way
 }
 
@@ -47,8 +49,8 @@ type result struct {
 func run(ctx context.Context, opts options, log io.Writer) (r *report, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, opts.limit(), fmt.Errorf("not done after %v", opts.limit()))
 	defer cancel()
-	b := &bench{opts: opts, log: log, ports: newPorts(), spawn: newSpawner(), worlds: map[string]*world{}}
-	defer b.spawn.close()
+	b := &bench{opts: opts, log: log, ports: process.NewPorts(), spawn: process.NewSpawner(), worlds: map[string]*world{}}
+	defer b.spawn.Close()
 	defer func() { b.stop(b.started) }()
 	if b.dir, err = os.MkdirTemp("", "isthmus-bench-"); err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func run(ctx context.Context, opts options, log io.Writer) (r *report, err error
 }
 
 func (b *bench) startOrigin(ctx context.Context) error {
-	addrs, err := b.ports.take(1)
+	addrs, err := b.ports.Take(1)
 	if err != nil {
 		return err
 	}
@@ -104,10 +106,10 @@ func (b *bench) startOrigin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.start([]*process{origin}); err != nil {
+	if err := b.start([]*process.Process{origin}); err != nil {
 		return err
 	}
-	return b.answers(ctx, &contender{url: b.originURL()}, []*process{origin})
+	return b.answers(ctx, &contender{url: b.originURL()}, []*process.Process{origin})
 }
 
 func (b *bench) originURL() string { return "http://" + b.originAddr + "/" }
@@ -188,10 +190,10 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	for i, p := range c.path {
 		used := after.path[i] - before.path[i]
 		if used <= 0 {
-			return sample{}, fmt.Errorf("%s used no CPU: the traffic went round it", p.name)
+			return sample{}, fmt.Errorf("%s used no CPU: the traffic went round it", p.Name)
 		}
 		s.cpu = append(s.cpu, used)
-		rss, err := rssOf(p.cmd.Process.Pid)
+		rss, err := rssOf(p.PID())
 		if err != nil {
 			return sample{}, err
 		}
@@ -226,9 +228,9 @@ func (b *bench) account(c *contender) (account, error) {
 	a.ours = time.Duration(self.Utime.Nano() + self.Stime.Nano())
 	a.path = make([]time.Duration, len(c.path))
 	for _, p := range b.started {
-		cpu, err := cpuOf(p.cmd.Process.Pid)
+		cpu, err := cpuOf(p.PID())
 		if err != nil {
-			return a, fmt.Errorf("%s: %w", p.name, err)
+			return a, fmt.Errorf("%s: %w", p.Name, err)
 		}
 		a.ours += cpu
 		if i := slices.Index(c.path, p); i >= 0 {
@@ -239,9 +241,9 @@ func (b *bench) account(c *contender) (account, error) {
 }
 
 // start starts processes in order.
-func (b *bench) start(ps []*process) error {
+func (b *bench) start(ps []*process.Process) error {
 	for _, p := range ps {
-		if err := p.start(b.spawn); err != nil {
+		if err := p.Start(b.spawn); err != nil {
 			return err
 		}
 		b.started = append(b.started, p)
@@ -250,10 +252,10 @@ func (b *bench) start(ps []*process) error {
 }
 
 // stop ends processes.
-func (b *bench) stop(ps []*process) {
+func (b *bench) stop(ps []*process.Process) {
 	for _, p := range slices.Clone(ps) {
-		p.stop()
-		b.started = slices.DeleteFunc(b.started, func(q *process) bool { return q == p })
+		p.Kill() // it holds nothing that is worth an orderly end
+		b.started = slices.DeleteFunc(b.started, func(q *process.Process) bool { return q == p })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // errCannotCapture says why flows in worlds cannot be measured here.
@@ -22,9 +23,9 @@ var errCannotCapture = errors.New("this needs root, iproute2 and a kernel with e
 type world struct {
 	way        way
 	name       string // of the interception and the program's cgroup
-	origin     *process
-	gateway    *process // nil: no sidecar
-	sidecar    *process
+	origin     *process.Process
+	gateway    *process.Process // nil: no sidecar
+	sidecar    *process.Process
 	sidecarURL string // of its explicit listener
 
 	program place // set by enter; its network is nil before
@@ -49,10 +50,10 @@ func (b *bench) world(w way) (*world, error) {
 		if err != nil {
 			return nil, err
 		}
-		made.sidecar.name = "sidecar"
+		made.sidecar.Name = "sidecar"
 		// The load joins this program in its cgroup: acceleration is for a program
 		// that the sidecar starts.
-		made.sidecar.args = append(made.sidecar.args, "--", "sleep", "infinity")
+		made.sidecar.Args = append(made.sidecar.Args, "--", "sleep", "infinity")
 	}
 	b.worlds[w.name] = made
 	return made, nil
@@ -70,11 +71,11 @@ func canCapture(t *tools) error {
 }
 
 // processes returns those that a world has, in the order of starting.
-func (w *world) processes() []*process {
+func (w *world) processes() []*process.Process {
 	if w.sidecar == nil {
-		return []*process{w.origin}
+		return []*process.Process{w.origin}
 	}
-	return []*process{w.origin, w.gateway, w.sidecar}
+	return []*process.Process{w.origin, w.gateway, w.sidecar}
 }
 
 // enter puts a contender's load into its world, which it makes when this is the first.
@@ -95,7 +96,7 @@ func (b *bench) open(ctx context.Context, w *world) error {
 		return err
 	}
 	w.program.cpu = b.cpus.load
-	if w.program.netns, err = b.spawn.newNetwork(ctx, b.tools.ip); err != nil {
+	if w.program.netns, err = newNetwork(ctx, b.spawn, b.tools.ip); err != nil {
 		return err
 	}
 	if err := addRules(w.program.netns, w.way.rules); err != nil {
@@ -109,7 +110,11 @@ func (b *bench) open(ctx context.Context, w *world) error {
 		return err
 	}
 	for _, p := range w.processes() {
-		p.netns = w.program.netns
+		at := place{cpu: b.cpus.load, netns: w.program.netns}
+		if p == w.sidecar {
+			at.cpu = b.cpus.proxies
+		}
+		p.Place = at.place()
 	}
 	return b.start(w.processes())
 }

@@ -87,7 +87,7 @@ func TestASidecarGoesToAnotherGatewayWhenItsOwnIsKilledOrFrozen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := identitytest.New(t, "mesh.example")
-			gateways := map[string]*process{}
+			gateways := map[string]*part{}
 			var addrs []string
 			for _, gw := range []mesh.GatewayName{"east-1", "east-2"} {
 				p := spawn(t, role{Gateway: true, Identity: m.GatewayDir("east", gw), Listen: "127.0.0.1:0", Service: "orders"})
@@ -101,7 +101,7 @@ func TestASidecarGoesToAnotherGatewayWhenItsOwnIsKilledOrFrozen(t *testing.T) {
 			<-s.Synced()
 			first := s.waitADS(func(addr string) bool { return addr != "" })
 			began := time.Now()
-			gateways[first].signal(fail)
+			gateways[first].hit(t, fail)
 			second := s.waitADS(func(addr string) bool { return addr != "" && addr != first })
 			t.Logf("from %s to %s in %s", first, second, time.Since(began).Round(time.Millisecond))
 			s.Subscribe(destination("ghost")) // the new one answers
@@ -144,13 +144,13 @@ func TestARegistrationLivesAsLongAsItsSidecar(t *testing.T) {
 				t.Errorf("registered as %+v, want %+v", e, want)
 			}
 			began := time.Now()
-			p.signal(fail)
+			p.hit(t, fail)
 			g.instances("its end", count(0))
 			t.Logf("gone after %s", time.Since(began).Round(time.Millisecond))
 			if fail == syscall.SIGSTOP { // it comes back by itself
-				p.signal(syscall.SIGCONT)
+				p.hit(t, syscall.SIGCONT)
 				g.instances("the return", count(1))
-				p.kill()
+				p.Kill()
 				g.instances("its end", count(0))
 			}
 		})

@@ -1,17 +1,14 @@
 package controlplane
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -24,8 +21,10 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
 	gatewayxds "github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 	"github.com/isthmus-mesh/isthmus/sidecar/registration"
@@ -53,11 +52,14 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	spawner.Close()
+	os.Exit(code)
 }
 
-// play is the main of such a process. It ends with its standard input, and so with
-// the test.
+var spawner = process.NewSpawner()
+
+// play is the main of such a process.
 func play(encoded string) error {
 	var r role
 	if err := json.Unmarshal([]byte(encoded), &r); err != nil {
@@ -69,12 +71,6 @@ func play(encoded string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
 	if r.Gateway {
 		return playGateway(ctx, r, id)
 	}
@@ -105,56 +101,60 @@ func playGateway(ctx context.Context, r role, id *identity.Source) error {
 	return s.Run(ctx)
 }
 
-// process is a running copy of the test binary.
-type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	addr string // what it printed after "started"
-	once sync.Once
+// part is a running copy of the test binary.
+type part struct {
+	*process.Process
+	addr string // a gateway's
 }
 
-func spawn(t *testing.T, r role) *process {
+func spawn(t *testing.T, r role) *part {
 	t.Helper()
 	encoded, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleEnv+"="+string(encoded))
-	cmd.Stderr = os.Stderr
-	if _, err := cmd.StdinPipe(); err != nil { // ends with us
+	p := &part{Process: &process.Process{
+		Name: "part " + r.Instance + r.Service, Args: []string{os.Args[0]}, Env: append(os.Environ(), roleEnv+"="+string(encoded)),
+		Log: filepath.Join(t.TempDir(), "log"),
+	}}
+	if err := p.Start(spawner); err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
+	t.Cleanup(func() {
+		err := p.Err()
+		p.Kill()
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	err = harness.Eventually(func() error {
+		addr, started := strings.CutPrefix(p.Tail(1), "started")
+		if p.addr = strings.TrimSpace(addr); !started {
+			return errors.Join(errors.New("the process does not start"), p.Err())
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t: t, cmd: cmd}
-	t.Cleanup(p.kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the process did not start: %v", err)
-	}
-	p.addr = strings.TrimSpace(strings.TrimPrefix(line, "started"))
 	return p
 }
 
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
+// hit sends a signal to a part.
+func (p *part) hit(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	var err error
+	switch s {
+	case syscall.SIGKILL:
+		p.Kill()
+	case syscall.SIGTERM:
+		err = p.End(s, patience)
+	default:
+		err = p.Signal(s)
 	}
-}
-
-// kill is kill -9; it also ends a frozen process.
-func (p *process) kill() {
-	p.once.Do(func() {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }

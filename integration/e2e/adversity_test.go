@@ -110,10 +110,7 @@ func garbage(i int) []byte {
 // memory returns a process's resident set in bytes.
 func memory(t *testing.T, p *proc) int {
 	t.Helper()
-	p.mu.Lock()
-	pid := p.cmd.Process.Pid
-	p.mu.Unlock()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -99,8 +100,8 @@ func (c *captured) output(m *testMesh) string {
 
 func TestAProgramThatKnowsNothingReachesAnotherClusterByName(t *testing.T) {
 	t.Parallel()
-	tool(t, "curl")
-	tool(t, "python3")
+	harness.Tool(t, "curl")
+	harness.Tool(t, "python3")
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello from west\n") }))
 	defer program.Close()
 	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "not of the mesh\n") }))
@@ -151,7 +152,7 @@ done
 // ordersInEast is a mesh of one cluster in which shop/orders says hello.
 func ordersInEast(t *testing.T) *testMesh {
 	t.Helper()
-	tool(t, "curl")
+	harness.Tool(t, "curl")
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }))
 	t.Cleanup(program.Close)
 	m := newMesh(t, "east")
@@ -211,8 +212,8 @@ func curl(url string) string {
 
 func TestWhoCallsTheProgramsOwnPortIsRefusedOrServedAsConfigured(t *testing.T) {
 	t.Parallel()
-	tool(t, "curl")
-	python := tool(t, "python3")
+	harness.Tool(t, "curl")
+	python := harness.Tool(t, "python3")
 	m := newMesh(t, "east")
 	m.needRoot()
 	m.gateway("east", "east-1")

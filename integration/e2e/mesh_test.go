@@ -1,34 +1,28 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
-// limit bounds every wait: far beyond what a slow machine needs, so that only
-// what never happens fails.
-const limit = 60 * time.Second
+const limit = harness.Limit
 
-// binary is the program under test, built once.
-var binary string
+var (
+	binary  string // the program under test, built once
+	ports   = process.NewPorts()
+	spawner = process.NewSpawner()
+)
 
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
 
@@ -43,37 +37,19 @@ func runAll(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	binary = filepath.Join(dir, "isthmus")
-	build := exec.Command("go", "build", "-o", binary, "../..")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build:", err)
+	if binary, err = harness.Build(context.Background(), dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer spawner.Close()
 	return m.Run()
-}
-
-// tool returns the path of a program that a test uses. Without it the test is
-// skipped, but in CI it fails.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
 }
 
 // testMesh is a mesh of processes. Its PKI is made with the commands that users use.
 type testMesh struct {
-	t         *testing.T
-	dir       string
-	gateways  []*gatewayProc
-	processes []*proc
+	t        *testing.T
+	dir      string
+	gateways []*gatewayProc
 }
 
 type gatewayProc struct {
@@ -107,11 +83,11 @@ func (m *testMesh) path(elem ...string) string {
 // isthmus runs a command and returns its output; it must succeed.
 func (m *testMesh) isthmus(args ...string) string {
 	m.t.Helper()
-	out, err := exec.Command(binary, args...).CombinedOutput()
+	out, err := harness.Isthmus(binary, args...)
 	if err != nil {
-		m.t.Fatalf("isthmus %s: %v\n%s", strings.Join(args, " "), err, out)
+		m.t.Fatal(err)
 	}
-	return string(out)
+	return out
 }
 
 func (m *testMesh) write(name, content string) string {
@@ -130,8 +106,8 @@ func (m *testMesh) write(name, content string) string {
 // through the first gateway that was made.
 func (m *testMesh) gateway(cluster, name string) *gatewayProc {
 	m.t.Helper()
-	ports := freePorts(m.t, 4)
-	g := &gatewayProc{cluster: cluster, name: name, tunnel: ports[0], mesh: ports[1], xds: ports[2], admin: ports[3],
+	at := freePorts(m.t, 4)
+	g := &gatewayProc{cluster: cluster, name: name, tunnel: at[0], mesh: at[1], xds: at[2], admin: at[3],
 		resources: m.path(name, "resources")}
 	join := ""
 	if len(m.gateways) > 0 {
@@ -183,8 +159,8 @@ spec:
 // either may be empty.
 func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream string, program ...string) *sidecarProc {
 	m.t.Helper()
-	ports := freePorts(m.t, 3)
-	s := &sidecarProc{admin: ports[0], listener: ports[1], inbound: ports[2]}
+	at := freePorts(m.t, 3)
+	s := &sidecarProc{admin: at[0], listener: at[1], inbound: at[2]}
 	m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.path("pki"), "-o", m.path(name, "pki"))
 	var xds []string
 	for _, g := range m.gateways {
@@ -210,42 +186,24 @@ func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream st
 	return s
 }
 
-// proc is one process of this binary in a process group of its own.
+// proc is one process of this binary.
 type proc struct {
-	t    *testing.T
-	name string
-	as   []string // what starts it with less than our privilege; empty: nothing
-	args []string
-	log  *os.File
-
-	mu      sync.Mutex
-	cmd     *exec.Cmd
-	exited  chan struct{}
-	crashed atomic.Bool // it ended without being told to
-	told    bool        // to end; guarded by mu
+	*process.Process
+	t *testing.T
 }
 
+// process prepares one; the test fails when it breaks or ends by itself.
 func (m *testMesh) process(name string, args ...string) *proc {
 	m.t.Helper()
-	log, err := os.OpenFile(m.path(name+".log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	p := &proc{t: m.t, name: name, args: args, log: log}
-	m.processes = append(m.processes, p)
+	p := &proc{&process.Process{Name: name, Args: append([]string{binary}, args...), Log: m.path(name + ".log")}, m.t}
 	m.t.Cleanup(func() {
-		p.signal(syscall.SIGCONT)
-		p.end(syscall.SIGKILL)
-		b, _ := os.ReadFile(log.Name())
-		log.Close()
-		if p.crashed.Load() {
-			m.t.Errorf("%s ended by itself", name)
-		}
-		if bytes.Contains(b, []byte("panic:")) || bytes.Contains(b, []byte("fatal error:")) {
-			m.t.Errorf("%s panicked", name)
+		err := p.Err()
+		p.Kill()
+		if err != nil {
+			m.t.Error(err)
 		}
 		if m.t.Failed() {
-			m.t.Logf("the end of %s's log:\n%s", name, b[max(0, len(b)-6000):])
+			m.t.Logf("the end of %s's log:\n%s", name, p.Tail(40))
 		}
 	})
 	return p
@@ -253,53 +211,16 @@ func (m *testMesh) process(name string, args ...string) *proc {
 
 func (p *proc) start() {
 	p.t.Helper()
-	argv := slices.Concat(p.as, []string{binary}, p.args)
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = p.log, p.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		p.t.Fatalf("start %s: %v", p.name, err)
-	}
-	exited := make(chan struct{})
-	p.mu.Lock()
-	p.cmd, p.exited, p.told = cmd, exited, false
-	p.mu.Unlock()
-	go func() {
-		_ = cmd.Wait()
-		p.mu.Lock()
-		if !p.told {
-			p.crashed.Store(true)
-		}
-		p.cmd = nil
-		p.mu.Unlock()
-		close(exited)
-	}()
-}
-
-func (p *proc) signal(sig syscall.Signal) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd != nil {
-		_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	if err := p.Start(spawner); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
 // end sends sig and waits for the end of the process.
 func (p *proc) end(sig syscall.Signal) {
-	p.mu.Lock()
-	running, exited := p.cmd != nil, p.exited
-	p.told = true
-	p.mu.Unlock()
-	if !running {
-		return
-	}
-	p.signal(sig)
-	select {
-	case <-exited:
-	case <-time.After(limit):
-		p.t.Errorf("%s does not end on %v", p.name, sig)
-		p.signal(syscall.SIGKILL)
-		<-exited
+	p.t.Helper()
+	if err := p.End(sig, limit); err != nil {
+		p.t.Error(err)
 	}
 }
 
@@ -354,16 +275,8 @@ func (m *testMesh) settled(want map[string]uint32) {
 // eventually retries check until it passes.
 func (m *testMesh) eventually(check func() error) {
 	m.t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			m.t.Fatalf("after %v: %v", limit, err)
-		}
-		time.Sleep(50 * time.Millisecond)
+	if err := harness.Eventually(check); err != nil {
+		m.t.Fatal(err)
 	}
 }
 
@@ -399,38 +312,12 @@ func (m *testMesh) answers(url, body string) {
 	})
 }
 
-// freePorts returns loopback addresses below the range of ephemeral ports.
+// freePorts returns addresses, host:port, that no other test has.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	var ports []string
-	for p := 12000 + rand.IntN(7000); len(ports) < n && p < 20000; p++ {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
-		tcp, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		udp, err := net.ListenPacket("udp", addr)
-		tcp.Close()
-		if err != nil {
-			continue
-		}
-		udp.Close()
-		if taken.claim(addr) {
-			ports = append(ports, addr)
-		}
+	addrs, err := ports.Take(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(ports) < n {
-		t.Fatal("not enough free ports")
-	}
-	return ports
-}
-
-// taken are the ports that this test run has given out.
-var taken claims
-
-type claims struct{ m sync.Map }
-
-func (c *claims) claim(addr string) bool {
-	_, loaded := c.m.LoadOrStore(addr, true)
-	return !loaded
+	return addrs
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 // pair is two clusters with one gateway each: shop/orders behind a sidecar in
@@ -141,7 +142,7 @@ func TestBytesPassBothGatewaysUnharmed(t *testing.T) {
 	})
 
 	t.Run("curl -p -x with a mesh certificate", func(t *testing.T) {
-		curl := tool(t, "curl")
+		curl := harness.Tool(t, "curl")
 		out, err := exec.Command(curl, "-sS", "--max-time", "20", "-p", "-x", "http://"+p.east.mesh,
 			"--cacert", p.path("caller-1/pki/roots.pem"), "--cert", p.path("caller-1/pki/cert.pem"), "--key", p.path("caller-1/pki/key.pem"),
 			"https://orders.shop.mesh:80/hello").CombinedOutput()
@@ -151,7 +152,7 @@ func TestBytesPassBothGatewaysUnharmed(t *testing.T) {
 	})
 
 	t.Run("openssl s_client -servername", func(t *testing.T) {
-		openssl := tool(t, "openssl")
+		openssl := harness.Tool(t, "openssl")
 		cmd := exec.Command(openssl, "s_client", "-connect", p.east.mesh, "-servername", "orders.shop.mesh", "-quiet", "-no_ign_eof",
 			"-verify_return_error", "-verify_hostname", "orders.shop.mesh", "-alpn", "http/1.1",
 			"-CAfile", p.path("caller-1/pki/roots.pem"), "-cert", p.path("caller-1/pki/cert.pem"), "-key", p.path("caller-1/pki/key.pem"),

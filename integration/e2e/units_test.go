@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 // units is where the systemd units are that users copy.
@@ -36,7 +38,7 @@ func unit(t *testing.T, name string) map[string][]string {
 }
 
 func TestSystemdHasNothingToSayAboutTheUnits(t *testing.T) {
-	tool(t, "systemd-analyze")
+	harness.Tool(t, "systemd-analyze")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(units)); err != nil {
 		t.Fatal(err)
@@ -68,7 +70,7 @@ func TestSystemdHasNothingToSayAboutTheUnits(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
-	cmd := exec.Command(tool(t, "systemd-sysusers"), "--dry-run", filepath.Join(dir, "sysusers.conf"))
+	cmd := exec.Command(harness.Tool(t, "systemd-sysusers"), "--dry-run", filepath.Join(dir, "sysusers.conf"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("sysusers.conf: %v\n%s", err, out)
 	}
@@ -94,8 +96,8 @@ func TestNoProgramStartsInASliceBeforeItsHooks(t *testing.T) {
 
 func TestTheUnitsGiveThePrivilegeThatIsNeededAndNoMore(t *testing.T) {
 	t.Parallel()
-	tool(t, "curl")
-	tool(t, "setpriv")
+	harness.Tool(t, "curl")
+	harness.Tool(t, "setpriv")
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
 	defer program.Close()
 	m := newMesh(t, "east")
@@ -217,14 +219,14 @@ func (h *unitHost) serving(p *proc) {
 		h.t.Fatal(err)
 	}
 	defer socket.Close()
-	p.as = slices.Concat([]string{"env", "NOTIFY_SOCKET=" + address.Name}, p.as)
+	p.Args = slices.Concat([]string{"env", "NOTIFY_SOCKET=" + address.Name}, p.Args)
 	p.start()
 	b := make([]byte, 100)
 	if err := socket.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		h.t.Fatal(err)
 	}
 	if n, err := socket.Read(b); err != nil || string(b[:n]) != "READY=1" {
-		h.t.Fatalf("%s says %q, %v", p.name, b[:n], err)
+		h.t.Fatalf("%s says %q, %v", p.Name, b[:n], err)
 	}
 }
 
@@ -234,6 +236,6 @@ func (h *unitHost) sidecar() *proc {
 		h.t.Fatalf("the sidecar's unit gives it %s", bound)
 	}
 	p := h.process("unprivileged", h.execStart("isthmus-sidecar@.service")...)
-	p.as = []string{"setpriv", "--no-new-privs", "--reuid=" + serviceUser, "--regid=nogroup", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}
+	p.Args = slices.Concat([]string{"setpriv", "--no-new-privs", "--reuid=" + serviceUser, "--regid=nogroup", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}, p.Args)
 	return p
 }

@@ -8,6 +8,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // Command is what an [Agent] is asked to run.
@@ -33,7 +36,7 @@ func (*Agent) Run(c Command, ran *Ran) error {
 
 // captured is a program beside a sidecar that captures it.
 type captured struct {
-	*process
+	*process.Process
 	agent *rpc.Client
 }
 
@@ -51,9 +54,9 @@ func (h *host) capture(t *testing.T, name, settings, more string) *captured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &captured{process: p}
-	err = eventually(func() (err error) {
-		if err := p.verdict(); err != nil {
+	c := &captured{Process: p}
+	err = harness.Eventually(func() (err error) {
+		if err := p.Err(); err != nil {
 			t.Fatal(err)
 		}
 		c.agent, err = rpc.Dial("unix", socket)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 // client is a program that reaches a service of another cluster by its name.
@@ -53,7 +55,7 @@ func argv(a ...string) Command { return Command{Argv: a} }
 
 func TestProgramsThatKnowNothingReachOtherClustersByName(t *testing.T) {
 	w := theWorld(t)
-	tool(t, "gcc")
+	harness.Tool(t, "gcc")
 	for i, way := range []struct {
 		host, settings string
 		clients        []string // nil: all
@@ -90,7 +92,7 @@ var pastTCP = regexp.MustCompile(`isthmus_interception_messages_total\{way="past
 
 func (c *client) test(t *testing.T, program *captured) {
 	if c.needs != "" {
-		tool(t, c.needs)
+		harness.Tool(t, c.needs)
 	}
 	got := program.run(t, c.cmd)
 	for _, want := range c.want {

@@ -4,6 +4,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // What the load prints.
@@ -18,7 +21,7 @@ const enough = 100
 
 // killable is a host with a sidecar that captures a load it did not start.
 type killable struct {
-	sidecar   *process
+	sidecar   *process.Process
 	addresses []string
 	wire      *wire
 	load      *load
@@ -28,7 +31,7 @@ type killable struct {
 // not be captured.
 func (h *host) ready(t *testing.T) {
 	t.Helper()
-	err := eventually(func() error {
+	err := harness.Eventually(func() error {
 		_, err := h.page("readyz")
 		return err
 	})
@@ -58,11 +61,11 @@ func newKillable(t *testing.T, name string, number int, onFailure string) *killa
 func (k *killable) restart(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
-	if err := k.sidecar.start(); err != nil {
+	if err := k.sidecar.Start(spawner); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("captured again %v after the restart", k.load.all(t, byMesh, enough).Sub(begin).Round(time.Millisecond))
-	if again := k.wire.host.addresses(t, k.sidecar.name); !slices.Equal(again, k.addresses) {
+	if again := k.wire.host.addresses(t, k.sidecar.Name); !slices.Equal(again, k.addresses) {
 		t.Errorf("orders.shop.mesh has the addresses %v after the restart, before it had %v", again, k.addresses)
 	}
 }
@@ -71,7 +74,7 @@ func TestNotOnePacketLeavesWhenTheSidecarIsKilledAndFailureIsClosed(t *testing.T
 	k := newKillable(t, "closed", 13, "closed")
 	for range 5 {
 		k.load.all(t, byMesh, enough)
-		k.sidecar.kill()
+		k.sidecar.Kill()
 		k.load.all(t, refused, enough)
 		k.restart(t)
 	}
@@ -89,7 +92,7 @@ func TestTrafficGoesDirectlyWhenTheSidecarIsKilledAndFailureIsOpen(t *testing.T)
 	if n := k.wire.count(t); n != (seen{}) {
 		t.Errorf("%+v went to virtual addresses on the wire beside a sidecar", n)
 	}
-	k.sidecar.kill()
+	k.sidecar.Kill()
 	k.load.all(t, directly, enough)
 	if n := k.wire.count(t); n.syns < enough {
 		t.Errorf("without a sidecar %+v went out on the wire, want %d SYNs and more", n, enough)

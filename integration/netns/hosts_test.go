@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
 )
 
@@ -60,7 +61,7 @@ type host struct {
 	name      string
 	cluster   network
 	number    int
-	processes []*process
+	processes []*process.Process
 }
 
 // address is the host's in its cluster.

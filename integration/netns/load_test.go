@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/interception"
 )
 
@@ -54,7 +55,7 @@ func (h *host) ask(name string, argv ...string) (string, error) {
 func (h *host) addresses(t *testing.T, name string) []string {
 	t.Helper()
 	var all []string
-	err := eventually(func() error {
+	err := harness.Eventually(func() error {
 		out, err := h.ask(name, self, "program", "resolve", "orders.shop.mesh")
 		all = slices.Sorted(slices.Values(strings.Fields(out)))
 		if err == nil && len(all) != 2 {
@@ -133,7 +134,7 @@ func (l *load) all(t *testing.T, line string, n int) time.Time {
 	l.last = "" // a new row
 	l.mu.Unlock()
 	var since time.Time
-	err := eventually(func() error {
+	err := harness.Eventually(func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.last == line && l.run >= n {

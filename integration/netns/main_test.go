@@ -1,21 +1,20 @@
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/interception"
 )
 
-// limit bounds every wait: far beyond what a slow machine needs, so that only
-// what never happens fails.
-const limit = 60 * time.Second
+const limit = harness.Limit
 
 // isthmusBinary is the program under test, built with the first world.
 var isthmusBinary string
@@ -54,19 +53,19 @@ var shared struct {
 func theWorld(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		lacking(t, "network namespaces need root")
+		harness.Lacking(t, "network namespaces need root")
 	}
 	if err := interception.Probe().Err(); err != nil {
-		lacking(t, err.Error())
+		harness.Lacking(t, err.Error())
 	}
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
-		lacking(t, "the kernel has no IPv6")
+		harness.Lacking(t, "the kernel has no IPv6")
 	}
 	for _, name := range []string{"ip", "nsenter", "setpriv", "nginx", "redis-server"} {
-		tool(t, name)
+		harness.Tool(t, name)
 	}
 	if _, err := postgres("postgres"); err != nil {
-		lacking(t, err.Error())
+		harness.Lacking(t, err.Error())
 	}
 	shared.once.Do(func() {
 		begin := time.Now()
@@ -77,24 +76,6 @@ func theWorld(t *testing.T) *world {
 		t.Fatal(shared.err)
 	}
 	return shared.world
-}
-
-// tool returns the path of a program that a test uses.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		lacking(t, name+" is not installed")
-	}
-	return path
-}
-
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
 }
 
 // newWorld starts everything that the tests share.
@@ -113,9 +94,9 @@ func (w *world) start() error {
 	if err := os.Chmod(w.dir, 0o755); err != nil { // whatever the umask: not all servers are root
 		return err
 	}
-	isthmusBinary = filepath.Join(w.dir, "isthmus")
-	if out, err := exec.Command("go", "build", "-o", isthmusBinary, "../..").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	var err error
+	if isthmusBinary, err = harness.Build(context.Background(), w.dir); err != nil {
+		return err
 	}
 	if err := sweep(gone); err != nil {
 		return fmt.Errorf("remove what an earlier run left: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
 )
 
@@ -137,7 +138,7 @@ func (w *wire) count(t *testing.T) seen {
 		if err != nil {
 			t.Fatalf("mark the wire of %s: %v", w.host.name, err)
 		}
-		err = eventually(func() error {
+		err = harness.Eventually(func() error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.marker != w.sent {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -35,10 +36,8 @@ func (w *world) path(elem ...string) string {
 
 // isthmus runs a command of the binary, which must succeed.
 func isthmus(args ...string) error {
-	if out, err := exec.Command(isthmusBinary, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("isthmus %s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
+	_, err := harness.Isthmus(isthmusBinary, args...)
+	return err
 }
 
 func (w *world) pki(clusters ...network) error {
@@ -146,7 +145,7 @@ func (h *host) status() (*status.Gateway, error) {
 
 // settled waits until every gateway sees every service.
 func (w *world) settled() error {
-	return eventually(func() error {
+	return harness.Eventually(func() error {
 		for _, g := range w.gateways {
 			s, err := g.status()
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -28,6 +29,7 @@ var (
 // layout is which processes there are and where.
 type layout struct {
 	dir       string
+	program   string // this one, which every process runs
 	gateways  []*gateway
 	instances []*instance
 	caller    *instance
@@ -35,14 +37,14 @@ type layout struct {
 
 // gateway is one gateway process and its addresses.
 type gateway struct {
-	*process
+	*process.Process
 	cluster                  string
 	tunnel, mesh, xds, admin string
 }
 
 // instance is one sidecar process with the program that it started, if any.
 type instance struct {
-	*process
+	*process.Process
 	cluster                          string
 	inbound, target, admin, upstream string
 }
@@ -51,9 +53,13 @@ const gatewayPorts, instancePorts = 4, 4
 
 // newLayout chooses ports and writes certificates and config files.
 func newLayout(dir string) (*layout, error) {
-	l := &layout{dir: dir}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	l := &layout{dir: dir, program: program}
 	const perCluster = 2
-	ports, err := freePorts(len(clusters)*perCluster*(gatewayPorts+instancePorts) + instancePorts)
+	ports, err := process.NewPorts().Take(len(clusters)*perCluster*(gatewayPorts+instancePorts) + instancePorts)
 	if err != nil {
 		return nil, err
 	}
@@ -62,13 +68,13 @@ func newLayout(dir string) (*layout, error) {
 	for _, c := range clusters {
 		for n := range perCluster {
 			name := fmt.Sprintf("%s-%d", c, n+1)
-			l.gateways = append(l.gateways, &gateway{process: l.process("gateway-" + name), cluster: c,
+			l.gateways = append(l.gateways, &gateway{Process: l.process("gateway-" + name), cluster: c,
 				tunnel: next(), mesh: next(), xds: next(), admin: next()})
-			l.instances = append(l.instances, &instance{process: l.process(fmt.Sprintf("orders-%s", name)), cluster: c,
+			l.instances = append(l.instances, &instance{Process: l.process(fmt.Sprintf("orders-%s", name)), cluster: c,
 				inbound: next(), target: next(), admin: next()})
 		}
 	}
-	l.caller = &instance{process: l.process("caller"), cluster: "east", inbound: next(), admin: next(), upstream: next()}
+	l.caller = &instance{Process: l.process("caller"), cluster: "east", inbound: next(), admin: next(), upstream: next()}
 
 	root, err := identity.NewRoot(trustDomain, certificateOf)
 	if err != nil {
@@ -86,8 +92,8 @@ func newLayout(dir string) (*layout, error) {
 	return l, nil
 }
 
-func (l *layout) process(name string) *process {
-	return &process{name: name, log: filepath.Join(l.dir, name+".log")}
+func (l *layout) process(name string) *process.Process {
+	return &process.Process{Name: name, Log: filepath.Join(l.dir, name+".log")}
 }
 
 // writeCluster writes the files of one cluster's processes.
@@ -100,7 +106,7 @@ func (l *layout) writeCluster(c string, ca *identity.Authority) error {
 			join = ""
 		}
 		name := fmt.Sprintf("%s-%d", c, i+1)
-		err := l.write(g.process, ca, identity.Request{ID: identity.ID{Gateway: mesh.GatewayName(name)}}, fmt.Sprintf(`cluster: %s
+		err := l.write(g.Process, ca, identity.Request{ID: identity.ID{Gateway: mesh.GatewayName(name)}}, fmt.Sprintf(`cluster: %s
 name: %s
 advertise: %s
 meshAddress: %s
@@ -108,14 +114,14 @@ join: [%s]
 identity: {dir: %s}
 state: %s
 listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
-`, c, name, g.tunnel, g.mesh, join, l.file(g.name, "pki"), l.file(g.name, "state"), g.tunnel, g.mesh, g.xds, g.admin))
+`, c, name, g.tunnel, g.mesh, join, l.file(g.Name, "pki"), l.file(g.Name, "state"), g.tunnel, g.mesh, g.xds, g.admin))
 		if err != nil {
 			return err
 		}
-		g.args = []string{"gateway", "-c", l.file(g.name, "gateway.yaml")}
+		g.Args = []string{l.program, "gateway", "-c", l.file(g.Name, "gateway.yaml")}
 	}
 	for _, i := range l.instancesOf(c) {
-		err := l.write(i.process, ca, workload(service), fmt.Sprintf(`gateways: [%s]
+		err := l.write(i.Process, ca, workload(service), fmt.Sprintf(`gateways: [%s]
 identity: {dir: %s}
 state: %s
 service:
@@ -126,7 +132,7 @@ service:
   instance: %s
   advertise: %s
 listen: {inbound: "%s", admin: "%s"}
-`, strings.Join(xds, ", "), l.file(i.name, "pki"), l.file(i.name, "state"), service, i.target, i.name, i.inbound, i.inbound, i.admin))
+`, strings.Join(xds, ", "), l.file(i.Name, "pki"), l.file(i.Name, "state"), service, i.target, i.Name, i.inbound, i.inbound, i.admin))
 		if err != nil {
 			return err
 		}
@@ -134,21 +140,21 @@ listen: {inbound: "%s", admin: "%s"}
 		if err != nil {
 			return err
 		}
-		i.args = []string{"sidecar", "-c", l.file(i.name, "sidecar.yaml"), "--",
-			self, "demo", "serve", "--listen", i.target, "--cluster", c, "--instance", i.name}
+		i.Args = []string{l.program, "sidecar", "-c", l.file(i.Name, "sidecar.yaml"), "--",
+			self, "demo", "serve", "--listen", i.target, "--cluster", c, "--instance", i.Name}
 	}
 	if c != l.caller.cluster {
 		return nil
 	}
 	caller := mesh.ServiceName{Namespace: "shop", Name: "caller"}
-	l.caller.args = []string{"sidecar", "-c", l.file(l.caller.name, "sidecar.yaml")}
-	return l.write(l.caller.process, ca, workload(caller), fmt.Sprintf(`gateways: [%s]
+	l.caller.Args = []string{l.program, "sidecar", "-c", l.file(l.caller.Name, "sidecar.yaml")}
+	return l.write(l.caller.Process, ca, workload(caller), fmt.Sprintf(`gateways: [%s]
 identity: {dir: %s}
 state: %s
 upstreams:
   - {listen: "%s", service: %s, port: 80}
 listen: {admin: "%s"}
-`, strings.Join(xds, ", "), l.file(l.caller.name, "pki"), l.file(l.caller.name, "state"), l.caller.upstream, service, l.caller.admin))
+`, strings.Join(xds, ", "), l.file(l.caller.Name, "pki"), l.file(l.caller.Name, "state"), l.caller.upstream, service, l.caller.admin))
 }
 
 // workload is the certificate of a service's instances.
@@ -160,9 +166,9 @@ func workload(s mesh.ServiceName) identity.Request {
 }
 
 // write writes one process's certificate and config file.
-func (l *layout) write(p *process, ca *identity.Authority, r identity.Request, config string) error {
+func (l *layout) write(p *process.Process, ca *identity.Authority, r identity.Request, config string) error {
 	for _, d := range []string{"pki", "state"} {
-		if err := os.MkdirAll(l.file(p.name, d), 0o700); err != nil {
+		if err := os.MkdirAll(l.file(p.Name, d), 0o700); err != nil {
 			return err
 		}
 	}
@@ -171,14 +177,14 @@ func (l *layout) write(p *process, ca *identity.Authority, r identity.Request, c
 	if err != nil {
 		return err
 	}
-	if err := cred.Save(l.file(p.name, "pki"), true); err != nil {
+	if err := cred.Save(l.file(p.Name, "pki"), true); err != nil {
 		return err
 	}
 	file := "sidecar.yaml"
 	if r.ID.IsGateway() {
 		file = "gateway.yaml"
 	}
-	return os.WriteFile(l.file(p.name, file), []byte(config), 0o600)
+	return os.WriteFile(l.file(p.Name, file), []byte(config), 0o600)
 }
 
 func (l *layout) file(process, name string) string { return filepath.Join(l.dir, process, name) }
@@ -204,24 +210,24 @@ func (l *layout) instancesOf(cluster string) []*instance {
 }
 
 // clusterOf returns the processes that make up a cluster.
-func (l *layout) clusterOf(cluster string) []*process {
-	var ps []*process
+func (l *layout) clusterOf(cluster string) []*process.Process {
+	var ps []*process.Process
 	for _, g := range l.gatewaysOf(cluster) {
-		ps = append(ps, g.process)
+		ps = append(ps, g.Process)
 	}
 	for _, i := range l.instancesOf(cluster) {
-		ps = append(ps, i.process)
+		ps = append(ps, i.Process)
 	}
 	return ps
 }
 
 // all returns every process, in the order in which they are started.
-func (l *layout) all() []*process {
-	var ps []*process
+func (l *layout) all() []*process.Process {
+	var ps []*process.Process
 	for _, c := range clusters {
 		ps = append(ps, l.clusterOf(c)...)
 	}
-	return append(ps, l.caller.process)
+	return append(ps, l.caller.Process)
 }
 
 func (l *layout) callerURL() string { return "http://" + l.caller.upstream + "/" }
@@ -233,7 +239,7 @@ func (l *layout) missing(ctx context.Context) []string {
 	for _, g := range l.gateways {
 		s, err := status.Ask(ctx, g.admin)
 		if err != nil || s.Gateway == nil {
-			missing = append(missing, g.name)
+			missing = append(missing, g.Name)
 			continue
 		}
 		up := 0
@@ -252,11 +258,11 @@ func (l *layout) missing(ctx context.Context) []string {
 		}
 		for _, c := range clusters {
 			if ready[mesh.ClusterName(c)] < perCluster {
-				missing = append(missing, g.name+" to see "+c)
+				missing = append(missing, g.Name+" to see "+c)
 			}
 		}
 		if up < len(l.gateways) {
-			missing = append(missing, fmt.Sprintf("%s to reach %d more gateways", g.name, len(l.gateways)-up))
+			missing = append(missing, fmt.Sprintf("%s to reach %d more gateways", g.Name, len(l.gateways)-up))
 		}
 	}
 	if len(missing) > 3 {

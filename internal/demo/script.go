@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
 // The phases, in order.
@@ -48,8 +50,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{layout: lay, out: o.Progress, spawn: newSpawner(), load: newLoad(lay.callerURL()), report: &Report{}}
-	defer d.spawn.close()
+	d := &demo{layout: lay, out: o.Progress, spawn: process.NewSpawner(), load: newLoad(lay.callerURL()), report: &Report{}}
+	defer d.spawn.Close()
 	defer d.stopAll()
 	if err := d.play(ctx); err != nil {
 		return nil, err
@@ -65,10 +67,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return d.report, nil
 }
 
+// termLimit is how long a process may take to end on SIGTERM.
+const termLimit = 5 * time.Second
+
 type demo struct {
 	layout *layout
 	out    io.Writer
-	spawn  *spawner
+	spawn  *process.Spawner
 	load   *load
 	report *Report
 }
@@ -79,7 +84,7 @@ func (d *demo) play(ctx context.Context) error {
 	d.say("files are in %s", d.layout.dir)
 	d.say("starting %d gateways, %d instances of %s and a caller in east", len(d.layout.gateways), len(d.layout.instances), service)
 	for _, p := range d.layout.all() {
-		if err := d.spawn.start(p); err != nil {
+		if err := p.Start(d.spawn); err != nil {
 			return err
 		}
 	}
@@ -121,9 +126,9 @@ func (d *demo) phases(ctx context.Context, records *[]*record) error {
 		fault func() error
 	}{
 		{phaseSteady, "nothing happens", func() error { return nil }},
-		{phaseInstanceKilled, "kill -9 " + east[0].name, east[0].kill},
-		{phaseServiceDown, "kill -9 " + east[1].name + ": none is left in east", east[1].kill},
-		{phaseGatewayKilled, "kill -9 gateway " + gateway.name, gateway.kill},
+		{phaseInstanceKilled, "kill -9 " + east[0].Name, func() error { return kill(east[0].Process) }},
+		{phaseServiceDown, "kill -9 " + east[1].Name + ": none is left in east", func() error { return kill(east[1].Process) }},
+		{phaseGatewayKilled, "kill -9 gateway " + gateway.Name, func() error { return kill(gateway.Process) }},
 		{phaseClusterFrozen, "SIGSTOP to every process of the cluster that serves", func() error {
 			frozen = d.serving((*records)[len(*records)-2])
 			d.say("%-16s   … which is %s", "", frozen)
@@ -133,8 +138,8 @@ func (d *demo) phases(ctx context.Context, records *[]*record) error {
 			if err := d.each(l.clusterOf(frozen), syscall.SIGCONT); err != nil {
 				return err
 			}
-			for _, p := range []*process{gateway.process, east[0].process, east[1].process} {
-				if err := d.spawn.start(p); err != nil {
+			for _, p := range []*process.Process{gateway.Process, east[0].Process, east[1].Process} {
+				if err := p.Start(d.spawn); err != nil {
 					return err
 				}
 			}
@@ -196,10 +201,10 @@ func (d *demo) serving(rec *record) string {
 	return best
 }
 
-func (d *demo) each(ps []*process, sig syscall.Signal) error {
+func (d *demo) each(ps []*process.Process, sig syscall.Signal) error {
 	var errs []error
 	for _, p := range ps {
-		errs = append(errs, p.signal(sig))
+		errs = append(errs, p.Signal(sig))
 	}
 	return errors.Join(errs...)
 }
@@ -226,7 +231,7 @@ func (d *demo) converge(ctx context.Context) error {
 			shown, last = m, time.Now()
 		}
 		for _, p := range d.layout.all() {
-			if err := p.died(); err != nil {
+			if err := p.Err(); err != nil {
 				return err
 			}
 		}
@@ -238,6 +243,15 @@ func (d *demo) converge(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// kill ends a process that runs as a crash would.
+func kill(p *process.Process) error {
+	if !p.Running() {
+		return fmt.Errorf("%s does not run: see %s", p.Name, p.Log)
+	}
+	p.Kill()
+	return nil
 }
 
 func (d *demo) wait(ctx context.Context, t time.Duration) error {
@@ -252,7 +266,10 @@ func (d *demo) wait(ctx context.Context, t time.Duration) error {
 func (d *demo) stopAll() {
 	var wg sync.WaitGroup
 	for _, p := range d.layout.all() {
-		wg.Go(p.stop)
+		wg.Go(func() {
+			_ = p.Signal(syscall.SIGCONT)         // it may be frozen
+			_ = p.End(syscall.SIGTERM, termLimit) // what does not end is killed
+		})
 	}
 	wg.Wait()
 }
