@@ -73,7 +73,7 @@ var imports = map[string][]string{
 	"internal/state":                 {},
 	"internal/status":                {"internal/mesh"},
 	"internal/strictyaml":            {},
-	"internal/tunnel":                {"internal/identity", "internal/mesh"},
+	"internal/tunnel":                {"internal/identity", "internal/mesh", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh"},

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
@@ -33,6 +35,7 @@ Every key can be overridden by a flag or by an environment variable
 			if err != nil {
 				return err
 			}
+			quietQUIC()
 			log := cfg.Log.Logger(cmd.ErrOrStderr())
 			g, err := gateway.New(cfg, gateway.Options{Log: log, Serving: notifyServing})
 			if err != nil {
@@ -44,4 +47,15 @@ Every key can be overridden by a flag or by an environment variable
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
 	config.GatewayFlags(cmd.Flags())
 	return cmd
+}
+
+// quietQUIC keeps quic-go from writing to the standard logger about a small UDP
+// buffer: internal/tunnel says it in our log, with what to do. The environment is
+// the only switch that quic-go has for it, and only the command that is this
+// process may change that; not a sidecar's, whose program would inherit it.
+func quietQUIC() {
+	const key = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
+	if _, set := os.LookupEnv(key); !set {
+		_ = os.Setenv(key, "true") // the name is valid
+	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// admit takes a tunnel whose hello was read into the table, or says why not. It
+// admit takes a connection whose hello was read into the table, or says why not. It
 // asks incumbents of another incarnation for a sign of life first.
 func (n *Node) admit(ctx context.Context, c *conn) error {
 	if c.gateway == n.cfg.Self {
@@ -43,7 +43,7 @@ func duplicate(gw mesh.GatewayID) error {
 	return &closeError{code: codeDuplicate, reason: fmt.Sprintf("another live gateway is called %s: give each its own name and certificate", gw)}
 }
 
-// tryAdmit admits c unless tunnels of another incarnation are in the way, which it
+// tryAdmit admits c unless connections of another incarnation are in the way, which it
 // returns then.
 func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	n.mu.Lock()
@@ -77,14 +77,14 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	}
 	for _, target := range n.targets {
 		if !c.dialled && target.reaches(c.gateway) {
-			target.retry()
+			target.hurry.Notify()
 		}
 	}
 	n.changedLocked()
 	return nil, nil
 }
 
-// alive asks tunnels for a sign of life and reports whether one gave it.
+// alive asks connections for a sign of life and reports whether one gave it.
 func alive(ctx context.Context, incumbents []*conn) bool {
 	before := make([]uint64, len(incumbents))
 	wait := probeWait

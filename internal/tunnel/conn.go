@@ -12,14 +12,14 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
-// tunnel is one QUIC connection to a peer. Its owner is the goroutine in
+// conn is one QUIC connection to a peer. Its owner is the goroutine in
 // [conn.serve].
 type conn struct {
 	node        *Node
 	quic        *quic.Conn
-	id          identity.ID
 	gateway     mesh.GatewayID
 	incarnation incarnation // of the peer's process
 	dialled     bool        // by this end
@@ -35,41 +35,40 @@ type conn struct {
 
 	// pulse belongs to [Node.watch], which sets quiet.
 	pulse pulse
-	quiet atomic.Bool // half dead already: rather use another tunnel
+	quiet atomic.Bool // half dead already: rather use another connection
 
-	heartbeats chan struct{}    // holds 1: a heartbeat is due
+	heartbeats state.Notify     // a heartbeat is due
 	closing    chan *closeError // holds 1: the first reason wins
 	ended      chan struct{}    // closed by serve
 	controlMu  sync.Mutex       // held while a control frame is written
 	control    *quic.Stream
 }
 
-// newConn makes a tunnel of an authenticated connection. ownUntil is when our
+// newConn makes a conn of an authenticated QUIC connection. ownUntil is when our
 // certificate expired at the latest that the handshake may have used.
 func newConn(n *Node, q *quic.Conn, dialled bool, ownUntil time.Time) (*conn, error) {
-	state := q.ConnectionState().TLS
-	id, err := identity.PeerID(state)
+	proof := q.ConnectionState().TLS
+	id, err := identity.PeerID(proof)
 	if err != nil {
 		return nil, err
 	}
 	return &conn{
 		node:       n,
 		quic:       q,
-		id:         id,
 		gateway:    id.GatewayID(),
 		dialled:    dialled,
 		started:    time.Now(),
-		expires:    firstExpiry(state, ownUntil),
+		expires:    firstExpiry(proof, ownUntil),
 		ownUntil:   ownUntil,
-		heartbeats: make(chan struct{}, 1),
+		heartbeats: state.NewNotify(),
 		closing:    make(chan *closeError, 1),
 		ended:      make(chan struct{}),
 	}, nil
 }
 
-func firstExpiry(state tls.ConnectionState, own time.Time) time.Time {
+func firstExpiry(proof tls.ConnectionState, own time.Time) time.Time {
 	first := own
-	for _, c := range state.PeerCertificates {
+	for _, c := range proof.PeerCertificates {
 		if c.NotAfter.Before(first) {
 			first = c.NotAfter
 		}
@@ -86,24 +85,19 @@ func (c *conn) close(code closeCode, reason string) {
 }
 
 // heartbeat asks the owner to send a heartbeat. It never blocks.
-func (c *conn) heartbeat() {
-	select {
-	case c.heartbeats <- struct{}{}:
-	default:
-	}
-}
+func (c *conn) heartbeat() { c.heartbeats.Notify() }
 
 // expiring reports that a certificate expires soon, so that streams should rather
-// go by another tunnel.
+// go by another connection.
 func (c *conn) expiring(now time.Time) bool { return now.After(c.expires.Add(-renewLead)) }
 
-// renewable reports that our certificate of this tunnel expires soon and we have
+// renewable reports that our certificate of this connection expires soon and we have
 // a new one, so that a replacement should be dialled.
 func (c *conn) renewable(now time.Time) bool {
 	return c.expiring(now) && c.ownUntil.Equal(c.expires) && c.node.cfg.Identity.NotAfter().After(c.expires.Add(renewLead))
 }
 
-// serve runs an admitted tunnel until it ends and returns why.
+// serve runs an admitted connection until it ends and returns why.
 func (c *conn) serve() error {
 	var wg sync.WaitGroup
 	defer close(c.ended)
@@ -115,7 +109,7 @@ func (c *conn) serve() error {
 		select {
 		case <-c.quic.Context().Done():
 			return context.Cause(c.quic.Context())
-		case <-c.heartbeats:
+		case <-c.heartbeats.C():
 			// It blocks only when 32 are queued, which the pulse calls death; an
 			// error means that the connection has ended.
 			_ = c.quic.SendDatagram(heartbeat)
@@ -166,7 +160,7 @@ func (c *conn) streamEnded() {
 	}
 }
 
-// closeIfDone closes the tunnel when both ends have no more streams and the peer
+// closeIfDone closes the connection when both ends have no more streams and the peer
 // leaves.
 func (c *conn) closeIfDone() {
 	if c.peerDone.Load() && c.streams.Load() == 0 {
@@ -213,7 +207,7 @@ func (c *conn) writeControl(b []byte) error {
 }
 
 // handshake exchanges hellos on the control stream: the end that dialled opens the
-// stream and speaks first; the other answers after it has admitted the tunnel.
+// stream and speaks first; the other answers after it has admitted the connection.
 // When ctx ends before that the connection is closed.
 func (c *conn) handshake(ctx context.Context, admit func(context.Context, *conn) error) error {
 	cut := make(chan struct{})
@@ -232,7 +226,7 @@ func (c *conn) handshake(ctx context.Context, admit func(context.Context, *conn)
 }
 
 func (c *conn) exchangeHellos(ctx context.Context, admit func(context.Context, *conn) error) (err error) {
-	// Nobody may send frames before the hello, and once the tunnel is admitted
+	// Nobody may send frames before the hello, and once the connection is admitted
 	// others know it.
 	c.controlMu.Lock()
 	defer c.controlMu.Unlock()

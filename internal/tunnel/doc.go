@@ -2,12 +2,12 @@
 // ends open and accept, and packets beside them on the same UDP socket. It is
 // the only package that knows QUIC.
 //
-// An [Node] owns one UDP socket. On it arrive the tunnels that peers dial,
+// A [Node] owns one UDP socket. On it arrive the connections that peers dial,
 // from it go those that this gateway dials, and on it travel the packets that
 // are not QUIC (gossip), told apart by the two upper bits of their first byte,
-// which are zero (RFC 9443). A tunnel is one QUIC connection between two
-// gateways under mutual TLS 1.3; there are [Config.Connections] of them to each
-// peer. What a stream carries is not this package's business.
+// which are zero (RFC 9443). A tunnel is what joins two gateways: a few QUIC
+// connections under mutual TLS 1.3, [Config.Connections] of them. What a stream
+// carries is not this package's business.
 //
 // # Wire format
 //
@@ -57,15 +57,15 @@
 // machine being late is not being dead. After a quarter of that time a heartbeat
 // asks. The time is counted in this process's own ticks, each worth no more than
 // a few of its nominal length, so that a process that did not run itself does
-// not blame its peers. One goroutine counts for all tunnels; [pulse] is its pure
+// not blame its peers. One goroutine counts for all connections; [pulse] is its pure
 // arithmetic.
 //
 // # Two processes with one name
 //
-// When a connection arrives from a gateway whose other tunnels were made by
+// When a connection arrives from a gateway whose other connections were made by
 // another incarnation, those are asked for a sign of life. If one answers, the
 // incumbent stays and the newcomer is refused (duplicate). If none does, the
-// gateway was restarted: the old tunnels are closed (superseded) and the new one
+// gateway was restarted: the old connections are closed (superseded) and the new one
 // counts. A restarted process on the old address answers the question itself,
 // with a stateless reset, so this costs one round trip.
 //

@@ -16,13 +16,13 @@ var ErrNoTunnel = errors.New("no live tunnel")
 // ErrReset says that the peer cut a stream off before its end.
 var ErrReset = errors.New("tunnel stream reset by the peer")
 
-// ErrTunnelLost says that the tunnel that carried a stream died or was closed.
+// ErrTunnelLost says that the connection that carried a stream died or was closed.
 var ErrTunnelLost = errors.New("tunnel lost")
 
 // errSelf says that a connection reached the process that made it.
 var errSelf = errors.New("the address is this gateway's own")
 
-// closeCode says why a tunnel was closed; see the package comment.
+// closeCode says why a connection was closed; see the package comment.
 type closeCode quic.ApplicationErrorCode
 
 const (
@@ -55,7 +55,7 @@ const (
 	streamUnread  quic.StreamErrorCode = 2
 )
 
-// closeError is why a tunnel is closed, by this end or the other.
+// closeError is why a connection is closed, by this end or the other.
 type closeError struct {
 	code   closeCode
 	reason string

@@ -13,7 +13,7 @@ type listener struct {
 }
 
 // Listener accepts every stream that any peer opened, whichever end dialled the
-// tunnel. Its Accept returns a [*Stream]. It ends when it is closed and when Run
+// connection. Its Accept returns a [*Stream]. It ends when it is closed and when Run
 // ends; of several listeners each stream goes to one.
 func (n *Node) Listener() net.Listener {
 	return &listener{node: n, closed: make(chan struct{})}

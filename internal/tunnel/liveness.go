@@ -7,7 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
-// pulse measures the silence of one tunnel. It is owned by the goroutine that
+// pulse measures the silence of one connection. It is owned by the goroutine that
 // runs [Node.watch]; it has no clock.
 type pulse struct {
 	packets uint64        // received when last looked
@@ -46,7 +46,7 @@ func (p *pulse) tick(elapsed time.Duration, packets uint64, rtt time.Duration) (
 	return false, false
 }
 
-// watch is the one goroutine that watches all tunnels: their silence, their
+// watch is the one goroutine that watches all connections: their silence, their
 // certificates, and their round-trip times. It must not block on any of them.
 func (n *Node) watch(ctx context.Context) {
 	ticker := time.NewTicker(tick)
@@ -59,7 +59,7 @@ func (n *Node) watch(ctx context.Context) {
 			return
 		case <-past:
 			past = n.cfg.Identity.Past()
-			n.distrust()
+			n.judgeAgain()
 			continue
 		case <-ticker.C:
 		}
@@ -86,11 +86,11 @@ func (n *Node) watch(ctx context.Context) {
 	}
 }
 
-// distrust closes the tunnels to peers that would not be let in any more.
-func (n *Node) distrust() {
+// judgeAgain closes the connections to peers that would not be let in any more.
+func (n *Node) judgeAgain() {
 	for _, c := range n.conns() {
 		if err := n.cfg.Identity.Trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
-			n.log.Warn("a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
+			n.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
 			c.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// totals are what tunnels have carried.
+// totals are what connections have carried.
 type totals struct {
 	sent, received, lost float64 // bytes, bytes, packets
 	opened, accepted     float64 // streams
@@ -44,10 +44,10 @@ func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		node: n,
 		dials: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "isthmus_tunnel_dials_total", Help: "Tunnels dialled, by result.",
+			Name: "isthmus_tunnel_dials_total", Help: "Connections dialled, by result.",
 		}, []string{"result"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "isthmus_tunnel_closed_total", Help: "Tunnels that ended, by reason.",
+			Name: "isthmus_tunnel_closed_total", Help: "Connections that ended, by reason.",
 		}, []string{"reason"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_tunnel_refused_total", Help: "Clients refused because of their certificate.",
@@ -102,7 +102,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// totals sums what all tunnels to each peer have carried, those that ended
+// totals sums what all connections to each peer have carried, those that ended
 // included.
 func (n *Node) totals() map[mesh.GatewayID]totals {
 	n.mu.Lock()

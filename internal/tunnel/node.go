@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Config says what an [Node] is made of. Self, Identity and Listen are
@@ -51,8 +52,8 @@ type Node struct {
 	ready    chan struct{} // closed when the main socket is bound
 	stop     chan struct{} // closed by Shutdown: Run returns
 	ended    chan struct{} // closed when Run returns
-	drained  chan struct{} // holds 1: a tunnel's last stream has ended
-	retarget chan struct{} // holds 1: wantedTargets has changed
+	drained  state.Notify  // a connection's last stream has ended
+	retarget state.Notify  // wantedTargets has changed
 
 	accepted   chan *Stream  // streams that peers opened
 	handshakes chan struct{} // one token per connection that has not said hello
@@ -61,16 +62,16 @@ type Node struct {
 	main      net.PacketConn
 	transport *quic.Transport
 
-	// wg holds every goroutine of Run except that of [Node.keepTargets],
+	// wg holds every goroutine of Run except that of [Node.runTargets],
 	// which adds to it.
 	wg sync.WaitGroup
 
 	mu            sync.Mutex
 	running       bool
-	draining      bool // Shutdown was called: admit no tunnels, dial none
-	closing       bool // all tunnels are being closed
+	draining      bool // Shutdown was called: admit no connections, dial none
+	closing       bool // all connections are being closed
 	peers         map[mesh.GatewayID]*peer
-	past          chan struct{} // closed when Peers is past
+	changes       state.Store[struct{}] // set when Peers is past
 	targets       map[string]*target
 	wantedTargets map[string]Target
 }
@@ -100,12 +101,11 @@ func New(cfg Config) (*Node, error) {
 		ready:      make(chan struct{}),
 		stop:       make(chan struct{}),
 		ended:      make(chan struct{}),
-		drained:    make(chan struct{}, 1),
-		retarget:   make(chan struct{}, 1),
+		drained:    state.NewNotify(),
+		retarget:   state.NewNotify(),
 		accepted:   make(chan *Stream, acceptQueue),
 		handshakes: make(chan struct{}, maxHandshakes),
 		peers:      map[mesh.GatewayID]*peer{},
-		past:       make(chan struct{}),
 		targets:    map[string]*target{},
 	}
 	if n.log == nil {
@@ -124,8 +124,8 @@ func (n *Node) connections() int {
 	return n.cfg.Connections
 }
 
-// Run opens the main socket, then accepts and keeps tunnels until ctx ends or
-// [Node.Shutdown] is called; it returns nil then. Peers of an endpoint that
+// Run opens the main socket, then accepts and keeps connections until ctx ends or
+// [Node.Shutdown] is called; it returns nil then. Peers of a node that
 // ends without Shutdown expect it back. It may be called once.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
@@ -153,7 +153,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Watching and serving outlive ctx, so that tunnels end by a close.
+	// Watching and serving outlive ctx, so that connections end by a close.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	n.wg.Go(func() { n.acceptConns(serving, ln) })
@@ -161,7 +161,7 @@ func (n *Node) Run(ctx context.Context) error {
 	targetsDone := make(chan struct{})
 	go func() {
 		defer close(targetsDone)
-		n.keepTargets(ctx)
+		n.runTargets(ctx)
 	}()
 
 	select {
@@ -182,7 +182,7 @@ func (n *Node) Run(ctx context.Context) error {
 // Ready is closed when the main socket is bound.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// closeAll closes all tunnels and admits no more.
+// closeAll closes all connections and admits no more.
 func (n *Node) closeAll() {
 	n.mu.Lock()
 	n.closing = true
@@ -210,7 +210,7 @@ func (n *Node) abortAccepted() {
 
 // Shutdown tells the peers that this gateway leaves, so that they open no more
 // streams to it, waits until the streams that exist have ended or ctx ends,
-// closes all tunnels, and waits for Run. It returns ctx's error when streams were
+// closes all connections, and waits for Run. It returns ctx's error when streams were
 // cut off. Streams may still be opened and accepted meanwhile.
 func (n *Node) Shutdown(ctx context.Context) error {
 	n.mu.Lock()
@@ -222,7 +222,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	n.draining = true
 	n.wantedTargets = nil
 	n.mu.Unlock()
-	signal(n.retarget)
+	n.retarget.Notify()
 	var err error
 	if first {
 		err = n.drain(ctx)
@@ -244,7 +244,7 @@ func (n *Node) drain(ctx context.Context) error {
 			return fmt.Errorf("%d streams cut off: %w", n.openStreams(), context.Cause(ctx))
 		case <-n.ended:
 			return nil
-		case <-n.drained:
+		case <-n.drained.C():
 		}
 	}
 	conns := n.conns()
@@ -263,7 +263,7 @@ func (n *Node) drain(ctx context.Context) error {
 	return nil
 }
 
-// openStreams counts the streams of live tunnels that their users have not ended.
+// openStreams counts the streams that their users have not ended.
 func (n *Node) openStreams() int64 {
 	sum := int64(0)
 	for _, c := range n.conns() {
@@ -272,5 +272,5 @@ func (n *Node) openStreams() int64 {
 	return sum
 }
 
-// notifyDrained tells drain that a tunnel's last stream has ended, or the tunnel.
-func (n *Node) notifyDrained() { signal(n.drained) }
+// notifyDrained tells drain that a connection's last stream has ended, or the connection.
+func (n *Node) notifyDrained() { n.drained.Notify() }

@@ -5,12 +5,11 @@ import "time"
 // Liveness. See the package comment.
 const (
 	// tick is how often silence is measured. It adds to the time to see a dead
-	// peer; a tick costs a few atomic loads per tunnel.
+	// peer; a tick costs a few atomic loads per connection.
 	tick = 50 * time.Millisecond
-	// tickWorth bounds what one late tick may add to a peer's silence: jitter below
-	// half a tick costs nothing, and a process whose goroutines wait 250 ms for
-	// their turn, of which a heartbeat and its answer take ten, waits three times as
-	// long.
+	// tickWorth bounds what one late tick may add to a peer's silence. A tick that is
+	// late by less than half its length counts in full. A process that is starved of
+	// CPU counts less than the time that passes, so it waits longer for its peers.
 	tickWorth = tick + tick/2
 	// silence is how long a healthy peer on a short path may be unheard.
 	silence = time.Second
@@ -41,15 +40,15 @@ const (
 	maxStreamWindow     = 8 << 20   // bytes: 800 Mbit/s at 80 ms
 	initialConnWindow   = 16 << 20  // bytes
 	maxConnWindow       = 64 << 20  // bytes
-	// maxStreams is how many streams a peer may have open on one tunnel; paths
+	// maxStreams is how many streams a peer may have open on one connection; paths
 	// are bounded by the gateway, per source address.
 	maxStreams = 1 << 16
 	// acceptQueue is how many accepted streams wait for the Listener's user before
-	// tunnels stop accepting.
+	// connections stop accepting.
 	acceptQueue = 256
 	// defaultConnections is two: one may be lost or stuck behind a loss.
 	defaultConnections = 2
-	// maxConnections bounds the tunnels to one peer, whoever dialled.
+	// maxConnections bounds the connections to one peer, whoever dialled.
 	maxConnections = 16
 	// maxHandshakes bounds the connections that have not said hello yet.
 	maxHandshakes = 256
@@ -74,7 +73,7 @@ const (
 	maxBackoff    = 30 * time.Second
 	// headStart is what the gateway with the greater name gives the other one.
 	headStart = 500 * time.Millisecond
-	// shortLife is how soon the end of a dialled tunnel counts as a failed dial.
+	// shortLife is how soon the end of a dialled connection counts as a failed dial.
 	shortLife = 5 * time.Second
 	// probeWait is how long an incumbent may take to answer when another process
 	// claims its name; on long paths probeRTTs round trips.
@@ -85,7 +84,7 @@ const (
 
 // Other.
 const (
-	// renewLead is how long before a certificate of a tunnel expires its
+	// renewLead is how long before a certificate of a connection expires its
 	// replacement is dialled, if the certificate was renewed, and preferred.
 	renewLead = 30 * time.Second
 	// controlWrite bounds writing a frame to the control stream.

@@ -18,11 +18,11 @@ type State string
 
 // The states of a peer.
 const (
-	Up   State = "up"   // at least one live tunnel
+	Up   State = "up"   // at least one live connection
 	Down State = "down" // none
 )
 
-// Peer is what the endpoint knows of another gateway that it had a tunnel to.
+// Peer is what the node knows of another gateway that it had a tunnel to.
 type Peer struct {
 	Gateway     mesh.GatewayID `json:"gateway"`
 	Addr        string         `json:"addr"` // where its packets last came from
@@ -47,10 +47,10 @@ type peer struct {
 	lastErr  string
 	rtt      time.Duration
 	toldRTT  time.Duration // rtt when watchers were last told
-	past     totals        // of tunnels that have ended
+	past     totals        // of connections that have ended
 }
 
-// usable counts the tunnels that streams can be opened on.
+// usable counts the connections that streams can be opened on.
 func (p *peer) usable() int {
 	n := 0
 	for _, c := range p.conns {
@@ -61,7 +61,7 @@ func (p *peer) usable() int {
 	return n
 }
 
-// notExpiring counts the tunnels that need no replacement.
+// notExpiring counts the connections that need no replacement.
 func (p *peer) notExpiring(now time.Time) int {
 	n := 0
 	for _, c := range p.conns {
@@ -95,7 +95,7 @@ func (p *peer) refreshLocked(now time.Time) bool {
 }
 
 // peerLocked returns the record of a gateway, made when it is new. Its since stays
-// zero until its first tunnel.
+// zero until its first connection.
 func (n *Node) peerLocked(gw mesh.GatewayID) *peer {
 	p, ok := n.peers[gw]
 	if !ok {
@@ -107,10 +107,9 @@ func (n *Node) peerLocked(gw mesh.GatewayID) *peer {
 
 // changedLocked tells everyone who watches peers or dials targets.
 func (n *Node) changedLocked() {
-	close(n.past)
-	n.past = make(chan struct{})
+	n.changes.Set(struct{}{})
 	for _, t := range n.targets {
-		t.poke()
+		t.changed.Notify()
 	}
 }
 
@@ -136,14 +135,15 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 		})
 	}
 	slices.SortFunc(list, func(a, b Peer) int { return compareIDs(a.Gateway, b.Gateway) })
-	return list, n.past
+	_, past := n.changes.Snapshot()
+	return list, past
 }
 
 func compareIDs(a, b mesh.GatewayID) int {
 	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 }
 
-// tunnels returns all admitted tunnels.
+// tunnels returns all admitted connections.
 func (n *Node) conns() []*conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -154,7 +154,7 @@ func (n *Node) conns() []*conn {
 	return all
 }
 
-// Open opens a stream to a gateway on the least loaded of its tunnels. It fails
+// Open opens a stream to a gateway on the least loaded of its connections. It fails
 // at once with [ErrNoTunnel] when there is none.
 func (n *Node) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error) {
 	for _, c := range n.choices(to) {
@@ -169,7 +169,7 @@ func (n *Node) Open(ctx context.Context, to mesh.GatewayID) (*Stream, error) {
 	return nil, fmt.Errorf("open a stream to gateway %s: %w", to, ErrNoTunnel)
 }
 
-// choices returns the tunnels that a stream may be opened on, best first.
+// choices returns the connections that a stream may be opened on, best first.
 func (n *Node) choices(to mesh.GatewayID) []*conn {
 	n.mu.Lock()
 	p, ok := n.peers[to]
@@ -211,8 +211,8 @@ func (n *Node) peerLeaves(c *conn) {
 	n.changedLocked()
 }
 
-// remove takes a tunnel that ended, or is about to, out of the table. Only the
-// first call for a tunnel does anything.
+// remove takes a connection that ended, or is about to, out of the table. Only the
+// first call for a connection does anything.
 func (n *Node) remove(c *conn, why error) {
 	why, label := connError(why)
 	n.mu.Lock()
@@ -244,7 +244,7 @@ func (n *Node) remove(c *conn, why error) {
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a
-// millisecond, wakes targets whose tunnels need a replacement, and forgets peers
+// millisecond, wakes targets whose connections need a replacement, and forgets peers
 // that are long gone.
 func (n *Node) sweep(now time.Time) {
 	n.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,15 +17,8 @@ func ListenUDP(addr string) func() (net.PacketConn, error) {
 	}
 }
 
-// quietQUIC is quic-go's switch for the warning about small buffers that it
-// writes to the standard logger; [Node.openMain] says it in our log instead.
-const quietQUIC = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
-
 // openMain binds the main socket.
 func (n *Node) openMain() (net.PacketConn, error) {
-	if os.Getenv(quietQUIC) == "" {
-		_ = os.Setenv(quietQUIC, "true") // the name is valid
-	}
 	conn, err := n.cfg.Listen()
 	if err != nil {
 		return nil, fmt.Errorf("bind the tunnel's UDP socket: %w", err)

@@ -3,16 +3,10 @@ package tunnel
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Target is an address to keep a tunnel to.
@@ -29,29 +23,19 @@ type TargetState struct {
 	LastError string         `json:"lastError,omitempty"` // of the last dial, empty after a success
 }
 
-// target keeps tunnels to one address. Its goroutine is [Node.keep].
+// target keeps a tunnel to one address. Its goroutine runs a [dialer].
 type target struct {
 	Target
 	stop    context.CancelFunc
-	stopped chan struct{} // closed when keep has returned
+	stopped chan struct{} // closed when the dialer has returned
 
-	changed chan struct{} // holds 1: look again whether a tunnel is wanted
-	now     chan struct{} // holds 1: forget the backoff
+	changed state.Notify // look again whether a connection is wanted
+	hurry   state.Notify // do not wait out the backoff
 
 	// Guarded by Node.mu.
 	answered mesh.GatewayID // who answered last
 	lastErr  string
 }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-func (t *target) poke()  { signal(t.changed) }
-func (t *target) retry() { signal(t.now) }
 
 // gatewayLocked returns who is expected or answered last.
 func (t *target) gatewayLocked() mesh.GatewayID { return cmp.Or(t.Gateway, t.answered) }
@@ -75,7 +59,7 @@ func (n *Node) SetTargets(targets []Target) {
 	n.mu.Lock()
 	n.wantedTargets = byAddr
 	n.mu.Unlock()
-	signal(n.retarget)
+	n.retarget.Notify()
 }
 
 // Hurry forgets the backoff of the targets that lead to a gateway: somebody has
@@ -88,7 +72,7 @@ func (n *Node) Hurry(gw mesh.GatewayID) {
 	}
 	for _, t := range n.targets {
 		if t.reaches(gw) {
-			t.retry()
+			t.hurry.Notify()
 		}
 	}
 }
@@ -112,8 +96,8 @@ func (n *Node) TargetStates() []TargetState {
 	return states
 }
 
-// keepTargets runs one goroutine for each wanted target until ctx ends.
-func (n *Node) keepTargets(ctx context.Context) {
+// runTargets runs one goroutine for each wanted target until ctx ends.
+func (n *Node) runTargets(ctx context.Context) {
 	defer func() {
 		n.mu.Lock()
 		running := n.targets
@@ -147,7 +131,7 @@ func (n *Node) keepTargets(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.retarget:
+		case <-n.retarget.C():
 		}
 	}
 }
@@ -156,180 +140,12 @@ func (n *Node) startTarget(ctx context.Context, want Target) *target {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &target{
 		Target: want, stop: cancel, stopped: make(chan struct{}),
-		changed: make(chan struct{}, 1), now: make(chan struct{}, 1),
+		changed: state.NewNotify(), hurry: state.NewNotify(),
 	}
 	go func() {
 		defer close(t.stopped)
 		defer cancel()
-		n.keep(ctx, t)
+		n.newDialer(t).run(ctx)
 	}()
 	return t
-}
-
-// keep dials a target whenever its gateway has too few tunnels.
-func (n *Node) keep(ctx context.Context, t *target) {
-	var mine []*conn // dialled here and not seen to end yet
-	failures := 0
-	wait := n.dialDelay(t)
-	for ctx.Err() == nil {
-		for i := len(mine) - 1; i >= 0; i-- {
-			select {
-			case <-mine[i].ended:
-				if time.Since(mine[i].started) < shortLife {
-					failures++
-					wait = backoff(failures)
-				} else {
-					wait = n.dialDelay(t)
-				}
-				mine = slices.Delete(mine, i, i+1)
-			default:
-			}
-		}
-		if !n.wants(t) {
-			select {
-			case <-ctx.Done():
-			case <-t.changed:
-			}
-			if wait == 0 {
-				wait = n.dialDelay(t)
-			}
-			continue
-		}
-		if wait > 0 {
-			timer := time.NewTimer(wait)
-			wait = 0
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			case <-t.now:
-				failures = 0
-				wait = n.dialDelay(t)
-			}
-			timer.Stop()
-			continue // others may have dialled it meanwhile
-		}
-		tun, err := n.dialTarget(ctx, t)
-		switch {
-		case err == nil && tun == nil:
-			wait = minBackoff // enough connections: look again when that changes
-		case err == nil:
-			mine = append(mine, tun)
-			failures = 0
-		case ctx.Err() != nil:
-		case errors.Is(err, errSelf):
-			wait = maxBackoff
-		default:
-			failures++
-			wait = backoff(failures)
-		}
-	}
-}
-
-// backoff returns how long to wait after so many failures in a row: doubling
-// from minBackoff to maxBackoff, half of it random.
-func backoff(failures int) time.Duration {
-	d := min(minBackoff<<min(failures-1, 10), maxBackoff)
-	return d/2 + rand.N(d/2+1)
-}
-
-// dialDelay returns how long to wait before a first dial, so that the other end,
-// if it knows us too, may be first. See the package comment.
-func (n *Node) dialDelay(t *target) time.Duration {
-	n.mu.Lock()
-	gw := t.gatewayLocked()
-	n.mu.Unlock()
-	if !gw.IsZero() && compareIDs(n.cfg.Self, gw) > 0 {
-		return headStart
-	}
-	return 0
-}
-
-// wants reports whether the target's gateway has too few tunnels.
-func (n *Node) wants(t *target) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	gw := t.gatewayLocked()
-	if gw.IsZero() {
-		return true
-	}
-	p, ok := n.peers[gw]
-	return !ok || p.notExpiring(time.Now())+p.dialling < n.connections()
-}
-
-// dialTarget dials once and records how it went. It returns nil, nil when the
-// tunnel turned out not to be needed.
-func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
-	n.mu.Lock()
-	gw := t.gatewayLocked()
-	nth := 0 // which connection to the gateway this will be
-	if !gw.IsZero() {
-		p := n.peerLocked(gw)
-		nth = p.notExpiring(time.Now()) + p.dialling
-		p.dialling++
-	}
-	n.mu.Unlock()
-
-	tun, answered, err := n.dial(ctx, t.Target, nth)
-	why := err
-	if err != nil {
-		why, _ = connError(err)
-	}
-	var closed *closeError
-	if errors.As(why, &closed) {
-		switch {
-		case closed.code == codeSurplus && !closed.remote:
-			tun, err = nil, nil // another target leads to the same gateway
-		case closed.code == codeSelf:
-			err = errSelf
-		}
-	}
-
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !gw.IsZero() {
-		n.peerLocked(gw).dialling--
-	}
-	if !answered.IsZero() && t.Gateway.IsZero() {
-		t.answered = answered
-	}
-	result := "ok"
-	if err == nil {
-		t.lastErr = ""
-	} else if ctx.Err() == nil {
-		result = "failed"
-		if text := fmt.Sprintf("dial gateway at %s: %v", t.Addr, why); text != t.lastErr {
-			t.lastErr = text
-			if !errors.Is(err, errSelf) {
-				n.log.Warn("gateway cannot be reached, trying on", "gateway", gw, "peer_addr", t.Addr, "err", why)
-			}
-		}
-	}
-	n.metrics.dials.WithLabelValues(result).Inc()
-	for _, other := range n.targets {
-		if other != t {
-			other.poke() // dialling has changed
-		}
-	}
-	return tun, err
-}
-
-// resolve looks an address up in DNS; of several results one is taken at random.
-func resolve(ctx context.Context, addr string) (net.Addr, error) {
-	host, service, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("address %q: write host:port", addr)
-	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil || port == 0 {
-		return nil, fmt.Errorf("address %q: port must be 1 to 65535", addr)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))), nil
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	ip := ips[rand.IntN(len(ips))] // LookupNetIP returns at least one
-	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(port))), nil
 }
