@@ -64,7 +64,7 @@ var imports = map[string][]string{
 	"internal/health":                {},
 	"internal/hostport":              {},
 	"internal/liveness":              {},
-	"internal/identity":              {"internal/mesh", "internal/wholefile"},
+	"internal/identity":              {"internal/mesh", "internal/state", "internal/wholefile"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
 	"internal/process":               {},

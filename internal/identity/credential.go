@@ -38,7 +38,7 @@ func (c *Credential) Source() (*Source, error) {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
 	s := &Source{metrics: newMetrics()}
-	s.now.Store(m)
+	s.now.Set(m)
 	return s, nil
 }
 

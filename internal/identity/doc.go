@@ -29,5 +29,10 @@
 //
 // TLS is 1.3 only, the peer's certificate is checked on every handshake, and no
 // session is resumed: a ticket would outlive what it was granted for. Who keeps
-// connections for long checks them again: [Source.Past], [Source.Trusts].
+// connections for long judges them again: [Source.Past], [Source.Trusts], and
+// [Source.TrustsRenewed] for a peer that has renewed its certificate in time.
+//
+// A process whose own certificate has expired is accepted by nobody. Peers can
+// tell it so by a TLS alert only, so its dials fail with an [ExpiredError], the
+// log says it, and so does [Source.Err].
 package identity

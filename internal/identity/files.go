@@ -25,10 +25,27 @@ const howToIssue = "make one with 'isthmus pki gateway' or 'isthmus pki workload
 
 // load reads and checks an identity directory.
 func load(dir string) (*material, error) {
+	raw, err := readFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	return parseFiles(dir, raw)
+}
+
+// files are the contents of an identity directory, by name.
+type files map[string][]byte
+
+// whole returns all of it, to see a change.
+func (f files) whole() string {
+	return string(f[certFile]) + string(f[keyFile]) + string(f[rootsFile])
+}
+
+// readFiles reads an identity directory.
+func readFiles(dir string) (files, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("identity: no directory is given: set identity: {dir: …}, or %s", howToIssue)
 	}
-	raw := make(map[string][]byte, 3)
+	raw := make(files, 3)
 	var faults []error
 	for _, name := range []string{certFile, keyFile, rootsFile} {
 		b, err := readBounded(filepath.Join(dir, name))
@@ -40,9 +57,12 @@ func load(dir string) (*material, error) {
 		}
 		raw[name] = b
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
+	return raw, errors.Join(faults...)
+}
+
+// parseFiles checks the contents of an identity directory.
+func parseFiles(dir string, raw files) (*material, error) {
+	var faults []error
 	path := func(name string) string { return filepath.Join(dir, name) }
 	chain, err := parseCertificates(raw[certFile])
 	if err != nil {
@@ -63,7 +83,7 @@ func load(dir string) (*material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: %s: %w", path(certFile), err)
 	}
-	m.raw = string(raw[certFile]) + string(raw[keyFile]) + string(raw[rootsFile])
+	m.raw = raw.whole()
 	return m, nil
 }
 

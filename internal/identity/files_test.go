@@ -137,7 +137,7 @@ func TestTheExpiryIsAMetric(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "isthmus_identity_not_after_seconds" && f.Metric[0].GetGauge().GetValue() == float64(s.NotAfter().Unix()) {
+		if f.GetName() == "isthmus_identity_expiry_timestamp_seconds" && f.Metric[0].GetGauge().GetValue() == float64(s.NotAfter().Unix()) {
 			return
 		}
 	}

@@ -25,7 +25,7 @@ func (s *Source) Register(reg prometheus.Registerer) error {
 		return nil
 	}
 	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "isthmus_identity_not_after_seconds",
+		Name: "isthmus_identity_expiry_timestamp_seconds",
 		Help: "When the certificate in use expires, in seconds since 1970.",
 	}, func() float64 { return float64(s.NotAfter().Unix()) })
 	for _, c := range []prometheus.Collector{expiry, s.metrics.reloaded, s.metrics.refused} {

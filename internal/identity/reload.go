@@ -33,16 +33,13 @@ func (s *Source) Run(ctx context.Context) error {
 		watch = func() { _ = w.Add(s.dir) } // no effect on a live watch
 	}
 
-	poll := time.NewTicker(pollEvery)
+	r := reloader{source: s, log: log}
+	watch()
+	poll := time.NewTimer(r.look()) // what changed since Open
 	defer poll.Stop()
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	defer quiet.Stop()
-
-	r := reloader{source: s, log: log}
-	watch()
-	r.reload() // what changed since Open
-	r.warnExpiry(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,11 +55,10 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 			quiet.Reset(settle)
 		case <-quiet.C:
-			r.reload()
-		case now := <-poll.C:
+			poll.Reset(r.look())
+		case <-poll.C:
 			watch() // the directory may have been replaced
-			r.reload()
-			r.warnExpiry(now)
+			poll.Reset(r.look())
 		}
 	}
 }
@@ -73,41 +69,62 @@ type reloader struct {
 	log    *slog.Logger
 	fault  string    // of the last reload, so that it is logged once
 	warned time.Time // when expiry was last warned about
+	ended  bool      // that warning said that it is past
+}
+
+// look loads what has changed, warns of what expires, and returns when to look
+// again.
+func (r *reloader) look() time.Duration {
+	r.reload()
+	now := time.Now()
+	r.warnExpiry(now)
+	if left := r.source.NotAfter().Sub(now); left >= 0 && left < pollEvery {
+		return left + time.Millisecond
+	}
+	return pollEvery
 }
 
 // reload loads the files when they differ from what is in use and are good.
 func (r *reloader) reload() {
 	s, old := r.source, r.source.now.Load()
-	m, err := load(s.dir)
+	raw, err := readFiles(s.dir)
+	if err == nil && raw.whole() == old.raw {
+		r.fault = "" // also when what is in use has expired: warnExpiry says that
+		return
+	}
+	var m *material
+	if err == nil {
+		m, err = parseFiles(s.dir, raw)
+	}
 	if err == nil && m.id != old.id {
 		err = fmt.Errorf("identity: the certificate in %s is now that of %s, this process is %s: restart it to change who it is", s.dir, m.id, old.id)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		if err.Error() != r.fault {
 			r.fault = err.Error()
 			s.metrics.refused.Inc()
-			r.log.Error("identity files are bad, the last good ones stay in use", "err", err)
+			r.log.Error("identity files are bad, the last ones that were good stay in use", "notAfter", old.ends, "err", err)
 		}
-	case m.raw != old.raw:
-		r.fault = ""
-		s.replace(m)
-		s.metrics.reloaded.Inc()
-		r.log.Info("identity reloaded", "id", m.id.String(), "notAfter", m.tls.Leaf.NotAfter)
-	default:
-		r.fault = ""
+		return
 	}
+	r.fault, r.warned = "", time.Time{}
+	s.now.Set(m)
+	s.metrics.reloaded.Inc()
+	r.log.Info("identity reloaded", "id", m.id.String(), "notAfter", m.ends)
 }
 
+// warnExpiry says that the certificate in use expires soon, or has expired: at
+// once when that changes, and again at every warnEvery.
 func (r *reloader) warnExpiry(now time.Time) {
-	left := r.source.NotAfter().Sub(now)
-	if left > warnBefore || now.Sub(r.warned) < warnEvery {
+	m := r.source.now.Load()
+	left, ended := m.ends.Sub(now), m.expired(now)
+	if left > warnBefore || now.Sub(r.warned) < warnEvery && r.ended == (ended != nil) {
 		return
 	}
-	r.warned = now
-	if left <= 0 {
-		r.log.Error("certificate has expired: peers refuse this process; issue a new one with 'isthmus pki'", "notAfter", r.source.NotAfter())
+	r.warned, r.ended = now, ended != nil
+	if ended != nil {
+		r.log.Error("certificate has expired: no peer accepts this process", "notAfter", m.ends, "err", ended)
 		return
 	}
-	r.log.Warn("certificate expires soon: issue a new one with 'isthmus pki'", "notAfter", r.source.NotAfter(), "left", left.Round(time.Minute))
+	r.log.Warn("certificate expires soon: issue a new one with 'isthmus pki'", "notAfter", m.ends, "left", left.Round(time.Minute))
 }

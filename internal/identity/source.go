@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Source is the identity of this process: its certificate and key, and the
@@ -20,11 +20,8 @@ type Source struct {
 	Log *slog.Logger
 
 	dir     string // empty: in memory, never changes
-	now     atomic.Pointer[material]
+	now     state.Store[*material]
 	metrics metrics
-
-	mu   sync.Mutex
-	past chan struct{} // nil until somebody asks
 }
 
 // material is one consistent set of certificate, key and roots. It never
@@ -34,7 +31,8 @@ type material struct {
 	tls   *tls.Certificate // with Leaf
 	key   crypto.Signer
 	roots *x509.CertPool
-	raw   string // the files' content, to see a change
+	ends  time.Time // when the first certificate of its own chain expires
+	raw   string    // the files' content, to see a change
 }
 
 // Open reads cert.pem, key.pem and roots.pem from dir. Its error names the file
@@ -45,7 +43,7 @@ func Open(dir string) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{dir: dir, metrics: newMetrics()}
-	s.now.Store(m)
+	s.now.Set(m)
 	return s, nil
 }
 
@@ -53,9 +51,13 @@ func Open(dir string) (*Source, error) {
 // are not loaded.
 func (s *Source) ID() ID { return s.now.Load().id }
 
-// NotAfter returns when the current certificate expires. A later certificate
-// may replace it before.
-func (s *Source) NotAfter() time.Time { return s.now.Load().tls.Leaf.NotAfter }
+// NotAfter returns when the current certificate, or the first of its
+// intermediates, expires. A later certificate may replace it before.
+func (s *Source) NotAfter() time.Time { return s.now.Load().ends }
+
+// Err returns an [ExpiredError] when the certificate in use has expired, so that
+// no peer accepts it, and nil otherwise.
+func (s *Source) Err() error { return s.now.Load().expired(time.Now()) }
 
 // NotBefore is when the certificate began.
 func (s *Source) NotBefore() time.Time { return s.now.Load().tls.Leaf.NotBefore }
@@ -64,23 +66,28 @@ func (s *Source) NotBefore() time.Time { return s.now.Load().tls.Leaf.NotBefore 
 // are replaced: then who was trusted before has to be looked at again, with
 // [Source.Trusts]. It never closes for a source in memory.
 func (s *Source) Past() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.past == nil {
-		s.past = make(chan struct{})
-	}
-	return s.past
+	_, past := s.now.Snapshot()
+	return past
 }
 
-// replace makes m what is in use.
-func (s *Source) replace(m *material) {
-	s.now.Store(m)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.past != nil {
-		close(s.past)
-		s.past = nil
+// ExpiredError says that this process's own certificate has expired: its peers
+// accept no connection from it. They can only answer with a TLS alert, so this
+// end says why.
+type ExpiredError struct {
+	ID       ID
+	NotAfter time.Time
+}
+
+func (e *ExpiredError) Error() string {
+	return fmt.Sprintf("this process's own certificate (%s) expired at %s: issue a new one with 'isthmus pki', or check the clock", e.ID, stamp(e.NotAfter))
+}
+
+// expired returns an [ExpiredError] when m is not valid any more.
+func (m *material) expired(now time.Time) error {
+	if !now.After(m.ends) {
+		return nil
 	}
+	return &ExpiredError{ID: m.id, NotAfter: m.ends}
 }
 
 // newMaterial checks that the parts belong together and are good at this
@@ -97,9 +104,12 @@ func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Cer
 	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
 		return nil, fmt.Errorf("the key is not that of certificate %s", id)
 	}
-	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool()}
+	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool(), ends: leaf.NotAfter}
 	for _, c := range chain {
 		m.tls.Certificate = append(m.tls.Certificate, c.Raw)
+		if c.NotAfter.Before(m.ends) {
+			m.ends = c.NotAfter
+		}
 	}
 	for _, r := range roots {
 		m.roots.AddCert(r)

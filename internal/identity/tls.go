@@ -38,7 +38,8 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 		NextProtos: alpn,
 		ServerName: serverName,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return s.now.Load().tls, nil
+			m := s.now.Load()
+			return m.tls, m.expired(time.Now()) // before the server refuses it, which says less
 		},
 		// Turns off the check of DNS names only: VerifyConnection verifies the
 		// chain and the SPIFFE ID on every handshake.
@@ -52,18 +53,34 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 // now: its certificate has expired since, or its root is trusted no more.
 func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	return s.verifyConnection(policy, x509.ExtKeyUsageAny)(cs)
+	return s.judge(cs, policy, x509.ExtKeyUsageAny, time.Now())
+}
+
+// TrustsRenewed is Trusts for a peer that has shown a newer certificate on
+// another connection: that the older one has expired since does not count.
+func (s *Source) TrustsRenewed(cs tls.ConnectionState, policy PeerPolicy) error {
+	mustPolicy(policy)
+	at := time.Now()
+	for _, c := range cs.PeerCertificates {
+		if c.NotAfter.Before(at) {
+			at = c.NotAfter
+		}
+	}
+	return s.judge(cs, policy, x509.ExtKeyUsageAny, at)
 }
 
 func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
-	return func(cs tls.ConnectionState) error {
-		m := s.now.Load()
-		id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, time.Now())
-		if err != nil {
-			return err
-		}
-		return policy(id)
+	return func(cs tls.ConnectionState) error { return s.judge(cs, policy, usage, time.Now()) }
+}
+
+// judge returns why a peer may not play a role at a time.
+func (s *Source) judge(cs tls.ConnectionState, policy PeerPolicy, usage x509.ExtKeyUsage, at time.Time) error {
+	m := s.now.Load()
+	id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, at)
+	if err != nil {
+		return err
 	}
+	return policy(id)
 }
 
 // mustPolicy stops a connection without a role from being written.
