@@ -23,7 +23,8 @@ const (
 type Body struct {
 	state bodyState
 	left  uint64
-	seen  int // trailer section: up to where its end was looked for
+	seen  int // trailer section: the start of the line that is not whole yet
+	lines int // trailer section: its lines so far
 }
 
 // Done reports whether the whole body went through Next.
@@ -122,63 +123,92 @@ func (b *Body) sizeLine(p []byte) (int, error) {
 		return 0, ErrChunkSize
 	}
 	if end < 0 {
-		if len(p) >= MaxChunkLine {
+		switch {
+		case len(p) >= MaxChunkLine:
 			return 0, ErrChunkLine
+		case !text(bytes.TrimSuffix(p[digits:], crlf[:1])):
+			return 0, ErrChunkSize
 		}
 		return 0, nil
 	}
 	if p[end-1] != '\r' {
 		return 0, ErrBareLF
 	}
-	if ext := p[digits : end-1]; len(ext) > 0 && (ext[0] != ';' || !text(ext)) {
+	if !isChunkExt(p[digits : end-1]) {
 		return 0, ErrChunkSize
 	}
 	if size == 0 {
-		b.state, b.seen = trailer, 0
+		b.state, b.seen, b.lines = trailer, 0, 0
 	} else {
 		b.state, b.left = chunkData, size
 	}
 	return end + 1, nil
 }
 
-// trailerSection consumes the field lines behind the last chunk and the blank line.
-// Fields that would change framing, routing or identity are refused.
-func (b *Body) trailerSection(p []byte) (int, error) {
-	// The section is "CRLF" alone or ends with CRLF CRLF.
-	if len(p) >= 2 && p[0] == '\r' && p[1] == '\n' {
-		b.state = done
-		return 2, nil
-	}
-	i := bytes.Index(p[b.seen:], crlfcrlf)
-	if i < 0 {
-		if len(p) >= MaxTrailer {
-			return 0, ErrTrailerLarge
+// isChunkExt reports whether b is *( BWS ";" BWS name [ BWS "=" BWS value ] ), RFC 9112
+// §7.1.1: extensions are passed on, so that nothing else may look like one.
+func isChunkExt(b []byte) bool {
+	for len(b) > 0 {
+		b = trimLeft(b)
+		if len(b) == 0 || b[0] != ';' {
+			return false
 		}
-		b.seen = max(0, len(p)-3)
-		return 0, nil
-	}
-	end := b.seen + i + 4
-	if end > MaxTrailer {
-		return 0, ErrTrailerLarge
-	}
-	rest := p[:end-2]
-	for n := 0; len(rest) > 0; n++ {
-		nl := bytes.IndexByte(rest, '\n')
-		if nl < 1 || rest[nl-1] != '\r' || nl == 1 {
-			return 0, ErrTrailer
+		b = trimLeft(b[1:])
+		n := tokenLen(b)
+		if n == 0 {
+			return false
 		}
-		line := rest[:nl-1]
-		var f field
-		if !text(line) || f.parse(line, 0) != nil || f.kind != other || n == MaxFields {
-			return 0, ErrTrailer
+		b = b[n:]
+		value := trimLeft(b)
+		if len(value) == 0 || value[0] != '=' {
+			continue
 		}
-		rest = rest[nl+1:]
+		value = trimLeft(value[1:])
+		if n = tokenLen(value); n == 0 {
+			n = quotedLen(value)
+		}
+		if n == 0 {
+			return false
+		}
+		b = value[n:]
 	}
-	b.state = done
-	return end, nil
+	return true
 }
 
-var crlfcrlf = []byte("\r\n\r\n")
+// trailerSection consumes the field lines behind the last chunk and the blank line,
+// all at once, so that nothing of a bad section is passed on. Lines are checked as
+// they arrive. Fields that would change framing, routing or identity are refused.
+func (b *Body) trailerSection(p []byte) (int, error) {
+	for {
+		i := bytes.IndexByte(p[b.seen:], '\n')
+		if i < 0 {
+			if len(p) >= MaxTrailer {
+				return 0, ErrTrailerLarge
+			}
+			return 0, nil
+		}
+		end := b.seen + i + 1
+		if end > MaxTrailer {
+			return 0, ErrTrailerLarge
+		}
+		line, ok := bytes.CutSuffix(p[b.seen:end], crlf)
+		switch {
+		case !ok || !text(line):
+			return 0, ErrTrailer
+		case len(line) == 0:
+			b.state = done
+			return end, nil
+		}
+		var f field
+		if b.lines == MaxFields || f.parse(line, 0) != nil || f.kind != other {
+			return 0, ErrTrailer
+		}
+		b.lines++
+		b.seen = end
+	}
+}
+
+var crlf = []byte("\r\n")
 
 func unhex(c byte) (byte, bool) {
 	switch {

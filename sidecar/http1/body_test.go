@@ -61,6 +61,17 @@ func TestABadChunkedBodyIsRefused(t *testing.T) {
 		{"CR in the extension", "1;a\rb\r\na\r\n", ErrChunkSize},
 		{"LF in the extension", "1;a\nb\r\na\r\n", ErrBareLF},
 		{"NUL in the extension", "1;\x00\r\na\r\n", ErrChunkSize},
+		{"extension without a name", "1;\r\na\r\n", ErrChunkSize},
+		{"extension with half a name", "1;a;\r\na\r\n", ErrChunkSize},
+		{"extension with a name that is no token", "1;(\r\na\r\n", ErrChunkSize},
+		{"extension with two names", "1;a b\r\na\r\n", ErrChunkSize},
+		{"extension without its value", "1;a=\r\na\r\n", ErrChunkSize},
+		{"extension with an open quote", "1;a=\"b\r\na\r\n", ErrChunkSize},
+		{"extension with an escape at the end", "1;a=\"b\\\r\na\r\n", ErrChunkSize},
+		{"extension behind a quote", "1;a=\"b\"c\r\na\r\n", ErrChunkSize},
+		{"extension in another alphabet", "1;caf\xc3\xa9\r\na\r\n", ErrChunkSize},
+		{"extension with white space behind", "1;a \r\na\r\n", ErrChunkSize},
+		{"extension after a comma", "1,a\r\na\r\n", ErrChunkSize},
 		{"long extension", "1;" + strings.Repeat("a", MaxChunkLine) + "\r\n", ErrChunkLine},
 		{"data too long", "1\r\nab\r\n", ErrChunkEnd},
 		{"data without end", "1\r\na1\r\n", ErrChunkEnd},
@@ -88,6 +99,36 @@ func TestABadChunkedBodyIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestChunkExtensionsThatAreOnesPass(t *testing.T) {
+	for _, ext := range []string{
+		";a", ";a=b", ";a;b", " ; a = b\t;\tc", ";a=\"\"", ";a=\"b;c=\\\"d\\\\\"", ";a=\"caf\xc3\xa9\t\";b",
+		";chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+	} {
+		body := "1" + ext + "\r\nx\r\n0" + ext + "\r\n\r\n"
+		b := Body{state: chunkSize}
+		if payload, n, err := drain(&b, body, 1); payload != "x" || n != len(body) || err != nil {
+			t.Errorf("%q: %q, %d, %v", ext, payload, n, err)
+		}
+	}
+}
+
+// Nothing may follow, so that waiting for more would mean waiting for ever.
+func TestABadLineIsRefusedAtOnce(t *testing.T) {
+	for bytes, want := range map[string]error{
+		"5\n": ErrBareLF, "5\rx": ErrChunkSize, "5;a\n": ErrBareLF, "5;a\x00": ErrChunkSize, "5;a\rb": ErrChunkSize,
+		"5\r\nhello\n": ErrChunkEnd, "5\r\nhello\rx": ErrChunkEnd,
+		"0\n": ErrBareLF, "0\r\n\n": ErrTrailer, "0\r\nA: b\n": ErrTrailer, "0\r\nA: b\r\n\n": ErrTrailer, "0\r\nA: b\rc\n": ErrTrailer,
+		"0\r\nHost: b\r\n": ErrTrailer, "0\r\nA: b\r\nA\r\n": ErrTrailer,
+	} {
+		for _, piece := range []int{1, 1 << 20} {
+			b := Body{state: chunkSize}
+			if _, _, err := drain(&b, bytes, piece); !errors.Is(err, want) {
+				t.Errorf("%q in pieces of %d: %v, want %v", bytes, piece, err, want)
+			}
+		}
 	}
 }
 

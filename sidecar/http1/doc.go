@@ -24,9 +24,10 @@
 // Whatever two implementations could read differently is refused and never
 // forwarded (request smuggling): Content-Length together with Transfer-Encoding,
 // repeated Content-Length or Host, a transfer coding other than chunked, chunk
-// sizes that are not plain hexadecimal or do not fit 63 bits, bare CR or LF
-// anywhere, folded lines, space before a colon, control bytes in lines, bytes
-// other than tokens in names, a request target with spaces or control bytes,
-// chunked bodies from HTTP/1.0. Faults are [*Error] values that carry the status
-// to answer with.
+// sizes that are not plain hexadecimal or do not fit 63 bits, chunk extensions
+// beside their grammar, bare CR or LF anywhere, folded lines, space before a colon,
+// control bytes in lines, bytes other than tokens in names, a Host or authority that
+// is not uri-host [":" port], a request target with spaces, control or non-ASCII
+// bytes, or with a backslash or a broken escape in its path, chunked bodies from
+// HTTP/1.0. Faults are [*Error] values that carry the status to answer with.
 package http1

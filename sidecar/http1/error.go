@@ -26,6 +26,8 @@ var (
 	ErrRequestLine   = &Error{400, "malformed request line"}
 	ErrMethod        = &Error{400, "method is not a token"}
 	ErrTarget        = &Error{400, "request target has a form that is not allowed"}
+	ErrHTTP2         = &Error{505, "HTTP/2 where HTTP/1.1 is spoken"}
+	ErrTLS           = &Error{400, "TLS where plain HTTP/1.1 is spoken"}
 	ErrVersion       = &Error{505, "HTTP version is neither 1.0 nor 1.1"}
 	ErrStatusLine    = &Error{400, "malformed status line"}
 	ErrFold          = &Error{400, "folded header line"}
@@ -33,11 +35,12 @@ var (
 	ErrHost          = &Error{400, "missing, repeated or malformed Host"}
 	ErrLength        = &Error{400, "malformed or repeated Content-Length"}
 	ErrLengthAndTE   = &Error{400, "both Content-Length and Transfer-Encoding"}
-	ErrCoding        = &Error{501, "transfer coding other than chunked"}
+	ErrCoding        = &Error{501, "transfer coding before chunked"}
+	ErrNotChunked    = &Error{400, "Transfer-Encoding that is repeated or whose last coding is not chunked"}
 	ErrChunkedHTTP10 = &Error{400, "Transfer-Encoding in an HTTP/1.0 message"}
 	ErrConnection    = &Error{400, "malformed Connection field"}
 	ErrExpect        = &Error{417, "expectation other than 100-continue"}
-	ErrChunkSize     = &Error{400, "malformed chunk size"}
+	ErrChunkSize     = &Error{400, "malformed chunk size or extension"}
 	ErrChunkEnd      = &Error{400, "chunk data is not followed by CRLF"}
 	ErrChunkLine     = &Error{400, "chunk-size line is longer than 1 KiB"}
 	ErrTrailer       = &Error{400, "malformed or forbidden trailer field"}

@@ -172,7 +172,7 @@ func (h *head) record(b []byte, f *field) error {
 	case host:
 		h.hosts++
 		h.hostValue = f.value
-		if h.hosts > 1 || !all(v, classHost) {
+		if h.hosts > 1 || len(v) > 0 && !isAuthority(v) {
 			return ErrHost
 		}
 	case contentLength:
@@ -183,10 +183,16 @@ func (h *head) record(b []byte, f *field) error {
 		h.length = n
 	case transferEncoding:
 		h.codings++
-		if h.codings > 1 || !equalFold(v, "chunked") {
+		switch {
+		case h.codings > 1:
+			return ErrNotChunked
+		case equalFold(v, "chunked"):
+			h.chunked = true
+		case endsWithChunked(v):
 			return ErrCoding
+		default:
+			return ErrNotChunked
 		}
-		h.chunked = true
 	case connection:
 		return h.recordConnection(v, f.value.from)
 	case upgrade:
@@ -209,6 +215,30 @@ func (h *head) record(b []byte, f *field) error {
 		h.proxyStatus = f.value
 	}
 	return nil
+}
+
+// endsWithChunked reports whether v is a list of transfer codings of which chunked is
+// the last, once: a body whose end is known, but whose coding is not.
+func endsWithChunked(v []byte) bool {
+	last := bytes.LastIndexByte(v, ',')
+	if last < 0 || !equalFold(trim(v[last+1:]), "chunked") {
+		return false
+	}
+	others := false
+	for list := v[:last]; ; others = true {
+		coding, rest, ok := nextElement(list)
+		if !ok {
+			return others
+		}
+		name := coding
+		if i := bytes.IndexByte(coding, ';'); i >= 0 { // parameters
+			name = trim(coding[:i])
+		}
+		if len(name) == 0 || !all(name, classToken) || equalFold(name, "chunked") {
+			return false
+		}
+		list = rest
+	}
 }
 
 func (h *head) recordConnection(v []byte, at uint32) error {

@@ -59,6 +59,11 @@ func (r *Request) Parse(b []byte) (int, error) {
 	if !r.started {
 		r.Reset()
 	}
+	if r.lines == 0 && len(b) > 0 {
+		if err := alien(b[0]); err != nil {
+			return 0, err
+		}
+	}
 	for r.lines == 0 {
 		line, start, ok, err := r.line(b)
 		if !ok || err != nil {
@@ -89,6 +94,19 @@ func (r *Request) Parse(b []byte) (int, error) {
 	return r.pos, nil
 }
 
+// alien tells by its first byte a protocol that may never send a line end: waiting
+// for one would leave the client without an answer.
+func alien(first byte) error {
+	const handshake = 0x16 // a TLS record
+	switch {
+	case first == handshake:
+		return ErrTLS
+	case first < ' ' && first != '\r' && first != '\n' && first != '\t':
+		return ErrControl
+	}
+	return nil
+}
+
 // requestLine reads "method SP request-target SP HTTP-version".
 func (r *Request) requestLine(line []byte, at uint32) error {
 	sp := bytes.IndexByte(line, ' ')
@@ -109,13 +127,15 @@ func (r *Request) requestLine(line []byte, at uint32) error {
 	case string(v) == "HTTP/1.1":
 	case string(v) == "HTTP/1.0":
 		r.http10 = true
+	case string(line) == "PRI * HTTP/2.0":
+		return ErrHTTP2
 	case len(v) == 8 && string(v[:5]) == "HTTP/" && v[6] == '.':
 		return ErrVersion
 	default:
 		return ErrRequestLine
 	}
 	target := rest[:last]
-	if !all(target, classTarget) {
+	if !isTarget(target) {
 		return ErrTarget
 	}
 	from := at + uint32(sp) + 1
@@ -123,14 +143,26 @@ func (r *Request) requestLine(line []byte, at uint32) error {
 	return r.parseTarget(target, from)
 }
 
+// isTarget reports whether every byte of t may stand in a request target. A "%" that
+// begins no escape is refused in the path, as nginx and net/http do, and passes in
+// the query, which is the program's own.
+func isTarget(t []byte) bool {
+	for i, c := range t {
+		if c == '?' {
+			return all(t[i:], classQuery)
+		}
+		if classes[c]&classPath == 0 && !isEscape(t[i:]) {
+			return false
+		}
+	}
+	return true
+}
+
 // parseTarget tells the four forms of RFC 9112 §3.2 apart.
 func (r *Request) parseTarget(t []byte, at uint32) error {
-	if bytes.IndexByte(t, '#') >= 0 {
-		return ErrTarget
-	}
 	switch {
 	case r.Method == Connect: // authority-form
-		if !all(t, classHost) {
+		if _, port, ok := splitAuthority(t); !ok || len(port) == 0 {
 			return ErrTarget
 		}
 		return nil
@@ -155,7 +187,7 @@ func (r *Request) parseTarget(t []byte, at uint32) error {
 	for end < len(t) && t[end] != '/' && t[end] != '?' {
 		end++
 	}
-	if end == skip || !all(t[skip:end], classHost) {
+	if !isAuthority(t[skip:end]) {
 		return ErrTarget
 	}
 	r.absolute = true

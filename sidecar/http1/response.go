@@ -24,6 +24,10 @@ func (r *Response) Parse(b []byte) (int, error) {
 		r.Reset()
 	}
 	if r.lines == 0 {
+		// What is not HTTP may never send a line end.
+		if err := notHTTP1(b); err != nil {
+			return 0, err
+		}
 		line, start, ok, err := r.line(b)
 		if !ok || err != nil {
 			return 0, err
@@ -42,6 +46,20 @@ func (r *Response) Parse(b []byte) (int, error) {
 	}
 	r.started = false
 	return r.pos, nil
+}
+
+// notHTTP1 returns an error when b does not begin as a status line does.
+func notHTTP1(b []byte) error {
+	const start, alert = "HTTP/1.", 0x15 // a TLS record
+	for i := range min(len(b), len(start)) {
+		if b[i] != start[i] {
+			if b[0] == alert {
+				return ErrTLS
+			}
+			return ErrStatusLine
+		}
+	}
+	return nil
 }
 
 // statusLine reads "HTTP-version SP status-code [SP reason-phrase]". The last

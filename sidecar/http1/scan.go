@@ -5,28 +5,35 @@ import (
 	"math/bits"
 )
 
-// Classes of bytes, RFC 9110 §5.6.2 and RFC 3986.
+// Classes of bytes, RFC 9110 §5.6.2 and RFC 3986 §3.
 const (
-	classToken  = 1 << iota // tchar
-	classTarget             // visible ASCII and obs-text: what a request target may hold
-	classHost               // reg-name, IP literal and port of an authority
+	classToken   = 1 << iota // tchar
+	classPath                // what a target may hold before its query, besides escapes
+	classQuery               // what a target may hold in its query
+	classRegName             // what a host name may hold, besides escapes
 )
 
 // classes maps a byte to its classes; nothing writes it after start.
 var classes = func() (t [256]uint8) {
 	const tchar = "!#$%&'*+-.^_`|~"
-	const host = "-._~%!$&'()*+,;=:[]"
+	const regName = "-._~!$&'()*+;="
 	for c := range 256 {
 		b := byte(c)
 		alnum := '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
 		if alnum || contains(tchar, b) {
 			t[c] |= classToken
 		}
-		if b > ' ' && b != 0x7f {
-			t[c] |= classTarget
+		// RFC 3986 allows less. What it forbids and browsers send nevertheless ("|",
+		// "[", "{", …) nobody reads in two ways, except a backslash in the path, which
+		// some take for a slash.
+		if b > ' ' && b < 0x7f && b != '#' {
+			t[c] |= classQuery
+			if b != '\\' && b != '%' {
+				t[c] |= classPath
+			}
 		}
-		if alnum || contains(host, b) {
-			t[c] |= classHost
+		if alnum || contains(regName, b) {
+			t[c] |= classRegName
 		}
 	}
 	return t
@@ -49,6 +56,37 @@ func all(b []byte, class uint8) bool {
 		}
 	}
 	return true
+}
+
+// tokenLen returns the length of the token that b begins with.
+func tokenLen(b []byte) int {
+	for i, c := range b {
+		if classes[c]&classToken == 0 {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// quotedLen returns the length of the quoted-string that b begins with (RFC 9110
+// §5.6.4), 0 when it is none.
+func quotedLen(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			if i++; i == len(b) || !text(b[i:i+1]) {
+				return 0
+			}
+		case !text(b[i : i+1]):
+			return 0
+		}
+	}
+	return 0
 }
 
 // text reports whether b is free of control bytes other than HTAB, which is what a
@@ -80,11 +118,17 @@ func text(b []byte) bool {
 	return true
 }
 
-// trim removes optional whitespace (SP, HTAB) at both ends.
-func trim(b []byte) []byte {
+// trimLeft removes optional whitespace (SP, HTAB) at the start.
+func trimLeft(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]
 	}
+	return b
+}
+
+// trim removes optional whitespace (SP, HTAB) at both ends.
+func trim(b []byte) []byte {
+	b = trimLeft(b)
 	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
 		b = b[:len(b)-1]
 	}
