@@ -51,7 +51,7 @@ var imports = map[string][]string{
 	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh", "internal/state"},
-	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh"},
+	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh", "internal/state"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/state"},

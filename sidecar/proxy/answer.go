@@ -37,8 +37,8 @@ func noHost(last error) localReply {
 	var failed *upstream.ConnectError
 	var far *farFault
 	switch {
-	case last == nil:
-		return localReply{503, "destination_unavailable", "no instance is ready and no gateway reaches one: see isthmus status"}
+	case errors.Is(last, upstream.ErrNobody):
+		return localReply{503, "destination_unavailable", last.Error()}
 	case errors.As(last, &refusal):
 		f := localReply{refusal.Status, refusal.Type, last.Error()}
 		if f.status < 400 || f.status > 599 {

@@ -45,7 +45,7 @@ func (d *download) run(now time.Time) verdict {
 	d.from, d.buf = 0, bulk[:]
 	d.renew(time.Now())
 	for !d.body.Done() {
-		n, err := x.conn.Read(d.buf[d.to:])
+		n, err := x.lease.Read(d.buf[d.to:])
 		d.to += n
 		if n > 0 {
 			if v, ok := d.pass(); !ok {
@@ -134,6 +134,6 @@ func (d *download) renew(now time.Time) {
 	d.x.renew(now)
 	if d.lease.Sub(now) < streamTimeout*7/8 {
 		d.lease = now.Add(streamTimeout)
-		_ = d.x.conn.SetReadDeadline(d.lease)
+		_ = d.x.lease.SetReadDeadline(d.lease)
 	}
 }

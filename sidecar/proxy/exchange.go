@@ -16,19 +16,16 @@ import (
 // exchange is one request with its answer. It is the session's goroutine's.
 type exchange struct {
 	*session
-	service *upstream.Service
-	try     upstream.Try
-	retry   retry
+	attempts upstream.Attempts
+	lease    *upstream.Lease // of the running attempt, nil without
+	reply    localReply      // what to answer; status 0: try again
 
 	body  http1.Body // of the request, behind first
 	first []byte     // of the body, what came with the head: part of session.in
 	up    *upload    // the rest of the body; nil when there is none
 
-	host    *upstream.Host // of the running attempt, nil without
-	conn    *upstream.Conn // likewise
-	done    bool           // host.Done was called for the running attempt
-	begun   bool           // bytes of an answer went down to the client
-	closing bool           // the client's connection ends with this exchange
+	begun   bool // bytes of an answer went down to the client
+	closing bool // the client's connection ends with this exchange
 
 	started    time.Time // the request's head was there
 	sentAt     time.Time // the running attempt began
@@ -78,11 +75,11 @@ func (h *session) exchange() bool {
 		h.rewrite.RequestID = appendID(h.id[:0])
 	}
 	defer x.log()
-	x.service, err = h.route()
+	service, err := h.route()
 	if err != nil {
 		return x.fail(noRoute(err))
 	}
-	x.service.Begin()
+	x.attempts.Begin(service, h.s.retries, x.started)
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()
@@ -102,19 +99,12 @@ func (h *session) route() (*upstream.Service, error) {
 // run makes attempts until one has an answer or none is left.
 func (x *exchange) run() bool {
 	for {
-		host, ok := x.next()
-		if !ok {
-			return x.fail(noHost(x.retry.last))
+		lease, err := x.attempts.Next(x.s.p.ctx, x.waits)
+		if err != nil {
+			return x.fail(noHost(err))
 		}
-		conn, err := host.Get(x.s.p.ctx, &x.try)
-		if err != nil { // reached nobody
-			host.Done(&x.try, nil, upstream.Broken, 0)
-			x.retry.failed(err)
-			x.s.metrics.retry(unreached)
-			continue
-		}
-		x.host, x.conn, x.done = host, conn, false
-		x.server = upstreamName{host.Addr(), string(conn.Cluster), conn.Instance}
+		x.lease = lease
+		x.server = upstreamName{lease.Addr(), string(lease.Cluster), lease.Instance}
 		switch x.attempt() {
 		case finished:
 			return x.settle()
@@ -128,26 +118,25 @@ func (x *exchange) run() bool {
 			return false
 		}
 		if x.failed() {
-			return x.fail(x.retry.reply)
+			return x.fail(x.reply)
 		}
 	}
 }
 
 // attempt sends the request on x.conn and passes the answer back.
 func (x *exchange) attempt() verdict {
-	x.client.far.Store(x.conn)
+	x.client.far.Store(x.lease.Conn)
 	if x.s.p.ctx.Err() != nil {
 		return x.abandon()
 	}
 	x.sentAt = time.Now()
-	_ = x.conn.SetWriteDeadline(x.sentAt.Add(sendTimeout))
-	x.retry.sent++
+	_ = x.lease.SetWriteDeadline(x.sentAt.Add(sendTimeout))
 	if err := x.send(); err != nil {
-		return x.broke(fmt.Errorf("send to %s: %w", x.host.Addr(), err))
+		return x.broke(fmt.Errorf("send to %s: %w", x.lease.Addr(), err))
 	}
-	_ = x.conn.SetReadDeadline(x.sentAt.Add(lookAfter))
+	_ = x.lease.SetReadDeadline(x.sentAt.Add(lookAfter))
 	if x.up != nil {
-		x.up.start(x.conn)
+		x.up.start(x.lease.Conn)
 	}
 	n, filled, v := x.receive()
 	if v != finished {
@@ -158,9 +147,11 @@ func (x *exchange) attempt() verdict {
 	}
 	// What a program says is its own business, also when it speaks of proxies.
 	if made, unseen := meshMade(&x.resp); made && x.s.direction == outbound {
+		var far *farFault
 		repeat := x.mayRepeat(unseen)
 		if repeat || x.up.cut() {
-			x.retry.failed(&farFault{x.resp.Status, string(x.resp.ProxyStatus())})
+			far = &farFault{x.resp.Status, string(x.resp.ProxyStatus())}
+			x.attempts.Failed(far)
 			x.finish(upstream.GatewayError)
 		}
 		switch {
@@ -168,7 +159,7 @@ func (x *exchange) attempt() verdict {
 			x.s.metrics.retry(farFailed)
 			return again
 		case x.up.cut():
-			return x.giveUp(noHost(x.retry.last))
+			return x.giveUp(noHost(far))
 		}
 	}
 	return x.passBack(n, filled)
@@ -185,10 +176,10 @@ func (x *exchange) send() error {
 		x.out = append(x.out, body...)
 		body = nil
 	}
-	if _, err := x.conn.Write(x.out); err != nil || len(body) == 0 {
+	if _, err := x.lease.Write(x.out); err != nil || len(body) == 0 {
 		return err
 	}
-	_, err := x.conn.Write(body)
+	_, err := x.lease.Write(body)
 	return err
 }
 
@@ -202,7 +193,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 			var err error
 			if filled > 0 {
 				if n, err = x.resp.Parse(x.back[:filled]); err != nil {
-					return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.host.Addr(), err)})
+					return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.lease.Addr(), err)})
 				}
 				if n > 0 {
 					break
@@ -211,7 +202,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 					x.back = append(x.back, make([]byte, len(x.back))...) // http1.MaxHead bounds it
 				}
 			}
-			k, err := x.conn.Read(x.back[filled:])
+			k, err := x.lease.Read(x.back[filled:])
 			filled += k
 			if err != nil && k == 0 {
 				if timedOut(err) {
@@ -221,19 +212,19 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 					continue
 				}
 				if filled > 0 {
-					return 0, 0, x.giveUp(localReply{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.host.Addr(), err)})
+					return 0, 0, x.giveUp(localReply{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.lease.Addr(), err)})
 				}
 				if errors.Is(err, io.EOF) {
-					return 0, 0, x.broke(fmt.Errorf("%s closed the connection without an answer: did the process there end?", x.host.Addr()))
+					return 0, 0, x.broke(fmt.Errorf("%s closed the connection without an answer: did the process there end?", x.lease.Addr()))
 				}
-				return 0, 0, x.broke(fmt.Errorf("answer of %s: %w", x.host.Addr(), err))
+				return 0, 0, x.broke(fmt.Errorf("answer of %s: %w", x.lease.Addr(), err))
 			}
 		}
 		if !x.resp.Interim() {
 			return n, filled, finished
 		}
 		if interim++; interim > maxInterim {
-			return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.host.Addr())})
+			return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.lease.Addr())})
 		}
 		if !x.req.IsHTTP10() {
 			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
@@ -260,16 +251,16 @@ func (x *exchange) stillWaiting() verdict {
 	case uploading:
 	case gone(x.client.tracked.conn):
 		return x.abandon()
-	case x.host.Superseded(&x.try) && x.mayRepeat(false):
-		x.retry.failed(fmt.Errorf("%s did not answer before it went out of service", x.host.Addr()))
+	case x.lease.Superseded() && x.mayRepeat(false):
+		x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))
 		x.s.metrics.retry(lost)
-		x.retry.began = time.Now() // it may have taken long to be told
+		x.attempts.RestartWindow() // it may have taken long to be told
 		return again
 	}
 	if idle > streamTimeout {
-		return x.giveUp(localReply{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.host.Addr(), streamTimeout)})
+		return x.giveUp(localReply{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.lease.Addr(), streamTimeout)})
 	}
-	_ = x.conn.SetReadDeadline(time.Now().Add(lookAfter))
+	_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter))
 	return finished
 }
 
@@ -295,8 +286,8 @@ func (x *exchange) settle() bool {
 	if whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && !x.mayTrail() {
 		x.finish(outcomeOf(x.status))
 		x.client.far.Store(nil)
-		x.host.Put(x.conn)
-		x.conn = nil
+		x.lease.Return()
+		x.lease = nil
 	} else {
 		x.drop(outcomeOf(x.status))
 	}
@@ -319,7 +310,7 @@ func (x *exchange) mayTrail() bool {
 	if x.req.Method != http1.Head && !(x.status == 204 && x.resp.Announces()) {
 		return false
 	}
-	id, err := identity.ParseID(x.conn.Peer)
+	id, err := identity.ParseID(x.lease.Peer)
 	return err != nil || id.IsGateway()
 }
 
@@ -334,7 +325,7 @@ func outcomeOf(status int) upstream.Outcome {
 // switchProtocols makes the connection a relay, when the client asked for it.
 func (x *exchange) switchProtocols(n, filled int) verdict {
 	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
-		return x.giveUp(localReply{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.host.Addr())})
+		return x.giveUp(localReply{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.lease.Addr())})
 	}
 	x.answered, x.status = time.Now(), 101
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.status})
@@ -345,20 +336,20 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	x.begun = true
 	x.finish(upstream.Answered)
 	_ = x.client.tracked.conn.SetDeadline(time.Time{})
-	_ = x.conn.SetDeadline(time.Time{})
+	_ = x.lease.SetDeadline(time.Time{})
 	early := slices.Clone(x.in[x.from:x.to])
 	late := slices.Clone(x.back[n:filled])
 	x.from, x.to = 0, 0
 	x.back, x.out = nil, nil // the relay brings its own
 	stats, err := relay.Copy(x.s.p.ctx,
 		relay.WithPrefix(x.client.Conn, early),
-		relay.WithPrefix(x.conn, late), relayTimeout)
+		relay.WithPrefix(x.lease, late), relayTimeout)
 	x.moved = stats.BToA
 	x.s.metrics.relayed(stats)
 	if err != nil {
 		x.reason, x.detail = "broken_off", err.Error()
 	}
 	x.client.far.Store(nil)
-	x.conn = nil
+	x.lease = nil
 	return switched
 }

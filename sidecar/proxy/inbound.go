@@ -26,6 +26,7 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 		destination: mesh.Destination{Service: in.Service, Port: in.Port},
 		rewrite:     http1.RequestRewrite{Proto: "http"},
 		status:      inboundStatus,
+		retries:     programRetries(),
 	}
 	s.label = s.destination.String()
 	s.rewrite.Host = in.Service.Host()
@@ -57,6 +58,13 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 		s.serveTCP(c, p.program)
 	}
 	return s
+}
+
+// programRetries is the policy for the program beside: there is nobody else to ask.
+func programRetries() upstream.RetryPolicy {
+	p := upstream.DefaultRetries()
+	p.Window = 0
+	return p
 }
 
 // handshake ends the mesh's TLS on c and notes who called.

@@ -19,6 +19,7 @@ func (x *exchange) log() {
 	}
 	x.logged = true
 	took := time.Since(x.started)
+	x.s.metrics.unreached.Add(float64(x.attempts.Unreached()))
 	x.s.metrics.request(x.server.cluster, x.status, took)
 	level := slog.LevelDebug
 	if x.reason != "" && x.reason != "client_gone" {
@@ -34,7 +35,7 @@ func (x *exchange) log() {
 		slog.Int("code", x.status),
 		slog.Duration("duration", took),
 		slog.Int64("bytes", x.moved),
-		slog.Int("attempts", x.retry.picked+x.try.Attempts()),
+		slog.Int("attempts", x.attempts.Asked()),
 		slog.String("host", x.server.addr),
 		slog.String("cluster", x.server.cluster),
 		slog.String("instance", x.server.instance),

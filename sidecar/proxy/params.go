@@ -46,25 +46,6 @@ const (
 )
 
 const (
-	// maxAttempts bounds the hosts asked for one request. Asking a dead one costs
-	// less than a millisecond, so that this is above maxSent: two dead local
-	// instances must not use up what the gateways need.
-	maxAttempts = 8
-	// minAttempts is how many a request gets that reached nobody, however late it
-	// is: a pause of the whole machine ends every timeout at once.
-	minAttempts = 3
-	// maxSent bounds how often a request is sent in whole or in part.
-	maxSent = 5
-	// retryWindow is for how long after its first attempt a request is tried again
-	// in further rounds. The paths below notice a dead cluster within 1.1 s; a
-	// request that met it is tried again then, which begins its window anew.
-	retryWindow = 2 * time.Second
-	// maxRounds bounds the rounds: with nobody to ask at all, a caller hears of it
-	// after 0.4 s of pauses.
-	maxRounds = 4
-	// minPause is the wait before a second round of the same hosts; it doubles
-	// with each round and is jittered by half, as Envoy's 25 ms.
-	minPause = 25 * time.Millisecond
 	// replaySize is how much of a request's body is kept to send it again, in
 	// bytes; also the read buffer of an upload. The gateways keep as much.
 	replaySize = 64 << 10

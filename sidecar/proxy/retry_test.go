@@ -104,8 +104,8 @@ func TestAnIdempotentRequestIsSentOnlySoOften(t *testing.T) {
 	w := newWorld(t)
 	var hits atomic.Int64
 	addr := w.outbound(route(mesh.HTTP, plainAt("a", dying(t, &hits)), plainAt("b", dying(t, &hits)), plainAt("c", dying(t, &hits))))
-	if code, _ := get(t, httpClient(t), "http://"+addr); code != 502 || hits.Load() > maxSent || hits.Load() < 2 {
-		t.Errorf("%d after %d sends, want 502 after 2 to %d", code, hits.Load(), maxSent)
+	if code, _ := get(t, httpClient(t), "http://"+addr); code != 502 || int(hits.Load()) > upstream.DefaultRetries().Sends || hits.Load() < 2 {
+		t.Errorf("%d after %d sends, want 502 after 2 to %d", code, hits.Load(), upstream.DefaultRetries().Sends)
 	}
 }
 
@@ -295,45 +295,6 @@ func TestWithNobodyToAskTheAnswerSaysWhy(t *testing.T) {
 	if code != 503 || !strings.Contains(body, "no reachable cluster") {
 		t.Errorf("%d %s; want what the gateway said", code, body)
 	}
-}
-
-func TestWhatReachedNobodyGetsItsAttemptsHoweverLateItIs(t *testing.T) {
-	w := newWorld(t)
-	r := route(mesh.HTTP, plainAt("a", w.refusing()))
-	set := upstream.New(upstream.Config{})
-	t.Cleanup(set.Close)
-	set.Update([]*mesh.Route{r})
-	x := &exchange{session: &session{s: &server{p: w.outboundProxy(r), rounds: true}, client: pipeClient(t)}, service: set.Service(dest)}
-	// The machine was paused for a minute during the first attempt.
-	x.started = time.Now().Add(-time.Minute)
-	attempts := 0
-	for {
-		host, ok := x.next()
-		if !ok {
-			break
-		}
-		attempts++
-		host.Done(&x.try, nil, upstream.Broken, 0)
-		x.retry.failed(fmt.Errorf("connect: %w", context.DeadlineExceeded))
-	}
-	if attempts != minAttempts {
-		t.Errorf("%d attempts, want %d", attempts, minAttempts)
-	}
-}
-
-// pipeClient is a client that is there and says nothing.
-func pipeClient(t *testing.T) *client {
-	l := listen(t)
-	far, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	near, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = far.Close(), near.Close() })
-	return &client{tracked: &tracked{conn: near}, Conn: near.(*net.TCPConn)}
 }
 
 // frozen is a program that takes requests and answers none until the test ends.

@@ -41,7 +41,7 @@ type server struct {
 	rewrite   http1.RequestRewrite // what every request is given
 	status    string               // our name in Proxy-Status
 	parkAfter time.Duration        // how long an idle connection keeps its memory
-	rounds    bool                 // whether it makes sense to ask the same hosts again
+	retries   upstream.RetryPolicy
 }
 
 // client is one accepted connection. It belongs to one goroutine; an upload reads
@@ -115,7 +115,7 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 		label:       label,
 		rewrite:     http1.RequestRewrite{Host: d.Host(), Proto: "http"},
 		status:      outboundStatus,
-		rounds:      true,
+		retries:     upstream.DefaultRetries(),
 	}
 	s.finish()
 	s.service = s.routed

@@ -54,7 +54,7 @@ func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 	for _, address := range in.Steered.Listen {
 		s := &server{
 			p: p, direction: inbound, address: address,
-			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, status: inboundStatus,
+			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, status: inboundStatus, retries: secure.retries,
 		}
 		s.finish()
 		s.rewrite.Outside = true

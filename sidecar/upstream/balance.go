@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// state is what a pick reads: a service's hosts at one moment. It never
+// candidates are what a pick reads: a service's hosts at one moment. It never
 // changes; changes of routes and ejections make a new one.
-type state struct {
+type candidates struct {
 	tiers     [2]tier // by priority
 	share     ramp    // of the traffic that the local tier takes
 	warmup    time.Duration
@@ -33,45 +33,40 @@ func (t *tier) add(h *Host) {
 	t.weights = append(t.weights, sum)
 }
 
-// choose returns the host for the next attempt of t, or nil when everybody who
+// choose returns the host for the next attempt of a, or nil when everybody who
 // exists and is ready has been asked.
-func (s *state) choose(now instant, t *Try) *Host {
+func (s *candidates) choose(now instant, a *Attempts) *Host {
 	first := 0
 	switch {
-	case t.attempts == 0:
-		if s.ejected {
-			if h := s.dueProbe(now); h != nil {
-				return h
-			}
-		}
+	case a.asked == 0:
 		// Priorities share out first attempts only: who asks again takes the
 		// nearest host that is left.
 		if share := s.share.at(now); share < 1 && rand.Float64() >= share {
 			first = 1
 		}
-	case t.local >= localAttempts:
+	case a.local >= localAttempts:
 		first = 1
 	}
 	warming := now < s.warmUntil
 	for i := range s.tiers {
-		if h := s.tiers[first^i].choose(now, t, s.warmup, warming); h != nil {
+		if h := s.tiers[first^i].choose(now, a, s.warmup, warming); h != nil {
 			return h
 		}
 	}
 	// Better somebody who failed us lately than nobody.
 	for i := range s.tiers {
-		if h := anyOf(s.tiers[first^i].ejected, t); h != nil {
+		if h := anyOf(s.tiers[first^i].ejected, a); h != nil {
 			return h
 		}
 	}
 	return nil
 }
 
-// others reports whether a host is in service that t has not asked.
-func (s *state) others(t *Try) bool {
+// others reports whether a host is in service that a has not asked.
+func (s *candidates) others(a *Attempts) bool {
 	for i := range s.tiers {
 		for _, h := range s.tiers[i].up {
-			if !t.has(h) {
+			if !a.has(h) {
 				return true
 			}
 		}
@@ -79,9 +74,12 @@ func (s *state) others(t *Try) bool {
 	return false
 }
 
-// dueProbe returns an ejected host whose time is over, if there is one: this
-// request finds out whether it is fit.
-func (s *state) dueProbe(now instant) *Host {
+// claimProbe returns an ejected host whose time is over, if there is one: this
+// request finds out whether it is fit, and no other does.
+func (s *candidates) claimProbe(now instant) *Host {
+	if !s.ejected {
+		return nil
+	}
 	for i := range s.tiers {
 		for _, h := range s.tiers[i].ejected {
 			if h.claimProbe(now) {
@@ -92,14 +90,14 @@ func (s *state) dueProbe(now instant) *Host {
 	return nil
 }
 
-// anyOf returns a random one of hosts that t has not tried, or nil.
-func anyOf(hosts []*Host, t *Try) *Host {
+// anyOf returns a random one of hosts that a has not tried, or nil.
+func anyOf(hosts []*Host, a *Attempts) *Host {
 	if len(hosts) == 0 {
 		return nil
 	}
 	start := rand.IntN(len(hosts))
 	for i := range hosts {
-		if h := hosts[(start+i)%len(hosts)]; !t.has(h) {
+		if h := hosts[(start+i)%len(hosts)]; !a.has(h) {
 			return h
 		}
 	}
@@ -107,17 +105,17 @@ func anyOf(hosts []*Host, t *Try) *Host {
 }
 
 // choose draws two hosts by weight and takes the better (power of two choices).
-func (t *tier) choose(now instant, try *Try, warmup time.Duration, warming bool) *Host {
+func (t *tier) choose(now instant, tried *Attempts, warmup time.Duration, warming bool) *Host {
 	if len(t.up) == 0 {
 		return nil
 	}
 	var a, b *Host
-	if warming || try.attempts > 0 {
-		a = t.scan(now, try, nil, warmup)
+	if warming || tried.asked > 0 {
+		a = t.scan(now, tried, nil, warmup)
 		if a == nil {
 			return nil
 		}
-		b = t.scan(now, try, a, warmup)
+		b = t.scan(now, tried, a, warmup)
 	} else {
 		a = t.draw()
 		for range 4 {
@@ -126,7 +124,7 @@ func (t *tier) choose(now instant, try *Try, warmup time.Duration, warming bool)
 			}
 		}
 		if b == a && len(t.up) > 1 { // one host has nearly all the weight
-			b = t.scan(now, try, a, warmup)
+			b = t.scan(now, tried, a, warmup)
 		}
 	}
 	if b == nil || b == a {
@@ -141,12 +139,12 @@ func (t *tier) draw() *Host {
 	return t.up[sort.Search(len(t.weights), func(i int) bool { return t.weights[i] > r })]
 }
 
-// scan is draw among the hosts that try has not tried and other than skip, by
+// scan is draw among the hosts that tried has not tried and other than skip, by
 // the weight that they have while warming up. It takes linear time.
-func (t *tier) scan(now instant, try *Try, skip *Host, warmup time.Duration) *Host {
+func (t *tier) scan(now instant, tried *Attempts, skip *Host, warmup time.Duration) *Host {
 	var sum float64
 	for _, h := range t.up {
-		if h != skip && !try.has(h) {
+		if h != skip && !tried.has(h) {
 			sum += h.slowStartWeight(now, warmup)
 		}
 	}
@@ -156,7 +154,7 @@ func (t *tier) scan(now instant, try *Try, skip *Host, warmup time.Duration) *Ho
 	r := rand.Float64() * sum
 	var last *Host
 	for _, h := range t.up {
-		if h == skip || try.has(h) {
+		if h == skip || tried.has(h) {
 			continue
 		}
 		last = h

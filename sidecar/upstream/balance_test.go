@@ -29,7 +29,7 @@ func serviceOf(local, gateways []mesh.Endpoint) *Service {
 func host(t *testing.T, s *Service, addr string) *Host {
 	t.Helper()
 	for _, h := range s.hosts {
-		if h.Addr() == addr {
+		if h.key.addr == addr {
 			return h
 		}
 	}
@@ -42,14 +42,14 @@ func host(t *testing.T, s *Service, addr string) *Host {
 func tally(t *testing.T, s *Service, now instant, n int) map[string]float64 {
 	t.Helper()
 	shares := make(map[string]float64)
-	var try Try
+	var try Attempts
 	for range n {
-		try = Try{}
+		try = Attempts{}
 		h, ok := s.pick(now, &try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
-		shares[h.Addr()] += 1 / float64(n)
+		shares[h.key.addr] += 1 / float64(n)
 		h.done(now, &try, nil, Abandoned, 0)
 	}
 	return shares
@@ -110,9 +110,9 @@ func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 	for _, h := range s.hosts {
 		h.latency.observe(time.Millisecond, 5)
 	}
-	var try Try
+	var try Attempts
 	for range requests { // which do not end
-		try = Try{}
+		try = Attempts{}
 		if _, ok := s.pick(5, &try); !ok {
 			t.Fatal("nobody to pick")
 		}
@@ -121,7 +121,7 @@ func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 	// within log log of each other.
 	for _, h := range s.hosts {
 		if got := h.active.Load(); got < requests/hosts-10 || got > requests/hosts+10 {
-			t.Errorf("%s has %d of %d requests", h.Addr(), got, requests)
+			t.Errorf("%s has %d of %d requests", h.key.addr, got, requests)
 		}
 	}
 }
@@ -149,8 +149,8 @@ func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
 	host(t, s, "ep-0:1").latency.observe(time.Millisecond, 5)
 	got := 0
 	for range 50 {
-		var try Try
-		if h, _ := s.pick(5, &try); h.Addr() == "ep-1:1" {
+		var try Attempts
+		if h, _ := s.pick(5, &try); h.key.addr == "ep-1:1" {
 			got++
 		}
 	}
@@ -162,14 +162,14 @@ func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
 func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *testing.T) {
 	for range 200 {
 		s := serviceOf(endpoints("ep", 2, 2), endpoints("gw", 2, 2))
-		var try Try
+		var try Attempts
 		var got []string
 		for {
 			h, ok := s.pick(5, &try)
 			if !ok {
 				break
 			}
-			got = append(got, h.Addr()[:2])
+			got = append(got, h.key.addr[:2])
 			if try.n != len(got) {
 				t.Fatalf("%v: somebody was picked twice", got)
 			}
@@ -183,7 +183,7 @@ func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *te
 
 func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
 	s := serviceOf(endpoints("ep", 2, 2), nil)
-	var try Try
+	var try Attempts
 	for range 3 {
 		for range 2 {
 			h, ok := s.pick(5, &try)
@@ -195,20 +195,20 @@ func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
 		if _, ok := s.pick(5, &try); ok {
 			t.Fatal("somebody was asked twice within a round")
 		}
-		try.NextRound()
+		try.forgetRound()
 	}
 }
 
 func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
 	s := serviceOf(endpoints("ep", 20, 20), endpoints("gw", 2, 2))
-	var try Try
+	var try Attempts
 	var got []string
 	for {
 		h, ok := s.pick(5, &try)
 		if !ok {
 			break
 		}
-		got = append(got, h.Addr()[:2])
+		got = append(got, h.key.addr[:2])
 		h.done(5, &try, nil, Broken, 0)
 	}
 	if fmt.Sprint(got) != "[ep ep ep gw gw ep ep ep]" {
@@ -234,10 +234,10 @@ func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
 	bad := host(t, s, "ep-0:1")
 	bad.failed(5, true, "refused")
 	now := instant(5).add(minEjection)
-	var try Try
+	var try Attempts
 	probe, _ := s.pick(now, &try)
 	if probe != bad {
-		t.Fatalf("the first request after the ejection went to %s, want the probe", probe.Addr())
+		t.Fatalf("the first request after the ejection went to %s, want the probe", probe.key.addr)
 	}
 	if got := tally(t, s, now, 1000)["ep-0:1"]; got != 0 {
 		t.Fatal("others went along with the probe")
@@ -254,7 +254,7 @@ func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 	for _, h := range s.hosts {
 		h.failed(5, true, "refused")
 	}
-	var try Try
+	var try Attempts
 	first, ok := s.pick(6, &try)
 	if !ok {
 		t.Fatal("nobody is asked, although both are ready")
@@ -272,9 +272,9 @@ func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 
 func TestAnUnreadyHostIsNeverAsked(t *testing.T) {
 	s := serviceOf(endpoints("ep", 0, 3), endpoints("gw", 0, 2))
-	var try Try
+	var try Attempts
 	if h, ok := s.pick(5, &try); ok {
-		t.Errorf("picked %s, which is not ready", h.Addr())
+		t.Errorf("picked %s, which is not ready", h.key.addr)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestGatewayErrorsInARowEjectTheHostTheyCameFrom(t *testing.T) {
 
 func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T) {
 	s := serviceOf(nil, endpoints("gw", 1, 1))
-	var try Try
+	var try Attempts
 	for range gatewayErrorsToEject {
 		gw, ok := s.pick(5, &try)
 		if !ok {
@@ -312,7 +312,7 @@ func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T)
 	if try.avoided == 0 || try.avoid[0].String() != "west/orders-2" {
 		t.Errorf("the next attempt avoids %v, want west/orders-2", try.avoid[:try.avoided])
 	}
-	gw, _ := s.pick(6, new(Try))
+	gw, _ := s.pick(6, new(Attempts))
 	gw.done(6, nil, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, Answered, time.Millisecond)
 	if got := s.remotes.ejected(6, 10); len(got) != 0 {
 		t.Errorf("%v are excluded after an answer", got)
@@ -321,7 +321,7 @@ func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T)
 
 func TestABrokenConnectionFromThePoolBlamesNobodyAndTheHostMayBeAskedAgain(t *testing.T) {
 	s := serviceOf(endpoints("ep", 1, 1), nil)
-	var try Try
+	var try Attempts
 	h, _ := s.pick(5, &try)
 	h.done(5, &try, &Conn{host: h, Reused: true}, Broken, 0)
 	if h.troubled.Load() {

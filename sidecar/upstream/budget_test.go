@@ -10,7 +10,7 @@ import (
 
 func spend(s *Service, most int) (granted int) {
 	for range most {
-		if !s.Retry() {
+		if !s.spendRetry() {
 			return granted
 		}
 		granted++
@@ -41,8 +41,8 @@ func TestABusyServiceMayRetryAFifthOfItsRequests(t *testing.T) {
 		retries := 0
 		for range 60 { // a minute at 1000/s where everything fails
 			for range 1000 {
-				s.Begin()
-				if s.Retry() {
+				s.budget.request(s.shared.now())
+				if s.spendRetry() {
 					retries++
 				}
 			}

@@ -45,7 +45,7 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 	})
 	for range workers {
 		working.Go(func() {
-			var try Try
+			var try Attempts
 			for range requests {
 				if !ask(t, s.Service(orders), &try) {
 					return
@@ -65,36 +65,28 @@ func TestRequestsAreAnsweredWhileRoutesChange(t *testing.T) {
 }
 
 // ask is the loop of the package comment.
-func ask(t *testing.T, s *Service, try *Try) bool {
-	s.Begin()
-	*try = Try{}
-	b := []byte("ping")
-	for {
-		h, ok := s.Pick(try)
-		if !ok {
-			t.Errorf("nobody left after %d attempts", try.Attempts())
-			return false
-		}
-		conn, err := h.Get(t.Context(), try)
-		if err != nil {
-			h.Done(try, nil, Broken, 0)
-			continue
-		}
-		start := time.Now()
-		_, err = conn.Write(b)
-		if err == nil {
-			_, err = io.ReadFull(conn, b)
-		}
-		if err != nil {
-			t.Errorf("exchange: %v", err)
-			h.Done(try, conn, Broken, 0)
-			_ = conn.Close()
-			return false
-		}
-		h.Done(try, conn, Answered, time.Since(start))
-		h.Put(conn)
-		return true
+func ask(t *testing.T, s *Service, attempts *Attempts) bool {
+	attempts.Begin(s, DefaultRetries(), time.Now())
+	lease, err := attempts.Next(t.Context(), nil)
+	if err != nil {
+		t.Errorf("nobody left after %d attempts: %v", attempts.Asked(), err)
+		return false
 	}
+	b := []byte("ping")
+	start := time.Now()
+	_, err = lease.Write(b)
+	if err == nil {
+		_, err = io.ReadFull(lease, b)
+	}
+	if err != nil {
+		t.Errorf("exchange: %v", err)
+		lease.Done(Broken, 0)
+		_ = lease.Close()
+		return false
+	}
+	lease.Done(Answered, time.Since(start))
+	lease.Return()
+	return true
 }
 
 func TestCountersTellWhatHappenedAndEndWithTheRoute(t *testing.T) {
@@ -104,7 +96,7 @@ func TestCountersTellWhatHappenedAndEndWithTheRoute(t *testing.T) {
 	program := Static(Config{Metrics: reg}, serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }))
 	defer program.Close()
 	s.Update([]*mesh.Route{{Destination: orders, Local: append(at(serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) }), ""), at(deadAddr(t), "")...)}})
-	var try Try
+	var try Attempts
 	for range 20 {
 		if !ask(t, s.Service(orders), &try) || !ask(t, program, &try) {
 			return
@@ -149,16 +141,16 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 	defer l.Close()
 	s := Static(Config{}, l.Addr().String())
 	defer s.Close()
-	var try Try
+	var try Attempts
 	for b.Loop() { // everything but the exchange: pick, liveness check, put
-		s.Begin()
-		try = Try{}
-		h, _ := s.Pick(&try)
-		conn, err := h.Get(b.Context(), &try)
+		s.budget.request(s.shared.now())
+		try = Attempts{}
+		h, _ := s.pick(s.shared.now(), &try)
+		conn, err := h.get(b.Context(), &try)
 		if err != nil {
 			b.Fatal(err)
 		}
-		h.Done(&try, conn, Answered, time.Millisecond)
-		h.Put(conn)
+		h.done(h.service.shared.now(), &try, conn, Answered, time.Millisecond)
+		h.put(conn)
 	}
 }

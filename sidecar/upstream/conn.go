@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -13,7 +14,7 @@ import (
 )
 
 // Conn is a connection to who serves: after TLS, so that what is read and
-// written is payload. It belongs to who got it until [Host.Put] or Close. As
+// written is payload. It belongs to who got it until [Lease.Return] or Close. As
 // with any net.Conn, one goroutine may read while another writes.
 type Conn struct {
 	net.Conn
@@ -58,11 +59,11 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Sent reports whether payload has left since [Host.Get]. When nothing has, no
+// Sent reports whether payload has left since [Attempts.Next]. When nothing has, no
 // application saw the request, and it may be tried elsewhere whatever it is.
 func (c *Conn) Sent() bool { return c.sent.Load() }
 
-// Answered reports whether payload has arrived since [Host.Get].
+// Answered reports whether payload has arrived since [Attempts.Next].
 func (c *Conn) Answered() bool { return c.answered.Load() }
 
 // CloseWrite ends our direction: close_notify within TLS, FIN on a plain
@@ -93,11 +94,11 @@ func (c *Conn) fits(config *dialConfig) bool {
 
 // remote returns the instance of another cluster that answers. It is zero unless
 // the connection goes through a gateway that has named it.
-func (c *Conn) remote() remoteName {
+func (c *Conn) remote() connect.Instance {
 	if c == nil || !c.host.key.gateway {
-		return remoteName{}
+		return connect.Instance{}
 	}
-	return remoteName{c.Cluster, c.Instance}
+	return connect.Instance{Cluster: c.Cluster, Name: c.Instance}
 }
 
 // alive reports whether the idle connection has neither been closed by the

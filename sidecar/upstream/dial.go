@@ -14,14 +14,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Get returns a connection to h: an idle one that is still good or, when there
+// get returns a connection to h: an idle one that is still good or, when there
 // is none, a new one. Once a connection of the same request has broken it is
-// always a new one. t may be nil. A new one costs at most 2 s.
+// always a new one. a may be nil. A new one costs at most 2 s.
 //
 // Its error is a [*ConnectError]; nobody has seen the request. Unless ctx ended
 // it, h or who answers behind it has been blamed, so that others avoid it.
-func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
-	if t == nil || !t.fresh {
+func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
+	if a == nil || !a.fresh {
 		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load()); c != nil {
 			c.Reused = true
 			c.sent.Store(false)
@@ -30,14 +30,11 @@ func (h *Host) Get(ctx context.Context, t *Try) (*Conn, error) {
 			return c, nil
 		}
 	}
-	return h.open(ctx, t)
+	return h.open(ctx, a)
 }
 
-// Put gives back a connection whose exchange is complete and that may carry
-// another: it is kept, or closed when the host is gone, when there are enough,
-// or when who answers may no longer do so. Deadlines that the caller has set
-// stay: it clears them before.
-func (h *Host) Put(c *Conn) {
+// put is [Lease.Return].
+func (h *Host) put(c *Conn) {
 	if c.fits(h.service.dialConfig.Load()) && h.pool.put(c, h.service.shared.now()) {
 		return
 	}
@@ -45,15 +42,15 @@ func (h *Host) Put(c *Conn) {
 }
 
 // open dials h and blames whoever prevents it.
-func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
+func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	service := h.service
 	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	var avoid []remoteName
+	var avoid []connect.Instance
 	if h.key.gateway {
 		avoid = service.remotes.ejected(service.shared.now(), maxExcluded)
-		if t != nil {
-			avoid = append(avoid, t.avoid[:t.avoided]...)
+		if a != nil {
+			avoid = append(avoid, a.avoid[:a.avoided]...)
 		}
 	}
 	c, err := h.connect(bounded, avoid)
@@ -70,15 +67,15 @@ func (h *Host) open(ctx context.Context, t *Try) (*Conn, error) {
 	failure := &ConnectError{Destination: service.dest, Addr: h.key.addr, Gateway: h.key.gateway, Stage: StageConnect, Err: err}
 	var at *stageError
 	if errors.As(err, &at) {
-		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.cluster, at.who.instance, at.err
+		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.Cluster, at.who.Name, at.err
 	}
 	service.metrics.failed[h.key.priority()][failure.Stage].Inc()
-	h.blameConnect(ctx, t, failure)
+	h.blameConnect(ctx, a, failure)
 	return nil, failure
 }
 
 // blameConnect ejects whoever has prevented a connection.
-func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) {
+func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectError) {
 	now := h.service.shared.now()
 	var refusal *connect.Refusal
 	switch {
@@ -91,10 +88,10 @@ func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) 
 			h.failed(now, false, failure.Err.Error())
 		}
 	case h.key.gateway && failure.Stage == StageHandshake:
-		who := remoteName{failure.Cluster, failure.Instance}
-		h.blame(now, t, who, true, failure.Err.Error())
-		if t != nil && who != (remoteName{}) {
-			t.again(h)
+		who := connect.Instance{Cluster: failure.Cluster, Name: failure.Instance}
+		h.blame(now, a, who, true, failure.Err.Error())
+		if a != nil && who != (connect.Instance{}) {
+			a.again(h)
 		}
 	default:
 		// A caller whose own deadline was shorter than ours proves less.
@@ -105,7 +102,7 @@ func (h *Host) blameConnect(ctx context.Context, t *Try, failure *ConnectError) 
 // stageError says how far connect got and who was at the other end.
 type stageError struct {
 	stage Stage
-	who   remoteName
+	who   connect.Instance
 	err   error
 }
 
@@ -113,7 +110,7 @@ func (e *stageError) Error() string { return e.err.Error() }
 func (e *stageError) Unwrap() error { return e.err }
 
 // connect makes a connection to h. Its errors are stageErrors.
-func (h *Host) connect(ctx context.Context, avoid []remoteName) (*Conn, error) {
+func (h *Host) connect(ctx context.Context, avoid []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
 	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -134,8 +131,8 @@ func (h *Host) connect(ctx context.Context, avoid []remoteName) (*Conn, error) {
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.
-func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []remoteName) error {
-	who := remoteName{c.Cluster, c.Instance}
+func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []connect.Instance) error {
+	who := connect.Instance{Cluster: c.Cluster, Name: c.Instance}
 	if config.tls == nil {
 		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
 	}
@@ -172,7 +169,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 	if err != nil {
 		return &stageError{StageHandshake, who, err}
 	}
-	c.Conn, c.Peer, c.Cluster, c.Instance = over, id.String(), who.cluster, who.instance
+	c.Conn, c.Peer, c.Cluster, c.Instance = over, id.String(), who.Cluster, who.Name
 	return nil
 }
 
@@ -187,15 +184,14 @@ func timedOut(err error, what string, start time.Time) error {
 
 // exclusions returns who shall not serve: our own cluster, whose endpoints we
 // dial ourselves, and instances that failed.
-func exclusions(own, pinned mesh.ClusterName, avoid []remoteName) []connect.Instance {
+func exclusions(own, pinned mesh.ClusterName, avoid []connect.Instance) []connect.Instance {
 	all := make([]connect.Instance, 0, 1+min(len(avoid), maxExcluded))
 	if own != "" && own != pinned {
 		all = append(all, connect.Instance{Cluster: own})
 	}
 	for _, r := range avoid {
-		one := connect.Instance{Cluster: r.cluster, Name: r.instance}
-		if len(all) <= maxExcluded && !slices.Contains(all, one) {
-			all = append(all, one)
+		if len(all) <= maxExcluded && !slices.Contains(all, r) {
+			all = append(all, r)
 		}
 	}
 	return all

@@ -87,23 +87,23 @@ func TestARefusedConnectEjectsTheHostAndTheNextIsTried(t *testing.T) {
 	eps := append(at(deadAddr(t), ordersWest), at(live, ordersWest)...)
 	_, s := w.set(t, &mesh.Route{Local: eps})
 	for range 20 {
-		var try Try
+		var try Attempts
 		for {
-			h, ok := s.Pick(&try)
+			h, ok := s.pick(s.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody left to ask")
 			}
-			conn, err := h.Get(t.Context(), &try)
+			conn, err := h.get(t.Context(), &try)
 			if err != nil {
 				if ce := connectError(t, err); ce.Stage != StageConnect || ce.Gateway {
 					t.Fatalf("error %v, want a failed connect to an endpoint", err)
 				}
-				h.Done(&try, nil, Broken, 0)
+				h.done(h.service.shared.now(), &try, nil, Broken, 0)
 				continue
 			}
 			exchange(t, conn, "hello")
-			h.Done(&try, conn, Answered, time.Millisecond)
-			h.Put(conn)
+			h.done(h.service.shared.now(), &try, conn, Answered, time.Millisecond)
+			h.put(conn)
 			break
 		}
 	}
@@ -223,22 +223,22 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 		return okReply, echo(w.orders)
 	}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	var try Try
-	h, _ := s.Pick(&try)
-	_, err := h.Get(t.Context(), &try)
+	var try Attempts
+	h, _ := s.pick(s.shared.now(), &try)
+	_, err := h.get(t.Context(), &try)
 	if ce := connectError(t, err); ce.Stage != StageHandshake || ce.Instance != "orders-2" {
 		t.Fatalf("error %v, want a failed handshake with west/orders-2", err)
 	}
 	contains(t, err, "west/orders-2")
-	h.Done(&try, nil, Broken, 0)
+	h.done(h.service.shared.now(), &try, nil, Broken, 0)
 	if h.outlier.ejected() {
 		t.Fatal("the gateway was ejected for what an instance did")
 	}
-	again, ok := s.Pick(&try)
+	again, ok := s.pick(s.shared.now(), &try)
 	if !ok || again != h {
 		t.Fatal("the gateway may not be asked for another instance")
 	}
-	conn, err := again.Get(t.Context(), &try)
+	conn, err := again.get(t.Context(), &try)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestWhenOnlyExcludedInstancesAreLeftTheyAreAskedAfterAll(t *testing.T) {
 		return okReply, echo(w.orders)
 	}}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	s.remotes.fail(remoteName{"west", "orders-1"}, s.shared.now(), true)
+	s.remotes.fail(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
 	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 }
@@ -358,8 +358,8 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 		s.Update([]*mesh.Route{{Destination: orders, Identities: []string{ordersWest}, Local: at("slow:1", ordersWest)}})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		h, _ := s.Service(orders).Pick(new(Try))
-		_, err := h.Get(ctx, nil)
+		h, _ := s.Service(orders).pick(s.shared.now(), new(Attempts))
+		_, err := h.get(ctx, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want the context's", err)
 		}
@@ -372,9 +372,9 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 func TestAConnectionThatSucceedsEndsAnEjectionForFailedConnects(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, _ := s.Pick(new(Try))
+	h, _ := s.pick(s.shared.now(), new(Attempts))
 	h.failed(s.shared.now(), true, "refused")
-	if _, err := h.Get(t.Context(), nil); err != nil {
+	if _, err := h.get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if h.outlier.ejected() {

@@ -8,29 +8,22 @@
 //
 // # One request
 //
-//	service.Begin()
-//	var try upstream.Try
+//	var attempts upstream.Attempts
+//	attempts.Begin(service, upstream.DefaultRetries(), time.Now())
 //	for {
-//		host, ok := service.Pick(&try)
-//		if !ok {
+//		lease, err := attempts.Next(ctx, nil)
+//		if err != nil {
 //			// nobody (left) to ask: 503
 //		}
-//		conn, err := host.Get(ctx, &try)
-//		if err != nil { // *ConnectError: reached nobody, always try the next
-//			host.Done(&try, nil, upstream.Broken, 0)
-//			continue
-//		}
 //		// … write the request, read the answer …
-//		host.Done(&try, conn, outcome, elapsed)
-//		host.Put(conn) // or conn.Close()
-//		// a request that broke may be tried again when it did not reach
-//		// anybody (!conn.Sent()), or when it is idempotent and
-//		// service.Retry() grants it.
+//		lease.Done(outcome, elapsed)
+//		lease.Return() // or lease.Close()
+//		// a request that broke may be tried again: attempts.MayRepeat
 //	}
 //
-// Pick, Get of a pooled connection, Done, Put, Begin and Retry allocate
-// nothing and wait for nothing but short critical sections. Get of a new
-// connection dials on the caller's goroutine.
+// A retry is decided in attempts.go, for HTTP and TCP alike. Next with a pooled
+// connection, Done and Return allocate nothing and wait for nothing but short
+// critical sections. Next with a new connection dials on the caller's goroutine.
 //
 // # The wire
 //

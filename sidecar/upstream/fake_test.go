@@ -192,12 +192,12 @@ func at(addr, id string) []mesh.Endpoint {
 // get picks and gets for a new request.
 func get(t *testing.T, s *Service) (*Host, *Conn, error) {
 	t.Helper()
-	var try Try
-	h, ok := s.Pick(&try)
+	var try Attempts
+	h, ok := s.pick(s.shared.now(), &try)
 	if !ok {
 		t.Fatal("nobody to pick")
 	}
-	conn, err := h.Get(t.Context(), &try)
+	conn, err := h.get(t.Context(), &try)
 	return h, conn, err
 }
 

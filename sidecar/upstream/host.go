@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -51,35 +52,9 @@ func newHost(s *Service, key hostKey) *Host {
 	return h
 }
 
-// Addr returns the address that is dialled, host:port.
-func (h *Host) Addr() string { return h.key.addr }
-
-// Outcome is how an attempt ended.
-type Outcome uint8
-
-// The outcomes.
-const (
-	// Answered: the exchange is complete, whatever the application said.
-	Answered Outcome = iota
-	// GatewayError: the answer was 502, 503 or 504, or did not come in time.
-	GatewayError
-	// Broken: no connection came about, or it broke before the exchange was
-	// complete.
-	Broken
-	// Abandoned: the caller went away, which says nothing about the host.
-	Abandoned
-)
-
-// Done ends an attempt that [Service.Pick] began, exactly once. conn is nil when
-// [Host.Get] gave none. latency is the time to the answer, 0 when there is
-// nothing to learn from it (TCP). t may be nil when there will be no other
-// attempt; otherwise it learns whom to ask next: after what broke behind a
-// gateway the gateway may be asked again, for another instance.
-func (h *Host) Done(t *Try, conn *Conn, o Outcome, latency time.Duration) {
-	h.done(h.service.shared.now(), t, conn, o, latency)
-}
-
-func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Duration) {
+// done ends an attempt that pick began, exactly once. conn is nil when get gave
+// none; a may be nil when there will be no other attempt.
+func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency time.Duration) {
 	h.active.Add(-1)
 	switch {
 	case o == Answered:
@@ -87,7 +62,7 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 			h.latency.observe(latency, now)
 		}
 		h.succeeded(now)
-		if who := conn.remote(); who != (remoteName{}) {
+		if who := conn.remote(); who != (connect.Instance{}) {
 			h.service.remotes.succeed(who)
 		}
 	case o == Abandoned:
@@ -97,27 +72,27 @@ func (h *Host) done(now instant, t *Try, conn *Conn, o Outcome, latency time.Dur
 		// A pooled connection that broke before an answer perhaps only was idle
 		// for too long: the next one is fresh and will tell.
 		if !stale || conn.Answered() {
-			h.blame(now, t, conn.remote(), false, "broken exchanges or gateway errors")
+			h.blame(now, a, conn.remote(), false, "broken exchanges or gateway errors")
 		}
-		if t == nil {
+		if a == nil {
 			return
 		}
-		t.fresh = true
+		a.fresh = true
 		if stale || h.key.gateway {
-			t.again(h)
+			a.again(h)
 		}
 	}
 }
 
 // blame counts a failure for who caused it: the instance behind a gateway or,
 // when who is zero, the host. A certain failure ejects at once.
-func (h *Host) blame(now instant, t *Try, who remoteName, certain bool, why string) {
-	if who == (remoteName{}) {
+func (h *Host) blame(now instant, a *Attempts, who connect.Instance, certain bool, why string) {
+	if who == (connect.Instance{}) {
 		h.failed(now, certain, why)
 		return
 	}
-	if t != nil {
-		t.avoidRemote(who)
+	if a != nil {
+		a.avoidRemote(who)
 	}
 	if h.service.remotes.fail(who, now, certain) {
 		h.service.metrics.ejections.Inc()
@@ -193,12 +168,9 @@ func (h *Host) claimProbe(now instant) bool {
 	return ok
 }
 
-// Superseded reports whether it is no use to wait for an answer of h much longer:
-// the control plane has taken it away or calls it unready, or connections to it
-// fail, and somebody whom t has not asked is in service. A process that is frozen
-// keeps its connections: nothing but this tells of it.
-func (h *Host) Superseded(t *Try) bool {
-	return h.doubtful.Load() && h.service.state.Load().others(t)
+// superseded is [Lease.Superseded].
+func (h *Host) superseded(a *Attempts) bool {
+	return h.doubtful.Load() && h.service.candidates.Load().others(a)
 }
 
 // mirrorLocked renews what follows from ready and outlier.

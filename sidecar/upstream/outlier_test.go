@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
 func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 	var r remotes
 	for i := range 2 * maxRemotes {
-		r.fail(remoteName{"west", string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
+		r.fail(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
 	}
 	if got := len(r.failing); got != maxRemotes {
 		t.Errorf("%d instances kept, want %d", got, maxRemotes)
@@ -102,13 +103,13 @@ func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 		t.Errorf("%d instances to exclude, want %d", got, maxExcluded)
 	}
 	later := instant(1).add(time.Hour)
-	if !r.fail(remoteName{"west", "new"}, later, true) {
+	if !r.fail(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
 		t.Error("no room for a new one after the old ones' time")
 	}
-	if got := r.ejected(later, maxExcluded); len(got) != 1 || got[0].instance != "new" {
+	if got := r.ejected(later, maxExcluded); len(got) != 1 || got[0].Name != "new" {
 		t.Errorf("excluded %v, want only west/new", got)
 	}
-	r.succeed(remoteName{"west", "new"})
+	r.succeed(connect.Instance{Cluster: "west", Name: "new"})
 	if got := r.ejected(later, maxExcluded); len(got) != 0 {
 		t.Errorf("excluded %v after a success, want none", got)
 	}
@@ -134,21 +135,21 @@ func TestAHostIsSupersededWhenItIsOutOfServiceAndAnotherIsIn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			set, service := w.set(t, &mesh.Route{Local: []mesh.Endpoint{a}})
-			var try Try
-			host, ok := service.Pick(&try)
+			var try Attempts
+			host, ok := service.pick(service.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody to ask")
 			}
 			set.Update([]*mesh.Route{{Destination: orders, Local: c.route}})
 			if c.fail {
-				if _, err := host.Get(t.Context(), nil); err == nil {
+				if _, err := host.get(t.Context(), nil); err == nil {
 					t.Fatal("connected to where nobody listens")
 				}
 			}
-			if got := host.Superseded(&try); got != c.want {
+			if got := host.superseded(&try); got != c.want {
 				t.Errorf("superseded %v, want %v", got, c.want)
 			}
-			host.Done(&try, nil, Abandoned, 0)
+			host.done(host.service.shared.now(), &try, nil, Abandoned, 0)
 		})
 	}
 }

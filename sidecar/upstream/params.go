@@ -77,10 +77,32 @@ const (
 	// instance.
 	latencyTolerance = 1.5
 
-	// maxAttempts bounds how many hosts one request is sent to.
-	maxAttempts = 8
+	// maxHosts bounds the hosts asked for one request. Asking a dead one costs less
+	// than a millisecond, so that this is above maxSends: two dead local instances
+	// must not use up what the gateways need.
+	maxHosts = 8
 
-	// localAttempts is how many of them may be spent on local endpoints: when
+	// minHosts is how many a request asks that reached nobody, however late it is: a
+	// pause of the whole machine ends every timeout at once.
+	minHosts = 3
+
+	// maxSends bounds how often a request is sent in whole or in part.
+	maxSends = 5
+
+	// maxRounds bounds the rounds: with nobody to ask at all, a caller hears of it
+	// after 0.4 s of pauses.
+	maxRounds = 4
+
+	// retryWindow is for how long after its first attempt a request is tried again
+	// in further rounds. The paths below notice a dead cluster within 1.1 s; a
+	// request that met it is tried again then, which begins its window anew.
+	retryWindow = 2 * time.Second
+
+	// minPause is the wait before a second round of the same hosts; it doubles with
+	// each round and is jittered by half, as Envoy's 25 ms.
+	minPause = 25 * time.Millisecond
+
+	// localAttempts is how many of maxHosts may be spent on local endpoints: when
 	// that many failed, the local cluster is in trouble and gateways are next.
 	localAttempts = 3
 

@@ -19,9 +19,9 @@ type pathConn struct {
 	head []byte // of CONNECT, until it is written
 	left []byte // payload that came with the reply, until it is read
 
-	open   bool       // the gateway has said 2xx
-	who    remoteName // who answers, as the gateway says
-	failed error      // the reply was a *connect.Refusal, or not a reply
+	open   bool             // the gateway has said 2xx
+	who    connect.Instance // who answers, as the gateway says
+	failed error            // the reply was a *connect.Refusal, or not a reply
 }
 
 // newPath returns conn, a connection to a gateway, as a path to dest. Nothing
@@ -70,7 +70,7 @@ func (p *pathConn) readReply() error {
 		return err
 	}
 	if who.Cluster != "" && who.Name != "" { // else nameless: what fails is the gateway's fault
-		p.who = remoteName{who.Cluster, who.Name}
+		p.who = connect.Instance{Cluster: who.Cluster, Name: who.Name}
 	}
 	p.open, p.left = true, payload
 	return nil

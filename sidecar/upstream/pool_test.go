@@ -17,8 +17,8 @@ func TestAnIdleConnectionIsUsedAgain(t *testing.T) {
 	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
 	h, conn := mustGet(t, s)
 	exchange(t, conn, "one")
-	h.Put(conn)
-	h.Put(conn) // harmless
+	h.put(conn)
+	h.put(conn) // harmless
 	_, again := mustGet(t, s)
 	if again != conn || !again.Reused || again.Sent() || again.Answered() {
 		t.Errorf("got %p reused=%v sent=%v answered=%v; want %p reused and unused since", again, again.Reused, again.Sent(), again.Answered(), conn)
@@ -33,18 +33,18 @@ func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
 	h, conn := mustGet(t, s)
-	h.Put(conn)
-	var try Try
-	h, _ = s.Pick(&try)
-	first, err := h.Get(t.Context(), &try)
+	h.put(conn)
+	var try Attempts
+	h, _ = s.pick(s.shared.now(), &try)
+	first, err := h.get(t.Context(), &try)
 	if err != nil || !first.Reused {
 		t.Fatalf("%v, reused %v; want the idle connection", err, first.Reused)
 	}
-	h.Put(conn) // another one is idle again
-	h.Done(&try, first, Broken, 0)
-	if h, ok := s.Pick(&try); !ok {
+	h.put(conn) // another one is idle again
+	h.done(h.service.shared.now(), &try, first, Broken, 0)
+	if h, ok := s.pick(s.shared.now(), &try); !ok {
 		t.Fatal("the host may not be asked again")
-	} else if second, err := h.Get(t.Context(), &try); err != nil || second.Reused {
+	} else if second, err := h.get(t.Context(), &try); err != nil || second.Reused {
 		t.Fatalf("%v, reused %v; want a new connection", err, second.Reused)
 	}
 }
@@ -80,7 +80,7 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 			s, ends := pair(t)
 			h, conn := mustGet(t, s)
 			far := <-ends
-			h.Put(conn)
+			h.put(conn)
 			end(far)
 			settled(t, conn)
 			later := s.shared.now().add(trustIdle)
@@ -96,7 +96,7 @@ func TestAPooledConnectionThatBreaksIsBlamedOnItsHostOnlyWithinAnAnswer(t *testi
 	pooled := func() (*Host, *Conn, net.Conn) {
 		h, conn := mustGet(t, s)
 		far := <-ends
-		h.Put(conn)
+		h.put(conn)
 		h, conn = mustGet(t, s)
 		return h, conn, far
 	}
@@ -105,7 +105,7 @@ func TestAPooledConnectionThatBreaksIsBlamedOnItsHostOnlyWithinAnAnswer(t *testi
 	h, conn, far := pooled()
 	_ = far.Close()
 	_ = conn.Close()
-	h.Done(nil, conn, Broken, 0)
+	h.done(h.service.shared.now(), nil, conn, Broken, 0)
 	if e := lastError(); e != "" {
 		t.Errorf("blamed for a connection that it perhaps closed while it was idle: %s", e)
 	}
@@ -113,7 +113,7 @@ func TestAPooledConnectionThatBreaksIsBlamedOnItsHostOnlyWithinAnAnswer(t *testi
 	exchangeWith(t, conn, far)
 	_ = far.Close()
 	_ = conn.Close()
-	h.Done(nil, conn, Broken, 0)
+	h.done(h.service.shared.now(), nil, conn, Broken, 0)
 	if lastError() == "" {
 		t.Error("not blamed for an answer that broke off")
 	}
@@ -174,7 +174,7 @@ func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testi
 	s, service := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
 	h, idle := mustGet(t, service)
 	_, busy := mustGet(t, service)
-	h.Put(idle)
+	h.put(idle)
 	s.Update(nil)
 	if s.Service(orders) != nil {
 		t.Error("the service of a vanished route is still found")
@@ -183,11 +183,11 @@ func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testi
 		t.Error("the idle connection is open")
 	}
 	exchange(t, busy, "still here")
-	h.Put(busy)
+	h.put(busy)
 	if _, err := busy.Write([]byte("x")); err == nil {
 		t.Error("the busy connection stays open after it was put back")
 	}
-	if _, ok := service.Pick(new(Try)); ok {
+	if _, ok := service.pick(service.shared.now(), new(Attempts)); ok {
 		t.Error("a service without route picks somebody")
 	}
 }
@@ -197,8 +197,8 @@ func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
 	addr := serve(t, echo(w.orders))
 	s, service := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
 	h, conn := mustGet(t, service)
-	h.Done(nil, conn, Answered, time.Second)
-	h.Put(conn)
+	h.done(h.service.shared.now(), nil, conn, Answered, time.Second)
+	h.put(conn)
 	s.Update([]*mesh.Route{{
 		Destination: orders, Protocol: mesh.HTTP,
 		Local:      append(at(addr, ordersWest), at(deadAddr(t), ordersWest)...),
@@ -210,7 +210,7 @@ func TestHostsThatStayKeepTheirConnectionsAndHistory(t *testing.T) {
 	if _, known := h.latency.at(service.shared.now()); !known {
 		t.Error("the history is gone")
 	}
-	if got, err := h.Get(t.Context(), nil); err != nil || got != conn {
+	if got, err := h.get(t.Context(), nil); err != nil || got != conn {
 		t.Errorf("got %p, %v; want the idle connection %p", got, err, conn)
 	}
 }
@@ -221,7 +221,7 @@ func TestConnectionsToWhomMayNoLongerAnswerAreClosed(t *testing.T) {
 	s, service := w.set(t, &mesh.Route{Local: at(addr, ordersWest)})
 	h, idle := mustGet(t, service)
 	_, busy := mustGet(t, service)
-	h.Put(idle)
+	h.put(idle)
 	s.Update([]*mesh.Route{{
 		Destination: orders, Protocol: mesh.HTTP, Local: at(addr, ordersWest),
 		Identities: []string{"spiffe://mesh.example/cluster/north/ns/shop/sa/orders"},
@@ -229,7 +229,7 @@ func TestConnectionsToWhomMayNoLongerAnswerAreClosed(t *testing.T) {
 	if _, err := idle.Write([]byte("x")); err == nil {
 		t.Error("the idle connection is open")
 	}
-	h.Put(busy)
+	h.put(busy)
 	if _, err := busy.Write([]byte("x")); err == nil {
 		t.Error("the busy connection stays open after it was put back")
 	}
@@ -251,13 +251,13 @@ func TestIdleConnectionsEndAfterTheIdleTimeout(t *testing.T) {
 		ends := make(chan net.Conn, 1)
 		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1")
 		defer s.Close()
-		h, _ := s.Pick(new(Try))
-		conn, err := h.Get(t.Context(), nil)
+		h, _ := s.pick(s.shared.now(), new(Attempts))
+		conn, err := h.get(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		far := <-ends
-		h.Put(conn)
+		h.put(conn)
 		start := time.Now()
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Fatalf("the other side reads %v, want EOF", err)
@@ -282,7 +282,7 @@ func TestAConnectionIsNotUsedBeyondItsPeersCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Put(conn)
+		h.put(conn)
 		now := h.service.shared.now()
 		if h.pool.expired(conn, now.add(364*24*time.Hour)) {
 			t.Error("too old a day before its certificate expires")
@@ -297,17 +297,17 @@ func TestThePoolIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
 		defer s.Close()
-		h, _ := s.Pick(new(Try))
+		h, _ := s.pick(s.shared.now(), new(Attempts))
 		var conns []*Conn
 		for range maxIdlePerHost + 10 {
-			conn, err := h.Get(t.Context(), nil)
+			conn, err := h.get(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			conns = append(conns, conn)
 		}
 		for _, conn := range conns {
-			h.Put(conn)
+			h.put(conn)
 		}
 		if got := h.pool.len(); got != maxIdlePerHost {
 			t.Errorf("%d idle connections, want %d", got, maxIdlePerHost)
@@ -320,28 +320,28 @@ func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
 	r := &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Gateways: endpoints("gw", 2, 2)}
 	s, service := w.set(t, r)
 	h, conn := mustGet(t, service)
-	h.Done(nil, conn, Answered, time.Millisecond)
-	h.Put(conn)
-	var try Try
+	h.done(h.service.shared.now(), nil, conn, Answered, time.Millisecond)
+	h.put(conn)
+	var try Attempts
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() {
 		service := s.Service(orders)
-		service.Begin()
-		try = Try{}
-		h, ok := service.Pick(&try)
+		service.budget.request(service.shared.now())
+		try = Attempts{}
+		h, ok := service.pick(service.shared.now(), &try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
-		conn, err := h.Get(ctx, &try)
+		conn, err := h.get(ctx, &try)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !conn.Reused {
 			t.Fatal("not reused")
 		}
-		h.Done(&try, conn, Answered, time.Millisecond)
-		h.Put(conn)
-		service.Retry()
+		h.done(h.service.shared.now(), &try, conn, Answered, time.Millisecond)
+		h.put(conn)
+		service.spendRetry()
 	}); n != 0 {
 		t.Errorf("a request allocates %v times, want 0", n)
 	}
@@ -351,15 +351,15 @@ func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
 	s, _ := grown(endpoints("ep", 60, 100), endpoints("gw", 2, 2))
 	s.update(route(endpoints("ep", 65, 100), endpoints("gw", 2, 2))) // some warm up
 	host(t, s, "ep-0:1").failed(s.shared.now(), true, "refused")
-	var try Try
+	var try Attempts
 	if n := testing.AllocsPerRun(1000, func() {
-		try = Try{}
+		try = Attempts{}
 		for range 4 {
-			h, ok := s.Pick(&try)
+			h, ok := s.pick(s.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody to pick")
 			}
-			h.Done(&try, nil, Broken, 0)
+			h.done(h.service.shared.now(), &try, nil, Broken, 0)
 		}
 	}); n != 0 {
 		t.Errorf("four picks allocate %v times, want 0", n)

@@ -1,19 +1,10 @@
 package upstream
 
 import (
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"sync"
 	"sync/atomic"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
-
-// remoteName names an instance of a service in another cluster.
-type remoteName struct {
-	cluster  mesh.ClusterName
-	instance string
-}
-
-func (r remoteName) String() string { return string(r.cluster) + "/" + r.instance }
 
 // remotes keeps the outliers among the instances behind the gateways. Its
 // methods may be called concurrently.
@@ -21,11 +12,11 @@ type remotes struct {
 	count atomic.Int32 // len(failing): nothing to do for the usual request
 
 	mu      sync.Mutex
-	failing map[remoteName]*outlier
+	failing map[connect.Instance]*outlier
 }
 
 // fail counts a failure and reports whether it ejects the instance.
-func (r *remotes) fail(name remoteName, now instant, certain bool) bool {
+func (r *remotes) fail(name connect.Instance, now instant, certain bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.failing[name]
@@ -34,7 +25,7 @@ func (r *remotes) fail(name remoteName, now instant, certain bool) bool {
 			return false
 		}
 		if r.failing == nil {
-			r.failing = make(map[remoteName]*outlier)
+			r.failing = make(map[connect.Instance]*outlier)
 		}
 		o = new(outlier)
 		r.failing[name] = o
@@ -55,7 +46,7 @@ func (r *remotes) forgetLocked(now instant) bool {
 }
 
 // succeed forgets an instance that answered.
-func (r *remotes) succeed(name remoteName) {
+func (r *remotes) succeed(name connect.Instance) {
 	if r.count.Load() == 0 {
 		return
 	}
@@ -66,13 +57,13 @@ func (r *remotes) succeed(name remoteName) {
 }
 
 // ejected returns the instances that new paths must not lead to, at most limit.
-func (r *remotes) ejected(now instant, limit int) []remoteName {
+func (r *remotes) ejected(now instant, limit int) []connect.Instance {
 	if r.count.Load() == 0 {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var names []remoteName
+	var names []connect.Instance
 	for name, o := range r.failing {
 		if now < o.until && len(names) < limit {
 			names = append(names, name)

@@ -18,7 +18,7 @@ type Service struct {
 	metrics    *boundMetrics
 	budget     budget
 	remotes    remotes
-	state      atomic.Pointer[state]
+	candidates atomic.Pointer[candidates]
 	dialConfig atomic.Pointer[dialConfig]
 
 	mu      sync.Mutex // guards what follows, and every host's guarded fields
@@ -44,7 +44,7 @@ func newService(shared *shared, dest mesh.Destination, label string) *Service {
 		created: shared.now(),
 	}
 	s.dialConfig.Store(&dialConfig{})
-	s.state.Store(&state{share: fixed(1)})
+	s.candidates.Store(&candidates{share: fixed(1)})
 	return s
 }
 
@@ -59,14 +59,8 @@ func Static(cfg Config, addr string) *Service {
 // Protocol returns the protocol of the route, empty for a static service.
 func (s *Service) Protocol() mesh.Protocol { return s.dialConfig.Load().protocol }
 
-// Begin counts a request, once however often it is tried: it earns part of a retry.
-func (s *Service) Begin() { s.budget.request(s.shared.now()) }
-
-// Retry asks for a retry of a request that may have reached an application and
-// spends the retry budget: 20 % of the requests of the last 10 s, and at least
-// 10 a second. An attempt that reached nobody needs no leave: it cost nobody
-// anything, and the number of attempts is bounded.
-func (s *Service) Retry() bool {
+// spendRetry takes a repeat out of the budget and reports whether there was one.
+func (s *Service) spendRetry() bool {
 	if s.budget.retry(s.shared.now()) {
 		return true
 	}
@@ -74,25 +68,27 @@ func (s *Service) Retry() bool {
 	return false
 }
 
-// Pick chooses the host of t's next attempt and notes it in t. It gives false
-// when nobody is ready, when everybody who is has been tried, and after 8
-// attempts. It never blocks on anything but short critical sections.
-//
-// Each host that it gives needs exactly one [Host.Done].
-func (s *Service) Pick(t *Try) (*Host, bool) {
-	return s.pick(s.shared.now(), t)
-}
-
-func (s *Service) pick(now instant, t *Try) (*Host, bool) {
-	if t.attempts >= maxAttempts {
+// pick chooses the host of a's next attempt and notes it in a. It gives false when
+// nobody is ready, and when everybody who is has been tried in this round. It never
+// blocks on anything but short critical sections. Each host that it gives needs
+// exactly one done.
+func (s *Service) pick(now instant, a *Attempts) (*Host, bool) {
+	if a.asked >= maxHosts {
 		return nil, false
 	}
-	h := s.state.Load().choose(now, t)
+	c := s.candidates.Load()
+	var h *Host
+	if a.asked == 0 {
+		h = c.claimProbe(now)
+	}
+	if h == nil {
+		h = c.choose(now, a)
+	}
 	if h == nil {
 		return nil, false
 	}
 	h.active.Add(1)
-	t.add(h)
+	a.add(h)
 	return h, true
 }
 
@@ -178,7 +174,7 @@ func (s *Service) young(now instant) bool { return now.since(s.created) < s.shar
 
 // rebuildLocked publishes the state that follows from the hosts.
 func (s *Service) rebuildLocked(now instant) {
-	next := &state{warmup: s.shared.warmup}
+	next := &candidates{warmup: s.shared.warmup}
 	for _, h := range s.hosts {
 		t := &next.tiers[h.key.priority()]
 		t.health.total++
@@ -202,7 +198,7 @@ func (s *Service) rebuildLocked(now instant) {
 		s.share = s.share.toward(target, now, s.shared.warmup)
 	}
 	next.share = s.share
-	s.state.Store(next)
+	s.candidates.Store(next)
 }
 
 // Close closes the idle connections; busy ones finish and are then closed.

@@ -31,7 +31,7 @@ type HostStatus struct {
 // Status returns the service as it is now.
 func (s *Service) Status() ServiceStatus {
 	now := s.shared.now()
-	status := ServiceStatus{LocalShare: s.state.Load().share.at(now)}
+	status := ServiceStatus{LocalShare: s.candidates.Load().share.at(now)}
 	for _, name := range s.remotes.ejected(now, maxRemotes) {
 		status.Avoided = append(status.Avoided, name.String())
 	}

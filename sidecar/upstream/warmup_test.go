@@ -30,7 +30,7 @@ func TestTrafficReturnsToALocalClusterOverTheWarmupAndThenWholly(t *testing.T) {
 	}
 	skip(time.Minute)
 	s.update(route(endpoints("ep", 2, 2), gateways))
-	start := s.state.Load().share.start
+	start := s.candidates.Load().share.start
 	for _, tt := range []struct {
 		after time.Duration
 		want  float64

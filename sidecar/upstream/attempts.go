@@ -1,0 +1,207 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+)
+
+// ErrNobody is why there is no connection when no host could even be asked.
+var ErrNobody = errors.New("no instance is ready and no gateway reaches one: see isthmus status")
+
+// RetryPolicy says how often one request is tried.
+type RetryPolicy struct {
+	// Hosts bounds the hosts asked for one request; at most 8 are.
+	Hosts int
+	// Sends bounds how often it is sent, in whole or in part.
+	Sends int
+	// Rounds bounds how often everybody is asked again.
+	Rounds int
+	// Window is for how long after its first attempt, or after one that was lost, a
+	// request is tried in further rounds. 0: hosts are not asked twice, unless they
+	// did not answer in time.
+	Window time.Duration
+}
+
+// DefaultRetries is the policy for services of the mesh.
+func DefaultRetries() RetryPolicy {
+	return RetryPolicy{Hosts: maxHosts, Sends: maxSends, Rounds: maxRounds, Window: retryWindow}
+}
+
+// Attempts are the tries of one request or of one TCP connection: whom it has asked,
+// what that has shown, and whether it may try again. They belong to one goroutine
+// and hold no resources but the lease. The zero value needs a Begin.
+type Attempts struct {
+	service   *Service
+	policy    RetryPolicy
+	began     time.Time // of the window
+	last      error     // why the last attempt failed
+	rounds    int       // times that everybody was asked again
+	earlier   int       // hosts asked in earlier rounds
+	sent      int       // leases given
+	unreached int       // attempts that reached nobody
+	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
+	lease     Lease     // of the last attempt that got one
+
+	// Of this round.
+	asked   int
+	local   int             // of them local endpoints
+	tried   [maxHosts]*Host // not asked again
+	n       int             // of tried
+	avoid   [maxHosts]connect.Instance
+	avoided int // of avoid, which lasts for all rounds
+}
+
+// Begin counts a request to s, once however often it is tried: it earns part of a
+// retry. started is when its window begins.
+func (a *Attempts) Begin(s *Service, policy RetryPolicy, started time.Time) {
+	*a = Attempts{service: s, policy: policy, began: started}
+	s.budget.request(s.shared.now())
+}
+
+// Fresh makes every connection a new one: what is relayed as it is must not meet
+// the deadlines and leftovers of somebody's exchange.
+func (a *Attempts) Fresh() { a.fresh = true }
+
+// Next makes the next attempt and returns what it runs on: hosts to which no
+// connection comes about have seen nothing, and the next is asked. When everybody
+// was asked it waits a moment and begins another round. waits says after such a
+// pause whether the caller still does; nil: it does. The lease needs one
+// [Lease.Done] and is good until the next call. The error is why the last attempt
+// failed, [ErrNobody] when there was none.
+func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) {
+	for a.Asked() < a.policy.Hosts {
+		host, ok := a.service.pick(a.service.shared.now(), a)
+		if !ok {
+			if !a.nextRound(ctx, waits) {
+				break
+			}
+			continue
+		}
+		conn, err := host.get(ctx, a)
+		if err == nil {
+			a.sent++
+			a.lease = Lease{Conn: conn, host: host, attempts: a}
+			return &a.lease, nil
+		}
+		host.done(a.service.shared.now(), a, nil, Broken, 0)
+		a.Failed(err)
+		a.unreached++
+	}
+	if a.last == nil {
+		return nil, ErrNobody
+	}
+	return nil, a.last
+}
+
+// nextRound lets everybody be asked once more, after a pause, and reports whether to
+// go on: what is told of hosts (tunnels, endpoints) lags behind what they are. What
+// was learned stays: which instances to avoid, and that pooled connections broke.
+func (a *Attempts) nextRound(ctx context.Context, waits func() bool) bool {
+	pause := minPause << a.rounds
+	if !a.mayAskAgain(pause) {
+		return false
+	}
+	a.forgetRound()
+	return state.Pause(ctx, pause/2+rand.N(pause)) && (waits == nil || waits())
+}
+
+// forgetRound makes everybody one who was not asked.
+func (a *Attempts) forgetRound() {
+	a.rounds++
+	a.earlier += a.asked
+	clear(a.tried[:a.n])
+	a.n, a.asked, a.local = 0, 0, 0
+}
+
+// mayAskAgain reports whether those who were asked are asked again after pause.
+func (a *Attempts) mayAskAgain(pause time.Duration) bool {
+	asked := a.Asked()
+	few := asked > 0 && asked < minHosts
+	switch {
+	case a.rounds == a.policy.Rounds:
+		return false
+	case few && isTimeout(a.last):
+		// Nobody answered in time, or we have slept ourselves: a machine that was
+		// paused must not answer for everybody else.
+		return true
+	case a.policy.Window == 0:
+		return false
+	}
+	return few || time.Since(a.began)+pause <= a.policy.Window
+}
+
+// Failed says why an attempt that had a lease failed.
+func (a *Attempts) Failed(err error) { a.last = err }
+
+// RestartWindow begins the window anew: an attempt took long to be lost, and what
+// follows deserves its own time.
+func (a *Attempts) RestartWindow() { a.began = time.Now() }
+
+// MayRepeat reports whether a request that was sent may be sent again: no
+// application has seen it (unseen), or it is idempotent, and the policy leaves
+// another attempt. What has been seen needs [Attempts.SpendBudget] as well.
+func (a *Attempts) MayRepeat(unseen, idempotent bool) bool {
+	return (unseen || idempotent) && a.sent < a.policy.Sends && a.Asked() < a.policy.Hosts
+}
+
+// SpendBudget takes a repeat out of the service's retry budget, 20 % of the requests
+// of the last 10 s and at least 10 a second, and reports whether there was one. An
+// attempt that reached nobody needs none: it cost nobody anything, and the number of
+// attempts is bounded.
+func (a *Attempts) SpendBudget() bool { return a.service.spendRetry() }
+
+// Asked returns how many hosts were asked.
+func (a *Attempts) Asked() int { return a.earlier + a.asked }
+
+// Unreached returns how many attempts reached nobody.
+func (a *Attempts) Unreached() int { return a.unreached }
+
+func (a *Attempts) has(h *Host) bool {
+	for _, x := range a.tried[:a.n] {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Attempts) add(h *Host) {
+	a.asked++
+	if !h.key.gateway {
+		a.local++
+	}
+	a.tried[a.n] = h
+	a.n++
+}
+
+// again lets h be picked once more: it was not to blame.
+func (a *Attempts) again(h *Host) {
+	for i, x := range a.tried[:a.n] {
+		if x == h {
+			a.n--
+			a.tried[i] = a.tried[a.n]
+			a.tried[a.n] = nil
+			return
+		}
+	}
+}
+
+// avoidRemote excludes an instance of another cluster from the next paths.
+func (a *Attempts) avoidRemote(name connect.Instance) {
+	if a.avoided < len(a.avoid) {
+		a.avoid[a.avoided] = name
+		a.avoided++
+	}
+}
+
+// isTimeout reports whether err says that nobody answered in time.
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
