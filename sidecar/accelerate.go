@@ -3,6 +3,7 @@ package sidecar
 import (
 	"net"
 
+	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -14,11 +15,11 @@ func (s *Sidecar) accelerates() bool {
 
 // tryAcceleration switches it on, as configured, or says why that cannot be: the
 // traffic goes on by TCP then.
-func (s *Sidecar) tryAcceleration() error {
+func (s *Sidecar) tryAcceleration(intercept *interception.Handle) error {
 	if !s.accelerates() {
-		return s.capture.intercept.StopAcceleration()
+		return intercept.StopAcceleration()
 	}
-	if err := s.capture.intercept.TryAcceleration(); err != nil {
+	if err := intercept.TryAcceleration(); err != nil {
 		s.log.Warn("interception.acceleration stays off", "err", err)
 		return nil
 	}

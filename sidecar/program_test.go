@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
@@ -34,6 +36,9 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			started := filepath.Join(t.TempDir(), "started")
+			if err := unix.Mkfifo(started, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			grace := time.Minute
@@ -43,11 +48,8 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 			go func() {
 				ended <- runProgram(ctx, programStart{argv: []string{"/bin/sh", "-c", script, started}}, grace)
 			}()
-			for {
-				if _, err := os.Stat(started); err == nil {
-					break
-				}
-				time.Sleep(time.Millisecond)
+			if _, err := os.ReadFile(started); err != nil { // until the program has opened it, and closed it
+				t.Fatal(err)
 			}
 			cancel()
 			if err := <-ended; err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 )
 
 func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
@@ -36,7 +35,7 @@ func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	s.until("the removal", lacks("cart"))
 
 	s.Unsubscribe(destination("orders"))
-	s.until("the route given up", func(st adsclient.State) bool { return !has("orders", 3)(st) && !lacks("orders")(st) })
+	s.until("the route given up", func(st told) bool { return !has("orders", 3)(st) && !lacks("orders")(st) })
 	s.Subscribe(destination("orders"))
 	s.until("the route asked for again", has("orders", 3))
 }
@@ -62,12 +61,12 @@ func TestASidecarStartsFromItsLastAcceptedStateWhenNoGatewayAnswers(t *testing.T
 	}
 	s := join(t, cfg)
 	s.Subscribe(destination("cart")) // on demand: remembered all the same
-	s.until("the routes", func(st adsclient.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
+	s.until("the routes", func(st told) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
 	s.stop()
 	g.stop()
 
 	s = join(t, cfg)
-	s.until("the routes of before", func(st adsclient.State) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
+	s.until("the routes of before", func(st told) bool { return has("orders", 2)(st) && has("cart", 1)(st) })
 	select {
 	case <-s.Synced():
 		t.Error("synced without a gateway")

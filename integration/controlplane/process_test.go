@@ -266,9 +266,15 @@ type sidecar struct {
 	registrar *registration.Registrar
 	links     []*gatewaylink.Link
 	t         *testing.T
-	states    chan adsclient.State
-	last      adsclient.State
+	states    chan told
+	last      told
 	stop      func()
+}
+
+// told is what a sidecar was told.
+type told struct {
+	Routes []*mesh.Route
+	Absent []mesh.Destination
 }
 
 type config struct {
@@ -280,7 +286,7 @@ type config struct {
 
 func join(t *testing.T, cfg config) *sidecar {
 	t.Helper()
-	s := &sidecar{t: t, states: make(chan adsclient.State, 1000)}
+	s := &sidecar{t: t, states: make(chan told, 1000)}
 	var err error
 	if s.links, err = gatewaylink.New(cfg.Identity, cfg.Gateways); err != nil {
 		t.Fatal(err)
@@ -288,7 +294,7 @@ func join(t *testing.T, cfg config) *sidecar {
 	s.registrar = registration.New(s.links, silent())
 	s.Client, err = adsclient.New(adsclient.Config{
 		Links: s.links, ID: cfg.Identity.ID().String(), Subscribe: cfg.Subscribe, StatePath: cfg.StatePath, Log: silent(),
-		Apply: func(st adsclient.State) { s.states <- st },
+		Apply: func(routes []*mesh.Route, absent []mesh.Destination) { s.states <- told{routes, absent} },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +325,7 @@ func (s *sidecar) Status() []gatewaylink.Status {
 }
 
 // until waits for a state in which want holds.
-func (s *sidecar) until(what string, want func(adsclient.State) bool) {
+func (s *sidecar) until(what string, want func(told) bool) {
 	s.t.Helper()
 	limit := time.After(patience)
 	for !want(s.last) {
@@ -332,8 +338,8 @@ func (s *sidecar) until(what string, want func(adsclient.State) bool) {
 }
 
 // has is the condition that shop/name has a route to n endpoints.
-func has(name string, n int) func(adsclient.State) bool {
-	return func(s adsclient.State) bool {
+func has(name string, n int) func(told) bool {
+	return func(s told) bool {
 		for _, r := range s.Routes {
 			if r.Destination == destination(name) {
 				return len(r.Local) == n
@@ -344,8 +350,8 @@ func has(name string, n int) func(adsclient.State) bool {
 }
 
 // lacks is the condition that shop/name is known not to exist.
-func lacks(name string) func(adsclient.State) bool {
-	return func(s adsclient.State) bool {
+func lacks(name string) func(told) bool {
+	return func(s told) bool {
 		for _, d := range s.Absent {
 			if d == destination(name) {
 				return true

@@ -66,3 +66,13 @@ func FaultAt(path string, role Role, key, problem string) strictyaml.Fault {
 	_ = doc.Decode(into) // its faults are known; it finds the lines
 	return doc.Fault(key, "%s", strings.ReplaceAll(problem, "\n", "; "))
 }
+
+// KeyError is what is wrong with the value of a key, found out only when it is
+// used: a process cannot start with it. See [FaultAt].
+type KeyError struct {
+	Key     string // such as identity.dir
+	Problem string // and what to do about it
+}
+
+// Error returns "key: problem".
+func (e *KeyError) Error() string { return e.Key + ": " + e.Problem }

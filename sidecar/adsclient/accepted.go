@@ -152,16 +152,15 @@ func (a *accepted) answered(name string) bool {
 }
 
 // state returns the whole of it, sorted.
-func (a *accepted) state() State {
-	s := State{Routes: slices.Collect(maps.Values(a.routes)), Absent: make([]mesh.Destination, 0, len(a.absent))}
+func (a *accepted) state() (routes []*mesh.Route, absent []mesh.Destination) {
 	for name := range a.absent {
 		if d, err := mesh.ParseDestinationName(name); err == nil {
-			s.Absent = append(s.Absent, d)
+			absent = append(absent, d)
 		}
 	}
-	slices.SortFunc(s.Routes, func(x, y *mesh.Route) int { return compareDestinations(x.Destination, y.Destination) })
-	slices.SortFunc(s.Absent, compareDestinations)
-	return s
+	routes = slices.SortedFunc(maps.Values(a.routes), func(x, y *mesh.Route) int { return compareDestinations(x.Destination, y.Destination) })
+	slices.SortFunc(absent, compareDestinations)
+	return routes, absent
 }
 
 func compareDestinations(a, b mesh.Destination) int { return strings.Compare(a.String(), b.String()) }

@@ -42,6 +42,17 @@ func removed(typeURL, name string) *discoveryv3.DeltaDiscoveryResponse {
 	return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL, RemovedResources: []string{dest(name).String()}}
 }
 
+// told is what the sidecar was told.
+type told struct {
+	Routes []*mesh.Route
+	Absent []mesh.Destination
+}
+
+func stateOf(a *accepted) told {
+	routes, absent := a.state()
+	return told{routes, absent}
+}
+
 // take applies a response that must be good.
 func take(t *testing.T, a *accepted, resp *discoveryv3.DeltaDiscoveryResponse) bool {
 	t.Helper()
@@ -56,11 +67,11 @@ func TestARouteNeedsBothOfItsHalves(t *testing.T) {
 	a := newAccepted()
 	e := encode(t, "orders", "10.0.0.1:80")
 	take(t, a, clusters(e.Cluster))
-	if len(a.state().Routes) != 0 || a.answered(dest("orders").String()) {
+	if len(stateOf(a).Routes) != 0 || a.answered(dest("orders").String()) {
 		t.Error("half a route is a route")
 	}
 	take(t, a, endpoints(e.Endpoints))
-	if s := a.state(); len(s.Routes) != 1 || s.Routes[0].Destination != dest("orders") {
+	if s := stateOf(a); len(s.Routes) != 1 || s.Routes[0].Destination != dest("orders") {
 		t.Errorf("the state is %+v", s)
 	}
 }
@@ -71,12 +82,12 @@ func TestAClusterThatGoesAndComesBackFindsItsEndpoints(t *testing.T) {
 	take(t, a, clusters(e.Cluster))
 	take(t, a, endpoints(e.Endpoints))
 	take(t, a, removed(xds.ClusterType, "orders"))
-	if s := a.state(); len(s.Routes) != 0 || !slices.Equal(s.Absent, []mesh.Destination{dest("orders")}) {
+	if s := stateOf(a); len(s.Routes) != 0 || !slices.Equal(s.Absent, []mesh.Destination{dest("orders")}) {
 		t.Errorf("after the removal the state is %+v", s)
 	}
 	// The endpoints did not change meanwhile, so nobody sends them again.
 	take(t, a, clusters(e.Cluster))
-	if s := a.state(); len(s.Routes) != 1 || len(s.Routes[0].Local) != 1 || len(s.Absent) != 0 {
+	if s := stateOf(a); len(s.Routes) != 1 || len(s.Routes[0].Local) != 1 || len(s.Absent) != 0 {
 		t.Errorf("after the return the state is %+v", s)
 	}
 }
@@ -139,7 +150,7 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	if err := readState(path, back); err != nil {
 		t.Fatal(err)
 	}
-	if s := back.state(); len(s.Routes) != 1 || len(s.Absent) != 0 {
+	if s := stateOf(back); len(s.Routes) != 1 || len(s.Absent) != 0 {
 		t.Errorf("read back %+v", s)
 	}
 	if got := back.versions(xds.EndpointType)[dest("orders").String()]; got != e.Endpoints.Version {
@@ -149,8 +160,8 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	if err := os.WriteFile(path, b[:len(b)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := readState(path, back); err == nil || len(back.state().Routes) != 1 {
-		t.Errorf("half a file: error %v, and %d routes are left of what was there", err, len(back.state().Routes))
+	if err := readState(path, back); err == nil || len(stateOf(back).Routes) != 1 {
+		t.Errorf("half a file: error %v, and %d routes are left of what was there", err, len(stateOf(back).Routes))
 	}
 }
 

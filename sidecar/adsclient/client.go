@@ -13,13 +13,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
-// State is everything that the sidecar was told, whole. Its values must not be
-// changed.
-type State struct {
-	Routes []*mesh.Route      // sorted by destination
-	Absent []mesh.Destination // asked for and explicitly not there; sorted
-}
-
 // Config is what a [Client] is made of. Links, ID and Apply are required.
 type Config struct {
 	// Links lead to the gateways of the sidecar's cluster.
@@ -28,9 +21,11 @@ type Config struct {
 	ID string
 	// Subscribe are the destinations asked for from the start.
 	Subscribe []mesh.Destination
-	// Apply is handed the whole state each time it changes, by one goroutine at
-	// a time. It should not block for long.
-	Apply func(State)
+	// Apply is handed everything that the sidecar was told each time it changes, by
+	// one goroutine at a time: the routes, and the destinations that were asked for
+	// and are explicitly not there, both sorted and not to be changed. It should not
+	// block for long.
+	Apply func(routes []*mesh.Route, absent []mesh.Destination)
 	// StatePath is the file that keeps the last accepted state. Empty: none.
 	StatePath string
 	// Log receives one line per change of gateway and refusal. Nil discards.
@@ -156,8 +151,8 @@ func (c *Client) change(do func(*accepted) bool) {
 
 // apply hands the state on. Called by Run before the ADS loop, and by that.
 func (c *Client) apply() {
-	s := c.accepted.state()
-	c.metrics.routes.Set(float64(len(s.Routes)))
-	c.metrics.absent.Set(float64(len(s.Absent)))
-	c.cfg.Apply(s)
+	routes, absent := c.accepted.state()
+	c.metrics.routes.Set(float64(len(routes)))
+	c.metrics.absent.Set(float64(len(absent)))
+	c.cfg.Apply(routes, absent)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
@@ -21,7 +22,7 @@ func TestAStateThatCouldNotBeWrittenIsWrittenWhenItCan(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := New(Config{Links: links, ID: id.ID().String(), Apply: func(State) {}, StatePath: path})
+		c, err := New(Config{Links: links, ID: id.ID().String(), Apply: func([]*mesh.Route, []mesh.Destination) {}, StatePath: path})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,14 +30,14 @@ type Config struct {
 	// other one SERVFAIL. It is called concurrently.
 	Ports func(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error)
 	// Release says that nobody has asked for a service for so long that Ports need
-	// not stay subscribed to it. It must not block. Nil: nobody is told.
+	// not stay subscribed to it. It must not block. May be nil.
 	Release func(service mesh.Destination)
 	// Table has the virtual addresses. It stays its owner's to close.
 	Table *Table
 	// WithoutIPv6 makes every AAAA answer empty, where IPv6 is not captured.
 	WithoutIPv6 bool
 	// Log receives one line per change of state and per question that had no good
-	// answer. Nil: nobody is told.
+	// answer. Nil discards.
 	Log *slog.Logger
 	// Metrics may be nil: not registered.
 	Metrics prometheus.Registerer

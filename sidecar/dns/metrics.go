@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -8,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are those of the package, with every label resolved.
-type metrics struct {
+// boundMetrics are those of the package, with every label resolved.
+type boundMetrics struct {
 	codes     map[int]prometheus.Counter // answers of ours by response code
 	otherCode prometheus.Counter
 	forwarded map[string]prometheus.Counter // by how it ended
@@ -24,7 +25,7 @@ const (
 	endFailed   = "failed"
 )
 
-func newMetrics(r prometheus.Registerer, subscribed func() float64) *metrics {
+func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetrics, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_dns_answers_total", Help: "Questions for mesh names, by the response code of the answer.",
 	}, []string{"code"})
@@ -46,9 +47,13 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) *metrics {
 		Name: "isthmus_dns_names", Help: "Mesh names that were asked for lately and are subscribed to.",
 	}, subscribed)
 	if r != nil {
-		r.MustRegister(answers, forwarded, dropped, duration, addresses, names)
+		for _, c := range []prometheus.Collector{answers, forwarded, dropped, duration, addresses, names} {
+			if err := r.Register(c); err != nil {
+				return nil, fmt.Errorf("dns: %w", err)
+			}
+		}
 	}
-	m := &metrics{
+	m := &boundMetrics{
 		codes: map[int]prometheus.Counter{}, otherCode: answers.WithLabelValues("other"),
 		forwarded: map[string]prometheus.Counter{}, dropped: dropped, duration: duration, addresses: addresses,
 	}
@@ -62,10 +67,10 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) *metrics {
 	for _, end := range []string{endAnswered, endFailed} {
 		m.forwarded[end] = forwarded.WithLabelValues(end)
 	}
-	return m
+	return m, nil
 }
 
-func (m *metrics) answered(rcode int, took time.Duration) {
+func (m *boundMetrics) answered(rcode int, took time.Duration) {
 	c, ok := m.codes[rcode]
 	if !ok {
 		c = m.otherCode

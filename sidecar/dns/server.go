@@ -18,7 +18,7 @@ import (
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
-	metrics *metrics
+	metrics *boundMetrics
 	names   names
 	ready   chan struct{} // closed once bound is set
 
@@ -44,7 +44,10 @@ func New(cfg Config) (*Server, error) {
 	if s.names.release == nil {
 		s.names.release = func(mesh.Destination) {}
 	}
-	s.metrics = newMetrics(cfg.Metrics, func() float64 { return float64(s.names.len()) })
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, func() float64 { return float64(s.names.len()) }); err != nil {
+		return nil, err
+	}
 	s.metrics.addresses.Set(float64(cfg.Table.Len()))
 	return s, nil
 }

@@ -26,7 +26,7 @@ type Table struct {
 
 // OpenTable reads the table in the file at path, or makes an empty one. An empty
 // path keeps it in memory. A damaged file is moved to path.damaged and what is good
-// of it is kept. log is told of trouble with the disk; nil: nobody is.
+// of it is kept. A nil log discards.
 func OpenTable(path string, log *slog.Logger) (*Table, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

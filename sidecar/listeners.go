@@ -1,0 +1,59 @@
+package sidecar
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
+)
+
+// declared are the destinations of the explicit listeners.
+func (s *Sidecar) declared() []mesh.Destination {
+	var all []mesh.Destination
+	for i := range s.cfg.Upstreams {
+		all = append(all, s.cfg.Upstreams[i].Destination())
+	}
+	return all
+}
+
+// explicit are the listeners whose callers reach one destination each.
+func (s *Sidecar) explicit() []proxy.Explicit {
+	var all []proxy.Explicit
+	for i := range s.cfg.Upstreams {
+		u := &s.cfg.Upstreams[i]
+		all = append(all, proxy.Explicit{Listen: u.Listen, Destination: u.Destination()})
+	}
+	return all
+}
+
+// inbound are the listeners for the callers of the program; nil without a service.
+func (s *Sidecar) inbound() *proxy.Inbound {
+	svc := s.cfg.Service
+	if svc == nil {
+		return nil
+	}
+	return &proxy.Inbound{
+		Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
+		Dial: s.dialProgram, Steered: s.steered(),
+	}
+}
+
+// captured are the listeners for what interception captures; nil when it does not.
+func (s *Sidecar) captured() *proxy.Captured {
+	if s.mode == config.Explicit {
+		return nil
+	}
+	c := &proxy.Captured{
+		Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.intercept.OriginalDestination(c) },
+		Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
+	}
+	if s.accelerates() {
+		c.Accelerate = s.accelerate
+	}
+	for _, a := range loopbacks(s.cfg.Interception.OutboundPort) {
+		c.Listen = append(c.Listen, a.String())
+	}
+	return c
+}

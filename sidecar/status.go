@@ -1,0 +1,71 @@
+package sidecar
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/status"
+	"github.com/isthmus-mesh/isthmus/internal/version"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Status says what the sidecar knows now.
+func (s *Sidecar) Status() *status.Sidecar {
+	st := &status.Sidecar{
+		Identity: s.identity.ID().String(), Version: version.String(), Pending: s.ready.Unmet(), Uptime: time.Since(s.started).Seconds(),
+		Certificate: status.Certificate{NotBefore: s.identity.NotBefore(), NotAfter: s.identity.NotAfter()},
+		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
+	}
+	st.Ready = len(st.Pending) == 0
+	for _, l := range s.gateways {
+		g := l.Status()
+		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
+	}
+	table := s.routes.Load()
+	for i := range s.cfg.Upstreams {
+		u := &s.cfg.Upstreams[i]
+		up := status.Upstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
+		if service := s.upstreams.Service(up.Destination); service != nil {
+			in := service.Status()
+			up.State, up.LocalShare, up.Avoided = "known", in.LocalShare, in.Avoided
+			up.Local, up.Gateways = hosts(in.Hosts)
+		} else if table.Absent(up.Destination) {
+			up.State = "absent"
+		}
+		st.Upstreams = append(st.Upstreams, up)
+	}
+	st.Interception = s.interceptionStatus()
+	if svc := s.cfg.Service; svc != nil {
+		st.Service = &status.Registration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
+	}
+	return st
+}
+
+func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
+	local, gateways = []status.Host{}, []status.Host{}
+	for _, h := range all {
+		to := &local
+		if h.Gateway {
+			to = &gateways
+		}
+		*to = append(*to, status.Host{
+			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Weight: h.Weight, Active: h.Active, Idle: h.Idle,
+			LatencyMS: h.Latency.Seconds() * 1e3, EjectedFor: h.EjectedFor.Seconds(), LastError: h.LastError,
+		})
+	}
+	return local, gateways
+}
+
+// interceptionStatus says what is in place.
+func (s *Sidecar) interceptionStatus() status.Interception {
+	st := status.Interception{Mode: string(s.mode)}
+	if s.capture == nil {
+		return st
+	}
+	cfg := &s.cfg.Interception
+	st.Name, st.Cgroup, st.OnFailure = cfg.Name, s.capture.cgroup.Name(), string(cfg.OnFailure)
+	if s.mode == config.EBPF {
+		st.Inbound, st.Accelerating = string(cfg.Inbound), s.capture.intercept.Accelerating()
+	}
+	return st
+}
