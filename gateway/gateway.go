@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -287,7 +286,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 			return s, nil
 		},
 		Dial:           g.opts.Dial,
-		ServerTLS:      func(alpn ...string) *tls.Config { return g.identity.ServerTLS(identity.AnyWorkload(), alpn...) },
+		Identity:       g.identity,
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
 		Log: g.log, Metrics: g.registry,
 	})

@@ -55,7 +55,7 @@ func (e *early) stop() []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.sealed = true
-	e.signalLocked()
+	e.notifyLocked()
 	return e.data
 }
 
@@ -90,11 +90,11 @@ func (e *early) add(b []byte, err error) bool {
 	case !e.hello && e.err == nil:
 		e.err = errEndedEarly
 	}
-	e.signalLocked()
+	e.notifyLocked()
 	return err == nil && e.err == nil && len(e.data)+firstRead <= maxReplay
 }
 
-func (e *early) signalLocked() {
+func (e *early) notifyLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

@@ -12,8 +12,6 @@ func (f *Forward) Held() (paths, sources, loads, dials, running int) {
 	f.dials.mu.Lock()
 	dials = len(f.dials.conns)
 	f.dials.mu.Unlock()
-	f.mu.Lock()
-	running = f.paths
-	f.mu.Unlock()
+	running = f.open.Len()
 	return
 }

@@ -2,18 +2,18 @@ package forward
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -37,9 +37,9 @@ type Config struct {
 	// Dial opens a connection to an endpoint; nil: a net.Dialer. What it
 	// returns must be a [relay.Conn].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// ServerTLS returns the configuration that ends the TLS of plain endpoints:
-	// this gateway's certificate, any workload of the mesh as the client.
-	ServerTLS func(alpn ...string) *tls.Config
+	// Identity is this gateway's certificate, under which the TLS of plain
+	// endpoints ends, and what it trusts.
+	Identity *identity.Source
 
 	// PathsPerSource bounds the paths of one source address on the mesh port
 	// and Paths those of all, tunnels included. 0: 1024 and 32768.
@@ -58,26 +58,27 @@ type Forward struct {
 	limits  *limits
 	dials   *dials
 	load    *load
-	// refusing holds a token for each connection beyond the bounds that is
+	// open has the paths that were not refused and have not ended.
+	open *drain.Set
+	// rejecting holds a token for each connection beyond the bounds that is
 	// being told so.
-	refusing chan struct{}
+	rejecting chan struct{}
 
 	// base is the parent of every path's context; abort ends it, with the cause
 	// that paths report.
 	base  context.Context
 	abort context.CancelCauseFunc
-	// late ends when a drain is near its deadline: paths end when they are quiet.
-	late   context.Context
-	hasten context.CancelFunc
+	// drainDeadline ends when a drain is near its deadline, by closeIdle: paths
+	// end when they are quiet.
+	drainDeadline context.Context
+	closeIdle     context.CancelFunc
 
-	// wg counts all goroutines that Run and Shutdown wait for.
-	wg sync.WaitGroup
+	// running counts the goroutines that Run waits for, those of open.Accept
+	// aside: of tunnel streams and of attempts.
+	running sync.WaitGroup
 
-	mu       sync.Mutex
-	stopped  bool // nothing is started any more, so that wg only falls
-	draining bool
-	paths    int           // that were not refused and have not ended
-	empty    chan struct{} // closed when draining and paths is 0
+	mu      sync.Mutex
+	stopped bool // running only falls
 }
 
 var errStopped = errors.New("gateway stopped")
@@ -89,101 +90,73 @@ func New(cfg Config) (*Forward, error) {
 		return nil, errors.New("forward: no routing functions")
 	case cfg.Open == nil:
 		return nil, errors.New("forward: no way to open streams")
-	case cfg.ServerTLS == nil:
-		return nil, errors.New("forward: no TLS configuration for plain endpoints")
+	case cfg.Identity == nil:
+		return nil, errors.New("forward: no identity for plain endpoints")
 	}
-	if cfg.Dial == nil {
-		cfg.Dial = new(net.Dialer).DialContext
-	}
-	if cfg.PathsPerSource <= 0 {
-		cfg.PathsPerSource = defaultPathsPerSource
-	}
-	if cfg.Paths <= 0 {
-		cfg.Paths = defaultPaths
-	}
-	if cfg.Idle <= 0 {
-		cfg.Idle = defaultIdle
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.setDefaults()
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, err
 	}
 	f := &Forward{
-		cfg:     cfg,
-		empty:   make(chan struct{}),
-		metrics: m,
-		limits:  newLimits(cfg.PathsPerSource, cfg.Paths),
-		dials:   newDials(),
-		load:    newLoad(),
-
-		refusing: make(chan struct{}, maxRefusing),
+		cfg:       cfg,
+		metrics:   m,
+		limits:    newLimits(cfg.PathsPerSource, cfg.Paths),
+		dials:     newDials(),
+		load:      newLoad(),
+		open:      drain.NewSet(),
+		rejecting: make(chan struct{}, maxRejecting),
 	}
 	f.base, f.abort = context.WithCancelCause(context.Background())
-	f.late, f.hasten = context.WithCancel(context.Background())
+	f.drainDeadline, f.closeIdle = context.WithCancel(context.Background())
 	return f, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	if c.PathsPerSource <= 0 {
+		c.PathsPerSource = defaultPathsPerSource
+	}
+	if c.Paths <= 0 {
+		c.Paths = defaultPaths
+	}
+	if c.Idle <= 0 {
+		c.Idle = defaultIdle
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 }
 
 // Run serves the mesh port until ctx ends or Shutdown is done. When ctx ends
 // the paths that still run, tunnels' included, are reset. It returns when all
 // have ended, with an error only if the mesh port failed.
-func (f *Forward) Run(ctx context.Context) error {
+func (f *Forward) Run(ctx context.Context) (err error) {
 	unhook := context.AfterFunc(ctx, f.stop)
 	defer unhook()
-	var err error
+	f.running.Go(func() { f.open.Watch(f.base, f.cfg.Identity.Past) }) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
 	if f.cfg.Listener != nil {
-		err = f.accept(f.cfg.Listener) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
+		f.open.Accept(f.base, f.cfg.Listener, drain.AcceptConfig{Failed: f.metrics.acceptErrors.Inc, Log: f.cfg.Log}, f.serveMesh) //nolint:contextcheck // as above
+		if f.base.Err() == nil {
+			err = errors.New("the mesh port was closed")
+		}
 	} else {
 		<-f.base.Done()
 	}
 	f.stop()
-	f.wg.Wait()
+	f.open.Wait()
+	f.running.Wait()
 	return err
 }
 
-// accept serves connections to the mesh port until the Forward is stopped.
-func (f *Forward) accept(l net.Listener) error {
-	unhook := context.AfterFunc(f.base, func() { _ = l.Close() })
-	defer unhook()
-	for {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-		case f.base.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept on the mesh port: %w", err)
-		default:
-			// Out of file descriptors or memory, or a client that left before it
-			// was accepted: what runs goes on, further accepts wait.
-			f.metrics.acceptErrors.Inc()
-			f.cfg.Log.Warn("accept on the mesh port", "err", err)
-			select {
-			case <-time.After(acceptPause):
-			case <-f.base.Done():
-			}
-			continue
-		}
-		conn, ok := c.(relay.Conn)
-		if !ok || !f.enter() {
-			relay.Abort(c)
-			continue
-		}
-		go func() {
-			defer f.wg.Done()
-			f.serveMesh(conn)
-		}()
-	}
-}
-
-// enter counts a goroutine in wg, unless the Forward is stopped.
+// enter counts a goroutine in running, unless the Forward is stopped.
 func (f *Forward) enter() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.stopped {
-		f.wg.Add(1)
+		f.running.Add(1)
 	}
 	return !f.stopped
 }
@@ -194,36 +167,10 @@ func (f *Forward) stop() {
 	f.stopped = true
 	f.mu.Unlock()
 	f.abort(errStopped)
-	f.hasten() // releases late; there is nothing left to hasten
-}
-
-// begin counts a path, unless the Forward drains; end must follow.
-func (f *Forward) begin() *connect.Refusal {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.draining {
-		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "gateway %s is draining: use another", f.cfg.Self)
+	if f.cfg.Listener != nil {
+		_ = f.cfg.Listener.Close() // a second time, perhaps
 	}
-	f.paths++
-	return nil
-}
-
-func (f *Forward) end() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.paths--
-	f.emptyLocked()
-}
-
-func (f *Forward) emptyLocked() {
-	if !f.draining || f.paths > 0 {
-		return
-	}
-	select {
-	case <-f.empty:
-	default:
-		close(f.empty)
-	}
+	f.closeIdle() // releases drainDeadline: nothing is left to close
 }
 
 // Shutdown drains: from now on new paths are refused with 503, so that clients
@@ -233,24 +180,19 @@ func (f *Forward) emptyLocked() {
 // is kinder to a pooled connection than to be reset within a request. It
 // returns when no path is left; Run returns after it.
 func (f *Forward) Shutdown(ctx context.Context) error {
-	f.mu.Lock()
-	f.draining = true
-	f.emptyLocked()
-	f.mu.Unlock()
+	empty := f.open.Drain(time.Now())
 	if deadline, ok := ctx.Deadline(); ok {
-		hasten := time.AfterFunc(time.Until(deadline)*4/5, f.hasten)
-		defer hasten.Stop()
+		near := time.AfterFunc(time.Until(deadline)*4/5, f.closeIdle)
+		defer near.Stop()
 	}
 	var err error
 	select {
-	case <-f.empty:
+	case <-empty:
 	case <-f.base.Done():
 	case <-ctx.Done():
-		f.mu.Lock()
-		err = fmt.Errorf("%d paths reset: %w", f.paths, ctx.Err())
-		f.mu.Unlock()
+		err = fmt.Errorf("%d paths reset: %w", f.open.Len(), ctx.Err())
 	}
 	f.stop()
-	f.wg.Wait()
+	<-empty
 	return err
 }

@@ -88,8 +88,8 @@ func run(t *testing.T, cfg forward.Config) *forward.Forward {
 	if cfg.Open == nil {
 		cfg.Open = func(context.Context, mesh.GatewayID) (relay.Conn, error) { return nil, errors.New("no tunnel") }
 	}
-	if cfg.ServerTLS == nil {
-		cfg.ServerTLS = noTLS
+	if cfg.Identity == nil {
+		cfg.Identity = anIdentity(t)
 	}
 	f, err := forward.New(cfg)
 	if err != nil {
@@ -107,8 +107,10 @@ func run(t *testing.T, cfg forward.Config) *forward.Forward {
 	return f
 }
 
-// noTLS is for tests without plain endpoints.
-func noTLS(...string) *tls.Config { return new(tls.Config) }
+// anIdentity is for tests without plain endpoints.
+func anIdentity(t *testing.T) *identity.Source {
+	return identitytest.New(t, "mesh.example").Gateway("east", "east-1")
+}
 
 // pair are two gateways of two clusters, joined by a real tunnel.
 type pair struct {
@@ -140,7 +142,7 @@ func newPair(t *testing.T, m *identitytest.Mesh, inbound choice, near, far forwa
 	far.Self = west1
 	far.Inbound = inbound
 	id := m.Gateway("west", "west-1")
-	far.ServerTLS = func(alpn ...string) *tls.Config { return id.ServerTLS(identity.AnyWorkload(), alpn...) }
+	far.Identity = id
 	p.far = run(t, far)
 	srv := &http.Server{Handler: http.HandlerFunc(p.far.ServeTunnel), ConnContext: tunnel.ConnContext}
 	served := make(chan struct{})

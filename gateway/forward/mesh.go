@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,12 +15,17 @@ import (
 )
 
 // serveMesh serves one connection to the mesh port and closes it.
-func (f *Forward) serveMesh(conn relay.Conn) {
+func (f *Forward) serveMesh(c net.Conn) {
+	conn, ok := c.(relay.Conn)
+	if !ok {
+		relay.Abort(c)
+		return
+	}
 	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
 	defer unhook()
 	source := sourceOf(conn.RemoteAddr())
 	if !f.limits.take(source) {
-		f.shed(conn)
+		f.reject(conn)
 		return
 	}
 	defer f.limits.release(source)
@@ -45,17 +51,17 @@ func (f *Forward) overLimit() *connect.Refusal {
 		"too many paths: %d of one source address and %d in all may be open", f.cfg.PathsPerSource, f.cfg.Paths)
 }
 
-// shed tells a connection beyond the bounds so, if not too many are being told.
-func (f *Forward) shed(conn relay.Conn) {
+// reject tells a connection beyond the bounds so, if not too many are being told.
+func (f *Forward) reject(conn relay.Conn) {
 	select {
-	case f.refusing <- struct{}{}:
-		defer func() { <-f.refusing }()
+	case f.rejecting <- struct{}{}:
+		defer func() { <-f.rejecting }()
 	default:
-		f.metrics.refusal(outbound, reasonShed)
+		f.metrics.refusal(outbound, reasonRejected)
 		relay.Abort(conn)
 		return
 	}
-	if p, _ := f.readPath(conn, refuseTimeout); p != nil {
+	if p, _ := f.readPath(conn, rejectTimeout); p != nil {
 		p.refuse(f.overLimit())
 	}
 }
@@ -141,6 +147,6 @@ func (p *path) readHello(b []byte) ([]byte, *connect.Refusal, error) {
 // drop resets a connection that asked for nothing.
 func (f *Forward) drop(conn relay.Conn, reason string, err error) {
 	f.metrics.refusal(outbound, reason)
-	f.cfg.Log.Debug("connection to the mesh port dropped", "peer", conn.RemoteAddr().String(), "reason", reason, "err", err)
+	f.cfg.Log.Debug("connection to the mesh port dropped", "peer_addr", conn.RemoteAddr().String(), "reason", reason, "err", err)
 	relay.Abort(conn)
 }

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -148,7 +150,7 @@ func TestAPlainEndpointOfTheOwnClusterIsServedUnderTheGatewaysName(t *testing.T)
 	c := plainAt("orders-1", addr)
 	c.Protocol = mesh.HTTP
 	_, port := start(t, forward.Config{Outbound: always(c),
-		ServerTLS: func(alpn ...string) *tls.Config { return gateway.ServerTLS(identity.AnyWorkload(), alpn...) }})
+		Identity: gateway})
 	client := tls.Client(dial(t, port), m.Workload("east", "shop", "web").ClientTLS(host, identity.ExactGateway(east1), "http/1.1"))
 	_, _ = io.WriteString(client, "GET")
 	_ = client.CloseWrite()
@@ -157,6 +159,58 @@ func TestAPlainEndpointOfTheOwnClusterIsServedUnderTheGatewaysName(t *testing.T)
 	}
 	if p := client.ConnectionState().NegotiatedProtocol; p != "http/1.1" {
 		t.Fatalf("ALPN %q", p)
+	}
+}
+
+func TestAPathToAPlainEndpointEndsWhenItsCallersRootIsTrustedNoMore(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	dir := m.GatewayDir("east", "east-1")
+	gateway, err := identity.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run sync.WaitGroup
+	run.Go(func() { _ = gateway.Run(t.Context()) })
+	t.Cleanup(run.Wait)
+	_, port := start(t, forward.Config{Outbound: always(plainAt("orders-1", serve(t, echo))), Identity: gateway})
+	client := tls.Client(dial(t, port), m.Workload("east", "shop", "web").ClientTLS(host, identity.ExactGateway(east1)))
+	if _, err := io.WriteString(client, "GET"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	other, err := identitytest.New(t, "mesh.example").Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "east-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the path gives %v, want a reset", err)
+	}
+}
+
+func TestAPathToAPlainEndpointEndsWithItsCallersCertificate(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	_, port := start(t, forward.Config{Outbound: always(plainAt("orders-1", serve(t, echo))), Identity: m.Gateway("east", "east-1")})
+	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller, err := short.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := tls.Client(dial(t, port), caller.ClientTLS(host, identity.ExactGateway(east1)))
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) || time.Now().Before(short.NotAfter()) {
+		t.Errorf("the path gives %v, want a reset once the certificate has expired", err)
 	}
 }
 

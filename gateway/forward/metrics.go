@@ -38,18 +38,18 @@ type metrics struct {
 // Reasons for which a connection is closed without a refusal, beside the error
 // types of RFC 9209 as labels of isthmus_path_refused_total.
 const (
-	reasonNotMesh = "not_mesh_traffic" // its first byte is neither CONNECT's nor TLS's
-	reasonNoHead  = "no_head"          // it ended, or took too long, before its head was whole
-	reasonNotTLS  = "not_tls"          // its payload does not begin with a ClientHello
-	reasonShed    = "shed"             // beyond the bounds, and too many to be told so
-	reasonOther   = "other"            // an error type of a newer gateway
+	reasonNotMesh  = "not_mesh_traffic" // its first byte is neither CONNECT's nor TLS's
+	reasonNoHead   = "no_head"          // it ended, or took too long, before its head was whole
+	reasonNotTLS   = "not_tls"          // its payload does not begin with a ClientHello
+	reasonRejected = "rejected"         // beyond the bounds, and too many to be told so
+	reasonOther    = "other"            // an error type of a newer gateway
 )
 
 // reasons is the bounded set of that label.
 var reasons = []string{
 	connect.DestinationNotFound, connect.DestinationUnavailable, connect.ConnectionRefused, connect.ConnectionTimeout,
 	connect.ConnectionTerminated, connect.ConnectionLimit, connect.RequestError, connect.RequestDenied, connect.ProxyLoop, connect.ProxyInternal,
-	reasonNotMesh, reasonNoHead, reasonNotTLS, reasonShed,
+	reasonNotMesh, reasonNoHead, reasonNotTLS, reasonRejected,
 }
 
 // refusal counts a refused path.

@@ -47,16 +47,12 @@ const (
 	defaultPathsPerSource = 1024
 	defaultPaths          = 32768
 
-	// maxRefusing bounds how many connections beyond the bounds are told so at
-	// a time; further ones are reset. refuseTimeout is what each may take.
-	maxRefusing   = 64
-	refuseTimeout = time.Second
+	// maxRejecting bounds how many connections beyond the bounds are told so at
+	// a time; further ones are reset. rejectTimeout is what each may take.
+	maxRejecting  = 64
+	rejectTimeout = time.Second
 
 	// defaultIdle ends paths on which nothing moves: long enough for idle
 	// database connections, short enough that what a dead peer left goes away.
 	defaultIdle = time.Hour
-
-	// acceptPause is the wait after an accept that failed for want of file
-	// descriptors or memory: what runs goes on meanwhile.
-	acceptPause = 50 * time.Millisecond
 )

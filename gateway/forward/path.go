@@ -12,16 +12,20 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
 // path is one client and what it asked for.
 type path struct {
-	f    *Forward
-	dir  direction
-	conn relay.Conn // the client; owned by the goroutine that calls serve
-	sni  bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
-	req  Request
+	f     *Forward
+	dir   direction
+	conn  relay.Conn // the client; owned by the goroutine that calls serve
+	sni   bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
+	req   Request
+	entry *drain.Entry // of f.open, while serve runs
 
 	early int64 // bytes of the payload that were sent before the relay began
 }
@@ -30,38 +34,18 @@ type path struct {
 // was read from the client behind the head.
 func (p *path) serve(payload []byte) {
 	f := p.f
-	if refusal := f.begin(); refusal != nil {
-		p.refuse(refusal)
+	ctx, cancel := context.WithCancelCause(f.base)
+	defer cancel(nil)
+	if p.entry = f.open.Add(cancel, nil); p.entry == nil {
+		p.refuse(connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
+			"gateway %s is draining: use another", f.cfg.Self))
 		return
 	}
-	defer f.end()
-	ctx, cancel := context.WithCancel(f.base)
-	defer cancel()
+	defer p.entry.Remove()
 	begun := time.Now()
-
-	p.req.Load, p.req.Intn = f.load.of, rand.IntN
-	choose := f.cfg.Outbound
-	if p.dir == inbound {
-		choose = f.cfg.Inbound
-	}
-	candidates, refusal := choose(&p.req)
-	if refusal == nil && len(candidates) == 0 {
-		refusal = connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "nobody serves %s", p.req.Destination)
-	}
-	if refusal != nil {
-		p.refuse(refusal)
-		return
-	}
 	early := newEarly(p.conn, payload)
-	if _, _, _, err := early.look(0); err != nil {
-		p.refuse(clientRefusal(err))
-		return
-	}
-	early.start()
-	r := &race{f: f, req: &p.req, early: early}
-	won, refusal := r.run(ctx, candidates)
+	won, refusal := p.reach(ctx, early)
 	if refusal != nil {
-		early.stop()
 		p.refuse(refusal)
 		return
 	}
@@ -70,27 +54,66 @@ func (p *path) serve(payload []byte) {
 
 	unhook := context.AfterFunc(ctx, func() { relay.Abort(won.conn) })
 	to, err := p.open(ctx, early, won)
-	if unhook(); err != nil {
+	unhook()
+	if err != nil {
 		early.stop()
-		relay.Abort(p.conn)
-		relay.Abort(won.conn)
-		reason := connect.ConnectionTerminated
-		if errors.Is(err, errNotTLS) {
-			reason = reasonNotTLS
-		}
-		f.metrics.refusal(p.dir, reason)
-		p.log("path failed", won, relay.Stats{}, err)
+		p.fail(won, err)
 		return
 	}
-	f.metrics.opened[p.dir].Inc()
-	f.metrics.open[p.dir].Inc()
-	stats, err := relay.CopyUntilQuiet(ctx, f.late, p.conn, to, f.cfg.Idle)
-	f.metrics.open[p.dir].Dec()
+	p.carry(ctx, won, to)
+}
+
+// reach finds who serves the path. On success early goes on being read.
+func (p *path) reach(ctx context.Context, early *early) (*attempt, *connect.Refusal) {
+	f := p.f
+	p.req.Load, p.req.Intn = f.load.of, rand.IntN
+	choose := f.cfg.Outbound
+	if p.dir == inbound {
+		choose = f.cfg.Inbound
+	}
+	candidates, refusal := choose(&p.req)
+	if refusal != nil {
+		return nil, refusal
+	}
+	if len(candidates) == 0 {
+		return nil, connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "nobody serves %s", p.req.Destination)
+	}
+	if _, _, _, err := early.look(0); err != nil {
+		return nil, clientRefusal(err)
+	}
+	early.start()
+	r := &race{f: f, req: &p.req, early: early}
+	won, refusal := r.run(ctx, candidates)
+	if refusal != nil {
+		early.stop()
+	}
+	return won, refusal
+}
+
+// fail resets both sides of a path of which the client was told that it is open.
+func (p *path) fail(won *attempt, err error) {
+	relay.Abort(p.conn)
+	relay.Abort(won.conn)
+	reason := connect.ConnectionTerminated
+	if errors.Is(err, errNotTLS) {
+		reason = reasonNotTLS
+	}
+	p.f.metrics.refusal(p.dir, reason)
+	p.log("path failed", won, relay.Stats{}, err)
+}
+
+// carry relays between the client and to until both have ended.
+func (p *path) carry(ctx context.Context, won *attempt, to relay.Conn) {
+	m := p.f.metrics
+	m.opened[p.dir].Inc()
+	m.open[p.dir].Inc()
+	stats, err := relay.CopyUntilQuiet(ctx, p.f.drainDeadline, p.conn, to, p.f.cfg.Idle)
+	m.open[p.dir].Dec()
 	stats.AToB += p.early
-	f.metrics.sent[p.dir].Add(float64(stats.AToB))
-	f.metrics.received[p.dir].Add(float64(stats.BToA))
+	m.sent[p.dir].Add(float64(stats.AToB))
+	m.received[p.dir].Add(float64(stats.BToA))
 	if err != nil {
-		f.metrics.aborted[p.dir].Inc()
+		m.aborted[p.dir].Inc()
 	}
 	p.log("path ended", won, stats, err)
 }
@@ -117,12 +140,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 		return &behindEarly{Conn: relay.WithPrefix(won.conn, won.rest), won: won}, nil
 	}
 	if won.candidate.Endpoint.Identity == "" {
-		conn := tls.Server(relay.WithPrefix(p.conn, payload), p.f.cfg.ServerTLS(won.candidate.Protocol.ALPN()...))
-		if err := conn.HandshakeContext(hello); err != nil {
-			return nil, fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
-		}
-		p.conn = conn
-		return won.conn, nil
+		return won.conn, p.endTLS(hello, payload, won.candidate.Protocol)
 	}
 	_ = won.conn.SetWriteDeadline(time.Now().Add(headTimeout))
 	if _, err := won.conn.Write(payload); err != nil {
@@ -131,6 +149,20 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 	_ = won.conn.SetWriteDeadline(time.Time{})
 	p.early = int64(len(payload))
 	return won.conn, nil
+}
+
+// endTLS ends the client's TLS, which begins with payload, for an endpoint that
+// has none: any workload of the mesh may call it, for as long as it is trusted.
+func (p *path) endTLS(ctx context.Context, payload []byte, protocol mesh.Protocol) error {
+	id := p.f.cfg.Identity
+	callers := identity.AnyWorkload()
+	conn := tls.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, protocol.ALPN()...))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
+	}
+	p.conn = conn
+	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error { return id.Trusts(cs, callers) })
+	return nil
 }
 
 // behindEarly is the connection to a far gateway to which the early payload may
@@ -162,7 +194,7 @@ func (p *path) refuse(r *connect.Refusal) {
 	f := p.f
 	f.metrics.refusal(p.dir, r.Type)
 	if f.cfg.Log.Enabled(f.base, slog.LevelDebug) {
-		f.cfg.Log.Debug("path refused", "service", p.req.Destination.String(), "peer", p.conn.RemoteAddr().String(), "err", r)
+		f.cfg.Log.Debug("path refused", "service", p.req.Destination.String(), "peer_addr", p.conn.RemoteAddr().String(), "err", r)
 	}
 	linger(p.conn, p.refusalBytes(r), lingerTimeout)
 }
@@ -179,7 +211,7 @@ func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
 	if !log.Enabled(p.f.base, slog.LevelDebug) {
 		return
 	}
-	log.Debug(what, "service", p.req.Destination.String(), "peer", p.conn.RemoteAddr().String(),
+	log.Debug(what, "service", p.req.Destination.String(), "peer_addr", p.conn.RemoteAddr().String(),
 		"cluster", string(a.who.Cluster), "instance", a.who.Name, "via", a.candidate.String(),
 		"sent", stats.AToB, "received", stats.BToA, "err", err)
 }
@@ -214,7 +246,7 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 	if !f.enter() {
 		panic(http.ErrAbortHandler)
 	}
-	defer f.wg.Done()
+	defer f.running.Done()
 	p := &path{f: f, dir: inbound}
 	req, refusal := connect.RequestOf(r)
 	if refusal == nil {
@@ -229,7 +261,7 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 	conn, ok := raw.(relay.Conn)
 	if !ok {
 		_ = raw.Close()
-		f.cfg.Log.Error("serve a path on a stream with half-close only", "peer", r.RemoteAddr)
+		f.cfg.Log.Error("serve a path on a stream with half-close only", "peer_addr", r.RemoteAddr)
 		return
 	}
 	p.conn = conn

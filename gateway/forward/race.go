@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,72 +12,54 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// race tries the candidates of one path until the first succeeds.
+// race tries the candidates of one path until the first succeeds. One goroutine
+// calls its methods; those of the attempts report to results.
 type race struct {
-	f       *Forward
-	req     *Request
-	early   *early
-	won     atomic.Bool
-	results chan *attempt
+	f     *Forward
+	req   *Request
+	early *early
+
+	waiting []Candidate // not tried yet
 	running []*attempt
+	failed  []*attempt
+	results chan *attempt
+	won     atomic.Bool
+	hedge   *time.Timer // fires when the last attempt has had its time
 }
 
 // run returns the attempt that won, whose connection and load count are the
 // caller's to release, or why none did. ctx bounds the path, not only its
 // setup: the winner's payload is written under it.
 func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *connect.Refusal) {
+	r.waiting = slices.Clone(candidates)
 	r.results = make(chan *attempt, len(candidates))
-	// The client is watched meanwhile: when it goes or sends what is not TLS,
-	// nobody needs to be dialled any more.
-	watch, unwatch := context.WithCancel(ctx)
-	broken := make(chan error, 1)
-	go func() {
-		defer close(broken)
-		broken <- r.early.broken(watch)
-	}()
-	defer func() {
-		unwatch()
-		for range broken { // until it has ended
-		}
-	}()
-
+	broken, unwatch := r.watchClient(ctx)
+	defer unwatch()
 	setup := time.NewTimer(setupTimeout)
 	defer setup.Stop()
-	hedge := time.NewTimer(0)
-	hedge.Stop()
-	defer hedge.Stop()
+	r.hedge = time.NewTimer(setupTimeout)
+	defer r.hedge.Stop()
 
-	waiting := append([]Candidate(nil), candidates...)
-	next := func() {
-		c := waiting[0]
-		waiting = waiting[1:]
-		r.start(ctx, c)
-		hedge.Reset(max(hedgeMin, hedgeRTTs*c.RTT))
-	}
-	var failed []*attempt
-	next()
+	r.next(ctx)
 	for {
 		select {
 		case a := <-r.results:
-			r.running = remove(r.running, a)
+			r.running = slices.DeleteFunc(r.running, func(b *attempt) bool { return b == a })
 			if a.refusal == nil {
 				r.cancel(errLost)
 				return a, nil
 			}
-			failed = append(failed, a)
-			if a.candidate.Remote() && a.refusal.Behind != "" {
-				waiting = moveBack(waiting, a.candidate.Gateway.Cluster)
-			}
-			if len(waiting) > 0 {
+			r.lost(a)
+			if len(r.waiting) > 0 {
 				r.f.metrics.retries.Inc()
-				next()
+				r.next(ctx)
 			} else if len(r.running) == 0 {
-				return nil, combine(r.req, failed)
+				return nil, combine(r.req, r.failed)
 			}
-		case <-hedge.C:
-			if len(waiting) > 0 {
+		case <-r.hedge.C:
+			if len(r.waiting) > 0 {
 				r.f.metrics.hedges.Inc()
-				next()
+				r.next(ctx)
 			}
 		case err := <-broken:
 			if err == nil { // ctx ended
@@ -85,17 +68,56 @@ func (r *race) run(ctx context.Context, candidates []Candidate) (*attempt, *conn
 			r.abandon(err)
 			return nil, clientRefusal(err)
 		case <-setup.C:
-			for _, a := range r.running {
-				failed = append(failed, &attempt{candidate: a.candidate,
-					refusal: connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "no answer within %s", setupTimeout)})
-			}
-			r.abandon(errNoAnswer)
-			return nil, combine(r.req, failed)
+			return nil, r.timedOut()
 		case <-ctx.Done():
 			r.abandon(context.Cause(ctx))
 			return nil, clientRefusal(context.Cause(ctx))
 		}
 	}
+}
+
+// watchClient watches the client meanwhile: when it goes or sends what is not
+// TLS, nobody needs to be dialled any more. The channel gives what it did wrong,
+// nil when ctx ended first. stop waits for the goroutine.
+func (r *race) watchClient(ctx context.Context) (broken <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	wrong := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		wrong <- r.early.broken(ctx)
+	}()
+	return wrong, func() {
+		cancel()
+		<-ended
+	}
+}
+
+// next tries the candidate that is first in the line.
+func (r *race) next(ctx context.Context) {
+	c := r.waiting[0]
+	r.waiting = r.waiting[1:]
+	r.start(ctx, c)
+	r.hedge.Reset(max(hedgeMin, hedgeRTTs*c.RTT))
+}
+
+// lost notes that an attempt failed. When a far gateway has said that its cluster
+// cannot serve, the others of that cluster are tried last.
+func (r *race) lost(a *attempt) {
+	r.failed = append(r.failed, a)
+	if a.candidate.Remote() && a.refusal.Behind != "" {
+		r.waiting = moveBack(r.waiting, a.candidate.Gateway.Cluster)
+	}
+}
+
+// timedOut ends the race when its time is over.
+func (r *race) timedOut() *connect.Refusal {
+	for _, a := range r.running {
+		r.lost(&attempt{candidate: a.candidate,
+			refusal: connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "no answer within %s", setupTimeout)})
+	}
+	r.abandon(errNoAnswer)
+	return combine(r.req, r.failed)
 }
 
 // start begins an attempt. Its goroutine is counted by the Forward.
@@ -104,9 +126,7 @@ func (r *race) start(ctx context.Context, c Candidate) {
 	a := &attempt{candidate: c, cancel: cancel}
 	r.running = append(r.running, a)
 	r.f.load.add(c.Key(), 1)
-	r.f.wg.Add(1) // its path is counted too, so that Wait has not returned
-	go func() {
-		defer r.f.wg.Done()
+	r.f.running.Go(func() { // its path runs too, so that Wait has not returned
 		if c.Remote() {
 			a.refusal = r.remote(ctx, a)
 		} else {
@@ -120,7 +140,7 @@ func (r *race) start(ctx context.Context, c Candidate) {
 			r.f.release(a)
 		}
 		r.results <- a
-	}()
+	})
 }
 
 // cancel aborts the attempts that have not reported.
@@ -155,16 +175,6 @@ func (f *Forward) release(a *attempt) {
 		f.dials.remove(a.conn)
 	}
 	f.load.add(a.candidate.Key(), -1)
-}
-
-func remove(all []*attempt, a *attempt) []*attempt {
-	kept := all[:0]
-	for _, b := range all {
-		if b != a {
-			kept = append(kept, b)
-		}
-	}
-	return kept
 }
 
 // moveBack puts the candidates of a cluster behind the others: one of its

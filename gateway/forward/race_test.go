@@ -129,7 +129,7 @@ func inTime(t *testing.T, far map[mesh.GatewayID]farGateway, candidates []forwar
 		g := &gateways{far: far}
 		l := newPipes()
 		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: always(candidates...), Inbound: nobody, Open: g.Open,
-			ServerTLS: noTLS})
+			Identity: anIdentity(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
