@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// denySplice has the calling thread, and what it starts from now on, do without the
-// system calls that read or write a TCP socket past what acceleration puts into it
-// (see package interception/sockmap): they fail as where the kernel lacks them, and
-// programs then use read and write. The goroutine must be locked to its thread, and
-// the thread must not be used for anything else afterwards.
+// denySplice denies the calling thread, and every program that it starts from now
+// on, the system calls that bypass acceleration (see package interception/sockmap):
+// they read or write a TCP socket without the bytes that acceleration moves. They
+// fail as on a kernel that lacks them, and programs then use read and write. The
+// goroutine must be locked to its thread, and the thread must not be used for
+// anything else afterwards.
 //
 // The program's data depends on it, so it is set or the program does not start. A
 // 32-bit program is kept from splice and io_uring only.

@@ -23,7 +23,7 @@ const (
 
 // NewConn returns c with a bound on its silence: a Read that hears nothing for
 // [SilenceLimit] fails with os.ErrDeadlineExceeded. Deadlines that are set on it
-// hold as well. What is nobody reading is not watched.
+// hold as well. A connection that is not being read is not watched.
 func NewConn(c net.Conn) net.Conn { return &conn{Conn: c} }
 
 type conn struct {

@@ -67,25 +67,34 @@ type Encoded struct {
 
 // Encode translates r. Routes that differ only in the order of their endpoints
 // and identities give the same bytes.
-func Encode(r *mesh.Route) (Encoded, error) {
-	name := r.Destination.String()
+func Encode(r *mesh.Route) (e Encoded, err error) {
 	if _, err := mesh.ParseProtocol(string(r.Protocol)); err != nil {
 		return Encoded{}, err
 	}
+	if e.Cluster, err = encodeCluster(r); err != nil {
+		return Encoded{}, err
+	}
+	if e.Endpoints, err = encodeEndpoints(r); err != nil {
+		return Encoded{}, err
+	}
+	return e, nil
+}
+
+func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 	tls, err := tlsSocket(r)
 	if err != nil {
-		return Encoded{}, err
+		return nil, err
 	}
 	raw, err := rawSocket()
 	if err != nil {
-		return Encoded{}, err
+		return nil, err
 	}
 	ours := fields(fieldProtocol, string(r.Protocol))
 	if len(r.Ports) > 0 {
 		ours.Fields[fieldPorts] = structpb.NewStringValue(formatPorts(r.Ports))
 	}
-	cluster, err := resource(name, ClusterType, &clusterv3.Cluster{
-		Name:                 name,
+	return resource(r.Destination.String(), ClusterType, &clusterv3.Cluster{
+		Name:                 r.Destination.String(),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{
 			EdsConfig: &corev3.ConfigSource{
@@ -107,26 +116,22 @@ func Encode(r *mesh.Route) (Encoded, error) {
 			metadataKey: ours,
 		}},
 	})
-	if err != nil {
-		return Encoded{}, err
-	}
+}
+
+func encodeEndpoints(r *mesh.Route) (*discoveryv3.Resource, error) {
 	local, err := group(priorityLocal, r.Local)
 	if err != nil {
-		return Encoded{}, err
+		return nil, err
 	}
 	gateways, err := group(priorityGateways, r.Gateways)
 	if err != nil {
-		return Encoded{}, err
+		return nil, err
 	}
-	endpoints, err := resource(name, EndpointType, &endpointv3.ClusterLoadAssignment{
-		ClusterName: name,
+	return resource(r.Destination.String(), EndpointType, &endpointv3.ClusterLoadAssignment{
+		ClusterName: r.Destination.String(),
 		// Both are always there: Envoy refuses a gap in the priorities.
 		Endpoints: []*endpointv3.LocalityLbEndpoints{local, gateways},
 	})
-	if err != nil {
-		return Encoded{}, err
-	}
-	return Encoded{Cluster: cluster, Endpoints: endpoints}, nil
 }
 
 // group translates the endpoints of one priority.

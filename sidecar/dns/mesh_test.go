@@ -265,7 +265,7 @@ func TestNamesThatNobodyAsksForAreReleased(t *testing.T) {
 			n.asked(d)
 			n.answered(d, present)
 		}
-		time.Sleep(keepAbsent - time.Second)
+		time.Sleep(forgetAbsent - time.Second)
 		n.expire()
 		if len(released) != 0 {
 			t.Errorf("released %v too early", released)
@@ -275,10 +275,10 @@ func TestNamesThatNobodyAsksForAreReleased(t *testing.T) {
 		if !slices.Equal(released, []string{"github.com.mesh"}) {
 			t.Errorf("released %v", released)
 		}
-		time.Sleep(keepPresent - keepAbsent - time.Second)
+		time.Sleep(forgetPresent - forgetAbsent - time.Second)
 		n.asked(there) // a question prolongs it
 		n.answered(there, true)
-		time.Sleep(keepPresent - time.Second)
+		time.Sleep(forgetPresent - time.Second)
 		n.expire()
 		if len(released) != 1 {
 			t.Errorf("released %v although it was asked for", released)

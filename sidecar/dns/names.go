@@ -16,7 +16,7 @@ type names struct {
 	until map[mesh.Destination]time.Time
 }
 
-// asked keeps d for as long as a question for it may wait. Beyond maxNames the
+// asked remembers d for as long as a question for it may wait. Beyond maxNames the
 // one that would go first goes now.
 func (n *names) asked(d mesh.Destination) {
 	n.mu.Lock()
@@ -32,8 +32,8 @@ func (n *names) asked(d mesh.Destination) {
 		}
 		n.dropLocked(first)
 	}
-	if keep := now.Add(keepAbsent); n.until[d].Before(keep) {
-		n.until[d] = keep
+	if soonest := now.Add(forgetAbsent); n.until[d].Before(soonest) {
+		n.until[d] = soonest
 	}
 }
 
@@ -44,11 +44,11 @@ func (n *names) answered(d mesh.Destination, present bool) {
 	if _, ok := n.until[d]; !ok {
 		return // it had to make room meanwhile
 	}
-	keep := keepAbsent
+	after := forgetAbsent
 	if present {
-		keep = keepPresent
+		after = forgetPresent
 	}
-	n.until[d] = time.Now().Add(keep)
+	n.until[d] = time.Now().Add(after)
 }
 
 // expire releases what nobody has asked for in time.

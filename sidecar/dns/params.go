@@ -30,8 +30,8 @@ const (
 	// answers loses them.
 	writeLimit = 5 * time.Second
 
-	// acceptPause is the wait after accept failed for want of descriptors.
-	acceptPause = 50 * time.Millisecond
+	// readPause is the wait after a socket could not be read.
+	readPause = 50 * time.Millisecond
 )
 
 const (
@@ -52,12 +52,12 @@ const (
 )
 
 const (
-	// keepPresent is how long a service that nobody asks for any more stays
+	// forgetPresent is how long a service that nobody asks for any more stays
 	// subscribed to.
-	keepPresent = time.Hour
-	// keepAbsent is the same for a name that gave no service: with search lists,
+	forgetPresent = time.Hour
+	// forgetAbsent is the same for a name that gave no service: with search lists,
 	// programs ask for many such, once.
-	keepAbsent = time.Minute
+	forgetAbsent = time.Minute
 	// expireEvery is how often that is looked at.
 	expireEvery = 10 * time.Second
 	// maxNames bounds the names subscribed to: below the 10,000 that a gateway

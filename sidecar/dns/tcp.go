@@ -3,45 +3,28 @@ package dns
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 )
 
 // serveTCP serves the connections of l until that is closed, and returns when none
 // is left.
 func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	slots := make(chan struct{}, maxConnections)
-	for {
-		slots <- struct{}{}
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			<-slots
-			s.log.Warn("cannot accept: raise the limit of open files if this persists", "err", err)
-			select {
-			case <-time.After(acceptPause):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		conns.Go(func() {
-			defer func() { <-slots }()
-			newStream(s, conn).run(ctx)
-		})
-	}
+	conns := drain.NewSet()
+	conns.Accept(ctx, l, drain.AcceptConfig{Max: maxConnections, Log: s.log}, func(conn net.Conn) {
+		newClientConn(s, conn).run(ctx)
+	})
+	conns.Wait()
 }
 
-// stream is one client's TCP connection. Questions for mesh names are answered as
+// clientConn is one client's TCP connection. Questions for mesh names are answered as
 // their answers come; all others go down one connection to a server, and what comes
 // back on that goes to the client as it is, so that even a zone transfer passes.
-type stream struct {
+type clientConn struct {
 	s      *Server
 	client net.Conn
 	slots  chan struct{} // bounds the mesh questions that wait
@@ -49,150 +32,150 @@ type stream struct {
 
 	writing sync.Mutex // one message at a time to the client
 
-	mu      sync.Mutex
-	far     net.Conn // to a server; nil: not now
-	pending int      // questions sent on far less messages that came back
-	ending  bool     // the client asks no more
+	mu       sync.Mutex
+	upstream net.Conn // to a server; nil: not now
+	pending  int      // questions sent on upstream less messages that came back
+	ending   bool     // the client asks no more
 }
 
-func newStream(s *Server, client net.Conn) *stream {
-	return &stream{s: s, client: client, slots: make(chan struct{}, maxPipelined)}
+func newClientConn(s *Server, client net.Conn) *clientConn {
+	return &clientConn{s: s, client: client, slots: make(chan struct{}, maxPipelined)}
 }
 
 // run serves the connection to its end, and closes it.
-func (t *stream) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, t.abort)
+func (c *clientConn) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
 	for {
-		_ = t.client.SetReadDeadline(time.Now().Add(tcpIdle))
+		_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
 		if ctx.Err() != nil {
 			break
 		}
-		packet, err := readMessage(t.client)
+		packet, err := readMessage(c.client)
 		if err != nil {
 			break
 		}
 		switch classify(packet) {
 		case drop:
-			t.s.metrics.dropped.Inc()
+			c.s.metrics.dropped.Inc()
 		case ours:
-			t.slots <- struct{}{}
-			t.tasks.Go(func() {
-				defer func() { <-t.slots }()
-				if answer := t.s.answer(ctx, packet, false); answer != nil {
-					t.tell(answer)
+			c.slots <- struct{}{}
+			c.tasks.Go(func() {
+				defer func() { <-c.slots }()
+				if answer := c.s.answer(ctx, packet, false); answer != nil {
+					c.tell(answer)
 				}
 			})
 		case forward:
-			if err := t.forward(ctx, packet); err != nil {
-				t.s.metrics.forwarded[endFailed].Inc()
-				t.s.log.Debug("dns question could not be forwarded", "err", err)
+			if err := c.forward(ctx, packet); err != nil {
+				c.s.metrics.forwarded[endFailed].Inc()
+				c.s.log.Debug("dns question could not be forwarded", "err", err)
 				if answer := servfail(packet); answer != nil {
-					t.tell(answer)
+					c.tell(answer)
 				}
 			}
 		}
 	}
 	// What was asked is still answered: a client may end its side first.
-	t.end()
-	t.tasks.Wait()
-	_ = t.client.Close()
+	c.end()
+	c.tasks.Wait()
+	_ = c.client.Close()
 }
 
 // forward sends packet to a server, connecting to one when there is no connection.
-func (t *stream) forward(ctx context.Context, packet []byte) error {
-	t.mu.Lock()
-	far := t.far
-	if far != nil {
-		t.pending++
+func (c *clientConn) forward(ctx context.Context, packet []byte) error {
+	c.mu.Lock()
+	upstream := c.upstream
+	if upstream != nil {
+		c.pending++
 	}
-	t.mu.Unlock()
-	if far == nil {
+	c.mu.Unlock()
+	if upstream == nil {
 		var err error
-		if far, err = t.s.dialTCP(ctx); err != nil {
+		if upstream, err = c.s.dialTCP(ctx); err != nil {
 			return err
 		}
-		t.mu.Lock()
-		t.far, t.pending = far, 1
-		t.mu.Unlock()
+		c.mu.Lock()
+		c.upstream, c.pending = upstream, 1
+		c.mu.Unlock()
 		if ctx.Err() != nil {
-			t.abort() // which may have come before there was a far
+			c.abort() // which may have come before there was an upstream
 		}
-		t.tasks.Go(func() { t.copyBack(far) })
+		c.tasks.Go(func() { c.copyBack(upstream) })
 	}
-	_ = far.SetWriteDeadline(time.Now().Add(writeLimit))
+	_ = upstream.SetWriteDeadline(time.Now().Add(writeLimit))
 	// Its fate is copyBack's to tell: the server has closed, most likely.
-	_ = writeMessage(far, packet)
+	_ = writeMessage(upstream, packet)
 	return nil
 }
 
-// copyBack passes what far says to the client until far ends. When questions are
-// then without an answer, the client's connection ends as far did.
-func (t *stream) copyBack(far net.Conn) {
+// copyBack passes what upstream says to the client until upstream ends. When questions are
+// then without an answer, the client's connection ends as upstream did.
+func (c *clientConn) copyBack(upstream net.Conn) {
 	for {
-		b, err := readMessage(far)
-		t.mu.Lock()
+		b, err := readMessage(upstream)
+		c.mu.Lock()
 		if err != nil {
-			broken := t.pending > 0
-			t.far = nil
-			t.mu.Unlock()
-			_ = far.Close()
+			broken := c.pending > 0
+			c.upstream = nil
+			c.mu.Unlock()
+			_ = upstream.Close()
 			if broken {
-				t.s.metrics.forwarded[endFailed].Inc()
-				_ = t.client.Close()
+				c.s.metrics.forwarded[endFailed].Inc()
+				_ = c.client.Close()
 			}
 			return
 		}
-		t.pending = max(t.pending-1, 0)
-		over := t.ending && t.pending == 0
-		t.mu.Unlock()
-		t.s.metrics.forwarded[endAnswered].Inc()
-		t.tell(b)
+		c.pending = max(c.pending-1, 0)
+		over := c.ending && c.pending == 0
+		c.mu.Unlock()
+		c.s.metrics.forwarded[endAnswered].Inc()
+		c.tell(b)
 		if over {
-			_ = far.SetReadDeadline(time.Unix(1, 0))
+			_ = upstream.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
 }
 
 // end says that no more questions come: the connection to a server closes when it
 // has answered, or soon.
-func (t *stream) end() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ending = true
-	if t.far == nil {
+func (c *clientConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ending = true
+	if c.upstream == nil {
 		return
 	}
 	deadline := time.Unix(1, 0)
-	if t.pending > 0 {
+	if c.pending > 0 {
 		deadline = time.Now().Add(forwardLimit)
 	}
-	_ = t.far.SetReadDeadline(deadline)
+	_ = c.upstream.SetReadDeadline(deadline)
 }
 
 // abort ends the connection now, whoever waits for what.
-func (t *stream) abort() {
-	_ = t.client.Close()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.far != nil {
-		_ = t.far.Close()
+func (c *clientConn) abort() {
+	_ = c.client.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.upstream != nil {
+		_ = c.upstream.Close()
 	}
 }
 
 // tell writes a message to the client. A client that does not take it is gone.
-func (t *stream) tell(b []byte) {
-	t.writing.Lock()
-	defer t.writing.Unlock()
-	_ = t.client.SetWriteDeadline(time.Now().Add(writeLimit))
-	if writeMessage(t.client, b) != nil {
-		_ = t.client.Close()
+func (c *clientConn) tell(b []byte) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_ = c.client.SetWriteDeadline(time.Now().Add(writeLimit))
+	if writeMessage(c.client, b) != nil {
+		_ = c.client.Close()
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.ending {
-		_ = t.client.SetReadDeadline(time.Now().Add(tcpIdle))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ending {
+		_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
 	}
 }
 

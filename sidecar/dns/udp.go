@@ -23,7 +23,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 		if err != nil {
 			s.log.Debug("dns read", "err", err) // an earlier answer's ICMP, mostly
 			select {
-			case <-time.After(acceptPause):
+			case <-time.After(readPause):
 			case <-ctx.Done():
 			}
 			continue
