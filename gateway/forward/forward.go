@@ -42,7 +42,7 @@ type Config struct {
 	Identity *identity.Source
 
 	// PathsPerSource bounds the paths of one source address on the mesh port
-	// and Paths those of all, tunnels included. 0: 1024 and 32768.
+	// and Paths those of all, tunnels included. 0: 1024 and 16384.
 	PathsPerSource, Paths int
 	// Idle ends a path on which nothing moves. 0: 1 h.
 	Idle time.Duration

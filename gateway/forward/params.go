@@ -45,7 +45,7 @@ const (
 	// sidecar with 1,000 connections in flight is a busy one; a path costs
 	// about 100 KiB and two file descriptors.
 	defaultPathsPerSource = 1024
-	defaultPaths          = 32768
+	defaultPaths          = 16384
 
 	// maxRejecting bounds how many connections beyond the bounds are told so at
 	// a time; further ones are reset. rejectTimeout is what each may take.

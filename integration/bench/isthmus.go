@@ -191,7 +191,7 @@ func (b *bench) serverSidecar(flow string, g *meshGateway) (*process.Process, er
 	return b.isthmus("sidecar", "server", dir, fmt.Sprintf(`gateways: ["%s"]
 identity: {dir: %s}
 state: %s
-service: {name: %s, port: 80, target: "%s", protocol: http, instance: orders-1, advertise: "%s"}
+service: {name: %s, port: 80, target: "%s", protocol: http, instance: orders-1, advertise: "%s", export: true}
 listen: {inbound: "%s", admin: "%s"}
 `, g.xds, b.pki.orders, filepath.Join(dir, "state"), orders, b.originAddr, ports[0], ports[0], ports[1]))
 }

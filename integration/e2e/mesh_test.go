@@ -171,7 +171,7 @@ func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream st
 	cfg := fmt.Sprintf("gateways: [%s]\nidentity: {dir: %s}\nstate: %s\nlisten: {inbound: \"%s\", admin: \"%s\"}\n",
 		strings.Join(xds, ", "), m.path(name, "pki"), m.path(name, "state"), s.inbound, s.admin)
 	if target != "" {
-		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\"}\n",
+		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\", export: true}\n",
 			service, target, protocol, name, s.inbound)
 	}
 	if upstream != "" {

@@ -30,7 +30,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 
 // Isthmus runs a command of the program and returns its output; it must succeed.
 func Isthmus(binary string, args ...string) (string, error) {
-	out, err := exec.Command(binary, args...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), binary, args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("isthmus %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

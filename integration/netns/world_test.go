@@ -112,7 +112,7 @@ func (w *world) serve(s service, server ...string) error {
 	if _, err := h.start(s.name+"-server", server...); err != nil {
 		return err
 	}
-	argv, err := h.sidecar(s.name, fmt.Sprintf(`service: {name: shop/%s, port: %d, target: "127.0.0.1:%[2]d", protocol: %[3]s}`, s.name, s.port, s.protocol))
+	argv, err := h.sidecar(s.name, fmt.Sprintf(`service: {name: shop/%s, port: %d, target: "127.0.0.1:%[2]d", protocol: %[3]s, export: true}`, s.name, s.port, s.protocol))
 	if err != nil {
 		return err
 	}

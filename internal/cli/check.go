@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
@@ -56,20 +58,17 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 
 func runCheck(ctx context.Context, w io.Writer, path string, role config.Role, format output) error {
 	c := check{Path: path, Role: role, Faults: []strictyaml.Fault{}, Notes: []string{}}
-	if c.Role == "" {
-		guessed, err := config.GuessRole(path)
-		switch {
-		case err != nil:
-			c.add(err)
-		case guessed == "":
-			return usageError{fmt.Errorf("%s can be a gateway's as well as a sidecar's: say which with --role", path)}
-		}
-		c.Role = guessed
-	}
-	switch c.Role {
-	case config.GatewayRole:
+	guessed, err := config.GuessRole(path)
+	switch {
+	case err != nil: // what would be found in the defaults instead is not in the file
+		c.add(err)
+	case role == "" && guessed == "":
+		return usageError{fmt.Errorf("%s can be a gateway's as well as a sidecar's: say which with --role", path)}
+	case cmp.Or(role, guessed) == config.GatewayRole:
+		c.Role = config.GatewayRole
 		c.gateway(ctx)
-	case config.SidecarRole:
+	default:
+		c.Role = config.SidecarRole
 		c.sidecar(ctx)
 	}
 	c.OK = len(c.Faults) == 0
@@ -95,17 +94,43 @@ type check struct {
 	Notes  []string           `json:"notes"`
 }
 
-// add takes what a loader returned: the faults in it, or the error as one.
+// add takes what a loader returned: all the faults in it, however they are
+// joined, and any other error as a fault of the file.
 func (c *check) add(err error) {
-	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
-		c.Faults = append(c.Faults, faults...)
-	} else if err != nil {
-		c.Faults = append(c.Faults, strictyaml.Fault{Source: c.Path, Problem: err.Error()})
-	}
+	c.addAt("", err)
 }
 
-// at adds what is wrong with the value of a key.
+// addAt is add for what a key names: an error without a place of its own is a
+// fault of that key's value.
+func (c *check) addAt(key string, err error) {
+	if err == nil {
+		return
+	}
+	if faults, ok := err.(strictyaml.Faults); ok {
+		c.Faults = append(c.Faults, faults...)
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			c.addAt(key, e)
+		}
+		return
+	}
+	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
+		c.Faults = append(c.Faults, faults...)
+		return
+	}
+	c.at(key, err.Error())
+}
+
+// at adds what is wrong with the value of a key, unless a fault of that key or of
+// one around it has been told: then the value is not what the file says.
 func (c *check) at(key, problem string) {
+	for _, f := range c.Faults {
+		if f.Source == c.Path && f.Key != "" && (key == f.Key || strings.HasPrefix(key, f.Key+".")) {
+			return
+		}
+	}
 	c.Faults = append(c.Faults, config.FaultAt(c.Path, c.Role, key, problem))
 }
 
@@ -210,30 +235,16 @@ func (c *check) identity(dir string) (identity.ID, bool) {
 
 func (c *check) resources(dir string) {
 	services, err := file.Check(dir)
-	if err != nil {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, e := range joined.Unwrap() {
-				c.resourceFault(e)
-			}
-		} else {
-			c.at("resources", err.Error())
-		}
-	}
+	c.addAt("resources", err)
 	for _, d := range services {
 		if len(d.Service.Ports) == 0 {
 			c.note("ServiceExport %s has no Service in %s: it exports what sidecars register under that name", d.Service.Name, dir)
+		} else if !slices.ContainsFunc(d.Service.Ports, func(p mesh.ServicePort) bool { return len(p.Endpoints) > 0 }) {
+			c.note("service %s has no endpoints in %s: only sidecars that register it serve it", d.Service.Name, dir)
 		} else if d.Check.Kind == health.None {
 			c.note("service %s has health checks off: its endpoints count as ready even when they are dead", d.Service.Name)
 		}
 	}
-}
-
-func (c *check) resourceFault(err error) {
-	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
-		c.Faults = append(c.Faults, faults...)
-		return
-	}
-	c.at("resources", err.Error())
 }
 
 // state reports whether the ports are worth a look: a running process with

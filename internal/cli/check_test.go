@@ -73,6 +73,65 @@ func TestCheckSaysEverythingAtOnce(t *testing.T) {
 	}
 }
 
+func TestCheckSaysOneThingOfAFileThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "none.yaml")
+	for _, args := range [][]string{nil, {"--role", "gateway"}, {"--role", "sidecar"}} {
+		for text, want := range map[string]string{
+			"":                      "f.yaml: is empty: ",
+			"# nothing\n---\n":      "f.yaml: is empty: ",
+			"cluster: [a\n":         "f.yaml:2: is not YAML: ",
+			"- a\n":                 "f.yaml:1: is a list: ",
+			"cluster: a\n---\na: 1": "f.yaml:3: begins a second document",
+		} {
+			code, out := checkFile(t, dir, text, args...)
+			if code != 1 || !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "\n1 fault\n") {
+				t.Errorf("%q %v: %d:\n%s", text, args, code, out)
+			}
+		}
+		var out bytes.Buffer
+		if code := Main(append([]string{"check", "-c", missing}, args...), &out, &out); code != 1 || out.String() != missing+": there is no such file: check the path\n1 fault\n" {
+			t.Errorf("%v: %d: %s", args, code, &out)
+		}
+	}
+}
+
+func TestCheckSaysNothingOfWhatStandsInForABadValue(t *testing.T) {
+	_, out := checkFile(t, t.TempDir(), "cluster: west\nname: west-1\nadvertise: h:1\nidentity: 5\nstate: [a]\nlisten: {tunnel: '127.0.0.1:0', mesh: [x], xds: '127.0.0.1:0', admin: '127.0.0.1:0'}\n")
+	if !strings.HasSuffix(out, "3 faults\n") || strings.Contains(out, "/etc/isthmus") || strings.Contains(out, "/var/lib") || strings.Contains(out, "15443") {
+		t.Errorf("it says:\n%s", out)
+	}
+}
+
+func TestCheckFindsWhatWouldFailLater(t *testing.T) {
+	dir := t.TempDir()
+	pki := identitytest.New(t, "mesh.example").GatewayDir("west", "west-1")
+	resource := "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: empty}\nspec: {ports: [{port: 80}]}\n"
+	if err := os.MkdirAll(filepath.Join(dir, "resources"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "resources", "empty.yaml"), []byte(resource), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const good = "cluster: west\nname: west-1\n"
+	for text, want := range map[string]string{
+		"advertise: ::1:7500\nstate: state\n":                                 "f.yaml:4: advertise: \"::1:7500\" can be an address alone as well as one with a port: write [::1:7500], or [::1]:7500",
+		"advertise: h:1\nstate: state\njoin: ['h:1']\n":                       "f.yaml:6: join: h:1 is this gateway itself",
+		"advertise: h:1\nstate: /proc/isthmus\n":                              "f.yaml:5: state: state directory /proc/isthmus",
+		"advertise: h:1\nstate: state\nresources: resources\n":                "note: service shop/empty has no endpoints",
+		"advertise: h:1\nstate: state\nresources: nowhere\nlisten: {mesh: 1}": "f.yaml:6: resources: ",
+	} {
+		listen := ""
+		if !strings.Contains(text, "listen:") {
+			listen = freePorts
+		}
+		_, out := checkFile(t, dir, good+"identity: {dir: "+pki+"}\n"+text+listen)
+		if !strings.Contains(out, want) {
+			t.Errorf("%q: no %q in:\n%s", text, want, out)
+		}
+	}
+}
+
 func TestCheckComparesTheCertificateWithTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	pki := identitytest.New(t, "mesh.example")

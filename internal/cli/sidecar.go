@@ -20,11 +20,12 @@ starts that and ends with it, with the program's exit code.
 
   gateways: [10.0.0.5, 10.0.0.6]
   identity: {dir: /etc/isthmus/pki}
-  service: {name: shop/orders, port: 80, target: 127.0.0.1:8080, protocol: http}
+  service: {name: shop/orders, port: 80, target: 127.0.0.1:8080, protocol: http, export: true}
   upstreams:
     - {listen: 127.0.0.1:9001, service: shop/cart, port: 80}
 
-"service" is what runs beside the sidecar and may be absent; "upstreams" are
+"service" is what runs beside the sidecar and may be absent; with "export" other
+clusters may call it. "upstreams" are
 listeners whose callers reach a service, wherever it runs. A program that knows
 nothing of the mesh needs none of them, as root or after 'isthmus intercept attach':
 

@@ -23,11 +23,30 @@ func (g *Gateway) complete(c *completer) {
 
 	g.completeAdvertise(c)
 	c.dials("join", &g.Join, TunnelPort, "gw1.east.example:7443")
+	for i, other := range g.Join {
+		if g.isItself(other) {
+			c.fault("join", "%s is this gateway itself: write the address of another, or nothing for the first of a mesh", g.Join[i])
+		}
+	}
 
 	c.between("connections", g.Connections, 1, maxConnections)
 	c.between("limits.paths", g.Limits.Paths, 1, maxPaths)
 	c.between("limits.pathsPerSource", g.Limits.PathsPerSource, 1, maxPaths)
 	c.drain(g.Drain)
+}
+
+// isItself reports whether whoever dials address meets this gateway. It resolves
+// no names.
+func (g *Gateway) isItself(address string) bool {
+	if address == g.Advertise {
+		return true
+	}
+	a, err := hostport.Parse(address)
+	tunnel, terr := hostport.Parse(g.Listen.Tunnel)
+	if err != nil || terr != nil {
+		return false
+	}
+	return a.Overlaps(tunnel) && (!tunnel.Everywhere() || a.OnThisHost())
 }
 
 func (g *Gateway) completeAdvertise(c *completer) {
@@ -108,12 +127,13 @@ func (s *Service) complete(c *completer, inbound string) {
 	} else if err := hostport.CheckName(s.Instance); err != nil {
 		c.fault("service.instance", "%v", err)
 	}
-	if s.Weight == 0 || s.Weight > maxWeight {
-		c.fault("service.weight", "%d is out of range: write 1 to %d", s.Weight, maxWeight)
+	if s.Weight == 0 || s.Weight > mesh.MaxWeight {
+		c.fault("service.weight", "%d is out of range: write 1 to %d", s.Weight, mesh.MaxWeight)
 	}
 	s.completeAdvertise(c, inbound)
 	s.Health.Validate(func(key, problem string) { c.fault("service.health."+key, "%s", problem) })
 	s.Health = s.Health.WithDefaults()
+	s.Timeouts.complete(c, "service.timeouts")
 }
 
 // completeAdvertise makes Advertise host:port, or :port when the gateway is to
@@ -158,4 +178,5 @@ func (u *Upstream) complete(c *completer, key string) {
 	if u.Cluster != "" {
 		c.label(key+".cluster", string(u.Cluster), "")
 	}
+	u.Timeouts.complete(c, key+".timeouts")
 }

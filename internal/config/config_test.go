@@ -71,9 +71,9 @@ upstreams:                                                                      
 		Gateways: []string{"10.0.0.5:15012", "10.0.0.6:15012"}, Identity: Identity{"/etc/isthmus/pki"},
 		Service: &Service{
 			Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Target: "127.0.0.1:8080", Protocol: mesh.HTTP,
-			Instance: hostName(), Advertise: ":15008", Weight: 1, Export: true, Health: health.Check{}.WithDefaults(),
+			Instance: hostName(), Advertise: ":15008", Weight: 1, Health: health.Check{}.WithDefaults(), Timeouts: Timeouts{Connect: time.Second},
 		},
-		Upstreams: []Upstream{{Listen: "127.0.0.1:9001", Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80}},
+		Upstreams: []Upstream{{Listen: "127.0.0.1:9001", Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80, Timeouts: Timeouts{Connect: time.Second}}},
 		Interception: Interception{Mode: Explicit, Name: hostName(), Cgroup: "isthmus/" + hostName(), OnFailure: FailClosed, Inbound: InboundOff, Acceleration: AccelerationOff,
 			OutboundPort: 15001, DNSPort: 15053},
 		State: "/var/lib/isthmus", Listen: SidecarListen{":15008", "127.0.0.1:15020"}, Drain: 10 * time.Second, Log: Log{Format: LogText},
@@ -104,6 +104,56 @@ func TestPortsThatAreLeftOutAreTheDefaultOnes(t *testing.T) {
 	}
 	if s.Service.Advertise != "10.0.0.9:16000" || s.Service.Port != 80 || s.Upstreams[0].Port != 80 || s.Service.Protocol != mesh.TCP {
 		t.Errorf("%+v %+v", s.Service, s.Upstreams)
+	}
+}
+
+func TestASidecarsServiceIsExportedWhenItSaysSo(t *testing.T) {
+	for text, want := range map[string]bool{"": false, ", export: true": true, ", export: false": false} {
+		s, err := LoadSidecar(write(t, "gateways: [a]\nservice: {name: a/b, target: 'localhost:1'"+text+"}\n"), nil)
+		if err != nil || s.Service.Export != want {
+			t.Errorf("%q: %+v, %v", text, s.Service, err)
+		}
+	}
+}
+
+func TestTimeoutsAreReadPerServiceAndUpstreamAndZeroIsNone(t *testing.T) {
+	s, err := LoadSidecar(write(t, `gateways: [a]
+service: {name: a/b, target: 'localhost:1', timeouts: {request: 20m, connect: 0s}}
+upstreams:
+  - {listen: 'localhost:2', service: a/c, timeouts: {idle: 0s}}
+  - {listen: 'localhost:3', service: a/d, timeouts: {idle: 2h, request: 5s}}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, long := time.Duration(0), 2*time.Hour
+	got := []Timeouts{s.Service.Timeouts, s.Upstreams[0].Timeouts, s.Upstreams[1].Timeouts}
+	want := []Timeouts{{Request: 20 * time.Minute}, {Idle: &none, Connect: time.Second}, {Request: 5 * time.Second, Idle: &long, Connect: time.Second}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	path := write(t, "gateways: [a]\nupstreams: [{listen: 'localhost:2', service: a/c, timeouts: {idle: -1s, request: 1ms, connect: 1000h}}]\n")
+	_, err = LoadSidecar(path, nil)
+	for _, key := range []string{"request", "idle", "connect"} {
+		if !strings.Contains(faults(path, err), "f.yaml:2: upstreams[0].timeouts."+key+": ") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestAGatewayDoesNotJoinItself(t *testing.T) {
+	for text, itself := range map[string]bool{
+		"advertise: gw1.west.example:7443\njoin: [gw2.west.example, gw1.west.example]\n": true,
+		"advertise: gw1.west.example:7443\njoin: [gw1.west.example:7444]\n":              false,
+		"advertise: h:1\nlisten: {tunnel: '127.0.0.1:7444'}\njoin: ['127.0.0.1:7444']\n": true,
+		"advertise: h:1\njoin: ['localhost:7443']\n":                                      true,
+		"advertise: h:1\njoin: ['10.0.0.1:7443']\n":                                       false,
+	} {
+		path := write(t, "cluster: west\nname: west-1\n"+text)
+		_, err := LoadGateway(path, nil)
+		if got := strings.Contains(faults(path, err), "is this gateway itself"); got != itself {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

@@ -42,9 +42,6 @@ const (
 	defaultPaths = 16384
 	maxPaths     = 1 << 20
 
-	// maxWeight keeps sums of weights far from overflow.
-	maxWeight = 1000
-
 	// maxListed bounds lists of addresses and of upstreams.
 	maxListed = 1000
 )
@@ -79,7 +76,6 @@ func sidecarDefaults() *Sidecar {
 			Protocol: mesh.TCP,
 			Instance: hostName(),
 			Weight:   1,
-			Export:   true,
 		},
 		Interception: Interception{Mode: Explicit, OnFailure: FailClosed, Acceleration: AccelerationOff, OutboundPort: OutboundPort, DNSPort: DNSPort},
 		State:        defaultState,

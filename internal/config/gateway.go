@@ -9,50 +9,58 @@ import (
 // Gateway is the configuration of a gateway process. What [LoadGateway]
 // returns is complete: every default is filled in and every address has a port.
 type Gateway struct {
-	// Cluster is this cluster's name. Required.
+	// This cluster's name. Required.
 	Cluster mesh.ClusterName `yaml:"cluster" flag:"this cluster's name"`
-	// Name is this gateway's name within its cluster. Default: the host name.
+	// This gateway's name within its cluster. Default: the host name.
 	Name mesh.GatewayName `yaml:"name" flag:"this gateway's name within its cluster"`
-	// Advertise is the host:port that other clusters' gateways dial.
-	// Default: the host name and the tunnel's port.
+	// The host:port that other clusters' gateways dial. Default: the host name and
+	// the port of listen.tunnel.
 	Advertise string `yaml:"advertise" flag:"host:port that other clusters dial"`
-	// MeshAddress is the host:port that this cluster's sidecars dial.
-	// Default: Advertise's host and the mesh port.
+	// The host:port that this cluster's sidecars dial. Default: the host of
+	// advertise and the port of listen.mesh.
 	MeshAddress string `yaml:"meshAddress" flag:"host:port that this cluster's sidecars dial"`
-	// Join are host:port of other gateways. None for the first gateway of a mesh.
+	// host or host:port of any other gateways; none for the first of a mesh. Port
+	// 7443 when left out.
 	Join []string `yaml:"join" flag:"host:port of any other gateway"`
-	// Identity says who this gateway is.
+	// Who this gateway is.
 	Identity Identity `yaml:"identity"`
-	// Resources is the directory of resource files, watched. Empty: none.
+	// The directory of resource files, which is watched. Default: none.
 	Resources string `yaml:"resources" flag:"directory of resource files, watched"`
-	// State is the directory that this process keeps its memory in: its catalog,
-	// the peers and names it has learned. It is claimed with [ClaimState].
+	// The directory in which this process keeps what it learned: the catalog, the
+	// peers, and what sidecars use. Two gateways may not share one.
 	State string `yaml:"state" flag:"directory that this process keeps its memory in"`
-	// Listen are the addresses that the gateway listens on.
+	// Where the gateway listens.
 	Listen GatewayListen `yaml:"listen"`
-	// Connections is how many QUIC connections are kept to every other gateway.
+	// How many QUIC connections are kept to every other gateway, 1 to 8.
 	Connections int `yaml:"connections" flag:"QUIC connections kept to every other gateway"`
-	// Limits bound what callers may make this gateway hold.
+	// What callers may make this gateway hold.
 	Limits GatewayLimits `yaml:"limits"`
-	// Drain is how long running exchanges may take to finish at shutdown.
+	// How long running exchanges may take to finish at shutdown, up to 1h.
 	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown"`
-	// Log says what is logged, to standard error.
+	// What is logged, to standard error.
 	Log Log `yaml:"log"`
 }
 
 // GatewayListen are the addresses that a gateway listens on, as host:port; an
 // empty host is every interface.
 type GatewayListen struct {
-	Tunnel string `yaml:"tunnel" flag:"address of the tunnel port (UDP)"` // UDP: everything between clusters
-	Mesh   string `yaml:"mesh" flag:"address of the mesh port"`           // TCP: CONNECT or SNI from this cluster's sidecars
-	XDS    string `yaml:"xds" flag:"address of the xDS port"`             // TCP: gRPC over mTLS
-	Admin  string `yaml:"admin" flag:"address of the admin port"`         // TCP: health, metrics, status
+	// UDP: everything between clusters.
+	Tunnel string `yaml:"tunnel" flag:"address of the tunnel port (UDP)"`
+	// TCP: CONNECT or SNI from this cluster's sidecars.
+	Mesh string `yaml:"mesh" flag:"address of the mesh port"`
+	// TCP: xDS and registration, gRPC over mutual TLS.
+	XDS string `yaml:"xds" flag:"address of the xDS port"`
+	// TCP: health, metrics and status. It has no authentication: keep it on loopback.
+	Admin string `yaml:"admin" flag:"address of the admin port"`
 }
 
 // GatewayLimits bound what callers may make a gateway hold.
 type GatewayLimits struct {
-	Paths          int `yaml:"paths" flag:"open paths on the mesh port"`                             // open paths on the mesh port, all callers together
-	PathsPerSource int `yaml:"pathsPerSource" flag:"open paths on the mesh port per source address"` // open paths on the mesh port per source address
+	// Open paths in all: those of this cluster's callers, on the mesh port, and
+	// those of other gateways, in tunnels.
+	Paths int `yaml:"paths" flag:"open paths in all, of the mesh port and of tunnels"`
+	// Open paths of one source address on the mesh port.
+	PathsPerSource int `yaml:"pathsPerSource" flag:"open paths of one source address on the mesh port"`
 }
 
 // ID returns the gateway's name within the mesh.

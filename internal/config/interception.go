@@ -10,36 +10,36 @@ import (
 // Interception says how the program's connections reach the sidecar when the
 // program is not configured for it.
 type Interception struct {
-	// Mode is explicit (the default: only the upstreams' listeners), or what makes
+	// explicit: only the upstreams' listeners. Or what makes
 	// the program's connections to mesh addresses and its DNS questions arrive
 	// here: ebpf, which needs root once (see 'isthmus intercept attach --help'),
 	// nftables, which needs root, or auto: the first of ebpf, nftables and
 	// explicit that this machine can do.
 	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf or nftables"`
-	// Name tells the sidecars of one host apart. Default: the service's
+	// What tells the sidecars of one host apart. Default: the service's
 	// instance, or "sidecar".
 	Name string `yaml:"name" flag:"name of this sidecar's interception on this host"`
-	// Cgroup is the one that the program runs in, as a path below the mount of
+	// The cgroup that the program runs in, as a path below the mount of
 	// cgroup v2. Default: isthmus/NAME, where a program behind "--" is started.
 	Cgroup string `yaml:"cgroup" flag:"cgroup that the program runs in"`
-	// OnFailure says what becomes of captured connections while no sidecar runs:
+	// What becomes of captured connections while no sidecar runs:
 	// closed (the default) refuses them, open lets them by in the clear.
 	OnFailure OnFailure `yaml:"onFailure" flag:"while no sidecar runs: closed or open"`
-	// Inbound says what becomes of connections to the program's own port (that of
+	// What becomes of connections to the program's own port (that of
 	// service.target) which do not come through the mesh: strict (the default) refuses
 	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
 	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
-	// Acceleration on has the bytes between the program and the sidecar go from socket
+	// on has the bytes between the program and the sidecar go from socket
 	// to socket, without TCP. It takes mode ebpf and a program that the sidecar starts:
 	// that one is kept from the system calls which do not see such bytes, splice(2)
 	// above all. The program must read without blocking, as event loops and their
 	// runtimes do (nginx, Node.js, Go, Netty): a read that blocks may fail with
-	// EAGAIN. Default: off.
+	// EAGAIN.
 	Acceleration Acceleration `yaml:"acceleration" flag:"bytes between program and sidecar without TCP: on or off"`
-	// OutboundPort and DNSPort are where the sidecar accepts what is captured,
-	// on 127.0.0.1 and ::1.
+	// Where the sidecar accepts captured connections, on 127.0.0.1 and ::1.
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
-	DNSPort      uint16 `yaml:"dnsPort" flag:"port for captured DNS questions"`
+	// Where it answers captured DNS questions, on the same addresses.
+	DNSPort uint16 `yaml:"dnsPort" flag:"port for captured DNS questions"`
 }
 
 // CgroupOf returns the default cgroup of an interception.

@@ -24,6 +24,9 @@ func GuessRole(path string) (Role, error) {
 	if err != nil {
 		return "", err
 	}
+	if len(doc.Keys()) == 0 {
+		return "", strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's or a sidecar's configuration, see isthmus gateway --help"}}
+	}
 	gateway, sidecar := keysOf(reflect.TypeFor[Gateway]()), keysOf(reflect.TypeFor[Sidecar]())
 	var score int // positive: more like a gateway's
 	for _, key := range doc.Keys() {

@@ -8,13 +8,16 @@ import (
 
 // Identity says where a process has its certificate from.
 type Identity struct {
-	// Dir holds cert.pem, key.pem and roots.pem, as isthmus pki writes them.
+	// The directory of cert.pem, key.pem and roots.pem, as isthmus pki writes them.
+	// It is watched.
 	Dir string `yaml:"dir" flag:"directory of cert.pem, key.pem and roots.pem"`
 }
 
 // Log says what a process logs.
 type Log struct {
-	Level  LogLevel  `yaml:"level" flag:"debug, info, warn or error"`
+	// The least severe level that is logged: debug, info, warn or error.
+	Level LogLevel `yaml:"level" flag:"debug, info, warn or error"`
+	// text (key=value) or json (one object a line).
 	Format LogFormat `yaml:"format" flag:"text or json"`
 }
 

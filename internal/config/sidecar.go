@@ -11,59 +11,80 @@ import (
 // returns is complete: every default is filled in and every address has a port.
 // The sidecar's cluster is not in it: its certificate names that.
 type Sidecar struct {
-	// Gateways are the xDS addresses, host:port, of this cluster's gateways.
-	// At least one. Where their mesh ports are comes from them by xDS.
+	// The xDS addresses, host or host:port, of this cluster's gateways; at least
+	// one. Where their mesh ports are is learned from them. Port 15012 when left out.
 	Gateways []string `yaml:"gateways" flag:"address of a gateway of this cluster"`
-	// Identity says who this workload is.
+	// Who this workload is.
 	Identity Identity `yaml:"identity"`
-	// Service is what runs beside the sidecar; nil when it only calls others.
+	// What runs beside the sidecar. Left out by a sidecar that only calls others.
 	Service *Service `yaml:"service"`
-	// Upstreams are the explicit listeners.
+	// Listeners whose callers reach a service, wherever it runs.
 	Upstreams []Upstream `yaml:"upstreams"`
-	// Interception puts the sidecar beside a program that does not know.
+	// How the connections of a program that knows nothing of the mesh come here.
 	Interception Interception `yaml:"interception"`
-	// State is the directory that this process keeps its memory in: the routes
-	// it accepted last. It is claimed with [ClaimState].
+	// The directory in which this process keeps what it learned: the routes it
+	// accepted last. Two sidecars may not share one.
 	State string `yaml:"state" flag:"directory that this process keeps its memory in"`
-	// Listen are the addresses that the sidecar listens on beside the upstreams'.
+	// Where the sidecar listens beside the upstreams.
 	Listen SidecarListen `yaml:"listen"`
-	// Drain is how long running exchanges may take to finish at shutdown.
+	// How long running exchanges may take to finish at shutdown, up to 1h.
 	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown"`
-	// Log says what is logged, to standard error.
+	// What is logged, to standard error.
 	Log Log `yaml:"log"`
 }
 
 // SidecarListen are the addresses that a sidecar listens on, as host:port; an
 // empty host is every interface.
 type SidecarListen struct {
-	Inbound string `yaml:"inbound" flag:"address of the inbound port"` // TCP: mTLS for the program; not opened without a service
-	Admin   string `yaml:"admin" flag:"address of the admin port"`     // TCP: health, metrics, status
+	// Mutual TLS for the program; not opened without a service.
+	Inbound string `yaml:"inbound" flag:"address of the inbound port"`
+	// Health, metrics and status. It has no authentication: keep it on loopback.
+	Admin string `yaml:"admin" flag:"address of the admin port"`
 }
 
 // Service is the program beside a sidecar and the service that it is an
 // instance of.
 type Service struct {
-	Name     mesh.ServiceName `yaml:"name"`
-	Port     uint16           `yaml:"port"`     // the service's port that callers name
-	Target   string           `yaml:"target"`   // host:port that the program listens on
-	Protocol mesh.Protocol    `yaml:"protocol"` // default tcp
-	Instance string           `yaml:"instance"` // default: the host name
-	// Advertise is host:port at which the cluster's gateways and sidecars reach
-	// Listen.Inbound. An empty host, the default, stands for the address that
-	// the gateway sees this sidecar's connection come from. A gateway dials any
-	// other once, and takes it when this sidecar answers there.
-	Advertise string       `yaml:"advertise"`
-	Weight    uint32       `yaml:"weight"` // relative capacity, default 1
-	Export    bool         `yaml:"export"` // other clusters may call it; default true
-	Health    health.Check `yaml:"health"` // of Target; default: a TCP connect
+	// namespace/name, such as shop/orders. Required. The namespace is that of the
+	// certificate.
+	Name mesh.ServiceName `yaml:"name"`
+	// The service's port that callers name.
+	Port uint16 `yaml:"port"`
+	// host:port that the program listens on. Required.
+	Target string `yaml:"target"`
+	// What the program speaks: tcp or http.
+	Protocol mesh.Protocol `yaml:"protocol"`
+	// This instance's name among those of the service. Default: the host name.
+	Instance string `yaml:"instance"`
+	// host:port at which the cluster's gateways and sidecars reach listen.inbound.
+	// Without a host, as by default, it is the address that the gateway sees this
+	// sidecar's connection come from. A gateway dials any other once, and takes it
+	// when this sidecar answers there. Default: listen.inbound.
+	Advertise string `yaml:"advertise"`
+	// Relative capacity, 1 to 1000: an instance of weight 2 gets twice the requests
+	// of one of weight 1.
+	Weight uint32 `yaml:"weight"`
+	// Whether other clusters are told of the service and may call it. A
+	// ServiceExport among the gateway's resources says the same.
+	Export bool `yaml:"export"`
+	// How the program is checked. Default: a TCP connect.
+	Health health.Check `yaml:"health"`
+	// Bounds on callers' exchanges with the program.
+	Timeouts Timeouts `yaml:"timeouts"`
 }
 
 // Upstream is an explicit listener: what connects to Listen reaches a service.
 type Upstream struct {
-	Listen  string           `yaml:"listen"`
+	// host:port to listen on. Required.
+	Listen string `yaml:"listen"`
+	// namespace/name of the service that callers reach. Required.
 	Service mesh.ServiceName `yaml:"service"`
-	Port    uint16           `yaml:"port"`    // default 80
-	Cluster mesh.ClusterName `yaml:"cluster"` // empty: any cluster
+	// The service's port. Default: 80.
+	Port uint16 `yaml:"port"`
+	// The only cluster that is to answer. Default: any.
+	Cluster mesh.ClusterName `yaml:"cluster"`
+	// Bounds on exchanges with the service.
+	Timeouts Timeouts `yaml:"timeouts"`
 }
 
 // Destination returns what the upstream's callers reach.

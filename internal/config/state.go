@@ -28,7 +28,8 @@ func ClaimState(dir string, role Role) (release func() error, err error) {
 	return lock.Close, nil
 }
 
-// CheckState reports why [ClaimState] would fail, and changes nothing.
+// CheckState reports why [ClaimState] would fail. It leaves nothing changed: where
+// the directory is missing it makes another in its place and removes that.
 func CheckState(dir string, role Role) error {
 	lock, err := lockState(dir, role, os.O_RDWR)
 	if err == nil {
@@ -38,18 +39,24 @@ func CheckState(dir string, role Role) error {
 		return stateError(dir, err)
 	}
 	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
+		info, err := os.Lstat(at)
 		switch {
-		case err == nil && !info.IsDir():
-			return stateError(dir, fmt.Errorf("%s is no directory", at))
-		case err == nil:
-			if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-				return stateError(dir, err)
-			}
-			return nil
-		case !errors.Is(err, os.ErrNotExist) || at == filepath.Dir(at):
+		case errors.Is(err, os.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case err != nil:
 			return stateError(dir, err)
 		}
+		if info, err = os.Stat(at); err != nil {
+			return stateError(dir, fmt.Errorf("%s leads nowhere", at))
+		}
+		if !info.IsDir() {
+			return stateError(dir, fmt.Errorf("%s is no directory", at))
+		}
+		made, err := os.MkdirTemp(at, ".isthmus-check-")
+		if err != nil {
+			return stateError(dir, err)
+		}
+		return os.Remove(made)
 	}
 }
 

@@ -46,12 +46,16 @@ func TestAStateDirectoryThatCannotBeMadeSaysWhatToWrite(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{file, filepath.Join(file, "below"), "/proc/isthmus"} {
+	dangling := filepath.Join(t.TempDir(), "dangling")
+	if err := os.Symlink(filepath.Join(dangling, "nowhere"), dangling); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "below"), "/proc/isthmus", "/proc/isthmus/below", dangling, filepath.Join(dangling, "below")} {
 		_, err := ClaimState(dir, GatewayRole)
 		if err == nil || !strings.Contains(err.Error(), "`state:`") {
 			t.Errorf("claim %s: %v", dir, err)
 		}
-		if err := CheckState(dir, GatewayRole); dir != "/proc/isthmus" && (err == nil || !strings.Contains(err.Error(), "`state:`")) {
+		if err := CheckState(dir, GatewayRole); err == nil || !strings.Contains(err.Error(), "`state:`") {
 			t.Errorf("check %s: %v", dir, err)
 		}
 	}

@@ -131,17 +131,14 @@ service:
   protocol: http
   instance: %s
   advertise: %s
+  export: true
 listen: {inbound: "%s", admin: "%s"}
 `, strings.Join(xds, ", "), l.file(i.Name, "pki"), l.file(i.Name, "state"), service, i.target, i.Name, i.inbound, i.inbound, i.admin))
 		if err != nil {
 			return err
 		}
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
 		i.Args = []string{l.program, "sidecar", "-c", l.file(i.Name, "sidecar.yaml"), "--",
-			self, "demo", "serve", "--listen", i.target, "--cluster", c, "--instance", i.Name}
+			l.program, "demo", "serve", "--listen", i.target, "--cluster", c, "--instance", i.Name}
 	}
 	if c != l.caller.cluster {
 		return nil

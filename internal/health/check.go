@@ -30,12 +30,19 @@ func (k *Kind) UnmarshalText(b []byte) error {
 // Check says how often and how an address is checked. The zero value stands
 // for the defaults, see [Check.WithDefaults].
 type Check struct {
-	Kind           Kind          `yaml:"type"`           // default: http when Path is set, else tcp
-	Path           string        `yaml:"path"`           // of the HTTP request; default "/"
-	Interval       time.Duration `yaml:"interval"`       // from one check to the next, jittered by ±10 %
-	Timeout        time.Duration `yaml:"timeout"`        // of one check, connecting included
-	HealthyAfter   int           `yaml:"healthyAfter"`   // successes in a row that make an unready address ready
-	UnhealthyAfter int           `yaml:"unhealthyAfter"` // failures in a row that make a ready address unready
+	// tcp: a connection is accepted. http: GET answers with 200 to 399. none: always
+	// ready. Default: http when path is given, else tcp.
+	Kind Kind `yaml:"type"`
+	// The path of the HTTP request. Default: /
+	Path string `yaml:"path"`
+	// From one check to the next, ±10 %. Default: 1s.
+	Interval time.Duration `yaml:"interval"`
+	// For one check, connecting included. Default: 1s.
+	Timeout time.Duration `yaml:"timeout"`
+	// Successes in a row that make an unready address ready. Default: 1.
+	HealthyAfter int `yaml:"healthyAfter"`
+	// Failures in a row that make a ready address unready. Default: 2.
+	UnhealthyAfter int `yaml:"unhealthyAfter"`
 }
 
 // WithDefaults returns c with every value that is not set filled in.

@@ -31,6 +31,9 @@ func Parse(s string) (Addr, error) {
 		bare = s[1 : len(s)-1]
 	}
 	if ip, err := netip.ParseAddr(bare); err == nil {
+		if before, port, ok := ambiguous(s); ok {
+			return Addr{}, fmt.Errorf("%q can be an address alone as well as one with a port: write [%s], or [%s]:%s", s, s, before, port)
+		}
 		return Addr{ip.String(), -1}, nil
 	}
 	host, port, found := s, "", false
@@ -55,6 +58,21 @@ func Parse(s string) (Addr, error) {
 		return Addr{}, fmt.Errorf("%q has no port from 1 to 65535 behind its colon", s)
 	}
 	return Addr{host, int(n)}, nil
+}
+
+// ambiguous splits an IPv6 address without brackets that reads as a shorter one
+// with a port behind it, such as ::1:7500.
+func ambiguous(s string) (before, port string, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	before, port = s[:i], s[i+1:]
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", "", false
+	}
+	ip, err := netip.ParseAddr(before)
+	return before, port, err == nil && ip.Is6()
 }
 
 // isHost reports whether s is an IPv4 address or can be a DNS name.

@@ -14,6 +14,9 @@ func TestAddressesAreReadAsPeopleWriteThem(t *testing.T) {
 		"gw1.west.example.":     {"gw1.west.example.", -1},
 		"localhost:0":           {"localhost", 0},
 		"::1":                   {"::1", -1},
+		"[::1:7500]":            {"::1:7500", -1},
+		"fd00::1:a":             {"fd00::1:a", -1},
+		"1:2:3:4:5:6:7:8":       {"1:2:3:4:5:6:7:8", -1},
 		"[::1]":                 {"::1", -1},
 		"[fd00::7]:15008":       {"fd00::7", 15008},
 		"orders_1:80":           {"orders_1", 80},
@@ -28,7 +31,7 @@ func TestAddressesAreReadAsPeopleWriteThem(t *testing.T) {
 func TestWhatCannotBeAnAddressIsRefused(t *testing.T) {
 	for _, text := range []string{
 		"", ":", "8080", "host:", "host:http", "host:65536", "host:-1", "10.0.0.256", "10.0.0.1.2:80", "a..b", "-a",
-		"a b:80", "http://host:80", "host/path:80", "[::1", "[host]:80", "fd00::7]:80", "1::2::3", "ho\x00st:1", "höst:1",
+		"a b:80", "http://host:80", "host/path:80", "[::1", "[host]:80", "fd00::7]:80", "1::2::3", "::1:7500", "fd00::7:80", "ho\x00st:1", "höst:1",
 		strings.Repeat("a", 64), strings.Repeat("a.", 130) + "a",
 	} {
 		if got, err := Parse(text); err == nil {

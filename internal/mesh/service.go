@@ -32,6 +32,10 @@ func (p Protocol) ALPN() []string {
 	return nil
 }
 
+// MaxWeight is the greatest weight of an endpoint. It keeps sums of weights far
+// from overflow.
+const MaxWeight = 1000
+
 // Service is a service as its own cluster knows it. It never leaves the cluster.
 type Service struct {
 	Name   ServiceName

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -37,7 +38,7 @@ func (p *Process) Start(s *Spawner) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.Args[0], p.Args[1:]...)
+	cmd := exec.CommandContext(context.Background(), p.Args[0], p.Args[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, log, log
 	exited := make(chan struct{})
 	p.mu.Lock()

@@ -16,5 +16,4 @@ const (
 	maxEndpoints = 10_000 // of one service
 	maxPorts     = 100    // of one service
 	maxServices  = 10_000 // of one directory
-	maxWeight    = 1000   // as in a sidecar's configuration
 )

@@ -202,8 +202,8 @@ func (r *reader) endpoints(list []endpointResource, ports int) []endpointAt {
 		weight := uint32(1)
 		if e.Weight != nil {
 			weight = *e.Weight
-			if weight < 1 || weight > maxWeight {
-				r.fault(key+".weight", "%d is out of range: write 1 to %d", weight, maxWeight)
+			if weight < 1 || weight > mesh.MaxWeight {
+				r.fault(key+".weight", "%d is out of range: write 1 to %d", weight, mesh.MaxWeight)
 			}
 		}
 		all = append(all, endpointAt{mesh.Endpoint{Instance: e.Instance, Weight: weight}, at})

@@ -18,10 +18,6 @@ const (
 	// waits for the answer to its registration (2.5 s).
 	proofTimeout = 1500 * time.Millisecond
 
-	// maxWeight bounds a weight, so that their sum over all registrations stays
-	// within what EDS can say (32 bits).
-	maxWeight = 10_000
-
 	// awaitFor is how long a gateway that has restarted waits for the sidecars
 	// that it knew before. They try every 2 s at most (sidecar/gatewaylink), so this is
 	// time for two tries.

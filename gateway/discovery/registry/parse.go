@@ -35,8 +35,8 @@ func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry,
 	if err := hostport.CheckName(instance); err != nil {
 		return key{}, entry{}, errorf("instance: %v", err)
 	}
-	if m.GetWeight() > maxWeight {
-		return key{}, entry{}, errorf("weight %d: must be at most %d", m.GetWeight(), maxWeight)
+	if m.GetWeight() > mesh.MaxWeight {
+		return key{}, entry{}, errorf("weight %d: must be at most %d", m.GetWeight(), mesh.MaxWeight)
 	}
 	address, err := parseAddress(m.GetAddress(), addr)
 	if err != nil {
