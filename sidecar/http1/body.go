@@ -200,7 +200,7 @@ func (b *Body) trailerSection(p []byte) (int, error) {
 			return end, nil
 		}
 		var f field
-		if b.lines == MaxFields || f.parse(line, 0) != nil || f.kind != other {
+		if b.lines == MaxFields || f.parse(line, 0) != nil || f.kind != other && f.kind != date {
 			return 0, ErrTrailer
 		}
 		b.lines++

@@ -18,8 +18,8 @@ func (e *Error) Error() string { return "http/1.1: " + e.Reason + " (" + strconv
 // The faults that [Request.Parse], [Response.Parse] and [Body.Next] report.
 var (
 	ErrLineTooLong   = &Error{414, "request line is longer than 32 KiB"}
-	ErrHeadTooLarge  = &Error{431, "head is larger than 64 KiB"}
-	ErrTooManyFields = &Error{431, "more than 100 header fields"}
+	ErrHeadTooLarge  = &Error{431, "head is larger than 64 KiB with what the mesh adds"}
+	ErrTooManyFields = &Error{431, "more than 100 header fields with those that the mesh adds"}
 	ErrBareLF        = &Error{400, "line ends with LF without CR"}
 	ErrBareCR        = &Error{400, "CR without LF"}
 	ErrControl       = &Error{400, "control byte in a line"}

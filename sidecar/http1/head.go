@@ -12,14 +12,16 @@ const (
 	transferEncoding      // framing, hop-by-hop
 	connection            // hop-by-hop
 	upgrade               // hop-by-hop
-	hopByHop              // Keep-Alive, Proxy-Connection, TE, Proxy-Authorization, HTTP2-Settings, …
-	expect                // 100-continue
-	requestID             // x-request-id
-	forwardedProto        // x-forwarded-proto
-	forwarded             // x-forwarded-for, x-forwarded-host, …: what an outsider may not claim
-	identity              // x-forwarded-client-cert, x-isthmus-…: what nobody but a sidecar may claim
-	proxyStatus           // RFC 9209
-	listedHopByHop        // named by Connection
+	hopByHop              // Keep-Alive, Proxy-Connection, Proxy-Authorization, HTTP2-Settings, …
+	te                    // hop-by-hop; trailers is said anew
+	date
+	expect         // 100-continue
+	requestID      // x-request-id
+	forwardedProto // x-forwarded-proto
+	forwarded      // x-forwarded-for, x-forwarded-host, …: what an outsider may not claim
+	identity       // x-forwarded-client-cert, x-isthmus-…: what nobody but a sidecar may claim
+	proxyStatus    // RFC 9209
+	listedHopByHop // named by Connection
 )
 
 // span is a range of the buffer that was parsed, by offset.
@@ -36,6 +38,10 @@ type field struct {
 // head is what requests and responses have in common: where the parser is and
 // what it found.
 type head struct {
+	// LeaveRoom says that another hop of the mesh reads the head after us: MaxHead and
+	// MaxFields are lower by what we add. It stays as it is set, over Reset.
+	LeaveRoom bool
+
 	raw        []byte // the parsed head, set when it is complete; the caller's memory
 	isResponse bool   // of a response
 	pos        int    // start of the line being read
@@ -56,6 +62,9 @@ type head struct {
 	hasUpgrade  bool
 	hasID       bool
 	hasProto    bool
+	hasDate     bool
+	trailers    bool // TE: trailers
+	listsTE     bool // Connection: TE
 	hostValue   span
 	upgradeTo   span
 	proxyStatus span
@@ -68,7 +77,8 @@ func (h *head) reset() {
 	h.raw, h.pos, h.seen, h.lines, h.n = nil, 0, 0, 0, 0
 	h.length, h.chunked, h.codings, h.hosts = -1, false, 0, 0
 	h.close, h.keepAlive, h.upgrading, h.http10 = false, false, false, false
-	h.expects, h.hasUpgrade, h.hasID, h.hasProto = false, false, false, false
+	h.expects, h.hasUpgrade, h.hasID, h.hasProto, h.hasDate = false, false, false, false, false
+	h.trailers, h.listsTE = false, false
 	h.hostValue, h.upgradeTo, h.proxyStatus, h.named = span{}, span{}, span{}, 0
 }
 
@@ -83,7 +93,7 @@ func (h *head) line(b []byte) (line []byte, start int, ok bool, err error) {
 		switch {
 		case h.lines == 0 && len(b)-h.pos > MaxLine:
 			return nil, 0, false, ErrLineTooLong
-		case len(b) >= MaxHead:
+		case len(b) >= h.maxHead():
 			return nil, 0, false, ErrHeadTooLarge
 		}
 		return nil, 0, false, nil
@@ -93,7 +103,7 @@ func (h *head) line(b []byte) (line []byte, start int, ok bool, err error) {
 	switch {
 	case h.lines == 0 && end-start > MaxLine:
 		return nil, 0, false, ErrLineTooLong
-	case end+1 > MaxHead:
+	case end+1 > h.maxHead():
 		return nil, 0, false, ErrHeadTooLarge
 	case end == start || b[end-1] != '\r':
 		return nil, 0, false, ErrBareLF
@@ -122,7 +132,7 @@ func (h *head) parseFields(b []byte) (done bool, err error) {
 			h.markHopByHop()
 			return true, nil
 		}
-		if h.n == MaxFields {
+		if h.n == h.maxFields() {
 			return false, ErrTooManyFields
 		}
 		f := &h.fields[h.n]
@@ -207,6 +217,17 @@ func (h *head) record(b []byte, f *field) error {
 			return ErrExpect
 		}
 		h.expects = true
+	case te:
+		for rest := v; ; {
+			e, next, ok := nextElement(rest)
+			if !ok {
+				break
+			}
+			h.trailers = h.trailers || equalFold(e, "trailers")
+			rest = next
+		}
+	case date:
+		h.hasDate = true
 	case requestID:
 		h.hasID = true
 	case forwardedProto:
@@ -255,6 +276,8 @@ func (h *head) recordConnection(v []byte, at uint32) error {
 			h.keepAlive = true
 		case equalFold(e, "upgrade"):
 			h.upgrading = true
+		case equalFold(e, "te"):
+			h.listsTE = true
 		default:
 			if h.named == maxListed || !all(e, classToken) {
 				return ErrConnection
@@ -274,7 +297,7 @@ func (h *head) markHopByHop() {
 	for _, name := range h.names[:h.named] {
 		for i := range h.fields[:h.n] {
 			f := &h.fields[i]
-			if sameFold(h.bytes(name), h.bytes(f.name)) && (f.kind == other || f.kind == proxyStatus) {
+			if sameFold(h.bytes(name), h.bytes(f.name)) && (f.kind == other || f.kind == proxyStatus || f.kind == date) {
 				f.kind = listedHopByHop
 			}
 		}
@@ -308,11 +331,14 @@ func kindOf(name []byte) kind {
 	switch len(name) {
 	case 2:
 		if equalFold(name, "te") {
-			return hopByHop
+			return te
 		}
 	case 4:
-		if equalFold(name, "host") {
+		switch {
+		case equalFold(name, "host"):
 			return host
+		case equalFold(name, "date"):
+			return date
 		}
 	case 6:
 		if equalFold(name, "expect") {

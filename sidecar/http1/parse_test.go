@@ -206,7 +206,7 @@ func TestOnlyOnePlainUpgradeOfferCounts(t *testing.T) {
 		ok + "Upgrade: H2C, websocket\r\n\r\n":                                "",
 		ok + "Upgrade: a\r\nUpgrade: b\r\n\r\n":                               "",
 		ok + "\r\n":                                                           "",
-		ok + "Upgrade: websocket\r\nContent-Length: 3\r\n\r\n":                "",
+		ok + "Upgrade: websocket\r\nContent-Length: 3\r\n\r\n":                "websocket",
 		"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n":             "",
 		"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n": "",
 	} {

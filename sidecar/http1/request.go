@@ -253,10 +253,11 @@ func (r *Request) HasID() bool { return r.hasID }
 func (r *Request) Expects() bool { return r.expects }
 
 // Upgrade returns the one protocol that the client offers to switch to, or nil.
-// Offers of h2c (a way around what an intermediary decides) and in requests
-// with a body are not passed on: a server may always ignore an offer.
+// The body, if there is one, comes before the switch (RFC 9110 §7.8). Offers of h2c
+// (a way around what an intermediary decides) are not passed on: a server may always
+// ignore an offer.
 func (r *Request) Upgrade() []byte {
-	if r.http10 || !r.upgrading || r.upgradeTo == (span{}) || r.chunked || r.length > 0 {
+	if r.http10 || !r.upgrading || r.upgradeTo == (span{}) {
 		return nil
 	}
 	to := r.bytes(r.upgradeTo)
@@ -265,6 +266,11 @@ func (r *Request) Upgrade() []byte {
 	}
 	return to
 }
+
+// takesTrailers reports whether the client says that it reads the trailers of an
+// answer. The next hop is told so, since we pass them on; what else TE says is about
+// codings, of which we speak none.
+func (r *Request) takesTrailers() bool { return r.trailers && r.listsTE && !r.http10 }
 
 // Body returns the framing of the request's body.
 func (r *Request) Body() Body {

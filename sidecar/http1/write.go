@@ -3,6 +3,7 @@ package http1
 import (
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // RequestRewrite is what a request is given on its way: the driver's part of the head.
@@ -31,13 +32,11 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, " HTTP/1.1\r\n"...)
 	switch {
 	case r.absolute:
-		dst = appendField(dst, "Host: ", r.bytes(r.authority))
+		dst = appendField(dst, hostField, r.bytes(r.authority))
 	case r.hostValue.from == r.hostValue.to:
-		dst = append(dst, "Host: "...)
-		dst = append(dst, o.Host...)
-		dst = append(dst, '\r', '\n')
+		dst = appendString(dst, hostField, o.Host)
 	default:
-		dst = appendField(dst, "Host: ", r.bytes(r.hostValue))
+		dst = appendField(dst, hostField, r.bytes(r.hostValue))
 	}
 	up := r.Upgrade()
 	proto := r.hasProto && !o.Outside
@@ -45,7 +44,7 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
 		switch f.kind {
-		case host, transferEncoding, connection, hopByHop, identity, listedHopByHop:
+		case host, transferEncoding, connection, hopByHop, te, identity, listedHopByHop:
 			continue
 		case upgrade:
 			if up == nil {
@@ -66,20 +65,25 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	if r.chunked {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
-	if up != nil {
+	switch trailers := r.takesTrailers(); {
+	case trailers && up != nil:
+		dst = append(dst, "TE: trailers\r\nConnection: TE, Upgrade\r\n"...)
+	case trailers:
+		dst = append(dst, "TE: trailers\r\nConnection: TE\r\n"...)
+	case up != nil:
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 	}
 	if !r.hasID && len(o.RequestID) > 0 {
-		dst = appendField(dst, "x-request-id: ", o.RequestID)
+		dst = appendField(dst, requestIDField, o.RequestID)
 	}
 	if !proto && o.Proto != "" {
-		dst = appendString(dst, "x-forwarded-proto: ", o.Proto)
+		dst = appendString(dst, forwardedProtoField, o.Proto)
 	}
 	if o.Outside && o.ForwardedFor != "" {
-		dst = appendString(dst, "x-forwarded-for: ", o.ForwardedFor)
+		dst = appendString(dst, forwardedForField, o.ForwardedFor)
 	}
 	if o.ClientCert != "" {
-		dst = appendString(dst, "x-forwarded-client-cert: ", o.ClientCert)
+		dst = appendString(dst, clientCertField, o.ClientCert)
 	}
 	return append(dst, '\r', '\n')
 }
@@ -110,6 +114,9 @@ type ResponseRewrite struct {
 	Via string
 	// Bodiless says that the request was a HEAD.
 	Bodiless bool
+	// Date is the time as [AppendDate] writes it, for a final answer that has none (RFC
+	// 9110 §6.6.1); empty: not said.
+	Date string
 }
 
 // AppendResponse appends the head of r for the client.
@@ -126,7 +133,7 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
 		switch f.kind {
-		case transferEncoding, connection, hopByHop, listedHopByHop:
+		case transferEncoding, connection, hopByHop, te, listedHopByHop:
 			continue
 		case contentLength:
 			// RFC 9110 §8.6: never in 1xx and 204.
@@ -143,7 +150,10 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 	}
 	dst = append(dst, r.bytes(run)...)
 	if b.Via != "" && r.proxyStatus != (span{}) {
-		dst = appendString(dst, "Proxy-Status: ", b.Via)
+		dst = appendString(dst, proxyStatusField, b.Via)
+	}
+	if b.Date != "" && !r.hasDate && r.Status >= 200 {
+		dst = appendString(dst, dateField, b.Date)
 	}
 	if r.chunked && !none && !b.HTTP10 {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
@@ -155,7 +165,7 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 	case b.Close:
 		dst = append(dst, "Connection: close\r\n"...)
 	case b.HTTP10:
-		dst = append(dst, "Connection: keep-alive\r\n"...)
+		dst = append(dst, keepAliveField+"\r\n"...)
 	}
 	return append(dst, '\r', '\n')
 }
@@ -167,21 +177,27 @@ type LocalReply struct {
 	ProxyStatus string
 	// Text is the body, plain text that tells a person what to do.
 	Text     string
+	Date     string // as [AppendDate] writes it; empty: not said
 	Close    bool
 	Bodiless bool // to a HEAD
 }
 
-// AppendLocalReply appends a whole response.
+// AppendLocalReply appends a whole response. It says no-store: a 503 or a 404 of the
+// mesh is about this moment, and a 404 may be cached unless told otherwise (RFC 9111
+// §3, §4.2.2).
 func AppendLocalReply(dst []byte, a *LocalReply) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(a.Status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, http.StatusText(a.Status)...)
-	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
+	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(a.Text)), 10)
 	dst = append(dst, '\r', '\n')
+	if a.Date != "" {
+		dst = appendString(dst, dateField, a.Date)
+	}
 	if a.ProxyStatus != "" {
-		dst = appendString(dst, "Proxy-Status: ", a.ProxyStatus)
+		dst = appendString(dst, proxyStatusField, a.ProxyStatus)
 	}
 	if a.Close {
 		dst = append(dst, "Connection: close\r\n"...)
@@ -192,6 +208,10 @@ func AppendLocalReply(dst []byte, a *LocalReply) []byte {
 	}
 	return dst
 }
+
+// AppendDate appends t as a Date field has it (RFC 9110 §5.6.7). It is for a driver
+// to keep for the rest of the second.
+func AppendDate(dst []byte, t time.Time) []byte { return t.UTC().AppendFormat(dst, http.TimeFormat) }
 
 // extend grows the run of lines to copy by one, or flushes it and starts anew, so
 // that lines that follow each other are copied at once.

@@ -3,6 +3,7 @@ package http1
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func onward(t *testing.T, s string, o RequestRewrite) string {
@@ -72,6 +73,61 @@ func TestChunkedAndUpgradeAreSaidAnew(t *testing.T) {
 	}
 }
 
+// docker exec sends its options in the body of a POST that asks for "tcp".
+func TestAnOfferToUpgradeGoesOnBehindABody(t *testing.T) {
+	for in, want := range map[string]string{
+		"POST /exec HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n":          "POST /exec HTTP/1.1\r\nHost: h\r\nUpgrade: tcp\r\nContent-Length: 2\r\nConnection: Upgrade\r\n\r\n",
+		"POST /exec HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n": "POST /exec HTTP/1.1\r\nHost: h\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n":              "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n",
+	} {
+		if got := onward(t, in, RequestRewrite{}); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+func TestThatTrailersAreReadIsPassedOnAndNothingElseOfTE(t *testing.T) {
+	for in, want := range map[string]string{
+		"Connection: TE\r\nTE: trailers\r\n":                                "TE: trailers\r\nConnection: TE\r\n",
+		"TE: gzip;q=0.5, , Trailers\r\nConnection: close, te\r\n":           "TE: trailers\r\nConnection: TE\r\n",
+		"TE: gzip\r\nTE: trailers\r\nConnection: te\r\n":                    "TE: trailers\r\nConnection: TE\r\n",
+		"TE: trailers\r\nConnection: TE, Upgrade\r\nUpgrade: websocket\r\n": "Upgrade: websocket\r\nTE: trailers\r\nConnection: TE, Upgrade\r\n",
+		"TE: gzip, chunked\r\nConnection: TE\r\n":                           "",
+		"TE: trailersx, xtrailers, trailers;q=1\r\nConnection: TE\r\n":      "",
+		"TE: trailers\r\n":   "",
+		"Connection: TE\r\n": "",
+	} {
+		if got := onward(t, "GET / HTTP/1.1\r\nHost: h\r\n"+in+"\r\n", RequestRewrite{}); got != "GET / HTTP/1.1\r\nHost: h\r\n"+want+"\r\n" {
+			t.Errorf("%q goes on as %q", in, got)
+		}
+	}
+	if got := onward(t, "GET / HTTP/1.0\r\nHost: h\r\nConnection: TE\r\nTE: trailers\r\n\r\n", RequestRewrite{}); strings.Contains(got, "TE") {
+		t.Errorf("an HTTP/1.0 client, which gets no trailers, goes on as %q", got)
+	}
+}
+
+func TestAnAnswerWithoutADateIsGivenOne(t *testing.T) {
+	now := string(AppendDate(nil, time.Date(2026, 11, 26, 15, 0, 0, 0, time.FixedZone("", 3600))))
+	if want := "Thu, 26 Nov 2026 14:00:00 GMT"; now != want {
+		t.Fatalf("date %q, want %q", now, want)
+	}
+	for in, want := range map[string]string{
+		"HTTP/1.1 204 No Content\r\n\r\n":                                     "HTTP/1.1 204 No Content\r\nDate: " + now + "\r\n\r\n",
+		"HTTP/1.1 500 No\r\nConnection: Date\r\nContent-Length: 0\r\n\r\n":    "HTTP/1.1 500 No\r\nContent-Length: 0\r\nDate: " + now + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\ndate: yesterday\r\nContent-Length: 0\r\n\r\n":     "HTTP/1.1 200 OK\r\ndate: yesterday\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\n":                                       "HTTP/1.1 100 Continue\r\n\r\n",
+		"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n": "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+	} {
+		var r Response
+		if _, err := r.Parse([]byte(in)); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(AppendResponse(nil, &r, &ResponseRewrite{Date: now})); got != want {
+			t.Errorf("%q goes back as %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestAResponseGoesBack(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
@@ -110,11 +166,14 @@ func TestAResponseGoesBack(t *testing.T) {
 }
 
 func TestAnAnswerOfTheMeshIsWholeAndParses(t *testing.T) {
-	b := AppendLocalReply(nil, &LocalReply{Status: 503, ProxyStatus: "isthmus-outbound; error=destination_unavailable", Text: "nobody is there\n", Close: true})
+	b := AppendLocalReply(nil, &LocalReply{Status: 503, ProxyStatus: "isthmus-outbound; error=destination_unavailable", Text: "nobody is there\n", Close: true, Date: "Thu, 26 Nov 2026 14:00:00 GMT"})
 	var r Response
 	n, err := r.Parse(b)
 	if err != nil || r.Status != 503 || r.KeepAlive() || !strings.Contains(string(r.ProxyStatus()), "destination_unavailable") {
 		t.Fatalf("%s: %v", b, err)
+	}
+	if string(r.Value("cache-control")) != "no-store" || string(r.Value("date")) != "Thu, 26 Nov 2026 14:00:00 GMT" {
+		t.Errorf("an answer that may be cached, or without a date: %s", b)
 	}
 	body := r.Body(false)
 	if k, err := body.Scan(b[n:]); k != len("nobody is there\n") || err != nil || !body.Done() {

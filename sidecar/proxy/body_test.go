@@ -312,6 +312,69 @@ func TestAnyUpgradePassesWithHalfCloseAndEarlyBytes(t *testing.T) {
 	}
 }
 
+// docker exec posts its options and goes on in another protocol.
+func TestAnUpgradeBehindABodyPasses(t *testing.T) {
+	w := newWorld(t)
+	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		options, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c, brw, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprintf(brw, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n%d bytes\n", r.Header.Get("Upgrade"), len(options))
+		_ = brw.Flush()
+		b, err := io.ReadAll(brw)
+		fmt.Fprintf(c, "%q, %v", b, err)
+	}))))
+	const size = 200 << 10 // more than one buffer
+	chunk := strings.Repeat("x", size)
+	for name, c := range map[string]struct{ fields, first, rest string }{
+		"at once":           {"Content-Length: 2", "{}", ""},
+		"later":             {"Content-Length: 2", "", "{}"},
+		"with early bytes":  {"Content-Length: 2", "{}early ", ""},
+		"behind it":         {"Content-Length: 2", "{", "}early "},
+		"chunked":           {"Transfer-Encoding: chunked", "2\r\n{}\r\n", "0\r\n\r\nearly "},
+		"large":             {fmt.Sprintf("Content-Length: %d", size), chunk[:1000], chunk[1000:] + "early "},
+		"large and chunked": {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s", size, chunk[:1000]), chunk[1000:] + "\r\n0\r\n\r\nearly "},
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%s\r\n\r\n%s", c.fields, c.first)
+		fmt.Fprint(conn, c.rest)
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Upgrade") != "tcp" {
+			t.Fatalf("%s: %v, %v; want 101", name, resp, err)
+		}
+		want := "2 bytes\n"
+		if strings.HasPrefix(name, "large") {
+			want = fmt.Sprintf("%d bytes\n", size)
+		}
+		if line, err := br.ReadString('\n'); line != want {
+			t.Errorf("%s: %q, %v; want %q", name, line, err, want)
+		}
+		fmt.Fprint(conn, "hello")
+		_ = conn.(*net.TCPConn).CloseWrite()
+		said := "hello"
+		if strings.Contains(c.first+c.rest, "early") {
+			said = "early hello"
+		}
+		if b, err := io.ReadAll(br); string(b) != fmt.Sprintf("%q, <nil>", said) || err != nil {
+			t.Errorf("%s: the program read %s, %v; want %q", name, b, err, said)
+		}
+	}
+}
+
 func TestARefusedUpgradeLeavesAnOrdinaryConnection(t *testing.T) {
 	w := newWorld(t)
 	addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -189,6 +189,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 	interim := 0
 	for {
 		x.resp.Reset()
+		x.resp.LeaveRoom = x.client.peer != "" // then a sidecar reads it
 		for {
 			var err error
 			if filled > 0 {
@@ -274,7 +275,7 @@ func (x *exchange) passBack(n, filled int) verdict {
 	strip := body.Chunked() && x.req.IsHTTP10()
 	x.unwanted = x.up.unwanted(x.resp.KeepAlive())
 	x.closing = x.closing || x.untilClose || strip || x.unwanted || x.s.p.conns.isDraining()
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.status, Bodiless: toHead})
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.status, Bodiless: toHead, Date: x.s.p.date.at(now)})
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: n, to: filled}
 	return d.run(now)
 }
@@ -335,6 +336,13 @@ func (x *exchange) switchProtocols(n, filled int) verdict {
 	}
 	x.begun = true
 	x.finish(upstream.Answered)
+	if x.up != nil {
+		// The request comes first in whole, then the other protocol (RFC 9110 §7.8).
+		if !x.up.finish(false) {
+			return broken
+		}
+		x.up.giveBack()
+	}
 	_ = x.client.tracked.conn.SetDeadline(time.Time{})
 	_ = x.lease.SetDeadline(time.Time{})
 	early := slices.Clone(x.in[x.from:x.to])

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -319,6 +321,64 @@ func TestALargeHeadPassesUpToItsBound(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.Header.Get("X-Big") != big {
 		t.Errorf("%d: %d bytes came back", resp.StatusCode, len(resp.Header.Get("X-Big")))
+	}
+}
+
+// What the first sidecar takes the second takes too, in both directions.
+func TestAHeadIsRefusedAtTheFirstHopOrNowhere(t *testing.T) {
+	w := newWorld(t)
+	var seen atomic.Int32
+	addr := w.outbound(route(mesh.HTTP, w.instance("east", "orders-1", fakes(t, func(c *net.TCPConn) {
+		br := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			seen.Add(1)
+			n, _ := strconv.Atoi(r.URL.Query().Get("fields"))
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nProxy-Status: program\r\nContent-Length: 0\r\n%s\r\n", strings.Repeat("A: b\r\n", n))
+		}
+	}), mesh.HTTP)))
+	passed := false
+	for fields := 100; fields > 90; fields-- {
+		before := seen.Load()
+		resp, _, _ := raw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n"+strings.Repeat("A: b\r\n", fields-1)+"\r\n", "GET")
+		status := resp.Header.Get("Proxy-Status")
+		switch {
+		case resp.StatusCode == 200:
+			passed = true
+		case resp.StatusCode != 431 || seen.Load() != before || !strings.HasPrefix(status, "isthmus-outbound; error=http_request_error") || passed:
+			t.Errorf("%d fields: %d, %q; want 200, or 431 by the first hop", fields, resp.StatusCode, status)
+		}
+	}
+	for size := 66000; size > 64000 && !t.Failed(); size -= 61 {
+		const start = "GET / HTTP/1.1\r\nHost: a\r\nA: "
+		resp, _, _ := raw(t, addr, start+strings.Repeat("b", size-len(start)-4)+"\r\n\r\n", "GET")
+		if status := resp.Header.Get("Proxy-Status"); resp.StatusCode != 200 && !strings.HasPrefix(status, "isthmus-outbound; error=http_request_error") {
+			t.Errorf("%d bytes: %d, %q; want 200, or 431 by the first hop", size, resp.StatusCode, status)
+		}
+	}
+	for fields := 85; fields < 100; fields++ {
+		resp, _, _ := raw(t, addr, fmt.Sprintf("POST /?fields=%d HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", fields), "POST")
+		if s := resp.Header.Values("Proxy-Status"); resp.StatusCode != 200 && !strings.HasPrefix(s[0], "isthmus-inbound; error=http_protocol_error") {
+			t.Errorf("an answer of %d fields: %d, %q; want 200, or 502 by the program's sidecar", fields+2, resp.StatusCode, s)
+		}
+	}
+}
+
+func TestEveryFinalAnswerHasADate(t *testing.T) {
+	w := newWorld(t)
+	addr := w.outbound(route(mesh.HTTP, plainAt("a", fakes(t, func(c *net.TCPConn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	}))))
+	for _, request := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n"} {
+		resp, _, _ := raw(t, addr, request, "GET")
+		if _, err := http.ParseTime(resp.Header.Get("Date")); err != nil {
+			t.Errorf("%d with Date %q", resp.StatusCode, resp.Header.Get("Date"))
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type Proxy struct {
 	program  *upstream.Service // nil without Inbound
 	ready    chan struct{}     // closed once every listener is bound
 	conns    tracker
+	date     dateText
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context

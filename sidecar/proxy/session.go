@@ -86,6 +86,7 @@ func (h *session) readHead() bool {
 		}
 	}
 	h.req.Reset()
+	h.req.LeaveRoom = h.s.direction == outbound
 	deadline := false
 	for {
 		n, err := h.req.Parse(h.in[h.from:h.to])
@@ -221,14 +222,16 @@ func (h *session) refuse(f localReply) {
 
 // answer writes an answer of the mesh itself.
 func (h *session) answer(f localReply, last, bodiless bool) {
+	now := time.Now()
 	h.out = http1.AppendLocalReply(h.out[:0], &http1.LocalReply{
 		Status:      f.status,
 		ProxyStatus: f.proxyStatus(h.s.status),
 		Text:        f.detail + "\n",
+		Date:        h.s.p.date.at(now),
 		Close:       last,
 		Bodiless:    bodiless,
 	})
-	_ = h.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	_ = h.client.SetWriteDeadline(now.Add(lingerTimeout))
 	h.lease = time.Time{}
 	_, _ = h.client.Write(h.out) // the client may be gone
 }
