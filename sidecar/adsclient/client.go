@@ -2,7 +2,6 @@ package adsclient
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 
@@ -49,14 +48,6 @@ type Client struct {
 
 // New returns a client that does nothing until Run.
 func New(cfg Config) (*Client, error) {
-	switch {
-	case len(cfg.Links) == 0:
-		return nil, errors.New("ads client: no links")
-	case cfg.ID == "":
-		return nil, errors.New("ads client: no ID")
-	case cfg.Apply == nil:
-		return nil, errors.New("ads client: no Apply")
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -120,9 +111,6 @@ func (c *Client) checkSynced() {
 // restore applies the state on disk and subscribes to what is in it: it was in
 // use before the restart.
 func (c *Client) restore() {
-	if c.cfg.StatePath == "" {
-		return
-	}
 	if err := readState(c.cfg.StatePath, c.accepted); err != nil {
 		c.log.Warn("the last accepted state is not used", "err", err)
 		return

@@ -75,7 +75,7 @@ func (a *accepted) unmarshal(b []byte) error {
 	return nil
 }
 
-// readState reads the state file into a. A missing file is an empty state.
+// readState reads the state file into a. A missing file, or no path, is an empty state.
 func readState(path string, a *accepted) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

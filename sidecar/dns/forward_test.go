@@ -99,7 +99,7 @@ func TestWhatIsNotOursPassesByteForByte(t *testing.T) {
 	} {
 		for _, network := range []string{"udp", "tcp"} {
 			t.Run(name+"/"+network, func(t *testing.T) {
-				got := talk(t, s.Addrs()[0], network, packet)[0]
+				got := talk(t, addrOf(s), network, packet)[0]
 				if want := echo(network, packet)[0]; !bytes.Equal(got, want) {
 					t.Errorf("came back as\n%x, want\n%x", got, want)
 				}
@@ -124,10 +124,10 @@ func TestTruncationPassesAndTheLongAnswerComesOverTCP(t *testing.T) {
 	})
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
 	packet, _ := question("example.com", dns.TypeTXT).Pack()
-	if got := talk(t, s.Addrs()[0], "udp", packet)[0]; got[2]&0x02 == 0 || len(got) != len(packet) {
+	if got := talk(t, addrOf(s), "udp", packet)[0]; got[2]&0x02 == 0 || len(got) != len(packet) {
 		t.Errorf("over UDP %x", got)
 	}
-	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.HasSuffix(got, long) {
+	if got := talk(t, addrOf(s), "tcp", packet)[0]; !bytes.HasSuffix(got, long) {
 		t.Errorf("over TCP %d bytes", len(got))
 	}
 }
@@ -140,7 +140,7 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 	for name, bad := range map[string]netip.AddrPort{"dead": nobody(t), "silent": silent} {
 		s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{bad, good} })
 		for range 20 {
-			if got := talk(t, s.Addrs()[0], "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+			if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 				t.Errorf("%s: %x", name, got)
 			}
 		}
@@ -149,7 +149,7 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 		t.Errorf("the silent server was asked %d times, want once", n)
 	}
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{nobody(t), good} })
-	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+	if got := talk(t, addrOf(s), "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("over TCP: %x", got)
 	}
 }
@@ -174,7 +174,7 @@ func TestAReplyToAnotherQuestionIsNotTaken(t *testing.T) {
 	})
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
 	packet, _ := question("example.com", dns.TypeA).Pack()
-	if got := talk(t, s.Addrs()[0], "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+	if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("%x", got)
 	}
 }
@@ -184,7 +184,7 @@ func TestAPacketThatIsNoQuestionGetsNoAnswer(t *testing.T) {
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
 	reply, _ := new(dns.Msg).SetReply(question("orders.shop.mesh", dns.TypeA)).Pack()
 	last, _ := question("orders.shop.mesh", dns.TypeA).Pack()
-	c, err := net.Dial("udp", s.Addrs()[0].String())
+	c, err := net.Dial("udp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestOneTCPConnectionCarriesMeshAndForeignQuestionsAtOnce(t *testing.T) {
 		packets = append(packets, b)
 	}
 	seen := map[uint16]bool{}
-	for _, b := range talk(t, s.Addrs()[0], "tcp", packets...) {
+	for _, b := range talk(t, addrOf(s), "tcp", packets...) {
 		id := uint16(b[0])<<8 | uint16(b[1])
 		if foreign := bytes.HasSuffix(b, []byte{0xde, 0xad}); seen[id] || foreign == (id%2 == 0) {
 			t.Errorf("answer %d: seen before %v, from outside %v", id, seen[id], foreign)
@@ -235,7 +235,7 @@ func TestAZoneTransferPasses(t *testing.T) {
 		return all
 	})
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
-	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	c, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAClientThatEndsItsSideFirstStillGetsItsAnswers(t *testing.T) {
 	c := shop()
 	c.late, c.waits = make(chan struct{}), make(chan struct{})
 	s := serve(t, c, func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
-	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	conn, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestWhenAServerHangsUpTheClientSeesItAndMayComeAgain(t *testing.T) {
 	})
 	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
 	packet, _ := question("example.com", dns.TypeA).Pack()
-	c, err := net.Dial("tcp", s.Addrs()[0].String())
+	c, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestWhenAServerHangsUpTheClientSeesItAndMayComeAgain(t *testing.T) {
 	if _, err := readMessage(c); err == nil {
 		t.Error("an answer out of nowhere")
 	}
-	if got := talk(t, s.Addrs()[0], "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
+	if got := talk(t, addrOf(s), "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("%x", got)
 	}
 }
@@ -316,7 +316,7 @@ func TestTheServerEndsWithWhateverIsOpen(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	<-s.Ready()
 	for _, network := range []string{"udp", "tcp"} {
-		conn, err := net.Dial(network, s.Addrs()[0].String())
+		conn, err := net.Dial(network, addrOf(s).String())
 		if err != nil {
 			t.Fatal(err)
 		}

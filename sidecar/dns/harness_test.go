@@ -97,7 +97,7 @@ func question(name string, qtype uint16) *dns.Msg {
 func ask(t testing.TB, s *Server, network string, m *dns.Msg) *dns.Msg {
 	t.Helper()
 	c := dns.Client{Net: network, Timeout: 10 * time.Second}
-	r, _, err := c.Exchange(m, s.Addrs()[0].String())
+	r, _, err := c.Exchange(m, addrOf(s).String())
 	if err != nil {
 		t.Fatalf("%s %s: %v", network, m.Question[0].Name, err)
 	}
@@ -188,3 +188,6 @@ func nobody(t testing.TB) netip.AddrPort {
 	_, _ = l.Close(), u.Close()
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
+
+// addrOf returns where a server listens that is ready.
+func addrOf(s *Server) netip.AddrPort { return s.Listeners()[0].Addr().(*net.TCPAddr).AddrPort() }

@@ -110,7 +110,7 @@ func TestAQuestionWaitsForTheControlPlane(t *testing.T) {
 	got := make(chan *dns.Msg)
 	for range 2 {
 		go func() {
-			r, _, _ := (&dns.Client{Timeout: 10 * time.Second}).Exchange(question("orders.shop.mesh", dns.TypeA), s.Addrs()[0].String())
+			r, _, _ := (&dns.Client{Timeout: 10 * time.Second}).Exchange(question("orders.shop.mesh", dns.TypeA), addrOf(s).String())
 			got <- r
 		}()
 	}
@@ -210,7 +210,7 @@ func TestAnAnswerThatIsTooLongIsTruncatedOverUDPAndWholeOverTCP(t *testing.T) {
 			most = min(size, maxUDPAnswer)
 		}
 		packet, _ := q.Pack()
-		b := talk(t, s.Addrs()[0], "udp", packet)[0]
+		b := talk(t, addrOf(s), "udp", packet)[0]
 		r := new(dns.Msg)
 		if err := r.Unpack(b); err != nil || !r.Truncated || len(b) > most || len(r.Answer) == 0 {
 			t.Errorf("size %d: %d bytes, truncated %v, %d answers, %v", size, len(b), r.Truncated, len(r.Answer), err)
@@ -234,7 +234,7 @@ func TestWithoutIPv6ThereAreNoIPv6Addresses(t *testing.T) {
 func TestAnOrdinaryResolverFindsServicesByTheirNames(t *testing.T) {
 	s := serve(t, shop(), nil)
 	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, s.Addrs()[0].String())
+		return new(net.Dialer).DialContext(ctx, network, addrOf(s).String())
 	}}
 	v4, v6, _ := s.cfg.Table.Of(host(t, "orders.shop.mesh"))
 	got, err := resolver.LookupNetIP(t.Context(), "ip", "orders.shop.mesh")

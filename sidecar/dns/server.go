@@ -20,15 +20,14 @@ type Server struct {
 	log     *slog.Logger
 	metrics *boundMetrics
 	names   names
-	ready   chan struct{} // closed once bound is set
+	ready   chan struct{} // closed once listeners is set
 
 	waiting chan struct{} // bounds the questions that wait over UDP
 	// preferred is the index in Upstreams that is asked first: that of the last
 	// one which answered when the one before was silent.
 	preferred atomic.Int64
 
-	bound     []netip.AddrPort // where it listens; not changed after ready
-	listeners []net.Listener   // those of TCP; not changed after ready
+	listeners []net.Listener // those of TCP; not changed after ready
 }
 
 // New wires a server and opens nothing. Its error joins all that is wrong.
@@ -55,27 +54,9 @@ func New(cfg Config) (*Server, error) {
 // Ready is closed once every address is bound.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Addrs returns where the server listens, in the order of Config.Listen; nil before
-// Ready.
-func (s *Server) Addrs() []netip.AddrPort {
-	select {
-	case <-s.ready:
-		return s.bound
-	default:
-		return nil
-	}
-}
-
-// Listeners returns the TCP listeners, in the order of Config.Listen; nil before
-// Ready. They are plain TCP, so that they can be handed to a socket map.
-func (s *Server) Listeners() []net.Listener {
-	select {
-	case <-s.ready:
-		return s.listeners
-	default:
-		return nil
-	}
-}
+// Listeners returns the TCP listeners, in the order of Config.Listen, once Ready is
+// closed. They are plain TCP, so that they can be handed to a socket map.
+func (s *Server) Listeners() []net.Listener { return s.listeners }
 
 // Run binds every address, then answers until ctx ends, and returns when nothing of
 // it runs any more. Questions that wait then get no answer. Its error names the
@@ -89,7 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for i := range udp {
 		running.Go(func() { s.serveUDP(ctx, udp[i]) })
 		running.Go(func() { s.serveTCP(ctx, tcp[i]) })
-		s.log.Info("answering dns", "addr", s.bound[i].String())
+		s.log.Info("answering dns", "addr", tcp[i].Addr().String())
 	}
 	running.Go(func() {
 		tick := time.NewTicker(expireEvery)
@@ -122,7 +103,6 @@ func (s *Server) bind(ctx context.Context) (udp []*net.UDPConn, tcp []net.Listen
 			continue
 		}
 		tcp, udp = append(tcp, l), append(udp, u)
-		s.bound = append(s.bound, l.Addr().(*net.TCPAddr).AddrPort())
 	}
 	if err := errors.Join(faults...); err != nil {
 		closeAll(udp, tcp)
