@@ -30,7 +30,7 @@ var imports = map[string][]string{
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/forward": {"internal/connect", "internal/drain", "internal/identity", "internal/mesh", "internal/relay"},
-	"gateway/xds":     {"internal/identity", "internal/liveness", "internal/mesh", "internal/wholefile", "internal/xds"},
+	"gateway/xds":     {"internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/state", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/state"},

@@ -52,12 +52,9 @@ type cache struct {
 
 	mu       sync.Mutex
 	ready    bool // a first table was published
-	closed   bool
 	table    table
 	watches  [kinds]map[string]map[*watch]struct{} // open watches by each name they are about
 	wildcard map[string]map[*watch]struct{}        // open wildcard watches by identity
-	open     map[*session]struct{}
-	names    map[string]int // subscribed to by each caller, all streams added up
 }
 
 func newCache(remembered func(identity string) []string, m *metrics) *cache {
@@ -65,8 +62,6 @@ func newCache(remembered func(identity string) []string, m *metrics) *cache {
 		remembered: remembered,
 		metrics:    m,
 		wildcard:   map[string]map[*watch]struct{}{},
-		open:       map[*session]struct{}{},
-		names:      map[string]int{},
 	}
 	for k := range kinds {
 		c.table[k] = map[string]*discoveryv3.Resource{}
@@ -149,7 +144,7 @@ func (c *cache) apply(next table, changed [kinds][]string) {
 	c.table = next
 	c.ready = true
 	c.metrics.publishes.Inc()
-	c.metrics.names.Set(float64(len(next[clusters]) + len(next[endpoints])))
+	c.metrics.resources.Set(float64(len(next[clusters]) + len(next[endpoints])))
 	for k := range kinds {
 		waiting := map[*watch]struct{}{}
 		for _, name := range changed[k] {
@@ -170,9 +165,9 @@ func (c *cache) isReady() bool {
 	return c.ready
 }
 
-// nudge answers the wildcard watches of identity again, because what is
+// wake answers the wildcard watches of identity again, because what is
 // remembered of it has grown.
-func (c *cache) nudge(identity string) {
+func (c *cache) wake(identity string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.wildcard[identity] {
@@ -197,10 +192,10 @@ func (c *cache) openLocked(w *watch) {
 		set[w] = struct{}{}
 	}
 	if w.sub.IsWildcard() {
-		set := c.wildcard[w.session.identity]
+		set := c.wildcard[w.stream.identity]
 		if set == nil {
 			set = map[*watch]struct{}{}
-			c.wildcard[w.session.identity] = set
+			c.wildcard[w.stream.identity] = set
 		}
 		set[w] = struct{}{}
 	}
@@ -239,60 +234,9 @@ func (c *cache) unindexLocked(w *watch) {
 			delete(c.watches[w.kind], name)
 		}
 	}
-	set := c.wildcard[w.session.identity]
+	set := c.wildcard[w.stream.identity]
 	delete(set, w)
 	if len(set) == 0 {
-		delete(c.wildcard, w.session.identity)
-	}
-}
-
-// enter counts a stream in; false: the cache is closed.
-func (c *cache) enter(s *session) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.open[s] = struct{}{}
-	c.metrics.streams.Set(float64(len(c.open)))
-	return true
-}
-
-func (c *cache) leave(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.open, s)
-	for k := range kinds {
-		c.allotLocked(s, k, 0)
-	}
-	c.metrics.streams.Set(float64(len(c.open)))
-}
-
-// allot notes that s is about n names of a kind; false: too many for its caller.
-func (c *cache) allot(s *session, k kind, n int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.names[s.caller]+n-s.names[k] > maxNamesPerCaller {
-		return false
-	}
-	c.allotLocked(s, k, n)
-	return true
-}
-
-func (c *cache) allotLocked(s *session, k kind, n int) {
-	c.names[s.caller] += n - s.names[k]
-	s.names[k] = n
-	if c.names[s.caller] == 0 {
-		delete(c.names, s.caller)
-	}
-}
-
-// close ends every stream and refuses new ones.
-func (c *cache) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	for s := range c.open {
-		s.end()
+		delete(c.wildcard, w.stream.identity)
 	}
 }

@@ -7,13 +7,14 @@
 // gateway, or this one after a restart, gives the same content the same version
 // and a reconnecting sidecar is sent only what changed while it was away.
 //
-//	Publish ─▶ pending ─(first at once, then every 50 ms)─▶ table ─▶ index: name ─▶ watches
+//	Publish ─▶ routes ─(first at once, then every 50 ms)─▶ table ─▶ index: name ─▶ watches
 //	                                                                        │
-//	sidecar ◀── delta ADS over mTLS ── session (one per stream) ◀───────────┘
+//	sidecar ◀── delta ADS over mTLS ── adsStream ◀──────────────────────────┘
 //
-// The protocol engine is go-control-plane's; the cache behind it is ours. Its
-// linear cache looks at every resource for every subscriber; here a changed name
-// finds its subscribers in an index, so that work is proportional to who is told.
+// The protocol engine is go-control-plane's; the cache behind it is ours, because
+// what "*" means depends on who asks, which that engine's caches do not know, and
+// because absence has to be said. A changed name finds its subscribers in an index,
+// so that work is proportional to who is told.
 //
 // What a name means to a subscriber:
 //
@@ -23,7 +24,7 @@
 //     once, exactly once ("explicit absence"), and the resource follows if it
 //     appears later;
 //   - it asked for "*" (Envoy's empty first request): what its identity has asked
-//     for by name before, which the server remembers (see scope.go).
+//     for by name before, which the server remembers (scopeMemory).
 //
 // The identity is that of the mutual TLS connection; the node that a request
 // claims is used for nothing but logs. A connection ends when its certificate

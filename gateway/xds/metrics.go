@@ -4,16 +4,16 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the server's figures. Label handles are resolved here, once.
 type metrics struct {
-	streams   prometheus.Gauge
-	names     prometheus.Gauge
-	publishes prometheus.Counter
-	encoded   prometheus.Counter
-	sent      prometheus.Counter
-	removed   prometheus.Counter
-	responses prometheus.Counter
-	nacks     prometheus.Counter
-	refused   prometheus.Counter
-	strangers prometheus.Counter
+	streams            prometheus.Gauge
+	resources          prometheus.Gauge
+	publishes          prometheus.Counter
+	encoded            prometheus.Counter
+	sent               prometheus.Counter
+	removed            prometheus.Counter
+	responses          prometheus.Counter
+	nacks              prometheus.Counter
+	refused            prometheus.Counter
+	rejectedHandshakes prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -24,19 +24,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_xds_" + name, Help: help})
 	}
 	m := &metrics{
-		streams:   gauge("streams", "Open ADS streams."),
-		names:     gauge("resources", "Resources that may be asked for."),
-		publishes: counter("publications_total", "Changes of the set of routes that were applied."),
-		encoded:   counter("resources_encoded_total", "Resources encoded because they were new or had changed."),
-		sent:      counter("resources_sent_total", "Resources sent to sidecars."),
-		removed:   counter("resources_removed_total", "Names reported to sidecars as absent."),
-		responses: counter("responses_total", "Responses sent to sidecars."),
-		nacks:     counter("nacks_total", "Responses that a sidecar refused."),
-		refused:   counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
-		strangers: counter("handshakes_refused_total", "Connections that were no mutual TLS with a workload of this cluster."),
+		streams:            gauge("streams", "Open ADS streams."),
+		resources:          gauge("resources", "Resources that may be asked for."),
+		publishes:          counter("publications_total", "Changes of the set of routes that were applied."),
+		encoded:            counter("resources_encoded_total", "Resources encoded because they were new or had changed."),
+		sent:               counter("resources_sent_total", "Resources sent to sidecars."),
+		removed:            counter("resources_removed_total", "Names reported to sidecars as absent."),
+		responses:          counter("responses_total", "Responses sent to sidecars."),
+		nacks:              counter("nacks_total", "Responses that a sidecar refused."),
+		refused:            counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
+		rejectedHandshakes: counter("handshakes_refused_total", "Connections that were no mutual TLS with a workload of this cluster."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.names, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused, m.strangers)
+		reg.MustRegister(m.streams, m.resources, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused, m.rejectedHandshakes)
 	}
 	return m
 }

@@ -15,10 +15,6 @@ const (
 	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
 	handshakeTimeout = 10 * time.Second
 
-	// expiryInterval is how often connections are looked at for certificates that
-	// have expired.
-	expiryInterval = time.Second
-
 	// maxMessage bounds one request, in bytes: about 60,000 names.
 	maxMessage = 4 << 20
 
@@ -49,13 +45,15 @@ const (
 	// is told for "*" after it last asked.
 	rememberFor = 7 * 24 * time.Hour
 
-	// rememberNames bounds the names remembered per identity; the one asked for
+	// maxRemembered bounds the names remembered per identity; the one asked for
 	// longest ago goes first.
-	rememberNames = 1_000
+	maxRemembered = 1_000
 
-	// rememberIdentities bounds the identities remembered, likewise.
-	rememberIdentities = 10_000
+	// maxIdentities bounds the identities remembered, likewise.
+	maxIdentities = 10_000
 
-	// saveInterval is the least time between two writes of what is remembered.
+	// saveDelay is how long what is remembered waits for more before it is written,
+	// saveInterval the least time between two writes.
+	saveDelay    = time.Second
 	saveInterval = 5 * time.Second
 )

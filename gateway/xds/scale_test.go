@@ -28,12 +28,12 @@ type crowd struct {
 	routes []*mesh.Route
 	subs   []stream.Subscription
 	out    []chan gcp.DeltaResponse
-	open   []*session
+	open   []*adsStream
 }
 
 func newCrowd(tb testing.TB) *crowd {
 	tb.Helper()
-	srv := &Server{metrics: newMetrics(nil), memory: newMemory("", nil)}
+	srv := &Server{metrics: newMetrics(nil), memory: newScopeMemory("", nil, nil)}
 	srv.cache = newCache(func(string) []string { return nil }, srv.metrics)
 	c := &crowd{cache: srv.cache}
 	for i := range namesOverall {
@@ -49,7 +49,7 @@ func newCrowd(tb testing.TB) *crowd {
 		}
 		c.subs = append(c.subs, stream.NewDeltaSubscription(names, nil, nil, false))
 		c.out = append(c.out, make(chan gcp.DeltaResponse, 4))
-		c.open = append(c.open, &session{server: srv, identity: fmt.Sprint("id", i), end: context.CancelFunc(func() {})})
+		c.open = append(c.open, &adsStream{server: srv, identity: fmt.Sprint("id", i), end: context.CancelFunc(func() {})})
 		if got := c.receive(tb, i); len(got.Resources) != namesEach { // the first answer: all of them
 			tb.Fatalf("first answer has %d resources", len(got.Resources))
 		}
@@ -59,7 +59,7 @@ func newCrowd(tb testing.TB) *crowd {
 
 // watch opens subscriber i's next watch, as the engine does after an ACK.
 func (c *crowd) watch(tb testing.TB, i int) {
-	w := &watch{session: c.open[i], kind: endpoints, sub: c.subs[i], send: func(told change) bool {
+	w := &watch{stream: c.open[i], kind: endpoints, sub: c.subs[i], send: func(told change) bool {
 		c.out[i] <- &gcp.DeltaPassthroughResponse{
 			NextVersionMap:         told.known,
 			DeltaDiscoveryResponse: &discoveryv3.DeltaDiscoveryResponse{Resources: told.send, RemovedResources: told.removed},

@@ -15,9 +15,11 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Config is what a [Server] is made of. Identity, Cluster and Listener are
@@ -48,14 +50,12 @@ type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	routes  state.Store[[]*mesh.Route] // what was published; nil: nothing yet
 	cache   *cache
-	memory  *memory
-	guests  *guests
+	memory  *scopeMemory
+	streams *streams
+	conns   *conns
 	grpc    *grpc.Server
-
-	mu      sync.Mutex
-	pending []*mesh.Route // set by Publish, taken by Run
-	dirty   chan struct{} // holds one: pending is set
 }
 
 // New returns a server that serves nothing until Run.
@@ -68,18 +68,27 @@ func New(cfg Config) (*Server, error) {
 	case cfg.Listener == nil:
 		return nil, errors.New("xds server: no listener")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics), dirty: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.memory = newMemory(cfg.StatePath, time.Now)
+	s.memory = newScopeMemory(cfg.StatePath, time.Now, s.log)
 	s.cache = newCache(s.memory.namesOf, s.metrics)
+	s.streams = newStreams(s.metrics.streams)
+	s.conns = &conns{identity: cfg.Identity, policy: identity.WorkloadOf(cfg.Cluster), log: s.log,
+		rejected: s.metrics.rejectedHandshakes, open: drain.NewSet()}
+	s.grpc = newGRPC(cfg.Identity, s.conns)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{server: s})
+	for _, add := range cfg.Services {
+		add(s.grpc)
+	}
+	return s, nil
+}
 
-	check := identity.WorkloadOf(cfg.Cluster)
-	s.guests = &guests{identity: cfg.Identity, check: check, log: s.log, here: map[*guest]struct{}{}}
-	config := cfg.Identity.ServerTLS(check, "h2")
-	s.grpc = grpc.NewServer(
-		grpc.Creds(handshakes{credentials.NewTLS(config), s}),
+// newGRPC returns the gRPC server of the xDS port, without services.
+func newGRPC(id *identity.Source, conns *conns) *grpc.Server {
+	return grpc.NewServer(
+		grpc.Creds(handshakes{credentials.NewTLS(id.ServerTLS(conns.policy, "h2")), conns}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: liveness.PingEvery, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: liveness.PingEvery, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(handshakeTimeout),
@@ -89,11 +98,6 @@ func New(cfg Config) (*Server, error) {
 		grpc.WriteBufferSize(connectionBuffer),
 		grpc.WaitForHandlers(true),
 	)
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{server: s})
-	for _, add := range cfg.Services {
-		add(s.grpc)
-	}
-	return s, nil
 }
 
 // Publish replaces the whole set of routes. It never blocks; several calls in
@@ -101,13 +105,10 @@ func New(cfg Config) (*Server, error) {
 // refused with FAILED_PRECONDITION, because what is not known yet must not be reported as
 // absent. The routes must not be changed afterwards.
 func (s *Server) Publish(routes []*mesh.Route) {
-	s.mu.Lock()
-	s.pending = routes
-	s.mu.Unlock()
-	select {
-	case s.dirty <- struct{}{}:
-	default:
+	if routes == nil { // in the store that is: not known yet
+		routes = []*mesh.Route{}
 	}
+	s.routes.Set(routes)
 }
 
 // Run serves until ctx ends or the listener fails, and returns when every stream
@@ -117,11 +118,11 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Warn("what sidecars asked for before is forgotten", "err", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	var helpers sync.WaitGroup
-	helpers.Go(func() { s.publishLoop(ctx) })
-	helpers.Go(func() { s.memory.saveLoop(ctx, s.log) })
-	helpers.Go(func() { s.guests.watch(ctx) })
-	defer helpers.Wait()
+	var beside sync.WaitGroup
+	beside.Go(func() { s.publish(ctx) })
+	beside.Go(func() { s.memory.run(ctx) })
+	beside.Go(func() { s.conns.open.Watch(ctx, s.cfg.Identity.Past) })
+	defer beside.Wait()
 	defer stop()
 
 	halt := context.AfterFunc(ctx, s.grpc.Stop)
@@ -136,7 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 // gateway at once. ADS and registration streams have no natural end, so there is
 // nothing to wait for; ctx bounds the closing of connections.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.cache.close()
+	s.streams.close()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -150,26 +151,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (s *Server) publishLoop(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
+// publish hands what was published to the cache, until ctx ends.
+func (s *Server) publish(ctx context.Context) {
 	for {
+		routes, past := s.routes.Snapshot()
+		if routes != nil {
+			if err := s.cache.replace(routes); err != nil {
+				s.log.Error("a route is not told to sidecars", "err", err)
+			}
+			if !state.Pause(ctx, publishInterval) {
+				return
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.dirty:
-		}
-		s.mu.Lock()
-		routes := s.pending
-		s.mu.Unlock()
-		if err := s.cache.replace(routes); err != nil {
-			s.log.Error("a route is not told to sidecars", "err", err)
-		}
-		pause.Reset(publishInterval)
-		select {
-		case <-ctx.Done():
-			return
-		case <-pause.C:
+		case <-past:
 		}
 	}
 }

@@ -143,7 +143,7 @@ func TestTheScopeIsTheIdentityOfTheConnectionAndNotTheNode(t *testing.T) {
 	web.expect([]string{"cart"}, nil)
 	again.expect([]string{"cart"}, nil)
 
-	if err := g.memory.save(); err != nil {
+	if err := g.memory.saver.Save(); err != nil {
 		t.Fatal(err)
 	}
 	restarted := start(t, m, state, routeTo("orders", 1))
@@ -271,9 +271,7 @@ func TestShutdownEndsEveryStreamAndRefusesNewOnes(t *testing.T) {
 	if err := g.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	g.cache.mu.Lock()
-	defer g.cache.mu.Unlock()
-	if n := len(g.cache.open); n != 0 {
+	if n := g.streams.open.Len(); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
 	if conn, err := net.DialTimeout("tcp", g.addr, time.Second); err == nil {

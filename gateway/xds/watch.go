@@ -15,7 +15,7 @@ import (
 //
 // The cache's mutex guards names and ended; the other fields are set once.
 type watch struct {
-	session *session
+	stream  *adsStream
 	kind    kind
 	sub     gcp.Subscription    // must not be written to
 	again   map[string]struct{} // names asked for in this very request
@@ -33,7 +33,7 @@ func (w *watch) scope(remembered func(identity string) []string) []string {
 	if !w.sub.IsWildcard() || w.kind == nothing {
 		return scopeOf(w.sub, nil)
 	}
-	return scopeOf(w.sub, remembered(w.session.identity))
+	return scopeOf(w.sub, remembered(w.stream.identity))
 }
 
 // diff returns what w is told when exists is all there is; false: nothing.

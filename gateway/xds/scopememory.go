@@ -15,27 +15,32 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
-// memory keeps which names each identity asked for, so that a sidecar that
+// scopeMemory keeps which names each identity asked for, so that a sidecar that
 // starts anew (or an Envoy, which asks for "*") is told them before it asks.
-type memory struct {
-	path string // empty: not kept on disk
-	now  func() time.Time
+// Its methods may be called concurrently.
+type scopeMemory struct {
+	path  string // empty: not kept on disk
+	now   func() time.Time
+	saver *state.Saver
 
 	mu    sync.Mutex
 	asked map[string]map[string]time.Time // identity → name → when it last asked
-	dirty bool                            // the file is behind
 }
 
-func newMemory(path string, now func() time.Time) *memory {
-	return &memory{path: path, now: now, asked: map[string]map[string]time.Time{}}
+func newScopeMemory(path string, now func() time.Time, log *slog.Logger) *scopeMemory {
+	m := &scopeMemory{path: path, now: now, asked: map[string]map[string]time.Time{}}
+	m.saver = state.NewSaver(state.SaverConfig{What: "what sidecars asked for", Write: m.write,
+		Delay: saveDelay, Interval: saveInterval, Log: log})
+	return m
 }
 
 // remember notes that identity asks for names and reports whether one of them is
 // new. What is no mesh destination is not remembered.
-func (m *memory) remember(identity string, names []string) (grown bool) {
+func (m *scopeMemory) remember(identity string, names []string) (grown bool) {
 	if len(names) == 0 {
 		return false
 	}
@@ -56,18 +61,18 @@ func (m *memory) remember(identity string, names []string) (grown bool) {
 			grown = true
 		}
 		known[name] = now
-		m.dirty = true
+		m.saver.Changed()
 	}
-	if len(known) > rememberNames {
-		forgetOldest(known, len(known)-rememberNames)
+	if len(known) > maxRemembered {
+		forgetOldest(known, len(known)-maxRemembered)
 	}
 	return grown
 }
 
 // makeRoomLocked forgets the identities that asked longest ago, a tenth at a
 // time so that the search for them is rare.
-func (m *memory) makeRoomLocked() {
-	if len(m.asked) < rememberIdentities {
+func (m *scopeMemory) makeRoomLocked() {
+	if len(m.asked) < maxIdentities {
 		return
 	}
 	last := make(map[string]time.Time, len(m.asked))
@@ -78,7 +83,7 @@ func (m *memory) makeRoomLocked() {
 			}
 		}
 	}
-	forgetOldest(last, rememberIdentities/10)
+	forgetOldest(last, maxIdentities/10)
 	maps.DeleteFunc(m.asked, func(id string, _ map[string]time.Time) bool {
 		_, keep := last[id]
 		return !keep
@@ -95,7 +100,7 @@ func forgetOldest(at map[string]time.Time, n int) {
 }
 
 // namesOf returns what identity asked for within [rememberFor].
-func (m *memory) namesOf(identity string) []string {
+func (m *scopeMemory) namesOf(identity string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	oldest := m.now().Add(-rememberFor)
@@ -110,15 +115,15 @@ func (m *memory) namesOf(identity string) []string {
 	return names
 }
 
-// memoryFile is the JSON form on disk.
-type memoryFile struct {
+// scopeFile is the JSON form on disk.
+type scopeFile struct {
 	Version int                             `json:"version"` // 1
 	Asked   map[string]map[string]time.Time `json:"asked"`
 }
 
 // load reads the file. A missing file is an empty one; a broken one is an error
 // and leaves the memory empty.
-func (m *memory) load() error {
+func (m *scopeMemory) load() error {
 	if m.path == "" {
 		return nil
 	}
@@ -129,7 +134,7 @@ func (m *memory) load() error {
 	if err != nil {
 		return err
 	}
-	var f memoryFile
+	var f scopeFile
 	if err := json.Unmarshal(b, &f); err != nil {
 		return fmt.Errorf("read %s: %w", m.path, err)
 	}
@@ -146,45 +151,20 @@ func (m *memory) load() error {
 	return nil
 }
 
-// saveLoop writes the file whenever it is behind, until ctx ends.
-func (m *memory) saveLoop(ctx context.Context, log *slog.Logger) {
-	if m.path == "" {
-		return
-	}
-	tick := time.NewTicker(saveInterval)
-	defer tick.Stop()
-	fault := "" // of the last write, so that a full disk is logged once
-	for ended := false; !ended; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			ended = true
-		}
-		err := m.save()
-		if err != nil && err.Error() != fault {
-			log.Warn("what sidecars asked for is not kept on disk: trying on", "err", err)
-		}
-		fault = fmt.Sprint(err)
+// run keeps the file up to date until ctx ends.
+func (m *scopeMemory) run(ctx context.Context) {
+	if m.path != "" {
+		m.saver.Run(ctx)
 	}
 }
 
-func (m *memory) save() error {
+// write replaces the file.
+func (m *scopeMemory) write() error {
 	m.mu.Lock()
-	if !m.dirty {
-		m.mu.Unlock()
-		return nil
-	}
-	m.dirty = false
-	b, err := json.Marshal(memoryFile{Version: 1, Asked: m.asked})
+	b, err := json.Marshal(scopeFile{Version: 1, Asked: m.asked})
 	m.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := wholefile.Write(m.path, b, 0o600); err != nil {
-		m.mu.Lock()
-		m.dirty = true
-		m.mu.Unlock()
-		return err
-	}
-	return nil
+	return wholefile.Write(m.path, b, 0o600)
 }

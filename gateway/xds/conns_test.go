@@ -45,9 +45,7 @@ func TestAStreamEndsWithItsCertificate(t *testing.T) {
 		t.Error("sent away before the certificate has expired")
 	}
 	stays.quiet()
-	g.guests.mu.Lock()
-	defer g.guests.mu.Unlock()
-	if n := len(g.guests.here); n != 1 {
+	if n := g.conns.open.Len(); n != 1 {
 		t.Errorf("%d connections are counted, one is there", n)
 	}
 }
@@ -112,9 +110,9 @@ func TestAWorkloadCannotHaveTheGatewayRememberWithoutBound(t *testing.T) {
 		c.close()
 	}
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		g.cache.mu.Lock()
-		left := len(g.cache.names)
-		g.cache.mu.Unlock()
+		g.streams.mu.Lock()
+		left := len(g.streams.names)
+		g.streams.mu.Unlock()
 		if left == 1 { // other's
 			break
 		}

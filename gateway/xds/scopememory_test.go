@@ -11,7 +11,7 @@ import (
 
 func TestWhatAnIdentityAskedForIsRememberedForAWeek(t *testing.T) {
 	now := time.Now()
-	m := newMemory("", func() time.Time { return now })
+	m := newScopeMemory("", func() time.Time { return now }, nil)
 	orders, cart := service("orders").String(), service("cart").String()
 	if !m.remember("web", []string{orders, "*", "not a destination"}) {
 		t.Error("a new name is no growth")
@@ -34,21 +34,21 @@ func TestWhatAnIdentityAskedForIsRememberedForAWeek(t *testing.T) {
 
 func TestTheMemoryIsBounded(t *testing.T) {
 	now := time.Now()
-	m := newMemory("", func() time.Time { now = now.Add(time.Second); return now })
-	for i := range rememberNames + 50 {
+	m := newScopeMemory("", func() time.Time { now = now.Add(time.Second); return now }, nil)
+	for i := range maxRemembered + 50 {
 		m.remember("web", []string{service(fmt.Sprint("s", i)).String()})
 	}
 	names := m.namesOf("web")
-	if len(names) != rememberNames || slices.Contains(names, service("s0").String()) {
+	if len(names) != maxRemembered || slices.Contains(names, service("s0").String()) {
 		t.Errorf("%d names, the oldest kept: %t", len(names), slices.Contains(names, service("s0").String()))
 	}
-	for i := range rememberIdentities + 50 {
+	for i := range maxIdentities + 50 {
 		m.remember(fmt.Sprint("id", i), []string{service("orders").String()})
 	}
-	if len(m.asked) > rememberIdentities {
+	if len(m.asked) > maxIdentities {
 		t.Errorf("%d identities", len(m.asked))
 	}
-	if len(m.namesOf(fmt.Sprint("id", rememberIdentities+49))) != 1 {
+	if len(m.namesOf(fmt.Sprint("id", maxIdentities+49))) != 1 {
 		t.Error("the latest identity is forgotten")
 	}
 }
@@ -59,15 +59,15 @@ func TestABrokenMemoryFileIsAnErrorAndAnEmptyMemory(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m := newMemory(path, time.Now)
+		m := newScopeMemory(path, time.Now, nil)
 		if err := m.load(); err == nil {
 			t.Errorf("%s: no error", content)
 		}
 		m.remember("web", []string{service("orders").String()})
-		if err := m.save(); err != nil {
+		if err := m.saver.Save(); err != nil {
 			t.Fatal(err)
 		}
-		fresh := newMemory(path, time.Now)
+		fresh := newScopeMemory(path, time.Now, nil)
 		if err := fresh.load(); err != nil || len(fresh.namesOf("web")) != 1 {
 			t.Errorf("after %s: %v", content, err)
 		}

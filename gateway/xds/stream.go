@@ -16,13 +16,14 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
 var errNotTLS = errors.New("not a mutual TLS connection")
 
-// ads is the gRPC service. Every stream gets a protocol engine of its own with a
-// session as its cache, which is how the engine's cache calls, which carry no
+// ads is the gRPC service. Every stream gets a protocol engine of its own with an
+// adsStream as its cache, which is how the engine's cache calls, which carry no
 // identity, come to know whose they are.
 type ads struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
@@ -31,25 +32,25 @@ type ads struct {
 
 // DeltaAggregatedResources serves one incremental ADS stream.
 func (a *ads) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return a.serve(stream.Context(), func(ctx context.Context, s *session) error {
+	return a.serve(stream.Context(), func(ctx context.Context, s *adsStream) error {
 		return delta.NewServer(ctx, s, nil).DeltaStreamHandler(stream, resource.AnyType)
 	})
 }
 
 // StreamAggregatedResources serves one state-of-the-world ADS stream.
 func (a *ads) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return a.serve(stream.Context(), func(ctx context.Context, s *session) error {
+	return a.serve(stream.Context(), func(ctx context.Context, s *adsStream) error {
 		return sotw.NewServer(ctx, s, nil, sotw.WithOrderedADS()).StreamHandler(stream, resource.AnyType)
 	})
 }
 
-func (a *ads) serve(ctx context.Context, handle func(context.Context, *session) error) error {
+func (a *ads) serve(ctx context.Context, handle func(context.Context, *adsStream) error) error {
 	srv := a.server
 	id, addr, err := caller(ctx)
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	log := srv.log.With("peer", id.String(), "addr", addr)
+	log := srv.log.With("peer_id", id.String(), "peer_addr", addr)
 	if !srv.cache.isReady() {
 		srv.metrics.refused.Inc()
 		return status.Error(codes.FailedPrecondition, "this gateway does not know its routes yet: try another one, or again")
@@ -57,11 +58,11 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *session) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	host, _, _ := net.SplitHostPort(addr) // without one, all of the identity share the bound
-	s := &session{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel}
-	if !srv.cache.enter(s) {
+	s := &adsStream{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel}
+	if !srv.streams.enter(s) {
 		return status.Error(codes.Unavailable, "this gateway is shutting down: use another one")
 	}
-	defer srv.cache.leave(s)
+	defer srv.streams.leave(s)
 	log.Debug("xds stream opened")
 	err = handle(ctx, s)
 	log.Debug("xds stream ended", "err", err)
@@ -82,24 +83,25 @@ func caller(ctx context.Context) (identity.ID, string, error) {
 	return id, p.Addr.String(), err
 }
 
-// session is one ADS stream: the cache that its protocol engine sees.
-type session struct {
+// adsStream is one ADS stream: the cache that its protocol engine sees.
+type adsStream struct {
 	server   *Server
-	identity string     // SPIFFE ID of the caller
-	caller   string     // identity and IP address, which share maxNamesPerCaller
-	names    [kinds]int // subscribed to; guarded by the cache's mutex
+	identity string       // SPIFFE ID of the caller
+	caller   string       // identity and IP address, which share maxNamesPerCaller
+	entry    *drain.Entry // of the server's streams
+	names    [kinds]int   // subscribed to; guarded by the mutex of the server's streams
 	log      *slog.Logger
 	end      context.CancelFunc
 }
 
 // CreateDeltaWatch is called by the engine for every request. Part of
 // go-control-plane's cache.ConfigWatcher.
-func (s *session) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription, out chan gcp.DeltaResponse) (func(), error) {
+func (s *adsStream) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription, out chan gcp.DeltaResponse) (func(), error) {
 	if e := req.GetErrorDetail(); e != nil {
 		s.nack(req.GetTypeUrl(), e.GetMessage())
 	}
 	w := &watch{
-		session: s,
+		stream:  s,
 		sub:     sub,
 		initial: req.GetInitialResourceVersions(),
 		first:   req.GetResponseNonce() == "",
@@ -132,15 +134,15 @@ func (s *session) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription, 
 
 // CreateWatch is CreateDeltaWatch for the state-of-the-world protocol: an answer
 // names everything that exists of what was asked for, and absence is silence.
-func (s *session) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan gcp.Response) (func(), error) {
+func (s *adsStream) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan gcp.Response) (func(), error) {
 	if e := req.GetErrorDetail(); e != nil {
 		s.nack(req.GetTypeUrl(), e.GetMessage())
 	}
 	w := &watch{
-		session: s,
-		sub:     sub,
-		whole:   true,
-		first:   req.GetResponseNonce() == "",
+		stream: s,
+		sub:    sub,
+		whole:  true,
+		first:  req.GetResponseNonce() == "",
 		send: func(c change) bool {
 			resp := &gcp.PassthroughResponse{
 				Request:           req,
@@ -160,13 +162,13 @@ func (s *session) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan g
 
 // nack counts and logs a response that the sidecar could not use. It keeps what
 // it had; the resource goes out again when it changes.
-func (s *session) nack(typeURL, message string) {
+func (s *adsStream) nack(typeURL, message string) {
 	s.server.metrics.nacks.Inc()
 	s.log.Warn("sidecar refused an xds response", "type", typeURL, "err", message)
 }
 
 // open checks the bounds, remembers the names and hands w to the cache.
-func (s *session) open(w *watch, typeURL string, names []string) (func(), error) {
+func (s *adsStream) open(w *watch, typeURL string, names []string) (func(), error) {
 	k, ok := kindOf(typeURL)
 	if !ok {
 		return nil, status.Errorf(codes.InvalidArgument, "resource type %q is not served", typeURL)
@@ -177,7 +179,7 @@ func (s *session) open(w *watch, typeURL string, names []string) (func(), error)
 		s.server.metrics.refused.Inc()
 		return nil, status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
 	}
-	if !s.server.cache.allot(s, k, n) {
+	if !s.server.streams.allot(s, k, n) {
 		s.server.metrics.refused.Inc()
 		return nil, status.Errorf(codes.ResourceExhausted, "the streams of %s from one address subscribe to more than %d names", s.identity, maxNamesPerCaller)
 	}
@@ -188,7 +190,7 @@ func (s *session) open(w *watch, typeURL string, names []string) (func(), error)
 	}
 	c := s.server.cache
 	if k != nothing && s.server.memory.remember(s.identity, names) {
-		c.nudge(s.identity)
+		c.wake(s.identity)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,0 +1,70 @@
+package xds
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/drain"
+)
+
+// streams are the open ADS streams, and how many names each caller has
+// subscribed to by all of its own. Its methods may be called concurrently.
+type streams struct {
+	open  *drain.Set
+	gauge prometheus.Gauge
+
+	mu    sync.Mutex
+	names map[string]int // by caller
+}
+
+func newStreams(gauge prometheus.Gauge) *streams {
+	return &streams{open: drain.NewSet(), gauge: gauge, names: map[string]int{}}
+}
+
+// enter tracks a stream; false: the server is shutting down. Otherwise leave
+// must follow.
+func (s *streams) enter(a *adsStream) bool {
+	a.entry = s.open.Add(func(error) { a.end() }, nil)
+	if a.entry == nil {
+		return false
+	}
+	s.gauge.Inc()
+	return true
+}
+
+func (s *streams) leave(a *adsStream) {
+	a.entry.Remove()
+	s.gauge.Dec()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range kinds {
+		s.allotLocked(a, k, 0)
+	}
+}
+
+// allot notes that a is about n names of a kind; false: too many for its caller.
+func (s *streams) allot(a *adsStream, k kind, n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names[a.caller]+n-a.names[k] > maxNamesPerCaller {
+		return false
+	}
+	s.allotLocked(a, k, n)
+	return true
+}
+
+func (s *streams) allotLocked(a *adsStream, k kind, n int) {
+	s.names[a.caller] += n - a.names[k]
+	a.names[k] = n
+	if s.names[a.caller] == 0 {
+		delete(s.names, a.caller)
+	}
+}
+
+// close ends every stream and refuses new ones.
+func (s *streams) close() {
+	s.open.Drain(time.Now())
+	s.open.Abort()
+}
