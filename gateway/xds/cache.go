@@ -3,7 +3,6 @@ package xds
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -91,7 +90,7 @@ func (c *cache) replace(routes []*mesh.Route) error {
 	for _, r := range routes {
 		name := r.Destination.String()
 		sources[name] = r
-		if was := c.routes[name]; was != nil && sameRoute(was, r) && old[clusters][name] != nil {
+		if was := c.routes[name]; was != nil && was.Equal(r) && old[clusters][name] != nil {
 			for k := range kinds {
 				next[k][name] = old[k][name]
 			}
@@ -127,13 +126,6 @@ func (c *cache) replace(routes []*mesh.Route) error {
 	c.routes = sources
 	c.apply(next, changed)
 	return errors.Join(faults...)
-}
-
-// sameRoute reports whether a and b would be encoded to the same bytes, as far as
-// can be seen without sorting.
-func sameRoute(a, b *mesh.Route) bool {
-	return a == b || a.Destination == b.Destination && a.Protocol == b.Protocol &&
-		slices.Equal(a.Local, b.Local) && slices.Equal(a.Gateways, b.Gateways) && slices.Equal(a.Identities, b.Identities)
 }
 
 // apply swaps the table and answers the watches that wait for a changed name,

@@ -123,6 +123,21 @@ func TestOneChangeAmongManyNamesReachesOnlyItsSubscribers(t *testing.T) {
 	}
 }
 
+func TestAnyChangeOfARouteIsEncodedAnew(t *testing.T) {
+	c := newCache(func(string) []string { return nil }, newMetrics(nil))
+	orders := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}}
+	versions := map[string]bool{}
+	for _, ports := range [][]mesh.RoutePort{nil, {{Number: 80, Protocol: mesh.HTTP}}, {{Number: 80, Protocol: mesh.TCP}}} {
+		if err := c.replace([]*mesh.Route{{Destination: orders, Protocol: mesh.TCP, Ports: ports}}); err != nil {
+			t.Fatal(err)
+		}
+		versions[c.table[clusters][orders.String()].Version] = true
+	}
+	if len(versions) != 3 {
+		t.Errorf("three different lists of ports are %d versions", len(versions))
+	}
+}
+
 // BenchmarkOneChangeAmongManyNames measures a publication in which 1 of
 // 2,000 routes is new, with 1,000 subscribers of 100 names each, up to the
 // responses of the 50 that subscribe to it.

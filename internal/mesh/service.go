@@ -148,3 +148,10 @@ type Route struct {
 	// Identities are the SPIFFE IDs that may answer, wherever they run.
 	Identities []string
 }
+
+// Equal reports whether r and o say the same. A test holds it to every field.
+func (r *Route) Equal(o *Route) bool {
+	return r == o || r.Destination == o.Destination && r.Protocol == o.Protocol &&
+		slices.Equal(r.Ports, o.Ports) && slices.Equal(r.Local, o.Local) &&
+		slices.Equal(r.Gateways, o.Gateways) && slices.Equal(r.Identities, o.Identities)
+}

@@ -32,3 +32,26 @@ func TestPortZeroStandsForTheFirstPort(t *testing.T) {
 		t.Error("port 8080 was found")
 	}
 }
+
+func TestRoutesThatDifferInAnyFieldAreNotEqual(t *testing.T) {
+	if !new(Route).Equal(&Route{Identities: []string{}}) {
+		t.Error("nil and empty are not the same")
+	}
+	fields := reflect.TypeFor[Route]()
+	for i := range fields.NumField() {
+		var r Route
+		switch f := reflect.ValueOf(&r).Elem().Field(i); f.Kind() {
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Struct:
+			f.FieldByName("Port").SetUint(1)
+		default:
+			t.Fatalf("%s: a kind of field that this test does not know", fields.Field(i).Name)
+		}
+		if r.Equal(&Route{}) || new(Route).Equal(&r) {
+			t.Errorf("%s is not compared", fields.Field(i).Name)
+		}
+	}
+}
