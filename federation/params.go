@@ -65,6 +65,10 @@ const (
 	// empty catalog, and leaveGossip how long for the last word to be gossiped.
 	leaveTimeout = time.Second
 	leaveGossip  = 500 * time.Millisecond
+	// maxStateFile bounds the state file that is read at the start, in bytes: many
+	// times what maxGateways catalogs of 10,000 services are.
+	maxStateFile = 1 << 30
+
 	// storeInterval is the least time between two writes of the state file, which
 	// cost an fsync each; confirmInterval is how often it is noted that the
 	// catalogs are up to date still.

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -51,54 +55,172 @@ type saved struct {
 	Gateways  map[mesh.GatewayID]savedGateway
 }
 
+// errDamaged is in the error of a transaction that met a damaged page.
+var errDamaged = errors.New("the state file is damaged")
+
 // store is the state file. The zero store keeps nothing. Its methods may be
 // called concurrently.
-type store struct{ db *bbolt.DB }
+type store struct {
+	path string
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	db   *bbolt.DB // nil: nothing is kept, or the file could not be made yet
+	file *os.File  // what db works on
+}
 
 // openStore opens or makes the file and takes its lock. A file that is not a
-// state file is moved aside: what it held can be learnt again.
+// sound state file is moved aside: what it held can be learnt again. When there is
+// no room for a new one, the store makes it at the first save that finds some.
 func openStore(path string, log *slog.Logger) (*store, error) {
+	s := &store{path: path, log: log}
 	if path == "" {
-		return &store{}, nil
+		return s, nil
 	}
-	open := func() (*bbolt.DB, error) {
-		return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	err := s.openLocked()
+	if errors.Is(err, errDamaged) {
+		err = s.renewLocked(err)
 	}
-	db, err := open()
-	switch {
-	case err == nil:
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("state file %s is in use: does another gateway run here?", path)
-	case errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrVersionMismatch) || errors.Is(err, berrors.ErrChecksum):
-		log.Error("state file is damaged: moved aside, starting without", "path", path+".damaged", "err", err)
-		if err := os.Rename(path, path+".damaged"); err != nil {
-			return nil, fmt.Errorf("move damaged state file aside: %w", err)
-		}
-		if db, err = open(); err != nil {
-			return nil, fmt.Errorf("open state file: %w", err)
-		}
-	default:
-		return nil, fmt.Errorf("open state file %s: %w", path, err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		log.Error("there is no room for the state file: serving without, a restart will know less until there is", "path", path, "err", err)
+		return s, nil
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketSelf, bucketOrigins, bucketConfirmed, bucketGateways} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		return nil
+	return s, err
+}
+
+// openLocked opens the file. Its error wraps errDamaged when the file is to be moved
+// aside.
+func (s *store) openLocked() error {
+	fresh := false
+	options := &bbolt.Options{OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		s.file, fresh, err = openSound(name, flag, mode)
+		return s.file, err
+	}}
+	err := guarded(func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, options)
+		return err
 	})
 	if err != nil {
-		_ = db.Close() // the other error says more
-		return nil, fmt.Errorf("prepare state file %s: %w", path, err)
+		s.db = nil
+		if fresh {
+			_ = os.Remove(s.path) // half a file, because the disk is full
+		}
+		return fmt.Errorf("open state file %s: %w", s.path, err)
 	}
-	return &store{db}, nil
+	err = guarded(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			for _, b := range [][]byte{bucketSelf, bucketOrigins, bucketConfirmed, bucketGateways} {
+				if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+					return fmt.Errorf("%w: %w", errDamaged, err)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		s.abandonLocked()
+		return fmt.Errorf("prepare state file %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// openSound opens the file, takes its lock, and looks whether bbolt can work on it:
+// on a damaged one it would panic, or loop. A fresh file is empty.
+func openSound(name string, flag int, mode os.FileMode) (_ *os.File, fresh bool, err error) {
+	file, err := os.OpenFile(name, flag, mode)
+	if err != nil {
+		return nil, false, err
+	}
+	content, err := func() ([]byte, error) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.New("it is in use: does another gateway run here?")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(io.LimitReader(file, maxStateFile+1))
+	}()
+	switch {
+	case err != nil:
+	case len(content) > maxStateFile:
+		err = fmt.Errorf("%w: it is longer than %d bytes", errDamaged, maxStateFile)
+	case len(content) > 0:
+		if err = checkTree(content); err != nil {
+			err = fmt.Errorf("%w: %w", errDamaged, err)
+		}
+	}
+	if err != nil {
+		_ = file.Close() // nothing was written
+		return nil, false, err
+	}
+	return file, len(content) == 0, nil
+}
+
+// renewLocked moves the damaged file aside and makes a new one.
+func (s *store) renewLocked(damage error) error {
+	s.log.Error("state file is damaged: moved aside, starting without: what it held is learnt again", "path", s.path+".damaged", "err", damage)
+	if err := os.Rename(s.path, s.path+".damaged"); err != nil {
+		return fmt.Errorf("move damaged state file aside: %w", err)
+	}
+	if err := s.openLocked(); err != nil {
+		return fmt.Errorf("open state file: %w", err)
+	}
+	return nil
+}
+
+// abandonLocked lets go of a database that cannot be closed well: a panic may have
+// left its locks taken. Its memory map stays until the process ends.
+func (s *store) abandonLocked() {
+	_ = s.file.Close() // with its lock; what is in it is of no use
+	s.db, s.file = nil, nil
+}
+
+// update runs f in a transaction and returns once it is on disk.
+func (s *store) update(f func(*bbolt.Tx) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.path == "" {
+		return nil
+	}
+	if s.db == nil {
+		err := s.openLocked()
+		if errors.Is(err, errDamaged) {
+			err = s.renewLocked(err)
+		}
+		if err != nil {
+			return err
+		}
+		s.log.Info("there is a state file again", "path", s.path)
+	}
+	err := guarded(func() error { return s.db.Update(f) })
+	if errors.Is(err, errDamaged) {
+		s.abandonLocked()
+		if failed := s.renewLocked(err); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// guarded runs f. A panic in it is errDamaged, and so is a fault in memory that is
+// mapped to a file: these are how bbolt meets a damaged page.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, r)
+		}
+	}()
+	return f()
 }
 
 // load reads everything. Entries that cannot be read are left out and logged:
 // they can be learnt again.
 func (s *store) load(log *slog.Logger) (*saved, error) {
 	c := &saved{Origins: map[mesh.GatewayID]savedOrigin{}, Confirmed: map[mesh.GatewayID]time.Time{}, Gateways: map[mesh.GatewayID]savedGateway{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.db == nil {
 		return c, nil
 	}
@@ -114,41 +236,43 @@ func (s *store) load(log *slog.Logger) (*saved, error) {
 			return nil
 		})
 	}
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		self := tx.Bucket(bucketSelf)
-		if b := self.Get(keyEpoch); len(b) == 8 {
-			c.Epoch = binary.BigEndian.Uint64(b)
-		}
-		if b := self.Get(keyKeys); b != nil {
-			var err error
-			if c.Keys, err = decodeKeyring(b); err != nil {
-				log.Warn("gossip keys of the state file left out", "err", err)
+	err := guarded(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			self := tx.Bucket(bucketSelf)
+			if b := self.Get(keyEpoch); len(b) == 8 {
+				c.Epoch = binary.BigEndian.Uint64(b)
 			}
-		}
-		return errors.Join(
-			each(tx, bucketOrigins, func(id mesh.GatewayID, v []byte) error {
-				var o savedOrigin
-				err := json.Unmarshal(v, &o)
-				if err == nil {
-					c.Origins[id] = o
+			if b := self.Get(keyKeys); b != nil {
+				var err error
+				if c.Keys, err = decodeKeyring(b); err != nil {
+					log.Warn("gossip keys of the state file left out", "err", err)
 				}
-				return err
-			}),
-			each(tx, bucketConfirmed, func(id mesh.GatewayID, v []byte) error {
-				if len(v) != 8 {
-					return errors.New("not 8 bytes")
-				}
-				c.Confirmed[id] = time.Unix(int64(binary.BigEndian.Uint64(v)), 0)
-				return nil
-			}),
-			each(tx, bucketGateways, func(id mesh.GatewayID, v []byte) error {
-				var g savedGateway
-				err := json.Unmarshal(v, &g)
-				if err == nil && len(g.Advertise) <= maxAddress && len(g.MeshAddress) <= maxAddress {
-					c.Gateways[id] = g
-				}
-				return err
-			}))
+			}
+			return errors.Join(
+				each(tx, bucketOrigins, func(id mesh.GatewayID, v []byte) error {
+					var o savedOrigin
+					err := json.Unmarshal(v, &o)
+					if err == nil {
+						c.Origins[id] = o
+					}
+					return err
+				}),
+				each(tx, bucketConfirmed, func(id mesh.GatewayID, v []byte) error {
+					if len(v) != 8 {
+						return errors.New("not 8 bytes")
+					}
+					c.Confirmed[id] = time.Unix(int64(binary.BigEndian.Uint64(v)), 0)
+					return nil
+				}),
+				each(tx, bucketGateways, func(id mesh.GatewayID, v []byte) error {
+					var g savedGateway
+					err := json.Unmarshal(v, &g)
+					if err == nil && len(g.Advertise) <= maxAddress && len(g.MeshAddress) <= maxAddress {
+						c.Gateways[id] = g
+					}
+					return err
+				}))
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read state file: %w", err)
@@ -158,10 +282,7 @@ func (s *store) load(log *slog.Logger) (*saved, error) {
 
 // saveEpoch writes this process's epoch; it must return before the epoch is used.
 func (s *store) saveEpoch(epoch uint64) error {
-	if s.db == nil {
-		return nil
-	}
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketSelf).Put(keyEpoch, binary.BigEndian.AppendUint64(nil, epoch))
 	})
 	if err != nil {
@@ -182,12 +303,13 @@ func (c *changes) empty() bool {
 	return c.Keys == nil && len(c.Origins) == 0 && len(c.Confirmed) == 0 && len(c.Gateways) == 0
 }
 
-// save writes changes, all or none.
+// save writes changes, all or none. After an error that wraps errDamaged the file is
+// a new one: everything is to be saved again.
 func (s *store) save(c *changes) error {
-	if s.db == nil || c.empty() {
+	if c.empty() {
 		return nil
 	}
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		if c.Keys != nil {
 			if err := tx.Bucket(bucketSelf).Put(keyKeys, c.Keys.encode()); err != nil {
 				return err
@@ -238,6 +360,8 @@ func putAll[T any](b *bbolt.Bucket, m map[mesh.GatewayID]*T) error {
 
 // Close gives the file and its lock back.
 func (s *store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.db == nil {
 		return nil
 	}

@@ -1,12 +1,18 @@
 package federation
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -95,4 +101,167 @@ func TestADamagedEntryCostsNoMoreThanItself(t *testing.T) {
 	if o := m.origins[west1]; o == nil || o.state != nil || o.floor != state.Head().Version {
 		t.Errorf("restored %+v: want the floor without the records", o)
 	}
+}
+
+// damages are ways in which a file system, a disk or a person damages a file.
+var damages = map[string]func(r *rand.Rand, b []byte) []byte{
+	"cut at a page boundary": func(r *rand.Rand, b []byte) []byte { return b[:r.IntN(len(b)/4096)*4096] },
+	"cut anywhere":           func(r *rand.Rand, b []byte) []byte { return b[:r.IntN(len(b))] },
+	"page zeroed": func(r *rand.Rand, b []byte) []byte {
+		clear(b[r.IntN(len(b)/4096)*4096:][:4096])
+		return b
+	},
+	"page header overwritten": func(r *rand.Rand, b []byte) []byte {
+		at := r.IntN(len(b)/4096) * 4096
+		for i := range 16 {
+			b[at+i] = byte(r.Uint32())
+		}
+		return b
+	},
+	"page header all ones": func(r *rand.Rand, b []byte) []byte {
+		at := r.IntN(len(b)/4096) * 4096
+		for i := range 16 {
+			b[at+i] = 0xff
+		}
+		return b
+	},
+	"page of noise": func(r *rand.Rand, b []byte) []byte {
+		at := r.IntN(len(b)/4096) * 4096
+		for i := range 4096 {
+			b[at+i] = byte(r.Uint32())
+		}
+		return b
+	},
+	"pages swapped": func(r *rand.Rand, b []byte) []byte {
+		x, y := b[r.IntN(len(b)/4096)*4096:][:4096], b[r.IntN(len(b)/4096)*4096:][:4096]
+		kept := slices.Clone(x)
+		copy(x, y)
+		copy(y, kept)
+		return b
+	},
+	"bits flipped": func(r *rand.Rand, b []byte) []byte {
+		for range 1 + r.IntN(8) {
+			b[r.IntN(len(b))] ^= 1 << r.IntN(8)
+		}
+		return b
+	},
+	"bits of a page's structure flipped": func(r *rand.Rand, b []byte) []byte {
+		b[r.IntN(len(b)/4096)*4096+r.IntN(64)] ^= 1 << r.IntN(8)
+		return b
+	},
+	"garbage behind": func(r *rand.Rand, b []byte) []byte { return append(b, make([]byte, r.IntN(10000))...) },
+}
+
+func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.db")
+	s := open(t, path)
+	for i := range 40 {
+		id := mesh.GatewayID{Cluster: mesh.ClusterName(fmt.Sprintf("c%d", i)), Name: "gw"}
+		state := stateOf(t, id, 7, []mesh.Export{serving(id.Cluster, "shop/orders", 2), serving(id.Cluster, "shop/cart", 2)})
+		err := s.save(&changes{
+			Origins:  map[mesh.GatewayID]*savedOrigin{id: {Floor: state.Head().Version, Delta: state.Whole()}},
+			Gateways: map[mesh.GatewayID]*savedGateway{id: {Advertise: "10.0.0.2:7443"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.saveEpoch(41); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	sound, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sound) < 10*4096 {
+		t.Fatalf("the file has only %d bytes: no tree to damage", len(sound))
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			r := rand.New(rand.NewPCG(seed, 0))
+			for range 60 {
+				if err := os.WriteFile(path, damage(r, slices.Clone(sound)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s, err := openStore(path, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.load(slog.New(slog.DiscardHandler)); err != nil {
+					t.Fatal(err)
+				}
+				for try := 0; ; try++ { // damage that only a write meets costs one
+					err := s.saveEpoch(42)
+					if err == nil {
+						err = s.save(&changes{Gateways: map[mesh.GatewayID]*savedGateway{west1: {Advertise: "10.0.0.9:7443"}}})
+					}
+					if err == nil {
+						break
+					}
+					if try == 2 {
+						t.Fatal(err)
+					}
+				}
+				if got, err := s.load(slog.New(slog.DiscardHandler)); err != nil || got.Epoch != 42 {
+					t.Fatalf("read back %+v, %v", got, err)
+				}
+				_ = s.Close()
+			}
+		})
+	}
+}
+
+func TestAFullDiskAtTheFirstStartIsNoReasonNotToServe(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root, to mount a small file system")
+		}
+		t.Skip("needs root, to mount a small file system")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 60<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, filepath.Join(dir, "federation.db"))
+	log := slog.New(slog.DiscardHandler)
+	if was, err := s.load(log); err != nil || was.Epoch != 0 {
+		t.Fatalf("load: %+v, %v", was, err)
+	}
+	if err := s.saveEpoch(7); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("saveEpoch on a full disk: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.saveEpoch(8); err != nil {
+		t.Errorf("saveEpoch when there is room again: %v", err)
+	}
+	if was, err := s.load(log); err != nil || was.Epoch != 8 {
+		t.Errorf("load: %+v, %v", was, err)
+	}
+}
+
+func FuzzAStateFileIsExaminedWithinItsBytes(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "state.db")
+	s, err := openStore(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.Fatal(err)
+	}
+	_ = s.saveEpoch(1)
+	_ = s.Close()
+	sound, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sound)
+	f.Fuzz(func(t *testing.T, b []byte) { _ = checkTree(b) })
 }

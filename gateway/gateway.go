@@ -141,9 +141,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, release()) }()
-		if resetKey, err = loadResetKey(filepath.Join(g.cfg.State, "reset.key")); err != nil {
-			return err
-		}
+		resetKey = loadResetKey(filepath.Join(g.cfg.State, "reset.key"), g.log)
 	}
 	if err := g.bind(); err != nil {
 		return err
