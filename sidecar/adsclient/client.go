@@ -125,19 +125,13 @@ func (c *Client) restore() {
 	c.log.Info("started from the last accepted state", "routes", len(c.accepted.routes))
 }
 
-// change lets do change what is accepted; when it reports that it did, the whole is
-// handed on and saved. Called by the ADS loop only.
-func (c *Client) change(do func(*accepted) bool) {
-	c.mu.Lock()
-	changed := do(c.accepted)
-	c.mu.Unlock()
-	if changed {
-		c.apply()
-		c.saver.Changed()
-	}
+// publish hands on what has changed and has it saved. Called by the ADS loop.
+func (c *Client) publish() {
+	c.apply()
+	c.saver.Changed()
 }
 
-// apply hands the state on. Called by Run before the ADS loop, and by that.
+// apply hands the whole state on. Called by Run before the ADS loop, and by that.
 func (c *Client) apply() {
 	routes, absent := c.accepted.state()
 	c.metrics.routes.Set(float64(len(routes)))

@@ -160,7 +160,12 @@ func askChange(s *stream, before, now map[string]struct{}) error {
 
 // prune forgets what is not subscribed to any more.
 func (c *Client) prune(names map[string]struct{}) {
-	c.change(func(a *accepted) bool { return a.retain(names) })
+	c.mu.Lock()
+	changed := c.accepted.retain(names)
+	c.mu.Unlock()
+	if changed {
+		c.publish()
+	}
 }
 
 // accept takes a response in and returns what to answer.
@@ -172,15 +177,17 @@ func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.D
 	}
 	c.metrics.bytes.Add(float64(size))
 	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
-	c.change(func(a *accepted) bool {
-		changed, err := a.take(resp)
-		if err != nil {
-			c.metrics.nacks.Inc()
-			c.log.Error("what the gateway sent cannot be used, the old state stays", "err", err)
-			answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
-		}
-		return changed
-	})
+	c.mu.Lock()
+	changed, err := c.accepted.take(resp)
+	c.mu.Unlock()
+	if err != nil {
+		c.metrics.nacks.Inc()
+		c.log.Error("what the gateway sent cannot be used, the old state stays", "err", err)
+		answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+	}
+	if changed {
+		c.publish()
+	}
 	return answer
 }
 
