@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -21,7 +23,8 @@ const (
 type localReply struct {
 	status int
 	reason string // an error type of RFC 9209 §2.3, also the access log's reason
-	detail string // what the operator should know; becomes plain ASCII on the wire
+	detail string // for the caller: no addresses inside the mesh; becomes plain ASCII on the wire
+	cause  string // for the log, with addresses; empty: detail
 }
 
 // These reasons mark an answer of an inbound that could not reach its program: no
@@ -38,9 +41,9 @@ func noHost(last error) localReply {
 	var far *farFault
 	switch {
 	case errors.Is(last, upstream.ErrNobody):
-		return localReply{503, "destination_unavailable", last.Error()}
+		return localReply{503, "destination_unavailable", last.Error(), ""}
 	case errors.As(last, &refusal):
-		f := localReply{refusal.Status, refusal.Type, last.Error()}
+		f := localReply{refusal.Status, refusal.Type, refusal.Error(), last.Error()}
 		if f.status < 400 || f.status > 599 {
 			f.status = 502
 		}
@@ -49,20 +52,42 @@ func noHost(last error) localReply {
 		}
 		return f
 	case errors.As(last, &far):
-		return localReply{far.status, "destination_unavailable", far.Error()}
+		return localReply{far.status, "destination_unavailable", far.Error(), ""}
 	case errors.As(last, &failed):
 		reason := connectionRefused
 		switch {
 		case timedOut(last):
-			return localReply{504, connectionTimeout, last.Error()}
+			return localReply{504, connectionTimeout, unconnected(failed), last.Error()}
 		case failed.Stage == upstream.StageHandshake:
 			reason = "tls_protocol_error"
 		case failed.Stage == upstream.StagePath:
 			reason = "destination_unavailable"
 		}
-		return localReply{502, reason, last.Error()}
+		return localReply{502, reason, unconnected(failed), last.Error()}
 	}
-	return localReply{502, "connection_terminated", last.Error()}
+	return localReply{502, "connection_terminated", "the connection to the instance ended without an answer: did the process there end?", last.Error()}
+}
+
+// unconnected says to a caller why there is no connection.
+func unconnected(e *upstream.ConnectError) string {
+	who := "an instance"
+	switch {
+	case e.Destination == (mesh.Destination{}):
+		who = "the program"
+	case e.Gateway:
+		who = "a gateway"
+	}
+	hint := ""
+	if e.Stage == upstream.StageConnect {
+		hint = ": is it running, and does it listen?"
+	}
+	return fmt.Sprintf("no connection to %s: %s: %s%s", who, e.Stage, connect.Public(e.Err), hint)
+}
+
+// inner is the reply to what an instance did, of which addr is for the log only.
+func inner(status int, reason, addr, format string, args ...any) localReply {
+	text := fmt.Sprintf(format, args...)
+	return localReply{status, reason, "the instance " + text, addr + " " + text}
 }
 
 // token reports whether s looks like an error type of RFC 9209.
@@ -79,21 +104,24 @@ func token(s string) bool {
 func noRoute(err error) localReply {
 	switch {
 	case errors.Is(err, routes.ErrAbsent):
-		return localReply{404, "destination_not_found", err.Error()}
+		return localReply{404, "destination_not_found", err.Error(), ""}
 	case errors.Is(err, errPlainCaller):
-		return localReply{403, "http_request_denied", err.Error()}
+		return localReply{403, "http_request_denied", err.Error(), ""}
 	}
-	return localReply{503, "destination_unavailable", err.Error()}
+	return localReply{503, "destination_unavailable", err.Error(), ""}
 }
 
 // badRequest is the reply to a message that http1 refuses.
 func badRequest(err error) localReply {
 	var e *http1.Error
 	if errors.As(err, &e) {
-		return localReply{e.Status, "http_request_error", e.Reason}
+		return localReply{e.Status, "http_request_error", e.Reason, ""}
 	}
-	return localReply{400, "http_request_error", err.Error()}
+	return localReply{400, "http_request_error", err.Error(), ""}
 }
+
+// logged returns what the log says.
+func (f localReply) logged() string { return cmp.Or(f.cause, f.detail) }
 
 // proxyStatus returns the field's value.
 func (f localReply) proxyStatus(name string) string {

@@ -29,7 +29,7 @@ func (d *download) run(now time.Time) verdict {
 	x.renew(now)
 	// The head and what came with it leave in one write.
 	if err := d.take(); err != nil {
-		return x.giveUp(localReply{502, "http_response_incomplete", err.Error()})
+		return x.giveUp(inner(502, "http_response_incomplete", x.lease.Addr(), "answered with a malformed body: %v", err))
 	}
 	x.begun = true
 	if err := d.write(x.out); err != nil {

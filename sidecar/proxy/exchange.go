@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
@@ -60,7 +61,7 @@ func (h *session) exchange() bool {
 	*x = exchange{session: h, started: time.Now()}
 	x.closing = !h.req.KeepAlive()
 	if h.req.Method == http1.Connect {
-		h.refuse(localReply{405, "http_request_error", "CONNECT is not for this listener: it is the destination already"})
+		h.refuse(localReply{405, "http_request_error", "CONNECT is not for this listener: it is the destination already", ""})
 		return false
 	}
 	x.body = h.req.Body()
@@ -194,7 +195,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 			var err error
 			if filled > 0 {
 				if n, err = x.resp.Parse(x.back[:filled]); err != nil {
-					return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("answer of %s: %v", x.lease.Addr(), err)})
+					return 0, 0, x.giveUp(inner(502, "http_protocol_error", x.lease.Addr(), "answered with a malformed head: %v", err))
 				}
 				if n > 0 {
 					break
@@ -213,7 +214,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 					continue
 				}
 				if filled > 0 {
-					return 0, 0, x.giveUp(localReply{502, "http_response_incomplete", fmt.Sprintf("answer of %s broke off in its head: %v", x.lease.Addr(), err)})
+					return 0, 0, x.giveUp(inner(502, "http_response_incomplete", x.lease.Addr(), "broke off in the head of its answer: %s", connect.Public(err)))
 				}
 				if errors.Is(err, io.EOF) {
 					return 0, 0, x.broke(fmt.Errorf("%s closed the connection without an answer: did the process there end?", x.lease.Addr()))
@@ -225,7 +226,7 @@ func (x *exchange) receive() (n, filled int, v verdict) {
 			return n, filled, finished
 		}
 		if interim++; interim > maxInterim {
-			return 0, 0, x.giveUp(localReply{502, "http_protocol_error", fmt.Sprintf("more than %d interim answers of %s", maxInterim, x.lease.Addr())})
+			return 0, 0, x.giveUp(inner(502, "http_protocol_error", x.lease.Addr(), "gave more than %d interim answers", maxInterim))
 		}
 		if !x.req.IsHTTP10() {
 			x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
@@ -259,7 +260,7 @@ func (x *exchange) stillWaiting() verdict {
 		return again
 	}
 	if idle > streamTimeout {
-		return x.giveUp(localReply{504, "http_response_timeout", fmt.Sprintf("%s did not answer within %s", x.lease.Addr(), streamTimeout)})
+		return x.giveUp(inner(504, "http_response_timeout", x.lease.Addr(), "did not answer within %s", streamTimeout))
 	}
 	_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter))
 	return finished
@@ -326,7 +327,7 @@ func outcomeOf(status int) upstream.Outcome {
 // switchProtocols makes the connection a relay, when the client asked for it.
 func (x *exchange) switchProtocols(n, filled int) verdict {
 	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
-		return x.giveUp(localReply{502, "http_upgrade_failed", fmt.Sprintf("%s switched to another protocol without being asked", x.lease.Addr())})
+		return x.giveUp(inner(502, "http_upgrade_failed", x.lease.Addr(), "switched to another protocol without being asked"))
 	}
 	x.answered, x.status = time.Now(), 101
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.status})

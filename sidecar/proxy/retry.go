@@ -108,7 +108,7 @@ func (x *exchange) drop(o upstream.Outcome) {
 
 // fail answers the request ourselves.
 func (x *exchange) fail(f localReply) bool {
-	x.status, x.reason, x.detail = f.status, f.reason, f.detail
+	x.status, x.reason, x.detail = f.status, f.reason, f.logged()
 	if x.up != nil {
 		x.up.stop()
 		if x.up.clientGone() {

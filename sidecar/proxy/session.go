@@ -111,7 +111,7 @@ func (h *session) readHead() bool {
 			}
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {
-				h.refuse(localReply{408, "http_request_error", "the request's head did not arrive in time"})
+				h.refuse(localReply{408, "http_request_error", "the request's head did not arrive in time", ""})
 			}
 			return false
 		}
@@ -215,7 +215,7 @@ func gone(conn net.Conn) bool {
 // refuse answers what is not even a request, and ends the connection.
 func (h *session) refuse(f localReply) {
 	h.s.metrics.made(f.reason)
-	h.s.log.Debug("refused a request", "peer_addr", h.client.tracked.conn.RemoteAddr().String(), "code", f.status, "reason", f.reason, "err", f.detail)
+	h.s.log.Debug("refused a request", "peer_addr", h.client.tracked.conn.RemoteAddr().String(), "code", f.status, "reason", f.reason, "err", f.logged())
 	h.answer(f, true, false)
 	h.linger()
 }
