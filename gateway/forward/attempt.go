@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ type attempt struct {
 func (r *race) remote(ctx context.Context, a *attempt) *connect.Refusal {
 	conn, err := r.f.cfg.Open(ctx, a.candidate.Gateway)
 	if err != nil {
-		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "open a stream: %v", err)
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "open a stream: %s", connect.Public(err))
 	}
 	a.conn = conn
 	stop := context.AfterFunc(ctx, func() { relay.Abort(conn) })
@@ -72,11 +73,11 @@ func replyRefusal(ctx context.Context, err error) *connect.Refusal {
 	case errors.As(err, &refusal):
 		return refusal
 	case errors.Is(err, connect.ErrReply):
-		return connect.Refuse(http.StatusBadGateway, connect.ProxyInternal, "%v", err)
+		return connect.Refuse(http.StatusBadGateway, connect.ProxyInternal, "%s", connect.Public(err))
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionTerminated, "%v", err)
+	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionTerminated, "%s", connect.Public(err))
 }
 
 // local dials an endpoint of this cluster.
@@ -86,19 +87,21 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 	ep := &a.candidate.Endpoint
 	c, err := r.f.cfg.Dial(dial, "tcp", ep.Address)
 	if err != nil {
+		// Clients are not told addresses.
+		r.f.cfg.Log.Debug("endpoint not reached", "service", r.req.Destination.Service.String(), "instance", ep.Instance, "addr", ep.Address, "err", err)
 		var timeout interface{ Timeout() bool }
 		switch {
 		case errors.Is(err, syscall.ECONNREFUSED):
-			return connect.Refuse(http.StatusBadGateway, connect.ConnectionRefused, "%v", err)
+			return connect.Refuse(http.StatusBadGateway, connect.ConnectionRefused, "%s", connect.Public(err))
 		case errors.As(err, &timeout) && timeout.Timeout():
-			return connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "%s does not accept within %s", ep.Address, dialTimeout)
+			return connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "does not accept within %s", dialTimeout)
 		}
-		return connect.Refuse(http.StatusBadGateway, connect.DestinationUnavailable, "%v", err)
+		return connect.Refuse(http.StatusBadGateway, connect.DestinationUnavailable, "%s", connect.Public(err))
 	}
 	conn, ok := c.(relay.Conn)
 	if !ok {
 		_ = c.Close()
-		return connect.Refuse(http.StatusInternalServerError, connect.ProxyInternal, "connection to %s has no half-close", ep.Address)
+		return connect.Refuse(http.StatusInternalServerError, connect.ProxyInternal, "the connection has no half-close")
 	}
 	r.f.dials.add(conn)
 	a.conn, a.who = conn, connect.Instance{Cluster: r.f.cfg.Self.Cluster, Name: ep.Instance}
@@ -117,11 +120,21 @@ func combine(req *Request, failed []*attempt) *connect.Refusal {
 		if a.refusal.Status != status {
 			status, kind = http.StatusServiceUnavailable, connect.DestinationUnavailable
 		}
-		reasons[i] = fmt.Sprintf("%s: %s", a.candidate.String(), a.refusal.Details)
+		reasons[i] = fmt.Sprintf("%s: %s", publicName(&a.candidate), a.refusal.Details)
 	}
 	all := connect.Refuse(status, kind, "nobody serves %s (%s)", req.Destination.Service, strings.Join(reasons, "; "))
 	all.Behind = last.Behind
 	return all
+}
+
+// publicName names a candidate to a client. An instance of a resource file may be
+// named after its address, which clients are not told.
+func publicName(c *Candidate) string {
+	host, _, err := net.SplitHostPort(c.Endpoint.Address)
+	if err == nil && strings.Contains(c.Endpoint.Instance, strings.ReplaceAll(host, ":", "-")) {
+		return "an instance here"
+	}
+	return c.String()
 }
 
 // clientRefusal says what is wrong with the client; most of the time nobody is
@@ -133,5 +146,5 @@ func clientRefusal(err error) *connect.Refusal {
 	case errors.Is(err, errStopped):
 		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "%v", err)
 	}
-	return connect.Refuse(http.StatusBadRequest, connect.ConnectionTerminated, "%v", err)
+	return connect.Refuse(http.StatusBadRequest, connect.ConnectionTerminated, "%s", connect.Public(err))
 }

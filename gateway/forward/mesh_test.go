@@ -283,3 +283,22 @@ func TestTheEndOfRunEndsTunnelPathsToo(t *testing.T) {
 		t.Fatalf("read gives %v, want a reset", err)
 	}
 }
+
+func TestARefusalShowsNoInnerAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close() // nobody listens there
+	// The name is what resource files make of an address.
+	_, port := start(t, forward.Config{Outbound: always(at(strings.ReplaceAll(addr, ":", "-"), addr))})
+	c := dial(t, port)
+	_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+	resp := reply(t, c)
+	body, _ := io.ReadAll(resp.Body)
+	said := resp.Header.Get("Proxy-Status") + string(body)
+	if resp.StatusCode != http.StatusBadGateway || !strings.Contains(said, "refused") || strings.Contains(said, "127.0.0.1") {
+		t.Errorf("%d %s; want 502 without an address", resp.StatusCode, said)
+	}
+}
