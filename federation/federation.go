@@ -23,7 +23,7 @@ type Config struct {
 	Advertise   string                // host:port that other gateways dial; empty: they cannot
 	MeshAddress string                // host:port that this cluster's sidecars dial
 	Join        []string              // addresses of other gateways, host:port; one is enough
-	Tunnel      *tunnel.Node      // run and shut down by the caller
+	Tunnel      *tunnel.Node          // run and shut down by the caller
 	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
 	StatePath   string                // file that outlives the process; empty: memory only
 	Log         *slog.Logger          // nil: slog.Default
@@ -88,6 +88,14 @@ type dirty struct {
 	gateways map[mesh.GatewayID]bool
 }
 
+// CheckAddress refuses an address that is too long to be told to other gateways.
+func CheckAddress(address string) error {
+	if len(address) > maxAddress {
+		return fmt.Errorf("%q has more than %d bytes: use a shorter name", address, maxAddress)
+	}
+	return nil
+}
+
 // New checks the configuration and opens nothing.
 func New(cfg Config) (*Federation, error) {
 	if cfg.Tunnel == nil || cfg.Identity == nil {
@@ -99,8 +107,10 @@ func New(cfg Config) (*Federation, error) {
 	if id := cfg.Identity.ID(); id.GatewayID() != cfg.Self {
 		return nil, fmt.Errorf("federation: the certificate is of %s, not of gateway %s: issue one with isthmus pki gateway --cluster %s %s", id, cfg.Self, cfg.Self.Cluster, cfg.Self.Name)
 	}
-	if len(cfg.Advertise) > maxAddress || len(cfg.MeshAddress) > maxAddress {
-		return nil, fmt.Errorf("federation: addresses may have %d bytes: use a shorter name for %q or %q", maxAddress, cfg.Advertise, cfg.MeshAddress)
+	for _, address := range []string{cfg.Advertise, cfg.MeshAddress} {
+		if err := CheckAddress(address); err != nil {
+			return nil, fmt.Errorf("federation: %w", err)
+		}
 	}
 	f := &Federation{
 		cfg:         cfg,

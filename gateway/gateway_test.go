@@ -82,7 +82,7 @@ func TestWhatTheConfigurationAllowsTheTunnelTakes(t *testing.T) {
 func TestAGatewayThatCannotStartGivesItsPortsBack(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	cfg := lone(t)
-	cfg.Advertise = strings.Repeat("a", 300) + ":7443"
+	cfg.Connections = 1000
 	var bound []net.Listener
 	g, err := New(cfg, Options{
 		Log: slog.New(slog.DiscardHandler), Identity: m.Gateway("east", "east-1"),
@@ -95,12 +95,48 @@ func TestAGatewayThatCannotStartGivesItsPortsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "shorter name") {
+	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "connections") {
 		t.Fatalf("Run: %v", err)
 	}
 	for _, l := range bound {
 		if l.Close() == nil {
 			t.Errorf("%s was still open", l.Addr())
 		}
+	}
+}
+
+func TestWhatNewRefusesCheckSays(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	for name, c := range map[string]struct {
+		change func(*config.Gateway)
+		keys   []string
+	}{
+		"nothing is wrong":        {func(*config.Gateway) {}, nil},
+		"no certificate":          {func(cfg *config.Gateway) { cfg.Identity.Dir = t.TempDir() }, []string{"identity.dir"}},
+		"another gateway's":       {func(cfg *config.Gateway) { cfg.Name = "east-2" }, []string{"identity.dir"}},
+		"a workload's":            {func(cfg *config.Gateway) { cfg.Identity.Dir = m.WorkloadDir("east", "shop", "web") }, []string{"identity.dir"}},
+		"a tunnel without a port": {func(cfg *config.Gateway) { cfg.Listen.Tunnel = "127.0.0.1" }, []string{"listen.tunnel"}},
+		"addresses that are too long": {func(cfg *config.Gateway) {
+			cfg.Advertise = strings.Repeat("a", 300) + ":7443"
+			cfg.MeshAddress = cfg.Advertise
+		}, []string{"advertise", "meshAddress"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := lone(t)
+			cfg.Identity.Dir = m.GatewayDir("east", "east-1")
+			c.change(cfg)
+			said := Check(cfg)
+			if _, err := New(cfg, Options{Log: slog.New(slog.DiscardHandler)}); (err == nil) != (said == nil) {
+				t.Fatalf("New says %v, Check says %v", err, said)
+			}
+			for _, key := range c.keys {
+				if !strings.Contains(fmt.Sprint(said), key+": ") {
+					t.Errorf("%v does not name %s", said, key)
+				}
+			}
+			if c.keys == nil && said != nil {
+				t.Error(said)
+			}
+		})
 	}
 }

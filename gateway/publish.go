@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+)
+
+// joinTime is how long a gateway that starts waits for the first answer from
+// those it joins before it tells its sidecars what there is: until then it
+// would call everything in other clusters absent, and unknown is not absent.
+const joinTime = 3 * time.Second
+
+// publish tells the others what changes: the data plane gets a new router, the
+// federation this cluster's exports, the sidecars their routes.
+func (g *Gateway) publish(ctx context.Context) error {
+	waited := time.NewTimer(joinTime)
+	defer waited.Stop()
+	joining := len(g.cfg.Join) > 0
+	for {
+		services, servicesPast := g.services.Snapshot()
+		view, viewPast := g.federation.View()
+		joining = joining && !slices.ContainsFunc(view.Origins, func(o federation.Origin) bool {
+			return o.ID != view.Self && !o.Stale
+		})
+		known := services != nil && !joining // nil: not known yet
+		router := NewRouter(view, services, known)
+		g.router.Store(router)
+		if services != nil {
+			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
+		}
+		if known {
+			g.xds.Publish(routesOf(view, services, router))
+			g.servicesKnown()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-waited.C:
+			joining = false
+		case <-servicesPast:
+		case <-viewPast:
+		}
+	}
+}

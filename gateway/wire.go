@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/checked"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+// bind opens every TCP port before anything runs, so that a clash fails at
+// once; the tunnel binds its own socket first thing in Run.
+func (g *Gateway) bind() (err error) {
+	var bound []net.Listener
+	for _, p := range []struct {
+		name, address string
+		to            *net.Listener
+	}{
+		{"listen.admin", g.cfg.Listen.Admin, &g.adminPort},
+		{"listen.mesh", g.cfg.Listen.Mesh, &g.mesh},
+		{"listen.xds", g.cfg.Listen.XDS, &g.xdsPort},
+	} {
+		l, err := g.opts.Listen("tcp", p.address)
+		if err != nil {
+			for _, b := range bound {
+				_ = b.Close()
+			}
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		*p.to = l
+		bound = append(bound, l)
+	}
+	return nil
+}
+
+// wire makes every part and connects them. Nothing runs yet.
+func (g *Gateway) wire(resetKey [32]byte) (err error) {
+	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, false))
+	g.tunnel, err = tunnel.New(tunnel.Config{
+		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
+		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
+		ListenPacket: g.opts.ListenExtra,
+		Log:          g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.federation, err = federation.New(federation.Config{
+		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join,
+		Tunnel: g.tunnel, Identity: g.identity, StatePath: g.statePath("federation.db"), Log: g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.wireServices()
+	g.xds, err = xds.New(xds.Config{
+		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
+		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
+		StatePath: g.statePath("scopes.json"), Log: g.log, Metrics: g.registry,
+	})
+	if err != nil {
+		return err
+	}
+	g.forward, err = forward.New(forward.Config{
+		Self: g.cfg.ID(), Identity: g.identity, Listener: g.mesh,
+		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Outbound(r) },
+		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
+		Open:     g.openStream, Dial: g.opts.Dial,
+		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
+		Log: g.log, Metrics: g.registry,
+	})
+	return err
+}
+
+// wireServices makes the sources of this cluster's services.
+func (g *Gateway) wireServices() {
+	g.registered = registry.New(registry.Config{
+		Identity: g.identity, StatePath: g.statePath("registrations.json"), Log: g.log, Metrics: g.registry,
+	})
+	sources := []discovery.Source{g.registered}
+	if g.cfg.Resources != "" {
+		g.files = file.New(g.cfg.Resources, g.log, g.registry)
+		sources = append(sources, checked.New(g.files, g.log, g.registry))
+	}
+	if g.opts.Source != nil {
+		sources = append(sources, g.opts.Source)
+	}
+	g.services = discovery.Merge(sources...)
+}
+
+// statePath returns where a part keeps what it learned; empty: nowhere.
+func (g *Gateway) statePath(name string) string {
+	if g.cfg.State == "" {
+		return ""
+	}
+	return filepath.Join(g.cfg.State, name)
+}
+
+// openStream opens a stream to a gateway of another cluster.
+func (g *Gateway) openStream(ctx context.Context, to mesh.GatewayID) (relay.Conn, error) {
+	s, err := g.tunnel.Open(ctx, to)
+	if err != nil {
+		return nil, err // not s: a nil *Stream is not a nil Conn
+	}
+	return s, nil
+}
