@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/mesh", "internal/wholefile", "sidecar/routes"},
 	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
@@ -55,7 +55,7 @@ var imports = map[string][]string{
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/state"},
-	"sidecar/registration": {"internal/mesh", "internal/register", "internal/state", "sidecar/gatewaylink"},
+	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/isthmus-mesh/isthmus/internal/health"
-	"github.com/isthmus-mesh/isthmus/sidecar/registration"
+	"github.com/isthmus-mesh/isthmus/internal/register"
 )
 
 // watchProgram keeps the gateways told whether the program beside answers.
@@ -28,9 +28,9 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 
 func (s *Sidecar) register(ready bool) {
 	svc := s.cfg.Service
-	s.registrar.Register(&registration.Registration{
-		Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Instance: svc.Instance,
-		Address: svc.Advertise, Ready: ready, Weight: svc.Weight, Export: svc.Export,
+	s.registrar.Register(&register.Registration{
+		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
+		Address: svc.Advertise, Ready: ready, Weight: svc.Weight, Unexported: !svc.Export,
 	})
 }
 

@@ -166,9 +166,9 @@ func TestASidecarRegistersWithEveryGatewayAndAgainAfterARestart(t *testing.T) {
 	one.instances("the registration", count(1))
 	two.instances("the registration", count(1))
 
-	down := *registrationOf("orders-1")
+	down := registrationOf("orders-1")
 	down.Ready = false
-	s.Register(&down)
+	s.Register(down)
 	one.instances("that it is not ready", func(e []mesh.Endpoint) bool { return len(e) == 1 && !e[0].Ready })
 
 	one.stop()
@@ -224,9 +224,9 @@ func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
 		"no address":        {"shop", "0.0.0.0:15008", "nobody can dial it"},
 	} {
 		s := join(t, config{Identity: m.Workload("east", c.namespace, "orders"), Gateways: []string{g.addr}})
-		r := *registrationOf("orders-1")
+		r := registrationOf("orders-1")
 		r.Address = c.address
-		s.Register(&r)
+		s.Register(r)
 		waitFor(t, func() bool { return s.Status()[0].LastError != "" })
 		if got := s.Status()[0]; got.Registered || !strings.Contains(got.LastError, c.want) {
 			t.Errorf("%s: %+v, want an error with %q", name, got, c.want)

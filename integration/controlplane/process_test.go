@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
@@ -175,10 +176,10 @@ func route(name string, n int) *mesh.Route {
 	return r
 }
 
-func registrationOf(instance string) *registration.Registration {
-	return &registration.Registration{
-		Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Protocol: mesh.HTTP,
-		Instance: instance, Address: ":15008", Ready: true, Weight: 1, Export: true,
+func registrationOf(instance string) *register.Registration {
+	return &register.Registration{
+		Service: "shop/orders", Port: 80, Protocol: string(mesh.HTTP),
+		Instance: instance, Address: ":15008", Ready: true, Weight: 1,
 	}
 }
 
@@ -313,7 +314,7 @@ func join(t *testing.T, cfg config) *sidecar {
 	return s
 }
 
-func (s *sidecar) Register(r *registration.Registration) { s.registrar.Register(r) }
+func (s *sidecar) Register(r *register.Registration) { s.registrar.Register(r) }
 
 // Status returns how things stand with each gateway.
 func (s *sidecar) Status() []gatewaylink.Status {

@@ -12,29 +12,16 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
-// Registration is the service beside the sidecar, as its gateways are told.
-type Registration struct {
-	Service  mesh.ServiceName
-	Port     uint16
-	Protocol mesh.Protocol
-	Instance string // unique among the service's endpoints in the cluster
-	Address  string // host:port of the inbound mTLS listener; ":15008" lets the gateway fill in where it sees the sidecar
-	Ready    bool   // the program answers
-	Weight   uint32 // relative capacity; 0 means 1
-	Export   bool   // other clusters are told
-}
-
 // Registrar registers with every gateway. Its methods may be called concurrently.
 type Registrar struct {
 	links   []*gatewaylink.Link
 	log     *slog.Logger
-	current state.Store[*Registration] // nil: nothing to register
+	current state.Store[*register.Registration] // nil: nothing to register
 
 	mu      sync.Mutex            // serializes setHolder
 	holders state.Store[[]string] // addresses of the gateways that may hold the registration
@@ -61,7 +48,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 
 // Register replaces what the gateways are told of the service beside the sidecar.
 // Nil withdraws it. It never blocks; reg must not be changed afterwards.
-func (r *Registrar) Register(reg *Registration) { r.current.Set(reg) }
+func (r *Registrar) Register(reg *register.Registration) { r.current.Set(reg) }
 
 // Shutdown withdraws the registration and returns when every gateway that may
 // hold it has confirmed or is gone, or ctx ends.
@@ -117,7 +104,7 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 			backoff.Reset()
 		}
 		if backoff.Failures() == 0 {
-			r.log.Warn("not registered with this gateway", "gateway", l.Addr(), "service", reg.Service.String(), "err", err)
+			r.log.Warn("not registered with this gateway", "gateway", l.Addr(), "service", reg.GetService(), "err", err)
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
@@ -155,7 +142,7 @@ func (r *Registrar) talk(l *gatewaylink.Link, s *stream) error {
 		if reg == nil {
 			return withdraw(s)
 		}
-		if err := s.Send(wire(reg)); err != nil {
+		if err := s.Send(reg); err != nil {
 			return err
 		}
 		if err := hear(l, s, past); err != nil {
@@ -191,18 +178,4 @@ func withdraw(s *stream) error {
 		return err
 	}
 	return nil
-}
-
-// wire is r as the protocol says it.
-func wire(r *Registration) *register.Registration {
-	return &register.Registration{
-		Service:    r.Service.String(),
-		Port:       uint32(r.Port),
-		Protocol:   string(r.Protocol),
-		Instance:   r.Instance,
-		Address:    r.Address,
-		Ready:      r.Ready,
-		Weight:     r.Weight,
-		Unexported: !r.Export,
-	}
 }

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -48,7 +47,7 @@ func registered(t *testing.T) (*Registrar, *gateway, *gatewaylink.Link, <-chan e
 		t.Fatal(err)
 	}
 	r, g, ended := New(links, nil), &gateway{acks: make(chan *register.Ack)}, make(chan error, 1)
-	r.Register(&Registration{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80})
+	r.Register(&register.Registration{Service: "shop/orders", Port: 80})
 	go func() {
 		ended <- gatewaylink.Converse(t.Context(), links[0],
 			func(ctx context.Context, _ grpc.ClientConnInterface) (register.Registry_RegisterClient, error) {
@@ -68,7 +67,7 @@ func TestAGatewayIsToldOfEveryChangeAndItsWordIsInTheStatus(t *testing.T) {
 		if st := l.Status(); !st.Registered || st.Address != "10.0.0.7:15008" {
 			t.Errorf("the status is %+v", st)
 		}
-		r.Register(&Registration{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Ready: true})
+		r.Register(&register.Registration{Service: "shop/orders", Port: 80, Ready: true})
 		synctest.Wait()
 		if len(g.told) != 2 || g.told[0].GetReady() || !g.told[1].GetReady() {
 			t.Errorf("the gateway was told %v", g.told)
