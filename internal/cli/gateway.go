@@ -36,12 +36,12 @@ Every key can be overridden by a flag or by an environment variable
 				return err
 			}
 			quietQUIC()
-			log := cfg.Log.Logger(cmd.ErrOrStderr())
+			log := newLogger(cfg.Log, cmd.ErrOrStderr())
 			g, err := gateway.New(cfg, gateway.Options{Log: log, Serving: notifyServing})
 			if err != nil {
 				return err
 			}
-			return runUntilSignal(cmd.Context(), g, cfg.Drain, log)
+			return runUntilSignal(cmd.Context(), "gateway", g, cfg.Drain, log)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")

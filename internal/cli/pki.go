@@ -244,6 +244,9 @@ func (f *leafFlags) issue(cmd *cobra.Command, r identity.Request, below string) 
 	}
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "%s valid until %s\n", c.ID(), day(c.NotAfter()))
+	if whole, err := filepath.Abs(dir); err == nil {
+		dir = whole // a relative one in a configuration is relative to that file, and not to here
+	}
 	fmt.Fprintf(out, "in its configuration: identity: {dir: %s}\n", dir)
 	return nil
 }

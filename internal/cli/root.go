@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/isthmus-mesh/isthmus/internal/version"
 	"github.com/spf13/cobra"
 )
 
@@ -74,6 +75,7 @@ Start here:
   isthmus gateway -c gateway.yaml run a cluster's gateway
   isthmus sidecar -c sidecar.yaml -- program args
                                   run a program with its sidecar`,
+		Version:       version.String() + ", " + version.Go(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -87,7 +89,9 @@ Start here:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetVersionTemplate("isthmus {{.Version}}\n")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status(), Intercept())
+	completeFlags(root)
 	return root
 }

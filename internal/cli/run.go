@@ -12,9 +12,12 @@ type component interface {
 	Shutdown(ctx context.Context) error
 }
 
-// runUntilSignal runs c until it fails or ctx, which a signal ends, does; then
-// it drains c for at most drain and ends it.
-func runUntilSignal(ctx context.Context, c component, drain time.Duration, log *slog.Logger) error {
+// runUntilSignal runs c, of the given role, until it fails or ctx, which a signal
+// ends, does; then it drains c for at most drain and ends it. The last log line
+// says that it stopped; why, when it failed, is the error.
+func runUntilSignal(ctx context.Context, role string, c component, drain time.Duration, log *slog.Logger) error {
+	began := time.Now()
+	defer func() { log.Info(role+" stopped", "after", time.Since(began).Round(time.Second)) }()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	ended := make(chan error, 1)

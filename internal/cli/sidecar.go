@@ -46,12 +46,12 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 			if err != nil {
 				return err
 			}
-			log := cfg.Log.Logger(cmd.ErrOrStderr())
+			log := newLogger(cfg.Log, cmd.ErrOrStderr())
 			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args, Serving: notifyServing})
 			if err != nil {
 				return err
 			}
-			err = runUntilSignal(cmd.Context(), s, cfg.Drain, log)
+			err = runUntilSignal(cmd.Context(), "sidecar", s, cfg.Drain, log)
 			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
 				return exitError{p.Code}
 			}

@@ -146,8 +146,8 @@ func TestAGatewayDoesNotJoinItself(t *testing.T) {
 		"advertise: gw1.west.example:7443\njoin: [gw2.west.example, gw1.west.example]\n": true,
 		"advertise: gw1.west.example:7443\njoin: [gw1.west.example:7444]\n":              false,
 		"advertise: h:1\nlisten: {tunnel: '127.0.0.1:7444'}\njoin: ['127.0.0.1:7444']\n": true,
-		"advertise: h:1\njoin: ['localhost:7443']\n":                                      true,
-		"advertise: h:1\njoin: ['10.0.0.1:7443']\n":                                       false,
+		"advertise: h:1\njoin: ['localhost:7443']\n":                                     true,
+		"advertise: h:1\njoin: ['10.0.0.1:7443']\n":                                      false,
 	} {
 		path := write(t, "cluster: west\nname: west-1\n"+text)
 		_, err := LoadGateway(path, nil)

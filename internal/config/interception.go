@@ -1,10 +1,7 @@
 package config
 
 import (
-	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 )
 
 // Interception says how the program's connections reach the sidecar when the
@@ -57,8 +54,11 @@ const (
 )
 
 // UnmarshalText reads the name of a mode.
-func (m *InterceptionMode) UnmarshalText(b []byte) error {
-	return choose(m, b, Explicit, Auto, EBPF, NFTables)
+func (m *InterceptionMode) UnmarshalText(b []byte) error { return choose(m, b) }
+
+// Choices returns the words.
+func (InterceptionMode) Choices() []InterceptionMode {
+	return []InterceptionMode{Explicit, Auto, EBPF, NFTables}
 }
 
 // OnFailure is what becomes of captured connections while no sidecar runs.
@@ -71,7 +71,10 @@ const (
 )
 
 // UnmarshalText reads "closed" or "open".
-func (f *OnFailure) UnmarshalText(b []byte) error { return choose(f, b, FailClosed, FailOpen) }
+func (f *OnFailure) UnmarshalText(b []byte) error { return choose(f, b) }
+
+// Choices returns the words.
+func (OnFailure) Choices() []OnFailure { return []OnFailure{FailClosed, FailOpen} }
 
 // Inbound is what becomes of callers that come past the mesh.
 type Inbound string
@@ -84,9 +87,10 @@ const (
 )
 
 // UnmarshalText reads "strict", "permissive" or "off".
-func (i *Inbound) UnmarshalText(b []byte) error {
-	return choose(i, b, InboundStrict, InboundPermissive, InboundOff)
-}
+func (i *Inbound) UnmarshalText(b []byte) error { return choose(i, b) }
+
+// Choices returns the words.
+func (Inbound) Choices() []Inbound { return []Inbound{InboundStrict, InboundPermissive, InboundOff} }
 
 // Acceleration is whether bytes go from socket to socket, without TCP.
 type Acceleration string
@@ -98,28 +102,10 @@ const (
 )
 
 // UnmarshalText reads "on" or "off".
-func (a *Acceleration) UnmarshalText(b []byte) error {
-	return choose(a, b, AccelerationOn, AccelerationOff)
-}
+func (a *Acceleration) UnmarshalText(b []byte) error { return choose(a, b) }
 
-// choose reads one of several words.
-func choose[T ~string](to *T, b []byte, choices ...T) error {
-	if v := T(b); slices.Contains(choices, v) {
-		*to = v
-		return nil
-	}
-	var all strings.Builder
-	for i, c := range choices {
-		switch {
-		case i > 0 && i == len(choices)-1:
-			all.WriteString(" or ")
-		case i > 0:
-			all.WriteString(", ")
-		}
-		all.WriteString(string(c))
-	}
-	return fmt.Errorf("%q is no choice: write %s", b, all.String())
-}
+// Choices returns the words.
+func (Acceleration) Choices() []Acceleration { return []Acceleration{AccelerationOn, AccelerationOff} }
 
 var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 

@@ -19,6 +19,7 @@ type override struct {
 	path []string // listen, mesh
 	list bool
 	help string
+	typ  reflect.Type
 }
 
 func (o override) key() string { return strings.Join(o.path, ".") }
@@ -46,7 +47,7 @@ func overrides(t reflect.Type, at []string) []override {
 	for f := range t.Fields() {
 		path := append(at[:len(at):len(at)], f.Tag.Get("yaml"))
 		if help, ok := f.Tag.Lookup("flag"); ok {
-			all = append(all, override{path, f.Type.Kind() == reflect.Slice, help})
+			all = append(all, override{path, f.Type.Kind() == reflect.Slice, help, f.Type})
 		} else if f.Type.Kind() == reflect.Struct {
 			all = append(all, overrides(f.Type, path)...)
 		}
@@ -64,7 +65,26 @@ func defineFlags(t reflect.Type, flags *pflag.FlagSet) {
 		} else {
 			flags.String(o.flag(), "", help)
 		}
+		if choices := choicesOf(o.typ); choices != nil {
+			flags.Lookup(o.flag()).Annotations = map[string][]string{FlagChoices: choices}
+		}
 	}
+}
+
+// FlagChoices is the annotation of a flag that takes one of a few words: all of them.
+const FlagChoices = "isthmus_choices"
+
+// choicesOf returns the words that a type can be, nil for any other type.
+func choicesOf(t reflect.Type) []string {
+	method := reflect.New(t).MethodByName("Choices")
+	if !method.IsValid() {
+		return nil
+	}
+	var choices []string
+	for _, c := range method.Call(nil)[0].Seq2() {
+		choices = append(choices, c.String())
+	}
+	return choices
 }
 
 // overlay puts what the environment and the given flags say over doc.

@@ -2,8 +2,8 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
+	"slices"
 )
 
 // Identity says where a process has its certificate from.
@@ -26,12 +26,14 @@ type LogLevel slog.Level
 
 // UnmarshalText reads "debug", "info", "warn" or "error".
 func (l *LogLevel) UnmarshalText(b []byte) error {
-	switch string(b) {
-	case "debug", "info", "warn", "error":
+	if slices.Contains(l.Choices(), string(b)) {
 		return (*slog.Level)(l).UnmarshalText(b)
 	}
-	return fmt.Errorf("%q is no log level: write debug, info, warn or error", b)
+	return fmt.Errorf("%q is no log level: write %s", b, orList(l.Choices()))
 }
+
+// Choices returns the words.
+func (*LogLevel) Choices() []string { return []string{"debug", "info", "warn", "error"} }
 
 // LogFormat is the form of log lines.
 type LogFormat string
@@ -44,19 +46,8 @@ const (
 
 // UnmarshalText reads "text" or "json".
 func (f *LogFormat) UnmarshalText(b []byte) error {
-	switch v := LogFormat(b); v {
-	case LogText, LogJSON:
-		*f = v
-		return nil
-	}
-	return fmt.Errorf("%q is no log format: write text or json", b)
+	return choose(f, b)
 }
 
-// Logger returns a logger that writes to w as l says.
-func (l Log) Logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: slog.Level(l.Level)}
-	if l.Format == LogJSON {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
-}
+// Choices returns the words.
+func (LogFormat) Choices() []LogFormat { return []LogFormat{LogText, LogJSON} }
