@@ -16,6 +16,7 @@ type Identity struct {
 // Log says what a process logs.
 type Log struct {
 	// The least severe level that is logged: debug, info, warn or error.
+	// Default: info.
 	Level LogLevel `yaml:"level" flag:"debug, info, warn or error"`
 	// text (key=value) or json (one object a line).
 	Format LogFormat `yaml:"format" flag:"text or json"`

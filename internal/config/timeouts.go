@@ -3,15 +3,15 @@ package config
 import "time"
 
 // Timeouts bound what exchanges and connections of one service or upstream may
-// take. 0 is no bound.
+// take. 0 is no bound; a nil Idle is its default.
 type Timeouts struct {
 	// How long one exchange may take, from the request's first byte to the answer's
 	// last. Default: no bound.
 	Request time.Duration `yaml:"request"`
 	// How long nothing may move on an exchange or connection that is open. Default:
 	// 5m for HTTP, 1h for TCP and after an upgrade.
-	Idle *time.Duration `yaml:"idle"` // nil: not given
-	// How long a TCP connect may take.
+	Idle *time.Duration `yaml:"idle"`
+	// How long a TCP connect may take. Default: 1s.
 	Connect time.Duration `yaml:"connect"`
 }
 

@@ -16,36 +16,55 @@ import (
 
 // metadata is what Kubernetes objects have in common.
 type metadata struct {
-	Namespace   string            `yaml:"namespace"`
-	Name        string            `yaml:"name"`
-	Labels      map[string]string `yaml:"labels"`
+	// The service's namespace. Required.
+	Namespace string `yaml:"namespace"`
+	// The service's name. Required.
+	Name string `yaml:"name"`
+	// Read and not used.
+	Labels map[string]string `yaml:"labels"`
+	// Read and not used.
 	Annotations map[string]string `yaml:"annotations"`
 }
 
 // serviceResource is isthmus.io/v1alpha1 Service.
 type serviceResource struct {
-	APIVersion string   `yaml:"apiVersion"`
-	Kind       string   `yaml:"kind"`
-	Metadata   metadata `yaml:"metadata"`
-	Spec       struct {
-		Export    bool               `yaml:"export"`
-		Ports     []portResource     `yaml:"ports"`
+	// isthmus.io/v1alpha1. Required.
+	APIVersion string `yaml:"apiVersion"`
+	// Service. Required.
+	Kind string `yaml:"kind"`
+	// Which service it is.
+	Metadata metadata `yaml:"metadata"`
+	// What the service is.
+	Spec struct {
+		// Whether other clusters are told of the service and may call it. A
+		// ServiceExport says the same.
+		Export bool `yaml:"export"`
+		// The ports that callers name. At least one.
+		Ports []portResource `yaml:"ports"`
+		// Where it runs: host, or host:port for a service of one port.
 		Endpoints []endpointResource `yaml:"endpoints"`
-		Health    health.Check       `yaml:"health"`
+		// How every endpoint is checked. Default: a TCP connect.
+		Health health.Check `yaml:"health"`
 	} `yaml:"spec"`
 }
 
 type portResource struct {
-	Port       uint16        `yaml:"port"`
-	Protocol   mesh.Protocol `yaml:"protocol"`
-	TargetPort uint16        `yaml:"targetPort"`
+	// The port that callers name, 1 to 65535. Required.
+	Port uint16 `yaml:"port"`
+	// What the endpoints speak: tcp or http. Default: tcp.
+	Protocol mesh.Protocol `yaml:"protocol"`
+	// The port of the endpoints. Default: that which callers name.
+	TargetPort uint16 `yaml:"targetPort"`
 }
 
 // endpointResource has a short form, its address.
 type endpointResource struct {
-	Address  string  `yaml:"address"`
-	Instance string  `yaml:"instance"`
-	Weight   *uint32 `yaml:"weight"`
+	// host or host:port. It may stand alone, in place of the mapping. Required.
+	Address string `yaml:"address"`
+	// Its name among those of the service. Default: its address.
+	Instance string `yaml:"instance"`
+	// Relative capacity, 1 to 1000. Default: 1.
+	Weight *uint32 `yaml:"weight"`
 }
 
 // UnmarshalText reads the short form.
