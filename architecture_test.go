@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
