@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -30,12 +31,15 @@ func lone(t *testing.T) *config.Gateway {
 
 func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
-	for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
-		g, err := New(lone(t), Options{Log: slog.New(slog.DiscardHandler), Identity: m.Gateway("east", "east-1")})
+	for _, after := range []string{"before Run", "a hundred yields", "ten thousand yields", "all is served"} {
+		serving := make(chan struct{})
+		g, err := New(lone(t), Options{
+			Log: slog.New(slog.DiscardHandler), Identity: m.Gateway("east", "east-1"), Serving: func() error { close(serving); return nil },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if after == 0 {
+		if after == "before Run" {
 			if err := g.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -43,7 +47,14 @@ func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- g.Run(ctx) }()
-		time.Sleep(after)
+		switch after {
+		case "a hundred yields":
+			yield(100)
+		case "ten thousand yields":
+			yield(10_000)
+		case "all is served":
+			<-serving
+		}
 		draining, stop := context.WithTimeout(t.Context(), 5*time.Second)
 		_ = g.Shutdown(draining) // whatever it finds, it must not crash or hang
 		stop()
@@ -56,6 +67,13 @@ func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatalf("stopped after %s: Run does not return", after)
 		}
+	}
+}
+
+// yield lets other goroutines run n times.
+func yield(n int) {
+	for range n {
+		runtime.Gosched()
 	}
 }
 
