@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -20,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+	"github.com/isthmus-mesh/isthmus/sidecar"
 )
 
 // Check is `isthmus check`.
@@ -120,6 +122,10 @@ func (c *check) addAt(key string, err error) {
 		c.Faults = append(c.Faults, faults...)
 		return
 	}
+	if refused, ok := errors.AsType[*config.KeyError](err); ok {
+		c.at(refused.Key, refused.Problem)
+		return
+	}
 	c.at(key, err.Error())
 }
 
@@ -141,12 +147,9 @@ func (c *check) note(format string, args ...any) {
 func (c *check) gateway(ctx context.Context) {
 	cfg, err := config.LoadGateway(c.Path, nil)
 	c.add(err)
-	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
-		if !id.IsGateway() {
-			c.at("identity.dir", fmt.Sprintf("holds the certificate of workload %s: make a gateway's with isthmus pki gateway --cluster %s %s", id, cfg.Cluster, cfg.Name))
-		} else if id.GatewayID() != cfg.ID() {
-			c.at("identity.dir", fmt.Sprintf("holds the certificate of gateway %s, but this is %s: correct cluster and name, or make it with isthmus pki gateway --cluster %s %s", id.GatewayID(), cfg.ID(), cfg.Cluster, cfg.Name))
-		}
+	c.identity(cfg.Identity.Dir)
+	if err == nil {
+		c.add(gateway.Check(cfg))
 	}
 	if cfg.Resources != "" {
 		c.resources(cfg.Resources)
@@ -162,12 +165,9 @@ func (c *check) gateway(ctx context.Context) {
 func (c *check) sidecar(ctx context.Context) {
 	cfg, err := config.LoadSidecar(c.Path, nil)
 	c.add(err)
-	if id, ok := c.identity(cfg.Identity.Dir); ok && err == nil {
-		if id.IsGateway() {
-			c.at("identity.dir", fmt.Sprintf("holds the certificate of gateway %s: make a workload's with isthmus pki workload", id.GatewayID()))
-		} else if cfg.Service != nil && id.Namespace != cfg.Service.Name.Namespace {
-			c.at("identity.dir", fmt.Sprintf("holds the certificate of %s, which may only offer services of namespace %s: make one with isthmus pki workload --cluster %s %s", id, id.Namespace, id.Cluster, cfg.Service.Name))
-		}
+	c.identity(cfg.Identity.Dir)
+	if err == nil {
+		c.add(sidecar.Check(cfg))
 	}
 	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
@@ -218,19 +218,18 @@ func (c *check) interception(cfg *config.Interception) {
 // soon is when an expiry is worth a note: time to make a new certificate.
 const soon = 7 * 24 * time.Hour
 
-func (c *check) identity(dir string) (identity.ID, bool) {
+func (c *check) identity(dir string) {
 	if dir == "" {
-		return identity.ID{}, false // a fault of the configuration
+		return // a fault of the configuration
 	}
 	source, err := identity.Open(dir)
 	if err != nil {
 		c.at("identity.dir", err.Error())
-		return identity.ID{}, false
+		return
 	}
 	if left := time.Until(source.NotAfter()); left < soon {
 		c.note("the certificate in %s expires in %s, at %s", dir, left.Round(time.Minute), source.NotAfter().Format(time.RFC3339))
 	}
-	return source.ID(), true
 }
 
 func (c *check) resources(dir string) {

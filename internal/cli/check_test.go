@@ -138,7 +138,7 @@ func TestCheckComparesTheCertificateWithTheConfiguration(t *testing.T) {
 	gateway, workload := pki.GatewayDir("west", "west-1"), pki.WorkloadDir("west", "shop", "orders")
 	rest := "advertise: h:1\nstate: state\n" + freePorts
 	for text, want := range map[string]string{
-		"cluster: east\nname: west-1\nidentity: {dir: " + gateway + "}\n" + rest:                                                                                                   "holds the certificate of gateway west/west-1, but this is east/west-1",
+		"cluster: east\nname: west-1\nidentity: {dir: " + gateway + "}\n" + rest:                                                                                                   "holds the certificate of gateway west/west-1, but this is gateway east/west-1",
 		"cluster: west\nname: west-1\nidentity: {dir: " + workload + "}\n" + rest:                                                                                                  "holds the certificate of workload",
 		"gateways: [a]\nstate: state\nidentity: {dir: " + gateway + "}\nlisten: {admin: '127.0.0.1:0'}\n":                                                                          "holds the certificate of gateway west/west-1: make a workload's",
 		"gateways: [a]\nstate: state\nidentity: {dir: " + workload + "}\nlisten: {admin: '127.0.0.1:0', inbound: '127.0.0.1:0'}\nservice: {name: bank/x, target: 'localhost:1'}\n": "may only offer services of namespace shop",
