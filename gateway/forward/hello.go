@@ -3,11 +3,8 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"net/http"
 
 	"golang.org/x/crypto/cryptobyte"
-
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // TLS record and handshake types (RFC 8446 §4, §5.1).
@@ -159,29 +156,4 @@ func serverName(body []byte) (string, error) {
 		return "", errNoSNI
 	}
 	return name, nil
-}
-
-// alert returns a refusal as a plaintext TLS alert record, for a client that
-// speaks nothing else (RFC 8446 §6).
-func alert(r *connect.Refusal) []byte {
-	const (
-		fatal            = 2
-		handshakeFailure = 40
-		accessDenied     = 49
-		decodeError      = 50
-		internalError    = 80
-		unrecognizedName = 112
-	)
-	description := byte(internalError)
-	switch r.Status {
-	case http.StatusNotFound:
-		description = unrecognizedName
-	case http.StatusForbidden:
-		description = accessDenied
-	case http.StatusBadRequest:
-		description = decodeError
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		description = handshakeFailure
-	}
-	return []byte{recordAlert, 3, 3, 0, 2, fatal, description}
 }

@@ -27,7 +27,7 @@ type path struct {
 	req   Request
 	entry *drain.Entry // of f.open, while serve runs
 
-	early int64 // bytes of the payload that were sent before the relay began
+	sentEarly int64 // bytes of the payload that were sent before the relay began
 }
 
 // serve opens the path, carries it to its end and closes the client. payload
@@ -109,7 +109,7 @@ func (p *path) carry(ctx context.Context, won *attempt, to relay.Conn) {
 	m.open[p.dir].Inc()
 	stats, err := relay.CopyUntilQuiet(ctx, p.f.drainDeadline, p.conn, to, p.f.cfg.Idle)
 	m.open[p.dir].Dec()
-	stats.AToB += p.early
+	stats.AToB += p.sentEarly
 	m.sent[p.dir].Add(float64(stats.AToB))
 	m.received[p.dir].Add(float64(stats.BToA))
 	if err != nil {
@@ -136,7 +136,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 	payload := early.stop()
 
 	if won.candidate.Remote() {
-		p.early = int64(len(payload))
+		p.sentEarly = int64(len(payload))
 		return &behindEarly{Conn: relay.WithPrefix(won.conn, won.rest), won: won}, nil
 	}
 	if won.candidate.Endpoint.Identity == "" {
@@ -147,7 +147,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 		return nil, fmt.Errorf("write to endpoint %s: %w", won.candidate.Endpoint.Instance, err)
 	}
 	_ = won.conn.SetWriteDeadline(time.Time{})
-	p.early = int64(len(payload))
+	p.sentEarly = int64(len(payload))
 	return won.conn, nil
 }
 
@@ -189,23 +189,6 @@ func (b *behindEarly) CloseWrite() error {
 // NetConn returns the connection below, for [relay.Abort].
 func (b *behindEarly) NetConn() net.Conn { return b.Conn }
 
-// refuse tells the client why there is no path and closes it.
-func (p *path) refuse(r *connect.Refusal) {
-	f := p.f
-	f.metrics.refusal(p.dir, r.Type)
-	if f.cfg.Log.Enabled(f.base, slog.LevelDebug) {
-		f.cfg.Log.Debug("path refused", "service", p.req.Destination.String(), "peer_addr", p.conn.RemoteAddr().String(), "err", r)
-	}
-	linger(p.conn, p.refusalBytes(r), lingerTimeout)
-}
-
-func (p *path) refusalBytes(r *connect.Refusal) []byte {
-	if p.sni {
-		return alert(r)
-	}
-	return r.Append(nil, connect.ProxyName(p.f.cfg.Self))
-}
-
 func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
 	log := p.f.cfg.Log
 	if !log.Enabled(p.f.base, slog.LevelDebug) {
@@ -214,68 +197,4 @@ func (p *path) log(what string, a *attempt, stats relay.Stats, err error) {
 	log.Debug(what, "service", p.req.Destination.String(), "peer_addr", p.conn.RemoteAddr().String(),
 		"cluster", string(a.who.Cluster), "instance", a.who.Name, "via", a.candidate.String(),
 		"sent", stats.AToB, "received", stats.BToA, "err", err)
-}
-
-// linger writes b as the last word to a client and closes it. What the client
-// still sends is read away for a moment: closing a socket with unread bytes
-// resets it, and the client might never read why.
-func linger(c relay.Conn, b []byte, timeout time.Duration) {
-	_ = c.SetDeadline(time.Now().Add(timeout))
-	if _, err := c.Write(b); err != nil {
-		relay.Abort(c)
-		return
-	}
-	if err := c.CloseWrite(); err != nil {
-		relay.Abort(c)
-		return
-	}
-	buf := make([]byte, firstRead)
-	for left := lingerBytes; left > 0; {
-		n, err := c.Read(buf)
-		left -= n
-		if err != nil {
-			break
-		}
-	}
-	_ = c.Close()
-}
-
-// ServeTunnel serves a CONNECT that came on a tunnel stream, by
-// [net/http.Server]. It returns when the path has ended.
-func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
-	if !f.enter() {
-		panic(http.ErrAbortHandler)
-	}
-	defer f.running.Done()
-	p := &path{f: f, dir: inbound}
-	req, refusal := connect.RequestOf(r)
-	if refusal == nil {
-		p.req.Request = *req
-		refusal = p.req.Pass(f.cfg.Self)
-	}
-	raw, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		f.cfg.Log.Error("serve a path by HTTP/1.1 only", "err", err)
-		panic(http.ErrAbortHandler)
-	}
-	conn, ok := raw.(relay.Conn)
-	if !ok {
-		_ = raw.Close()
-		f.cfg.Log.Error("serve a path on a stream with half-close only", "peer_addr", r.RemoteAddr)
-		return
-	}
-	p.conn = conn
-	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) }) //nolint:contextcheck // r's context ends with this call
-	defer unhook()
-	if refusal != nil {
-		p.refuse(refusal)
-		return
-	}
-	if !f.limits.take(p.source()) {
-		p.refuse(f.overLimit())
-		return
-	}
-	defer f.limits.release(p.source())
-	payload, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
-	p.serve(append([]byte(nil), payload...))                //nolint:contextcheck // as above
 }

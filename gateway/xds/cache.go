@@ -69,63 +69,72 @@ func newCache(remembered func(identity string) []string, m *metrics) *cache {
 	return c
 }
 
-// replace makes routes the whole set. A route that says the same as in the set
-// before is not encoded again. A route that cannot be encoded keeps its
-// last good resources; the error joins all such.
+// replace makes routes the whole set, and tells whom it concerns. A route that
+// cannot be encoded keeps its last good resources; the error joins all such.
 func (c *cache) replace(routes []*mesh.Route) error {
 	c.changed.Lock()
 	defer c.changed.Unlock()
-
 	c.mu.Lock()
 	old := c.table
 	c.mu.Unlock()
 
-	next := table{}
+	sources := make(map[string]*mesh.Route, len(routes))
+	for _, r := range routes {
+		sources[r.Destination.String()] = r
+	}
+	next, err := c.encode(sources, old)
+	c.routes = sources
+	c.apply(next, changedNames(old, next))
+	return err
+}
+
+// encode returns the table of routes. A route that says the same as in the set
+// before is not encoded again, and what is the same resource as in old is the very
+// one.
+func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, err error) {
 	for k := range kinds {
 		next[k] = make(map[string]*discoveryv3.Resource, len(routes))
 	}
-	sources := make(map[string]*mesh.Route, len(routes))
-	var changed [kinds][]string
 	var faults []error
-	for _, r := range routes {
-		name := r.Destination.String()
-		sources[name] = r
-		if was := c.routes[name]; was != nil && was.Equal(r) && old[clusters][name] != nil {
-			for k := range kinds {
-				next[k][name] = old[k][name]
+	for name, r := range routes {
+		var fresh [kinds]*discoveryv3.Resource // nil: as before
+		if was := c.routes[name]; was == nil || !was.Equal(r) || old[clusters][name] == nil {
+			encoded, err := xds.Encode(r)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("route %s: %w", name, err))
+			} else {
+				c.metrics.encoded.Add(2)
+				fresh[clusters], fresh[endpoints] = encoded.Cluster, encoded.Endpoints
 			}
-			continue
 		}
-		encoded, err := xds.Encode(r)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("route %s: %w", name, err))
-			for k := range kinds {
-				if last := old[k][name]; last != nil {
-					next[k][name] = last
-				}
+		for k := range kinds {
+			last, now := old[k][name], fresh[k]
+			if now == nil || last != nil && last.Version == now.Version {
+				now = last
 			}
-			continue
-		}
-		c.metrics.encoded.Add(2)
-		for k, res := range [...]*discoveryv3.Resource{clusters: encoded.Cluster, endpoints: encoded.Endpoints} {
-			if last := old[k][name]; last != nil && last.Version == res.Version {
-				next[k][name] = last
-				continue
+			if now != nil {
+				next[k][name] = now
 			}
-			next[k][name] = res
-			changed[k] = append(changed[k], name)
 		}
 	}
+	return next, errors.Join(faults...)
+}
+
+// changedNames returns the names that are new, gone, or another resource in next.
+func changedNames(old, next table) (changed [kinds][]string) {
 	for k := range kinds {
+		for name, r := range next[k] {
+			if old[k][name] != r {
+				changed[k] = append(changed[k], name)
+			}
+		}
 		for name := range old[k] {
 			if next[k][name] == nil {
 				changed[k] = append(changed[k], name)
 			}
 		}
 	}
-	c.routes = sources
-	c.apply(next, changed)
-	return errors.Join(faults...)
+	return changed
 }
 
 // apply swaps the table and answers the watches that wait for a changed name,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -35,20 +34,6 @@ func (f *Forward) serveMesh(c net.Conn) {
 		return
 	}
 	p.serve(payload)
-}
-
-// source is the address that the path is counted under; the zero Addr for a
-// path of a tunnel, which only the total bounds.
-func (p *path) source() netip.Addr {
-	if p.dir == inbound {
-		return netip.Addr{}
-	}
-	return sourceOf(p.conn.RemoteAddr())
-}
-
-func (f *Forward) overLimit() *connect.Refusal {
-	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionLimit,
-		"too many paths: %d of one source address and %d in all may be open", f.cfg.PathsPerSource, f.cfg.Paths)
 }
 
 // reject tells a connection beyond the bounds so, if not too many are being told.
