@@ -251,7 +251,7 @@ func (x *exchange) stillWaiting() verdict {
 	}
 	switch uploading := x.up != nil && x.up.running(); {
 	case uploading:
-	case gone(x.client.tracked.conn):
+	case gone(x.client):
 		return x.abandon()
 	case x.lease.Superseded() && x.mayRepeat(false):
 		x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))

@@ -15,7 +15,7 @@ const (
 )
 
 // waits reports whether the client still does.
-func (x *exchange) waits() bool { return x.up != nil || !gone(x.client.tracked.conn) }
+func (x *exchange) waits() bool { return x.up != nil || !gone(x.client) }
 
 // broke decides what follows when the connection died before the first byte of an
 // answer.

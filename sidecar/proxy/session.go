@@ -193,9 +193,11 @@ func readable(conn net.Conn) bool {
 }
 
 // gone reports whether the client has closed or reset its connection. It looks and
-// does not wait. Bytes that wait to be read hide what is behind them.
-func gone(conn net.Conn) bool {
-	tcp, ok := conn.(*net.TCPConn)
+// does not wait. Bytes that wait to be read hide what is behind them. An end of what
+// the client sends is none of what it reads: one that half-closed gets its answer,
+// however long that takes. A sidecar never half-closes.
+func gone(c *client) bool {
+	tcp, ok := c.tracked.conn.(*net.TCPConn)
 	if !ok {
 		return false
 	}
@@ -203,13 +205,18 @@ func gone(conn net.Conn) bool {
 	if err != nil {
 		return true
 	}
-	closed := false
+	ended, closed := false, false
 	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		closed = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
+		ended = n == 0 && err == nil
+		closed = err != nil && err != unix.EAGAIN && err != unix.EINTR
+		if ended { // a reset behind it does not show in the read
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			closed = err == nil && info.State == unix.BPF_TCP_CLOSE
+		}
 	})
-	return closed || err != nil
+	return err != nil || closed || ended && (c.peer != "" || orphaned(tcp))
 }
 
 // refuse answers what is not even a request, and ends the connection.

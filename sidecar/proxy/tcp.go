@@ -17,7 +17,7 @@ func (s *server) serveTCP(c *client, service *upstream.Service) {
 	var attempts upstream.Attempts
 	attempts.Begin(service, s.retries, began)
 	attempts.Fresh()
-	lease, err := attempts.Next(s.calling(c), func() bool { return !gone(c.tracked.conn) })
+	lease, err := attempts.Next(s.calling(c), func() bool { return !gone(c) })
 	s.metrics.unreached.Add(float64(attempts.Unreached()))
 	if err != nil {
 		s.metrics.tcpFailed.Inc()
