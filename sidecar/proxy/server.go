@@ -32,6 +32,7 @@ type server struct {
 	listener    net.Listener // set by bind
 	log         *slog.Logger
 	metrics     *boundMetrics
+	mismatch    mismatch
 	slots       chan struct{} // bounds the open connections
 
 	// serve owns the connection; the accept loop waits for nothing of it.

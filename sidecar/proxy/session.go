@@ -91,6 +91,7 @@ func (h *session) readHead() bool {
 	for {
 		n, err := h.req.Parse(h.in[h.from:h.to])
 		if err != nil {
+			h.s.noteMismatch(err)
 			h.refuse(badRequest(err))
 			return false
 		}

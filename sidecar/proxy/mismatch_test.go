@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+func TestAnotherProtocolIsSaidOnceAMinute(t *testing.T) {
+	var m mismatch
+	now := time.Unix(1, 0)
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {1, 0}, {time.Minute - 2, 0}, {1, 3}, {1, 0}, {time.Minute, 2}} {
+		now = now.Add(c.after)
+		if got := m.add(now); got != c.want {
+			t.Errorf("%v after the start: %d, want %d", now.Sub(time.Unix(1, 0)), got, c.want)
+		}
+	}
+}
+
+func TestAClientOfAnotherProtocolIsOneLineThatSaysWhatToDeclare(t *testing.T) {
+	for speaks, bytes := range map[string]string{"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01"} {
+		var log logged
+		t.Run(speaks, func(t *testing.T) {
+			w := newWorld(t)
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			addr := w.outbound(route(mesh.HTTP, w.web("east", "orders-1", http.NotFoundHandler())))
+			for range 3 {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.WriteString(c, bytes)
+				_ = c.(*net.TCPConn).CloseWrite()
+				if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "error=http_request_error") {
+					t.Errorf("answered with %q, %v", b, err)
+				}
+				_ = c.Close()
+			}
+		})
+		if n := strings.Count(log.String(), "declare protocol: tcp"); n != 1 || !strings.Contains(log.String(), "clients speak "+speaks) || !strings.Contains(log.String(), "level=INFO") {
+			t.Errorf("%d lines that say what to declare, want 1: %s", n, log.String())
+		}
+	}
+}
