@@ -149,6 +149,35 @@ func TestWatchReportsTheFirstResultAndEveryChange(t *testing.T) {
 	})
 }
 
+func TestWhatIsNotUpAtTheFirstCheckIsCheckedSoonAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		began, checks := time.Now(), 0
+		var ready time.Duration
+		Watch(ctx, Check{Interval: 30 * time.Second}, func(context.Context) error {
+			checks++
+			switch up := time.Since(began) > 2*time.Second; {
+			case !up:
+				return errors.New("refused")
+			case ready == 0:
+				return nil
+			}
+			cancel()
+			return nil
+		}, func(is bool, _ error) {
+			if is {
+				ready = time.Since(began)
+			}
+		})
+		if ready > 5*time.Second || checks > 10 {
+			t.Errorf("ready after %v and %d checks: 2s were to be waited for", ready, checks)
+		}
+		if again := time.Since(began) - ready; again < 27*time.Second {
+			t.Errorf("checked again after %v, before the interval", again)
+		}
+	})
+}
+
 func TestACheckThatIsOffIsReadyAtOnce(t *testing.T) {
 	called := false
 	Watch(t.Context(), Check{Kind: None}, nil, func(ready bool, err error) { called = ready && err == nil })

@@ -22,6 +22,7 @@ const (
 )
 
 const (
-	jitter       = 0.1      // of the interval, so that checks of many endpoints spread
-	maxReplyHead = 16 << 10 // bytes of an HTTP reply's head that are read; the body is not
+	firstRetry   = 100 * time.Millisecond // after the first check of what is not up yet; a check costs one small connection
+	jitter       = 0.1                    // of the interval, so that checks of many endpoints spread
+	maxReplyHead = 16 << 10               // bytes of an HTTP reply's head that are read; the body is not
 )

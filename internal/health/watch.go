@@ -31,10 +31,11 @@ func (s State) After(c Check, healthy bool) State {
 	return s
 }
 
-// Watch checks until ctx ends: it calls probe, at once and then every
-// interval, and report after the first result and after every change of
-// readiness; err is why it is not ready. Both are called on the caller's
-// goroutine. A probe that was cut short by the end of ctx is not reported.
+// Watch checks until ctx ends: it calls probe, at once and then every interval,
+// and report after the first result and after every change of readiness; err is
+// why it is not ready. What has never been ready may be starting: it is checked
+// after firstRetry, then after twice that, and so on up to the interval. Both are
+// called on the caller's goroutine. A probe that was cut short by the end of ctx is not reported.
 func Watch(ctx context.Context, c Check, probe func(context.Context) error, report func(ready bool, err error)) {
 	c = c.WithDefaults()
 	if c.Kind == None {
@@ -42,6 +43,7 @@ func Watch(ctx context.Context, c Check, probe func(context.Context) error, repo
 		return
 	}
 	var state State
+	retry, started := min(firstRetry, c.Interval), false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -59,7 +61,12 @@ func Watch(ctx context.Context, c Check, probe func(context.Context) error, repo
 			report(next.Ready, err)
 		}
 		state = next
-		timer.Reset(spread(c.Interval))
+		if started = started || state.Ready; started {
+			timer.Reset(spread(c.Interval))
+			continue
+		}
+		timer.Reset(spread(retry))
+		retry = min(2*retry, c.Interval)
 	}
 }
 
