@@ -23,21 +23,21 @@ type View struct {
 
 // Gateway is what is known of one gateway.
 type Gateway struct {
-	ID          mesh.GatewayID `json:"id"`
-	Advertise   string         `json:"advertise"`    // what other clusters dial, host:port; empty when never heard
-	MeshAddress string         `json:"mesh_address"` // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
-	Alive       bool           `json:"alive"`        // gossip says so; only the tunnel decides what is routed
-	Tunnel      Tunnel         `json:"tunnel"`       // zero for this gateway itself
+	ID          mesh.GatewayID
+	Advertise   string // what other clusters dial, host:port; empty when never heard
+	MeshAddress string // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
+	Alive       bool   // gossip says so; only the tunnel decides what is routed
+	Tunnel      Tunnel // zero for this gateway itself
 }
 
 // Tunnel is the state of the tunnel to a gateway.
 type Tunnel struct {
-	Up          bool          `json:"up"`
-	RTT         time.Duration `json:"rtt"` // smoothed, in nanoseconds; 0 when it was never up
-	Connections int           `json:"connections"`
-	Streams     int           `json:"streams"`
-	Since       time.Time     `json:"since"`      // of the present state
-	LastError   string        `json:"last_error"` // why it is down
+	Up          bool
+	RTT         time.Duration // smoothed, in nanoseconds; 0 when it was never up
+	Connections int
+	Streams     int
+	Since       time.Time // of the present state
+	LastError   string    // why it is down
 }
 
 // Origin is the catalog of one gateway, as far as this one holds it.

@@ -24,15 +24,15 @@ const (
 
 // Peer is what the node knows of another gateway that it had a tunnel to.
 type Peer struct {
-	Gateway     mesh.GatewayID `json:"gateway"`
-	Addr        string         `json:"addr"` // where its packets last came from
-	State       State          `json:"state"`
-	Left        bool           `json:"left"` // it said that it leaves, and has not come back
-	RTT         time.Duration  `json:"rtt"`  // smoothed, of the best connection; the last known while down
-	Connections int            `json:"connections"`
-	Streams     int            `json:"streams"` // open ones
-	Since       time.Time      `json:"since"`   // of State
-	LastError   string         `json:"lastError,omitempty"`
+	Gateway     mesh.GatewayID
+	Addr        string // where its packets last came from
+	State       State
+	Left        bool          // it said that it leaves, and has not come back
+	RTT         time.Duration // smoothed, of the best connection; the last known while down
+	Connections int
+	Streams     int       // open ones
+	Since       time.Time // of State
+	LastError   string
 }
 
 // peer is the mutable side of a [Peer]. Guarded by Node.mu.

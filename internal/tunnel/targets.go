@@ -17,10 +17,10 @@ type Target struct {
 
 // TargetState says how a target's dialling goes.
 type TargetState struct {
-	Addr      string         `json:"addr"`
-	Gateway   mesh.GatewayID `json:"gateway,omitzero"`    // who is expected or answered last; zero: not known yet
-	Connected bool           `json:"connected"`           // a live tunnel to Gateway exists, whoever dialled it
-	LastError string         `json:"lastError,omitempty"` // of the last dial, empty after a success
+	Addr      string
+	Gateway   mesh.GatewayID // who is expected or answered last; zero: not known yet
+	Connected bool           // a live tunnel to Gateway exists, whoever dialled it
+	LastError string         // of the last dial, empty after a success
 }
 
 // target keeps a tunnel to one address. Its goroutine runs a [dialer].

@@ -25,10 +25,10 @@ type Source struct {
 
 // Status is the state of one resource file.
 type Status struct {
-	File     string    `json:"file"`            // name within the directory; "." is the directory itself
-	Services int       `json:"services"`        // that are in use from it
-	Loaded   time.Time `json:"loaded"`          // when what is in use was read; zero: never
-	Err      string    `json:"error,omitempty"` // what is wrong with it now, one fault a line; what is in use is older
+	File     string    // name within the directory; "." is the directory itself
+	Services int       // that are in use from it
+	Loaded   time.Time // when what is in use was read; zero: never
+	Err      string    // what is wrong with it now, one fault a line; what is in use is older
 }
 
 // New returns the source for dir and opens nothing. A nil registerer means
