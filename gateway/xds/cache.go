@@ -177,6 +177,20 @@ func (c *cache) wake(identity string) {
 	}
 }
 
+// open answers w when there is something to say, and otherwise lets it wait. The
+// function that it returns cancels w.
+func (c *cache) open(w *watch) (cancel func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.openLocked(w)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.unindexLocked(w)
+		w.ended = true
+	}
+}
+
 // openLocked answers w when there is something to say, and otherwise lets it
 // wait for a change of any name that it is about.
 func (c *cache) openLocked(w *watch) {

@@ -66,9 +66,7 @@ func (c *crowd) watch(tb testing.TB, i int) {
 		}
 		return true
 	}}
-	c.cache.mu.Lock()
-	defer c.cache.mu.Unlock()
-	c.cache.openLocked(w)
+	c.cache.open(w)
 }
 
 // receive takes subscriber i's next answer and opens its next watch.

@@ -167,38 +167,40 @@ func (s *adsStream) nack(typeURL, message string) {
 	s.log.Warn("sidecar refused an xds response", "type", typeURL, "err", message)
 }
 
-// open checks the bounds, remembers the names and hands w to the cache.
+// open checks what w is about, remembers the names and hands w to the cache. The
+// function that it returns cancels w.
 func (s *adsStream) open(w *watch, typeURL string, names []string) (func(), error) {
 	k, ok := kindOf(typeURL)
 	if !ok {
 		return nil, status.Errorf(codes.InvalidArgument, "resource type %q is not served", typeURL)
 	}
 	w.kind = k
-	n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources()))
-	if n > maxNames {
-		s.server.metrics.refused.Inc()
-		return nil, status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
-	}
-	if !s.server.streams.allot(s, k, n) {
-		s.server.metrics.refused.Inc()
-		return nil, status.Errorf(codes.ResourceExhausted, "the streams of %s from one address subscribe to more than %d names", s.identity, maxNamesPerCaller)
-	}
-	for _, n := range names {
-		if len(n) > maxName {
-			return nil, status.Errorf(codes.InvalidArgument, "a resource name of %d bytes, at most %d", len(n), maxName)
-		}
+	if err := s.checkNames(w, names); err != nil {
+		return nil, err
 	}
 	c := s.server.cache
 	if k != nothing && s.server.memory.remember(s.identity, names) {
 		c.wake(s.identity)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.openLocked(w)
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.unindexLocked(w)
-		w.ended = true
-	}, nil
+	return c.open(w), nil
+}
+
+// checkNames holds what w is about, and the names that are asked for now, to the
+// bounds.
+func (s *adsStream) checkNames(w *watch, names []string) error {
+	n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources()))
+	if n > maxNames {
+		s.server.metrics.refused.Inc()
+		return status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
+	}
+	if !s.server.streams.allot(s, w.kind, n) {
+		s.server.metrics.refused.Inc()
+		return status.Errorf(codes.ResourceExhausted, "the streams of %s from one address subscribe to more than %d names", s.identity, maxNamesPerCaller)
+	}
+	for _, name := range names {
+		if len(name) > maxName {
+			return status.Errorf(codes.InvalidArgument, "a resource name of %d bytes, at most %d", len(name), maxName)
+		}
+	}
+	return nil
 }
