@@ -86,31 +86,43 @@ func (r *reloader) look() time.Duration {
 
 // reload loads the files when they differ from what is in use and are good.
 func (r *reloader) reload() {
-	s, old := r.source, r.source.now.Load()
-	raw, err := readFiles(s.dir)
-	if err == nil && raw.whole() == old.raw {
-		r.fault = "" // also when what is in use has expired: warnExpiry says that
-		return
-	}
-	var m *material
-	if err == nil {
-		m, err = parseFiles(s.dir, raw)
-	}
-	if err == nil && m.id != old.id {
-		err = fmt.Errorf("identity: the certificate in %s is now that of %s, this process is %s: restart it to change who it is", s.dir, m.id, old.id)
-	}
-	if err != nil {
+	s := r.source
+	changed, err := s.Reload()
+	switch {
+	case err != nil:
 		if err.Error() != r.fault {
 			r.fault = err.Error()
 			s.metrics.refused.Inc()
-			r.log.Error("identity files are bad, the last ones that were good stay in use", "notAfter", old.ends, "err", err)
+			r.log.Error("identity files are bad, the last ones that were good stay in use", "notAfter", s.NotAfter(), "err", err)
 		}
 		return
+	case changed:
+		r.warned = time.Time{}
+		s.metrics.reloaded.Inc()
+		r.log.Info("identity reloaded", "id", s.ID().String(), "notAfter", s.NotAfter())
 	}
-	r.fault, r.warned = "", time.Time{}
+	r.fault = "" // also when what is in use has expired: warnExpiry says that
+}
+
+// Reload reads the files now, as Run does when they change, and reports whether
+// others are in use afterwards. It returns why they are not loaded.
+func (s *Source) Reload() (changed bool, err error) {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	old := s.now.Load()
+	raw, err := readFiles(s.dir)
+	if err != nil || raw.whole() == old.raw {
+		return false, err
+	}
+	m, err := parseFiles(s.dir, raw)
+	if err != nil {
+		return false, err
+	}
+	if m.id != old.id {
+		return false, fmt.Errorf("identity: the certificate in %s is now that of %s, this process is %s: restart it to change who it is", s.dir, m.id, old.id)
+	}
 	s.now.Set(m)
-	s.metrics.reloaded.Inc()
-	r.log.Info("identity reloaded", "id", m.id.String(), "notAfter", m.ends)
+	return true, nil
 }
 
 // warnExpiry says that the certificate in use expires soon, or has expired: at

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -21,6 +22,7 @@ type Source struct {
 
 	dir     string // empty: in memory, never changes
 	now     state.Store[*material]
+	loading sync.Mutex // held by Reload
 	metrics metrics
 }
 

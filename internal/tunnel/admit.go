@@ -55,24 +55,28 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 		return nil, &closeError{code: codeLeaving, reason: "the gateway leaves"}
 	}
 	p := n.peerLocked(c.gateway)
-	own := 0
+	own, all, now := 0, 0, time.Now()
 	for _, other := range p.conns {
 		if other.incarnation != c.incarnation {
 			incumbents = append(incumbents, other)
 		}
-		if other.dialled && !other.leaving.Load() && !other.renewable(time.Now()) {
+		if other.retired.Load() {
+			continue
+		}
+		all++
+		if other.dialled && other.current(now) {
 			own++
 		}
 	}
 	switch {
 	case len(incumbents) > 0:
 		return incumbents, nil
-	case len(p.conns) >= maxConnections, c.dialled && own >= n.connections():
+	case all >= maxConnections, c.dialled && own >= n.connections():
 		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
 	}
 	p.conns = append(p.conns, c)
 	p.left, p.lastErr, p.addr = false, "", c.quic.RemoteAddr().String()
-	if p.refreshLocked(time.Now()) {
+	if p.refreshLocked(now) {
 		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 	}
 	for _, target := range n.targets {
@@ -80,6 +84,7 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 			target.hurry.Notify()
 		}
 	}
+	p.retireLocked(n.connections(), now)
 	n.changedLocked()
 	return nil, nil
 }

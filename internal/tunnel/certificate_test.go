@@ -92,6 +92,102 @@ func TestATunnelIsReplacedBeforeItsCertificateExpires(t *testing.T) {
 	checkEcho(t, s, "hello")
 }
 
+// renewing is a source of a certificate that lives for ttl; it follows dir when
+// its Reload is called.
+func (w *world) renewing(id mesh.GatewayID, ttl time.Duration) (source *identity.Source, dir string) {
+	w.t.Helper()
+	dir = w.t.TempDir()
+	if err := w.issue(id, ttl).Save(dir, true); err != nil {
+		w.t.Fatal(err)
+	}
+	source, err := identity.Open(dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return source, dir
+}
+
+func reload(t *testing.T, source *identity.Source, dir string, c *identity.Credential) {
+	t.Helper()
+	if err := c.Save(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := source.Reload(); err != nil || !changed {
+		t.Fatalf("reload: %v, %v", changed, err)
+	}
+}
+
+func TestAPeerThatRenewsItsCertificateInTimeKeepsItsStreams(t *testing.T) {
+	for _, who := range []string{"east/e1", "west/w1"} { // who dials, who is dialled
+		t.Run(who, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, newNetwork(time.Millisecond))
+				id := gatewayID(t, who)
+				source, dir := w.renewing(id, time.Minute)
+				use := func(c *Config) {
+					if c.Self == id {
+						c.Identity = source
+					}
+				}
+				east, west := w.start("east/e1", eastAddr, use), w.start("west/w1", westAddr, use)
+				east.dials(west)
+				west.echoes(t)
+				east.await(t, west.id, "connected", connections(defaultConnections))
+				s := east.open(t, west)
+				ends, since := source.NotAfter(), east.peer(west.id).Since
+				time.Sleep(45 * time.Second)
+				reload(t, source, dir, w.issue(id, time.Hour))
+				time.Sleep(10 * time.Second)
+				young := east.open(t, west)
+				if left := time.Until(young.conn.expires); left < time.Minute {
+					t.Errorf("a stream was opened on a connection that ends in %v", left)
+				}
+				checkEcho(t, young, "by the new connection")
+				time.Sleep(10 * time.Minute)
+				if time.Now().Before(ends) || s.conn == young.conn {
+					t.Fatal("the test does not test what it should")
+				}
+				checkEcho(t, s, "by the old one")
+				time.Sleep(10 * time.Second)
+				for _, p := range []Peer{east.peer(west.id), west.peer(east.id)} {
+					if p.Connections != defaultConnections || p.State != Up || p.Left || p.LastError != "" {
+						t.Errorf("in the end: %+v", p)
+					}
+				}
+				if p := east.peer(west.id); !p.Since.Equal(since) {
+					t.Errorf("the tunnel was down until %v", p.Since)
+				}
+			})
+		})
+	}
+}
+
+func TestStreamsOfAnOlderCertificateEndWhenItsRootIsTrustedNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newNetwork(time.Millisecond))
+		eastID, westID := gatewayID(t, "east/e1"), gatewayID(t, "west/w1")
+		eastSource, eastDir := w.renewing(eastID, time.Minute)
+		westSource, westDir := w.renewing(westID, time.Hour)
+		east := w.start("east/e1", eastAddr, func(c *Config) { c.Identity = eastSource })
+		west := w.start("west/w1", westAddr, func(c *Config) { c.Identity = westSource })
+		east.dials(west)
+		west.echoes(t)
+		east.await(t, west.id, "connected", connections(defaultConnections))
+		s := east.open(t, west)
+		time.Sleep(45 * time.Second)
+		reload(t, eastSource, eastDir, w.issue(eastID, time.Hour))
+		time.Sleep(time.Minute)
+		other, err := identitytest.New(t, "mesh.example").Cluster("west").Issue(identity.Request{ID: identity.ID{Gateway: "w1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reload(t, westSource, westDir, other)
+		_, err = s.Read(make([]byte, 1))
+		wantError(t, err, ErrTunnelLost)
+		_ = s.Close()
+	})
+}
+
 func TestATunnelEndsWhenItsPeersRootIsTrustedNoMore(t *testing.T) {
 	w := newWorld(t, nil)
 	dir := w.mesh.GatewayDir("east", "e1")

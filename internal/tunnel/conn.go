@@ -12,7 +12,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // conn is one QUIC connection to a peer. Its owner is the goroutine in
@@ -31,17 +30,29 @@ type conn struct {
 	opened   atomic.Uint64
 	accepted atomic.Uint64
 	leaving  atomic.Bool // the peer said so: open no streams
-	peerDone atomic.Bool // the peer's streams have ended and it leaves
+	peerDone atomic.Bool // the peer's streams have ended
 
-	// pulse belongs to [Node.watch], which sets quiet.
-	pulse pulse
-	quiet atomic.Bool // half dead already: rather use another connection
+	narrow  atomic.Bool // large packets seem to be lost: rather use another connection
+	replace atomic.Bool // the end that dialled should replace it
+	retired atomic.Bool // it has been replaced: open no streams
 
-	heartbeats state.Notify     // a heartbeat is due
-	closing    chan *closeError // holds 1: the first reason wins
-	ended      chan struct{}    // closed by serve
-	controlMu  sync.Mutex       // held while a control frame is written
-	control    *quic.Stream
+	// These belong to [Node.watch], which sets quiet
+	// and narrow.
+	pulse     pulse
+	prober    prober
+	quiet     atomic.Bool // half dead already: rather use another connection
+	idleSince time.Time   // when the last stream of a retired one ended
+	saidDone  bool
+
+	echoed    atomic.Uint32 // the highest number of a probe that came back
+	probed    atomic.Uint32 // the number of the peer's last probe
+	datagrams chan []byte   // to be sent
+	lost      uint64        // packets, as the metric has it; guarded by Node.mu
+
+	closing   chan *closeError // holds 1: the first reason wins
+	ended     chan struct{}    // closed by serve
+	controlMu sync.Mutex       // held while a control frame is written
+	control   *quic.Stream
 }
 
 // newConn makes a conn of an authenticated QUIC connection. ownUntil is when our
@@ -53,16 +64,16 @@ func newConn(n *Node, q *quic.Conn, dialled bool, ownUntil time.Time) (*conn, er
 		return nil, err
 	}
 	return &conn{
-		node:       n,
-		quic:       q,
-		gateway:    id.GatewayID(),
-		dialled:    dialled,
-		started:    time.Now(),
-		expires:    firstExpiry(proof, ownUntil),
-		ownUntil:   ownUntil,
-		heartbeats: state.NewNotify(),
-		closing:    make(chan *closeError, 1),
-		ended:      make(chan struct{}),
+		node:      n,
+		quic:      q,
+		gateway:   id.GatewayID(),
+		dialled:   dialled,
+		started:   time.Now(),
+		expires:   firstExpiry(proof, ownUntil),
+		ownUntil:  ownUntil,
+		datagrams: make(chan []byte, datagramQueue),
+		closing:   make(chan *closeError, 1),
+		ended:     make(chan struct{}),
 	}, nil
 }
 
@@ -84,19 +95,6 @@ func (c *conn) close(code closeCode, reason string) {
 	}
 }
 
-// heartbeat asks the owner to send a heartbeat. It never blocks.
-func (c *conn) heartbeat() { c.heartbeats.Notify() }
-
-// expiring reports that a certificate expires soon, so that streams should rather
-// go by another connection.
-func (c *conn) expiring(now time.Time) bool { return now.After(c.expires.Add(-renewLead)) }
-
-// renewable reports that our certificate of this connection expires soon and we have
-// a new one, so that a replacement should be dialled.
-func (c *conn) renewable(now time.Time) bool {
-	return c.expiring(now) && c.ownUntil.Equal(c.expires) && c.node.cfg.Identity.NotAfter().After(c.expires.Add(renewLead))
-}
-
 // serve runs an admitted connection until it ends and returns why.
 func (c *conn) serve() error {
 	var wg sync.WaitGroup
@@ -104,15 +102,12 @@ func (c *conn) serve() error {
 	defer wg.Wait()
 	wg.Go(c.acceptStreams)
 	wg.Go(c.readControl)
-	heartbeat := make([]byte, heartbeatSize)
+	wg.Go(c.sendDatagrams)
+	wg.Go(c.receiveDatagrams)
 	for {
 		select {
 		case <-c.quic.Context().Done():
 			return context.Cause(c.quic.Context())
-		case <-c.heartbeats.C():
-			// It blocks only when 32 are queued, which the pulse calls death; an
-			// error means that the connection has ended.
-			_ = c.quic.SendDatagram(heartbeat)
 		case why := <-c.closing:
 			_ = c.quic.CloseWithError(quic.ApplicationErrorCode(why.code), why.reason)
 			// The peer may have been faster.
@@ -160,10 +155,10 @@ func (c *conn) streamEnded() {
 	}
 }
 
-// closeIfDone closes the connection when both ends have no more streams and the peer
-// leaves.
+// closeIfDone closes the connection when both ends have no more streams and the
+// peer leaves; [Node.checkRenewal] does it for one that is retired.
 func (c *conn) closeIfDone() {
-	if c.peerDone.Load() && c.streams.Load() == 0 {
+	if c.peerDone.Load() && c.streams.Load() == 0 && !c.retired.Load() {
 		c.close(codeBye, "")
 	}
 }
@@ -185,6 +180,13 @@ func (c *conn) readControl() {
 		case frameDone:
 			c.peerDone.Store(true)
 			c.closeIfDone()
+		case frameReplace:
+			c.replace.Store(true)
+			c.node.notifyChanged()
+		case frameRetire:
+			c.retired.Store(true)
+			c.peerDone.Store(false)
+			c.node.notifyChanged()
 		}
 	}
 }
@@ -197,6 +199,9 @@ func (c *conn) send(typ frameType) {
 		c.close(codeProtocol, fmt.Sprintf("control stream: %v", err))
 	}
 }
+
+// sendSoon is send for who must not block.
+func (c *conn) sendSoon(typ frameType) { c.node.wg.Go(func() { c.send(typ) }) }
 
 func (c *conn) writeControl(b []byte) error {
 	if err := c.control.SetWriteDeadline(time.Now().Add(controlWrite)); err != nil {

@@ -27,9 +27,8 @@ func quicConfig() *quic.Config {
 		MaxConnectionReceiveWindow:     maxConnWindow,
 		MaxIncomingStreams:             maxStreams,
 		MaxIncomingUniStreams:          -1,
-		// Received heartbeats stay in quic-go's queue of 128 and then drop: nobody
-		// reads them, to be acknowledged is their whole purpose.
-		EnableDatagrams: true,
+		InitialPacketSize:              basePacketSize,
+		EnableDatagrams:                true,
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	frameHello   frameType = 1
 	frameLeaving frameType = 2
 	frameDone    frameType = 3
+	frameReplace frameType = 4
+	frameRetire  frameType = 5
 )
 
 const (

@@ -102,8 +102,10 @@ func (d *dialer) dial(ctx context.Context) {
 func (n *Node) dialDelay(t *target) time.Duration {
 	n.mu.Lock()
 	gw := t.gatewayLocked()
+	p := n.peers[gw]
+	replaces := p != nil && slices.ContainsFunc(p.conns, func(c *conn) bool { return c.dialled && c.replaceable(time.Now()) })
 	n.mu.Unlock()
-	if !gw.IsZero() && compareIDs(n.cfg.Self, gw) > 0 {
+	if !gw.IsZero() && !replaces && compareIDs(n.cfg.Self, gw) > 0 {
 		return headStart
 	}
 	return 0
@@ -118,7 +120,7 @@ func (n *Node) wants(t *target) bool {
 		return true
 	}
 	p, ok := n.peers[gw]
-	return !ok || p.notExpiring(time.Now())+p.dialling < n.connections()
+	return !ok || p.current(time.Now())+p.dialling < n.connections()
 }
 
 // dialTarget dials once and records how it went. It returns nil, nil when the
@@ -129,7 +131,7 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 	nth := 0 // which connection to the gateway this will be
 	if !gw.IsZero() {
 		p := n.peerLocked(gw)
-		nth = p.notExpiring(time.Now()) + p.dialling
+		nth = p.current(time.Now()) + p.dialling
 		p.dialling++
 	}
 	n.mu.Unlock()

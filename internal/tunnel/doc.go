@@ -21,14 +21,24 @@
 //	 1 hello    version 1, incarnation 16: the first frame of each end, sent once
 //	 2 leaving  empty: open no more streams to me; those that exist go on
 //	 3 done     empty: my streams have ended; close when yours have
+//	 4 replace  empty: dial a connection that replaces this one, if you dialled it
+//	 5 retire   empty: it is replaced; open no more streams on it, those that exist go on
 //
 // Frames of other types are skipped and bytes after the known ones of a payload
 // are ignored, so that both may be added later. The incarnation is a random number
 // that a process draws when it starts.
 //
-// Datagrams (RFC 9221) carry heartbeats: 64 zero bytes, meaningless but for
-// being acknowledged. They are that long so that a restarted peer, which does
-// not know the connection, answers with a stateless reset (RFC 9000, section
+// Datagrams (RFC 9221) begin with a type and a number; zeros fill them up:
+//
+//	┌────────┬──────────────┬───────┐
+//	│ type 1 │ number 4, BE │ zeros │
+//	└────────┴──────────────┴───────┘
+//	 0 heartbeat  64 bytes, number 0: meaningless but for being acknowledged
+//	 1 probe      as large as the connection's packets can be at the time
+//	 2 echo       64 bytes, the number of the probe that it answers
+//
+// Other types are ignored. A heartbeat is that long so that a restarted peer, which
+// does not know the connection, answers with a stateless reset (RFC 9000, section
 // 10.3): it must not answer shorter packets.
 //
 // A connection is closed with one of these codes; the reason is for humans:
@@ -45,6 +55,8 @@
 //	 9 protocol    the control stream was broken
 //	10 busy        too many handshakes
 //	11 untrusted   the certificate is trusted no more, as the roots have changed
+//	12 too large   large packets are lost on the way
+//	13 replaced    its streams have ended and others take its place
 //
 // A stream is reset with code 1 when its user aborted it, and the peer is asked
 // to stop sending with code 2 when its user does not read it any more.
@@ -59,6 +71,33 @@
 // a few of its nominal length, so that a process that did not run itself does
 // not blame its peers. One goroutine counts for all connections; [pulse] is its pure
 // arithmetic.
+//
+// # Packet size
+//
+// A connection begins with packets of 1200 bytes, and path MTU discovery makes them
+// larger. QUIC does not notice that a path passes them no more (a changed route, a
+// lowered MTU): small packets still do, heartbeats and acknowledgements among them,
+// and streams hang. So each end sends a probe of full size every second, and more
+// while no echo comes. After a second without, or two without a probe of the
+// peer's, the connection is replaced by one that begins small again (RFC 8899,
+// section 4.3): new streams pass within three seconds. If nothing comes later
+// either, the old one is closed, as its streams hang. [Peer] says so. Every ten
+// minutes larger packets are tried again, on connections that replace those of the
+// peer.
+//
+// # Replacing
+//
+// The end that dialled a connection dials what replaces it, by itself or because
+// the peer asks: when a certificate expires soon and there is a new one, when large
+// packets are lost, when larger ones are to be tried. New streams go by the new
+// connection at once. The old one is retired: each end says when its streams have
+// ended, and the other one closes it then.
+//
+// A connection ends with the first of its certificates, those of intermediates
+// included, unless the same process of the peer has another connection by then whose
+// certificates are valid: who renews in time keeps its streams. When the roots
+// change every connection is judged again, also such a one: its certificate must
+// still lead to a root that is trusted.
 //
 // # Two processes with one name
 //

@@ -38,11 +38,13 @@ const (
 	codeProtocol
 	codeBusy
 	codeUntrusted
+	codeTooLarge
+	codeReplaced
 )
 
 // String names the code as metrics and the package comment do.
 func (c closeCode) String() string {
-	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "busy", "untrusted"}
+	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "busy", "untrusted", "too large", "replaced"}
 	if int(c) < len(names) {
 		return names[c]
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,14 +27,16 @@ type network struct {
 	mu    sync.Mutex
 	ports map[string]*port
 	cut   map[[2]string]bool
-	loss  float64    // of every packet
-	dice  *rand.Rand // for loss
+	mtu   map[[2]string]int // the largest packet that passes, in bytes; none: all
+	loss  float64           // of every packet
+	dice  *rand.Rand        // for loss
 }
 
 // port is a socket of the network.
 type port struct {
 	*simnet.SimConn
-	frozen atomic.Bool // as if its process were stopped: sends and receives nothing
+	kernel *net.UDPConn // takes the socket options that quic-go wants for path MTU discovery
+	frozen atomic.Bool  // as if its process were stopped: sends and receives nothing
 }
 
 func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
@@ -43,9 +46,14 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 	return p.SimConn.WriteTo(b, to)
 }
 
+// SyscallConn makes quic-go search for the path MTU.
+func (p *port) SyscallConn() (syscall.RawConn, error) { return p.kernel.SyscallConn() }
+
+func (p *port) Close() error { return errors.Join(p.kernel.Close(), p.SimConn.Close()) }
+
 func newNetwork(latency time.Duration) *network {
 	return &network{
-		latency: latency, ports: map[string]*port{}, cut: map[[2]string]bool{},
+		latency: latency, ports: map[string]*port{}, cut: map[[2]string]bool{}, mtu: map[[2]string]int{},
 		dice: rand.New(rand.NewPCG(1, 2)),
 	}
 }
@@ -54,7 +62,9 @@ func newNetwork(latency time.Duration) *network {
 func (n *network) SendPacket(p simnet.Packet) error {
 	n.mu.Lock()
 	to := n.ports[p.To.String()]
-	lost := n.cut[[2]string{p.From.String(), p.To.String()}] || n.dice.Float64() < n.loss
+	way := [2]string{p.From.String(), p.To.String()}
+	mtu, narrow := n.mtu[way]
+	lost := n.cut[way] || narrow && len(p.Data) > mtu || n.dice.Float64() < n.loss
 	n.mu.Unlock()
 	if to == nil || lost {
 		return nil
@@ -78,7 +88,11 @@ func (n *network) listen(addr string) func() (net.PacketConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &port{SimConn: simnet.NewBlockingSimConn(udp, n)}
+		kernel, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			return nil, err
+		}
+		p := &port{SimConn: simnet.NewBlockingSimConn(udp, n), kernel: kernel}
 		n.mu.Lock()
 		n.ports[addr] = p
 		n.mu.Unlock()
@@ -98,6 +112,17 @@ func (n *network) partition(a, b string, cut bool) {
 	defer n.mu.Unlock()
 	n.cut[[2]string{a, b}] = cut
 	n.cut[[2]string{b, a}] = cut
+}
+
+// narrow lets only packets of so many bytes pass from one address to another; 0
+// lets all pass.
+func (n *network) narrow(from, to string, mtu int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.mtu, [2]string{from, to})
+	if mtu > 0 {
+		n.mtu[[2]string{from, to}] = mtu
+	}
 }
 
 // world is a mesh of test gateways.
@@ -138,7 +163,7 @@ func (w *world) start(name, addr string, change ...func(*Config)) *gateway {
 		Self:     id,
 		Identity: w.mesh.Gateway(id.Cluster, id.Name),
 		ResetKey: [32]byte{1, 2, 3},
-		Log:      testLog(w.t).With("gateway", name),
+		Log:      testLog(w.t).With("self", name),
 	}
 	if w.net != nil {
 		cfg.Listen = w.net.listen(addr)

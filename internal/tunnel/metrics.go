@@ -12,13 +12,16 @@ import (
 type totals struct {
 	sent, received, lost float64 // bytes, bytes, packets
 	opened, accepted     float64 // streams
+	reductions           float64
 }
 
-func (s *totals) add(c *conn) {
+// addLocked adds what a connection has carried. Node.mu is held.
+func (s *totals) addLocked(c *conn) {
 	stats := c.quic.ConnectionStats()
 	s.sent += float64(stats.BytesSent)
 	s.received += float64(stats.BytesReceived)
-	s.lost += float64(stats.PacketsLost)
+	c.lost = max(c.lost, stats.PacketsLost) // quic-go takes back what came late
+	s.lost += float64(c.lost)
 	s.opened += float64(c.opened.Load())
 	s.accepted += float64(c.accepted.Load())
 }
@@ -34,6 +37,7 @@ type metrics struct {
 	connections, rtt, streams *prometheus.Desc // peer
 	bytes, streamsTotal       *prometheus.Desc // peer, direction
 	lost                      *prometheus.Desc // peer
+	packetSize, reductions    *prometheus.Desc // peer
 }
 
 // newMetrics makes the metrics and, unless reg is nil, registers them.
@@ -57,7 +61,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 		streams:      desc("streams", "Open streams to and from the peer."),
 		bytes:        desc("bytes_total", "Bytes carried, QUIC's overhead included.", "direction"),
 		streamsTotal: desc("streams_total", "Streams opened by this gateway (out) and by the peer (in).", "direction"),
-		lost:         desc("lost_packets", "Packets declared lost so far; shrinks when a late one arrives."),
+		lost:         desc("lost_packets_total", "Packets that were declared lost, most of them rightly."),
+		packetSize:   desc("packet_size_bytes", "Size of the packets that pass, as UDP payload; the last known while the peer is down."),
+		reductions:   desc("mtu_reductions_total", "Connections replaced because their large packets were lost."),
 	}
 	if reg == nil {
 		return m, nil
@@ -73,7 +79,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.dials.Describe(ch)
 	m.closed.Describe(ch)
 	m.refused.Describe(ch)
-	for _, d := range []*prometheus.Desc{m.connections, m.rtt, m.streams, m.bytes, m.streamsTotal, m.lost} {
+	for _, d := range []*prometheus.Desc{m.connections, m.rtt, m.streams, m.bytes, m.streamsTotal, m.lost, m.packetSize, m.reductions} {
 		ch <- d
 	}
 }
@@ -98,7 +104,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		send(m.bytes, prometheus.CounterValue, s.received, "in")
 		send(m.streamsTotal, prometheus.CounterValue, s.opened, "out")
 		send(m.streamsTotal, prometheus.CounterValue, s.accepted, "in")
-		send(m.lost, prometheus.GaugeValue, s.lost)
+		send(m.lost, prometheus.CounterValue, s.lost)
+		send(m.packetSize, prometheus.GaugeValue, float64(p.PacketSize))
+		send(m.reductions, prometheus.CounterValue, s.reductions)
 	}
 }
 
@@ -110,8 +118,9 @@ func (n *Node) totals() map[mesh.GatewayID]totals {
 	sums := make(map[mesh.GatewayID]totals, len(n.peers))
 	for gw, p := range n.peers {
 		s := p.past
+		s.reductions = float64(p.reductions)
 		for _, c := range p.conns {
-			s.add(c)
+			s.addLocked(c)
 		}
 		sums[gw] = s
 	}

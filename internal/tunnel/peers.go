@@ -33,6 +33,8 @@ type Peer struct {
 	Streams     int       // open ones
 	Since       time.Time // of State
 	LastError   string
+	PacketSize  int  // bytes of UDP payload, of the connection with the smallest; the last known while down
+	MTUReduced  bool // larger packets passed once, and were lost later
 }
 
 // peer is the mutable side of a [Peer]. Guarded by Node.mu.
@@ -48,24 +50,29 @@ type peer struct {
 	rtt      time.Duration
 	toldRTT  time.Duration // rtt when watchers were last told
 	past     totals        // of connections that have ended
+
+	packetSize  int
+	reducedFrom int       // the size of packets that were lost; 0: none are
+	reducedAt   time.Time // when they were lost, or tried again
+	reductions  uint64
 }
 
 // usable counts the connections that streams can be opened on.
 func (p *peer) usable() int {
 	n := 0
 	for _, c := range p.conns {
-		if !c.leaving.Load() {
+		if !c.leaving.Load() && !c.retired.Load() {
 			n++
 		}
 	}
 	return n
 }
 
-// notExpiring counts the connections that need no replacement.
-func (p *peer) notExpiring(now time.Time) int {
+// current counts the connections that need no replacement.
+func (p *peer) current(now time.Time) int {
 	n := 0
 	for _, c := range p.conns {
-		if !c.leaving.Load() && !c.renewable(now) {
+		if c.current(now) {
 			n++
 		}
 	}
@@ -105,6 +112,13 @@ func (n *Node) peerLocked(gw mesh.GatewayID) *peer {
 	return p
 }
 
+// notifyChanged is changedLocked for who does not hold the lock.
+func (n *Node) notifyChanged() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changedLocked()
+}
+
 // changedLocked tells everyone who watches peers or dials targets.
 func (n *Node) changedLocked() {
 	n.changes.Set(struct{}{})
@@ -132,6 +146,7 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 		list = append(list, Peer{
 			Gateway: p.gateway, Addr: p.addr, State: p.state, Left: p.left, RTT: p.rtt,
 			Connections: len(p.conns), Streams: int(streams), Since: p.since, LastError: p.lastErr,
+			PacketSize: p.packetSize, MTUReduced: p.reducedFrom > 0,
 		})
 	}
 	slices.SortFunc(list, func(a, b Peer) int { return compareIDs(a.Gateway, b.Gateway) })
@@ -178,14 +193,17 @@ func (n *Node) choices(to mesh.GatewayID) []*conn {
 		all = slices.Clone(p.conns)
 	}
 	n.mu.Unlock()
-	all = slices.DeleteFunc(all, func(c *conn) bool { return c.leaving.Load() })
+	all = slices.DeleteFunc(all, func(c *conn) bool { return c.leaving.Load() || c.retired.Load() })
 	if len(all) < 2 {
 		return all
 	}
 	now := time.Now()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	doubtful := func(c *conn) int {
-		if c.quiet.Load() || c.expiring(now) {
+		switch {
+		case c.narrow.Load():
+			return 2
+		case c.quiet.Load() || c.replace.Load() || c.expiring(now):
 			return 1
 		}
 		return 0
@@ -223,15 +241,18 @@ func (n *Node) remove(c *conn, why error) {
 		return
 	}
 	p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
-	p.past.add(c)
-	p.lastErr = why.Error()
+	p.past.addLocked(c)
+	closed, _ := errors.AsType[*closeError](why)
+	if closed == nil || closed.code != codeReplaced {
+		p.lastErr = why.Error()
+	}
 	if label == labelReset {
 		for _, sibling := range p.conns {
 			sibling.heartbeat() // most likely dead too: ask now
 		}
 	}
 	n.metrics.closed.WithLabelValues(label).Inc()
-	if c, ok := errors.AsType[*closeError](why); ok && c.remote && (c.code == codeLeaving || c.code == codeBye) {
+	if closed != nil && closed.remote && (closed.code == codeLeaving || closed.code == codeBye) && !c.retired.Load() {
 		p.left = true
 	}
 	if p.refreshLocked(time.Now()) && !p.left && !n.closing {
@@ -244,7 +265,7 @@ func (n *Node) remove(c *conn, why error) {
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a
-// millisecond, wakes targets whose connections need a replacement, and forgets peers
+// millisecond and of packet sizes, retires what has been replaced, wakes targets whose connections need a replacement, and forgets peers
 // that are long gone.
 func (n *Node) sweep(now time.Time) {
 	n.mu.Lock()
@@ -263,9 +284,11 @@ func (n *Node) sweep(now time.Time) {
 				p.toldRTT = p.rtt
 				changed = true
 			}
-			if p.notExpiring(now) < p.usable() {
+			if p.current(now) < p.usable() {
 				changed = true
 			}
+			p.retireLocked(n.connections(), now)
+			changed = n.sizeLocked(p, now) || changed
 		} else if len(p.conns) == 0 && p.dialling == 0 && !wanted[gw] && now.Sub(p.since) > forgetAfter {
 			delete(n.peers, gw)
 			changed = true

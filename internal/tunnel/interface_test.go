@@ -1,0 +1,108 @@
+package tunnel
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespace is a network namespace with nothing but a loopback interface. do runs
+// a function on its thread.
+type namespace struct{ do func(func() error) error }
+
+// newNamespace makes one, or skips the test for want of the privilege.
+func newNamespace(t *testing.T) namespace {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace")
+	}
+	work, done := make(chan func() error), make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		for f := range work {
+			done <- f()
+		}
+	}()
+	t.Cleanup(func() { close(work) })
+	ns := namespace{do: func(f func() error) error { work <- f; return <-done }}
+	if err := ns.do(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
+		t.Skipf("no network namespace: %v", err)
+	}
+	return ns
+}
+
+// loopback brings the loopback interface up with an MTU.
+func (ns namespace) loopback(t *testing.T, mtu uint32) {
+	t.Helper()
+	err := ns.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd) //nolint:errcheck // nothing was written
+		ifr, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		ifr.SetUint32(mtu)
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr); err != nil {
+			return err
+		}
+		ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+		return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen is [ListenUDP] within the namespace.
+func (ns namespace) listen(addr string) func() (net.PacketConn, error) {
+	return func() (conn net.PacketConn, err error) {
+		err = ns.do(func() error {
+			conn, err = ListenUDP(addr)()
+			return err
+		})
+		return conn, err
+	}
+}
+
+func TestALowerMTUOfTheInterfaceRenewsTheTunnel(t *testing.T) {
+	for name, disable := range map[string]string{"with GSO": "", "without GSO": "true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("QUIC_GO_DISABLE_GSO", disable)
+			ns := newNamespace(t)
+			ns.loopback(t, 1500)
+			w := newWorld(t, nil)
+			inside := func(c *Config) {
+				c.Listen, c.ListenPacket = ns.listen("127.0.0.1:0"), ns.listen("127.0.0.1:0")
+			}
+			east, west := w.start("east/e1", "", inside), w.start("west/w1", "", inside)
+			west.echoes(t)
+			east.dials(west)
+			east.await(t, west.id, "connected", connections(defaultConnections))
+			for east.peer(west.id).PacketSize < 1400 {
+				if err := east.try(west.id, 100_000); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			ns.loopback(t, 1300)
+			lowered := time.Now()
+			for east.try(west.id, 100_000) != nil && time.Since(lowered) < time.Minute {
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Logf("requests pass again after %v: %+v", time.Since(lowered), east.peer(west.id))
+			if time.Since(lowered) > 10*time.Second { // three on a machine that is not loaded
+				t.Error("too late")
+			}
+			if p, q := east.peer(west.id), west.peer(east.id); !p.MTUReduced && !q.MTUReduced {
+				t.Errorf("nobody says that the MTU is reduced: %+v, %+v", p, q)
+			}
+		})
+	}
+}
