@@ -195,7 +195,11 @@ func (t *table) sidecar(s *status.Sidecar) {
 	}
 	t.head("GATEWAY", "ROUTES FROM IT", "KNOWS THE SERVICE", "NOTE")
 	for _, g := range s.Gateways {
-		t.row(g.Address, yesNo(g.XDS), yesNo(g.Registered), g.LastError)
+		knows := "" // there is none
+		if s.Service != nil {
+			knows = yesNo(g.Registered)
+		}
+		t.row(g.Address, yesNo(g.XDS), knows, g.LastError)
 	}
 	t.head("UPSTREAM", "LISTENER", "STATE", "HOST", "INSTANCE", "READY", "ACTIVE", "IDLE", "LATENCY", "NOTE")
 	for _, u := range s.Upstreams {
