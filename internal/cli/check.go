@@ -108,10 +108,6 @@ func (c *check) addAt(key string, err error) {
 	if err == nil {
 		return
 	}
-	if faults, ok := err.(strictyaml.Faults); ok {
-		c.Faults = append(c.Faults, faults...)
-		return
-	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			c.addAt(key, e)
@@ -120,6 +116,10 @@ func (c *check) addAt(key string, err error) {
 	}
 	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
 		c.Faults = append(c.Faults, faults...)
+		return
+	}
+	if fault, ok := errors.AsType[strictyaml.Fault](err); ok {
+		c.Faults = append(c.Faults, fault)
 		return
 	}
 	if refused, ok := errors.AsType[*config.KeyError](err); ok {

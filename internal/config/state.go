@@ -39,14 +39,13 @@ func CheckState(dir string, role Role) error {
 		return stateError(dir, err)
 	}
 	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		switch {
-		case errors.Is(err, os.ErrNotExist) && at != filepath.Dir(at):
+		if _, err := os.Lstat(at); errors.Is(err, os.ErrNotExist) && at != filepath.Dir(at) {
 			continue
-		case err != nil:
+		} else if err != nil {
 			return stateError(dir, err)
 		}
-		if info, err = os.Stat(at); err != nil {
+		info, err := os.Stat(at)
+		if err != nil {
 			return stateError(dir, fmt.Errorf("%s leads nowhere", at))
 		}
 		if !info.IsDir() {

@@ -48,11 +48,11 @@ func (p *Process) Start(s *Spawner) error {
 	}
 	p.cmd, p.exited, p.told = cmd, exited, false
 	s.wg.Go(func() {
-		err := cmd.Wait()
+		_ = cmd.Wait() // its state says why it ended
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !p.told {
-			p.err = fmt.Errorf("%s ended by itself: %v", p.Name, err)
+			p.err = fmt.Errorf("%s ended by itself: %s", p.Name, cmd.ProcessState)
 		}
 		close(exited)
 	})
