@@ -69,6 +69,11 @@ func FuzzRequestAgainstNetHTTP(f *testing.F) {
 		if again.Method != r.Method || again.length != r.length || again.chunked != r.chunked || again.http10 {
 			t.Fatalf("%q became %q", in[:n], onward)
 		}
+		first := Request{}
+		first.LeaveRoom = true
+		if n, err := first.Parse(in); n > 0 && err == nil && len(AppendRequest(nil, &first, &RequestRewrite{})) > len(in[:n])+requestRoom {
+			t.Fatalf("%q grew by more than there is room for: %q", in[:n], onward)
+		}
 		if len(r.Host()) > 0 && string(again.Host()) != string(r.Host()) {
 			t.Fatalf("host %q became %q", r.Host(), again.Host())
 		}

@@ -31,7 +31,11 @@
 // In either case what was sent of the body must still be in the buffer. Attempts
 // are bounded by params.go; hosts are never asked twice in a round, and a second
 // round waits a moment. What the mesh answers itself carries Proxy-Status
-// (RFC 9209) and its reason in the access log.
+// (RFC 9209) and its reason in the access log, and is not to be stored. Callers are
+// told why, the log where: no address inside the mesh is in an answer (answer.go).
+//
+// A client that half-closes waits for its answer as any other; one that closed ends
+// its request (orphan.go tells them apart).
 //
 // # Ending
 //
