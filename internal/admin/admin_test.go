@@ -131,6 +131,26 @@ func TestAnAnswerThatIsBeingMadeOutlivesTheEndAndRunOutlivesIt(t *testing.T) {
 	}
 }
 
+func TestEveryProcessSaysWhichBuildItIs(t *testing.T) {
+	families, err := NewRegistry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "isthmus_build_info" {
+			labels := map[string]string{}
+			for _, l := range f.Metric[0].Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if labels["version"] == "" || !strings.HasPrefix(labels["goversion"], "go1.") || f.Metric[0].Gauge.GetValue() != 1 {
+				t.Errorf("%v", f)
+			}
+			return
+		}
+	}
+	t.Error("there is no isthmus_build_info")
+}
+
 func TestAdminServesLivenessMetricsStatusAndProfiles(t *testing.T) {
 	base := start(t, &Readiness{})
 	if code, _ := get(t, base+"/livez"); code != 200 {

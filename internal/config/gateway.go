@@ -28,7 +28,7 @@ type Gateway struct {
 	Resources string `yaml:"resources" flag:"directory of resource files, watched"`
 	// The directory in which this process keeps what it learned: the catalog, the
 	// peers, and what sidecars use. Two gateways may not share one.
-	State string `yaml:"state" flag:"directory that this process keeps its memory in"`
+	State string `yaml:"state" flag:"directory in which this process keeps what it learned"`
 	// Where the gateway listens.
 	Listen GatewayListen `yaml:"listen"`
 	// How many QUIC connections are kept to every other gateway, 1 to 8.

@@ -24,7 +24,7 @@ type Sidecar struct {
 	Interception Interception `yaml:"interception"`
 	// The directory in which this process keeps what it learned: the routes it
 	// accepted last. Two sidecars may not share one.
-	State string `yaml:"state" flag:"directory that this process keeps its memory in"`
+	State string `yaml:"state" flag:"directory in which this process keeps what it learned"`
 	// Where the sidecar listens beside the upstreams.
 	Listen SidecarListen `yaml:"listen"`
 	// How long running exchanges may take to finish at shutdown, up to 1h.

@@ -150,9 +150,9 @@ func (c *completer) dials(key string, values *[]string, port int, example string
 }
 
 // between checks a number.
-func (c *completer) between(key string, n, least, most int) {
-	if n < least || n > most {
-		c.fault(key, "%d is out of range: write %d to %d", n, least, most)
+func (c *completer) between(key string, n, min, max int) {
+	if n < min || n > max {
+		c.fault(key, "%d is out of range: write %d to %d", n, min, max)
 	}
 }
 

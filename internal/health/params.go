@@ -11,8 +11,8 @@ const (
 	DefaultUnhealthyAfter = 2 // one lost packet is not a death
 )
 
-// Bounds of a [Check]. Below the least interval the checks themselves are the
-// load; above the greatest nobody would call it a health check.
+// Bounds of a [Check]. Below the minimum interval the checks themselves are
+// the load; above the maximum nobody would call it a health check.
 const (
 	MinInterval  = 50 * time.Millisecond
 	MaxInterval  = time.Hour

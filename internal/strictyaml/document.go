@@ -267,9 +267,9 @@ func describe(n *yaml.Node) string {
 
 // shorten keeps foreign text in messages to a line's length.
 func shorten(s string) string {
-	const most = 80
-	if len(s) <= most {
+	const maxShown = 80 // bytes
+	if len(s) <= maxShown {
 		return s
 	}
-	return s[:most] + "…"
+	return s[:maxShown] + "…"
 }

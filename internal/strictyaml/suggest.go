@@ -20,10 +20,10 @@ func nearest(word string, known []string) string {
 	if len(word) > 64 {
 		return ""
 	}
-	best, least := "", max(len(word)/3, 1)+1
+	best, nearest := "", max(len(word)/3, 1)+1
 	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
-			best, least = k, d
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < nearest {
+			best, nearest = k, d
 		}
 	}
 	return best
