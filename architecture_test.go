@@ -48,7 +48,8 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/mesh", "internal/wholefile", "sidecar/routes"},
-	"sidecar/proxy":    {"internal/connect", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
+	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/identity", "internal/mesh", "internal/relay", "sidecar/http1", "sidecar/upstream"},
+	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/mesh", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh", "internal/state"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/mesh", "internal/state"},

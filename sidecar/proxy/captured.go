@@ -91,7 +91,7 @@ func (p *Proxy) listenCaptured(cfg Captured) []*server {
 	for _, address := range cfg.Listen {
 		listeners = append(listeners, &server{
 			p: p, direction: outbound, address: address, label: "captured connections",
-			log: p.log.With("direction", string(outbound)), slots: make(chan struct{}, maxConnections), serve: t.serve,
+			serve: t.serve,
 		})
 	}
 	return listeners
@@ -99,22 +99,22 @@ func (p *Proxy) listenCaptured(cfg Captured) []*server {
 
 // serve goes on as an explicit listener for the destination would, once it is known.
 func (t *capturedServers) serve(c *client) {
-	original, ok := t.cfg.Original(c.tracked.conn)
+	original, ok := t.cfg.Original(c.Accepted)
 	if !ok {
 		t.unknown.Inc()
-		t.p.log.Debug("connection to the captured port that nobody captured", "peer_addr", c.tracked.conn.RemoteAddr().String())
-		c.abort()
+		t.p.log.Debug("connection to the captured port that nobody captured", "peer_addr", c.PeerAddr())
+		c.Abort()
 		return
 	}
 	if t.cfg.Accelerate != nil {
-		c.Conn = t.cfg.Accelerate(c.tracked.conn.(*net.TCPConn))
+		c.Conn = t.cfg.Accelerate(c.Accepted.(*net.TCPConn))
 	}
 	d, ok := t.cfg.Names(original.Addr())
 	if !ok {
 		t.unnamed.Inc()
 		t.p.log.Info("captured connection to an address that is nobody's: was it kept from another sidecar, or before its file of addresses was removed?",
 			"addr", original.String())
-		c.abort()
+		c.Abort()
 		return
 	}
 	d.Port = original.Port()
@@ -130,7 +130,7 @@ func (t *capturedServers) serve(c *client) {
 		return
 	}
 	t.served.Inc()
-	t.keep(s).serveOn(c, service, s.rewrite, nil)
+	t.keep(s).drive(c, service.Protocol(), service, s.rewrite)
 }
 
 // offered returns an error when the service is known not to have d's port. A program
@@ -147,7 +147,7 @@ func (t *capturedServers) offered(d mesh.Destination) error {
 		}
 		ports = append(ports, strconv.Itoa(int(p.Number)))
 	}
-	return fmt.Errorf("route to %s: the service has port %s: %w", d, strings.Join(ports, ", "), routes.ErrAbsent)
+	return absent(fmt.Errorf("route to %s: the service has port %s: %w", d, strings.Join(ports, ", "), routes.ErrAbsent))
 }
 
 // known returns the server of d: the one that is kept, or one that counts among the
@@ -182,20 +182,20 @@ func (t *capturedServers) keep(s *server) *server {
 // refuse ends a connection for which there is no route. An HTTP client is told why;
 // any other one is reset, as if nobody listened at that port.
 func (t *capturedServers) refuse(c *client, s *server, why error) {
-	if said, ok := t.p.sniff(c); ok {
+	if said, ok := sniff(c); ok {
 		c.Conn = relay.WithPrefix(c.Conn, said)
-		s.serveOn(c, nil, s.rewrite, why)
+		s.refuse(c, s.rewrite, why)
 		return
 	}
-	s.log.Info("captured connection refused", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", why)
-	c.abort()
+	s.log.Info("captured connection refused", "peer_addr", c.PeerAddr(), "err", why)
+	c.Abort()
 }
 
 // sniff returns what c says first and whether that begins an HTTP/1.1 request: a
 // method of capital letters and a space.
-func (p *Proxy) sniff(c *client) ([]byte, bool) {
-	p.conns.waiting(c.tracked, time.Now().Add(sniffLimit))
-	defer p.conns.busy(c.tracked)
+func sniff(c *client) ([]byte, bool) {
+	c.Open.Waiting(time.Now().Add(sniffLimit))
+	defer c.Open.Busy()
 	said := make([]byte, 0, len("PROPPATCH "))
 	for len(said) < cap(said) {
 		n, err := c.Read(said[len(said):cap(said)])

@@ -28,7 +28,7 @@ func TestNoRequestIsLostWhileInstancesComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.run(p)
-		addr := p.InboundAddr().String()
+		addr := inboundAddr(p).String()
 		return p, mesh.Endpoint{Instance: addr, Address: addr, Ready: true, Weight: 1, Identity: id.ID().String()}
 	}
 	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
@@ -41,7 +41,7 @@ func TestNoRequestIsLostWhileInstancesComeAndGo(t *testing.T) {
 	_ = stays
 	set.Update([]*mesh.Route{route(mesh.HTTP, ep)})
 	w.run(out)
-	url := "http://" + out.ExplicitAddr(dest).String()
+	url := "http://" + explicitAddr(out).String()
 
 	ctx, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup

@@ -54,7 +54,7 @@ func (w *world) run(p *Proxy) *Proxy {
 		if err := <-ended; err != nil {
 			w.t.Errorf("Run: %v", err)
 		}
-		if n := p.Connections(); n != 0 {
+		if n := p.conns.Len(); n != 0 {
 			w.t.Errorf("%d connections left", n)
 		}
 	})
@@ -72,7 +72,7 @@ func (w *world) instance(cluster mesh.ClusterName, name, target string, protocol
 		w.t.Fatal(err)
 	}
 	w.run(p)
-	return mesh.Endpoint{Instance: name, Address: p.InboundAddr().String(), Ready: true, Weight: 1, Identity: id.ID().String()}
+	return mesh.Endpoint{Instance: name, Address: inboundAddr(p).String(), Ready: true, Weight: 1, Identity: id.ID().String()}
 }
 
 // web is an instance whose program is an HTTP handler.
@@ -104,7 +104,7 @@ func route(protocol mesh.Protocol, local ...mesh.Endpoint) *mesh.Route {
 func (w *world) outbound(r *mesh.Route) string {
 	w.t.Helper()
 	p := w.outboundProxy(r)
-	return p.ExplicitAddr(dest).String()
+	return explicitAddr(p).String()
 }
 
 func (w *world) outboundProxy(r *mesh.Route) *Proxy {
@@ -121,6 +121,27 @@ func (w *world) outboundProxy(r *mesh.Route) *Proxy {
 		w.t.Fatal(err)
 	}
 	return w.run(p)
+}
+
+// explicitAddr returns where the explicit listener for dest is bound, nil when it is not.
+func explicitAddr(p *Proxy) net.Addr {
+	return boundTo(p, func(s *server) bool { return s.direction == outbound && s.destination == dest })
+}
+
+// inboundAddr is explicitAddr for the inbound listener.
+func inboundAddr(p *Proxy) net.Addr {
+	return boundTo(p, func(s *server) bool { return s.direction == inbound })
+}
+
+func boundTo(p *Proxy, is func(*server) bool) net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.servers {
+		if s.listener != nil && is(s) {
+			return s.listener.Addr()
+		}
+	}
+	return nil
 }
 
 // refusing returns an address where nobody listens.

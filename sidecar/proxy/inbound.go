@@ -25,13 +25,12 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 		address:     in.Listen,
 		destination: mesh.Destination{Service: in.Service, Port: in.Port},
 		rewrite:     http1.RequestRewrite{Proto: "http"},
-		status:      inboundStatus,
 		retries:     programRetries(),
 	}
 	s.label = s.destination.String()
 	s.rewrite.Host = in.Service.Host()
-	s.finish()
 	s.service = func(context.Context) (*upstream.Service, error) { return p.program, nil }
+	s.finish()
 	check := in.Peers
 	if check == nil {
 		check = identity.AnyMember()
@@ -42,20 +41,16 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 	}
 	by := "By=" + p.cfg.Identity.ID().String() + ";URI="
 	s.serve = func(c *client) {
-		if err := s.handshake(c, config); err != nil {
+		if err := s.handshake(c, config, check); err != nil {
 			if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
 				s.metrics.refused.Inc()
 			}
-			s.log.Debug("refused a caller", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", err)
+			s.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 			return
 		}
-		if in.Protocol == mesh.HTTP {
-			rewrite := s.rewrite
-			rewrite.ClientCert = by + c.peer
-			s.serveHTTP(c, rewrite, nil)
-			return
-		}
-		s.serveTCP(c, p.program)
+		rewrite := s.rewrite
+		rewrite.ClientCert = by + c.Peer
+		s.drive(c, in.Protocol, p.program, rewrite)
 	}
 	return s
 }
@@ -67,8 +62,9 @@ func programRetries() upstream.RetryPolicy {
 	return p
 }
 
-// handshake ends the mesh's TLS on c and notes who called.
-func (s *server) handshake(c *client, config *tls.Config) error {
+// handshake ends the mesh's TLS on c and records who called: the connection ends when
+// that caller may not call any more.
+func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPolicy) error {
 	ctx, cancel := context.WithTimeout(s.p.ctx, handshakeTimeout)
 	defer cancel()
 	conn := tls.Server(c.Conn, config)
@@ -79,7 +75,14 @@ func (s *server) handshake(c *client, config *tls.Config) error {
 	if err != nil {
 		return err
 	}
-	c.Conn, c.peer = conn, id.String()
+	c.Conn, c.Peer = conn, id.String()
+	c.Open.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
+		err := s.p.cfg.Identity.Trusts(cs, check)
+		if err != nil {
+			s.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
+		}
+		return err
+	})
 	return nil
 }
 

@@ -65,7 +65,7 @@ func TestTheFirstConnectionWaitsForItsRoute(t *testing.T) {
 	w.run(p)
 	got := make(chan string)
 	go func() {
-		resp, err := http.Get("http://" + p.ExplicitAddr(dest).String())
+		resp, err := http.Get("http://" + explicitAddr(p).String())
 		if err != nil {
 			got <- err.Error()
 			return
@@ -95,7 +95,7 @@ func TestAnAbsentDestinationIs404(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(p)
-	resp, err := httpClient(t).Get("http://" + p.ExplicitAddr(dest).String())
+	resp, err := httpClient(t).Get("http://" + explicitAddr(p).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestShutdownFinishesWhatRunsAndEndsTheRest(t *testing.T) {
 		fmt.Fprint(rw, "done")
 	}))
 	p := w.outboundProxy(route(mesh.HTTP, ep))
-	addr := p.ExplicitAddr(dest).String()
+	addr := explicitAddr(p).String()
 
 	// One connection is idle after a request, one is busy.
 	resp, idle, _ := raw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
@@ -163,7 +163,7 @@ func TestShutdownAbortsWhatDoesNotEnd(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	p := w.outboundProxy(route(mesh.HTTP, ep))
-	c, err := net.Dial("tcp", p.ExplicitAddr(dest).String())
+	c, err := net.Dial("tcp", explicitAddr(p).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,9 +189,9 @@ func TestAnIdleConnectionGivesItsMemoryBackAndGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.servers[0].parkAfter = 0 // at once
+	p.servers[0].http.Park = 0 // at once
 	w.run(p)
-	_, br, c := raw(t, p.ExplicitAddr(dest).String(), "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none", "HEAD")
+	_, br, c := raw(t, explicitAddr(p).String(), "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none", "HEAD")
 	for i := range 5 {
 		if i > 0 {
 			fmt.Fprint(c, "PUT / HTTP/1.1\r\n")
@@ -225,7 +225,7 @@ func TestMetricsCountWhoServed(t *testing.T) {
 	w.run(p)
 	c := httpClient(t)
 	for range 3 {
-		get(t, c, "http://"+p.ExplicitAddr(dest).String())
+		get(t, c, "http://"+explicitAddr(p).String())
 	}
 	// The last one is counted after its answer is out: ask once more, whose head
 	// is read after that.

@@ -7,24 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
-
-func TestAnotherProtocolIsSaidOnceAMinute(t *testing.T) {
-	var m mismatch
-	now := time.Unix(1, 0)
-	for _, c := range []struct {
-		after time.Duration
-		want  int
-	}{{0, 1}, {1, 0}, {time.Minute - 2, 0}, {1, 3}, {1, 0}, {time.Minute, 2}} {
-		now = now.Add(c.after)
-		if got := m.add(now); got != c.want {
-			t.Errorf("%v after the start: %d, want %d", now.Sub(time.Unix(1, 0)), got, c.want)
-		}
-	}
-}
 
 func TestAClientOfAnotherProtocolIsOneLineThatSaysWhatToDeclare(t *testing.T) {
 	for speaks, bytes := range map[string]string{"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01"} {

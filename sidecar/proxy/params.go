@@ -3,67 +3,23 @@ package proxy
 import "time"
 
 const (
-	// headTimeout bounds the time from the first byte of a request's head to its
-	// last: slower is an attack that holds connections (slow loris).
-	headTimeout = 10 * time.Second
 	// handshakeTimeout bounds an inbound TLS handshake. Two round trips to the far
 	// side of the world are 0.6 s; a loaded machine may need more.
 	handshakeTimeout = 10 * time.Second
-	// idleTimeout closes a client's connection on which no request came. Callers'
-	// sidecars close theirs after 60 s (sidecar/upstream), so that it is never we
-	// who close in the face of a request.
-	idleTimeout = 300 * time.Second
-	// streamTimeout ends an exchange on which nothing moved in either direction, and
-	// one whose answer does not begin.
-	streamTimeout = 300 * time.Second
-	// relayTimeout ends a TCP or upgraded connection on which nothing moved: programs
-	// keep those open on purpose, and many rely on the 2 h of TCP keep-alive.
-	relayTimeout = time.Hour
 	// programIdle closes a connection to the program beside that nobody used for so
 	// long: below the 5 s after which several common servers (Node.js, gunicorn)
 	// close theirs, so that a request never meets a closing connection.
 	programIdle = 4 * time.Second
-	// parkAfter is how long an idle client connection keeps its buffers. A busy
-	// connection's next request comes sooner, and pays no extra system call.
-	parkAfter = time.Second
-	// lookAfter is how long an answer may take until we look whether the client is
-	// still there and the host still in service, and between looks. A look costs a
-	// system call.
-	lookAfter = time.Second
-	// sendTimeout bounds the write of a head with what there is of the body, at most
-	// replaySize: sockets take that much at once, unless who reads stands still.
-	sendTimeout = 5 * time.Second
 	// routeTimeout bounds how long the first connection to a destination waits for
 	// its route.
 	routeTimeout = 5 * time.Second
-	// lingerTimeout bounds how long an upload may stand still after its answer is
-	// complete, and how long we listen to a client that is told to go away, so that
-	// it reads the answer before its sending fails (RFC 9112 §9.6).
-	lingerTimeout = 5 * time.Second
 	// drainIdle is how long idle client connections stay open once a drain began: a
 	// request that is on its way is still answered, with Connection: close.
 	drainIdle = 300 * time.Millisecond
 )
 
 const (
-	// replaySize is how much of a request's body is kept to send it again, in
-	// bytes; also the read buffer of an upload. The gateways keep as much.
-	replaySize = 64 << 10
-)
-
-const (
-	// clientBuffer and backBuffer are the read buffers of a connection in bytes:
-	// heads of ordinary programs and small bodies fit, and one TLS record.
-	clientBuffer = 16 << 10
-	backBuffer   = 16 << 10
-	// bulkBuffer replaces backBuffer for the rest of a large answer: four records a
-	// read where the kernel has them.
-	bulkBuffer = 64 << 10
-	// maxInterim bounds the interim (1xx) answers before the final one.
-	maxInterim = 16
 	// maxConnections bounds the connections of one listener: far above what one
 	// program has, and about 1 GiB if all of them were busy at once.
 	maxConnections = 16 << 10
-	// acceptPause is the wait after accept failed for want of descriptors.
-	acceptPause = 50 * time.Millisecond
 )

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -23,8 +24,8 @@ type Proxy struct {
 	steered  []*server         // of these, where it sends connections to the program's port
 	program  *upstream.Service // nil without Inbound
 	ready    chan struct{}     // closed once every listener is bound
-	conns    tracker
-	date     dateText
+	conns    *drain.Set
+	drivers  map[mesh.Protocol]driver
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
@@ -34,6 +35,7 @@ type Proxy struct {
 	bound    bool
 	shutdown bool
 	accepts  sync.WaitGroup // accept loops
+	judging  sync.WaitGroup // who judges open connections again
 }
 
 // New wires a proxy and opens nothing. Its error joins all that is wrong.
@@ -41,12 +43,11 @@ func New(cfg Config) (*Proxy, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{cfg: cfg, log: cfg.Log, ready: make(chan struct{})}
+	p := &Proxy{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), drivers: drivers(), conns: drain.NewSet()}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.metrics = newMetrics(cfg.Metrics)
-	p.conns.init()
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	for _, e := range cfg.Explicit {
 		p.servers = append(p.servers, p.listenExplicit(e))
@@ -113,35 +114,15 @@ func (p *Proxy) bind(ctx context.Context) error {
 		p.accepts.Go(s.accept)
 		p.log.Info("listening", "addr", s.listener.Addr().String(), "service", s.label, "direction", s.direction)
 	}
+	if p.cfg.Identity != nil {
+		p.judging.Go(func() { p.conns.Watch(p.ctx, p.cfg.Identity.Past) })
+	}
 	close(p.ready)
 	return nil
 }
 
 // Ready is closed once every listener is bound.
 func (p *Proxy) Ready() <-chan struct{} { return p.ready }
-
-// ExplicitAddr returns where the listener for d is bound, nil before Ready and
-// when there is none.
-func (p *Proxy) ExplicitAddr(d mesh.Destination) net.Addr {
-	return p.addr(func(s *server) bool { return s.direction == outbound && s.destination == d })
-}
-
-// InboundAddr returns where the inbound listener is bound, nil before Ready and
-// when there is none.
-func (p *Proxy) InboundAddr() net.Addr {
-	return p.addr(func(s *server) bool { return s.direction == inbound })
-}
-
-func (p *Proxy) addr(is func(*server) bool) net.Addr {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.servers {
-		if s.listener != nil && is(s) {
-			return s.listener.Addr()
-		}
-	}
-	return nil
-}
 
 // Captured returns the listeners for the program's captured connections, in the
 // order of Config.Captured.Listen; nil before Ready. They are plain TCP, so that
@@ -163,9 +144,6 @@ func (p *Proxy) listeners(of []*server) []net.Listener {
 	return listeners
 }
 
-// Connections returns how many client connections are open.
-func (p *Proxy) Connections() int { return p.conns.len() }
-
 func (p *Proxy) closeListeners() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,19 +162,20 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.shutdown = true
 	p.mu.Unlock()
 	p.closeListeners()
-	left := p.conns.drain(time.Now().Add(drainIdle))
+	left := p.conns.Drain(time.Now().Add(drainIdle))
 	var err error
 	select {
 	case <-left:
 	case <-ctx.Done():
-		err = fmt.Errorf("proxy: %d connections were still busy: %w", p.conns.len(), context.Cause(ctx))
+		err = fmt.Errorf("proxy: %d connections were still busy: %w", p.conns.Len(), context.Cause(ctx))
 		p.kill()
-		p.conns.abort()
+		p.conns.Abort()
 		<-left
 	}
 	p.kill()
 	p.accepts.Wait()
-	p.conns.wait()
+	p.judging.Wait()
+	p.conns.Wait()
 	if p.program != nil {
 		p.program.Close()
 	}

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -329,7 +328,7 @@ func TestWhatWaitsForAHostThatWentOutOfServiceIsAskedElsewhere(t *testing.T) {
 			defer cancel()
 			ask := func(method string, body io.Reader) {
 				asking.Go(func() {
-					req, _ := http.NewRequestWithContext(ctx, method, "http://"+p.ExplicitAddr(dest).String(), body)
+					req, _ := http.NewRequestWithContext(ctx, method, "http://"+explicitAddr(p).String(), body)
 					resp, err := c.Do(req)
 					if err != nil {
 						answers <- method + " failed"
@@ -353,14 +352,5 @@ func TestWhatWaitsForAHostThatWentOutOfServiceIsAskedElsewhere(t *testing.T) {
 				t.Errorf("answers %q, want %q and the POST to wait", got, want)
 			}
 		})
-	}
-}
-
-func TestAGatewaysWordsCannotForgeAField(t *testing.T) {
-	for _, reason := range []string{"x\", isthmus-inbound; error=connection_refused", "a b", "", "é"} {
-		f := noHost(&upstream.ConnectError{Err: &connect.Refusal{Status: 503, Type: reason}})
-		if s := f.proxyStatus("us"); !strings.HasPrefix(s, "us; error=destination_unavailable; details=") {
-			t.Errorf("reason %q became %s", reason, s)
-		}
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -22,6 +24,9 @@ const (
 	inbound  direction = "inbound"
 )
 
+// client is one accepted connection.
+type client = exchange.Client
+
 // server is one listener and where its connections go.
 type server struct {
 	p           *Proxy
@@ -30,79 +35,52 @@ type server struct {
 	destination mesh.Destination
 	label       string       // of the destination, for logs and metrics
 	listener    net.Listener // set by bind
-	log         *slog.Logger
-	metrics     *boundMetrics
-	mismatch    mismatch
-	slots       chan struct{} // bounds the open connections
 
 	// serve owns the connection; the accept loop waits for nothing of it.
 	serve func(*client)
 	// service returns where connections go. It may wait for a route.
-	service   func(context.Context) (*upstream.Service, error)
-	rewrite   http1.RequestRewrite // what every request is given
-	status    string               // our name in Proxy-Status
-	parkAfter time.Duration        // how long an idle connection keeps its memory
-	retries   upstream.RetryPolicy
+	service func(context.Context) (*upstream.Service, error)
+	rewrite http1.RequestRewrite // what every request is given
+	retries upstream.RetryPolicy
+
+	// Made of the above by finish.
+	log     *slog.Logger
+	metrics *boundMetrics
+	http    *exchange.Server
 }
 
-// client is one accepted connection. It belongs to one goroutine; an upload reads
-// from it as well while it lasts.
-type client struct {
-	*tracked
-	relay.Conn        // what is read and written: the TLS connection or the accepted one
-	peer       string // the SPIFFE ID that was proved, empty without TLS
+// driver serves a client whose connection carries one protocol.
+type driver func(s *server, c *client, to *upstream.Service, rewrite http1.RequestRewrite)
+
+// drivers says who serves which protocol.
+func drivers() map[mesh.Protocol]driver {
+	return map[mesh.Protocol]driver{mesh.HTTP: (*server).serveHTTP, mesh.TCP: (*server).serveTCP}
 }
 
 // accept runs until the listener is closed.
 func (s *server) accept() {
-	for {
-		s.slots <- struct{}{} // beyond the bound, callers wait in the kernel's queue
-		conn, err := s.listener.Accept()
-		if err != nil {
-			<-s.slots
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// No descriptors, most likely: keep what runs, shed what comes.
-			s.log.Warn("cannot accept: raise the limit of open files if this persists", "err", err)
-			select {
-			case <-time.After(acceptPause):
-			case <-s.p.ctx.Done():
-			}
-			continue
+	s.p.conns.Accept(s.p.ctx, s.listener, drain.AcceptConfig{Max: maxConnections, Log: s.p.log}, func(conn net.Conn) {
+		c := &client{Conn: conn.(*net.TCPConn), Accepted: conn}
+		if c.Open = s.p.conns.Add(c.End, conn.SetReadDeadline); c.Open != nil {
+			defer c.Open.Remove()
+			s.serve(c)
 		}
-		k := s.p.conns.add(conn)
-		if k == nil {
-			<-s.slots
-			_ = conn.Close()
-			continue
-		}
-		s.p.conns.running.Go(func() {
-			defer func() {
-				_ = conn.Close() // a second time, mostly
-				s.p.conns.remove(k)
-				<-s.slots
-			}()
-			s.serve(&client{tracked: k, Conn: conn.(*net.TCPConn)})
-		})
-	}
+	})
 }
 
-// SetReadDeadline resolves what client would inherit twice.
-func (c *client) SetReadDeadline(t time.Time) error { return c.tracked.conn.SetReadDeadline(t) }
-
-// abort closes the connection such that the client sees an error.
-func (c *client) abort() { relay.Abort(c.tracked.conn) }
-
-// explicit makes the listener for one destination.
+// listenExplicit makes the listener for one destination.
 func (p *Proxy) listenExplicit(e Explicit) *server {
 	s := p.toward(e.Destination, e.Destination.String())
 	s.address = e.Listen
 	s.serve = func(c *client) {
 		service, err := s.service(p.ctx)
 		rewrite := s.rewrite
-		rewrite.ForwardedFor, rewrite.Outside = outsider(c.tracked.conn.RemoteAddr())
-		s.serveOn(c, service, rewrite, err)
+		rewrite.ForwardedFor, rewrite.Outside = outsider(c.Accepted.RemoteAddr())
+		if err != nil {
+			s.refuse(c, rewrite, err)
+			return
+		}
+		s.drive(c, service.Protocol(), service, rewrite)
 	}
 	return s
 }
@@ -115,30 +93,44 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 		destination: d,
 		label:       label,
 		rewrite:     http1.RequestRewrite{Host: d.Host(), Proto: "http"},
-		status:      outboundStatus,
 		retries:     upstream.DefaultRetries(),
 	}
-	s.finish()
 	s.service = s.routed
+	s.finish()
 	return s
 }
 
-// serveOn serves c by the protocol of service, unless there is none for the reason
-// err: then an HTTP client is told why, and any other refused by its first byte or
-// soon.
-func (s *server) serveOn(c *client, service *upstream.Service, rewrite http1.RequestRewrite, err error) {
-	if err == nil && service.Protocol() == mesh.TCP {
-		s.serveTCP(c, service)
-		return
-	}
-	s.serveHTTP(c, rewrite, err)
-}
-
+// finish makes what follows from the other fields.
 func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
-	s.metrics = s.p.metrics.resolve(s.direction, s.label)
-	s.parkAfter = parkAfter
-	s.slots = make(chan struct{}, maxConnections)
+	s.metrics = s.p.metrics.bind(s.direction, s.label)
+	s.http = &exchange.Server{
+		Name: exchange.InboundName, Service: s.service, Retries: s.retries,
+		Conns: s.p.conns, Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
+	}
+	if s.direction == outbound {
+		s.http.Name, s.http.Outbound = exchange.OutboundName, true
+	}
+}
+
+// drive serves c by a protocol; what is not in the table is HTTP.
+func (s *server) drive(c *client, protocol mesh.Protocol, to *upstream.Service, rewrite http1.RequestRewrite) {
+	run, ok := s.p.drivers[protocol]
+	if !ok {
+		run = (*server).serveHTTP
+	}
+	run(s, c, to, rewrite)
+}
+
+// serveHTTP serves c's requests, each to where it then belongs.
+func (s *server) serveHTTP(c *client, _ *upstream.Service, rewrite http1.RequestRewrite) {
+	s.http.Serve(s.p.ctx, c, rewrite, nil)
+}
+
+// refuse tells an HTTP client why it cannot be served; any other is refused by its
+// first byte or soon.
+func (s *server) refuse(c *client, rewrite http1.RequestRewrite, why error) {
+	s.http.Serve(s.p.ctx, c, rewrite, why)
 }
 
 // routed returns the destination's upstream, waiting for its route when the
@@ -149,7 +141,11 @@ func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
 	defer cancel()
-	if _, err := s.p.cfg.Routes.Wait(ctx, s.destination); err != nil {
+	_, err := s.p.cfg.Routes.Wait(ctx, s.destination)
+	if errors.Is(err, routes.ErrAbsent) {
+		return nil, absent(err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// Upstreams have followed before the store said so.
@@ -157,4 +153,9 @@ func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
 		return service, nil
 	}
 	return nil, fmt.Errorf("route to %s: it has just been withdrawn", s.destination)
+}
+
+// absent is the reply when there is no such destination.
+func absent(why error) *exchange.LocalReply {
+	return &exchange.LocalReply{Status: 404, Reason: connect.DestinationNotFound, Detail: why.Error()}
 }

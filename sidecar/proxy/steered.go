@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -32,7 +34,7 @@ type Steered struct {
 const recordHandshake = 22
 
 // errPlainCaller is why a strict service does not serve whom it cannot identify.
-var errPlainCaller = errors.New("only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive")
+var errPlainCaller = &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: "only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive"}
 
 func (st *Steered) validate() error {
 	var faults []error
@@ -54,14 +56,14 @@ func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 	for _, address := range in.Steered.Listen {
 		s := &server{
 			p: p, direction: inbound, address: address,
-			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, status: inboundStatus, retries: secure.retries,
+			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, retries: secure.retries,
 		}
-		s.finish()
 		s.rewrite.Outside = true
 		s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
 		if in.Steered.Permissive {
 			s.service = secure.service
 		}
+		s.finish()
 		s.serve = func(c *client) { s.serveSteered(c, in, secure) }
 		listeners = append(listeners, s)
 	}
@@ -72,10 +74,10 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 	permissive := in.Steered.Permissive
 	if permissive && in.Protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
-		s.serveTCP(c, s.p.program)
+		s.drive(c, in.Protocol, s.p.program, s.rewrite)
 		return
 	}
-	said, http := s.p.sniff(c)
+	said, http := sniff(c)
 	_ = c.SetReadDeadline(time.Time{})
 	c.Conn = relay.WithPrefix(c.Conn, said)
 	switch {
@@ -83,12 +85,12 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		secure.serve(c)
 	case http || permissive:
 		rewrite := s.rewrite
-		rewrite.ForwardedFor, _ = outsider(c.tracked.conn.RemoteAddr())
-		s.serveHTTP(c, rewrite, nil)
+		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
+		s.drive(c, mesh.HTTP, s.p.program, rewrite)
 	default:
 		s.metrics.refused.Inc()
-		s.log.Info("refused a caller without the mesh's TLS", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", errPlainCaller)
-		c.abort()
+		s.log.Info("refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "err", errPlainCaller)
+		c.Abort()
 	}
 }
 
@@ -104,7 +106,7 @@ func Caller(ctx context.Context) netip.AddrPort {
 
 // calling is the context in which hosts are dialled for c.
 func (s *server) calling(c *client) context.Context {
-	a, ok := c.tracked.conn.RemoteAddr().(*net.TCPAddr)
+	a, ok := c.Accepted.RemoteAddr().(*net.TCPAddr)
 	if !s.rewrite.Outside || !ok {
 		return s.p.ctx
 	}

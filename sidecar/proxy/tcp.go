@@ -4,36 +4,38 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// serveTCP relays c to one of service's hosts. Hosts that cannot be reached cost the
-// client nothing but time; once a connection is made, its end is the client's.
-func (s *server) serveTCP(c *client, service *upstream.Service) {
+// serveTCP relays c to one of the service's hosts. Hosts that cannot be reached cost
+// the client nothing but time; once a connection is made, its end is the client's.
+func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrite) {
 	s.metrics.tcpOpen.Inc()
 	s.metrics.tcpTotal.Inc()
 	defer s.metrics.tcpOpen.Dec()
 	began := time.Now()
 	var attempts upstream.Attempts
-	attempts.Begin(service, s.retries, began)
+	attempts.Begin(to, s.retries, began)
 	attempts.Fresh()
-	lease, err := attempts.Next(s.calling(c), func() bool { return !gone(c) })
-	s.metrics.unreached.Add(float64(attempts.Unreached()))
+	lease, err := attempts.Next(s.calling(c), func() bool { return !c.Gone() })
+	s.metrics.Unreached(attempts.Unreached())
 	if err != nil {
 		s.metrics.tcpFailed.Inc()
-		s.log.Info("tcp connection refused", "peer_addr", c.tracked.conn.RemoteAddr().String(), "err", err)
-		c.abort()
+		s.log.Info("tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
+		c.Abort()
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, relayTimeout)
+	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, exchange.RelayTimeout)
 	outcome := upstream.Answered
 	if err != nil {
 		// Who broke it off is not known, and most often it is a client.
 		outcome = upstream.Abandoned
 	}
 	lease.Done(outcome, 0)
-	s.metrics.relayed(stats)
-	s.log.Debug("tcp connection over", "peer_addr", c.tracked.conn.RemoteAddr().String(), "host", lease.Addr(), "cluster", string(lease.Cluster), "instance", lease.Instance,
+	s.metrics.Relayed(stats)
+	s.log.Debug("tcp connection over", "peer_addr", c.PeerAddr(), "host", lease.Addr(), "cluster", string(lease.Cluster), "instance", lease.Instance,
 		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(began), "err", err)
 }

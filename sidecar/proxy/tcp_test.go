@@ -164,7 +164,7 @@ func TestARelayedConnectionIsNoPooledOne(t *testing.T) {
 	})
 	// A route may change its protocol under a client's connection.
 	p := w.outboundProxy(route(mesh.HTTP, plainAt("a", target)))
-	addr := p.ExplicitAddr(dest).String()
+	addr := explicitAddr(p).String()
 	c := httpClient(t)
 	get(t, c, "http://"+addr)
 	p.cfg.Upstreams.Update([]*mesh.Route{route(mesh.TCP, plainAt("a", target))})

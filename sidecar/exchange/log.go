@@ -1,4 +1,4 @@
-package proxy
+package exchange
 
 import (
 	"bytes"
@@ -19,13 +19,13 @@ func (x *exchange) log() {
 	}
 	x.logged = true
 	took := time.Since(x.started)
-	x.s.metrics.unreached.Add(float64(x.attempts.Unreached()))
-	x.s.metrics.request(x.server.cluster, x.status, took)
+	x.s.Metrics.Unreached(x.attempts.Unreached())
+	x.s.Metrics.request(x.server.cluster, x.status, took)
 	level := slog.LevelDebug
-	if x.reason != "" && x.reason != "client_gone" {
+	if x.reason != "" && x.reason != clientGone {
 		level = slog.LevelInfo
 	}
-	if !x.s.log.Enabled(context.Background(), level) {
+	if !x.s.Log.Enabled(context.Background(), level) {
 		return
 	}
 	path, _, _ := bytes.Cut(x.req.Target(), []byte("?")) // queries may hold secrets
@@ -45,13 +45,13 @@ func (x *exchange) log() {
 		id = x.req.Value("x-request-id")
 	}
 	attrs = append(attrs, slog.String("request", string(id)))
-	if x.client.peer != "" {
-		attrs = append(attrs, slog.String("peer_id", x.client.peer))
+	if x.client.Peer != "" {
+		attrs = append(attrs, slog.String("peer_id", x.client.Peer))
 	}
 	if x.reason != "" {
 		attrs = append(attrs, slog.String("reason", x.reason), slog.String("err", x.detail))
 	}
-	x.s.log.LogAttrs(context.Background(), level, "request", attrs...)
+	x.s.Log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
 // appendID appends a random UUID (version 4). It identifies and protects nothing.

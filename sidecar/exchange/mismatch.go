@@ -1,4 +1,4 @@
-package proxy
+package exchange
 
 import (
 	"errors"
@@ -34,9 +34,9 @@ func (m *mismatch) add(now time.Time) int {
 	return n
 }
 
-// noteMismatch tells the operator what to declare when err is another protocol by its
+// recordMismatch tells the operator what to declare when err is another protocol by its
 // first bytes.
-func (s *server) noteMismatch(err error) {
+func (s *Server) recordMismatch(err error) {
 	speaks := ""
 	switch {
 	case errors.Is(err, http1.ErrHTTP2):
@@ -47,7 +47,7 @@ func (s *server) noteMismatch(err error) {
 		return
 	}
 	if n := s.mismatch.add(time.Now()); n > 0 {
-		s.log.Info("clients speak "+speaks+" where http is declared, which is HTTP/1.1 here: declare protocol: tcp for this service",
+		s.Log.Info("clients speak "+speaks+" where http is declared, which is HTTP/1.1 here: declare protocol: tcp for this service",
 			"protocol", speaks, "refused", n)
 	}
 }

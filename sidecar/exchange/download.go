@@ -1,4 +1,4 @@
-package proxy
+package exchange
 
 import (
 	"errors"
@@ -12,55 +12,70 @@ import (
 // download passes an answer to the client: the head in exchange.out first, then the
 // body from buf as it arrives. Backpressure is the client's: we read when it took.
 type download struct {
-	x     *exchange
-	body  http1.Body
-	strip bool   // the client wants the payload without chunked framing
-	buf   []byte // read from upstream
-	from  int    // buf[from:to] has arrived and not been looked at
-	to    int
-	lease time.Time // until when upstream's read deadline is good
+	x         *exchange
+	body      http1.Body
+	strip     bool   // the client wants the payload without chunked framing
+	buf       []byte // read from upstream
+	from      int    // buf[from:to] has arrived and not been looked at
+	to        int
+	readUntil time.Time // when upstream's read deadline is
 }
 
 var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
 
+// passAnswer writes the answer in x.resp to the client.
+func (x *exchange) passAnswer() outcome {
+	now := time.Now()
+	x.answeredAt, x.status = now, x.resp.Status
+	toHead := x.req.Method == http1.Head
+	body := x.resp.Body(toHead)
+	x.untilClose = body.UntilClose()
+	strip := body.Chunked() && x.req.IsHTTP10()
+	x.unwanted = x.up.unwanted(x.resp.KeepAlive())
+	x.closing = x.closing || x.untilClose || strip || x.unwanted || x.s.Conns.Draining()
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)})
+	d := &download{x: x, body: body, strip: strip, buf: x.back, from: x.headEnd, to: x.filled}
+	return d.run(now)
+}
+
 // run writes head and body.
-func (d *download) run(now time.Time) verdict {
+func (d *download) run(now time.Time) outcome {
 	x := d.x
-	x.renew(now)
+	x.extendWriteDeadline(now)
 	// The head and what came with it leave in one write.
 	if err := d.take(); err != nil {
-		return x.giveUp(inner(502, "http_response_incomplete", x.lease.Addr(), "answered with a malformed body: %v", err))
+		return x.reply(inner(502, responseIncomplete, x.lease.Addr(), "answered with a malformed body: %v", err))
 	}
 	x.begun = true
 	if err := d.write(x.out); err != nil {
-		return x.abandon()
+		return x.abort()
 	}
 	if d.body.Done() {
 		x.extra = d.to - d.from
-		return finished
+		return completed
 	}
 	bulk := bulks.Get().(*[bulkBuffer]byte)
 	defer bulks.Put(bulk)
 	d.to = copy(bulk[:], d.buf[d.from:d.to])
 	d.from, d.buf = 0, bulk[:]
-	d.renew(time.Now())
+	d.extendDeadlines(time.Now())
 	for !d.body.Done() {
 		n, err := x.lease.Read(d.buf[d.to:])
 		d.to += n
 		if n > 0 {
-			if v, ok := d.pass(); !ok {
-				return v
+			if o, ok := d.pass(); !ok {
+				return o
 			}
 		}
 		switch {
 		case err == nil || d.body.Done():
 		case errors.Is(err, io.EOF) && d.body.Closed() == nil:
 		default:
-			return broken
+			return aborted
 		}
 	}
 	x.extra = d.to - d.from
-	return finished
+	return completed
 }
 
 // take appends what buf holds of the body to the head in x.out.
@@ -85,20 +100,20 @@ func (d *download) take() error {
 }
 
 // pass writes what buf holds of the body and moves the rest to the front; ok is
-// false when the exchange is over with v.
-func (d *download) pass() (v verdict, ok bool) {
-	d.renew(time.Now())
+// false when the exchange is over with o.
+func (d *download) pass() (o outcome, ok bool) {
+	d.extendDeadlines(time.Now())
 	if d.strip {
 		for d.from < d.to && !d.body.Done() {
 			n, payload, err := d.body.Next(d.buf[d.from:d.to])
 			if err != nil {
-				return broken, false
+				return aborted, false
 			}
 			if n == 0 {
 				break
 			}
 			if err := d.write(payload); err != nil {
-				return d.x.abandon(), false
+				return d.x.abort(), false
 			}
 			d.x.moved += int64(len(payload))
 			d.from += n
@@ -106,10 +121,10 @@ func (d *download) pass() (v verdict, ok bool) {
 	} else {
 		n, bad := d.body.Scan(d.buf[d.from:d.to])
 		if err := d.write(d.buf[d.from : d.from+n]); err != nil {
-			return d.x.abandon(), false
+			return d.x.abort(), false
 		}
 		if bad != nil {
-			return broken, false
+			return aborted, false
 		}
 		d.x.moved += int64(n)
 		d.from += n
@@ -118,7 +133,7 @@ func (d *download) pass() (v verdict, ok bool) {
 		d.to = copy(d.buf, d.buf[d.from:d.to])
 		d.from = 0
 	}
-	return finished, true
+	return completed, true
 }
 
 func (d *download) write(b []byte) error {
@@ -129,11 +144,11 @@ func (d *download) write(b []byte) error {
 	return err
 }
 
-// renew moves both deadlines on, when that makes a difference.
-func (d *download) renew(now time.Time) {
-	d.x.renew(now)
-	if d.lease.Sub(now) < streamTimeout*7/8 {
-		d.lease = now.Add(streamTimeout)
-		_ = d.x.lease.SetReadDeadline(d.lease)
+// extendDeadlines moves both deadlines on, when that makes a difference.
+func (d *download) extendDeadlines(now time.Time) {
+	d.x.extendWriteDeadline(now)
+	if d.readUntil.Sub(now) < streamTimeout*7/8 {
+		d.readUntil = now.Add(streamTimeout)
+		_ = d.x.lease.SetReadDeadline(d.readUntil)
 	}
 }

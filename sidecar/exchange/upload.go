@@ -1,4 +1,4 @@
-package proxy
+package exchange
 
 import (
 	"errors"
@@ -10,22 +10,22 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// upload carries the part of a request's body that did not come with its head. For
-// each attempt it runs on a goroutine of its own, which the exchange ends with stop
-// or finish. Between start and the end of the goroutine, the unguarded fields are
+// upload carries the part of a request's body that did not come with its head; nil
+// is one that did. For each attempt it runs on a goroutine of its own, which the
+// exchange ends with stop or awaits with sentWhole. Between start and the end of the goroutine, the unguarded fields are
 // the goroutine's; otherwise they are the exchange's.
 type upload struct {
-	x      *exchange
-	client *client
-	conn   *upstream.Conn // of the attempt
-	buf    *[replaySize]byte
-	body   http1.Body // the framing behind buf[:valid]
-	valid  int        // buf[:valid] is body, to be sent
-	filled int        // buf[valid:filled] has arrived and is not a whole line yet
-	sent   int        // of buf[:valid] on this attempt
-	lost   bool       // buf does not begin with the body any more
-	failed error      // reading from the client, or what it sent, was wrong
-	lease  time.Time  // until when the write deadline is good
+	client     *Client
+	expects    bool            // the client waits for leave to send
+	conn       *upstream.Lease // of the attempt
+	buf        *[replaySize]byte
+	body       http1.Body // the framing behind buf[:valid]
+	valid      int        // buf[:valid] is body, to be sent
+	filled     int        // buf[valid:filled] has arrived and is not a whole line yet
+	sent       int        // of buf[:valid] on this attempt
+	lost       bool       // buf does not begin with the body any more
+	err        error      // reading from the client, or what it sent, was wrong
+	writeUntil time.Time  // when the write deadline is
 
 	continued bool // 100 (Continue) went down; the exchange's
 
@@ -40,7 +40,7 @@ var replays = sync.Pool{New: func() any { return new([replaySize]byte) }}
 
 // newUpload takes over what arrived of the body.
 func newUpload(x *exchange) *upload {
-	u := &upload{x: x, client: x.client, buf: replays.Get().(*[replaySize]byte), body: x.body}
+	u := &upload{client: x.client, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
 	u.valid = copy(u.buf[:], x.first) // at most http1.MaxHead, as all of session.in
 	u.filled = u.valid + copy(u.buf[u.valid:], x.in[x.from:x.to])
 	x.from = x.to
@@ -62,12 +62,15 @@ func (u *upload) rewind() []byte {
 }
 
 // start begins the attempt's goroutine, unless the whole body is sent already.
-func (u *upload) start(conn *upstream.Conn) {
+func (u *upload) start(lease *upstream.Lease) {
+	if u == nil {
+		return
+	}
 	u.stopped = false
 	if u.body.Done() {
 		return
 	}
-	u.conn, u.lease = conn, time.Time{}
+	u.conn, u.writeUntil = lease, time.Time{}
 	u.ended = make(chan struct{})
 	go u.run()
 }
@@ -76,7 +79,7 @@ func (u *upload) run() {
 	defer close(u.ended)
 	for {
 		if u.sent < u.valid {
-			u.renew()
+			u.extendWriteDeadline()
 			if _, err := u.conn.Write(u.buf[u.sent:u.valid]); err != nil {
 				return // the exchange reads the answer, or why there is none
 			}
@@ -100,10 +103,10 @@ func (u *upload) run() {
 		u.valid += k
 		switch {
 		case bad != nil:
-			u.fail(bad)
+			u.breakOff(bad)
 			return
 		case err != nil && !u.body.Done():
-			u.fail(err)
+			u.breakOff(err)
 			return
 		}
 		u.touch()
@@ -121,35 +124,37 @@ func (u *upload) arm() bool {
 	return true
 }
 
-// fail ends the attempt because the body cannot be had: the exchange, which waits
+// breakOff ends the attempt because the body cannot be had: the exchange, which waits
 // for an answer, sees the connection break.
-func (u *upload) fail(err error) {
+func (u *upload) breakOff(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.stopped {
 		return // it was we who ended the read
 	}
-	u.failed = err
+	u.err = err
 	_ = u.conn.Abort()
 }
 
-func (u *upload) renew() {
+func (u *upload) extendWriteDeadline() {
 	now := time.Now()
-	if u.lease.Sub(now) < streamTimeout*7/8 {
-		u.lease = now.Add(streamTimeout)
-		_ = u.conn.SetWriteDeadline(u.lease)
+	if u.writeUntil.Sub(now) < streamTimeout*7/8 {
+		u.writeUntil = now.Add(streamTimeout)
+		_ = u.conn.SetWriteDeadline(u.writeUntil)
 	}
 }
 
 func (u *upload) touch() { u.moved.Store(time.Now().UnixNano()) }
 
-// still returns for how long nothing has moved.
-func (u *upload) still() time.Duration { return time.Duration(time.Now().UnixNano() - u.moved.Load()) }
+// idleFor returns for how long nothing has moved.
+func (u *upload) idleFor() time.Duration {
+	return time.Duration(time.Now().UnixNano() - u.moved.Load())
+}
 
 // stop ends the goroutine and, with it, the attempt's connection, unless the
 // whole body went out.
 func (u *upload) stop() {
-	if u.ended == nil {
+	if u == nil || u.ended == nil {
 		return
 	}
 	select {
@@ -167,7 +172,7 @@ func (u *upload) stop() {
 
 // running reports whether the goroutine is at work.
 func (u *upload) running() bool {
-	if u.ended == nil {
+	if u == nil || u.ended == nil {
 		return false
 	}
 	select {
@@ -179,7 +184,7 @@ func (u *upload) running() bool {
 }
 
 // cut reports whether stop ended the upload before its end: the attempt's connection
-// is gone. u may be nil.
+// is gone.
 func (u *upload) cut() bool {
 	if u == nil {
 		return false
@@ -189,25 +194,34 @@ func (u *upload) cut() bool {
 	return u.stopped
 }
 
-// replayable reports whether all that was taken of the body is still here. The
-// goroutine must have ended.
-func (u *upload) replayable() bool { return !u.lost && u.failed == nil }
+// stopReplayable ends the goroutine and reports whether all that was taken of the
+// body is still here.
+func (u *upload) stopReplayable() bool {
+	if u == nil {
+		return true
+	}
+	u.stop()
+	return !u.lost && u.err == nil
+}
 
 // unwanted reports whether the rest of the body has no taker when the answer's head
 // has come: the server ends its connection, or the client still waits for leave to
-// send. u may be nil.
+// send.
 func (u *upload) unwanted(keepAlive bool) bool {
-	return u != nil && u.running() && (!keepAlive || u.x.req.Expects() && !u.continued)
+	return u != nil && u.running() && (!keepAlive || u.expects && !u.continued)
 }
 
-// finish waits for the rest of the body once the answer is complete, and reports
+// sentWhole waits for the rest of the body once the answer is complete, and reports
 // whether all of it was sent. A body that nobody takes any more is cut: at once
 // when that is known, else when it stands still.
-func (u *upload) finish(unwanted bool) bool {
+func (u *upload) sentWhole(unwanted bool) bool {
+	if u == nil {
+		return true
+	}
 	if !unwanted {
 		tick := time.NewTicker(lingerTimeout / 5)
 		defer tick.Stop()
-		for u.running() && u.still() < lingerTimeout {
+		for u.running() && u.idleFor() < lingerTimeout {
 			select {
 			case <-u.ended:
 			case <-tick.C:
@@ -215,35 +229,35 @@ func (u *upload) finish(unwanted bool) bool {
 		}
 	}
 	u.stop()
-	return u.failed == nil && u.body.Done() && u.sent == u.valid
+	return u.err == nil && u.body.Done() && u.sent == u.valid
 }
 
-// verdict reports whether the client's side of the upload ends the exchange.
-func (u *upload) verdict() (verdict, bool) {
-	switch bad := (*http1.Error)(nil); {
-	case u.failed == nil:
-		return 0, false
-	case errors.As(u.failed, &bad):
-		return u.x.giveUp(badRequest(bad)), true
+// malformed returns what is wrong with the body's framing.
+func (u *upload) malformed() error {
+	if u == nil || !errors.As(u.err, new(*http1.Error)) {
+		return nil
 	}
-	return u.x.abandon(), true
+	return u.err
 }
 
 // clientGone reports whether reading from the client failed.
-func (u *upload) clientGone() bool {
-	return u.failed != nil && !errors.As(u.failed, new(*http1.Error))
+func (u *upload) clientGone() bool { return u != nil && u.err != nil && u.malformed() == nil }
+
+// leftover returns what came behind the body, once.
+func (u *upload) leftover() []byte {
+	if u == nil || !u.body.Done() {
+		return nil
+	}
+	rest := u.buf[u.valid:u.filled]
+	u.filled = u.valid
+	return rest
 }
 
-// giveBack returns what came behind the body to the session: the next request.
-func (u *upload) giveBack() {
-	if !u.body.Done() || u.valid >= u.filled {
-		return
+// arrived reports whether the whole body has; behind is its framing behind what came
+// with the head.
+func (u *upload) arrived(behind *http1.Body) bool {
+	if u == nil {
+		return behind.Done()
 	}
-	h := u.x.session
-	rest := u.buf[u.valid:u.filled]
-	if len(rest) > len(h.in) {
-		h.in = make([]byte, replaySize)
-	}
-	h.from, h.to = 0, copy(h.in, rest)
-	u.filled = u.valid
+	return u.body.Done()
 }

@@ -1,0 +1,167 @@
+package exchange
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// attempt is one try of an exchange.
+type attempt struct {
+	lease      *upstream.Lease  // nil between attempts
+	result     upstream.Outcome // what the host is told
+	sentAt     time.Time        // the attempt began
+	answeredAt time.Time        // the answer's head was there
+	headEnd    int              // back[:headEnd] is the answer's head,
+	filled     int              // back[headEnd:filled] what came behind it
+	untilClose bool             // the answer ended with its connection
+	extra      int              // bytes that upstream sent behind its answer
+}
+
+// try sends the request on the lease and passes the answer back.
+func (x *exchange) try() outcome {
+	x.client.setUpstream(x.lease.Conn)
+	if x.ctx.Err() != nil {
+		return x.abort()
+	}
+	if err := x.send(); err != nil {
+		return x.afterLoss(fmt.Errorf("send to %s: %w", x.lease.Addr(), err))
+	}
+	x.up.start(x.lease)
+	if o, over := x.receive(); over {
+		return o
+	}
+	if x.resp.Status == 101 {
+		return x.upgrade()
+	}
+	if o, over := x.afterFarReply(); over {
+		return o
+	}
+	return x.passAnswer()
+}
+
+// send writes the head and what there is of the body, at once if it is small.
+func (x *exchange) send() error {
+	x.sentAt = time.Now()
+	_ = x.lease.SetWriteDeadline(x.sentAt.Add(sendTimeout))
+	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.rewrite)
+	body := x.first
+	if x.up != nil {
+		body = x.up.rewind()
+	}
+	if len(x.out)+len(body) <= cap(x.out) {
+		x.out = append(x.out, body...)
+		body = nil
+	}
+	_, err := x.lease.Write(x.out)
+	if err == nil && len(body) > 0 {
+		_, err = x.lease.Write(body)
+	}
+	_ = x.lease.SetReadDeadline(x.sentAt.Add(lookAfter))
+	return err
+}
+
+// receive reads the final answer's head into x.resp and passes interim ones on; over
+// says that the attempt has ended with o.
+func (x *exchange) receive() (o outcome, over bool) {
+	for interim := 0; ; interim++ {
+		if o, over := x.readHead(); over || !x.resp.Interim() {
+			return o, over
+		}
+		if interim == maxInterim {
+			return x.reply(inner(502, protocolError, x.lease.Addr(), "gave more than %d interim answers", maxInterim)), true
+		}
+		if !x.passInterim() {
+			return x.abort(), true
+		}
+		x.filled = copy(x.back, x.back[x.headEnd:x.filled])
+	}
+}
+
+// readHead reads the head of an answer into x.resp.
+func (x *exchange) readHead() (o outcome, over bool) {
+	x.resp.Reset()
+	x.resp.LeaveRoom = x.client.Peer != "" // then a sidecar reads it
+	for {
+		if x.filled > 0 {
+			n, err := x.resp.Parse(x.back[:x.filled])
+			if err != nil {
+				return x.reply(inner(502, protocolError, x.lease.Addr(), "answered with a malformed head: %v", err)), true
+			}
+			if n > 0 {
+				x.headEnd = n
+				return 0, false
+			}
+			if x.filled == len(x.back) {
+				x.back = append(x.back, make([]byte, len(x.back))...) // http1.MaxHead bounds it
+			}
+		}
+		n, err := x.lease.Read(x.back[x.filled:])
+		x.filled += n
+		if err != nil && n == 0 {
+			if o, over := x.afterSilence(err); over {
+				return o, true
+			}
+		}
+	}
+}
+
+// passInterim passes an interim answer on to a client that knows of such, and
+// reports whether the client took it.
+func (x *exchange) passInterim() bool {
+	if x.req.IsHTTP10() {
+		return true
+	}
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
+	x.extendWriteDeadline(time.Now())
+	x.begun = true
+	if _, err := x.client.Write(x.out); err != nil {
+		return false
+	}
+	if x.resp.Status == 100 && x.up != nil {
+		x.up.continued = true
+	}
+	return true
+}
+
+// afterSilence decides what follows when a read brought nothing but err. When the
+// attempt is not over, the next read may wait again.
+func (x *exchange) afterSilence(err error) (o outcome, over bool) {
+	switch addr := x.lease.Addr(); {
+	case isTimeout(err):
+		return x.afterWaiting()
+	case x.filled > 0:
+		return x.reply(inner(502, responseIncomplete, addr, "broke off in the head of its answer: %s", connect.Public(err))), true
+	case errors.Is(err, io.EOF):
+		return x.afterLoss(fmt.Errorf("%s closed the connection without an answer: did the process there end?", addr)), true
+	default:
+		return x.afterLoss(fmt.Errorf("answer of %s: %w", addr, err)), true
+	}
+}
+
+// afterWaiting looks, once a second, whether it is of use to wait on for an answer.
+func (x *exchange) afterWaiting() (o outcome, over bool) {
+	idle := time.Since(x.started)
+	if x.up != nil {
+		idle = min(idle, x.up.idleFor())
+	}
+	if !x.up.running() {
+		if x.client.Gone() {
+			return x.abort(), true
+		}
+		if x.lease.Superseded() && x.mayRepeat(false) {
+			x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))
+			return x.repeat(lost), true
+		}
+	}
+	if idle > streamTimeout {
+		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "did not answer within %s", streamTimeout)), true
+	}
+	_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter))
+	return 0, false
+}

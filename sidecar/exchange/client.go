@@ -1,0 +1,92 @@
+package exchange
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Client is one accepted connection. It belongs to one goroutine, but for End; an
+// upload reads from it as well while it lasts.
+type Client struct {
+	relay.Conn              // what is read and written: the TLS connection or the accepted one
+	Accepted   net.Conn     // below TLS
+	Peer       string       // the SPIFFE ID that was proved, empty without TLS
+	Open       *drain.Entry // says whether it waits for a request
+
+	// upstream is the connection that an exchange waits for, nil without: a forced
+	// end must wake its reader.
+	upstream atomic.Pointer[upstream.Conn]
+}
+
+// SetReadDeadline sets the accepted connection's, so that it holds below all wraps.
+func (c *Client) SetReadDeadline(t time.Time) error { return c.Accepted.SetReadDeadline(t) }
+
+// Abort closes the connection such that the client sees an error.
+func (c *Client) Abort() { relay.Abort(c.Accepted) }
+
+// End aborts the connection and the exchange that runs on it. Any goroutine may
+// call it.
+func (c *Client) End(error) {
+	c.Abort()
+	if up := c.upstream.Load(); up != nil {
+		_ = up.Abort()
+	}
+}
+
+// PeerAddr is where the client is, for the log.
+func (c *Client) PeerAddr() string { return c.Accepted.RemoteAddr().String() }
+
+func (c *Client) setUpstream(conn *upstream.Conn) { c.upstream.Store(conn) }
+
+// readable waits without a buffer until conn has something to read, its end
+// included, or until its read deadline: then it is false.
+func readable(conn net.Conn) bool {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return true
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var b [1]byte
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN && err != unix.EINTR
+	})
+	return err == nil
+}
+
+// Gone reports whether the client has closed or reset its connection. It looks and
+// does not wait. Bytes that wait to be read hide what is behind them. An end of what
+// the client sends is none of what it reads: one that half-closed gets its answer,
+// however long that takes. A sidecar never half-closes.
+func (c *Client) Gone() bool {
+	tcp, ok := c.Accepted.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended, closed := false, false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ended = n == 0 && err == nil
+		closed = err != nil && err != unix.EAGAIN && err != unix.EINTR
+		if ended { // a reset behind it does not show in the read
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			closed = err == nil && info.State == unix.BPF_TCP_CLOSE
+		}
+	})
+	return err != nil || closed || ended && (c.Peer != "" || orphaned(tcp))
+}

@@ -1,0 +1,237 @@
+package exchange
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// exchange is one request with its answer. It is the session's goroutine's.
+type exchange struct {
+	*session
+	attempts upstream.Attempts
+	attempt             // the running one
+	body     http1.Body // of the request, behind first
+	first    []byte     // of the body, what came with the head: part of session.in
+	up       *upload    // the rest of the body; nil when there is none
+
+	begun    bool       // bytes of an answer went down to the client
+	closing  bool       // the client's connection ends with this exchange
+	unwanted bool       // nobody takes the rest of the request's body
+	local    LocalReply // what the mesh answers itself, once replied
+
+	// For the log.
+	started time.Time // the request's head was there
+	status  int       // what the client was told, 0: nothing
+	reason  string    // why the mesh answered itself or the exchange broke off
+	detail  string    // more of it
+	moved   int64     // bytes of the answer's body that went down
+	server  servedBy
+	logged  bool
+}
+
+// servedBy is who served.
+type servedBy struct{ addr, cluster, instance string }
+
+// outcome is how an attempt ended.
+type outcome uint8
+
+const (
+	completed outcome = iota // the answer is with the client
+	upgraded                 // the connection was relayed as another protocol, and is over
+	repeated                 // nothing went down, and another attempt follows
+	replied                  // there is no answer to pass on: the mesh answers itself
+	aborted                  // the answer broke off, or the client left: both ends are reset
+)
+
+// serveRequest serves the request in h.req and reports whether another may follow.
+func (h *session) serveRequest() bool {
+	x := &h.x
+	*x = exchange{session: h, started: time.Now()}
+	x.closing = !h.req.KeepAlive()
+	if h.req.Method == http1.Connect {
+		h.refuse(LocalReply{405, connect.RequestError, "CONNECT is not for this listener: it is the destination already", ""})
+		return false
+	}
+	x.body = h.req.Body()
+	n, err := x.body.Scan(h.in[h.from:h.to])
+	if err != nil {
+		h.refuse(badRequest(err))
+		return false
+	}
+	x.first = h.in[h.from : h.from+n]
+	h.from += n
+	if !h.req.HasID() {
+		h.rewrite.RequestID = appendID(h.id[:0])
+	}
+	defer x.log()
+	service, err := h.service()
+	if err != nil {
+		x.local = noService(err)
+		return x.replyLocally()
+	}
+	x.attempts.Begin(service, h.s.Retries, x.started)
+	if !x.body.Done() {
+		x.up = newUpload(x)
+		defer x.up.release()
+	}
+	return x.run()
+}
+
+// service returns where requests go. The first one's fate may be known already.
+func (h *session) service() (*upstream.Service, error) {
+	if err := h.refusal; err != nil {
+		h.refusal = nil
+		return nil, err
+	}
+	return h.s.Service(h.ctx)
+}
+
+// run makes attempts until one has an answer or none is left, and reports whether
+// the client's connection goes on.
+func (x *exchange) run() bool {
+	for {
+		lease, err := x.attempts.Next(x.ctx, x.clientWaits)
+		if err != nil {
+			x.local = noHost(err)
+			return x.replyLocally()
+		}
+		x.attempt = attempt{lease: lease, result: upstream.Broken}
+		x.server = servedBy{lease.Addr(), string(lease.Cluster), lease.Instance}
+		switch o := x.try(); o {
+		case completed:
+			return x.complete()
+		case upgraded:
+			return false
+		case repeated:
+			x.endAttempt(false)
+		case replied:
+			x.endAttempt(false)
+			return x.replyLocally()
+		case aborted:
+			x.endAttempt(false)
+			x.client.Abort()
+			return false
+		}
+	}
+}
+
+// clientWaits reports whether the client is still there, as far as one can see while
+// it may be sending.
+func (x *exchange) clientWaits() bool { return x.up != nil || !x.client.Gone() }
+
+// The four verbs end an attempt. What the host is told of it stands in
+// attempt.result: that it broke, unless something else was set.
+
+// complete ends the exchange whose answer is with the client, and reports whether
+// the client's connection goes on.
+func (x *exchange) complete() bool {
+	whole := x.up.sentWhole(x.unwanted)
+	x.result = hostResult(x.status)
+	x.endAttempt(whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && !x.mayTrail())
+	x.unread(x.up.leftover())
+	if !x.closing && whole {
+		return true
+	}
+	if !whole || x.from < x.to {
+		x.linger()
+	}
+	return false
+}
+
+// repeat ends an attempt that another one follows, for a cause that is counted.
+func (x *exchange) repeat(c cause) outcome {
+	x.s.Metrics.retry(c)
+	if c == lost {
+		x.attempts.RestartWindow()
+	}
+	return repeated
+}
+
+// reply ends the exchange with an answer of our own, if none has begun.
+func (x *exchange) reply(r LocalReply) outcome {
+	if x.begun && x.status != 0 {
+		return aborted
+	}
+	x.local = r
+	return replied
+}
+
+// abort ends the exchange because the client left, which says nothing about the host.
+func (x *exchange) abort() outcome {
+	x.result = upstream.Abandoned
+	x.reason = clientGone
+	return aborted
+}
+
+// endAttempt tells the host how the attempt ended, and gives its connection back for
+// others to use, or ends that.
+func (x *exchange) endAttempt(reusable bool) {
+	x.up.stop()
+	x.lease.Done(x.result, x.latency())
+	x.client.setUpstream(nil)
+	switch {
+	case reusable:
+		x.lease.Return()
+	case x.result == upstream.Answered:
+		_ = x.lease.Close()
+	default:
+		_ = x.lease.Abort()
+	}
+	x.lease = nil
+}
+
+// latency is the time to the answer, 0 when there is none or when it would be the
+// client's upload that is measured.
+func (x *exchange) latency() time.Duration {
+	if x.up != nil || x.status == 0 {
+		return 0
+	}
+	return x.answeredAt.Sub(x.sentAt)
+}
+
+// hostResult is what an answer says about who gave it.
+func hostResult(status int) upstream.Outcome {
+	switch status {
+	case 502, 503, 504:
+		return upstream.GatewayError
+	}
+	return upstream.Answered
+}
+
+// mayTrail reports whether a body may still follow an answer that must have none:
+// programs exist that answer HEAD as GET, or send a body with 204. It would be
+// taken for the answer to whoever is next. What a sidecar passes on is in step.
+func (x *exchange) mayTrail() bool {
+	if x.req.Method != http1.Head && !(x.status == 204 && x.resp.Announces()) {
+		return false
+	}
+	id, err := identity.ParseID(x.lease.Peer)
+	return err != nil || id.IsGateway()
+}
+
+// replyLocally answers the request ourselves, and reports whether the client's
+// connection goes on.
+func (x *exchange) replyLocally() bool {
+	r := x.local
+	x.status, x.reason, x.detail = r.Status, r.Reason, r.logged()
+	x.up.stop()
+	if x.up.clientGone() {
+		x.reason = clientGone
+		x.client.Abort()
+		return false
+	}
+	x.unread(x.up.leftover())
+	whole := x.up.arrived(&x.body)
+	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.Conns.Draining()
+	x.s.Metrics.localReply(r.Reason)
+	x.writeReply(r, x.closing, x.req.Method == http1.Head)
+	if !whole {
+		x.log()
+		x.linger()
+	}
+	return !x.closing
+}

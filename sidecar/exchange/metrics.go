@@ -1,0 +1,150 @@
+package exchange
+
+import (
+	"maps"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// Metrics are the families of this package, and those that TCP shares.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	answers   *prometheus.CounterVec
+	retries   *prometheus.CounterVec
+	httpConns *prometheus.GaugeVec
+	bytes     *prometheus.CounterVec
+}
+
+// NewMetrics makes the families and registers them; r may be nil.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	labels := func(more ...string) []string { return append([]string{"direction", "destination"}, more...) }
+	counter := func(name, help string, more ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels(more...))
+	}
+	m := &Metrics{
+		requests: counter("isthmus_requests_total", "HTTP requests by who served them (cluster, empty for our own) and status code (0: the client left without).", "cluster", "code"),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "isthmus_request_duration_seconds",
+			Help: "Time from a request's head to the end of its answer.",
+			// 0.5 ms to 16 s by doubling: a loopback hop to a request timeout.
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}, labels()),
+		answers: counter("isthmus_mesh_answers_total", "Answers that the mesh made itself, by reason (RFC 9209 error types).", "reason"),
+		retries: counter("isthmus_request_retries_total", "Attempts that were followed by another, by why they failed.", "reason"),
+		httpConns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_http_connections", Help: "Open client connections that speak HTTP.",
+		}, labels()),
+		bytes: counter("isthmus_tcp_bytes_total", "Bytes relayed on TCP and upgraded connections, by way (sent: from the caller).", "way"),
+	}
+	if r != nil {
+		r.MustRegister(m.requests, m.duration, m.answers, m.retries, m.httpConns, m.bytes)
+	}
+	return m
+}
+
+// BoundMetrics are the resolved handles of one listener. Its methods may be called
+// concurrently.
+type BoundMetrics struct {
+	m                          *Metrics
+	direction, destination     string
+	duration                   prometheus.Observer
+	httpConnections            prometheus.Gauge
+	sent, received             prometheus.Counter
+	unreached, lost, farFailed prometheus.Counter
+
+	// requests is replaced whole when a new pair is seen: readers take no lock.
+	requests atomic.Pointer[map[served]prometheus.Counter]
+	mu       sync.Mutex // serializes writers of requests
+}
+
+// served is what a request is counted by.
+type served struct {
+	cluster string
+	code    int
+}
+
+// Bind resolves the handles of one listener.
+func (m *Metrics) Bind(direction, destination string) *BoundMetrics {
+	l := []string{direction, destination}
+	b := &BoundMetrics{
+		m: m, direction: direction, destination: destination,
+		duration:        m.duration.WithLabelValues(l...),
+		httpConnections: m.httpConns.WithLabelValues(l...),
+		sent:            m.bytes.WithLabelValues(append(l, "sent")...),
+		received:        m.bytes.WithLabelValues(append(l, "received")...),
+		unreached:       m.retries.WithLabelValues(append(l, string(unreached))...),
+		lost:            m.retries.WithLabelValues(append(l, string(lost))...),
+		farFailed:       m.retries.WithLabelValues(append(l, string(farFailed))...),
+	}
+	b.requests.Store(&map[served]prometheus.Counter{})
+	return b
+}
+
+// maxServed bounds the pairs that are told apart: clusters name themselves and
+// programs choose codes.
+const maxServed = 1024
+
+func (b *BoundMetrics) request(cluster string, code int, took time.Duration) {
+	b.duration.Observe(took.Seconds())
+	k := served{cluster, code}
+	if c, ok := (*b.requests.Load())[k]; ok {
+		c.Inc()
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := *b.requests.Load()
+	if len(old) >= maxServed {
+		k = served{"other", code / 100 * 100}
+	}
+	c := b.m.requests.WithLabelValues(b.direction, b.destination, k.cluster, strconv.Itoa(k.code))
+	c.Inc()
+	next := maps.Clone(old)
+	next[k] = c
+	b.requests.Store(&next)
+}
+
+// localReply counts an answer of the mesh. Reasons that are not ours are one: a
+// gateway's words must not make series.
+func (b *BoundMetrics) localReply(reason string) {
+	switch reason {
+	case connect.DestinationUnavailable, connect.DestinationNotFound, connect.ConnectionRefused, connect.ConnectionTimeout,
+		connect.ConnectionTerminated, connect.RequestError, connect.RequestDenied, connect.ProxyLoop, connect.ConnectionLimit,
+		tlsError, protocolError, responseIncomplete, responseTimeout, upgradeFailed:
+	default:
+		reason = "other"
+	}
+	b.m.answers.WithLabelValues(b.direction, b.destination, reason).Inc()
+}
+
+func (b *BoundMetrics) retry(c cause) {
+	switch c {
+	case unreached:
+		b.unreached.Inc()
+	case lost:
+		b.lost.Inc()
+	case farFailed:
+		b.farFailed.Inc()
+	}
+}
+
+// Unreached counts n attempts that reached nobody.
+func (b *BoundMetrics) Unreached(n int) {
+	if n > 0 {
+		b.unreached.Add(float64(n))
+	}
+}
+
+// Relayed counts the bytes of a relayed connection.
+func (b *BoundMetrics) Relayed(s relay.Stats) {
+	b.sent.Add(float64(s.AToB))
+	b.received.Add(float64(s.BToA))
+}

@@ -1,0 +1,153 @@
+package exchange
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// The names of sidecars in Proxy-Status.
+const (
+	OutboundName = "isthmus-outbound"
+	InboundName  = "isthmus-inbound"
+)
+
+// LocalReply is an answer that the mesh makes itself, and why.
+type LocalReply struct {
+	Status int
+	Reason string // an error type of RFC 9209 §2.3, also the access log's reason
+	Detail string // for the caller: no addresses inside the mesh; becomes plain ASCII on the wire
+	Cause  string // for the log, with addresses; empty: Detail
+}
+
+// Error says what the log says.
+func (r *LocalReply) Error() string { return r.logged() }
+
+func (r *LocalReply) logged() string { return cmp.Or(r.Cause, r.Detail) }
+
+// inner is the reply to what an instance did, of which addr is for the log only.
+func inner(status int, reason, addr, format string, args ...any) LocalReply {
+	text := fmt.Sprintf(format, args...)
+	return LocalReply{status, reason, "the instance " + text, addr + " " + text}
+}
+
+// Error types of RFC 9209 that only answers to requests carry.
+const (
+	protocolError      = "http_protocol_error"
+	responseIncomplete = "http_response_incomplete"
+	responseTimeout    = "http_response_timeout"
+	upgradeFailed      = "http_upgrade_failed"
+	tlsError           = "tls_protocol_error"
+)
+
+// noHost is the reply when nobody is left to ask; last is why the last one failed.
+func noHost(last error) LocalReply {
+	var refusal *connect.Refusal
+	var failed *upstream.ConnectError
+	var far *farReply
+	switch {
+	case errors.Is(last, upstream.ErrNobody):
+		return LocalReply{503, connect.DestinationUnavailable, last.Error(), ""}
+	case errors.As(last, &refusal):
+		r := LocalReply{refusal.Status, refusal.Type, refusal.Error(), last.Error()}
+		if r.Status < 400 || r.Status > 599 {
+			r.Status = 502
+		}
+		if !token(r.Reason) { // it goes into a field of ours as it is
+			r.Reason = connect.DestinationUnavailable
+		}
+		return r
+	case errors.As(last, &far):
+		return LocalReply{far.status, connect.DestinationUnavailable, far.Error(), ""}
+	case errors.As(last, &failed):
+		r := LocalReply{502, connectReason(failed.Stage), unconnected(failed), last.Error()}
+		if isTimeout(last) {
+			r.Status, r.Reason = 504, connect.ConnectionTimeout
+		}
+		return r
+	}
+	return LocalReply{502, connect.ConnectionTerminated, "the connection to the instance ended without an answer: did the process there end?", last.Error()}
+}
+
+// connectReason is the error type of a connection that got no further than stage.
+func connectReason(stage upstream.Stage) string {
+	switch stage {
+	case upstream.StageHandshake:
+		return tlsError
+	case upstream.StagePath:
+		return connect.DestinationUnavailable
+	}
+	return connect.ConnectionRefused
+}
+
+// unconnected says to a caller why there is no connection.
+func unconnected(e *upstream.ConnectError) string {
+	who := "an instance"
+	switch {
+	case e.Destination == (mesh.Destination{}):
+		who = "the program"
+	case e.Gateway:
+		who = "a gateway"
+	}
+	hint := ""
+	if e.Stage == upstream.StageConnect {
+		hint = ": is it running, and does it listen?"
+	}
+	return fmt.Sprintf("no connection to %s: %s: %s%s", who, e.Stage, connect.Public(e.Err), hint)
+}
+
+// token reports whether s looks like an error type of RFC 9209.
+func token(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && c != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// noService is the reply when it is not known where a request goes.
+func noService(err error) LocalReply {
+	var r *LocalReply
+	if errors.As(err, &r) {
+		return *r
+	}
+	return LocalReply{503, connect.DestinationUnavailable, err.Error(), ""}
+}
+
+// badRequest is the reply to a message that http1 refuses.
+func badRequest(err error) LocalReply {
+	var e *http1.Error
+	if errors.As(err, &e) {
+		return LocalReply{e.Status, connect.RequestError, e.Reason, ""}
+	}
+	return LocalReply{400, connect.RequestError, err.Error(), ""}
+}
+
+// These marks begin Proxy-Status of an answer of an inbound that got none from its
+// program: refusedMark and timeoutMark when no application has seen the request.
+var (
+	inboundMark = []byte(InboundName + "; error=")
+	refusedMark = []byte(InboundName + "; error=" + connect.ConnectionRefused + ";")
+	timeoutMark = []byte(InboundName + "; error=" + connect.ConnectionTimeout + ";")
+)
+
+// madeByFarSidecar reports whether r is an answer that a far sidecar made because it
+// got none from its program, and whether the program has certainly not seen the
+// request. Every proxy on the way appends its name in a field of its own, and
+// ProxyStatus gives the last: what another hop's inbound said does not count, nor
+// what the program passes on of a call of its own.
+func madeByFarSidecar(r *http1.Response) (made, unseen bool) {
+	switch r.Status {
+	case 502, 503, 504:
+		s := r.ProxyStatus()
+		return bytes.HasPrefix(s, inboundMark), bytes.HasPrefix(s, refusedMark) || bytes.HasPrefix(s, timeoutMark)
+	}
+	return false, false
+}

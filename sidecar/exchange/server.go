@@ -1,0 +1,47 @@
+package exchange
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// Server serves the HTTP connections of one listener. Its fields are set before it
+// serves and do not change then. Its methods may be called concurrently.
+type Server struct {
+	Name string // ours in Proxy-Status
+	// Service returns where a request goes, and may wait for that to be known. An
+	// error that is a [*LocalReply] is answered with it, any other with 503.
+	Service func(context.Context) (*upstream.Service, error)
+	Retries upstream.RetryPolicy
+	// Outbound says that who answers may be a sidecar, which says of itself that its
+	// program gave no answer.
+	Outbound bool
+	Conns    *drain.Set    // of which every [Client.Open] is
+	Park     time.Duration // how long an idle connection keeps its buffers
+	Log      *slog.Logger  // one line per exchange
+	Metrics  *BoundMetrics
+
+	date     dateText
+	mismatch mismatch
+}
+
+// Serve serves requests on c until either side has enough or, abruptly, ctx ends.
+// Every request is given rewrite. With a refusal the first one is answered with it,
+// as with an error of Service.
+func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) {
+	s.Metrics.httpConnections.Inc()
+	defer s.Metrics.httpConnections.Dec()
+	h := &session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}
+	defer func() {
+		h.release()
+		_ = c.Close()
+	}()
+	for h.readHead() && h.serveRequest() {
+		h.served++
+	}
+}

@@ -1,0 +1,45 @@
+package exchange
+
+import (
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// upgrade makes the connection a relay of another protocol, when the client asked
+// for it.
+func (x *exchange) upgrade() outcome {
+	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
+		return x.reply(inner(502, upgradeFailed, x.lease.Addr(), "switched to another protocol without being asked"))
+	}
+	x.answeredAt, x.status = time.Now(), 101
+	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.Name})
+	x.extendWriteDeadline(time.Now())
+	if _, err := x.client.Write(x.out); err != nil {
+		return x.abort()
+	}
+	x.lease.Done(upstream.Answered, x.latency())
+	// The request comes first in whole, then the other protocol (RFC 9110 §7.8).
+	if !x.up.sentWhole(false) {
+		return aborted
+	}
+	x.unread(x.up.leftover())
+	_ = x.client.Accepted.SetDeadline(time.Time{})
+	_ = x.lease.SetDeadline(time.Time{})
+	early := slices.Clone(x.in[x.from:x.to])
+	late := slices.Clone(x.back[x.headEnd:x.filled])
+	x.from, x.to = 0, 0
+	x.back, x.out = nil, nil // the relay brings its own
+	stats, err := relay.Copy(x.ctx, relay.WithPrefix(x.client.Conn, early), relay.WithPrefix(x.lease.Conn, late), RelayTimeout)
+	x.moved = stats.BToA
+	x.s.Metrics.Relayed(stats)
+	if err != nil {
+		x.reason, x.detail = "broken_off", err.Error()
+	}
+	x.client.setUpstream(nil)
+	x.lease = nil
+	return upgraded
+}
