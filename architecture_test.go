@@ -88,6 +88,7 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                                     {"federation"},
 	"github.com/cilium/ebpf":                               {"interception/bpf", "interception/hooks", "interception/sockmap"},
 	"github.com/google/nftables":                           {"interception/nft"},
+	"github.com/mdlayher/netlink":                          {"interception/nft"},
 	"github.com/miekg/dns":                                 {"sidecar/dns"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},

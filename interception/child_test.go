@@ -80,11 +80,21 @@ func domainOf(s string) int {
 }
 
 func patience(fd int) {
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Sec: 5})
+	}
+}
+
+// bindTo binds the socket to the device that way names after "device ".
+func bindTo(fd int, way string) error {
+	if device, ok := strings.CutPrefix(way, "device "); ok {
+		return unix.BindToDevice(fd, device)
+	}
+	return nil
 }
 
 // childTCP connects by bare system calls: domain (4|6), address, way
-// (multipath|fastopen).
+// (multipath|fastopen|device NAME).
 func childTCP(args []string) error {
 	way, protocol := strings.Join(args[2:], ""), 0
 	if way == "multipath" {
@@ -95,6 +105,9 @@ func childTCP(args []string) error {
 		return err
 	}
 	patience(fd)
+	if err := bindTo(fd, way); err != nil {
+		return err
+	}
 	to := sockaddr(netip.MustParseAddrPort(args[1]), domainOf(args[0]))
 	if way == "fastopen" {
 		err = unix.Sendto(fd, []byte("first"), unix.MSG_FASTOPEN, to)
@@ -112,13 +125,17 @@ func childTCP(args []string) error {
 	return report(seen{Peer: addrOf(peer), Answer: string(answer)}, err)
 }
 
-// childUDP sends one datagram: domain (4|6), connected|unconnected, address.
+// childUDP sends one datagram: domain (4|6), connected|unconnected, address, way
+// (device NAME).
 func childUDP(args []string) error {
 	fd, err := unix.Socket(domainOf(args[0]), unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
 	}
 	patience(fd)
+	if err := bindTo(fd, strings.Join(args[3:], "")); err != nil {
+		return err
+	}
 	to := sockaddr(netip.MustParseAddrPort(args[2]), domainOf(args[0]))
 	if args[1] == "connected" {
 		if err := unix.Connect(fd, to); err != nil {

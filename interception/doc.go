@@ -44,7 +44,9 @@
 // UDP to a captured address is refused (the mesh carries TCP), except DNS on
 // port 53. Names looked up without DNS packets, by nss-resolve over its own
 // socket for example, do not pass the sidecar's resolver. A socket of another
-// network namespace is never sent to the sidecar: its loopback is another one.
+// network namespace is never sent to the sidecar: its loopback is another one. Nor is
+// one that is bound to a device (SO_BINDTODEVICE), whose packets do not get to loopback:
+// onFailure decides, at once.
 // A multipath TCP socket is captured, but getpeername shows it the sidecar: the
 // kernel keeps the original address with the subflow, which has no hook.
 //

@@ -47,6 +47,17 @@ func (h *Handle) OriginalDestination(c net.Conn) (netip.AddrPort, bool) {
 	return h.hooks.OriginalDestination(c)
 }
 
+// OriginalServer returns the DNS server that the program asked with a datagram which the
+// sidecar received at its address at, from the address from; false if that is not known
+// or the datagram was sent to the sidecar itself. Of a question by TCP,
+// OriginalDestination says it. It asks the kernel each time, some microseconds.
+func (h *Handle) OriginalServer(at, from netip.AddrPort) (netip.AddrPort, bool) {
+	if h.hooks == nil {
+		return nft.OriginalServer(at, from)
+	}
+	return h.hooks.OriginalServer(from)
+}
+
 // DialProgram connects to the program at a steered port of this host, past the hook
 // that sends everybody else to the sidecar. A valid caller is whom the program sees.
 func (h *Handle) DialProgram(ctx context.Context, address string, caller netip.AddrPort) (net.Conn, error) {

@@ -193,7 +193,7 @@ func (h *host) serve() *Handle {
 		go answerAsked(i, l)
 	}
 	for _, p := range h.dnsUDP {
-		go answerDatagrams(p)
+		go answerDatagrams(i, p)
 	}
 	return i
 }
@@ -275,15 +275,34 @@ func read(t *testing.T, c net.Conn) string {
 	return string(b)
 }
 
-// answerDatagrams repeats each to its sender.
-func answerDatagrams(p net.PacketConn) {
+// answerDatagrams repeats each to its sender, and says which server was asked.
+func answerDatagrams(i *Handle, p net.PacketConn) {
 	b := make([]byte, 512)
+	at := p.LocalAddr().(*net.UDPAddr).AddrPort()
 	for {
-		n, from, err := p.ReadFrom(b)
+		n, from, err := p.(*net.UDPConn).ReadFromUDPAddrPort(b)
 		if err != nil {
 			return
 		}
-		_, _ = p.WriteTo(append([]byte("answer to "), b[:n]...), from)
+		answer := "answer to " + string(b[:n])
+		if server, ok := i.OriginalServer(at, from); ok {
+			answer += " for " + server.String()
+		}
+		_, _ = p.WriteTo([]byte(answer), net.UDPAddrFromAddrPort(from))
+	}
+}
+
+// addDevice makes a device that is up and leads nowhere.
+func addDevice(t *testing.T, name string) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"link", "add", name, "type", "veth", "peer", "name", name + "-peer"},
+		{"link", "set", name, "up"},
+		{"link", "set", name + "-peer", "up"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Skipf("cannot add a device: %v: %s", err, out)
+		}
 	}
 }
 

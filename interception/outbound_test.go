@@ -99,6 +99,43 @@ func TestAProgramInAnotherNetworkNamespaceIsNotSentToAStrangersLoopback(t *testi
 	}
 }
 
+func TestASocketThatIsBoundToADeviceIsRefusedAtOnceAndDoesNotHang(t *testing.T) {
+	ownNetwork(t)
+	addDevice(t, "other0")
+	h := newHost(t)
+	i := h.serve()
+	for _, ask := range [][]string{
+		{"tcp", "4", "240.66.0.7:80", "device other0"},
+		{"tcp", "4", "192.0.2.53:53", "device other0"},
+		{"udp", "4", "connected", "192.0.2.53:53", "device other0"},
+		{"udp", "4", "unconnected", "192.0.2.53:53", "device other0"},
+	} {
+		if got := h.program(ask[0], ask[1:]...); got.Err != "connection refused" {
+			t.Errorf("%v: the program saw %+v", ask, got)
+		}
+	}
+	if got := h.program("tcp", "4", "240.66.0.7:80", "device lo"); got.Answer != "asked 240.66.0.7:80" {
+		t.Errorf("bound to loopback the program saw %+v", got)
+	}
+	if s, err := i.hooks.Stats(); err != nil || s.BoundToDevice != 4 || s.Refused != 4 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+}
+
+func TestASocketThatIsBoundToADeviceGoesDirectlyWhenFailureIsOpen(t *testing.T) {
+	ownNetwork(t)
+	addDevice(t, "other0")
+	h := newHost(t)
+	h.config.OnFailure = hooks.FailOpen
+	i := h.serve()
+	if got := h.program("tcp", "4", "240.66.0.7:80", "device other0"); got.Err == "" || got.Err == "connection refused" {
+		t.Errorf("the program saw %+v", got)
+	}
+	if s, err := i.hooks.Stats(); err != nil || s.BoundToDevice != 1 || s.Passed != 1 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+}
+
 func TestAConnectionMadeToTheSidecarItselfHasNoOriginalDestination(t *testing.T) {
 	h := newHost(t)
 	h.serve()
@@ -111,10 +148,9 @@ func TestAConnectionMadeToTheSidecarItselfHasNoOriginalDestination(t *testing.T)
 	}
 }
 
-func TestDNSReachesTheSidecarAndAppearsToComeFromTheServerThatWasAsked(t *testing.T) {
+func TestDNSReachesTheSidecarWhichKnowsTheServerThatWasAskedAndAppearsToBeIt(t *testing.T) {
 	h := newHost(t)
 	i := h.serve()
-	const answer = "answer to question"
 	for _, c := range []struct{ name, domain, how, server, from string }{
 		{"connected", "4", "connected", "192.0.2.53:53", "192.0.2.53:53"},
 		{"unconnected", "4", "unconnected", "192.0.2.53:53", "192.0.2.53:53"},
@@ -128,11 +164,17 @@ func TestDNSReachesTheSidecarAndAppearsToComeFromTheServerThatWasAsked(t *testin
 				h.needIPv6()
 			}
 			got := h.program("udp", c.domain, c.how, c.server)
-			if want := (seen{Peer: c.from, Answer: answer}); got != want {
+			if want := (seen{Peer: c.from, Answer: "answer to question for " + c.server}); got != want {
 				t.Errorf("the program saw %+v, want %+v", got, want)
 			}
 		})
 	}
+	t.Run("to the sidecar itself", func(t *testing.T) {
+		at := h.dnsUDP[0].LocalAddr().String()
+		if got := h.program("udp", "4", "connected", at); got.Peer != at || got.Answer != "answer to question" {
+			t.Errorf("the program saw %+v", got)
+		}
+	})
 	t.Run("TCP", func(t *testing.T) {
 		got := h.program("tcp", "4", "192.0.2.53:53")
 		if want := (seen{Peer: "192.0.2.53:53", Answer: "asked 192.0.2.53:53"}); got != want {

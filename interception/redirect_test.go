@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,6 +36,24 @@ func ownNetwork(t *testing.T) {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
 		t.Fatalf("set loopback up: %v", err)
 	}
+}
+
+// answerHere is answerDatagrams in the network namespace of the test.
+func answerHere(t *testing.T, r *Handle, p net.PacketConn) {
+	t.Helper()
+	here, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close() })
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		answerDatagrams(r, p)
+	}()
 }
 
 // redirected is a host whose program is captured by nftables. Captured are
@@ -89,12 +108,12 @@ func TestNftablesRedirectsTheProgramAndConntrackKnowsWhatItAskedFor(t *testing.T
 	}
 }
 
-func TestNftablesRedirectsDNSAndAnswersComeFromTheServerThatWasAsked(t *testing.T) {
-	h, _ := redirected(t)
-	go answerDatagrams(h.dnsUDP[0])
+func TestNftablesRedirectsDNSAndTheServerThatWasAskedIsKnownAndAppearsToAnswer(t *testing.T) {
+	h, r := redirected(t)
+	answerHere(t, r, h.dnsUDP[0])
 	for _, how := range []string{"connected", "unconnected"} {
 		got := h.program("udp", "4", how, "127.0.0.9:53")
-		if want := (seen{Peer: "127.0.0.9:53", Answer: "answer to question"}); got != want {
+		if want := (seen{Peer: "127.0.0.9:53", Answer: "answer to question for 127.0.0.9:53"}); got != want {
 			t.Errorf("%s: the program saw %+v, want %+v", how, got, want)
 		}
 	}
@@ -115,8 +134,13 @@ func TestNftablesRedirectsIPv6(t *testing.T) {
 	}
 	defer r.Close()
 	go tellAsked(nft.OriginalDestination, h.outbound[1])
+	answerHere(t, r, h.dnsUDP[1])
 	got := h.program("tcp", "6", "[fd69:7374:6d75::7]:80")
 	if want := (seen{Peer: "[fd69:7374:6d75::7]:80", Answer: "asked [fd69:7374:6d75::7]:80"}); got != want {
+		t.Errorf("the program saw %+v, want %+v", got, want)
+	}
+	got = h.program("udp", "6", "unconnected", "[fd69:7374:6d75::7]:53")
+	if want := (seen{Peer: "[fd69:7374:6d75::7]:53", Answer: "answer to question for [fd69:7374:6d75::7]:53"}); got != want {
 		t.Errorf("the program saw %+v, want %+v", got, want)
 	}
 }

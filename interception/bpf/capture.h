@@ -7,6 +7,9 @@
 #define ALLOW 1
 #define DENY 0
 
+// How many ports are tried for a socket: each is in use by chance only.
+#define BIND_TRIES 8
+
 // refuse makes the system call fail with ECONNREFUSED, as it would if nobody
 // listened; with EPERM before Linux 5.18.
 static __always_inline int refuse(void)
@@ -26,12 +29,54 @@ static __always_inline bool is_captured(const struct endpoint *to)
 	return bpf_map_lookup_elem(&captured, &key) != 0;
 }
 
+// bind_port gives a UDP socket that connects its port now: the kernel would do so after
+// this hook, and without a port nothing tells the sidecar whose question it gets. It
+// returns 0 if all the ports that it tries are in use.
+static __always_inline __u16 bind_port(struct bpf_sock_addr *ctx, bool v4, const struct settings *s)
+{
+	struct sockaddr_in any4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 any6 = { .sin6_family = AF_INET6 };
+	__u16 port;
+
+	if (!s->ports)
+		return 0;
+	for (int n = 0; n < BIND_TRIES; n++) {
+		port = s->first_port + bpf_get_prandom_u32() % s->ports;
+		any4.sin_port = any6.sin6_port = bpf_htons(port);
+		if (v4 ? !bpf_bind(ctx, (struct sockaddr *)&any4, sizeof(any4))
+		       : !bpf_bind(ctx, (struct sockaddr *)&any6, sizeof(any6)))
+			return port;
+	}
+	return 0;
+}
+
+// publish_server tells the sidecar which DNS server a datagram is for, under the address
+// that the datagram will come from.
+static __always_inline void publish_server(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const struct settings *s,
+					   const struct endpoint *server, bool connects)
+{
+	bool v4 = sk->family == AF_INET;
+	struct endpoint from = {};
+
+	from.port = sk->src_port;
+	if (!from.port && connects)
+		from.port = bind_port(ctx, v4, s);
+	if (!from.port)
+		return;
+	SET_IP(&from, v4, sk->src_ip4, sk->src_ip6);
+	if (!from.ip[0] && !from.ip[1] && !from.ip[3]) // bound to no address
+		set_loopback(&from, is_mapped(server));
+	bpf_map_update_elem(&dns_server_by_peer, &from, server, BPF_ANY);
+}
+
 // capture decides what becomes of traffic to an address. It returns ALLOW or
 // what refuse returns; when it sets *port, the caller rewrites the destination
-// to that port of the loopback address.
-static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpoint *to, __u16 *port)
+// to that port of the loopback address. connects is a constant: whether the hook is
+// that of connect(2).
+static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpoint *to, __u16 *port, bool connects)
 {
 	struct settings *s = current_settings();
+	struct bpf_sock *sk = READ(ctx->sk);
 	__u32 slot = is_mapped(to) ? SLOT_OUTBOUND4 : SLOT_OUTBOUND6;
 	bool tcp = ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_MPTCP;
 	bool udp = ctx->protocol == IPPROTO_UDP;
@@ -49,11 +94,14 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 		return refuse();
 	}
 	// The loopback address of another network namespace is not where the
-	// sidecar listens.
+	// sidecar listens, and from another device than loopback no packet gets there.
 	bool elsewhere = s->netns && bpf_get_netns_cookie(ctx) != s->netns;
+	bool bound = sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 	if (elsewhere)
 		count(COUNTER_NAMESPACE);
-	if (elsewhere || !socket_open(slot)) {
+	if (bound)
+		count(COUNTER_DEVICE);
+	if (elsewhere || bound || !socket_open(slot)) {
 		if (s->open) {
 			count(COUNTER_PASSED);
 			return ALLOW;
@@ -61,7 +109,7 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 		count(COUNTER_REFUSED);
 		return refuse();
 	}
-	peer = bpf_sk_storage_get(&peer_by_socket, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	peer = bpf_sk_storage_get(&peer_by_socket, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!peer) { // no memory: as if the sidecar had refused, never directly
 		count(COUNTER_REFUSED);
 		return refuse();
@@ -70,20 +118,22 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 	peer->shown = *to;
 	set_loopback(&peer->actual, is_mapped(to));
 	peer->actual.port = *port;
+	if (udp)
+		publish_server(ctx, sk, s, to, connects);
 	count(dns ? COUNTER_DNS : COUNTER_CAPTURED);
 	return ALLOW;
 }
 
 // capture4 and capture6 read the destination from the context and write the
 // new one there.
-static __always_inline int capture4(struct bpf_sock_addr *ctx)
+static __always_inline int capture4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct endpoint to = {};
 	__u16 port = 0;
 
 	set_ip4(&to, ctx->user_ip4);
 	to.port = bpf_ntohs((__u16)ctx->user_port);
-	int verdict = capture(ctx, &to, &port);
+	int verdict = capture(ctx, &to, &port, connects);
 	if (port) {
 		ctx->user_ip4 = bpf_htonl(0x7f000001);
 		ctx->user_port = bpf_htons(port);
@@ -91,7 +141,7 @@ static __always_inline int capture4(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
-static __always_inline int capture6(struct bpf_sock_addr *ctx)
+static __always_inline int capture6(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct endpoint to = {};
 	__u16 port = 0;
@@ -101,7 +151,7 @@ static __always_inline int capture6(struct bpf_sock_addr *ctx)
 	to.ip[2] = ctx->user_ip6[2];
 	to.ip[3] = ctx->user_ip6[3];
 	to.port = bpf_ntohs((__u16)ctx->user_port);
-	int verdict = capture(ctx, &to, &port);
+	int verdict = capture(ctx, &to, &port, connects);
 	if (port) {
 		struct endpoint sidecar = {};
 		set_loopback(&sidecar, is_mapped(&to)); // IPv4-mapped stays IPv4-mapped

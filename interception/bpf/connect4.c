@@ -6,5 +6,5 @@
 SEC("cgroup/connect4")
 int isthmus_connect4(struct bpf_sock_addr *ctx)
 {
-	return capture4(ctx);
+	return capture4(ctx, true);
 }

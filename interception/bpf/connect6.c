@@ -6,5 +6,5 @@
 SEC("cgroup/connect6")
 int isthmus_connect6(struct bpf_sock_addr *ctx)
 {
-	return capture6(ctx);
+	return capture6(ctx, true);
 }

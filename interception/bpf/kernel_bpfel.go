@@ -28,14 +28,15 @@ const (
 	KernelCounterCOUNTER_PASSED          KernelCounter = 3
 	KernelCounterCOUNTER_UDP_REFUSED     KernelCounter = 4
 	KernelCounterCOUNTER_NAMESPACE       KernelCounter = 5
-	KernelCounterCOUNTER_STEERED         KernelCounter = 6
-	KernelCounterCOUNTER_OWN_DIALS       KernelCounter = 7
-	KernelCounterCOUNTER_INBOUND_REFUSED KernelCounter = 8
-	KernelCounterCOUNTER_INBOUND_PASSED  KernelCounter = 9
-	KernelCounterCOUNTER_ACCELERATED     KernelCounter = 10
-	KernelCounterCOUNTER_REDIRECTED      KernelCounter = 11
-	KernelCounterCOUNTER_BY_TCP          KernelCounter = 12
-	KernelCounterCOUNTERS                KernelCounter = 13
+	KernelCounterCOUNTER_DEVICE          KernelCounter = 6
+	KernelCounterCOUNTER_STEERED         KernelCounter = 7
+	KernelCounterCOUNTER_OWN_DIALS       KernelCounter = 8
+	KernelCounterCOUNTER_INBOUND_REFUSED KernelCounter = 9
+	KernelCounterCOUNTER_INBOUND_PASSED  KernelCounter = 10
+	KernelCounterCOUNTER_ACCELERATED     KernelCounter = 11
+	KernelCounterCOUNTER_REDIRECTED      KernelCounter = 12
+	KernelCounterCOUNTER_BY_TCP          KernelCounter = 13
+	KernelCounterCOUNTERS                KernelCounter = 14
 )
 
 type KernelEndpoint struct {
@@ -79,8 +80,10 @@ type KernelSettings struct {
 	Layout       uint32
 	OutboundPort uint16
 	DnsPort      uint16
+	FirstPort    uint16
+	Ports        uint16
 	Open         uint8
-	Unused       [7]uint8
+	Unused       [3]uint8
 }
 
 type KernelSlot uint32
@@ -107,6 +110,7 @@ const (
 	KernelMapCaughtUp             = "caught_up"
 	KernelMapCounters             = "counters"
 	KernelMapCurrent              = "current"
+	KernelMapDnsServerByPeer      = "dns_server_by_peer"
 	KernelMapFlows                = "flows"
 	KernelMapInboundPorts         = "inbound_ports"
 	KernelMapOwnDials             = "own_dials"
@@ -193,6 +197,7 @@ type KernelMapSpecs struct {
 	CaughtUp           *ebpf.MapSpec `ebpf:"caught_up"`
 	Counters           *ebpf.MapSpec `ebpf:"counters"`
 	Current            *ebpf.MapSpec `ebpf:"current"`
+	DnsServerByPeer    *ebpf.MapSpec `ebpf:"dns_server_by_peer"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	InboundPorts       *ebpf.MapSpec `ebpf:"inbound_ports"`
 	OwnDials           *ebpf.MapSpec `ebpf:"own_dials"`
@@ -235,6 +240,7 @@ type KernelMaps struct {
 	CaughtUp           *ebpf.Map `ebpf:"caught_up"`
 	Counters           *ebpf.Map `ebpf:"counters"`
 	Current            *ebpf.Map `ebpf:"current"`
+	DnsServerByPeer    *ebpf.Map `ebpf:"dns_server_by_peer"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	InboundPorts       *ebpf.Map `ebpf:"inbound_ports"`
 	OwnDials           *ebpf.Map `ebpf:"own_dials"`
@@ -252,6 +258,7 @@ func (m *KernelMaps) Close() error {
 		m.CaughtUp,
 		m.Counters,
 		m.Current,
+		m.DnsServerByPeer,
 		m.Flows,
 		m.InboundPorts,
 		m.OwnDials,

@@ -4,6 +4,8 @@
 #define ISTHMUS_MAPS_H
 
 #include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
@@ -11,11 +13,9 @@
 
 #define AF_INET 2
 #define AF_INET6 10
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
-#define IPPROTO_MPTCP 262
 #define ECONNREFUSED 111
 #define DNS_PORT 53
+#define LOOPBACK_IFINDEX 1
 
 // Bytes that one end may have redirected since the other end last sent something.
 // Nothing else bounds them: TCP's window does not count a redirected message.
@@ -40,8 +40,10 @@ struct settings {
 	__u32 layout;        // version of these structs
 	__u16 outbound_port; // of the sidecar on 127.0.0.1 and ::1, host byte order
 	__u16 dns_port;      // 0: DNS is left alone
+	__u16 first_port;    // of the ports that the host gives to outgoing connections
+	__u16 ports;         // how many they are
 	__u8 open;           // onFailure: 1 open, 0 closed
-	__u8 unused[7];
+	__u8 unused[3];
 };
 
 // What a program's socket is connected to, and what the program is shown instead.
@@ -96,6 +98,7 @@ enum counter {
 	COUNTER_PASSED,           // let by: no sidecar, onFailure open
 	COUNTER_UDP_REFUSED,      // UDP to a captured address, which the mesh does not carry
 	COUNTER_NAMESPACE,        // of refused and passed: from another network namespace
+	COUNTER_DEVICE,           // of refused and passed: by a socket that is bound to a device
 	COUNTER_STEERED,          // inbound connections steered to the sidecar
 	COUNTER_OWN_DIALS,        // inbound connections of the sidecar or the program itself
 	COUNTER_INBOUND_REFUSED,  // inbound refused: no sidecar, onFailure closed
@@ -154,6 +157,16 @@ struct {
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } asked_by_peer SEC(".maps");
+
+// The DNS server that a socket of the program asked last by UDP, by the address that the
+// sidecar sees as the question's sender. It stays, for the next question of the socket.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384); // 2 MB
+	__type(key, struct endpoint);
+	__type(value, struct endpoint);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_server_by_peer SEC(".maps");
 
 // The program's ports (host byte order) whose connections go to the sidecar.
 struct {

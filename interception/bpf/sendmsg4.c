@@ -8,5 +8,5 @@
 SEC("cgroup/sendmsg4")
 int isthmus_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return capture4(ctx);
+	return capture4(ctx, false);
 }

@@ -7,5 +7,5 @@
 SEC("cgroup/sendmsg6")
 int isthmus_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return capture6(ctx);
+	return capture6(ctx, false);
 }

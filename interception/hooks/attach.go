@@ -84,8 +84,10 @@ func (d directory) attach(cfg Config, cgroup string, id uint64) error {
 		return err
 	}
 	defer func() { _ = objects.Close() }() // the kernel holds what is pinned
+	first, count := outgoingPorts()
 	settings := bpf.KernelSettings{
 		Netns: cookie, Cgroup: id, Layout: bpf.Layout, OutboundPort: cfg.OutboundPort, DnsPort: cfg.DNSPort,
+		FirstPort: uint16(first), Ports: uint16(count),
 	}
 	if cfg.OnFailure == FailOpen {
 		settings.Open = 1

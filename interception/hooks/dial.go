@@ -93,16 +93,22 @@ type sources struct {
 	next         atomic.Uint32
 }
 
-// newSources takes the range that the host gives to outgoing connections
-// (net.ipv4.ip_local_port_range), without what it reserves (ip_local_reserved_ports).
-func newSources() *sources {
-	s := &sources{first: 32768, count: 60999 - 32768 + 1}
+// outgoingPorts is the range that the network namespace gives to outgoing connections
+// (net.ipv4.ip_local_port_range).
+func outgoingPorts() (first, count uint32) {
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		var first, last uint32
+		var last uint32
 		if n, _ := fmt.Sscan(string(b), &first, &last); n == 2 && first > 0 && first <= last && last < 1<<16 {
-			s.first, s.count = first, last-first+1
+			return first, last - first + 1
 		}
 	}
+	return 32768, 60999 - 32768 + 1
+}
+
+// newSources takes that range without what the host reserves (ip_local_reserved_ports).
+func newSources() *sources {
+	s := new(sources)
+	s.first, s.count = outgoingPorts()
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports"); err == nil {
 		s.reserved = portRanges(string(b))
 	}

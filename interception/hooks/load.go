@@ -115,6 +115,7 @@ func (d directory) give(uid, gid int) error {
 		bpf.KernelMapFlows:              0o600,
 		bpf.KernelMapCaughtUp:           0o600,
 		bpf.KernelMapCurrent:            0o400,
+		bpf.KernelMapDnsServerByPeer:    0o400,
 		bpf.KernelMapInboundPorts:       0o400,
 		bpf.KernelMapCounters:           0o400,
 	} {

@@ -23,6 +23,7 @@ type Handle struct {
 
 	sockets  *ebpf.Map // the sidecar's listening sockets
 	asked    *ebpf.Map // original destinations by the program's address
+	servers  *ebpf.Map // DNS servers that were asked by UDP, by the program's address
 	inbound  *ebpf.Map // ports of the program whose connections come to the sidecar
 	dials    *ebpf.Map // our connections to the program that are being made
 	callers  *ebpf.Map // for whom they are
@@ -60,6 +61,7 @@ func (h *Handle) open() error {
 		to       **ebpf.Map
 	}{
 		{bpf.KernelMapCounters, true, &h.counters},
+		{bpf.KernelMapDnsServerByPeer, true, &h.servers},
 		{bpf.KernelMapInboundPorts, true, &h.inbound},
 		{bpf.KernelMapSidecarSockets, false, &h.sockets},
 		{bpf.KernelMapAskedByPeer, false, &h.asked},
@@ -80,7 +82,7 @@ func (h *Handle) Maps() string { return h.pins.maps() }
 // sockets that are still open.
 func (h *Handle) Close() error {
 	faults := []error{h.lock.close()}
-	for _, m := range []*ebpf.Map{h.sockets, h.asked, h.inbound, h.dials, h.callers, h.counters} {
+	for _, m := range []*ebpf.Map{h.sockets, h.asked, h.servers, h.inbound, h.dials, h.callers, h.counters} {
 		faults = append(faults, m.Close()) // a nil map has nothing to close
 	}
 	return errors.Join(faults...)
@@ -155,4 +157,15 @@ func (h *Handle) OriginalDestination(c net.Conn) (netip.AddrPort, bool) {
 	// If this fails the entry only stays until the map is full.
 	_ = h.asked.Delete(key)
 	return asked.AddrPort(), true
+}
+
+// OriginalServer returns the DNS server that the program asked with a datagram which the
+// sidecar received from this address; false if it was sent to the sidecar itself. A
+// socket that asked several servers is known by the last one.
+func (h *Handle) OriginalServer(from netip.AddrPort) (netip.AddrPort, bool) {
+	var server bpf.KernelEndpoint
+	if err := h.servers.Lookup(bpf.EndpointOf(from), &server); err != nil {
+		return netip.AddrPort{}, false
+	}
+	return server.AddrPort(), true
 }

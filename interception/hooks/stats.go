@@ -17,6 +17,7 @@ type Stats struct {
 	Passed         uint64 // let by: no sidecar, open
 	UDPRefused     uint64 // UDP to a captured address
 	OtherNamespace uint64 // of Refused and Passed: from another network namespace
+	BoundToDevice  uint64 // of Refused and Passed: by sockets that are bound to a device
 	Steered        uint64 // inbound connections sent to the sidecar
 	OwnDials       uint64 // the sidecar's connections to the program
 	InboundRefused uint64 // inbound refused: no sidecar, closed
@@ -58,6 +59,7 @@ func (s *Stats) fields() []field {
 		{bpf.KernelCounterCOUNTER_PASSED, &s.Passed, connections, []string{"outbound", "passed"}},
 		{bpf.KernelCounterCOUNTER_UDP_REFUSED, &s.UDPRefused, connections, []string{"outbound", "refused_udp"}},
 		{bpf.KernelCounterCOUNTER_NAMESPACE, &s.OtherNamespace, connections, []string{"outbound", "other_namespace"}},
+		{bpf.KernelCounterCOUNTER_DEVICE, &s.BoundToDevice, connections, []string{"outbound", "bound_to_device"}},
 		{bpf.KernelCounterCOUNTER_STEERED, &s.Steered, connections, []string{"inbound", "captured"}},
 		{bpf.KernelCounterCOUNTER_OWN_DIALS, &s.OwnDials, connections, []string{"inbound", "own"}},
 		{bpf.KernelCounterCOUNTER_INBOUND_REFUSED, &s.InboundRefused, connections, []string{"inbound", "refused"}},

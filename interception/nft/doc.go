@@ -15,5 +15,6 @@
 // every connection of the network namespace has a conntrack entry. The captured
 // addresses must be routable (a default route is enough), since the kernel routes
 // before it redirects. It cannot tell whether a sidecar is there: what it redirects to
-// nobody is refused. Inbound connections are not redirected.
+// nobody is refused. Inbound connections are not redirected. A socket that is bound to a
+// device (SO_BINDTODEVICE) waits until its connect times out: no rule can see that it is.
 package nft

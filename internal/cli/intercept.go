@@ -98,6 +98,9 @@ sidecar uses is left alone: stop it first.`,
 				if names, err = interception.Attached(""); err != nil {
 					return err
 				}
+				if len(names) == 0 {
+					fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
+				}
 			}
 			var faults []error
 			for _, name := range names {
