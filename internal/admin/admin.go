@@ -29,6 +29,7 @@ type Config struct {
 	Readiness *Readiness          // what /readyz reports
 	Metrics   prometheus.Gatherer // what /metrics serves
 	Status    func() any          // what /status encodes; must not block
+	Reload    *Reloader           // what POST /reload does; nil: there is no such page
 	Log       *slog.Logger
 }
 
@@ -84,17 +85,31 @@ func (s *Server) handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		if err := e.Encode(s.cfg.Status()); err != nil {
-			s.cfg.Log.Warn("encode status", "err", err)
-		}
+		s.writeJSON(w, http.StatusOK, s.cfg.Status())
 	})
+	if s.cfg.Reload != nil {
+		mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+			code, verdict := http.StatusOK, s.cfg.Reload.Reload(context.WithoutCancel(r.Context())) // begun is done, whoever waits
+			if verdict.Error != "" {
+				code = http.StatusUnprocessableEntity
+			}
+			s.writeJSON(w, code, verdict)
+		})
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+func (s *Server) writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		s.cfg.Log.Warn("encode an answer of the admin port", "err", err)
+	}
 }

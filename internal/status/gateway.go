@@ -23,6 +23,7 @@ type Gateway struct {
 	Origins     []Origin        `json:"origins"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
 	StateError  string          `json:"state_error,omitempty"` // why what it knows is not kept on disk
+	Reload      *Reload         `json:"reload,omitempty"`      // the last one
 }
 
 // Peer is one gateway of the mesh as the answering one sees it.

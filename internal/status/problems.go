@@ -39,7 +39,7 @@ type problems []string
 func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
 
 // common adds what can be wrong with either process.
-func (p *problems) common(unmet []Condition, c Certificate, stateError string, now time.Time) {
+func (p *problems) common(unmet []Condition, c Certificate, stateError string, r *Reload, now time.Time) {
 	if len(unmet) > 0 {
 		p.add("not ready: %s", Explain(unmet))
 	}
@@ -49,12 +49,15 @@ func (p *problems) common(unmet []Condition, c Certificate, stateError string, n
 	if stateError != "" {
 		p.add("what it knows is not kept on disk: %s", stateError)
 	}
+	if r != nil && !r.OK() {
+		p.add("%s", r)
+	}
 }
 
 // Problems returns everything that is wrong with the mesh as the gateway sees it.
 func (g *Gateway) Problems(now time.Time) []string {
 	var p problems
-	p.common(g.Pending, g.Certificate, g.StateError, now)
+	p.common(g.Pending, g.Certificate, g.StateError, g.Reload, now)
 	var down []string
 	unreachable := map[mesh.GatewayID]bool{}
 	for _, peer := range g.Gateways {
@@ -102,7 +105,7 @@ func (g *Gateway) Clusters() int {
 // with who knows of it.
 func (s *Sidecar) Problems(now time.Time) []string {
 	var p problems
-	p.common(s.Pending, s.Certificate, s.StateError, now)
+	p.common(s.Pending, s.Certificate, s.StateError, s.Reload, now)
 	for _, g := range s.Gateways {
 		switch {
 		case g.LastError != "":

@@ -37,14 +37,18 @@ func TestAVerdictSaysHowMuchThereIsOrWhatIsWrong(t *testing.T) {
 
 func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 	for want, spoil := range map[string]func(*Gateway){
-		"not ready: services (not known)":            func(g *Gateway) { g.Pending = []Condition{{"services", "not known"}} },
-		"its certificate ended 2026-11-26T11:59:59Z": func(g *Gateway) { g.Certificate.NotAfter = now.Add(-time.Second) },
-		"its certificate ends 2026-11-26T12:05:00Z":  func(g *Gateway) { g.Certificate.NotAfter = now.Add(5 * time.Minute) },
-		"what it knows is not kept on disk: full":    func(g *Gateway) { g.StateError = "full" },
-		"1 tunnel down: west/west-1 (gone)":          func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
-		"nobody met at h:1 (refused)":                func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
-		"the catalog of west/west-1 is stale":        func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
-		"resource file a.yaml is bad: a.yaml:1: no":  func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
+		"not ready: services (not known)":                                  func(g *Gateway) { g.Pending = []Condition{{"services", "not known"}} },
+		"its certificate ended 2026-11-26T11:59:59Z":                       func(g *Gateway) { g.Certificate.NotAfter = now.Add(-time.Second) },
+		"its certificate ends 2026-11-26T12:05:00Z":                        func(g *Gateway) { g.Certificate.NotAfter = now.Add(5 * time.Minute) },
+		"what it knows is not kept on disk: full":                          func(g *Gateway) { g.StateError = "full" },
+		"not reloaded, the old configuration stays in force: a.yaml:3: no": func(g *Gateway) { g.Reload = &Reload{Error: "a.yaml:3: no"} },
+		"reloaded: drain; these keys wait for a restart: listen.admin": func(g *Gateway) {
+			g.Reload = &Reload{Changed: []string{"drain"}, Restart: []string{"listen.admin"}}
+		},
+		"1 tunnel down: west/west-1 (gone)":         func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
+		"nobody met at h:1 (refused)":               func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
+		"the catalog of west/west-1 is stale":       func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
+		"resource file a.yaml is bad: a.yaml:1: no": func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
 		"port 80 of shop/orders is http in east, tcp in west": func(g *Gateway) {
 			g.Services[0].Clusters[1].Protocol = "tcp"
 			g.Conflicts = Conflicts(g.Services)
@@ -68,7 +72,7 @@ func TestACatalogThatIsBeingFetchedIsNoProblem(t *testing.T) {
 
 func TestEverythingThatIsWrongWithASidecarIsAProblem(t *testing.T) {
 	for want, spoil := range map[string]func(*Sidecar){
-		"":                             func(*Sidecar) {},
+		"":                             func(s *Sidecar) { s.Reload = &Reload{Changed: []string{"upstreams"}} },
 		"not ready: program (refused)": func(s *Sidecar) { s.Pending = []Condition{{"program", "refused"}} },
 		"gateway h:15012: refused":     func(s *Sidecar) { s.Gateways[0].LastError = "refused" },
 		"gateway h:15012 does not know of shop/orders here": func(s *Sidecar) { s.Gateways[0].Registered = false },

@@ -14,6 +14,7 @@ type Sidecar struct {
 	Upstreams   []Upstream    `json:"upstreams"`
 	Service     *Registration `json:"service,omitempty"`
 	StateError  string        `json:"state_error,omitempty"` // why what it knows is not kept on disk
+	Reload      *Reload       `json:"reload,omitempty"`      // the last one
 
 	Interception Interception `json:"interception"`
 }
