@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -137,6 +138,15 @@ upstreams:
 	for _, key := range []string{"request", "idle", "connect"} {
 		if !strings.Contains(faults(path, err), "f.yaml:2: upstreams[0].timeouts."+key+": ") {
 			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestTheGreatestWeightIsThatOfTheMesh(t *testing.T) {
+	for weight, bad := range map[int]bool{mesh.MaxWeight: false, mesh.MaxWeight + 1: true} {
+		_, err := LoadSidecar(write(t, fmt.Sprintf("gateways: [a]\nservice: {name: a/b, target: 'localhost:1', weight: %d}\n", weight)), nil)
+		if (err != nil) != bad {
+			t.Errorf("weight %d: %v", weight, err)
 		}
 	}
 }

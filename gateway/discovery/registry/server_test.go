@@ -67,7 +67,7 @@ func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
 		"no port":           {func(r *register.Registration) { r.Address = "10.0.0.1" }, codes.InvalidArgument, "host:port"},
 		"address port":      {func(r *register.Registration) { r.Address = ":99999" }, codes.InvalidArgument, "1 to 65535"},
 		"unspecified":       {func(r *register.Registration) { r.Address = "[::]:15008" }, codes.InvalidArgument, "nobody can dial"},
-		"weight":            {func(r *register.Registration) { r.Weight = 1 << 30 }, codes.InvalidArgument, "at most"},
+		"weight":            {func(r *register.Registration) { r.Weight = mesh.MaxWeight + 1 }, codes.InvalidArgument, "at most"},
 	} {
 		m := message()
 		c.change(m)
