@@ -193,7 +193,9 @@ func (h *host) serve() *Handle {
 		go answerAsked(i, l)
 	}
 	for _, p := range h.dnsUDP {
-		go answerDatagrams(i, p)
+		ended := make(chan struct{})
+		go func() { defer close(ended); answerDatagrams(i, p) }()
+		h.t.Cleanup(func() { p.Close(); <-ended })
 	}
 	return i
 }

@@ -45,8 +45,10 @@ func answerHere(t *testing.T, r *Handle, p net.PacketConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { here.Close() })
+	ended := make(chan struct{})
+	t.Cleanup(func() { p.Close(); <-ended; here.Close() })
 	go func() {
+		defer close(ended)
 		runtime.LockOSThread() // the thread ends with the goroutine
 		if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err != nil {
 			t.Error(err)
