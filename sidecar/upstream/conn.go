@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"errors"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"net"
@@ -32,7 +33,8 @@ type Conn struct {
 	dialConfig *dialConfig
 	sock       net.Conn // TCP
 	liveness   liveness
-	expires    instant // of the peer's certificate, 0: never
+	expires    instant         // of the peer's certificate, 0: never
+	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
 	sent       atomic.Bool
 	answered   atomic.Bool
 
@@ -90,6 +92,28 @@ func (c *Conn) Abort() error {
 // not cost the connections that it has nothing to do with.
 func (c *Conn) fits(config *dialConfig) bool {
 	return c.dialConfig == config || c.dialConfig.protocol == config.protocol && (c.Peer == "" || slices.Contains(config.identities, c.Peer))
+}
+
+// trusted reports whether who answers would still be let in. It asks only when what
+// this process trusts has changed since it last did. The connection must be idle, or
+// the caller's.
+func (c *Conn) trusted() bool {
+	select {
+	case <-c.trustPast:
+	default:
+		return true
+	}
+	over, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	src := c.host.service.shared.cfg.Identity
+	past := src.Past()
+	if err := src.Trusts(over.ConnectionState(), c.dialConfig.policy); err != nil {
+		return false
+	}
+	c.trustPast = past
+	return true
 }
 
 // remote returns the instance of another cluster that answers. It is zero unless

@@ -142,6 +142,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 		path = newPath(c.sock, h.service.dest, exclusions(h.service.shared.cfg.Cluster, h.service.dest.Cluster, avoid))
 		below = path
 	}
+	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
 	over := tls.Client(below, config.tls)
 	start := time.Now()
 	err := over.HandshakeContext(ctx)

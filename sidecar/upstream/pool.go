@@ -37,7 +37,7 @@ func (p *pool) take(now instant, current *dialConfig) *Conn {
 		p.idle = p.idle[:n-1]
 		c.idle = false
 		p.mu.Unlock()
-		if c.fits(current) && !p.expired(c, now) && (now.since(c.since) < trustIdle || c.alive()) {
+		if c.fits(current) && !p.expired(c, now) && c.trusted() && (now.since(c.since) < trustIdle || c.alive()) {
 			return c
 		}
 		_ = c.Close()
@@ -72,11 +72,12 @@ func (p *pool) closeUnfit(current *dialConfig) {
 	p.closeIf(func(c *Conn) bool { return !c.fits(current) })
 }
 
-// sweep closes connections that nobody used for the idle timeout, or that died.
+// sweep closes connections that nobody used for the idle timeout, or that died, or
+// to who is not trusted any more.
 // It is called by the timer, on a goroutine that lasts as long as the call.
 func (p *pool) sweep() {
 	now := p.shared.now()
-	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.alive() })
+	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.trusted() || !c.alive() })
 }
 
 // close closes what is idle, and what is put from now on is not kept.

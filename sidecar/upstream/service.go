@@ -32,7 +32,8 @@ type Service struct {
 type dialConfig struct {
 	protocol   mesh.Protocol
 	identities []string
-	tls        *tls.Config // nil: no identity of our own, plain endpoints only
+	policy     identity.PeerPolicy // who may answer
+	tls        *tls.Config         // nil: no identity of our own, plain endpoints only
 }
 
 func newService(shared *shared, dest mesh.Destination, label string) *Service {
@@ -137,7 +138,8 @@ func (s *Service) dialConfigLocked(old *dialConfig, route *mesh.Route) *dialConf
 	}
 	config := &dialConfig{protocol: route.Protocol, identities: route.Identities}
 	if src := s.shared.cfg.Identity; src != nil {
-		config.tls = src.ClientTLS(s.dest.Service.Host(), identity.OneOf(route.Identities), route.Protocol.ALPN()...)
+		config.policy = identity.OneOf(route.Identities)
+		config.tls = src.ClientTLS(s.dest.Service.Host(), config.policy, route.Protocol.ALPN()...)
 	}
 	s.dialConfig.Store(config)
 	return config
