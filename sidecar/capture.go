@@ -32,7 +32,7 @@ type capture struct {
 // us, and makes what it sends the program's traffic to.
 func (s *Sidecar) newCapture() (_ *capture, err error) {
 	cfg := &s.cfg.Interception
-	servers, err := dns.SystemServers(resolvConf)
+	resolvers, err := dns.OpenResolvConf(resolvConf, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	}
 	listen := loopbacks(cfg.DNSPort)
 	c.dns, err = dns.New(dns.Config{
-		Listen: listen, Upstreams: servers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
+		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
 		Ports: s.portsOf, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
 		Log: s.log, Metrics: s.registry,
 	})

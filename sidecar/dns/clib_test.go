@@ -112,7 +112,7 @@ func TestTheCLibraryFindsServicesByTheirShortNames(t *testing.T) {
 	west, _, _ := table.Of(host(t, "orders.shop.west.mesh"))
 	serve(t, shop(), func(c *Config) {
 		c.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")}
-		c.Upstreams = []netip.AddrPort{up}
+		c.ResolvConf = naming(up)
 		c.Table = table
 	})
 	for name, want := range map[string]netip.Addr{

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"slices"
 
-	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -21,9 +18,10 @@ type Config struct {
 	// 127.0.0.1:15053 and [::1]:15053. An answer must come from the address that
 	// was asked, so none may be a wildcard.
 	Listen []netip.AddrPort
-	// Upstreams are the servers that everything else is forwarded to, in order. See
-	// [SystemServers]. None: such questions are answered with SERVFAIL.
-	Upstreams []netip.AddrPort
+	// ResolvConf names the servers that everything else is forwarded to, when the
+	// program has not asked another one, and the search list of the program. Where we
+	// listen ourselves is left out: questions would go in circles. Nil: there are none.
+	ResolvConf *ResolvConf
 	// Ports returns the ports of the service that a destination with Port 0 names.
 	// It waits for the control plane, to which it subscribes when it has to, until
 	// ctx ends. An error that wraps routes.ErrAbsent makes the name NXDOMAIN, any
@@ -52,14 +50,6 @@ func (c *Config) validate() error {
 		if !a.IsValid() || a.Addr().IsUnspecified() {
 			faults = append(faults, fmt.Errorf("listen on %s: write one address of this machine, such as 127.0.0.1:15053", a))
 		}
-		if slices.Contains(c.Upstreams, a) {
-			faults = append(faults, fmt.Errorf("server %s is where we listen ourselves: questions would go in circles", a))
-		}
-	}
-	for _, a := range c.Upstreams {
-		if !a.IsValid() || a.Port() == 0 {
-			faults = append(faults, fmt.Errorf("server %s: write address:port", a))
-		}
 	}
 	if c.Ports == nil {
 		faults = append(faults, errors.New("no Ports"))
@@ -68,29 +58,4 @@ func (c *Config) validate() error {
 		faults = append(faults, errors.New("no Table"))
 	}
 	return errors.Join(faults...)
-}
-
-// SystemServers returns the servers that the resolv.conf at path names, in order.
-// Like the C library it takes the local machine's when the file is missing or
-// names none.
-func SystemServers(path string) ([]netip.AddrPort, error) {
-	conf, err := dns.ClientConfigFromFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		conf, err = &dns.ClientConfig{}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	var servers []netip.AddrPort
-	for _, s := range conf.Servers {
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("%s: nameserver %q: write an IP address", path, s)
-		}
-		servers = append(servers, netip.AddrPortFrom(a, 53))
-	}
-	if len(servers) == 0 {
-		servers = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")}
-	}
-	return servers, nil
 }

@@ -43,4 +43,5 @@
 // opcode) is not looked at: the bytes go to a server of resolv.conf over the same
 // transport and its bytes come back, truncation included. Over UDP a silent server
 // is hedged by the next one. Over TCP each client connection has one to a server.
+// A resolv.conf that changes counts from the next question on (see [ResolvConf]).
 package dns

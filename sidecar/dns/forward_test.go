@@ -8,9 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,7 +69,7 @@ func TestWhatIsNotOursPassesByteForByte(t *testing.T) {
 		seen.Store(&c)
 		return echo(network, b)
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	pack := func(m *dns.Msg) []byte {
 		b, err := m.Pack()
 		if err != nil {
@@ -122,7 +119,7 @@ func TestTruncationPassesAndTheLongAnswerComesOverTCP(t *testing.T) {
 		}
 		return [][]byte{append(r, long...)}
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	packet, _ := question("example.com", dns.TypeTXT).Pack()
 	if got := talk(t, addrOf(s), "udp", packet)[0]; got[2]&0x02 == 0 || len(got) != len(packet) {
 		t.Errorf("over UDP %x", got)
@@ -138,7 +135,7 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 	silent := outside(t, func(string, []byte) [][]byte { silences.Add(1); return nil })
 	packet, _ := question("example.com", dns.TypeA).Pack()
 	for name, bad := range map[string]netip.AddrPort{"dead": nobody(t), "silent": silent} {
-		s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{bad, good} })
+		s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(bad, good) })
 		for range 20 {
 			if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 				t.Errorf("%s: %x", name, got)
@@ -148,7 +145,7 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 	if n := silences.Load(); n != 1 {
 		t.Errorf("the silent server was asked %d times, want once", n)
 	}
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{nobody(t), good} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(nobody(t), good) })
 	if got := talk(t, addrOf(s), "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("over TCP: %x", got)
 	}
@@ -156,7 +153,7 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 
 func TestWithNobodyToForwardToTheQuestionFailsAtOnce(t *testing.T) {
 	for name, ups := range map[string][]netip.AddrPort{"none": nil, "dead": {nobody(t), nobody(t)}} {
-		s := serve(t, shop(), func(c *Config) { c.Upstreams = ups })
+		s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(ups...) })
 		for _, network := range []string{"udp", "tcp"} {
 			q := question("example.com", dns.TypeA)
 			if r := ask(t, s, network, q); r.Rcode != dns.RcodeServerFailure || r.Id != q.Id || len(r.Question) != 1 {
@@ -172,7 +169,7 @@ func TestAReplyToAnotherQuestionIsNotTaken(t *testing.T) {
 		forged[0]++
 		return [][]byte{forged, {1}, b, echo(network, b)[0]}
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	packet, _ := question("example.com", dns.TypeA).Pack()
 	if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("%x", got)
@@ -181,7 +178,7 @@ func TestAReplyToAnotherQuestionIsNotTaken(t *testing.T) {
 
 func TestAPacketThatIsNoQuestionGetsNoAnswer(t *testing.T) {
 	up := outside(t, func(_ string, b []byte) [][]byte { t.Errorf("forwarded %x", b); return nil })
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	reply, _ := new(dns.Msg).SetReply(question("orders.shop.mesh", dns.TypeA)).Pack()
 	last, _ := question("orders.shop.mesh", dns.TypeA).Pack()
 	c, err := net.Dial("udp", addrOf(s).String())
@@ -202,7 +199,7 @@ func TestAPacketThatIsNoQuestionGetsNoAnswer(t *testing.T) {
 
 func TestOneTCPConnectionCarriesMeshAndForeignQuestionsAtOnce(t *testing.T) {
 	up := outside(t, func(network string, b []byte) [][]byte { return echo(network, b) })
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	var packets [][]byte
 	for i := range 200 {
 		q := question(fmt.Sprintf("s%d.example.com", i), dns.TypeA)
@@ -234,7 +231,7 @@ func TestAZoneTransferPasses(t *testing.T) {
 		}
 		return all
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	c, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +251,7 @@ func TestAClientThatEndsItsSideFirstStillGetsItsAnswers(t *testing.T) {
 	up := outside(t, echo)
 	c := shop()
 	c.late, c.waits = make(chan struct{}), make(chan struct{})
-	s := serve(t, c, func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, c, func(c *Config) { c.ResolvConf = naming(up) })
 	conn, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +283,7 @@ func TestWhenAServerHangsUpTheClientSeesItAndMayComeAgain(t *testing.T) {
 		}
 		return append(echo(network, b), nil) // hangs up after every answer
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{up} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	packet, _ := question("example.com", dns.TypeA).Pack()
 	c, err := net.Dial("tcp", addrOf(s).String())
 	if err != nil {
@@ -307,7 +304,7 @@ func TestTheServerEndsWithWhateverIsOpen(t *testing.T) {
 	up := outside(t, func(string, []byte) [][]byte { return nil })
 	c := shop()
 	c.late, c.waits = make(chan struct{}), make(chan struct{})
-	s, err := New(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Ports: c.ports, Table: open(t, ""), Upstreams: []netip.AddrPort{up}})
+	s, err := New(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Ports: c.ports, Table: open(t, ""), ResolvConf: naming(up)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,28 +331,5 @@ func TestTheServerEndsWithWhateverIsOpen(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestResolvConfNamesTheServers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "resolv.conf")
-	for content, want := range map[string][]string{
-		"search example.com\nnameserver 10.0.0.53\noptions ndots:5\nnameserver fe80::1%eth0\n": {"10.0.0.53:53", "[fe80::1%eth0]:53"},
-		"": {"127.0.0.1:53"},
-	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := SystemServers(path)
-		if err != nil || !slices.EqualFunc(got, want, func(a netip.AddrPort, b string) bool { return a.String() == b }) {
-			t.Errorf("%q: %v, %v; want %v", content, got, err, want)
-		}
-	}
-	if got, err := SystemServers(filepath.Join(t.TempDir(), "missing")); err != nil || len(got) != 1 {
-		t.Errorf("a missing file: %v, %v", got, err)
-	}
-	_ = os.WriteFile(path, []byte("nameserver ns.example.com\n"), 0o600)
-	if _, err := SystemServers(path); err == nil {
-		t.Error("a host name is taken for an address")
 	}
 }

@@ -86,6 +86,11 @@ func serve(t testing.TB, c *catalog, change func(*Config)) *Server {
 	return s
 }
 
+// naming is a resolv.conf that names these servers for good.
+func naming(servers ...netip.AddrPort) *ResolvConf {
+	return &ResolvConf{current: resolvers{servers: servers}}
+}
+
 // question is a message as a resolver sends it.
 func question(name string, qtype uint16) *dns.Msg {
 	m := new(dns.Msg)

@@ -174,7 +174,7 @@ func TestOddQuestionsForMeshNamesStayHereAndAreRefused(t *testing.T) {
 		t.Errorf("a mesh name left the machine: %q", b)
 		return nil
 	})
-	s := serve(t, shop(), func(c *Config) { c.Upstreams = []netip.AddrPort{leak} })
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(leak) })
 	chaos := question("orders.shop.mesh", dns.TypeTXT)
 	chaos.Question[0].Qclass = dns.ClassCHAOS
 	if r := ask(t, s, "udp", chaos); r.Rcode != dns.RcodeRefused {
@@ -314,9 +314,9 @@ func TestAProgramThatAsksForManyNamesUsesUpNoMoreThanItsShare(t *testing.T) {
 
 func TestAConfigIsRefusedWithAllItsFaults(t *testing.T) {
 	at := netip.MustParseAddrPort("127.0.0.1:53")
-	_, err := New(Config{Listen: []netip.AddrPort{at, netip.MustParseAddrPort("0.0.0.0:53")}, Upstreams: []netip.AddrPort{at, {}}})
-	if err == nil || len(strings.Split(err.Error(), "\n")) != 5 {
-		t.Errorf("got %v, want five faults", err)
+	_, err := New(Config{Listen: []netip.AddrPort{at, netip.MustParseAddrPort("0.0.0.0:53")}})
+	if err == nil || len(strings.Split(err.Error(), "\n")) != 3 {
+		t.Errorf("got %v, want three faults", err)
 	}
 	if _, err := New(Config{}); err == nil {
 		t.Error("an empty config is fine")

@@ -35,6 +35,17 @@ const (
 )
 
 const (
+	// lookEvery is the least time between two looks at whether resolv.conf has changed.
+	lookEvery = time.Second
+	// maxResolvConf is how much of it is read, in bytes, and maxServers how many of its
+	// servers are asked: the C library asks no more (MAXNS). maxSearch bounds its search
+	// list, which the C library does not since 2.26.
+	maxResolvConf = 64 << 10
+	maxServers    = 3
+	maxSearch     = 64
+)
+
+const (
 	// maxQuestions bounds the questions that wait over UDP, each with a socket when
 	// it is forwarded. Beyond, questions are dropped and asked again by the program.
 	maxQuestions = 1024

@@ -8,10 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Server answers the program's questions. Its methods may be called concurrently.
@@ -23,9 +23,9 @@ type Server struct {
 	ready   chan struct{} // closed once listeners is set
 
 	waiting chan struct{} // bounds the questions that wait over UDP
-	// preferred is the index in Upstreams that is asked first: that of the last
-	// one which answered when the one before was silent.
-	preferred atomic.Int64
+	// preferred is the server of resolv.conf that is asked first: the last one which
+	// answered when the one before was silent.
+	preferred state.Store[netip.AddrPort]
 
 	listeners []net.Listener // those of TCP; not changed after ready
 }
@@ -38,6 +38,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), waiting: make(chan struct{}, maxQuestions)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.cfg.ResolvConf == nil {
+		s.cfg.ResolvConf = new(ResolvConf)
 	}
 	s.names = names{release: cfg.Release, until: map[mesh.Destination]time.Time{}}
 	if s.names.release == nil {

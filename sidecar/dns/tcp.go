@@ -181,12 +181,10 @@ func (c *clientConn) tell(b []byte) {
 
 // dialTCP connects to the first server that takes it.
 func (s *Server) dialTCP(ctx context.Context) (net.Conn, error) {
-	servers := s.cfg.Upstreams
 	last := errNoServers
-	first := int(s.preferred.Load())
-	for i := range servers {
+	for _, server := range s.servers() {
 		d := net.Dialer{Timeout: dialLimit}
-		conn, err := d.DialContext(ctx, "tcp", servers[(first+i)%len(servers)].String())
+		conn, err := d.DialContext(ctx, "tcp", server.String())
 		if err == nil {
 			return conn, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -58,7 +59,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 
 // reply is how one server took a question.
 type reply struct {
-	server int // index in Upstreams
+	server netip.AddrPort
 	packet []byte
 	err    error
 }
@@ -68,14 +69,13 @@ type reply struct {
 func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
 	began := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, began.Add(forwardLimit))
-	servers := s.cfg.Upstreams
+	servers := s.servers()
 	replies := make(chan reply, len(servers))
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel() // before the wait: it ends the reads
 	hedge := time.NewTimer(0)
 	defer hedge.Stop()
-	first := int(s.preferred.Load())
 	asked, failed := 0, 0
 	var last error = errNoServers
 	for failed < len(servers) {
@@ -84,19 +84,19 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
 			if asked == len(servers) {
 				continue // the timer was not set again
 			}
-			i := (first + asked) % len(servers)
+			server := servers[asked]
 			asked++
 			asking.Go(func() {
-				b, err := s.exchange(ctx, i, packet)
-				replies <- reply{i, b, err}
+				b, err := s.exchange(ctx, server, packet)
+				replies <- reply{server, b, err}
 			})
 			if asked < len(servers) {
 				hedge.Reset(hedgeAfter)
 			}
 		case r := <-replies:
 			if r.err == nil {
-				if r.server != first {
-					s.preferred.Store(int64(r.server))
+				if r.server != servers[0] {
+					s.preferred.Set(r.server)
 				}
 				s.metrics.forwarded[endAnswered].Inc()
 				return r.packet
@@ -113,13 +113,10 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
 	return servfail(packet)
 }
 
-// errNoServers says that there is nobody to forward to.
-var errNoServers = errors.New("no servers in resolv.conf when the sidecar started")
-
 // exchange asks one server. Each question has a socket of its own: its random port
 // protects the answer as the program's own would.
-func (s *Server) exchange(ctx context.Context, server int, packet []byte) ([]byte, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "udp", s.cfg.Upstreams[server].String())
+func (s *Server) exchange(ctx context.Context, server netip.AddrPort, packet []byte) ([]byte, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", server.String())
 	if err != nil {
 		return nil, err
 	}
