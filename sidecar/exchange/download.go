@@ -18,7 +18,7 @@ type download struct {
 	buf       []byte // read from upstream
 	from      int    // buf[from:to] has arrived and not been looked at
 	to        int
-	readUntil time.Time // when upstream's read deadline is
+	readLimit streamDeadline // of upstream
 }
 
 var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
@@ -144,11 +144,8 @@ func (d *download) write(b []byte) error {
 	return err
 }
 
-// extendDeadlines moves both deadlines on, when that makes a difference.
+// extendDeadlines moves both deadlines on.
 func (d *download) extendDeadlines(now time.Time) {
 	d.x.extendWriteDeadline(now)
-	if d.readUntil.Sub(now) < streamTimeout*7/8 {
-		d.readUntil = now.Add(streamTimeout)
-		_ = d.x.lease.SetReadDeadline(d.readUntil)
-	}
+	d.readLimit.extend(now, d.x.lease.SetReadDeadline)
 }

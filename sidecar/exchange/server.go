@@ -42,6 +42,5 @@ func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewr
 		_ = c.Close()
 	}()
 	for h.readHead() && h.serveRequest() {
-		h.served++
 	}
 }

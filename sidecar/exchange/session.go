@@ -20,9 +20,8 @@ type session struct {
 	rewrite http1.RequestRewrite
 	// refusal is why the first request cannot be served; the next ask again.
 	refusal    error
-	served     int       // requests
-	writeUntil time.Time // when the client's write deadline is, as far as we know
-	from       int       // in buffers.in: what has arrived and is not consumed
+	writeLimit streamDeadline // of the client
+	from       int            // in buffers.in: what has arrived and is not consumed
 	to         int
 }
 
@@ -144,16 +143,24 @@ func (h *session) writeReply(r LocalReply, last, bodiless bool) {
 		Date:        h.s.date.at(now),
 	})
 	_ = h.client.SetWriteDeadline(now.Add(lingerTimeout))
-	h.writeUntil = time.Time{}
+	h.writeLimit = streamDeadline{}
 	_, _ = h.client.Write(h.out) // the client may be gone
 }
 
-// extendWriteDeadline moves the client's write deadline on, when that makes a
-// difference: a timer costs more than a look at the time.
+// extendWriteDeadline moves the client's write deadline on.
 func (h *session) extendWriteDeadline(now time.Time) {
-	if h.writeUntil.Sub(now) < streamTimeout*7/8 {
-		h.writeUntil = now.Add(streamTimeout)
-		_ = h.client.SetWriteDeadline(h.writeUntil)
+	h.writeLimit.extend(now, h.client.SetWriteDeadline)
+}
+
+// streamDeadline is the deadline of one direction in which bytes keep moving.
+type streamDeadline struct{ until time.Time }
+
+// extend moves the deadline on by set, when that makes a difference: a timer costs
+// more than a look at the time.
+func (d *streamDeadline) extend(now time.Time, set func(time.Time) error) {
+	if d.until.Sub(now) < streamTimeout*7/8 {
+		d.until = now.Add(streamTimeout)
+		_ = set(d.until)
 	}
 }
 

@@ -19,13 +19,13 @@ type upload struct {
 	expects    bool            // the client waits for leave to send
 	conn       *upstream.Lease // of the attempt
 	buf        *[replaySize]byte
-	body       http1.Body // the framing behind buf[:valid]
-	valid      int        // buf[:valid] is body, to be sent
-	filled     int        // buf[valid:filled] has arrived and is not a whole line yet
-	sent       int        // of buf[:valid] on this attempt
-	lost       bool       // buf does not begin with the body any more
-	err        error      // reading from the client, or what it sent, was wrong
-	writeUntil time.Time  // when the write deadline is
+	body       http1.Body     // the framing behind buf[:valid]
+	valid      int            // buf[:valid] is body, to be sent
+	filled     int            // buf[valid:filled] has arrived and is not a whole line yet
+	sent       int            // of buf[:valid] on this attempt
+	lost       bool           // buf does not begin with the body any more
+	err        error          // reading from the client, or what it sent, was wrong
+	writeLimit streamDeadline // of the attempt
 
 	continued bool // 100 (Continue) went down; the exchange's
 
@@ -70,7 +70,7 @@ func (u *upload) start(lease *upstream.Lease) {
 	if u.body.Done() {
 		return
 	}
-	u.conn, u.writeUntil = lease, time.Time{}
+	u.conn, u.writeLimit = lease, streamDeadline{}
 	u.ended = make(chan struct{})
 	go u.run()
 }
@@ -79,7 +79,7 @@ func (u *upload) run() {
 	defer close(u.ended)
 	for {
 		if u.sent < u.valid {
-			u.extendWriteDeadline()
+			u.writeLimit.extend(time.Now(), u.conn.SetWriteDeadline)
 			if _, err := u.conn.Write(u.buf[u.sent:u.valid]); err != nil {
 				return // the exchange reads the answer, or why there is none
 			}
@@ -134,14 +134,6 @@ func (u *upload) breakOff(err error) {
 	}
 	u.err = err
 	_ = u.conn.Abort()
-}
-
-func (u *upload) extendWriteDeadline() {
-	now := time.Now()
-	if u.writeUntil.Sub(now) < streamTimeout*7/8 {
-		u.writeUntil = now.Add(streamTimeout)
-		_ = u.conn.SetWriteDeadline(u.writeUntil)
-	}
 }
 
 func (u *upload) touch() { u.moved.Store(time.Now().UnixNano()) }

@@ -218,14 +218,7 @@ func (h *head) record(b []byte, f *field) error {
 		}
 		h.expects = true
 	case te:
-		for rest := v; ; {
-			e, next, ok := nextElement(rest)
-			if !ok {
-				break
-			}
-			h.trailers = h.trailers || equalFold(e, "trailers")
-			rest = next
-		}
+		h.recordTE(v)
 	case date:
 		h.hasDate = true
 	case requestID:
@@ -259,6 +252,17 @@ func endsWithChunked(v []byte) bool {
 			return false
 		}
 		list = rest
+	}
+}
+
+func (h *head) recordTE(v []byte) {
+	for {
+		e, next, ok := nextElement(v)
+		if !ok {
+			return
+		}
+		h.trailers = h.trailers || equalFold(e, "trailers")
+		v = next
 	}
 }
 
