@@ -37,8 +37,9 @@ var imports = map[string][]string{
 	"gateway/discovery/file":     {"gateway/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/state", "internal/strictyaml"},
 	"gateway/discovery/registry": {"gateway/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/register", "internal/state", "internal/wholefile"},
 
-	"federation":         {"federation/catalog", "internal/identity", "internal/mesh", "internal/tunnel"},
+	"federation":         {"federation/catalog", "federation/core", "internal/identity", "internal/mesh", "internal/state", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},
+	"federation/core":    {"federation/catalog", "internal/identity", "internal/mesh", "internal/state"},
 
 	"interception":         {"interception/hooks", "interception/nft", "interception/sockmap"},
 	"interception/hooks":   {"interception/bpf"},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -55,6 +56,23 @@ func signed(t *testing.T, by *identity.Source, d *catalog.Delta) *signedDelta {
 	return &signedDelta{d, sig}
 }
 
+// hear has f hear of an origin, as on a list of versions.
+func hear(f *Federation, origin mesh.GatewayID) {
+	f.apply(core.Synced{Origins: []catalog.Head{{Origin: origin, Version: catalog.Version{Epoch: 1, Seq: 1}}}})
+}
+
+// leaves has f hear by gossip that a gateway was there and has left.
+func leaves(f *Federation, id mesh.GatewayID) {
+	f.apply(core.Gossip{Gateway: id, Alive: true, Known: true})
+	f.apply(core.Gossip{Gateway: id, Known: true, Meta: core.Meta{Leaving: true}})
+	f.core.Step(time.Now())
+}
+
+func holds(f *Federation, id mesh.GatewayID) *catalog.State {
+	s, _ := f.held(id)
+	return s
+}
+
 func TestOnlyTheOriginsOwnCatalogIsAccepted(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	elsewhere := identitytest.New(t, "mesh.example")
@@ -88,9 +106,9 @@ func TestOnlyTheOriginsOwnCatalogIsAccepted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := idle(t, m)
-			f.origins[west1] = &origin{}
+			hear(f, west1)
 			err := f.accept(west1, test.d)
-			held := f.origins[west1].state != nil
+			held := holds(f, west1) != nil
 			if test.want == "" {
 				if err != nil || !held {
 					t.Errorf("held %v, error %v", held, err)
@@ -110,26 +128,26 @@ func TestAnOlderCatalogNeverComesBack(t *testing.T) {
 	old := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
 	now := stateOf(t, west1, 8, []mesh.Export{serving("west", "shop/cart", 2)})
 	f := idle(t, m)
-	f.origins[west1] = &origin{}
+	hear(f, west1)
 	for _, s := range []*catalog.State{now, old} {
 		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if o := f.origins[west1]; o.state.Head() != now.Head() {
-		t.Errorf("holds %v, want %v", o.state.Head(), now.Head())
+	if s := holds(f, west1); s.Head() != now.Head() {
+		t.Errorf("holds %v, want %v", s.Head(), now.Head())
 	}
-	f.dropLocked(west1)
+	leaves(f, west1)
 	for _, s := range []*catalog.State{old, now} {
 		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
 			t.Fatal(err)
 		}
-		if f.origins[west1].state != nil {
+		if holds(f, west1) != nil {
 			t.Errorf("%v was forgotten and came back", s.Head().Version)
 		}
 	}
 	again := stateOf(t, west1, 9, []mesh.Export{serving("west", "shop/cart", 2)})
-	if err := f.accept(west1, signed(t, west, again.Whole())); err != nil || f.origins[west1].state == nil {
+	if err := f.accept(west1, signed(t, west, again.Whole())); err != nil || holds(f, west1) == nil {
 		t.Errorf("a new epoch after leaving: %v", err)
 	}
 }
@@ -142,13 +160,13 @@ func TestTwoCatalogsUnderOneVersionSettleAlike(t *testing.T) {
 	want := catalog.Prefer(a, b).Head()
 	for _, order := range [][]*catalog.State{{a, b}, {b, a}} {
 		f := idle(t, m)
-		f.origins[west1] = &origin{}
+		hear(f, west1)
 		for _, s := range order {
 			if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := f.origins[west1].state.Head(); got != want {
+		if got := holds(f, west1).Head(); got != want {
 			t.Errorf("holds %v, want %v", got, want)
 		}
 	}
@@ -186,7 +204,7 @@ func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
 			t.Fatal("east did not look")
 		}
 	}
-	if v, _ := east.View(); v.origin(north1) != nil || len(v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"})) != 0 {
+	if v, _ := east.View(); originOf(v, north1) != nil || len(v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"})) != 0 {
 		t.Errorf("east believes west about north:\n%s", show(v))
 	}
 }

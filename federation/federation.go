@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -30,62 +33,31 @@ type Config struct {
 	Metrics     prometheus.Registerer // nil: not registered
 }
 
-// Federation is this gateway's part in the mesh of gateways. Its methods may be
-// called concurrently.
+// Federation is this gateway's part in the mesh of gateways: it tells package core
+// what happens, and does what that decides. Its methods may be called concurrently.
 type Federation struct {
 	cfg       Config
 	log       *slog.Logger
 	metrics   *metrics
 	transport *transport
+	client    client
+	view      state.Store[*View]
+	saver     *state.Saver // of the state file
 
-	publishKick chan struct{} // Publish has something; each of these holds one
-	stepKick    chan struct{} // what step looks at has changed
-	storeKick   chan struct{} // what the state file holds has changed
+	published state.Notify // Publish has something
+	changed   state.Notify // the core was told something
+	withdrawn state.Notify // Shutdown is done but for the last word
 
 	running sync.WaitGroup // every goroutine of Run
+	ended   chan struct{}  // closed when Run has returned
 
-	ownMu sync.Mutex // held while the own catalog goes from one version to the next
-
-	listMu   sync.Mutex // memberlist must not leave after, or while, it shuts down
-	listDown bool       // it has been shut down
-
-	mu         sync.Mutex
-	started    bool
-	cancel     context.CancelFunc // ends Run; nil before
-	ended      chan struct{}      // closed when Run has returned
-	store      *store
-	list       *memberlist.Memberlist // nil before Run
-	listKeys   *memberlist.Keyring
-	pending    []mesh.Export // what Publish was last given
-	own        *catalog.State
-	ownSig     identity.Signature
-	ownExpiry  time.Time // of the certificate that signed
-	ownMoved   time.Time // when the own epoch was last moved
-	leaving    bool
-	origins    map[mesh.GatewayID]*origin
-	members    map[mesh.GatewayID]*member
-	peers      map[mesh.GatewayID]*peer
-	remembered map[mesh.GatewayID]savedGateway
-	ring       keyring
-	primary    gossipKey
-	ringSince  time.Time // when the newest key came
-	targets    []tunnel.Target
-	pulls      int // running
-	viewDirty  bool
-	dirty      dirty
-	confirmed  time.Time // when confirmations were last noted
-
-	viewMu sync.RWMutex
-	view   *View
-	past   chan struct{} // closes when view is past
-}
-
-// dirty names what the state file does not hold yet.
-type dirty struct {
-	keys     bool
-	confirm  bool
-	origins  map[mesh.GatewayID]bool
-	gateways map[mesh.GatewayID]bool
+	mu      sync.Mutex // memberlist must not be called with it held: it calls back
+	core    *core.Core
+	keys    gossipKeys
+	started bool
+	store   *store
+	list    *memberlist.Memberlist // nil before Run
+	exports []mesh.Export          // what Publish was last given
 }
 
 // CheckAddress refuses an address that is too long to be told to other gateways.
@@ -112,36 +84,28 @@ func New(cfg Config) (*Federation, error) {
 			return nil, fmt.Errorf("federation: %w", err)
 		}
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	f := &Federation{
-		cfg:         cfg,
-		log:         cfg.Log,
-		publishKick: make(chan struct{}, 1),
-		stepKick:    make(chan struct{}, 1),
-		storeKick:   make(chan struct{}, 1),
-		ended:       make(chan struct{}),
-		store:       &store{},
-		own:         catalog.New(cfg.Self, 0),
-		origins:     make(map[mesh.GatewayID]*origin),
-		members:     make(map[mesh.GatewayID]*member),
-		peers:       make(map[mesh.GatewayID]*peer),
-		remembered:  make(map[mesh.GatewayID]savedGateway),
-		past:        make(chan struct{}),
+		cfg:       cfg,
+		log:       cfg.Log,
+		client:    client{cfg.Tunnel},
+		published: state.NewNotify(),
+		changed:   state.NewNotify(),
+		withdrawn: state.NewNotify(),
+		ended:     make(chan struct{}),
+		store:     &store{},
+		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Random: rand.Int64N}),
 	}
-	if f.log == nil {
-		f.log = slog.Default()
-	}
-	f.dirty.reset()
+	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})
 	f.metrics = newMetrics(f)
 	if err := f.metrics.register(cfg.Metrics); err != nil {
 		return nil, err
 	}
 	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics)
-	f.view = f.buildViewLocked()
+	f.view.Set(f.core.View())
 	return f, nil
-}
-
-func (d *dirty) reset() {
-	*d = dirty{origins: make(map[mesh.GatewayID]bool), gateways: make(map[mesh.GatewayID]bool)}
 }
 
 // Run reads the state file, joins the mesh and returns when ctx ends or Shutdown
@@ -155,8 +119,8 @@ func (f *Federation) Run(ctx context.Context) error {
 		f.mu.Unlock()
 		return errors.New("federation: Run was called before")
 	}
-	f.started, f.cancel = true, cancel
-	leaving := f.leaving
+	f.started = true
+	leaving := f.core.Meta().Leaving
 	f.mu.Unlock()
 	defer close(f.ended)
 	if leaving {
@@ -173,15 +137,21 @@ func (f *Federation) Run(ctx context.Context) error {
 	f.running.Go(func() { f.transport.readPackets(ctx) })
 	f.running.Go(func() { f.publishLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
-	f.running.Go(func() { f.storeLoop(ctx) })
-	f.running.Go(func() { f.keep(ctx) })
-	<-ctx.Done()
-	f.listMu.Lock()
+	f.running.Go(func() { f.saver.Run(ctx) })
+	f.running.Go(func() { f.loop(ctx) })
+	select {
+	case <-ctx.Done():
+	case <-f.withdrawn.C():
+		if err := f.list.Leave(leaveGossip); err != nil {
+			// Nobody it could be gossiped to in time; the tunnels say it again when they close.
+			f.log.Info("leaving was not gossiped", "err", err)
+		}
+		cancel()
+	}
 	err := f.list.Shutdown()
-	f.listDown = true
-	f.listMu.Unlock()
 	f.running.Wait()
-	f.flush() // what the loops did last
+	f.saver.Changed()
+	_ = f.saver.Save() // what the loops did last; a fault is logged
 	if err != nil {
 		return fmt.Errorf("federation: stop gossip: %w", err)
 	}
@@ -205,12 +175,7 @@ func (f *Federation) open() error {
 	if err := st.saveEpoch(epoch); err != nil {
 		f.log.Error("the epoch is not kept: peers do not believe this gateway after a restart with the clock set back", "err", err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.store = st
-	f.own = catalog.New(f.cfg.Self, epoch)
-	f.restoreLocked(was)
-	f.viewDirty = true
+	f.restore(st, was, epoch)
 	return nil
 }
 
@@ -222,79 +187,46 @@ func (f *Federation) open() error {
 func (f *Federation) Shutdown(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, leaveTimeout)
 	defer stop()
+	f.apply(core.Leave{})
 	f.mu.Lock()
-	started, cancel, list := f.started, f.cancel, f.list
-	f.leaving = true
-	f.pending = nil
+	started, joined := f.started, f.list != nil
 	f.mu.Unlock()
 	if !started {
 		return nil
 	}
-	defer func() { // after leave has given listMu back
-		cancel()
-		<-f.ended
-	}()
-	if list != nil {
-		f.leave(ctx, list)
+	if joined {
+		f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
+			if s.Head().Version.Seq == 0 {
+				return s, nil // never said anything
+			}
+			return s.Next(nil)
+		})
+		f.awaitAcks(ctx)
 	}
+	f.withdrawn.Notify()
+	<-f.ended
 	return nil
 }
 
-// leave is Shutdown but for the end.
-func (f *Federation) leave(ctx context.Context, list *memberlist.Memberlist) {
-	f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
-		if s.Head().Version.Seq == 0 {
-			return s, nil // never said anything
-		}
-		return s.Next(nil)
-	})
-	f.awaitNoted(ctx)
-	f.listMu.Lock()
-	defer f.listMu.Unlock()
-	if f.listDown {
-		return // Run has ended by itself
-	}
-	if err := list.Leave(leaveGossip); err != nil {
-		// Nobody it could be gossiped to in time; the tunnels say it again when they close.
-		f.log.Info("leaving was not gossiped", "err", err)
-	}
-}
-
-// awaitNoted waits until every live member has pulled the newest own catalog.
-func (f *Federation) awaitNoted(ctx context.Context) {
+// awaitAcks waits until every live member has pulled the newest own catalog.
+func (f *Federation) awaitAcks(ctx context.Context) {
 	for {
-		noted := true
 		f.mu.Lock()
-		v := f.own.Head().Version
-		for id, p := range f.peers {
-			m := f.members[id] // who does not gossip does not hear of it in time
-			if p.State == tunnel.Up && m != nil && m.alive && v.Seq > 0 && p.noted.Compare(v) < 0 {
-				noted = false
-			}
-		}
+		acked := f.core.AllAcked()
 		f.mu.Unlock()
-		if noted {
+		if acked || !state.Pause(ctx, gossipInterval/4) {
 			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(gossipInterval / 4):
 		}
 	}
 }
 
 // View returns what is known now, and a channel that closes when there is a newer view.
-func (f *Federation) View() (*View, <-chan struct{}) {
-	f.viewMu.RLock()
-	defer f.viewMu.RUnlock()
-	return f.view, f.past
-}
+func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() }
 
-// kick wakes a loop that need not be told how often.
-func kick(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+// apply tells the core what happened, and has the loop look what follows.
+func (f *Federation) apply(in core.Input) {
+	f.mu.Lock()
+	f.core.Apply(time.Now(), in)
+	f.mu.Unlock()
+	f.changed.Notify()
 }

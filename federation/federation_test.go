@@ -34,14 +34,14 @@ func TestThreeGatewaysConvergeFromOneJoinAddress(t *testing.T) {
 	west.await("orders in east and north", soon, offers("shop/orders", "east", "north"))
 	v := north.await("orders in east and west", soon, offers("shop/orders", "east", "west"))
 
-	if g := v.gateway(west.id); g.Advertise != west.addr {
+	if g := gatewayOf(v, west.id); g.Advertise != west.addr {
 		t.Errorf("north knows west-1 as %+v", g)
 	}
-	north.await("what west-1 says of itself", soon, func(v *View) bool { return v.gateway(west.id).MeshAddress == "10.1.1.1:15443" })
+	north.await("what west-1 says of itself", soon, func(v *View) bool { return gatewayOf(v, west.id).MeshAddress == "10.1.1.1:15443" })
 	if s := v.Services(); len(s) != 1 || s[0].String() != "shop/orders" {
 		t.Errorf("services %v", s)
 	}
-	if x := v.Exports(v.Services()[0])[0]; x.Export.Ports[0].Ready != 2 || x.RTT <= 0 {
+	if x := v.Exports(v.Services()[0])[0]; x.Export.Ports[0].Ready != 2 || len(x.Gateways) != 1 || gatewayOf(v, x.Gateways[0]).Tunnel.RTT <= 0 {
 		t.Errorf("east offers %+v", x)
 	}
 }
@@ -58,7 +58,7 @@ func TestAChangeAndARemovalReachTheOthers(t *testing.T) {
 	if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}); len(x) != 1 || x[0].Export.Ports[0].Ready != 1 {
 		t.Errorf("orders became %+v", x)
 	}
-	if o := v.origin(west.id); o.Version.Seq != 2 || o.Stale {
+	if o := originOf(v, west.id); o.Version.Seq != 2 || o.Stale {
 		t.Errorf("west-1's catalog is %+v, want its second version", o)
 	}
 }
@@ -71,19 +71,19 @@ func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
 	p := plan{name: "west/west-1", join: []string{east.addr}, state: filepath.Join(dir, "west.db")}
 	west := w.start(p)
 	west.Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
-	before := east.await("cart", soon, offers("shop/cart", "west")).origin(west.id)
+	before := originOf(east.await("cart", soon, offers("shop/cart", "west")), west.id)
 
 	west.end()
 	p.addr = west.addr
 	west = w.start(p)
 	// It has not said anything in its new epoch: what it said before stands.
 	v := east.await("west-1 back", soon, sees(west))
-	if o := v.origin(west.id); o == nil || o.Version != before.Version {
+	if o := originOf(v, west.id); o == nil || o.Version != before.Version {
 		t.Errorf("before it publishes, its catalog is %+v, want %s", o, before.Version)
 	}
 	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	v = east.await("a new epoch", soon, func(v *View) bool {
-		o := v.origin(west.id)
+		o := originOf(v, west.id)
 		return o != nil && o.Version.Epoch > before.Version.Epoch && !o.Stale
 	})
 	if !offers("shop/cart")(v) || !offers("shop/orders", "west")(v) {
@@ -98,20 +98,20 @@ func TestARestartAloneKnowsWhatItKnewAndSaysHowOldItIs(t *testing.T) {
 	east := w.start(plan{name: "east/east-1", state: state})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
 	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
-	version := east.await("orders", soon, offers("shop/orders", "west")).origin(west.id).Version
+	version := originOf(east.await("orders", soon, offers("shop/orders", "west")), west.id).Version
 	west.end()
 	east.end()
 
 	east = w.start(plan{name: "east/east-1", state: state})
-	v := east.await("what was on disk", soon, func(v *View) bool { return v.origin(west.id) != nil })
-	o := v.origin(west.id)
+	v := east.await("what was on disk", soon, func(v *View) bool { return originOf(v, west.id) != nil })
+	o := originOf(v, west.id)
 	if o.Version != version || !o.Stale || len(o.Records) != 1 || o.Confirmed.IsZero() {
 		t.Errorf("restored %+v", o)
 	}
 	if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}); len(x) != 1 || len(x[0].Gateways) != 0 {
 		t.Errorf("exports %+v: want west listed and not reachable", x)
 	}
-	if g := v.gateway(west.id); g == nil || g.Advertise != west.addr || g.Alive || g.Tunnel.Up {
+	if g := gatewayOf(v, west.id); g == nil || g.Advertise != west.addr || g.Alive || g.Tunnel.Up {
 		t.Errorf("west-1 is remembered as %+v", g)
 	}
 }
@@ -138,7 +138,7 @@ func TestALeavingGatewayIsForgottenAtOnce(t *testing.T) {
 	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	east.await("orders", soon, offers("shop/orders", "west"))
 	west.leave()
-	east.await("west-1 forgotten", soon, func(v *View) bool { return v.gateway(west.id) == nil && v.origin(west.id) == nil })
+	east.await("west-1 forgotten", soon, func(v *View) bool { return gatewayOf(v, west.id) == nil && originOf(v, west.id) == nil })
 }
 
 func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
@@ -152,7 +152,7 @@ func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
 		east.await("orders", soon, offers("shop/orders", "west"))
 		east.await("west-1", soon, sees(west))
 		west.leave()
-		east.await("west-1 forgotten", soon, func(v *View) bool { return v.gateway(west.id) == nil && v.origin(west.id) == nil })
+		east.await("west-1 forgotten", soon, func(v *View) bool { return gatewayOf(v, west.id) == nil && originOf(v, west.id) == nil })
 	}
 }
 
@@ -166,14 +166,14 @@ func TestTheGossipKeyOfTheFirstGatewayIsEverybodys(t *testing.T) {
 		n.await("all", soon, sees(east, west, north))
 	}
 	east.mu.Lock()
-	first := east.primary
+	first := east.keys.primary
 	east.mu.Unlock()
 	if first.Created == 0 {
 		t.Fatal("the first gateway's key is provisional")
 	}
 	for _, n := range []*node{west, north} {
 		n.mu.Lock()
-		if n.primary.compare(first) != 0 {
+		if n.keys.primary.compare(first) != 0 {
 			t.Errorf("%s encrypts with another key than the first gateway", n.id)
 		}
 		n.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
@@ -66,7 +67,7 @@ func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	state, sig := f.lookup(id)
+	state, sig := f.held(id)
 	if state == nil {
 		http.Error(w, "nothing of this origin is held", http.StatusNotFound)
 		return
@@ -78,73 +79,23 @@ func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request) {
 		f.log.Debug("send catalog", "err", err)
 		return
 	}
-	if id == f.cfg.Self {
-		f.note(r, state.Head().Version)
+	if s, ok := tunnel.StreamFrom(r.Context()); ok && id == f.cfg.Self {
+		f.apply(core.Acked{Gateway: s.Peer(), Version: state.Head().Version})
 	}
 }
 
-// note remembers which of our versions the asking peer has by now.
-func (f *Federation) note(r *http.Request, v catalog.Version) {
-	s, ok := tunnel.StreamFrom(r.Context())
-	if !ok {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if p := f.peers[s.Peer()]; p != nil && v.Compare(p.noted) > 0 {
-		p.noted = v
-	}
-}
-
+// heads lists what this gateway holds.
 func (f *Federation) heads() versionList {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := versionList{Origins: []catalog.Head{f.own.Head()}, MeshAddress: f.cfg.MeshAddress}
-	for _, o := range f.origins {
-		if o.state != nil {
-			l.Origins = append(l.Origins, o.state.Head())
-		}
-	}
-	return l
+	return versionList{Origins: f.core.Heads(), MeshAddress: f.cfg.MeshAddress}
 }
 
-// lookup returns what is held of an origin; nil: nothing, or it has said nothing yet.
-func (f *Federation) lookup(id mesh.GatewayID) (*catalog.State, identity.Signature) {
+// held returns what is held of an origin; nil: nothing, or it has said nothing yet.
+func (f *Federation) held(id mesh.GatewayID) (*catalog.State, identity.Signature) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if id == f.cfg.Self {
-		if f.own.Head().Version.Seq == 0 {
-			return nil, identity.Signature{}
-		}
-		return f.own, f.ownSig
-	}
-	if o := f.origins[id]; o != nil && o.state != nil {
-		return o.state, o.sig
-	}
-	return nil, identity.Signature{}
-}
-
-// serveKeys takes a peer's gossip keys and gives ours.
-func (f *Federation) serveKeys(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxKeysBytes+1))
-	if err != nil {
-		return
-	}
-	theirs, err := decodeKeyring(b)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	ours := f.mergeKeys(theirs)
-	if s, ok := tunnel.StreamFrom(r.Context()); ok {
-		f.mu.Lock()
-		if p := f.peers[s.Peer()]; p != nil {
-			p.rung = ours // once it has read the answer; else it asks again
-		}
-		f.mu.Unlock()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(ours.encode())
+	return f.core.Held(id)
 }
 
 // serveGossip hands the stream to memberlist and waits until that closes it.

@@ -3,10 +3,21 @@ package federation
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
 	"slices"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
 // gossipKeyBytes makes memberlist use AES-256.
@@ -78,4 +89,168 @@ func decodeKeyring(b []byte) (keyring, error) {
 		}
 	}
 	return keyring(nil).union(j.Keys), nil
+}
+
+// gossipKeys are the keys that this gateway has. Guarded by Federation.mu.
+type gossipKeys struct {
+	ring    keyring
+	number  uint64 // grows whenever ring changes
+	primary gossipKey
+	since   time.Time // when the newest key came
+	unsaved bool
+	list    *memberlist.Keyring // memberlist's copy; nil before it is created
+}
+
+// restore takes over the ring of the state file. Without one it makes a key: the
+// first gateway that of the mesh, created at a time; who joins a mesh one that gives
+// way to the mesh's.
+func (k *gossipKeys) restore(was keyring, first bool, now time.Time) {
+	if len(was) == 0 {
+		var created int64
+		if first {
+			created = now.UnixMilli()
+		}
+		was, k.unsaved = keyring{newKey(created)}, true
+	}
+	k.ring, k.primary, k.since, k.number = was, was[0], now, 1
+}
+
+// forMemberlist makes memberlist's copy.
+func (k *gossipKeys) forMemberlist() (*memberlist.Keyring, error) {
+	var keys [][]byte
+	for _, key := range k.ring {
+		keys = append(keys, key.Key)
+	}
+	list, err := memberlist.NewKeyring(keys, k.primary.Key)
+	if err != nil {
+		return nil, fmt.Errorf("gossip keys: %w", err)
+	}
+	k.list = list
+	return list, nil
+}
+
+// merge adds what another gateway holds and reports whether that changed anything.
+func (k *gossipKeys) merge(more keyring, now time.Time, log *slog.Logger) bool {
+	u, old := k.ring.union(more), k.ring
+	if u.equal(old) {
+		return false
+	}
+	if len(old) == 0 || old[0].compare(u[0]) != 0 {
+		k.since = now
+	}
+	k.ring, k.unsaved = u, true
+	k.number++
+	if k.list != nil {
+		for _, key := range u {
+			_ = k.list.AddKey(key.Key) // its length was checked
+		}
+	}
+	k.choose(now, log)
+	if k.list != nil {
+		for _, key := range old {
+			if !u.has(key.Key) && key.compare(k.primary) != 0 {
+				_ = k.list.RemoveKey(key.Key) // fails for the primary only
+			}
+		}
+	}
+	return true
+}
+
+// choose makes the newest key the one that packets are encrypted with, once all
+// had the time to learn it. A key of ours that was only waiting for a better one
+// gives way at once: nobody else need know it.
+func (k *gossipKeys) choose(now time.Time, log *slog.Logger) {
+	if len(k.ring) == 0 || k.ring[0].compare(k.primary) == 0 {
+		return
+	}
+	if k.primary.Created != 0 && now.Sub(k.since) < keySettle {
+		return
+	}
+	k.primary = k.ring[0]
+	if k.list != nil {
+		if err := k.list.UseKey(k.primary.Key); err != nil {
+			log.Error("gossip key not changed", "err", err)
+			return
+		}
+		for _, key := range k.list.GetKeys() {
+			if !k.ring.has(key) {
+				_ = k.list.RemoveKey(key)
+			}
+		}
+	}
+	log.Info("gossip key changed")
+}
+
+// takeUnsaved returns the ring if the state file does not hold it yet, once.
+func (k *gossipKeys) takeUnsaved() keyring {
+	if !k.unsaved {
+		return nil
+	}
+	k.unsaved = false
+	return k.ring
+}
+
+// mergeKeys adds what another gateway holds. It returns the ring and its number.
+func (f *Federation) mergeKeys(more keyring) (keyring, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := time.Now(); f.keys.merge(more, now, f.log) {
+		f.core.Apply(now, core.KeyRing{Number: f.keys.number})
+		f.saver.Changed()
+		f.changed.Notify()
+	}
+	return f.keys.ring, f.keys.number
+}
+
+// shareKeys gives a gateway our keys and takes its, unless it has the same.
+func (f *Federation) shareKeys(ctx context.Context, to mesh.GatewayID) error {
+	f.mu.Lock()
+	tell, ring := f.core.MustTellKeys(to), f.keys.ring
+	f.mu.Unlock()
+	if !tell {
+		return nil
+	}
+	theirs, err := f.client.shareKeys(ctx, to, ring)
+	if err != nil {
+		return err
+	}
+	if ours, number := f.mergeKeys(theirs); ours.equal(theirs) {
+		f.apply(core.KeysTold{Gateway: to, Number: number})
+	}
+	return nil
+}
+
+// serveKeys takes a peer's gossip keys and gives ours.
+func (f *Federation) serveKeys(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxKeysBytes+1))
+	if err != nil {
+		return
+	}
+	theirs, err := decodeKeyring(b)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ours, number := f.mergeKeys(theirs)
+	if s, ok := tunnel.StreamFrom(r.Context()); ok {
+		f.apply(core.KeysTold{Gateway: s.Peer(), Number: number}) // once it has read the answer; else it asks again
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(ours.encode())
+}
+
+// shareKeys gives a gateway our keys and returns its.
+func (c client) shareKeys(ctx context.Context, to mesh.GatewayID, ours keyring) (theirs keyring, err error) {
+	err = c.request(ctx, to, http.MethodPost, pathKeys, ours.encode(), func(r *http.Response) error {
+		if r.StatusCode != http.StatusOK {
+			return answered(r)
+		}
+		b, err := io.ReadAll(io.LimitReader(r.Body, maxKeysBytes+1))
+		if err != nil {
+			return err
+		}
+		theirs, err = decodeKeyring(b)
+		return err
+	})
+	return theirs, err
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 )
 
 // metaVersion is the first byte of NodeMeta. A gateway that says another one is
@@ -16,18 +16,10 @@ const metaVersion = 1
 // it gone, it has left and not died.
 const flagLeaving = 1 << 0
 
-// nodeMeta is what gossip carries about a gateway, drawn in doc.go. Nothing of it
-// is proved: it says where to look, never what to route.
-type nodeMeta struct {
-	Leaving   bool
-	Version   catalog.Version
-	Digest    catalog.Digest
-	Advertise string
-}
-
 var errMetaVersion = errors.New("another version of NodeMeta")
 
-func (m *nodeMeta) encode() []byte {
+// encodeMeta writes NodeMeta, drawn in doc.go.
+func encodeMeta(m core.Meta) []byte {
 	b := []byte{metaVersion, 0}
 	if m.Leaving {
 		b[1] |= flagLeaving
@@ -39,9 +31,9 @@ func (m *nodeMeta) encode() []byte {
 	return append(b, m.Advertise...)
 }
 
-// decodeMeta reads what encode wrote. Bytes after the known fields are ignored:
+// decodeMeta reads what encodeMeta wrote. Bytes after the known fields are ignored:
 // they are for fields to come.
-func decodeMeta(b []byte) (m nodeMeta, err error) {
+func decodeMeta(b []byte) (m core.Meta, err error) {
 	if len(b) == 0 {
 		return m, errors.New("empty NodeMeta")
 	}
@@ -58,7 +50,7 @@ func decodeMeta(b []byte) (m nodeMeta, err error) {
 	copy(m.Digest[:], b[18:])
 	b = b[fixed:]
 	if len(b) == 0 || int(b[0]) > maxAddress || len(b) < 1+int(b[0]) {
-		return nodeMeta{}, errors.New("NodeMeta ends within an address")
+		return core.Meta{}, errors.New("NodeMeta ends within an address")
 	}
 	m.Advertise = string(b[1 : 1+int(b[0])])
 	return m, nil

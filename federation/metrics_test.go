@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -19,8 +20,9 @@ func TestMetricsNameEveryOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
-	f.origins[west1] = &origin{state: state, exports: state.Exports(), confirmed: time.Now()}
-	f.view = f.buildViewLocked()
+	f.apply(core.Gossip{Gateway: west1, Alive: true, Known: true, Meta: core.Meta{Version: state.Head().Version, Digest: state.Head().Digest}})
+	f.apply(core.Received{State: state, Exports: state.Exports()})
+	f.view.Set(f.core.Step(time.Now()).View)
 	want := `
 # HELP isthmus_catalog_age_seconds For how long an origin's catalog has not been known to be up to date; 0 while it is.
 # TYPE isthmus_catalog_age_seconds gauge

@@ -1,6 +1,10 @@
 package federation
 
-import "time"
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/core"
+)
 
 const (
 	// publishQuiet is how long a burst of changes must have been over before it
@@ -9,41 +13,17 @@ const (
 	publishQuiet = 100 * time.Millisecond
 	publishMax   = time.Second
 
-	// staleAfter is for how long the catalog and the address of a gateway out of
-	// reach are kept: a long weekend.
-	staleAfter = 72 * time.Hour
-	// floorAfter is for how long the version of a forgotten origin is kept, so that
-	// nobody can bring its records back. What is older carries a signature whose
-	// certificate has expired (30 days in files).
-	floorAfter = 31 * 24 * time.Hour
-
-	// exchangeTimeout bounds one request on a tunnel stream, from opening it to
+	// requestTimeout bounds one request on a tunnel stream, from opening it to
 	// the last byte: 16 MiB at 2 MB/s.
-	exchangeTimeout = 10 * time.Second
-	// syncInterval is how often each live peer is asked which versions it has. It
-	// repairs whatever gossip lost; gossip is faster by two orders of magnitude.
-	syncInterval = 10 * time.Second
+	requestTimeout = 10 * time.Second
 	// tick is how often timeouts, certificates and retries are looked at.
 	tick = time.Second
-	// maxPulls bounds the catalogs pulled at once, and so their memory.
-	maxPulls = 4
-	// retryMin and retryMax bound the wait after a failed pull; it doubles.
-	retryMin = time.Second
-	retryMax = 30 * time.Second
 	// viewInterval is the least time between two views: what happens in between
 	// is seen together. The first change after a pause is seen at once.
 	viewInterval = 20 * time.Millisecond
-	// epochMoveInterval is the least time between two moves to a later epoch
-	// because somebody holds records of ours that we do not know: two processes
-	// with one name would otherwise outbid each other at full speed.
-	epochMoveInterval = 5 * time.Second
-
-	// maxGateways bounds the gateways known, whoever tells of them: the design's
-	// thousands, at some kilobytes each.
-	maxGateways = 4096
-	// maxListBytes bounds the decompressed list of versions: maxGateways entries
+	// maxListBytes bounds the decompressed list of versions: that many entries
 	// of at most 300 bytes.
-	maxListBytes = maxGateways * 300
+	maxListBytes = core.MaxGateways * 300
 	// maxGossipStreams bounds the memberlist streams served at once; each is one
 	// exchange of all members, of some 500 bytes each.
 	maxGossipStreams = 32
@@ -66,14 +46,12 @@ const (
 	leaveTimeout = time.Second
 	leaveGossip  = 500 * time.Millisecond
 	// maxStateFile bounds the state file that is read at the start, in bytes: many
-	// times what maxGateways catalogs of 10,000 services are.
+	// times what core.MaxGateways catalogs of 10,000 services are.
 	maxStateFile = 1 << 30
 
 	// storeInterval is the least time between two writes of the state file, which
-	// cost an fsync each; confirmInterval is how often it is noted that the
-	// catalogs are up to date still.
-	storeInterval   = 200 * time.Millisecond
-	confirmInterval = time.Minute
+	// cost an fsync each.
+	storeInterval = 200 * time.Millisecond
 )
 
 // memberlist's tuning. Dead means: out of the probe's reach for one interval and

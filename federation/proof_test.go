@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -14,7 +15,7 @@ import (
 func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 	f := idle(t, identitytest.New(t, "mesh.example"))
 	invented := mesh.GatewayID{Cluster: "east", Name: "east-9"}
-	meta := (&nodeMeta{Advertise: "203.0.113.9:7443"}).encode()
+	meta := encodeMeta(core.Meta{Advertise: "203.0.113.9:7443"})
 	meta = append(meta, 18)
 	meta = append(meta, "203.0.113.9:15443 "...)
 	n := &memberlist.Node{Name: nodeName(invented), Addr: nodeAddr(invented), Port: gossipPort, Meta: meta}
@@ -26,7 +27,7 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 	local := func() []Gateway {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.buildViewLocked().LocalGateways()
+		return f.core.View().LocalGateways()
 	}
 	for _, g := range local() {
 		if g.ID == invented && g.MeshAddress != "" {
@@ -34,9 +35,7 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 		}
 	}
 	// What it says itself, over a tunnel, is believed; and a later rumour changes nothing.
-	f.mu.Lock()
-	f.metLocked(invented, "10.0.0.9:15443")
-	f.mu.Unlock()
+	f.apply(core.Synced{Gateway: invented, MeshAddress: "10.0.0.9:15443"})
 	d.NotifyUpdate(n)
 	for _, g := range local() {
 		if g.ID == invented && g.MeshAddress != "10.0.0.9:15443" {

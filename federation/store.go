@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -26,7 +27,7 @@ var (
 	bucketSelf      = []byte("self")      // epoch: 8 bytes; keys: the gossip key ring
 	bucketOrigins   = []byte("origins")   // GatewayID → savedOrigin
 	bucketConfirmed = []byte("confirmed") // GatewayID → Unix seconds, 8 bytes
-	bucketGateways  = []byte("gateways")  // GatewayID → savedGateway
+	bucketGateways  = []byte("gateways")  // GatewayID → core.KnownGateway
 	keyEpoch        = []byte("epoch")
 	keyKeys         = []byte("keys")
 )
@@ -39,20 +40,13 @@ type savedOrigin struct {
 	Signature identity.Signature `json:"signature"`
 }
 
-// savedGateway is where a gateway was last seen.
-type savedGateway struct {
-	Advertise   string    `json:"advertise"`    // as gossip said
-	MeshAddress string    `json:"mesh_address"` // as it said itself, over a tunnel
-	Seen        time.Time `json:"seen"`
-}
-
 // saved is the content of a state file.
 type saved struct {
 	Epoch     uint64
 	Keys      keyring
 	Origins   map[mesh.GatewayID]savedOrigin
 	Confirmed map[mesh.GatewayID]time.Time
-	Gateways  map[mesh.GatewayID]savedGateway
+	Gateways  map[mesh.GatewayID]core.KnownGateway
 }
 
 // errDamaged is in the error of a transaction that met a damaged page.
@@ -218,7 +212,7 @@ func guarded(f func() error) (err error) {
 // load reads everything. Entries that cannot be read are left out and logged:
 // they can be learnt again.
 func (s *store) load(log *slog.Logger) (*saved, error) {
-	c := &saved{Origins: map[mesh.GatewayID]savedOrigin{}, Confirmed: map[mesh.GatewayID]time.Time{}, Gateways: map[mesh.GatewayID]savedGateway{}}
+	c := &saved{Origins: map[mesh.GatewayID]savedOrigin{}, Confirmed: map[mesh.GatewayID]time.Time{}, Gateways: map[mesh.GatewayID]core.KnownGateway{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db == nil {
@@ -265,7 +259,7 @@ func (s *store) load(log *slog.Logger) (*saved, error) {
 					return nil
 				}),
 				each(tx, bucketGateways, func(id mesh.GatewayID, v []byte) error {
-					var g savedGateway
+					var g core.KnownGateway
 					err := json.Unmarshal(v, &g)
 					if err == nil && len(g.Advertise) <= maxAddress && len(g.MeshAddress) <= maxAddress {
 						c.Gateways[id] = g
@@ -296,7 +290,7 @@ type changes struct {
 	Keys      keyring // nil: unchanged
 	Origins   map[mesh.GatewayID]*savedOrigin
 	Confirmed map[mesh.GatewayID]time.Time
-	Gateways  map[mesh.GatewayID]*savedGateway
+	Gateways  map[mesh.GatewayID]*core.KnownGateway
 }
 
 func (c *changes) empty() bool {

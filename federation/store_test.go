@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -41,7 +42,7 @@ func TestTheStateFileGivesBackWhatItWasGiven(t *testing.T) {
 			gone:  {Floor: catalog.Version{Epoch: 3, Seq: 4}},
 		},
 		Confirmed: map[mesh.GatewayID]time.Time{west1: at, gone: at},
-		Gateways:  map[mesh.GatewayID]*savedGateway{west1: {Advertise: "10.0.0.2:7443", Seen: at}, gone: {Advertise: "10.0.0.3:7443", Seen: at}},
+		Gateways:  map[mesh.GatewayID]*core.KnownGateway{west1: {Advertise: "10.0.0.2:7443", Seen: at}, gone: {Advertise: "10.0.0.3:7443", Seen: at}},
 	}
 	if err := s.save(want); err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func TestTheStateFileGivesBackWhatItWasGiven(t *testing.T) {
 	if err := s.saveEpoch(41); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.save(&changes{Gateways: map[mesh.GatewayID]*savedGateway{gone: nil}}); err != nil {
+	if err := s.save(&changes{Gateways: map[mesh.GatewayID]*core.KnownGateway{gone: nil}}); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -94,12 +95,20 @@ func TestADamagedEntryCostsNoMoreThanItself(t *testing.T) {
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
 	d := state.Whole()
 	d.Records = nil
-	m.restoreLocked(&saved{
+	m.restore(&store{}, &saved{
 		Origins:  map[mesh.GatewayID]savedOrigin{west1: {Floor: state.Head().Version, Delta: d}},
-		Gateways: map[mesh.GatewayID]savedGateway{west1: {Advertise: "10.0.0.2:7443"}},
-	})
-	if o := m.origins[west1]; o == nil || o.state != nil || o.floor != state.Head().Version {
-		t.Errorf("restored %+v: want the floor without the records", o)
+		Gateways: map[mesh.GatewayID]core.KnownGateway{west1: {Advertise: "10.0.0.2:7443"}},
+	}, 1)
+	if g := gatewayOf(m.core.View(), west1); holds(m, west1) != nil || g == nil || g.Advertise != "10.0.0.2:7443" {
+		t.Errorf("restored %+v: want the address without the records", g)
+	}
+	m.apply(core.Received{State: state})
+	if holds(m, west1) != nil {
+		t.Error("the floor is lost: what was held came back")
+	}
+	m.apply(core.Received{State: state.Again()})
+	if holds(m, west1) == nil {
+		t.Error("a newer version is not taken")
 	}
 }
 
@@ -161,7 +170,7 @@ func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
 		state := stateOf(t, id, 7, []mesh.Export{serving(id.Cluster, "shop/orders", 2), serving(id.Cluster, "shop/cart", 2)})
 		err := s.save(&changes{
 			Origins:  map[mesh.GatewayID]*savedOrigin{id: {Floor: state.Head().Version, Delta: state.Whole()}},
-			Gateways: map[mesh.GatewayID]*savedGateway{id: {Advertise: "10.0.0.2:7443"}},
+			Gateways: map[mesh.GatewayID]*core.KnownGateway{id: {Advertise: "10.0.0.2:7443"}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -197,7 +206,7 @@ func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
 				for try := 0; ; try++ { // damage that only a write meets costs one
 					err := s.saveEpoch(42)
 					if err == nil {
-						err = s.save(&changes{Gateways: map[mesh.GatewayID]*savedGateway{west1: {Advertise: "10.0.0.9:7443"}}})
+						err = s.save(&changes{Gateways: map[mesh.GatewayID]*core.KnownGateway{west1: {Advertise: "10.0.0.9:7443"}}})
 					}
 					if err == nil {
 						break

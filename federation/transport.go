@@ -16,7 +16,9 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -66,8 +68,7 @@ type transport struct {
 	done    chan struct{} // closed when memberlist is shut down
 	once    sync.Once
 
-	mu    sync.RWMutex
-	addrs map[mesh.GatewayID][]net.Addr // where packets to a gateway go
+	addrs state.Store[map[mesh.GatewayID][]net.Addr] // where packets to a gateway go
 }
 
 func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics) *transport {
@@ -76,7 +77,6 @@ func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics) *transport {
 		packets: make(chan *memberlist.Packet, maxQueuedPackets),
 		streams: make(chan net.Conn),
 		done:    make(chan struct{}),
-		addrs:   make(map[mesh.GatewayID][]net.Addr),
 	}
 }
 
@@ -90,10 +90,7 @@ func (t *transport) readPackets(ctx context.Context) {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			select { // not seen yet; but no error may become a busy loop
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
+			state.Pause(ctx, 10*time.Millisecond) // not seen yet; but no error may become a busy loop
 			continue
 		}
 		if n < 2 || n > packetBytes || b[0] != packetTag {
@@ -111,10 +108,12 @@ func (t *transport) readPackets(ctx context.Context) {
 }
 
 // setAddrs replaces where packets to each gateway go.
-func (t *transport) setAddrs(addrs map[mesh.GatewayID][]net.Addr) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.addrs = addrs
+func (t *transport) setAddrs(all map[mesh.GatewayID]core.PacketAddress) {
+	addrs := make(map[mesh.GatewayID][]net.Addr, len(all))
+	for id, a := range all {
+		addrs[id] = packetAddrs(a.Tunnel, a.Advertise)
+	}
+	t.addrs.Set(addrs)
 }
 
 // packetAddrs returns where a gateway's packets go: to where its tunnel's come
@@ -147,9 +146,7 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 	if err != nil {
 		return now, nil
 	}
-	t.mu.RLock()
-	addrs := t.addrs[id]
-	t.mu.RUnlock()
+	addrs := t.addrs.Load()[id]
 	if len(addrs) == 0 {
 		return now, nil
 	}

@@ -1,12 +1,14 @@
 package federation
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -94,20 +96,20 @@ func TestAChangeIsEverywhereWithinASecond(t *testing.T) {
 
 func TestABurstOfChangesIsOneVersion(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, north *node) {
-		before := east.await("west-1", time.Second, sees(west)).origin(west.id).Version
+		before := originOf(east.await("west-1", time.Second, sees(west)), west.id).Version
 		for i := range uint32(50) {
 			west.Publish([]mesh.Export{serving("west", "shop/orders", i), serving("west", "shop/cart", i)})
 			time.Sleep(10 * time.Millisecond)
 		}
 		v := east.await("the last change", 5*time.Second, func(v *View) bool {
-			for _, e := range v.origin(west.id).Records {
+			for _, e := range originOf(v, west.id).Records {
 				if e.Ports[0].Ready != 49 {
 					return false
 				}
 			}
-			return len(v.origin(west.id).Records) == 2
+			return len(originOf(v, west.id).Records) == 2
 		})
-		if n := v.origin(west.id).Version.Seq - before.Seq; n != 1 {
+		if n := originOf(v, west.id).Version.Seq - before.Seq; n != 1 {
 			t.Errorf("half a second of changes made %d versions, want 1", n)
 		}
 	})
@@ -123,14 +125,14 @@ func TestAPartitionLeavesEverySideItsCatalogAndHealsInSeconds(t *testing.T) {
 		if d := time.Since(cut); d > 1500*time.Millisecond {
 			t.Errorf("west was routed to for %v after the cut", d)
 		}
-		east.await("west dead to gossip", 10*time.Second, func(v *View) bool { return !v.gateway(west.id).Alive })
+		east.await("west dead to gossip", 10*time.Second, func(v *View) bool { return !gatewayOf(v, west.id).Alive })
 		t.Logf("dead to gossip in %v", time.Since(cut))
 		time.Sleep(75*time.Second - time.Since(cut))
 		west.Publish([]mesh.Export{serving("west", "shop/orders", 1), serving("west", "shop/cart", 1)})
 		time.Sleep(time.Second)
 
 		v, _ := east.View()
-		o := v.origin(west.id)
+		o := originOf(v, west.id)
 		if o == nil || !o.Stale || len(o.Records) != 1 || o.Age(time.Now()) < 70*time.Second || o.Age(time.Now()) > 76*time.Second {
 			t.Errorf("after 75 s east holds %+v of west, want its records with their age", o)
 		}
@@ -152,7 +154,7 @@ func TestAPartitionLeavesEverySideItsCatalogAndHealsInSeconds(t *testing.T) {
 			v := n.await("all alive", 10*time.Second, sees(east, west, north))
 			for _, o := range v.Origins {
 				if o.Stale {
-					n.await("nothing stale", 10*time.Second, func(v *View) bool { return !v.origin(o.ID).Stale })
+					n.await("nothing stale", 10*time.Second, func(v *View) bool { return !originOf(v, o.ID).Stale })
 				}
 			}
 		}
@@ -160,26 +162,49 @@ func TestAPartitionLeavesEverySideItsCatalogAndHealsInSeconds(t *testing.T) {
 }
 
 func TestADeadGatewayIsKeptAndMarkedUntilItIsTooOld(t *testing.T) {
-	three(t, func(t *testing.T, w *world, east, west, north *node) {
+	virtual(t, func(t *testing.T, w *world) {
+		p := plan{name: "east/east-1", addr: eastAddr, state: filepath.Join(t.TempDir(), "east.db")}
+		east := w.start(p)
+		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
+		north := w.start(plan{name: "north/north-1", addr: northAddr, join: []string{eastAddr}})
+		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		north.Publish([]mesh.Export{serving("north", "shop/orders", 2)})
+		east.await("west and north", 10*time.Second, offers("shop/orders", "north", "west"))
+		east.await("all alive", 10*time.Second, sees(east, west, north))
+		north.await("west", 10*time.Second, offers("shop/orders", "west"))
+
 		w.net.unplug(west)
 		west.end()
 		east.await("west out of routing", 5*time.Second, offers("shop/orders", "north"))
-		v := east.await("west dead", 10*time.Second, func(v *View) bool { return !v.gateway(west.id).Alive })
-		if o := v.origin(west.id); o == nil || !o.Stale || len(o.Records) != 1 {
+		v := east.await("west dead", 10*time.Second, func(v *View) bool { return !gatewayOf(v, west.id).Alive })
+		if o := originOf(v, west.id); o == nil || !o.Stale || len(o.Records) != 1 {
 			t.Errorf("east holds %+v of the dead gateway", o)
 		}
 		// The days between have nothing to show, and cost the test its time.
-		east.mu.Lock()
-		east.origins[west.id].confirmed = time.Now().Add(-staleAfter + time.Minute)
-		r := east.remembered[west.id]
-		r.Seen = east.origins[west.id].confirmed
-		east.remembered[west.id] = r
-		east.mu.Unlock()
-		east.await("west forgotten", 2*time.Minute, func(v *View) bool { return v.origin(west.id) == nil })
+		east.end()
+		long := time.Now().Add(-72*time.Hour + time.Minute)
+		st, err := openStore(p.state, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := st.save(&changes{Confirmed: map[mesh.GatewayID]time.Time{west.id: long}, Gateways: map[mesh.GatewayID]*core.KnownGateway{west.id: {Advertise: westAddr, Seen: long}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		east = w.start(p)
+		if v := east.await("the state file", time.Second, func(v *View) bool { return originOf(v, west.id) != nil }); !originOf(v, west.id).Stale {
+			t.Error("what the state file held of a dead gateway is not stale")
+		}
+		east.await("west forgotten", 2*time.Minute, func(v *View) bool { return originOf(v, west.id) == nil })
 		// North still has it; east is not to be given it again.
 		time.Sleep(time.Minute)
-		if v, _ := east.View(); v.origin(west.id) != nil {
+		if v, _ := east.View(); originOf(v, west.id) != nil || gatewayOf(v, north.id) == nil {
 			t.Errorf("what was forgotten came back from another:\n%s", show(v))
+		}
+		if v, _ := north.View(); originOf(v, west.id) == nil {
+			t.Error("north does not have it: the test shows nothing")
 		}
 	})
 }
@@ -188,7 +213,7 @@ func TestLeavingIsSeenEverywhereAtOnceAndDyingIsNot(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, north *node) {
 		start := time.Now()
 		west.leave()
-		gone := func(v *View) bool { return v.gateway(west.id) == nil && v.origin(west.id) == nil }
+		gone := func(v *View) bool { return gatewayOf(v, west.id) == nil && originOf(v, west.id) == nil }
 		east.await("west gone", time.Second, gone)
 		north.await("west gone", time.Second, gone)
 		t.Logf("gone in %v", time.Since(start))
@@ -208,13 +233,13 @@ func TestOneLinkDownIsNoReasonToForgetAnybody(t *testing.T) {
 		west.Publish([]mesh.Export{serving("west", "shop/cart", 1)})
 		// North tells: the catalog travels by a third gateway, the traffic does not.
 		v := east.await("west's change through north", 30*time.Second, func(v *View) bool {
-			o := v.origin(west.id)
+			o := originOf(v, west.id)
 			return o != nil && len(o.Records) == 1 && o.Records[0].Service.Name == "cart"
 		})
 		if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "cart"}); len(x) != 1 || len(x[0].Gateways) != 0 {
 			t.Errorf("cart is %+v, want west listed and not reachable", x)
 		}
-		if g := v.gateway(west.id); g == nil || !g.Alive {
+		if g := gatewayOf(v, west.id); g == nil || !g.Alive {
 			t.Errorf("gossip took west-1 for dead although north reaches it: %+v", g)
 		}
 	})
@@ -248,9 +273,8 @@ func TestTwoGatewaysOfAClusterAreOneOffer(t *testing.T) {
 			x := v.Exports(orders)
 			return len(x) == 1 && len(x[0].Gateways) == 2
 		})
-		x := v.Exports(orders)[0]
-		if x.Gateways[0] != west2.id || x.Export.Ports[0].Ready != 2 {
-			t.Errorf("west offers %+v: want the gateway that sees a ready endpoint first", x)
+		if x := v.Exports(orders)[0]; x.Export.Ports[0].Ready != 2 {
+			t.Errorf("west offers %+v: want what the gateway says that sees the ready endpoints", x)
 		}
 		if l := west1.await("its sibling", 10*time.Second, sees(west2)).LocalGateways(); len(l) != 2 {
 			t.Errorf("local gateways of west: %+v", l)
@@ -273,8 +297,8 @@ func TestTwoMeshesWithKeysOfTheirOwnBecomeOne(t *testing.T) {
 		time.Sleep(2 * keySettle)
 		east.mu.Lock()
 		west.mu.Lock()
-		if !east.ring.equal(west.ring) || len(east.ring) != 2 || east.primary.compare(west.primary) != 0 || east.primary.compare(east.ring[0]) != 0 {
-			t.Errorf("rings %v and %v", east.ring, west.ring)
+		if e, w := &east.keys, &west.keys; !e.ring.equal(w.ring) || len(e.ring) != 2 || e.primary.compare(w.primary) != 0 || e.primary.compare(e.ring[0]) != 0 {
+			t.Errorf("rings %v and %v", e.ring, w.ring)
 		}
 		west.mu.Unlock()
 		east.mu.Unlock()
@@ -306,7 +330,7 @@ func TestAGatewayThatRestartsElsewhereIsFollowed(t *testing.T) {
 		for _, n := range []*node{east, north} {
 			n.await("cart", 30*time.Second, offers("shop/cart", "west"))
 			n.await("west-1 at its new address", 30*time.Second, func(v *View) bool {
-				return sees(west)(v) && v.gateway(west.id).Advertise == west.addr
+				return sees(west)(v) && gatewayOf(v, west.id).Advertise == west.addr
 			})
 		}
 	})

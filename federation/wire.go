@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
@@ -45,8 +46,8 @@ func decodeVersionList(body io.Reader, gzipped bool) (*versionList, error) {
 	if err := decodeBody(body, gzipped, maxListBytes, &l); err != nil {
 		return nil, err
 	}
-	if len(l.Origins) > maxGateways {
-		return nil, fmt.Errorf("list of %d origins: at most %d", len(l.Origins), maxGateways)
+	if len(l.Origins) > core.MaxGateways {
+		return nil, fmt.Errorf("list of %d origins: at most %d", len(l.Origins), core.MaxGateways)
 	}
 	if len(l.MeshAddress) > maxAddress {
 		return nil, fmt.Errorf("mesh address of %d bytes: at most %d", len(l.MeshAddress), maxAddress)

@@ -11,14 +11,15 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
-	m := nodeMeta{Leaving: true, Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
+	m := core.Meta{Leaving: true, Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
 		Advertise: strings.Repeat("a", maxAddress)}
-	b := m.encode()
+	b := encodeMeta(m)
 	if len(b) > 512 { // memberlist.MetaMaxSize
 		t.Errorf("%d bytes", len(b))
 	}
@@ -28,18 +29,18 @@ func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
 }
 
 func FuzzNodeMeta(f *testing.F) {
-	m := nodeMeta{Version: catalog.Version{Epoch: 7, Seq: 2}, Advertise: "gw1.west.example:7443"}
-	f.Add(m.encode())
-	f.Add(m.encode()[:60])
+	m := core.Meta{Version: catalog.Version{Epoch: 7, Seq: 2}, Advertise: "gw1.west.example:7443"}
+	f.Add(encodeMeta(m))
+	f.Add(encodeMeta(m)[:60])
 	f.Add([]byte{})
 	f.Add([]byte{2, 0, 0})
-	f.Add(append((&nodeMeta{}).encode()[:50], 255, 1))
+	f.Add(append(encodeMeta(core.Meta{})[:50], 255, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMeta(b)
 		if err != nil {
 			return
 		}
-		again, err := decodeMeta(m.encode())
+		again, err := decodeMeta(encodeMeta(m))
 		if err != nil || again != m {
 			t.Fatalf("%+v became %+v, %v", m, again, err)
 		}
@@ -105,7 +106,7 @@ func FuzzVersionList(f *testing.F) {
 	f.Add(compress(good), true)
 	f.Add([]byte(`{"origins":[null,{}]}`), false)
 	f.Fuzz(func(t *testing.T, b []byte, gz bool) {
-		if l, err := decodeVersionList(bytes.NewReader(b), gz); err == nil && len(l.Origins) > maxGateways {
+		if l, err := decodeVersionList(bytes.NewReader(b), gz); err == nil && len(l.Origins) > core.MaxGateways {
 			t.Fatalf("%d origins", len(l.Origins))
 		}
 	})

@@ -242,7 +242,7 @@ func show(v *View) string {
 func sees(ids ...*node) func(*View) bool {
 	return func(v *View) bool {
 		for _, id := range ids {
-			g := v.gateway(id.id)
+			g := gatewayOf(v, id.id)
 			if g == nil || !g.Alive || id.id != v.Self && !g.Tunnel.Up {
 				return false
 			}
@@ -275,7 +275,8 @@ func offers(service string, clusters ...mesh.ClusterName) func(*View) bool {
 	}
 }
 
-func (v *View) gateway(id mesh.GatewayID) *Gateway {
+// gatewayOf and originOf are what a view says of id; nil: nothing.
+func gatewayOf(v *View, id mesh.GatewayID) *Gateway {
 	for i := range v.Gateways {
 		if v.Gateways[i].ID == id {
 			return &v.Gateways[i]
@@ -284,7 +285,7 @@ func (v *View) gateway(id mesh.GatewayID) *Gateway {
 	return nil
 }
 
-func (v *View) origin(id mesh.GatewayID) *Origin {
+func originOf(v *View, id mesh.GatewayID) *Origin {
 	for i := range v.Origins {
 		if v.Origins[i].ID == id {
 			return &v.Origins[i]

@@ -1,0 +1,149 @@
+package core
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+)
+
+// Config is what a Core is told about its gateway. Self and Random are required.
+type Config struct {
+	Self        mesh.GatewayID
+	Advertise   string              // host:port that other gateways dial; empty: they cannot
+	MeshAddress string              // host:port that this cluster's sidecars dial
+	Join        []string            // addresses of other gateways, host:port
+	Random      func(n int64) int64 // a number in [0, n)
+}
+
+// Core is the state of one gateway's part in the federation. It is not safe for
+// concurrent use. What its methods return is never changed afterwards.
+type Core struct {
+	cfg Config
+
+	own         Own
+	certificate time.Time // when the certificate that would sign now expires
+	epochMoved  time.Time // when moving the own epoch was last decided
+	moveEpoch   mesh.GatewayID
+	leaving     bool
+
+	origins origins
+	members members
+	peers   peers
+	known   map[mesh.GatewayID]KnownGateway // by address, present or not
+	pulling map[mesh.GatewayID]bool         // origins
+
+	keyRing     uint64 // number of the own gossip key ring
+	targets     []Target
+	viewChanged bool
+	unsaved     unsaved
+
+	notes     []Note
+	conflicts int
+}
+
+// Own is this gateway's catalog at one version, signed.
+type Own struct {
+	State     *catalog.State
+	Signature identity.Signature
+	Expiry    time.Time // of the certificate that signed
+}
+
+// Input is something that happened.
+type Input interface {
+	apply(c *Core, now time.Time)
+}
+
+// Actions are what the driver is to do, in any order. What has a result comes back
+// as an Input.
+type Actions struct {
+	Pull      []Pull                           // Received and then Pulled
+	Sync      []mesh.GatewayID                 // to be asked for their versions: Synced
+	MoveEpoch mesh.GatewayID                   // not zero: prove that it holds a newer catalog of ours, and move beyond that: Signed
+	ReSign    bool                             // the own catalog, with the new certificate: Signed
+	Packets   map[mesh.GatewayID]PacketAddress // where gossip packets go; always whole
+	Targets   []Target                         // to keep tunnels to; nil: as before
+	Redial    []mesh.GatewayID                 // without waiting: they are back
+	View      *View                            // to be shown; nil: as before
+	Save      bool                             // Unsaved has something
+	Conflicts int                              // catalogs that differ under one version
+	Notes     []Note
+}
+
+// PacketAddress is where a gateway's packets come from, and where it says to listen.
+type PacketAddress struct{ Tunnel, Advertise string }
+
+// Note is a line for the log.
+type Note struct {
+	Level   slog.Level
+	Message string
+	Args    []any
+}
+
+// New returns the core of a gateway that has not read its state file and knows
+// nobody.
+func New(cfg Config) *Core {
+	return &Core{
+		cfg:         cfg,
+		own:         Own{State: catalog.New(cfg.Self, 0)},
+		origins:     make(origins),
+		members:     make(members),
+		peers:       make(peers),
+		known:       make(map[mesh.GatewayID]KnownGateway),
+		pulling:     make(map[mesh.GatewayID]bool),
+		viewChanged: true,
+		unsaved:     newUnsaved(),
+	}
+}
+
+// Apply takes note of what happened.
+func (c *Core) Apply(now time.Time, in Input) { in.apply(c, now) }
+
+// Step says what to do now. Who gets the actions must carry them out: they are not
+// given again before their result is applied.
+func (c *Core) Step(now time.Time) Actions {
+	c.forget(now)
+	c.confirm(now)
+	a := Actions{
+		Sync:      c.startSyncs(now),
+		Pull:      c.startPulls(now),
+		MoveEpoch: c.moveEpoch,
+		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.own.Expiry.Equal(c.certificate),
+		Packets:   packetAddresses(c.peers, c.members),
+		Targets:   c.newTargets(),
+		Redial:    c.members.redials(c.peers),
+		Save:      !c.unsaved.empty(),
+	}
+	c.moveEpoch = mesh.GatewayID{}
+	if c.viewChanged {
+		c.viewChanged = false
+		a.View = c.View()
+	}
+	a.Notes, c.notes = c.notes, nil
+	a.Conflicts, c.conflicts = c.conflicts, 0
+	return a
+}
+
+func (c *Core) note(level slog.Level, message string, args ...any) {
+	c.notes = append(c.notes, Note{level, message, args})
+}
+
+// retryAfter returns when to try again what has failed so many times in a row.
+func (c *Core) retryAfter(now time.Time, failures int) time.Time {
+	return now.Add(state.Delay(minRetry, maxRetry, failures-1, c.cfg.Random))
+}
+
+func compareID(a, b mesh.GatewayID) int {
+	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
+}
+
+// sortIDs sorts ids in place and returns them, each once.
+func sortIDs(ids []mesh.GatewayID) []mesh.GatewayID {
+	slices.SortFunc(ids, compareID)
+	return slices.Compact(ids)
+}

@@ -1,0 +1,102 @@
+package core
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// forget drops gateways that have left and what is older than anybody should ask
+// for.
+func (c *Core) forget(now time.Time) {
+	for _, id := range c.everybody() {
+		if c.hasLeft(id) {
+			c.note(slog.LevelInfo, "gateway has left", "gateway", id.String())
+			c.drop(id, now)
+		}
+	}
+	for id, o := range c.origins {
+		if o.state != nil && o.stale && now.Sub(o.confirmed) > staleAfter {
+			c.note(slog.LevelWarn, "catalog forgotten: its gateway was out of reach for too long", "gateway", id.String(), "age", now.Sub(o.confirmed))
+			o.state, o.exports = nil, nil
+			c.unsaved.origins[id], c.viewChanged = true, true
+		}
+		if o.state == nil && now.Sub(o.confirmed) > floorAfter && !c.pulling[id] {
+			delete(c.origins, id)
+			c.unsaved.origins[id] = true
+		}
+	}
+	for id, k := range c.known {
+		if c.present(id) {
+			if now.Sub(k.Seen) > confirmInterval {
+				k.Seen = now
+				c.known[id] = k
+				c.unsaved.gateways[id] = true
+			}
+		} else if now.Sub(k.Seen) > staleAfter {
+			delete(c.known, id)
+			c.unsaved.gateways[id], c.viewChanged = true, true
+		}
+	}
+}
+
+// hasLeft reports whether the gateway said that it leaves, and is gone.
+func (c *Core) hasLeft(id mesh.GatewayID) bool {
+	m, p := c.members[id], c.peers[id]
+	if c.peers.up(id) {
+		return false
+	}
+	if m != nil && !m.alive && m.meta.Leaving {
+		return true
+	}
+	// It said so when it closed the tunnel, and has not joined since.
+	return p != nil && p.Left && (m == nil || !m.alive || m.since.Before(p.Since))
+}
+
+// everybody returns the gateways of which anything but a floor is held, sorted.
+func (c *Core) everybody() []mesh.GatewayID {
+	var ids []mesh.GatewayID
+	for id, o := range c.origins {
+		if o.state != nil {
+			ids = append(ids, id)
+		}
+	}
+	for id := range c.members {
+		ids = append(ids, id)
+	}
+	for id := range c.known {
+		ids = append(ids, id)
+	}
+	return sortIDs(ids)
+}
+
+// drop forgets a gateway, but for the version that its records must exceed.
+func (c *Core) drop(id mesh.GatewayID, now time.Time) {
+	if o := c.origins[id]; o != nil {
+		o.state, o.exports, o.announced, o.confirmed = nil, nil, catalog.Head{}, now
+		c.unsaved.origins[id] = true
+	}
+	delete(c.members, id)
+	delete(c.known, id)
+	c.unsaved.gateways[id], c.viewChanged = true, true
+}
+
+// confirm says of every catalog whether it is up to date.
+func (c *Core) confirm(now time.Time) {
+	for id, o := range c.origins {
+		stale := !c.present(id) || o.state == nil || o.announced.Compare(o.state.Head()) > 0
+		if stale == o.stale {
+			continue
+		}
+		o.stale, c.viewChanged = stale, true
+		if stale {
+			o.confirmed = now
+			c.unsaved.confirmed = true
+		}
+	}
+	if now.Sub(c.unsaved.confirmedAt) >= confirmInterval || c.unsaved.confirmed {
+		c.unsaved.confirmedAt, c.unsaved.confirmed = now, true
+	}
+}

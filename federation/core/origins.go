@@ -1,0 +1,241 @@
+package core
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// origin is what is held of another gateway's catalog.
+type origin struct {
+	state     *catalog.State // nil: nothing, or forgotten
+	signature identity.Signature
+	exports   []mesh.Export // of state
+	// floor is the newest version ever accepted: nothing older is, even when the
+	// state was forgotten.
+	floor catalog.Version
+	// announced is the newest head heard of, which gossip does not prove; heardFrom
+	// is who listed it, and when.
+	announced catalog.Head
+	heardFrom mesh.GatewayID
+	heardAt   time.Time
+
+	stale     bool
+	confirmed time.Time // while stale: when it last was not
+
+	failures int
+	retry    time.Time // not before
+}
+
+// head returns what is held; the zero Head is older than everything.
+func (o *origin) head() catalog.Head {
+	if o.state == nil {
+		return catalog.Head{}
+	}
+	return o.state.Head()
+}
+
+// admits reports whether a version may come in: nothing below the floor, and of
+// what was forgotten nothing at it.
+func (o *origin) admits(v catalog.Version) bool {
+	c := v.Compare(o.floor)
+	return c > 0 || c == 0 && o.state != nil
+}
+
+// due reports whether something newer than what is held was announced and may be
+// asked for now.
+func (o *origin) due(now time.Time) bool {
+	return o.announced.Version.Seq > 0 && !now.Before(o.retry) && o.announced.Compare(o.head()) > 0 && o.admits(o.announced.Version)
+}
+
+// hear takes note that somebody says an origin is at a head. Nothing of it is
+// proved, so it only makes us look.
+func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
+	o := c.origins[h.Origin]
+	if o == nil {
+		if len(c.origins) >= MaxGateways && !c.origins.evict(c.pulling) {
+			return
+		}
+		o = &origin{confirmed: now, stale: true}
+		c.origins[h.Origin] = o
+	}
+	switch newer := h.Compare(o.announced); {
+	case newer > 0:
+	case newer == 0 && from != h.Origin && from != o.heardFrom: // it holds what we may still be looking for
+	default:
+		return
+	}
+	o.announced, o.heardFrom, o.heardAt = h, from, now
+	o.failures, o.retry = 0, time.Time{}
+}
+
+type origins map[mesh.GatewayID]*origin
+
+// evict makes room for an origin by dropping one of which nothing was ever
+// accepted, and none of keep: names cost nothing to make up.
+func (os origins) evict(keep map[mesh.GatewayID]bool) bool {
+	var victim mesh.GatewayID
+	for id, o := range os {
+		if o.floor == (catalog.Version{}) && !keep[id] && (victim.IsZero() || compareID(id, victim) < 0) {
+			victim = id
+		}
+	}
+	delete(os, victim)
+	return !victim.IsZero()
+}
+
+// Pull is a catalog to fetch: since Have, from the first of From that has it.
+type Pull struct {
+	Origin    mesh.GatewayID
+	Have      catalog.Head // zero: nothing
+	Announced catalog.Head // what is expected; not proved
+	From      []mesh.GatewayID
+}
+
+// startPulls returns the catalogs to fetch that are announced newer than held, who
+// was announced first first.
+func (c *Core) startPulls(now time.Time) []Pull {
+	if c.leaving || len(c.pulling) >= maxPulls {
+		return nil
+	}
+	var due []mesh.GatewayID
+	for id, o := range c.origins {
+		if !c.pulling[id] && o.due(now) {
+			due = append(due, id)
+		}
+	}
+	slices.SortFunc(due, func(a, b mesh.GatewayID) int {
+		return cmp.Or(c.origins[a].heardAt.Compare(c.origins[b].heardAt), compareID(a, b))
+	})
+	var pulls []Pull
+	for _, id := range due {
+		o := c.origins[id]
+		from := c.peers.sources(id, o.heardFrom, c.cfg.Random)
+		if len(from) == 0 {
+			continue
+		}
+		if len(c.pulling) >= maxPulls {
+			break
+		}
+		c.pulling[id] = true
+		pulls = append(pulls, Pull{id, o.head(), o.announced, from})
+	}
+	return pulls
+}
+
+// sources returns whom to pull an origin's catalog from, each with a live tunnel:
+// itself, who listed the version, another gateway of its cluster, and somebody
+// else, who may have it by now.
+func (ps peers) sources(id, heardFrom mesh.GatewayID, random func(int64) int64) []mesh.GatewayID {
+	var from, sibling, other []mesh.GatewayID
+	for gateway, p := range ps {
+		switch {
+		case !p.Up:
+		case gateway == id:
+			from = slices.Insert(from, 0, gateway)
+		case gateway == heardFrom:
+			from = append(from, gateway)
+		case gateway.Cluster == id.Cluster:
+			sibling = append(sibling, gateway)
+		default:
+			other = append(other, gateway)
+		}
+	}
+	return slices.Concat(from, oneOf(sibling, random), oneOf(other, random))
+}
+
+// oneOf returns any one of ids.
+func oneOf(ids []mesh.GatewayID, random func(int64) int64) []mesh.GatewayID {
+	if len(ids) == 0 {
+		return nil
+	}
+	i := random(int64(len(ids)))
+	return sortIDs(ids)[i : i+1]
+}
+
+// Received is a catalog that came and was verified.
+type Received struct {
+	State     *catalog.State
+	Signature identity.Signature
+	Exports   []mesh.Export // of State
+}
+
+// apply merges the catalog. One that is not newer than what is held changes nothing.
+func (in Received) apply(c *Core, _ time.Time) {
+	h := in.State.Head()
+	o := c.origins[h.Origin]
+	if o == nil || !o.admits(h.Version) { // forgotten, perhaps meanwhile
+		return
+	}
+	if o.state != nil && catalog.Conflict(o.state.Head(), h) {
+		c.conflicts++
+		c.note(slog.LevelError, "two catalogs under one version: do two gateways have this name?", "gateway", h.Origin.String(), "version", h.Version.String(),
+			"digest", o.state.Head().Digest.String(), "other", h.Digest.String())
+	}
+	if catalog.Prefer(o.state, in.State) != in.State {
+		return
+	}
+	o.state, o.signature, o.exports, o.floor = in.State, in.Signature, in.Exports, h.Version
+	if h.Compare(o.announced) > 0 {
+		o.announced = h
+	}
+	c.unsaved.origins[h.Origin], c.viewChanged = true, true
+	c.note(slog.LevelDebug, "catalog received", "gateway", h.Origin.String(), "version", h.Version.String(), "digest", h.Digest.String(), "records", in.State.Len())
+}
+
+// Pulled is the end of a Pull.
+type Pulled struct {
+	Pull   Pull
+	Failed bool
+	// Is is the origin's own word on where it is; nil: it was not the origin that
+	// answered. Unless something else was announced meanwhile it replaces what was
+	// announced, which may have been an error or a lie.
+	Is *catalog.Head
+}
+
+func (in Pulled) apply(c *Core, now time.Time) {
+	delete(c.pulling, in.Pull.Origin)
+	o := c.origins[in.Pull.Origin]
+	if o == nil {
+		return
+	}
+	if in.Failed {
+		o.failures++
+		o.retry = c.retryAfter(now, o.failures)
+		return
+	}
+	o.failures, o.retry = 0, time.Time{}
+	if in.Is != nil && o.announced == in.Pull.Announced {
+		o.announced = *in.Is
+	}
+}
+
+// Heads returns the heads of all catalogs held, the own one first.
+func (c *Core) Heads() []catalog.Head {
+	heads := []catalog.Head{c.own.State.Head()}
+	for _, o := range c.origins {
+		if o.state != nil {
+			heads = append(heads, o.state.Head())
+		}
+	}
+	return heads
+}
+
+// Held returns the catalog held of an origin; nil: none, or it has said nothing yet.
+func (c *Core) Held(id mesh.GatewayID) (*catalog.State, identity.Signature) {
+	if id == c.cfg.Self {
+		if c.own.State.Head().Version.Seq == 0 {
+			return nil, identity.Signature{}
+		}
+		return c.own.State, c.own.Signature
+	}
+	if o := c.origins[id]; o != nil && o.state != nil {
+		return o.state, o.signature
+	}
+	return nil, identity.Signature{}
+}

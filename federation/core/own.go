@@ -1,0 +1,75 @@
+package core
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Signed is a new version of the own catalog. It is taken only if the own catalog
+// is still Was, from which it was made.
+type Signed struct {
+	Was *catalog.State
+	Now Own
+}
+
+func (in Signed) apply(c *Core, _ time.Time) {
+	if c.own.State == in.Was {
+		c.own, c.viewChanged = in.Now, true
+	}
+}
+
+// Certificate says when the certificate that this gateway has now expires.
+type Certificate struct{ Expiry time.Time }
+
+func (in Certificate) apply(c *Core, _ time.Time) { c.certificate = in.Expiry }
+
+// Leave says that this gateway shuts down. Nothing is pulled and nobody asked any
+// more; what others do is still followed.
+type Leave struct{}
+
+func (Leave) apply(c *Core, _ time.Time) { c.leaving = true }
+
+// Acked says that a gateway has our catalog at a version.
+type Acked struct {
+	Gateway mesh.GatewayID
+	Version catalog.Version
+}
+
+func (in Acked) apply(c *Core, _ time.Time) {
+	if p := c.peers[in.Gateway]; p != nil && in.Version.Compare(p.ackedVersion) > 0 {
+		p.ackedVersion = in.Version
+	}
+}
+
+// Own returns the own catalog.
+func (c *Core) Own() Own { return c.own }
+
+// Meta returns what gossip says of this gateway.
+func (c *Core) Meta() Meta {
+	h := c.own.State.Head()
+	return Meta{Leaving: c.leaving, Version: h.Version, Digest: h.Digest, Advertise: c.cfg.Advertise}
+}
+
+// AllAcked reports whether every gateway that is alive and connected has the
+// newest own catalog.
+func (c *Core) AllAcked() bool {
+	v := c.own.State.Head().Version
+	for id, p := range c.peers {
+		m := c.members[id] // who does not gossip does not hear of it in time
+		if p.Up && m != nil && m.alive && v.Seq > 0 && p.ackedVersion.Compare(v) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// hearOwn takes note that a gateway says it holds a catalog of ours. A newer one
+// than we know of means that our state file was lost and our clock was behind.
+func (c *Core) hearOwn(h catalog.Head, from mesh.GatewayID, now time.Time) {
+	if c.leaving || h.Version.Seq == 0 || h.Compare(c.own.State.Head()) <= 0 || now.Sub(c.epochMoved) < epochMoveInterval {
+		return
+	}
+	c.epochMoved, c.moveEpoch = now, from
+}

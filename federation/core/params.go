@@ -1,0 +1,31 @@
+package core
+
+import "time"
+
+const (
+	// staleAfter is for how long the catalog and the address of a gateway out of
+	// reach are kept: a long weekend.
+	staleAfter = 72 * time.Hour
+	// floorAfter is for how long the version of a forgotten origin is kept, so that
+	// nobody can bring its records back. What is older carries a signature whose
+	// certificate has expired (30 days in files).
+	floorAfter = 31 * 24 * time.Hour
+	// syncInterval is how often each live peer is asked which versions it has. It
+	// repairs whatever gossip lost; gossip is faster by two orders of magnitude.
+	syncInterval = 10 * time.Second
+	// maxPulls bounds the catalogs pulled at once, and so their memory.
+	maxPulls = 4
+	// minRetry and maxRetry bound the wait after a failed pull; it doubles.
+	minRetry = time.Second
+	maxRetry = 30 * time.Second
+	// epochMoveInterval is the least time between two moves to a later epoch
+	// because somebody holds records of ours that we do not know: two processes
+	// with one name would otherwise outbid each other at full speed.
+	epochMoveInterval = 5 * time.Second
+	// confirmInterval is how often it is saved that the catalogs are up to date still.
+	confirmInterval = time.Minute
+
+	// MaxGateways bounds the gateways known, whoever tells of them: the design's
+	// thousands, at some kilobytes each.
+	MaxGateways = 4096
+)

@@ -1,0 +1,142 @@
+package core
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Peer is a gateway that there is or was a tunnel to.
+type Peer struct {
+	Gateway mesh.GatewayID
+	Addr    string // where its packets last came from
+	Left    bool   // it said that it leaves, and has not come back
+	Tunnel
+}
+
+// peer is a Peer and what was told to it and asked of it.
+type peer struct {
+	Peer
+	syncing      bool
+	synced       time.Time
+	retry        time.Time // not before
+	ackedVersion catalog.Version
+	keyRing      uint64 // number of ours that it has, as far as we know
+}
+
+type peers map[mesh.GatewayID]*peer
+
+// up reports whether there is a live tunnel to the gateway.
+func (ps peers) up(id mesh.GatewayID) bool {
+	p := ps[id]
+	return p != nil && p.Up
+}
+
+// Tunnels are all peers, as the tunnel says.
+type Tunnels []Peer
+
+func (in Tunnels) apply(c *Core, now time.Time) {
+	gone := make(map[mesh.GatewayID]bool, len(c.peers))
+	for id := range c.peers {
+		gone[id] = true
+	}
+	for _, p := range in {
+		if p.Gateway == c.cfg.Self {
+			continue
+		}
+		delete(gone, p.Gateway)
+		was := c.peers[p.Gateway]
+		if was == nil {
+			was = &peer{}
+			c.peers[p.Gateway] = was
+		}
+		if p.Up != was.Up || !p.Since.Equal(was.Since) {
+			// A new process, perhaps: it knows nothing of what the old one was told.
+			*was = peer{syncing: was.syncing}
+			if o := c.origins[p.Gateway]; o != nil && p.Up {
+				o.failures, o.retry = 0, time.Time{} // now the origin itself can be asked
+			}
+			if p.Up {
+				c.note(slog.LevelInfo, "gateway is connected", "gateway", p.Gateway.String(), "peer_addr", p.Addr)
+			} else {
+				c.note(slog.LevelInfo, "gateway is out of reach", "gateway", p.Gateway.String(), "left", p.Left, "err", p.LastError)
+			}
+		}
+		was.Peer = p
+	}
+	for id := range gone {
+		delete(c.peers, id)
+	}
+	c.viewChanged = true
+}
+
+// startSyncs returns whom to ask for versions: live peers that have to be told
+// keys, joined, or asked again.
+func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
+	var due []mesh.GatewayID
+	for id, p := range c.peers {
+		if p.syncing || !p.Up || c.leaving || now.Before(p.retry) {
+			continue
+		}
+		if c.MustTellKeys(id) || c.MustJoin(id) || now.Sub(p.synced) >= syncInterval {
+			p.syncing = true
+			due = append(due, id)
+		}
+	}
+	return sortIDs(due)
+}
+
+// Synced is the end of a sync with a gateway, started by Actions.Sync: what it
+// holds, and where the sidecars of its cluster find it, or why that is not known.
+type Synced struct {
+	Gateway     mesh.GatewayID
+	Origins     []catalog.Head
+	MeshAddress string
+	Err         error
+}
+
+func (in Synced) apply(c *Core, now time.Time) {
+	if in.Err == nil {
+		if k := c.known[in.Gateway]; k.MeshAddress != in.MeshAddress {
+			k.MeshAddress, k.Seen = in.MeshAddress, now
+			c.keepKnown(in.Gateway, k)
+		}
+		for _, h := range in.Origins {
+			if h.Origin == c.cfg.Self {
+				c.hearOwn(h, in.Gateway, now)
+			} else {
+				c.hear(h, in.Gateway, now)
+			}
+		}
+	}
+	p := c.peers[in.Gateway]
+	if p == nil {
+		return
+	}
+	p.syncing = false
+	if in.Err == nil {
+		p.synced = now
+	} else if p.Up {
+		c.note(slog.LevelWarn, "sync with a gateway", "gateway", in.Gateway.String(), "err", in.Err)
+	}
+	if in.Err != nil || c.MustJoin(in.Gateway) { // memberlist was told, and did not take it
+		p.retry = c.retryAfter(now, 1)
+	}
+}
+
+// packetAddresses returns where gossip packets to each live peer go.
+func packetAddresses(ps peers, ms members) map[mesh.GatewayID]PacketAddress {
+	addrs := make(map[mesh.GatewayID]PacketAddress, len(ps))
+	for id, p := range ps {
+		if p.Up {
+			a := PacketAddress{Tunnel: p.Addr}
+			if m := ms[id]; m != nil {
+				a.Advertise = m.meta.Advertise
+			}
+			addrs[id] = a
+		}
+	}
+	return addrs
+}

@@ -1,0 +1,120 @@
+package core
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// unsaved names what the state file does not hold yet.
+type unsaved struct {
+	origins     map[mesh.GatewayID]bool
+	gateways    map[mesh.GatewayID]bool
+	confirmed   bool
+	confirmedAt time.Time // when confirmed was last set
+}
+
+func newUnsaved() unsaved {
+	return unsaved{origins: make(map[mesh.GatewayID]bool), gateways: make(map[mesh.GatewayID]bool)}
+}
+
+func (u *unsaved) empty() bool { return len(u.origins)+len(u.gateways) == 0 && !u.confirmed }
+
+// SavedOrigin is what outlives the process of one origin's catalog.
+type SavedOrigin struct {
+	Floor     catalog.Version
+	State     *catalog.State // nil: it has left or was forgotten
+	Signature identity.Signature
+	Exports   []mesh.Export // of State, when it is restored
+}
+
+// Changes are what the state file has to be told. A nil entry is to be deleted.
+type Changes struct {
+	Origins   map[mesh.GatewayID]*SavedOrigin
+	Confirmed map[mesh.GatewayID]time.Time // when a catalog was last known to be up to date
+	Gateways  map[mesh.GatewayID]*KnownGateway
+}
+
+// Unsaved returns what the state file does not hold yet, once; [NotSaved] takes it
+// back.
+func (c *Core) Unsaved(now time.Time) *Changes {
+	u := c.unsaved
+	c.unsaved = newUnsaved()
+	c.unsaved.confirmedAt = u.confirmedAt
+	ch := &Changes{
+		Origins:   make(map[mesh.GatewayID]*SavedOrigin, len(u.origins)),
+		Confirmed: make(map[mesh.GatewayID]time.Time),
+		Gateways:  make(map[mesh.GatewayID]*KnownGateway, len(u.gateways)),
+	}
+	for id := range u.origins {
+		ch.Origins[id] = nil
+		if o := c.origins[id]; o != nil {
+			ch.Origins[id] = &SavedOrigin{Floor: o.floor, State: o.state, Signature: o.signature}
+		}
+	}
+	for id, o := range c.origins {
+		if !u.confirmed && !u.origins[id] {
+			continue
+		}
+		ch.Confirmed[id] = o.confirmed
+		if !o.stale || c.peers.up(id) {
+			ch.Confirmed[id] = now
+		}
+	}
+	for id := range u.gateways {
+		ch.Gateways[id] = nil
+		if k, ok := c.known[id]; ok {
+			ch.Gateways[id] = &k
+		}
+	}
+	return ch
+}
+
+// NotSaved gives back what could not be written.
+type NotSaved struct{ *Changes }
+
+func (in NotSaved) apply(c *Core, _ time.Time) {
+	for id := range in.Origins {
+		c.unsaved.origins[id] = true
+	}
+	for id := range in.Gateways {
+		c.unsaved.gateways[id] = true
+	}
+	c.unsaved.confirmed = c.unsaved.confirmed || len(in.Confirmed) > 0
+}
+
+// Restored is what the state file held, and the epoch of this process. Signatures
+// were verified when they came.
+type Restored struct {
+	Epoch     uint64
+	Origins   map[mesh.GatewayID]SavedOrigin
+	Confirmed map[mesh.GatewayID]time.Time
+	Gateways  map[mesh.GatewayID]KnownGateway
+}
+
+// apply takes everything over. Catalogs are stale until somebody confirms them.
+func (in Restored) apply(c *Core, now time.Time) {
+	c.own = Own{State: catalog.New(c.cfg.Self, in.Epoch)}
+	c.viewChanged = true
+	for _, id := range sortIDs(slices.Collect(maps.Keys(in.Origins))) {
+		if id == c.cfg.Self || len(c.origins) >= MaxGateways {
+			continue
+		}
+		s := in.Origins[id]
+		o := &origin{floor: s.Floor, stale: true, confirmed: now, state: s.State, signature: s.Signature, exports: s.Exports}
+		o.announced = o.head()
+		if at, ok := in.Confirmed[id]; ok && at.Before(now) {
+			o.confirmed = at
+		}
+		c.origins[id] = o
+	}
+	for _, id := range sortIDs(slices.Collect(maps.Keys(in.Gateways))) {
+		if id != c.cfg.Self && len(c.known) < MaxGateways {
+			c.known[id] = in.Gateways[id]
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Target is an address to keep a tunnel to.
+type Target struct {
+	Addr    string         // host:port
+	Gateway mesh.GatewayID // zero: any gateway may answer, as at a join address
+}
+
+// newTargets returns every address to keep a tunnel to, not nil; nil when they are
+// the same as the last time. They are the configured ones, where any gateway may
+// answer, and where each known gateway was last seen.
+func (c *Core) newTargets() []Target {
+	used := map[string]bool{"": true, c.cfg.Advertise: true}
+	targets := []Target{}
+	add := func(t Target) {
+		if !used[t.Addr] {
+			used[t.Addr] = true
+			targets = append(targets, t)
+		}
+	}
+	for _, a := range c.cfg.Join {
+		add(Target{Addr: a})
+	}
+	type seen struct {
+		target Target
+		absent int // 1: gossip does not say that it is alive
+		at     time.Time
+	}
+	all := make([]seen, 0, len(c.known))
+	for id, k := range c.known {
+		s := seen{Target{k.Advertise, id}, 1, k.Seen}
+		if c.members.alive(id) {
+			s.absent = 0
+		}
+		all = append(all, s)
+	}
+	// Of two gateways seen at one address the present one is dialled.
+	slices.SortFunc(all, func(a, b seen) int {
+		return cmp.Or(cmp.Compare(a.absent, b.absent), b.at.Compare(a.at), compareID(a.target.Gateway, b.target.Gateway))
+	})
+	for _, s := range all {
+		add(s.target)
+	}
+	slices.SortFunc(targets, func(a, b Target) int { return cmp.Compare(a.Addr, b.Addr) })
+	if c.targets != nil && slices.Equal(targets, c.targets) {
+		return nil
+	}
+	c.targets = targets
+	return targets
+}

@@ -1,0 +1,62 @@
+package federation
+
+import (
+	"time"
+
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// restore takes over what the state file held.
+func (f *Federation) restore(st *store, was *saved, epoch uint64) {
+	in := core.Restored{Epoch: epoch, Origins: make(map[mesh.GatewayID]core.SavedOrigin, len(was.Origins)), Confirmed: was.Confirmed, Gateways: was.Gateways}
+	for id, s := range was.Origins {
+		o := core.SavedOrigin{Floor: s.Floor}
+		if s.Delta != nil {
+			state, err := (*catalog.State)(nil).Apply(s.Delta)
+			if err != nil {
+				f.log.Warn("catalog of the state file left out", "gateway", id.String(), "err", err)
+			} else {
+				o.State, o.Signature, o.Exports = state, s.Signature, state.Exports()
+			}
+		}
+		in.Origins[id] = o
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.store = st
+	f.core.Apply(now, in)
+	first := !slices.ContainsFunc(f.cfg.Join, func(a string) bool { return a != "" && a != f.cfg.Advertise })
+	f.keys.restore(was.Keys, first, now)
+	f.core.Apply(now, core.KeyRing{Number: f.keys.number})
+}
+
+// save writes what changed to the state file. It is called by f.saver only.
+func (f *Federation) save() error {
+	f.mu.Lock()
+	unsaved := f.core.Unsaved(time.Now())
+	c := &changes{Keys: f.keys.takeUnsaved(), Origins: make(map[mesh.GatewayID]*savedOrigin, len(unsaved.Origins)), Confirmed: unsaved.Confirmed, Gateways: unsaved.Gateways}
+	st := f.store
+	f.mu.Unlock()
+	for id, o := range unsaved.Origins {
+		c.Origins[id] = nil
+		if o != nil {
+			c.Origins[id] = &savedOrigin{Floor: o.Floor, Signature: o.Signature}
+			if o.State != nil {
+				c.Origins[id].Delta = o.State.Whole()
+			}
+		}
+	}
+	err := st.save(c)
+	if err != nil {
+		f.mu.Lock()
+		f.core.Apply(time.Now(), core.NotSaved{Changes: unsaved})
+		f.keys.unsaved = f.keys.unsaved || c.Keys != nil
+		f.mu.Unlock()
+	}
+	return err
+}

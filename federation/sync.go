@@ -1,0 +1,41 @@
+package federation
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// sync brings one live peer and this gateway together.
+func (f *Federation) sync(ctx context.Context, id mesh.GatewayID) {
+	done := core.Synced{Gateway: id}
+	if l, err := f.catalogSync(ctx, id); err != nil {
+		done.Err = err
+	} else {
+		done.Origins, done.MeshAddress = l.Origins, l.MeshAddress
+	}
+	f.apply(done)
+}
+
+// catalogSync shares the gossip keys with a gateway, without which they cannot
+// gossip, joins it, and asks it for its versions.
+func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versionList, error) {
+	if err := f.shareKeys(ctx, id); err != nil {
+		return nil, fmt.Errorf("share gossip keys: %w", err)
+	}
+	f.mu.Lock()
+	join, list := f.core.MustJoin(id), f.list
+	f.mu.Unlock()
+	if join {
+		if _, err := list.Join([]string{joinAddress(id)}); err != nil {
+			return nil, fmt.Errorf("join gossip: %w", err)
+		}
+	}
+	l, err := f.client.versions(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("ask for its catalogs: %w", err)
+	}
+	return l, nil
+}
