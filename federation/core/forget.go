@@ -37,6 +37,7 @@ func (c *Core) forget(now time.Time) {
 			}
 		} else if now.Sub(k.Seen) > staleAfter {
 			delete(c.known, id)
+			delete(c.members, id) // dead, or it would be present
 			c.unsaved.gateways[id], c.viewChanged = true, true
 		}
 	}
