@@ -84,6 +84,7 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 			target.hurry.Notify()
 		}
 	}
+	n.heardLocked(c.quic.RemoteAddr(), c.gateway)
 	p.retireLocked(n.connections(), now)
 	n.changedLocked()
 	return nil, nil

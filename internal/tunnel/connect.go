@@ -53,6 +53,7 @@ func (n *Node) acceptConns(ctx context.Context, ln *quic.Listener) {
 
 // accept shakes hands on a connection that a peer dialled, then serves it.
 func (n *Node) accept(ctx context.Context, q *quic.Conn) {
+	n.heard(q.RemoteAddr())
 	helloCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	c, err := newConn(n, q, false, n.cfg.Identity.NotAfter())
@@ -79,13 +80,16 @@ func (n *Node) serve(c *conn) {
 // dial makes and admits one connection, which then runs in a goroutine of its own.
 // nth is how many connections to the gateway exist: further ones use a socket of
 // their own. answered says who was there, also when it was refused.
-func (n *Node) dial(ctx context.Context, target Target, nth int) (_ *conn, answered mesh.GatewayID, err error) {
+func (n *Node) dial(ctx context.Context, target *target, nth int) (_ *conn, answered mesh.GatewayID, err error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	addr, err := n.cfg.Resolve(dialCtx, target.Addr)
 	if err != nil {
 		return nil, answered, err
 	}
+	n.mu.Lock()
+	target.addr = addr
+	n.mu.Unlock()
 	policy := identity.AnyGateway()
 	if !target.Gateway.IsZero() {
 		policy = identity.ExactGateway(target.Gateway)

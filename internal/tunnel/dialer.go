@@ -136,20 +136,7 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 	}
 	n.mu.Unlock()
 
-	c, answered, err := n.dial(ctx, t.Target, nth)
-	why := err
-	if err != nil {
-		why, _ = connError(err)
-	}
-	var closed *closeError
-	if errors.As(why, &closed) {
-		switch {
-		case closed.code == codeSurplus && !closed.remote:
-			c, err = nil, nil // another target leads to the same gateway
-		case closed.code == codeSelf:
-			err = errSelf
-		}
-	}
+	c, answered, err := n.dial(ctx, t, nth)
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -159,7 +146,28 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 	if !answered.IsZero() && t.Gateway.IsZero() {
 		t.answered = answered
 	}
-	result := "ok"
+	for _, other := range n.targets {
+		if other != t {
+			other.changed.Notify() // dialling has changed
+		}
+	}
+	return c, n.dialledLocked(ctx, t, err)
+}
+
+// dialledLocked records how a dial went and returns why it failed.
+func (n *Node) dialledLocked(ctx context.Context, t *target, err error) error {
+	result, why, label := "ok", err, ""
+	if err != nil {
+		why, label = connError(err)
+	}
+	if closed, ok := errors.AsType[*closeError](why); ok {
+		switch {
+		case closed.code == codeSurplus && !closed.remote:
+			err = nil // another target leads to the same gateway
+		case closed.code == codeSelf:
+			err = errSelf
+		}
+	}
 	if err == nil {
 		t.lastErr = ""
 	} else if ctx.Err() == nil {
@@ -167,15 +175,13 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 		if text := fmt.Sprintf("dial gateway at %s: %v", t.Addr, why); text != t.lastErr {
 			t.lastErr = text
 			if !errors.Is(err, errSelf) {
-				n.log.Warn("gateway cannot be reached, trying on", "gateway", gw, "peer_addr", t.Addr, "err", why)
+				n.log.Warn("gateway cannot be reached, trying on", "gateway", t.gatewayLocked(), "peer_addr", t.Addr, "err", why)
 			}
 		}
 	}
 	n.metrics.dials.WithLabelValues(result).Inc()
-	for _, other := range n.targets {
-		if other != t {
-			other.changed.Notify() // dialling has changed
-		}
+	if t.unanswered = label == "timeout" || label == "silent"; t.unanswered {
+		n.unanswered.Store(true)
 	}
-	return c, err
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
@@ -55,6 +56,7 @@ type Node struct {
 	drained  state.Notify  // a connection's last stream has ended
 	retarget state.Notify  // wantedTargets has changed
 
+	unanswered atomic.Bool   // a target may be: whether a packet is worth the lock
 	accepted   chan *Stream  // streams that peers opened
 	handshakes chan struct{} // one token per connection that has not said hello
 

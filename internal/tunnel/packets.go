@@ -25,6 +25,9 @@ func (n *Node) ReadPacket(ctx context.Context, b []byte) (int, net.Addr, error) 
 	if err != nil && ctx.Err() == nil {
 		err = net.ErrClosed
 	}
+	if err == nil {
+		n.heard(addr)
+	}
 	return size, addr, err
 }
 

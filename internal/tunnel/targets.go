@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -33,8 +34,10 @@ type target struct {
 	hurry   state.Notify // do not wait out the backoff
 
 	// Guarded by Node.mu.
-	answered mesh.GatewayID // who answered last
-	lastErr  string
+	answered   mesh.GatewayID // who answered last
+	lastErr    string
+	addr       net.Addr // where it was dialled last
+	unanswered bool     // nobody was there, and no sign of life came from there since
 }
 
 // gatewayLocked returns who is expected or answered last.
@@ -75,6 +78,40 @@ func (n *Node) Hurry(gw mesh.GatewayID) {
 			t.hurry.Notify()
 		}
 	}
+}
+
+// heardLocked ends the backoff of the targets that nobody answered at and that are
+// likely to be there again, because of a sign of life: those at the host that a
+// packet or connection came from, and those of the cluster of a gateway that has a
+// tunnel. Whoever can send a packet can cause one dial, once for each that failed.
+func (n *Node) heardLocked(from net.Addr, gw mesh.GatewayID) {
+	for _, t := range n.targets {
+		if t.unanswered && (sameHost(t.addr, from) || !gw.IsZero() && t.gatewayLocked().Cluster == gw.Cluster) {
+			t.unanswered = false
+			t.hurry.Notify()
+		}
+	}
+}
+
+// heard is heardLocked for a sign of life of nobody in particular.
+func (n *Node) heard(from net.Addr) {
+	if !n.unanswered.Load() {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.heardLocked(from, mesh.GatewayID{})
+	left := false
+	for _, t := range n.targets {
+		left = left || t.unanswered
+	}
+	n.unanswered.Store(left)
+}
+
+func sameHost(a, b net.Addr) bool {
+	x, ok := a.(*net.UDPAddr)
+	y, ok2 := b.(*net.UDPAddr)
+	return ok && ok2 && x.IP.Equal(y.IP)
 }
 
 // TargetStates says how each target's dialling goes, sorted by address.
