@@ -66,6 +66,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	listen := loopbacks(cfg.DNSPort)
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
+		OriginalServer: c.intercept.OriginalServer, OriginalDestination: c.intercept.OriginalDestination,
 		Ports: s.portsOf, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
 		Log: s.log, Metrics: s.registry,
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,12 @@ type Config struct {
 	// program has not asked another one, and the search list of the program. Where we
 	// listen ourselves is left out: questions would go in circles. Nil: there are none.
 	ResolvConf *ResolvConf
+	// OriginalServer returns the server that the program asked with a datagram that we
+	// received at our address at, from the address from, and OriginalDestination the same
+	// for a connection, of which it is called once. False: that is not known, or we
+	// were asked. They are called concurrently. Nil: never known.
+	OriginalServer      func(at, from netip.AddrPort) (netip.AddrPort, bool)
+	OriginalDestination func(net.Conn) (netip.AddrPort, bool)
 	// Ports returns the ports of the service that a destination with Port 0 names.
 	// It waits for the control plane, to which it subscribes when it has to, until
 	// ctx ends. An error that wraps routes.ErrAbsent makes the name NXDOMAIN, any

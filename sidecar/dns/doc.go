@@ -2,7 +2,7 @@
 // knows of it or not: interception sends the program's port 53 here.
 //
 //	program ──question──▶ Server ──┬── a mesh name ──▶ Ports (asks a gateway on demand) ──▶ Table ──▶ answer
-//	                               └── anything else ──▶ the servers of /etc/resolv.conf, byte for byte
+//	                               └── anything else ──▶ the server that the program asked, byte for byte
 //
 // # Mesh names
 //
@@ -40,8 +40,10 @@
 // # Everything else
 //
 // What a question outside of the mesh says (its EDNS options, cookies, case, an odd
-// opcode) is not looked at: the bytes go to a server of resolv.conf over the same
-// transport and its bytes come back, truncation included. Over UDP a silent server
-// is hedged by the next one. Over TCP each client connection has one to a server.
+// opcode) is not looked at: the bytes go to the server that the program asked over the
+// same transport and its bytes come back, truncation included. When interception does
+// not know it, it is a server of resolv.conf. These are equals, as they are to
+// the program: over UDP a silent one is hedged by the next, over TCP one that does not
+// take the connection. A server that resolv.conf does not name has no substitute.
 // A resolv.conf that changes counts from the next question on (see [ResolvConf]).
 package dns

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -148,6 +149,74 @@ func TestADeadServerCostsNothingAndASilentOneASecondOnce(t *testing.T) {
 	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(nobody(t), good) })
 	if got := talk(t, addrOf(s), "tcp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
 		t.Errorf("over TCP: %x", got)
+	}
+}
+
+// named answers with its name in place of an address's bytes.
+func named(t testing.TB, name string) netip.AddrPort {
+	return outside(t, func(_ string, packet []byte) [][]byte { return [][]byte{append(echo("", packet)[0], name...)} })
+}
+
+func TestAQuestionGoesToTheServerThatWasAsked(t *testing.T) {
+	first, second, other := named(t, "first"), named(t, "second"), named(t, "other")
+	dead := nobody(t)
+	packet, _ := question("example.com", dns.TypeA).Pack()
+	ours, _ := question("orders.shop.mesh", dns.TypeA).Pack()
+	for _, c := range []struct {
+		what     string
+		original netip.AddrPort // invalid: not known
+		want     string         // empty: SERVFAIL
+	}{
+		{"one that resolv.conf does not name", other, "other"},
+		{"the second of resolv.conf", second, "second"},
+		{"not known", netip.AddrPort{}, "first"},
+		{"a dead one that resolv.conf does not name", dead, ""},
+	} {
+		s := serve(t, shop(), func(cfg *Config) {
+			cfg.ResolvConf = naming(first, second)
+			cfg.OriginalServer = func(at, from netip.AddrPort) (netip.AddrPort, bool) {
+				if !at.IsValid() || !from.IsValid() || at == from {
+					t.Errorf("received at %s from %s", at, from)
+				}
+				return c.original, c.original.IsValid()
+			}
+			cfg.OriginalDestination = func(conn net.Conn) (netip.AddrPort, bool) {
+				if _, ok := conn.(*net.TCPConn); !ok {
+					t.Errorf("a connection of type %T", conn)
+				}
+				return c.original, c.original.IsValid()
+			}
+		})
+		for _, network := range []string{"udp", "tcp"} {
+			got := talk(t, addrOf(s), network, packet)[0]
+			if c.want != "" && !bytes.HasSuffix(got, []byte(c.want)) || c.want == "" && got[3]&0xf != dns.RcodeServerFailure {
+				t.Errorf("%s, %s: %q, want %q", c.what, network, got, c.want)
+			}
+			if got := talk(t, addrOf(s), network, ours)[0]; got[3]&0xf != dns.RcodeSuccess {
+				t.Errorf("%s, %s: a mesh name is %x", c.what, network, got)
+			}
+		}
+	}
+}
+
+func TestAServerOfResolvConfThatWasAskedIsAskedFirstAndTheOthersWhenItFails(t *testing.T) {
+	scoped := netip.MustParseAddrPort("[fe80::1%lo]:53")
+	a, b := netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("192.0.2.2:53")
+	us := netip.MustParseAddrPort("127.0.0.1:53")
+	s, err := New(Config{Listen: []netip.AddrPort{us}, Ports: shop().ports, Table: open(t, ""), ResolvConf: naming(a, b, us, scoped)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for original, want := range map[string][]netip.AddrPort{
+		"192.0.2.2:53":          {b, scoped, a},
+		"[::ffff:192.0.2.2]:53": {b, scoped, a},
+		"[fe80::1]:53":          {scoped, a, b},
+		"127.0.0.1:53":          {a, b, scoped},
+		"192.0.2.3:53":          {netip.MustParseAddrPort("192.0.2.3:53")},
+	} {
+		if got := s.servers(netip.MustParseAddrPort(original)); !slices.Equal(got, want) {
+			t.Errorf("%s was asked: %v, want %v", original, got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,10 +26,11 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
 // their answers come; all others go down one connection to a server, and what comes
 // back on that goes to the client as it is, so that even a zone transfer passes.
 type clientConn struct {
-	s      *Server
-	client net.Conn
-	slots  chan struct{} // bounds the mesh questions that wait
-	tasks  sync.WaitGroup
+	s        *Server
+	client   net.Conn
+	original netip.AddrPort // the server that was asked; invalid: not known
+	slots    chan struct{}  // bounds the mesh questions that wait
+	tasks    sync.WaitGroup
 
 	writing sync.Mutex // one message at a time to the client
 
@@ -39,7 +41,7 @@ type clientConn struct {
 }
 
 func newClientConn(s *Server, client net.Conn) *clientConn {
-	return &clientConn{s: s, client: client, slots: make(chan struct{}, maxPipelined)}
+	return &clientConn{s: s, client: client, original: s.originalDestination(client), slots: make(chan struct{}, maxPipelined)}
 }
 
 // run serves the connection to its end, and closes it.
@@ -92,7 +94,7 @@ func (c *clientConn) forward(ctx context.Context, packet []byte) error {
 	c.mu.Unlock()
 	if upstream == nil {
 		var err error
-		if upstream, err = c.s.dialTCP(ctx); err != nil {
+		if upstream, err = c.s.dialTCP(ctx, c.original); err != nil {
 			return err
 		}
 		c.mu.Lock()
@@ -179,10 +181,10 @@ func (c *clientConn) tell(b []byte) {
 	}
 }
 
-// dialTCP connects to the first server that takes it.
-func (s *Server) dialTCP(ctx context.Context) (net.Conn, error) {
+// dialTCP connects to the first server that takes it. See servers.
+func (s *Server) dialTCP(ctx context.Context, original netip.AddrPort) (net.Conn, error) {
 	last := errNoServers
-	for _, server := range s.servers() {
+	for _, server := range s.servers(original) {
 		d := net.Dialer{Timeout: dialLimit}
 		conn, err := d.DialContext(ctx, "tcp", server.String())
 		if err == nil {

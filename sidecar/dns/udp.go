@@ -15,6 +15,7 @@ import (
 func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 	var questions sync.WaitGroup
 	defer questions.Wait()
+	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, maxMessage)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(buf)
@@ -47,7 +48,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 			if v == ours {
 				answer = s.answer(ctx, packet, true)
 			} else {
-				answer = s.forwardUDP(ctx, packet)
+				answer = s.forwardUDP(ctx, packet, s.originalServer(at, from))
 			}
 			if answer != nil && ctx.Err() == nil {
 				_ = conn.SetWriteDeadline(time.Now().Add(writeLimit))
@@ -65,11 +66,11 @@ type reply struct {
 }
 
 // forwardUDP passes packet to the servers, the next one whenever one fails or is
-// silent, and returns the first reply as it came.
-func (s *Server) forwardUDP(ctx context.Context, packet []byte) []byte {
+// silent, and returns the first reply as it came. See servers.
+func (s *Server) forwardUDP(ctx context.Context, packet []byte, original netip.AddrPort) []byte {
 	began := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, began.Add(forwardLimit))
-	servers := s.servers()
+	servers := s.servers(original)
 	replies := make(chan reply, len(servers))
 	var asking sync.WaitGroup
 	defer asking.Wait()
