@@ -2,34 +2,34 @@ package http1
 
 import "bytes"
 
-// splitAuthority cuts uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2.2); ok is
-// false for what is not one. host is never empty, port may be. Left out of the
+// portOf returns the port of uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2.2),
+// which may be empty; ok is false for what is not one, an empty host too. Left out of the
 // grammar is what readers disagree on: a comma (Host is read as a list by some), a
 // zone, the IP versions to come and ports beyond 65535. Userinfo is not part of it.
-func splitAuthority(b []byte) (host, port []byte, ok bool) {
+func portOf(b []byte) (port []byte, ok bool) {
 	end := len(b)
 	if len(b) > 0 && b[0] == '[' {
 		end = bytes.IndexByte(b, ']') + 1
 		if end == 0 || !isIPv6(b[1:end-1]) {
-			return nil, nil, false
+			return nil, false
 		}
 	} else {
 		if i := bytes.IndexByte(b, ':'); i >= 0 {
 			end = i
 		}
 		if end == 0 || !isRegName(b[:end]) {
-			return nil, nil, false
+			return nil, false
 		}
 	}
 	if end == len(b) {
-		return b, nil, true
+		return nil, true
 	}
-	host, port = b[:end], b[end+1:]
-	return host, port, b[end] == ':' && isPort(port)
+	port = b[end+1:]
+	return port, b[end] == ':' && isPort(port)
 }
 
 func isAuthority(b []byte) bool {
-	_, _, ok := splitAuthority(b)
+	_, ok := portOf(b)
 	return ok
 }
 

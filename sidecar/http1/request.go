@@ -162,7 +162,7 @@ func isTarget(t []byte) bool {
 func (r *Request) parseTarget(t []byte, at uint32) error {
 	switch {
 	case r.Method == Connect: // authority-form
-		if _, port, ok := splitAuthority(t); !ok || len(port) == 0 {
+		if port, ok := portOf(t); !ok || len(port) == 0 {
 			return ErrTarget
 		}
 		return nil
