@@ -96,9 +96,9 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 
 type callerKey struct{}
 
-// Caller returns for whom a dial to the program is made; not valid when that is
-// nobody in particular, as for connections that serve one caller after the other,
-// or callers of the mesh, whose address here is a sidecar's or a gateway's.
+// Caller returns the address of the caller for whom ctx dials the program. It is not
+// valid for a connection that serves one caller after the other, and for callers of
+// the mesh, whose address here is a sidecar's or a gateway's.
 func Caller(ctx context.Context) netip.AddrPort {
 	a, _ := ctx.Value(callerKey{}).(netip.AddrPort)
 	return a

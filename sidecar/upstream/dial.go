@@ -85,7 +85,7 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 		// The gateway works. Only when it keeps saying that it reaches nobody
 		// are others better.
 		if refusal.Status >= 500 {
-			h.failed(now, false, failure.Err.Error())
+			h.ejectIfFailing(now, false, failure.Err.Error())
 		}
 	case h.key.gateway && failure.Stage == StageHandshake:
 		who := connect.Instance{Cluster: failure.Cluster, Name: failure.Instance}
@@ -95,7 +95,7 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 		}
 	default:
 		// A caller whose own deadline was shorter than ours proves less.
-		h.failed(now, ctx.Err() == nil, failure.Err.Error())
+		h.ejectIfFailing(now, ctx.Err() == nil, failure.Err.Error())
 	}
 }
 

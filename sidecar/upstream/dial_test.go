@@ -258,7 +258,7 @@ func TestWhenOnlyExcludedInstancesAreLeftTheyAreAskedAfterAll(t *testing.T) {
 		return okReply, echo(w.orders)
 	}}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	s.remotes.fail(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
+	s.remotes.ejectIfFailing(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
 	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 }
@@ -373,7 +373,7 @@ func TestAConnectionThatSucceedsEndsAnEjectionForFailedConnects(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
 	h, _ := s.pick(s.shared.now(), new(Attempts))
-	h.failed(s.shared.now(), true, "refused")
+	h.ejectIfFailing(s.shared.now(), true, "refused")
 	if _, err := h.get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

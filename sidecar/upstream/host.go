@@ -63,10 +63,10 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 		}
 		h.succeeded(now)
 		if who := conn.remote(); who != (connect.Instance{}) {
-			h.service.remotes.succeed(who)
+			h.service.remotes.reinstate(who)
 		}
 	case o == Abandoned:
-	case conn == nil: // Get has blamed whom it must
+	case conn == nil: // get has blamed whom it must
 	default:
 		stale := o == Broken && conn.Reused
 		// A pooled connection that broke before an answer perhaps only was idle
@@ -88,21 +88,21 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 // when who is zero, the host. A certain failure ejects at once.
 func (h *Host) blame(now instant, a *Attempts, who connect.Instance, certain bool, why string) {
 	if who == (connect.Instance{}) {
-		h.failed(now, certain, why)
+		h.ejectIfFailing(now, certain, why)
 		return
 	}
 	if a != nil {
 		a.avoidRemote(who)
 	}
-	if h.service.remotes.fail(who, now, certain) {
+	if h.service.remotes.ejectIfFailing(who, now, certain) {
 		h.service.metrics.ejections.Inc()
 		h.service.shared.log.Info("ejected a remote instance", "service", h.service.label(), "instance", who.String(), "err", why)
 	}
 }
 
-// failed counts a failure of the host itself and ejects it when it was certain
+// ejectIfFailing counts a failure of the host itself and ejects it when it was certain
 // or one of too many.
-func (h *Host) failed(now instant, certain bool, why string) {
+func (h *Host) ejectIfFailing(now instant, certain bool, why string) {
 	s := h.service
 	s.mu.Lock()
 	was := h.outlier.ejected()
@@ -126,12 +126,14 @@ func (h *Host) failed(now instant, certain bool, why string) {
 }
 
 // connected clears an ejection for what a new connection has disproved.
-func (h *Host) connected(now instant) { h.clear(now, true) }
+func (h *Host) connected(now instant) { h.reinstate(now, true) }
 
 // succeeded clears what failures have left, if anything.
-func (h *Host) succeeded(now instant) { h.clear(now, false) }
+func (h *Host) succeeded(now instant) { h.reinstate(now, false) }
 
-func (h *Host) clear(now instant, certainOnly bool) {
+// reinstate puts the host back into service; with certainOnly only one that was
+// ejected because nobody could connect to it.
+func (h *Host) reinstate(now instant, certainOnly bool) {
 	if !h.troubled.Load() {
 		return
 	}

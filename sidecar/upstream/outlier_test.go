@@ -92,9 +92,9 @@ func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
 }
 
 func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
-	var r remotes
+	var r remoteOutliers
 	for i := range 2 * maxRemotes {
-		r.fail(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
+		r.ejectIfFailing(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
 	}
 	if got := len(r.failing); got != maxRemotes {
 		t.Errorf("%d instances kept, want %d", got, maxRemotes)
@@ -103,13 +103,13 @@ func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 		t.Errorf("%d instances to exclude, want %d", got, maxExcluded)
 	}
 	later := instant(1).add(time.Hour)
-	if !r.fail(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
+	if !r.ejectIfFailing(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
 		t.Error("no room for a new one after the old ones' time")
 	}
 	if got := r.ejected(later, maxExcluded); len(got) != 1 || got[0].Name != "new" {
 		t.Errorf("excluded %v, want only west/new", got)
 	}
-	r.succeed(connect.Instance{Cluster: "west", Name: "new"})
+	r.reinstate(connect.Instance{Cluster: "west", Name: "new"})
 	if got := r.ejected(later, maxExcluded); len(got) != 0 {
 		t.Errorf("excluded %v after a success, want none", got)
 	}

@@ -17,7 +17,7 @@ type Service struct {
 	dest       mesh.Destination // zero: static
 	metrics    *boundMetrics
 	budget     budget
-	remotes    remotes
+	remotes    remoteOutliers
 	candidates atomic.Pointer[candidates]
 	dialConfig atomic.Pointer[dialConfig]
 

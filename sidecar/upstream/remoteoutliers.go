@@ -6,22 +6,22 @@ import (
 	"sync/atomic"
 )
 
-// remotes keeps the outliers among the instances behind the gateways. Its
+// remoteOutliers keep the outliers among the instances behind the gateways. Its
 // methods may be called concurrently.
-type remotes struct {
+type remoteOutliers struct {
 	count atomic.Int32 // len(failing): nothing to do for the usual request
 
 	mu      sync.Mutex
 	failing map[connect.Instance]*outlier
 }
 
-// fail counts a failure and reports whether it ejects the instance.
-func (r *remotes) fail(name connect.Instance, now instant, certain bool) bool {
+// ejectIfFailing counts a failure and reports whether it ejects the instance.
+func (r *remoteOutliers) ejectIfFailing(name connect.Instance, now instant, certain bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.failing[name]
 	if !ok {
-		if len(r.failing) >= maxRemotes && !r.forgetLocked(now) {
+		if len(r.failing) >= maxRemotes && !r.makeRoomLocked(now) {
 			return false
 		}
 		if r.failing == nil {
@@ -34,8 +34,8 @@ func (r *remotes) fail(name connect.Instance, now instant, certain bool) bool {
 	return o.fail(now, certain)
 }
 
-// forgetLocked makes room and reports whether there is some.
-func (r *remotes) forgetLocked(now instant) bool {
+// makeRoomLocked makes room and reports whether there is some.
+func (r *remoteOutliers) makeRoomLocked(now instant) bool {
 	for name, o := range r.failing {
 		if now.since(o.until) > maxEjection {
 			delete(r.failing, name)
@@ -45,8 +45,8 @@ func (r *remotes) forgetLocked(now instant) bool {
 	return len(r.failing) < maxRemotes
 }
 
-// succeed forgets an instance that answered.
-func (r *remotes) succeed(name connect.Instance) {
+// reinstate forgets an instance that answered.
+func (r *remoteOutliers) reinstate(name connect.Instance) {
 	if r.count.Load() == 0 {
 		return
 	}
@@ -57,7 +57,7 @@ func (r *remotes) succeed(name connect.Instance) {
 }
 
 // ejected returns the instances that new paths must not lead to, at most limit.
-func (r *remotes) ejected(now instant, limit int) []connect.Instance {
+func (r *remoteOutliers) ejected(now instant, limit int) []connect.Instance {
 	if r.count.Load() == 0 {
 		return nil
 	}
