@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/status"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 	"github.com/isthmus-mesh/isthmus/internal/version"
 )
 
@@ -21,6 +22,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Certificate: status.Certificate{NotBefore: g.identity.NotBefore(), NotAfter: g.identity.NotAfter()},
 		Gateways:    peersOf(view), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
+	sizes(s.Gateways, g.tunnel)
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
 	for _, t := range g.tunnel.TargetStates() {
 		if slices.Contains(g.cfg.Join, t.Addr) {
@@ -39,6 +41,18 @@ func (g *Gateway) Status() *status.Gateway {
 		}
 	}
 	return s
+}
+
+// sizes adds how large packets pass to each peer.
+func sizes(peers []status.Peer, node *tunnel.Node) {
+	known, _ := node.Peers()
+	for _, k := range known {
+		for i := range peers {
+			if peers[i].ID == k.Gateway {
+				peers[i].PacketSize, peers[i].MTUReduced = k.PacketSize, k.MTUReduced
+			}
+		}
+	}
 }
 
 func peersOf(view *federation.View) []status.Peer {

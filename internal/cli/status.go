@@ -150,7 +150,11 @@ func (t *table) gateway(s *status.Gateway) {
 			rtt = fmt.Sprintf("%.1f ms", g.RTT)
 			streams = fmt.Sprint(g.Streams)
 		}
-		t.row(g.ID, g.Address, g.Tunnel, since, rtt, streams, g.Gossip, g.LastError)
+		note := g.LastError
+		if g.Tunnel == "up" && g.MTUReduced {
+			note = fmt.Sprintf("only packets up to %d bytes pass: an MTU has shrunk on the way", g.PacketSize)
+		}
+		t.row(g.ID, g.Address, g.Tunnel, since, rtt, streams, g.Gossip, note)
 	}
 	for _, j := range s.Join {
 		if j.Gateway.IsZero() {

@@ -37,6 +37,8 @@ type Peer struct {
 	Streams     int            `json:"streams"`
 	Since       time.Time      `json:"since,omitzero"` // of the tunnel's state
 	LastError   string         `json:"last_error,omitempty"`
+	PacketSize  int            `json:"packet_size,omitempty"` // bytes of UDP payload
+	MTUReduced  bool           `json:"mtu_reduced,omitempty"` // larger packets passed once, and were lost later
 }
 
 // JoinTarget is a configured address of another gateway.
