@@ -30,7 +30,7 @@
 //
 // # Keys
 //
-// The first gateway makes the key. Two gateways with a new tunnel exchange their
+// The first gateway makes the key. Two gateways with a new tunnel share their
 // rings, JSON {"keys":[{"key":base64,"created":ms}]}, and both hold the newest
 // four of both; a ring that grew is handed on by every tunnel. The newest key
 // becomes the one to encrypt with after three seconds, when everybody has it;
@@ -90,4 +90,11 @@
 // by package tunnel, not here; if both get through, each moves beyond the other's
 // epoch every five seconds and says so. A gateway whose clock is behind the start
 // of another's certificate refuses its catalog until the clock is right.
+//
+// # Inside
+//
+// Package core decides; this package tells it what happens ([Federation] apply) and
+// does what it says (loop.go, step). memberlist is in members.go and transport.go,
+// the gossip keys in keyring.go, requests to other gateways in client.go and the
+// answers to theirs in handler.go, the state file in store.go.
 package federation

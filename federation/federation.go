@@ -41,6 +41,7 @@ type Federation struct {
 	metrics   *metrics
 	transport *transport
 	client    client
+	verifier  verifier
 	view      state.Store[*View]
 	saver     *state.Saver // of the state file
 
@@ -91,6 +92,7 @@ func New(cfg Config) (*Federation, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		client:    client{cfg.Tunnel},
+		verifier:  verifier{cfg.Identity},
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),
 		withdrawn: state.NewNotify(),

@@ -40,7 +40,7 @@ func (f *Federation) Handler() http.Handler {
 				return
 			}
 			defer streams.Add(-1)
-			f.serveGossip(w, r)
+			f.transport.serveGossip(w, r)
 		case r.Method == http.MethodGet && r.URL.Path == pathCatalog:
 			f.serveCatalog(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathKeys:
@@ -99,7 +99,7 @@ func (f *Federation) held(id mesh.GatewayID) (*catalog.State, identity.Signature
 }
 
 // serveGossip hands the stream to memberlist and waits until that closes it.
-func (f *Federation) serveGossip(w http.ResponseWriter, r *http.Request) {
+func (t *transport) serveGossip(w http.ResponseWriter, r *http.Request) {
 	h, ok := w.(http.Hijacker)
 	if !ok {
 		http.Error(w, "not a stream", http.StatusInternalServerError)
@@ -123,7 +123,7 @@ func (f *Federation) serveGossip(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g := &gossipConn{Conn: &prefixedConn{Conn: c, prefix: append([]byte(nil), early...)}, closed: make(chan struct{})}
-	if !f.transport.serve(r.Context(), g) {
+	if !t.serve(r.Context(), g) {
 		c.Close()
 		return
 	}

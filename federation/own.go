@@ -3,12 +3,10 @@ package federation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -57,7 +55,7 @@ func (f *Federation) withPublished(s *catalog.State) (*catalog.State, error) {
 	if leaving {
 		return s, nil
 	}
-	mine, err := f.exportable(exports)
+	mine, err := f.verifier.exportable(f.cfg.Self, exports)
 	next, more := s.Next(mine)
 	return next, errors.Join(err, more)
 }
@@ -95,42 +93,11 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 	f.announce()
 }
 
-// exportable returns the exports that others will take from this gateway.
-func (f *Federation) exportable(exports []mesh.Export) (ok []mesh.Export, err error) {
-	var errs []error
-	for _, e := range exports {
-		if err := f.maySpeakFor(f.cfg.Self, &e); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		ok = append(ok, e)
-	}
-	return ok, errors.Join(errs...)
-}
-
-// maySpeakFor returns an error unless every identity of e is one of the origin's
-// cluster: a cluster says what it serves, not what others do.
-func (f *Federation) maySpeakFor(origin mesh.GatewayID, e *mesh.Export) error {
-	own := f.cfg.Identity.ID().TrustDomain
-	for _, p := range e.Ports {
-		for _, s := range p.Identities {
-			id, err := identity.ParseID(s)
-			if err != nil {
-				return fmt.Errorf("export %s of %s: %w", e.Service, origin, err)
-			}
-			if id.TrustDomain != own || id.Cluster != origin.Cluster {
-				return fmt.Errorf("export %s of %s: identity %s is not of trust domain %s and cluster %s", e.Service, origin, s, own, origin.Cluster)
-			}
-		}
-	}
-	return nil
-}
-
 // moveEpoch makes the own catalog newer than what a gateway proves to hold of it.
 func (f *Federation) moveEpoch(ctx context.Context, from mesh.GatewayID) {
 	d, err := f.client.delta(ctx, from, f.cfg.Self, catalog.Version{})
 	if err == nil && d != nil {
-		err = f.verify(f.cfg.Self, d)
+		err = f.verifier.verify(f.cfg.Self, d)
 	}
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn("a gateway says that it holds a newer catalog of ours, and does not prove it", "gateway", from.String(), "err", err)

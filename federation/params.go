@@ -25,7 +25,7 @@ const (
 	// of at most 300 bytes.
 	maxListBytes = core.MaxGateways * 300
 	// maxGossipStreams bounds the memberlist streams served at once; each is one
-	// exchange of all members, of some 500 bytes each.
+	// list of all members, of some 500 bytes each.
 	maxGossipStreams = 32
 
 	// maxKeys bounds the gossip keys held; a mesh in peace has one, one that is
@@ -66,9 +66,9 @@ const (
 	gossipNodes    = 3
 	// gossipToTheDead is for how long a dead gateway is told, so that it can object.
 	gossipToTheDead = 30 * time.Second
-	// pushPullInterval is how often all members are exchanged with one of them.
+	// pushPullInterval is how often all members are compared with one of them.
 	pushPullInterval = 15 * time.Second
-	// gossipStreamTimeout bounds a memberlist exchange on a stream.
+	// gossipStreamTimeout bounds what memberlist does on one stream.
 	gossipStreamTimeout = 5 * time.Second
 	// packetBytes is memberlist's limit for a packet: below the 1,452 bytes of
 	// payload that IPv6 leaves in an Ethernet frame, tag and encryption included.

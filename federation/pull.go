@@ -75,7 +75,7 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 // accept verifies a delta of an origin and hands the catalog that it makes to the
 // core.
 func (f *Federation) accept(id mesh.GatewayID, d *signedDelta) error {
-	if err := f.verify(id, d); err != nil {
+	if err := f.verifier.verify(id, d); err != nil {
 		return err
 	}
 	base, _ := f.held(id)
@@ -85,26 +85,10 @@ func (f *Federation) accept(id mesh.GatewayID, d *signedDelta) error {
 	}
 	exports := next.Exports()
 	for i := range exports {
-		if err := f.maySpeakFor(id, &exports[i]); err != nil {
+		if err := f.verifier.maySpeakFor(id, &exports[i]); err != nil {
 			return fmt.Errorf("%w: %w", errRejected, err)
 		}
 	}
 	f.apply(core.Received{State: next, Signature: d.Signature, Exports: exports})
-	return nil
-}
-
-// verify returns an error unless the delta is of the origin and signed by it.
-func (f *Federation) verify(id mesh.GatewayID, d *signedDelta) error {
-	h := d.Delta.Head
-	if h.Origin != id || h.Version.Seq == 0 {
-		return fmt.Errorf("%w: asked for %s, the answer is %s at %s", errRejected, id, h.Origin, h.Version)
-	}
-	signer, err := f.cfg.Identity.Verify(h.SignedBytes(), d.Signature)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errRejected, err)
-	}
-	if !signer.IsGateway() || signer.GatewayID() != id {
-		return fmt.Errorf("%w: signed by %s, which may not speak for %s", errRejected, signer, id)
-	}
 	return nil
 }

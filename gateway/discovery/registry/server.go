@@ -165,7 +165,7 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	st := &stream{id: id, log: s.log.With("peer", id.String(), "addr", p.Addr.String())}
+	st := &stream{id: id, log: s.log.With("peer_id", id.String(), "peer_addr", p.Addr.String())}
 	var held key
 	var claimed, proved string // the address as it was last sent, and as it was proved
 	for {
