@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -73,13 +74,32 @@ func parseFlows(list string) ([]string, error) {
 
 // proxyFlow is a single proxy.
 func (b *bench) proxyFlow() (*flow, error) {
-	return b.flow("proxy", "one HTTP/1.1 proxy, plain in and out", (*bench).nginxProxy, (*bench).envoyProxy, (*bench).isthmusProxy)
+	return b.flow("proxy", "one HTTP/1.1 proxy, plain in and out", (*bench).nginxProxy, (*bench).envoyProxy, (*bench).isthmusProxy,
+		before((*bench).isthmusProxy))
 }
 
 // pathFlow is the whole way from a program in one cluster to one in another.
 func (b *bench) pathFlow() (*flow, error) {
 	return b.flow("path", "four hops: HTTP/1.1 in, mTLS end to end through two relays of bytes, HTTP/1.1 out",
-		(*bench).nginxPath, (*bench).envoyPath, (*bench).envoyPathHTTP2, (*bench).isthmusPath)
+		(*bench).nginxPath, (*bench).envoyPath, (*bench).envoyPathHTTP2, (*bench).isthmusPath, before((*bench).isthmusPath))
+}
+
+// before returns what makes the same contender of the build to compare with, if one
+// was named.
+func before(makes func(*bench) (*contender, error)) func(*bench) (*contender, error) {
+	return func(b *bench) (*contender, error) {
+		if b.opts.before == "" {
+			return nil, nil
+		}
+		old := *b
+		old.tools.isthmus, old.dir = b.opts.before, filepath.Join(b.dir, "before")
+		c, err := makes(&old)
+		if err != nil {
+			return nil, err
+		}
+		c.name += " before"
+		return c, nil
+	}
 }
 
 // flow makes the contenders, but not those whose program is not installed.

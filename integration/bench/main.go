@@ -19,6 +19,7 @@ type options struct {
 	warmup  time.Duration // of load per contender
 	flows   []string
 	isthmus string // binary to measure; empty: build it
+	before  string // another build of isthmus; empty: none
 	output  string // table or json
 }
 
@@ -44,6 +45,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		"as root, through interception: connect (a connection per request), capture (connections kept), beside and beside-keep (both, past the mesh)")
 	smoke := fs.Bool("smoke", false, "one second per contender: shows that it runs, measures nothing")
 	fs.StringVar(&o.isthmus, "isthmus", "", "binary to measure (default: build this source tree)")
+	fs.StringVar(&o.before, "before", "", "another build of isthmus, measured beside it in the flows proxy and path: what did a change cost?")
 	fs.StringVar(&o.output, "o", "table", "output: table or json")
 	fs.Usage = func() {
 		fmt.Fprintln(stderr, "Measures isthmus beside nginx and Envoy; see README.md beside the source.")
