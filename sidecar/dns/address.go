@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"net/netip"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -53,10 +54,11 @@ func slotOf(a netip.Addr) (slot, bool) {
 type addresses struct {
 	slots map[mesh.Destination]slot
 	names map[slot]mesh.Destination
+	above map[string]struct{} // the names above those of names, up to the zones, as canonical ones
 }
 
 func newAddresses() addresses {
-	return addresses{slots: map[mesh.Destination]slot{}, names: map[slot]mesh.Destination{}}
+	return addresses{slots: map[mesh.Destination]slot{}, names: map[slot]mesh.Destination{}, above: map[string]struct{}{}}
 }
 
 // of returns the slot of d, whose Port is 0, and whether it is new: then it is the
@@ -90,5 +92,17 @@ func (a *addresses) put(d mesh.Destination, s slot) bool {
 		return false
 	}
 	a.slots[d], a.names[s] = s, d
+	for name := above(d.Host() + "."); name != meshZone; name = above(name) {
+		a.above[name] = struct{}{}
+	}
+	if d.Cluster == "" {
+		a.above[d.Service.Namespace+"."+clustersetZone] = struct{}{}
+	}
 	return true
+}
+
+// above returns the name above another.
+func above(name string) string {
+	_, name, _ = strings.Cut(name, ".")
+	return name
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 )
 
-// answer returns the answer to a message that classify called ours, packed for
-// a transport that carries size bytes; nil: it is beyond understanding.
-func (s *Server) answer(ctx context.Context, packet []byte, udp bool) []byte {
+// answer returns the answer to a message that classify called ours, in this zone, packed
+// for UDP or TCP; nil: it is beyond understanding.
+func (s *Server) answer(ctx context.Context, packet []byte, zone string, udp bool) []byte {
 	began := time.Now()
 	q := new(dns.Msg)
 	r := new(dns.Msg)
@@ -23,7 +23,7 @@ func (s *Server) answer(ctx context.Context, packet []byte, udp bool) []byte {
 		}
 		r.SetRcode(q, dns.RcodeFormatError)
 	} else {
-		s.fill(ctx, q, r)
+		s.fill(ctx, q, r, zone)
 	}
 	size := dns.MaxMsgSize
 	if udp {
@@ -43,8 +43,8 @@ func (s *Server) answer(ctx context.Context, packet []byte, udp bool) []byte {
 	return b
 }
 
-// fill makes r the answer to q, whose only question is in one of our zones.
-func (s *Server) fill(ctx context.Context, q, r *dns.Msg) {
+// fill makes r the answer to q, whose only question is in the zone.
+func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
 	r.SetReply(q)
 	r.Authoritative = true
 	r.RecursionAvailable = true
@@ -66,15 +66,22 @@ func (s *Server) fill(ctx context.Context, q, r *dns.Msg) {
 		return
 	}
 	canonical := dns.CanonicalName(question.Name)
-	zone := zoneOf(canonical)
 	m := understand(canonical, zone)
 	switch m.kind {
 	case nothing:
 		r.Rcode = dns.RcodeNameError
-	case above:
-		if canonical == zone && asks(question, dns.TypeSOA) {
+	case apex:
+		if asks(question, dns.TypeSOA) {
 			r.Answer = []dns.RR{soa(zone)}
 			return
+		}
+	case between:
+		if !s.cfg.Table.hasBelow(canonical) {
+			r.Rcode = dns.RcodeNameError
+		}
+	case reverseBetween:
+		if !s.cfg.Table.hasAny(m.first, m.last) {
+			r.Rcode = dns.RcodeNameError
 		}
 	case reverse:
 		s.fillReverse(r, question, m)
@@ -95,7 +102,9 @@ func (s *Server) fillService(ctx context.Context, r *dns.Msg, question dns.Quest
 	s.names.answered(m.service, err == nil)
 	switch {
 	case errors.Is(err, routes.ErrAbsent):
-		r.Rcode = dns.RcodeNameError
+		if m.kind == ports || !s.cfg.Table.hasBelow(dns.CanonicalName(question.Name)) {
+			r.Rcode = dns.RcodeNameError
+		}
 		s.log.Debug("no such service", "service", m.service.Host())
 		return
 	case err != nil:
@@ -120,7 +129,7 @@ func (s *Server) fillService(ctx context.Context, r *dns.Msg, question dns.Quest
 		return rrs
 	}
 	if m.kind == ports {
-		if m.port == "" {
+		if m.port == "" && len(all) > 0 {
 			return // _tcp.orders.shop.mesh: there is something below it
 		}
 		if all = offers(all, m.port); len(all) == 0 {
@@ -179,6 +188,15 @@ func soa(zone string) dns.RR {
 		Hdr: header(zone, dns.TypeSOA), Ns: "ns." + meshZone, Mbox: "hostmaster." + meshZone,
 		Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: ttl,
 	}
+}
+
+// formerr answers packet, whose question cannot be read or said again.
+func formerr(packet []byte) []byte {
+	r := make([]byte, headerSize)
+	copy(r, packet[:2])
+	r[2] = packet[2]&(opcodeBits|flagRecursionDesired) | flagResponse
+	r[3] = dns.RcodeFormatError
+	return r
 }
 
 // questionEnd returns where the first question of a message ends.

@@ -18,13 +18,18 @@
 //
 // A name that the control plane calls absent is NXDOMAIN. When no gateway answers
 // within 5 s it is SERVFAIL: unknown is not absent. A name that exists without
-// records of the asked type is an empty answer, and so are the names above the
-// services (shop.mesh). Negative answers carry an SOA, so that nobody keeps them
-// for longer than 5 s.
+// records of the asked type is an empty answer. So is a name above services
+// (shop.mesh), if this sidecar has ever found one of them: NXDOMAIN says that
+// nothing is below it either (RFC 8020), and the control plane knows only services.
+// Negative answers carry an SOA, so that nobody keeps them for longer than 5 s.
 //
-// The server knows nothing of search lists and ndots, which are the program's
-// business: orders.shop.mesh.example.com is not a mesh name and is forwarded, and
-// "orders" with the search domain shop.mesh is asked as orders.shop.mesh.
+// Ndots and the search list are the program's business: "orders" with the search
+// domain shop.mesh is asked as orders.shop.mesh. A mesh name with a search domain of
+// resolv.conf behind it (orders.shop.mesh.corp.example) is what the program's resolver makes of
+// a mesh name on its way; it is NXDOMAIN and not told to anybody outside.
+// mesh.corp.example and one label more may be real and are forwarded. A search domain
+// that the sidecar's resolv.conf does not name, because the program has a resolv.conf
+// of its own or LOCALDOMAIN, is not known: then such names are forwarded.
 //
 // # Virtual addresses
 //
@@ -39,7 +44,8 @@
 //
 // # Everything else
 //
-// What a question outside of the mesh says (its EDNS options, cookies, case, an odd
+// A question that cannot be read, and two in one message (RFC 9619), are a FORMERR.
+// What a question outside of the mesh says else (its EDNS options, cookies, case, an odd
 // opcode) is not looked at: the bytes go to the server that the program asked over the
 // same transport and its bytes come back, truncation included. When interception does
 // not know it, it is a server of resolv.conf. These are equals, as they are to

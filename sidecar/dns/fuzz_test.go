@@ -10,7 +10,7 @@ import (
 
 // FuzzQuestion hands arbitrary packets to everything that looks at them.
 func FuzzQuestion(f *testing.F) {
-	for _, name := range []string{"orders.shop.mesh", "_http._tcp.orders.shop.mesh", "nobody.shop.mesh", "mesh", "example.com",
+	for _, name := range []string{"orders.shop.mesh", "_http._tcp.orders.shop.mesh", "nobody.shop.mesh", "mesh", "example.com", "orders.shop.mesh.corp.example", "shop.mesh",
 		"52.18.66.240.in-addr.arpa", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.5.7.d.6.4.7.3.7.9.6.d.f.ip6.arpa"} {
 		for _, t := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypePTR, dns.TypeANY} {
 			q := question(name, t)
@@ -25,6 +25,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1}) // a name that points at itself
 	f.Add([]byte("0000\x00\x01000000\x06000000\x040000\x04mesh\x000"))      // a mesh name without a type
 	f.Add([]byte("0000\x00\x01000000\x06orders\x04shop\x04mesh\xc0\x040000"))
+	search := []string{"corp.example.", "mesh."}
 	c := shop()
 	s, err := New(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:15053")}, Ports: c.ports, Table: open(f, "")})
 	if err != nil {
@@ -32,10 +33,15 @@ func FuzzQuestion(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		c.asked = nil
-		switch classify(packet) {
+		v, zone := classify(packet, search)
+		switch v {
+		case malformed:
+			if b := formerr(packet); len(b) != headerSize || b[0] != packet[0] || b[2]&flagResponse == 0 {
+				t.Fatalf("FORMERR %x", b)
+			}
 		case ours:
 			for _, udp := range []bool{true, false} {
-				b := s.answer(t.Context(), packet, udp)
+				b := s.answer(t.Context(), packet, zone, udp)
 				if b == nil {
 					t.Fatal("no answer for a name of ours")
 				}

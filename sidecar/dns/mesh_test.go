@@ -1,10 +1,12 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +65,18 @@ func TestMeshNamesAreAnsweredWithTheirVirtualAddress(t *testing.T) {
 		{name: "under_score.shop.mesh", qtype: dns.TypeA, rcode: dns.RcodeNameError},
 		{name: `or\.ders.shop.mesh`, qtype: dns.TypeA, rcode: dns.RcodeNameError},
 		{name: "shop.mesh", qtype: dns.TypeA},
+		{name: "west.mesh", qtype: dns.TypeA},
+		{name: "shop.west.mesh", qtype: dns.TypeA}, // no service, but orders.shop.west.mesh is below it
+		{name: "Shop.svc.clusterset.local", qtype: dns.TypeA},
+		{name: "db1.mesh", qtype: dns.TypeA, rcode: dns.RcodeNameError},
+		{name: "west.svc.clusterset.local", qtype: dns.TypeA, rcode: dns.RcodeNameError},
+		{name: "_tcp.shop.west.mesh", qtype: dns.TypeSRV, rcode: dns.RcodeNameError},
+		{name: strings.SplitN(reverse4, ".", 2)[1], qtype: dns.TypePTR},
+		{name: "1.66.240.in-addr.arpa", qtype: dns.TypePTR, rcode: dns.RcodeNameError},
+		{name: strings.SplitN(reverse6, ".", 2)[1], qtype: dns.TypePTR},
+		{name: strings.SplitN(reverse6, ".", 5)[4], qtype: dns.TypePTR},
+		{name: "0.0." + reverse6Zone, qtype: dns.TypePTR},
+		{name: "1." + reverse6Zone, qtype: dns.TypePTR, rcode: dns.RcodeNameError},
 		{name: "mesh", qtype: dns.TypeA},
 		{name: "svc.clusterset.local", qtype: dns.TypeNS},
 		{name: "mesh", qtype: dns.TypeSOA, want: texts([]dns.RR{soa("mesh.")})},
@@ -85,6 +99,115 @@ func TestMeshNamesAreAnsweredWithTheirVirtualAddress(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func TestANameAboveServicesExistsFromTheFirstOfThemOnAndAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "addresses")
+	for _, want := range []int{dns.RcodeNameError, dns.RcodeSuccess} {
+		table := open(t, path)
+		s := serve(t, shop(), func(c *Config) { c.Table = table })
+		for _, name := range []string{"shop.mesh", "shop.svc.clusterset.local"} {
+			if r := ask(t, s, "udp", question(name, dns.TypeA)); r.Rcode != want || len(r.Answer) != 0 || len(r.Ns) != 1 || r.Ns[0].Header().Ttl != ttl {
+				t.Errorf("%s is\n%s\nwant %s", name, r, dns.RcodeToString[want])
+			}
+		}
+		ask(t, s, "udp", question("orders.shop.mesh", dns.TypeA))
+		if r := ask(t, s, "udp", question("shop.mesh", dns.TypeA)); r.Rcode != dns.RcodeSuccess {
+			t.Errorf("above a service: %s", r)
+		}
+		_ = table.Close()
+	}
+}
+
+func TestAMeshNameWithASearchDomainIsAbsentAndDoesNotLeaveTheMachine(t *testing.T) {
+	var left []string
+	up := outside(t, func(network string, b []byte) [][]byte {
+		name, _, _ := dns.UnpackDomainName(b, headerSize)
+		left = append(left, name)
+		return echo(network, b)
+	})
+	s := serve(t, shop(), func(c *Config) {
+		c.ResolvConf = naming(up)
+		c.ResolvConf.current.search = []string{"shop.mesh.", "corp.example.", "example."}
+	})
+	for name, zone := range map[string]string{
+		"orders.shop.mesh.corp.example":                 "mesh.corp.example.",
+		"Orders.Shop.Mesh.Corp.Example":                 "mesh.corp.example.",
+		"nobody.shop.west.mesh.corp.example":            "mesh.corp.example.",
+		"_http._tcp.orders.shop.mesh.corp.example":      "mesh.corp.example.",
+		"orders.shop.svc.clusterset.local.corp.example": "svc.clusterset.local.corp.example.",
+		"orders.shop.mesh.example":                      "mesh.example.",
+		"orders.shop.mesh.shop.mesh":                    "mesh.",
+	} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV} {
+			r := ask(t, s, "udp", question(name, qtype))
+			if r.Rcode != dns.RcodeNameError || len(r.Ns) != 1 || r.Ns[0].Header().Name != zone || r.Ns[0].Header().Ttl != ttl {
+				t.Errorf("%s is\n%s", name, r)
+			}
+		}
+	}
+	if len(left) != 0 {
+		t.Errorf("asked outside for %v", left)
+	}
+	outer := []string{"mesh.corp.example.", "www.mesh.corp.example.", "corp.example.", "orders.shop.mesh.other.test.",
+		"orders.shop.mymesh.corp.example.", "pod.clusterset.local.corp.example.", "svc.clusterset.local.corp.example."}
+	for _, name := range outer {
+		packet, _ := question(name, dns.TypeA).Pack()
+		talk(t, addrOf(s), "tcp", packet)
+	}
+	if !slices.Equal(left, outer) {
+		t.Errorf("asked outside for %v, want %v", left, outer)
+	}
+}
+
+func TestAQuestionThatCannotBeReadIsAFormatError(t *testing.T) {
+	leak := outside(t, func(_ string, b []byte) [][]byte {
+		t.Errorf("left the machine: %x", b)
+		return nil
+	})
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(leak) })
+	two, _ := question("example.com", dns.TypeA).Pack()
+	two[5] = 2
+	two = append(two, []byte("\x06orders\x04shop\x04mesh\x00\x00\x01\x00\x01")...)
+	for what, packet := range map[string][]byte{
+		"two questions, one for a mesh name": two,
+		"a torn name":                        []byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07e"),
+		"a mesh name without a type":         []byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06orders\x04shop\x04mesh\x00\x00"),
+		"a name that points at itself":       {1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1},
+	} {
+		for _, network := range []string{"udp", "tcp"} {
+			want := []byte{packet[0], packet[1], 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0}
+			if got := talk(t, addrOf(s), network, packet)[0]; !bytes.Equal(got, want) {
+				t.Errorf("%s, %s: %x, want %x", what, network, got, want)
+			}
+		}
+	}
+}
+
+func TestThereIsSomethingBetweenTheReverseZonesAndTheAddressesThatAreGiven(t *testing.T) {
+	table := open(t, "")
+	table.addresses.put(host(t, "orders.shop.mesh"), 0x1234)
+	s := serve(t, shop(), func(c *Config) { c.Table = table })
+	for name, want := range map[string]int{
+		"18.66.240.in-addr.arpa":                                dns.RcodeSuccess,
+		"17.66.240.in-addr.arpa":                                dns.RcodeNameError,
+		"19.66.240.in-addr.arpa":                                dns.RcodeNameError,
+		"53.18.66.240.in-addr.arpa":                             dns.RcodeNameError,
+		"3.2.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone: dns.RcodeSuccess,
+		"4.2.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone: dns.RcodeNameError,
+		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone:     dns.RcodeSuccess,
+		"2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone:     dns.RcodeNameError,
+		"0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone:       dns.RcodeSuccess,
+		"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0." + reverse6Zone:       dns.RcodeNameError,
+		"0." + reverse6Zone:                                     dns.RcodeSuccess,
+		"1." + reverse6Zone:                                     dns.RcodeNameError,
+		"x." + reverse6Zone:                                     dns.RcodeNameError,
+		reverse6Zone:                                            dns.RcodeSuccess,
+	} {
+		if r := ask(t, s, "udp", question(name, dns.TypePTR)); r.Rcode != want || len(r.Answer) != 0 || len(r.Ns) != 1 {
+			t.Errorf("%s is %s, want %s", name, dns.RcodeToString[r.Rcode], dns.RcodeToString[want])
 		}
 	}
 }
@@ -118,7 +241,7 @@ func TestAQuestionWaitsForTheControlPlane(t *testing.T) {
 		<-c.waits
 	}
 	// Nobody else waits for them.
-	if r := ask(t, s, "udp", question("shop.mesh", dns.TypeA)); r.Rcode != dns.RcodeSuccess {
+	if r := ask(t, s, "udp", question("mesh", dns.TypeA)); r.Rcode != dns.RcodeSuccess {
 		t.Errorf("%v", r)
 	}
 	close(c.late)
@@ -142,7 +265,7 @@ func TestWithoutAnAnswerOfTheControlPlaneANameIsNotAbsent(t *testing.T) {
 		packet, _ := q.Pack()
 		began := time.Now()
 		r := new(dns.Msg)
-		if err := r.Unpack(s.answer(t.Context(), packet, true)); err != nil {
+		if err := r.Unpack(s.answer(t.Context(), packet, meshZone, true)); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took != answerLimit || r.Rcode != dns.RcodeServerFailure || len(r.Ns) != 0 {
@@ -189,7 +312,7 @@ func TestOddQuestionsForMeshNamesStayHereAndAreRefused(t *testing.T) {
 	packet[11] = 1 // promises a record that is torn
 	packet = append(packet, 3, 'a')
 	r := new(dns.Msg)
-	if err := r.Unpack(s.answer(t.Context(), packet, true)); err != nil || r.Rcode != dns.RcodeFormatError || len(r.Question) != 1 {
+	if err := r.Unpack(s.answer(t.Context(), packet, meshZone, true)); err != nil || r.Rcode != dns.RcodeFormatError || len(r.Question) != 1 {
 		t.Errorf("a torn message: %v\n%s", err, r)
 	}
 }

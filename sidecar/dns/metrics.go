@@ -13,6 +13,7 @@ import (
 type boundMetrics struct {
 	codes     map[int]prometheus.Counter // answers of ours by response code
 	otherCode prometheus.Counter
+	malformed prometheus.Counter            // of codes
 	forwarded map[string]prometheus.Counter // by how it ended
 	dropped   prometheus.Counter
 	duration  prometheus.Observer
@@ -27,7 +28,7 @@ const (
 
 func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetrics, error) {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "isthmus_dns_answers_total", Help: "Questions for mesh names, by the response code of the answer.",
+		Name: "isthmus_dns_answers_total", Help: "Questions for mesh names and malformed ones, by the response code of the answer.",
 	}, []string{"code"})
 	forwarded := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_dns_forwarded_total", Help: "Questions that are not for the mesh, by how forwarding ended.",
@@ -64,6 +65,7 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 		}
 		m.codes[code] = answers.WithLabelValues(name)
 	}
+	m.malformed = m.codes[dns.RcodeFormatError]
 	for _, end := range []string{endAnswered, endFailed} {
 		m.forwarded[end] = forwarded.WithLabelValues(end)
 	}

@@ -2,7 +2,9 @@ package dns
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,35 +26,41 @@ const headerSize = 12
 
 // flags of the third byte of a header.
 const (
-	flagResponse = 0x80
-	opcodeBits   = 0x78
+	flagResponse         = 0x80
+	opcodeBits           = 0x78
+	flagRecursionDesired = 0x01
 )
 
 // verdict is what becomes of a message from a client.
 type verdict uint8
 
 const (
-	drop    verdict = iota // no question at all: an answer to it could be the start of a loop
-	forward                // not ours to understand
-	ours                   // its only question is for a name of the mesh
+	drop      verdict = iota // no question at all: an answer to it could be the start of a loop
+	malformed                // nobody can say what is asked: FORMERR
+	forward                  // not ours to understand
+	ours                     // its only question is for a name in a zone of ours
 )
 
-// classify looks at no more of a message than it needs.
-func classify(packet []byte) verdict {
+// classify looks at no more of a message than it needs. The zone is that of a name that
+// is ours. Search are the domains that a program's resolver appends to names.
+func classify(packet []byte, search []string) (v verdict, zone string) {
 	if len(packet) < headerSize || packet[2]&flagResponse != 0 {
-		return drop
+		return drop, ""
 	}
-	if binary.BigEndian.Uint16(packet[4:]) != 1 {
-		return forward
+	if n := binary.BigEndian.Uint16(packet[4:]); n != 1 {
+		if n > 1 && packet[2]&opcodeBits == 0 { // RFC 9619
+			return malformed, ""
+		}
+		return forward, ""
 	}
 	name, end, err := dns.UnpackDomainName(packet, headerSize)
-	switch {
-	case err != nil || zoneOf(dns.CanonicalName(name)) == "":
-		return forward
-	case end+4 > len(packet) || isCompressed(packet[headerSize:end]):
-		return drop // nobody outside is told of the name, and there is nothing to answer
+	if err != nil || end+4 > len(packet) || isCompressed(packet[headerSize:end]) {
+		return malformed, ""
 	}
-	return ours
+	if zone = zoneOf(dns.CanonicalName(name), search); zone == "" {
+		return forward, ""
+	}
+	return ours, zone
 }
 
 // isCompressed reports whether a sound name on the wire leans on other bytes (RFC
@@ -66,42 +74,69 @@ func isCompressed(name []byte) bool {
 	return false
 }
 
-// zoneOf returns the zone of ours that a canonical name is in, or nothing.
-func zoneOf(name string) string {
+// zoneOf returns the zone of ours that a canonical name is in, or nothing. A mesh name
+// with a search domain behind it is in one that is empty: mesh.corp.example.
+func zoneOf(name string, search []string) string {
 	for _, z := range [...]string{meshZone, clustersetZone, reverse4Zone, reverse6Zone} {
-		if rest, ok := strings.CutSuffix(name, z); ok && (rest == "" || strings.HasSuffix(rest, ".")) {
+		if isWithin(name, z) {
 			return z
+		}
+	}
+	for _, domain := range search {
+		if !isWithin(name, domain) || name == domain {
+			continue
+		}
+		// Fewer labels may be a host of that domain: mesh.corp.example, www.mesh.corp.example.
+		own := strings.TrimSuffix(name, domain)
+		if isWithin(own, meshZone) && dns.CountLabel(own) >= 3 {
+			return meshZone + domain
+		}
+		if isWithin(own, clustersetZone) && own != clustersetZone {
+			return clustersetZone + domain
 		}
 	}
 	return ""
 }
 
+// isWithin reports whether a canonical name is that of a zone or below it.
+func isWithin(name, zone string) bool {
+	rest, ok := strings.CutSuffix(name, zone)
+	return ok && (rest == "" || strings.HasSuffix(rest, "."))
+}
+
 // meaning is what a name in our zones stands for.
 type meaning struct {
-	kind    kind
-	service mesh.Destination // of kinds service and ports, with Port 0
-	port    string           // of kind ports: "http", "tcp" or a number; empty: the name above those
-	address netip.Addr       // of kind reverse
+	kind        kind
+	service     mesh.Destination // of kinds service and ports, with Port 0
+	port        string           // of kind ports: "http", "tcp" or a number; empty: the name above those
+	address     netip.Addr       // of kind reverse
+	first, last slot             // of kind reverseBetween: the virtual addresses whose names are below it
 }
 
 type kind uint8
 
 const (
-	nothing kind = iota // no service can have this name
-	above               // names of services may be below it
+	nothing kind = iota // no service can have this name, nor one below it
+	apex                // of the zone
+	between             // names of services may be below it
 	service
-	ports   // _http._tcp.orders.shop.mesh
-	reverse // 52.18.66.240.in-addr.arpa
+	ports          // _http._tcp.orders.shop.mesh
+	reverse        // 52.18.66.240.in-addr.arpa
+	reverseBetween // 18.66.240.in-addr.arpa
 )
 
-// understand parses a canonical name in one of our zones. It is pure.
+// understand parses a canonical name in a zone of zoneOf. It is pure.
 func understand(name, zone string) meaning {
 	rest := strings.TrimSuffix(strings.TrimSuffix(name, zone), ".")
-	if zone == reverse4Zone || zone == reverse6Zone {
+	switch {
+	case zone == reverse4Zone || zone == reverse6Zone:
 		return understandReverse(name, rest, zone)
-	}
-	if rest == "" || !strings.Contains(rest, ".") && mesh.CheckLabel(rest) == nil {
-		return meaning{kind: above}
+	case zone != meshZone && zone != clustersetZone: // with a search domain
+		return meaning{}
+	case rest == "":
+		return meaning{kind: apex}
+	case !strings.Contains(rest, ".") && mesh.CheckLabel(rest) == nil:
+		return meaning{kind: between}
 	}
 	m := meaning{kind: service}
 	host := name
@@ -135,21 +170,31 @@ func understandReverse(name, rest, zone string) meaning {
 	if zone == reverse6Zone {
 		want, base, bits = 20, 16, 4
 	}
-	var labels []string
-	if rest != "" {
-		labels = strings.Split(rest, ".")
+	if rest == "" {
+		return meaning{kind: apex}
 	}
+	labels := strings.Split(rest, ".")
 	if len(labels) > want {
 		return meaning{}
 	}
-	for _, l := range labels {
+	var prefix uint64 // of the address: what labels say of it
+	for _, l := range slices.Backward(labels) {
 		n, err := strconv.ParseUint(l, base, bits)
-		if err != nil || strconv.FormatUint(n, base) != l {
+		if err != nil || strconv.FormatUint(n, base) != l || prefix>>16 != 0 {
 			return meaning{}
 		}
+		prefix = prefix<<bits | n
 	}
-	if len(labels) < want {
-		return meaning{kind: above}
+	if missing := bits * (want - len(labels)); missing > 0 {
+		m := meaning{kind: reverseBetween, last: math.MaxUint16}
+		if missing < 16 {
+			m.first = slot(prefix << missing)
+			m.last = m.first | (1<<missing - 1)
+		}
+		if prefix>>max(16-missing, 0) != 0 {
+			return meaning{} // more than 16 bits: not one of ours
+		}
+		return m
 	}
 	all := strings.Split(name, ".")
 	var a strings.Builder

@@ -112,6 +112,34 @@ func (t *Table) Name(a netip.Addr) (mesh.Destination, bool) {
 	return d, ok
 }
 
+// hasBelow reports whether a name of the table is below a canonical name.
+func (t *Table) hasBelow(name string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.addresses.above[name]
+	return ok
+}
+
+// hasAny reports whether one of the slots from first to last has a name.
+func (t *Table) hasAny(first, last slot) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if int(last-first) < len(t.addresses.names) {
+		for s := int(first); s <= int(last); s++ {
+			if _, ok := t.addresses.names[slot(s)]; ok {
+				return true
+			}
+		}
+		return false
+	}
+	for s := range t.addresses.names {
+		if first <= s && s <= last {
+			return true
+		}
+	}
+	return false
+}
+
 // Len returns how many names have an address.
 func (t *Table) Len() int {
 	t.mu.RLock()

@@ -57,14 +57,18 @@ func (c *clientConn) run(ctx context.Context) {
 		if err != nil {
 			break
 		}
-		switch classify(packet) {
+		v, zone := classify(packet, c.s.cfg.ResolvConf.load().search)
+		switch v {
 		case drop:
 			c.s.metrics.dropped.Inc()
+		case malformed:
+			c.s.metrics.malformed.Inc()
+			c.tell(formerr(packet))
 		case ours:
 			c.slots <- struct{}{}
 			c.tasks.Go(func() {
 				defer func() { <-c.slots }()
-				if answer := c.s.answer(ctx, packet, false); answer != nil {
+				if answer := c.s.answer(ctx, packet, zone, false); answer != nil {
 					c.tell(answer)
 				}
 			})

@@ -30,7 +30,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 			}
 			continue
 		}
-		v := classify(buf[:n])
+		v, zone := classify(buf[:n], s.cfg.ResolvConf.load().search)
 		if v == drop {
 			s.metrics.dropped.Inc()
 			continue
@@ -45,10 +45,14 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 		questions.Go(func() {
 			defer func() { <-s.waiting }()
 			var answer []byte
-			if v == ours {
-				answer = s.answer(ctx, packet, true)
-			} else {
+			switch v {
+			case ours:
+				answer = s.answer(ctx, packet, zone, true)
+			case forward:
 				answer = s.forwardUDP(ctx, packet, s.originalServer(at, from))
+			case malformed:
+				s.metrics.malformed.Inc()
+				answer = formerr(packet)
 			}
 			if answer != nil && ctx.Err() == nil {
 				_ = conn.SetWriteDeadline(time.Now().Add(writeLimit))
