@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // echo answers with what it was sent, marked as a reply, and something that no
@@ -231,16 +233,114 @@ func TestWithNobodyToForwardToTheQuestionFailsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAReplyToAnotherQuestionIsNotTaken(t *testing.T) {
+func TestAMessageThatDoesNotAnswerTheQuestionIsIgnoredAndTheWaitGoesOn(t *testing.T) {
+	q := question("wWw.example.com", dns.TypeA)
+	packet, _ := q.Pack()
+	forge := func(change func(r *dns.Msg)) []byte {
+		r := new(dns.Msg)
+		r.SetReply(q)
+		change(r)
+		b, err := r.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	forgeries := [][]byte{
+		forge(func(r *dns.Msg) { r.Id++ }),
+		forge(func(r *dns.Msg) { r.Question[0].Name = "www.example.net." }),
+		forge(func(r *dns.Msg) { r.Question[0].Qtype = dns.TypeAAAA }),
+		forge(func(r *dns.Msg) { r.Question[0].Qclass = dns.ClassCHAOS }),
+		forge(func(r *dns.Msg) { r.Question = nil }),
+		forge(func(r *dns.Msg) { r.Question = append(r.Question, r.Question[0]) }),
+		forge(func(r *dns.Msg) { r.Opcode = dns.OpcodeNotify }),
+		forge(func(r *dns.Msg) {
+			r.Question, r.Rcode = nil, dns.RcodeNameError
+		}),
+		forge(func(r *dns.Msg) {
+			r.Question, r.Rcode = nil, dns.RcodeRefused
+			r.Answer = []dns.RR{&dns.A{Hdr: header("www.example.com.", dns.TypeA), A: []byte{192, 0, 2, 66}}}
+		}),
+		packet, // no answer at all
+		{1},
+		append(bytes.Clone(packet[:2]), 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12), // a question that points at itself
+	}
+	answers := [][]byte{
+		forge(func(r *dns.Msg) { r.Rcode = dns.RcodeNameError }),
+		forge(func(r *dns.Msg) { r.Question[0].Name = "WwW.EXAMPLE.com." }),
+		forge(func(r *dns.Msg) { r.Question, r.Rcode = nil, dns.RcodeFormatError }), // of a server that knows no EDNS
+	}
+	for _, want := range answers {
+		up := outside(t, func(network string, b []byte) [][]byte { return append(slices.Clone(forgeries), want) })
+		s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
+		for _, network := range []string{"udp", "tcp"} {
+			if got := talk(t, addrOf(s), network, packet)[0]; !bytes.Equal(got, want) {
+				t.Errorf("%s: %x, want %x", network, got, want)
+			}
+		}
+		if got := testutil.ToFloat64(s.metrics.mismatched); got != float64(2*len(forgeries)) {
+			t.Errorf("%v messages were counted as mismatched, want %d", got, 2*len(forgeries))
+		}
+	}
+}
+
+func TestAnAnswerFromAnotherAddressThanTheServersIsIgnored(t *testing.T) {
+	spoofer, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spoofer.Close()
+	l, u := pair(t)
+	defer l.Close()
+	defer u.Close()
+	var server sync.WaitGroup
+	defer server.Wait()
+	server.Go(func() {
+		b := make([]byte, maxMessage)
+		n, from, err := u.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		answer := echo("udp", b[:n])[0]
+		_, _ = spoofer.WriteToUDPAddrPort(append(answer, "spoofed"...), from)
+		_, _ = u.WriteToUDPAddrPort(append(answer, "honest"...), from)
+	})
+	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(u.LocalAddr().(*net.UDPAddr).AddrPort()) })
+	packet, _ := question("example.com", dns.TypeA).Pack()
+	if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.HasSuffix(got, []byte("honest")) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestQuestionsOfOneConnectionMayHaveTheSameIDAndTooManyThatWaitFail(t *testing.T) {
+	release := make(chan struct{})
 	up := outside(t, func(network string, b []byte) [][]byte {
-		forged := echo(network, b)[0]
-		forged[0]++
-		return [][]byte{forged, {1}, b, echo(network, b)[0]}
+		<-release
+		return echo(network, b)
 	})
 	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
-	packet, _ := question("example.com", dns.TypeA).Pack()
-	if got := talk(t, addrOf(s), "udp", packet)[0]; !bytes.Equal(got, echo("", packet)[0]) {
-		t.Errorf("%x", got)
+	c, err := net.Dial("tcp", addrOf(s).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	for i := range maxPending + 1 {
+		q := question(fmt.Sprintf("s%d.example.com", i), dns.TypeA)
+		q.Id = 7
+		b, _ := q.Pack()
+		if err := writeMessage(c, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := readMessage(c); err != nil || b[3]&rcodeBits != dns.RcodeServerFailure {
+		t.Errorf("first %x, %v; want that the last one fails", b, err)
+	}
+	close(release)
+	for i := range maxPending {
+		if b, err := readMessage(c); err != nil || !bytes.HasSuffix(b, []byte{0xde, 0xad}) {
+			t.Fatalf("answer %d: %x, %v", i, b, err)
+		}
 	}
 }
 
@@ -291,13 +391,12 @@ func TestOneTCPConnectionCarriesMeshAndForeignQuestionsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAZoneTransferPasses(t *testing.T) {
+func TestAZoneTransferPassesEvenToAClientThatHasEndedItsSide(t *testing.T) {
 	const messages = 50
-	up := outside(t, func(network string, b []byte) (all [][]byte) {
-		for range messages {
-			all = append(all, echo(network, b)...)
-		}
-		return all
+	packet, _ := question("example.com", dns.TypeAXFR).Pack()
+	later := append(bytes.Clone(packet[:2]), 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0) // repeats no question
+	up := outside(t, func(network string, b []byte) [][]byte {
+		return append(echo(network, b), slices.Repeat([][]byte{later}, messages-1)...)
 	})
 	s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(up) })
 	c, err := net.Dial("tcp", addrOf(s).String())
@@ -306,12 +405,14 @@ func TestAZoneTransferPasses(t *testing.T) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	packet, _ := question("example.com", dns.TypeAXFR).Pack()
 	_ = writeMessage(c, packet)
+	_ = c.(*net.TCPConn).CloseWrite()
+	want := echo("", packet)[0]
 	for i := range messages {
-		if b, err := readMessage(c); err != nil || !bytes.Equal(b, echo("", packet)[0]) {
+		if b, err := readMessage(c); err != nil || !bytes.Equal(b, want) {
 			t.Fatalf("message %d: %x, %v", i, b, err)
 		}
+		want = later
 	}
 }
 

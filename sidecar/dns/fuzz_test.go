@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -57,6 +58,36 @@ func FuzzQuestion(f *testing.F) {
 			if b := servfail(packet); b != nil && (b[0] != packet[0] || b[2]&flagResponse == 0) {
 				t.Fatalf("refusal %x", b)
 			}
+		}
+	})
+}
+
+// FuzzIsAnswer hands arbitrary messages of servers to what decides whether they answer.
+func FuzzIsAnswer(f *testing.F) {
+	q := question("Example.com", dns.TypeA)
+	q.Id = 7
+	packet, err := q.Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	answer, err := new(dns.Msg).SetReply(q).Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packet)
+	f.Add(answer)
+	f.Add([]byte{0, 7, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{0, 7, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !askedBy(packet).isAnswer(b) {
+			return
+		}
+		r := new(dns.Msg)
+		if err := r.Unpack(b[:min(questionEnd(b), len(b))]); len(r.Question) == 0 && b[5] != 0 {
+			t.Fatalf("%x is an answer: %v", b, err)
+		}
+		if r.Id != 7 || !r.Response || len(r.Question) > 0 && !strings.EqualFold(r.Question[0].Name, q.Question[0].Name) {
+			t.Fatalf("%x is an answer\n%s", b, r)
 		}
 	})
 }

@@ -11,13 +11,14 @@ import (
 
 // boundMetrics are those of the package, with every label resolved.
 type boundMetrics struct {
-	codes     map[int]prometheus.Counter // answers of ours by response code
-	otherCode prometheus.Counter
-	malformed prometheus.Counter            // of codes
-	forwarded map[string]prometheus.Counter // by how it ended
-	dropped   prometheus.Counter
-	duration  prometheus.Observer
-	addresses prometheus.Gauge
+	codes      map[int]prometheus.Counter // answers of ours by response code
+	otherCode  prometheus.Counter
+	malformed  prometheus.Counter            // of codes
+	forwarded  map[string]prometheus.Counter // by how it ended
+	dropped    prometheus.Counter
+	mismatched prometheus.Counter
+	duration   prometheus.Observer
+	addresses  prometheus.Gauge
 }
 
 // How a forwarded question ended.
@@ -36,6 +37,9 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 	dropped := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "isthmus_dns_dropped_total", Help: "Packets that were no question, and questions beyond what may wait.",
 	})
+	mismatched := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "isthmus_dns_mismatched_total", Help: "Messages from servers that answer no question of ours, and are ignored.",
+	})
 	duration := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "isthmus_dns_duration_seconds", Help: "Time to answer a question for a mesh name.",
 		// 0.1 ms to 6.5 s by four: a known name to one that no gateway answers for.
@@ -48,7 +52,7 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 		Name: "isthmus_dns_names", Help: "Mesh names that were asked for lately and are subscribed to.",
 	}, subscribed)
 	if r != nil {
-		for _, c := range []prometheus.Collector{answers, forwarded, dropped, duration, addresses, names} {
+		for _, c := range []prometheus.Collector{answers, forwarded, dropped, mismatched, duration, addresses, names} {
 			if err := r.Register(c); err != nil {
 				return nil, fmt.Errorf("dns: %w", err)
 			}
@@ -56,7 +60,7 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 	}
 	m := &boundMetrics{
 		codes: map[int]prometheus.Counter{}, otherCode: answers.WithLabelValues("other"),
-		forwarded: map[string]prometheus.Counter{}, dropped: dropped, duration: duration, addresses: addresses,
+		forwarded: map[string]prometheus.Counter{}, dropped: dropped, mismatched: mismatched, duration: duration, addresses: addresses,
 	}
 	for _, code := range []int{dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeServerFailure, dns.RcodeFormatError, dns.RcodeRefused, dns.RcodeNotImplemented} {
 		name, ok := dns.RcodeToString[code]

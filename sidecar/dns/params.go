@@ -55,6 +55,9 @@ const (
 	// maxPipelined bounds the mesh questions of one TCP connection that wait.
 	maxPipelined = 16
 
+	// maxPending bounds those that wait for a server; beyond, they are SERVFAIL.
+	maxPending = 1024
+
 	// maxUDPAnswer is the most we send over UDP in bytes, whatever the client takes:
 	// it always arrives whole (DNS Flag Day 2020).
 	maxUDPAnswer = 1232

@@ -24,11 +24,12 @@ const (
 // headerSize is the length of a DNS header in bytes (RFC 1035 §4.1.1).
 const headerSize = 12
 
-// flags of the third byte of a header.
+// flags of the third and the fourth byte of a header.
 const (
 	flagResponse         = 0x80
 	opcodeBits           = 0x78
 	flagRecursionDesired = 0x01
+	rcodeBits            = 0x0f
 )
 
 // verdict is what becomes of a message from a client.

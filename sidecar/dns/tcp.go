@@ -35,9 +35,9 @@ type clientConn struct {
 	writing sync.Mutex // one message at a time to the client
 
 	mu       sync.Mutex
-	upstream net.Conn // to a server; nil: not now
-	pending  int      // questions sent on upstream less messages that came back
-	ending   bool     // the client asks no more
+	upstream net.Conn      // to a server; nil: not now
+	pending  map[asked]int // questions on upstream that have no answer yet, and transfers
+	ending   bool          // the client asks no more
 }
 
 func newClientConn(s *Server, client net.Conn) *clientConn {
@@ -90,10 +90,15 @@ func (c *clientConn) run(ctx context.Context) {
 
 // forward sends packet to a server, connecting to one when there is no connection.
 func (c *clientConn) forward(ctx context.Context, packet []byte) error {
+	question := askedBy(packet)
 	c.mu.Lock()
 	upstream := c.upstream
 	if upstream != nil {
-		c.pending++
+		if len(c.pending) >= maxPending {
+			c.mu.Unlock()
+			return errTooMany
+		}
+		c.pending[question]++
 	}
 	c.mu.Unlock()
 	if upstream == nil {
@@ -102,7 +107,7 @@ func (c *clientConn) forward(ctx context.Context, packet []byte) error {
 			return err
 		}
 		c.mu.Lock()
-		c.upstream, c.pending = upstream, 1
+		c.upstream, c.pending = upstream, map[asked]int{question: 1}
 		c.mu.Unlock()
 		if ctx.Err() != nil {
 			c.abort() // which may have come before there was an upstream
@@ -115,14 +120,14 @@ func (c *clientConn) forward(ctx context.Context, packet []byte) error {
 	return nil
 }
 
-// copyBack passes what upstream says to the client until upstream ends. When questions are
+// copyBack passes what upstream answers to the client until upstream ends. When questions are
 // then without an answer, the client's connection ends as upstream did.
 func (c *clientConn) copyBack(upstream net.Conn) {
 	for {
 		b, err := readMessage(upstream)
 		c.mu.Lock()
 		if err != nil {
-			broken := c.pending > 0
+			broken := len(c.pending) > 0
 			c.upstream = nil
 			c.mu.Unlock()
 			_ = upstream.Close()
@@ -132,15 +137,51 @@ func (c *clientConn) copyBack(upstream net.Conn) {
 			}
 			return
 		}
-		c.pending = max(c.pending-1, 0)
-		over := c.ending && c.pending == 0
+		mine := c.settleLocked(b)
+		if c.ending {
+			_ = upstream.SetReadDeadline(c.patienceLocked())
+		}
 		c.mu.Unlock()
+		if !mine {
+			c.s.metrics.mismatched.Inc()
+			continue
+		}
 		c.s.metrics.forwarded[endAnswered].Inc()
 		c.tell(b)
-		if over {
-			_ = upstream.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// settleLocked reports whether a message from the server answers a pending question,
+// which then waits no more, unless it is a transfer.
+func (c *clientConn) settleLocked(b []byte) bool {
+	question := askedBy(b)
+	if c.pending[question] == 0 || !question.isAnswer(b) {
+		question = ""
+		for q := range c.pending { // an answer that does not repeat its question
+			if q.isAnswer(b) {
+				question = q
+				break
+			}
+		}
+		if question == "" {
+			return false
 		}
 	}
+	if question.isTransfer() {
+		return true
+	}
+	if c.pending[question]--; c.pending[question] == 0 {
+		delete(c.pending, question)
+	}
+	return true
+}
+
+// patienceLocked is until when the server is waited for after the client's last question.
+func (c *clientConn) patienceLocked() time.Time {
+	if len(c.pending) == 0 {
+		return time.Unix(1, 0)
+	}
+	return time.Now().Add(forwardLimit)
 }
 
 // end says that no more questions come: the connection to a server closes when it
@@ -152,11 +193,7 @@ func (c *clientConn) end() {
 	if c.upstream == nil {
 		return
 	}
-	deadline := time.Unix(1, 0)
-	if c.pending > 0 {
-		deadline = time.Now().Add(forwardLimit)
-	}
-	_ = c.upstream.SetReadDeadline(deadline)
+	_ = c.upstream.SetReadDeadline(c.patienceLocked())
 }
 
 // abort ends the connection now, whoever waits for what.

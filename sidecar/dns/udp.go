@@ -118,8 +118,9 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte, original netip.A
 	return servfail(packet)
 }
 
-// exchange asks one server. Each question has a socket of its own: its random port
-// protects the answer as the program's own would.
+// exchange asks one server, and waits on when something else comes than its answer. Each
+// question has a socket of its own, which takes nothing from other addresses and whose
+// random port protects the answer as the program's own would.
 func (s *Server) exchange(ctx context.Context, server netip.AddrPort, packet []byte) ([]byte, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "udp", server.String())
 	if err != nil {
@@ -131,6 +132,7 @@ func (s *Server) exchange(ctx context.Context, server netip.AddrPort, packet []b
 	if _, err := conn.Write(packet); err != nil {
 		return nil, err
 	}
+	question := askedBy(packet)
 	buf := buffers.Get().(*[maxMessage]byte)
 	defer buffers.Put(buf)
 	for {
@@ -138,15 +140,11 @@ func (s *Server) exchange(ctx context.Context, server netip.AddrPort, packet []b
 		if err != nil {
 			return nil, err
 		}
-		if isReply(buf[:n], packet) {
+		if question.isAnswer(buf[:n]) {
 			return slices.Clone(buf[:n]), nil
 		}
+		s.metrics.mismatched.Inc()
 	}
-}
-
-// isReply reports whether b answers packet, as far as it is our business.
-func isReply(b, packet []byte) bool {
-	return len(b) >= headerSize && b[2]&flagResponse != 0 && b[0] == packet[0] && b[1] == packet[1]
 }
 
 var buffers = sync.Pool{New: func() any { return new([maxMessage]byte) }}

@@ -10,6 +10,9 @@ import (
 // errNoServers says that there is nobody to forward to.
 var errNoServers = errors.New("resolv.conf names no server but ourselves, and no other was asked")
 
+// errTooMany says that a client asks on without waiting for answers.
+var errTooMany = errors.New("too many questions wait for their answers on one connection")
+
 // servers returns who a question is forwarded to, in the order in which they are asked:
 // the server that the program asked, and nobody else, or those of resolv.conf, if that
 // is one of them or not known. Those are equals to the program's resolver, of which some
