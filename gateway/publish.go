@@ -32,7 +32,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 		}
 		if known {
-			g.xds.Publish(routesOf(view, services, router))
+			g.xds.Publish(routesOf(view, services, router), true)
 			g.servicesKnown()
 		}
 		select {

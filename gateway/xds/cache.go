@@ -3,10 +3,11 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
@@ -16,49 +17,62 @@ import (
 type kind int
 
 const (
-	clusters kind = iota
-	endpoints
-	nothing // the types that Envoy may ask for and of which nothing exists
+	clusters         kind = iota
+	endpoints             // as configured: some have host names, which our sidecars resolve
+	numericEndpoints      // with IP addresses only, which is all that Envoy takes
+	nothing               // every other type: nothing of it exists
 	kinds
 )
 
-// kindOf returns the kind of a type URL; false: no client of ours asks for it.
-func kindOf(typeURL string) (kind, bool) {
-	switch typeURL {
-	case xds.ClusterType:
-		return clusters, true
-	case xds.EndpointType:
-		return endpoints, true
-	case resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType,
-		resource.SecretType, resource.ExtensionConfigType, resource.RuntimeType:
-		return nothing, true
+// kindOf returns the kind of a type URL. Of a type that we do not know, such as one
+// of a newer Envoy, nothing exists either: that is no reason to end a stream on
+// which other types come.
+func kindOf(typeURL string, takesHostNames bool) kind {
+	switch {
+	case typeURL == xds.ClusterType:
+		return clusters
+	case typeURL == xds.EndpointType && takesHostNames:
+		return endpoints
+	case typeURL == xds.EndpointType:
+		return numericEndpoints
 	}
-	return 0, false
+	return nothing
 }
 
 // table is one publication: every resource that exists, by name. Its resources
 // are shared by all responses and never change.
 type table [kinds]map[string]*discoveryv3.Resource
 
+// known is what is known of one type at one moment.
+type known struct {
+	resources map[string]*discoveryv3.Resource
+	complete  bool // what is not among them does not exist
+	now       time.Time
+}
+
 // cache holds the current table and knows which open watch waits for which name.
 type cache struct {
 	remembered func(identity string) []string
+	hosts      *hosts
 	metrics    *metrics
 
 	// changed serializes replace, so that encoding needs no lock of the readers'.
 	changed sync.Mutex
 	routes  map[string]*mesh.Route // what the table was encoded from; guarded by changed
+	named   map[string]bool        // those of them with host names; guarded by changed
 
 	mu       sync.Mutex
 	ready    bool // a first table was published
+	complete bool // what is not in the table does not exist
 	table    table
 	watches  [kinds]map[string]map[*watch]struct{} // open watches by each name they are about
 	wildcard map[string]map[*watch]struct{}        // open wildcard watches by identity
 }
 
-func newCache(remembered func(identity string) []string, m *metrics) *cache {
+func newCache(remembered func(identity string) []string, h *hosts, m *metrics) *cache {
 	c := &cache{
 		remembered: remembered,
+		hosts:      h,
 		metrics:    m,
 		wildcard:   map[string]map[*watch]struct{}{},
 	}
@@ -69,9 +83,9 @@ func newCache(remembered func(identity string) []string, m *metrics) *cache {
 	return c
 }
 
-// replace makes routes the whole set, and tells whom it concerns. A route that
+// replace makes routes the whole set, complete or not, and tells whom it concerns. A route that
 // cannot be encoded keeps its last good resources; the error joins all such.
-func (c *cache) replace(routes []*mesh.Route) error {
+func (c *cache) replace(routes []*mesh.Route, complete bool) error {
 	c.changed.Lock()
 	defer c.changed.Unlock()
 	c.mu.Lock()
@@ -84,14 +98,25 @@ func (c *cache) replace(routes []*mesh.Route) error {
 	}
 	next, err := c.encode(sources, old)
 	c.routes = sources
-	c.apply(next, changedNames(old, next))
+	c.apply(next, complete, changedNames(old, next))
 	return err
 }
 
 // encode returns the table of routes. A route that says the same as in the set
-// before is not encoded again, and what is the same resource as in old is the very
-// one.
+// before is not encoded again, unless it has host names, and what is the same
+// resource as in old is the very one.
 func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, err error) {
+	named, names := map[string]bool{}, map[string]struct{}{}
+	for name, r := range routes {
+		if was := c.routes[name]; was != nil && was.Equal(r) && !c.named[name] {
+			continue
+		}
+		if hostNamesOf(r, names) {
+			named[name] = true
+		}
+	}
+	c.named = named
+	c.hosts.use(names)
 	for k := range kinds {
 		next[k] = make(map[string]*discoveryv3.Resource, len(routes))
 	}
@@ -104,8 +129,17 @@ func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, er
 				faults = append(faults, fmt.Errorf("route %s: %w", name, err))
 			} else {
 				c.metrics.encoded.Add(2)
-				fresh[clusters], fresh[endpoints] = encoded.Cluster, encoded.Endpoints
+				fresh[clusters], fresh[endpoints], fresh[numericEndpoints] = encoded.Cluster, encoded.Endpoints, encoded.Endpoints
 			}
+		}
+		if named[name] {
+			resolved := *r
+			resolved.Local, resolved.Gateways = c.hosts.numeric(r.Local), c.hosts.numeric(r.Gateways)
+			encoded, err := xds.EncodeEndpoints(&resolved)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("route %s: %w", name, err))
+			}
+			fresh[numericEndpoints] = encoded // nil with an error
 		}
 		for k := range kinds {
 			last, now := old[k][name], fresh[k]
@@ -138,12 +172,13 @@ func changedNames(old, next table) (changed [kinds][]string) {
 }
 
 // apply swaps the table and answers the watches that wait for a changed name,
-// clusters before endpoints, as Envoy wants them.
-func (c *cache) apply(next table, changed [kinds][]string) {
+// clusters before endpoints, as Envoy wants them. All are answered when the table is
+// complete at last.
+func (c *cache) apply(next table, complete bool, changed [kinds][]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.table = next
-	c.ready = true
+	completed := complete && !c.complete && c.ready
+	c.table, c.complete, c.ready = next, complete, true
 	c.metrics.publishes.Inc()
 	c.metrics.resources.Set(float64(len(next[clusters]) + len(next[endpoints])))
 	for k := range kinds {
@@ -153,8 +188,25 @@ func (c *cache) apply(next table, changed [kinds][]string) {
 				waiting[w] = struct{}{}
 			}
 		}
+		if completed {
+			c.allLocked(k, waiting)
+		}
 		for w := range waiting {
 			c.answerLocked(w)
+		}
+	}
+}
+
+// allLocked adds every open watch of a kind to all.
+func (c *cache) allLocked(k kind, all map[*watch]struct{}) {
+	for _, watches := range c.watches[k] {
+		maps.Copy(all, watches)
+	}
+	for _, watches := range c.wildcard {
+		for w := range watches {
+			if w.kind == k {
+				all[w] = struct{}{}
+			}
 		}
 	}
 }
@@ -198,6 +250,9 @@ func (c *cache) openLocked(w *watch) {
 	if c.answerLocked(w) {
 		return
 	}
+	if wait, ok := w.doubts().wait(time.Now()); ok {
+		w.retry = time.AfterFunc(wait, func() { c.retry(w) })
+	}
 	for _, name := range w.names {
 		set := c.watches[w.kind][name]
 		if set == nil {
@@ -216,6 +271,44 @@ func (c *cache) openLocked(w *watch) {
 	}
 }
 
+// retry answers w with a part of what its client has refused. It is called when
+// that has waited for long enough.
+func (c *cache) retry(w *watch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !w.ended {
+		c.unindexLocked(w)
+		c.openLocked(w)
+	}
+}
+
+// answer takes what a stream says of a response. It returns the resource that its
+// client cannot use, if that is known of one, and of how many the response consisted.
+func (c *cache) answer(s *adsStream, k kind, nonce string, refused, whole bool) (bad string, of int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.countLocked(s)
+	return s.doubts[k].answer(nonce, refused, whole, time.Now())
+}
+
+// leave forgets a stream that has no watches any more.
+func (c *cache) leave(s *adsStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.doubts = [kinds]doubts{}
+	c.countLocked(s)
+}
+
+// countLocked counts the resources that are withheld from s.
+func (c *cache) countLocked(s *adsStream) {
+	n := 0
+	for k := range s.doubts {
+		n += s.doubts[k].bad()
+	}
+	c.metrics.withheld.Add(float64(n - s.withheld))
+	s.withheld = n
+}
+
 // answerLocked sends w what it does not know yet and ends it: the protocol engine
 // opens the next watch when the sidecar has answered. It reports false, and
 // leaves w as it is, when w knows everything.
@@ -223,7 +316,8 @@ func (c *cache) answerLocked(w *watch) bool {
 	if w.ended {
 		return false
 	}
-	told, ok := w.diff(c.table[w.kind])
+	told, ok := w.diff(known{c.table[w.kind], c.complete || w.kind == nothing, time.Now()})
+	c.countLocked(w.stream)
 	if !ok {
 		return false
 	}
@@ -233,6 +327,8 @@ func (c *cache) answerLocked(w *watch) bool {
 	if !w.send(told) {
 		return false
 	}
+	w.doubts().send(w.nonce, told.send)
+	w.ended = true
 	c.metrics.responses.Inc()
 	c.metrics.sent.Add(float64(len(told.send)))
 	c.metrics.removed.Add(float64(len(told.removed)))
@@ -240,8 +336,11 @@ func (c *cache) answerLocked(w *watch) bool {
 	return true
 }
 
-// unindexLocked takes w out of every index.
+// unindexLocked takes w out of every index, and its timer with it.
 func (c *cache) unindexLocked(w *watch) {
+	if w.retry != nil {
+		w.retry.Stop()
+	}
 	for _, name := range w.names {
 		set := c.watches[w.kind][name]
 		delete(set, w)

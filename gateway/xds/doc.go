@@ -24,7 +24,15 @@
 //     once, exactly once ("explicit absence"), and the resource follows if it
 //     appears later;
 //   - it asked for "*" (Envoy's empty first request): what its identity has asked
-//     for by name before, which the server remembers (scopeMemory).
+//     for by name before, which the server remembers (scopeMemory);
+//   - it asked for a type that we do not know: nothing of it exists.
+//
+// While not everything is known (Publish) nothing is said to be absent.
+//
+// A client that cannot use one resource refuses (NACK) the whole response in which it
+// came. What it refused is sent again in parts, until only the bad one stays out
+// (doubts). Endpoints that have host names go as they are to clients that take them;
+// for others the gateway resolves the names (hosts).
 //
 // The identity is that of the mutual TLS connection; the node that a request
 // claims is used for nothing but logs. A connection ends when its certificate

@@ -12,11 +12,12 @@ type metrics struct {
 	removed            prometheus.Counter
 	responses          prometheus.Counter
 	nacks              prometheus.Counter
+	withheld           prometheus.Gauge
 	refused            prometheus.Counter
 	rejectedHandshakes prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_xds_" + name, Help: help})
 	}
@@ -31,12 +32,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sent:               counter("resources_sent_total", "Resources sent to sidecars."),
 		removed:            counter("resources_removed_total", "Names reported to sidecars as absent."),
 		responses:          counter("responses_total", "Responses sent to sidecars."),
-		nacks:              counter("nacks_total", "Responses that a sidecar refused."),
+		nacks:              counter("nacks_total", "Responses that a client refused."),
+		withheld:           gauge("resources_withheld", "Resources that a client has refused, counted once for each: they are left out until they change."),
 		refused:            counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
 		rejectedHandshakes: counter("handshakes_refused_total", "Connections that were no mutual TLS with a workload of this cluster."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.resources, m.publishes, m.encoded, m.sent, m.removed, m.responses, m.nacks, m.refused, m.rejectedHandshakes)
+		for _, c := range []prometheus.Collector{m.streams, m.resources, m.publishes, m.encoded, m.sent, m.removed,
+			m.responses, m.nacks, m.withheld, m.refused, m.rejectedHandshakes} {
+			if err := reg.Register(c); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return m
+	return m, nil
 }

@@ -30,6 +30,34 @@ const (
 	// each, on one host. At about 0.5 KiB each they are at most 50 MiB.
 	maxNamesPerCaller = 100_000
 
+	// maxUnanswered bounds the responses of one type that a stream has not
+	// answered. Clients answer each before they ask for more.
+	maxUnanswered = 16
+
+	// minRefusedPause and maxRefusedPause are how long what a client has refused
+	// waits before it, or a part of it, goes out again: a client that refuses
+	// everything is asked once a second.
+	minRefusedPause = 50 * time.Millisecond
+	maxRefusedPause = time.Second
+
+	// maxReason bounds what a client says of what it refuses, in bytes, for the log.
+	maxReason = 1 << 10
+
+	// maxTypes bounds the resource types that one stream may ask for; Envoy knows
+	// 11. maxTypeURL bounds the name of each, in bytes.
+	maxTypes   = 64
+	maxTypeURL = 256
+
+	// maxHosts bounds the host names that are resolved for clients that take IP
+	// addresses only, maxLookups how many of them are asked for at a time.
+	// Each is asked for every resolveInterval, or resolveRetry when that failed;
+	// a question may take lookupTimeout.
+	maxHosts        = 1_000
+	maxLookups      = 8
+	resolveInterval = 30 * time.Second
+	resolveRetry    = 5 * time.Second
+	lookupTimeout   = 5 * time.Second
+
 	// maxName bounds one name, in bytes: a DNS name of 253 and a port.
 	maxName = 260
 

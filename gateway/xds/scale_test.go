@@ -33,13 +33,13 @@ type crowd struct {
 
 func newCrowd(tb testing.TB) *crowd {
 	tb.Helper()
-	srv := &Server{metrics: newMetrics(nil), memory: newScopeMemory("", nil, nil)}
-	srv.cache = newCache(func(string) []string { return nil }, srv.metrics)
+	srv := &Server{memory: newScopeMemory("", nil, nil)}
+	srv.cache = emptyCache(tb)
 	c := &crowd{cache: srv.cache}
 	for i := range namesOverall {
 		c.routes = append(c.routes, routeTo(fmt.Sprint("s", i), 3))
 	}
-	if err := c.cache.replace(c.routes); err != nil {
+	if err := c.cache.replace(c.routes, true); err != nil {
 		tb.Fatal(err)
 	}
 	for i := range subscribers {
@@ -49,12 +49,22 @@ func newCrowd(tb testing.TB) *crowd {
 		}
 		c.subs = append(c.subs, stream.NewDeltaSubscription(names, nil, nil, false))
 		c.out = append(c.out, make(chan gcp.DeltaResponse, 4))
-		c.open = append(c.open, &adsStream{server: srv, identity: fmt.Sprint("id", i), end: context.CancelFunc(func() {})})
+		c.open = append(c.open, &adsStream{server: srv, identity: fmt.Sprint("id", i), end: context.CancelFunc(func() {}), names: map[string]int{}})
 		if got := c.receive(tb, i); len(got.Resources) != namesEach { // the first answer: all of them
 			tb.Fatalf("first answer has %d resources", len(got.Resources))
 		}
 	}
 	return c
+}
+
+// emptyCache is a cache that remembers nothing of anybody.
+func emptyCache(tb testing.TB) *cache {
+	tb.Helper()
+	m, err := newMetrics(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return newCache(func(string) []string { return nil }, newHosts(nil), m)
 }
 
 // watch opens subscriber i's next watch, as the engine does after an ACK.
@@ -89,7 +99,7 @@ func TestOneChangeAmongManyNamesReachesOnlyItsSubscribers(t *testing.T) {
 	encoded := testutil.ToFloat64(c.cache.metrics.encoded)
 	routes := append([]*mesh.Route(nil), c.routes...)
 	routes[1234] = routeTo("s1234", 4)
-	if err := c.cache.replace(routes); err != nil {
+	if err := c.cache.replace(routes, true); err != nil {
 		t.Fatal(err)
 	}
 	if n := testutil.ToFloat64(c.cache.metrics.encoded) - encoded; n != 2 {
@@ -122,11 +132,11 @@ func TestOneChangeAmongManyNamesReachesOnlyItsSubscribers(t *testing.T) {
 }
 
 func TestAnyChangeOfARouteIsEncodedAnew(t *testing.T) {
-	c := newCache(func(string) []string { return nil }, newMetrics(nil))
+	c := emptyCache(t)
 	orders := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}}
 	versions := map[string]bool{}
 	for _, ports := range [][]mesh.RoutePort{nil, {{Number: 80, Protocol: mesh.HTTP}}, {{Number: 80, Protocol: mesh.TCP}}} {
-		if err := c.replace([]*mesh.Route{{Destination: orders, Protocol: mesh.TCP, Ports: ports}}); err != nil {
+		if err := c.replace([]*mesh.Route{{Destination: orders, Protocol: mesh.TCP, Ports: ports}}, true); err != nil {
 			t.Fatal(err)
 		}
 		versions[c.table[clusters][orders.String()].Version] = true
@@ -145,7 +155,7 @@ func BenchmarkOneChangeAmongManyNames(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		at := n % namesOverall
 		routes[at] = routeTo(fmt.Sprint("s", at), 1+(n/namesOverall+n)%2)
-		if err := c.cache.replace(routes); err != nil {
+		if err := c.cache.replace(routes, true); err != nil {
 			b.Fatal(err)
 		}
 		for i := range c.out {

@@ -36,25 +36,31 @@ type change struct {
 	known   map[string]string       // name → version (or toldAbsent) that the sidecar has after this
 }
 
-// changeFor computes what a subscription about names is told when exists is all
-// there is. It is pure: the same arguments give the same change.
+// changeFor computes what a subscription about names is told when there is what is
+// known; while that is not complete nothing is said to be absent. It is pure: the
+// same arguments give the same change.
 //
 // again are the names of the request at hand, which are answered even when the
 // subscription seems to have them: a client may drop a resource and want it back
 // before it said so. A resource that the client claims to hold in the current
 // version (initial) is spared even then; that is what initial versions are for.
-func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, initial map[string]string, exists map[string]*discoveryv3.Resource) change {
+//
+// What the client has refused comes when there is nothing else to say, and when
+// doubts say so.
+func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, initial map[string]string, known known, doubts *doubts) change {
 	c := change{known: make(map[string]string, len(names))}
 	had := sub.ReturnedResources()
 	asked := sub.SubscribedResources()
 	size := 0
 	for _, name := range names {
 		version, told := had[name]
-		resource := exists[name]
+		resource := known.resources[name]
 		_, byName := asked[name]
 		_, now := again[name]
 		force := byName && now
 		switch {
+		case doubts.withholds(name, resource):
+			c.known[name] = "" // it was told something
 		case resource != nil:
 			c.known[name] = resource.Version
 			if version == resource.Version && (!force || initial[name] == resource.Version) {
@@ -66,6 +72,10 @@ func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, 
 				continue
 			}
 			c.send = append(c.send, resource)
+		case !known.complete:
+			if told {
+				c.known[name] = version
+			}
 		case byName || told:
 			if byName {
 				c.known[name] = toldAbsent
@@ -74,6 +84,12 @@ func changeFor(names []string, sub gcp.Subscription, again map[string]struct{}, 
 				continue
 			}
 			c.removed = append(c.removed, name)
+		}
+	}
+	if len(c.send) == 0 {
+		c.send = doubts.nextPart(names, known.resources, known.now)
+		for _, r := range c.send {
+			c.known[r.Name] = r.Version
 		}
 	}
 	return c

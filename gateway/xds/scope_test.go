@@ -36,7 +36,7 @@ func TestASubscriberThatIsToldEveryChangeKnowsWhatExists(t *testing.T) {
 				delete(holds, name)
 				delete(absent, name)
 			}
-			c := changeFor(scopeOf(sub, nil), sub, again, nil, exists)
+			c := changeFor(scopeOf(sub, nil), sub, again, nil, known{resources: exists, complete: true}, &doubts{})
 			for _, r := range c.send {
 				if _, asked := again[r.Name]; holds[r.Name] == r.Version && !asked {
 					t.Fatalf("%s was sent twice in version %s", r.Name, r.Version)

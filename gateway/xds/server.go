@@ -38,7 +38,7 @@ type Config struct {
 	// StatePath is the file that keeps what each identity asked for. Empty: in
 	// memory only.
 	StatePath string
-	// Log receives one line per stream and refusal. Nil: slog.Default.
+	// Log receives one line per stream and refusal. Nil: none.
 	Log *slog.Logger
 	// Metrics is where isthmus_xds_… are registered. Nil: not registered.
 	Metrics prometheus.Registerer
@@ -50,8 +50,9 @@ type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	routes  state.Store[[]*mesh.Route] // what was published; nil: nothing yet
+	routes  state.Store[*publication] // what was published last; nil: nothing yet
 	cache   *cache
+	hosts   *hosts
 	memory  *scopeMemory
 	streams *streams
 	conns   *conns
@@ -68,12 +69,17 @@ func New(cfg Config) (*Server, error) {
 	case cfg.Listener == nil:
 		return nil, errors.New("xds server: no listener")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics)}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, metrics: m}
 	if s.log == nil {
-		s.log = slog.Default()
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.memory = newScopeMemory(cfg.StatePath, time.Now, s.log)
-	s.cache = newCache(s.memory.namesOf, s.metrics)
+	s.hosts = newHosts(s.log)
+	s.cache = newCache(s.memory.namesOf, s.hosts, s.metrics)
 	s.streams = newStreams(s.metrics.streams)
 	s.conns = &conns{identity: cfg.Identity, policy: identity.WorkloadOf(cfg.Cluster), log: s.log,
 		rejected: s.metrics.rejectedHandshakes, open: drain.NewSet()}
@@ -100,16 +106,23 @@ func newGRPC(id *identity.Source, conns *conns) *grpc.Server {
 	)
 }
 
+// publication is a set of routes.
+type publication struct {
+	routes   []*mesh.Route
+	complete bool // what is not among them does not exist
+}
+
 // Publish replaces the whole set of routes. It never blocks; several calls in
 // quick succession are one publication. Until the first call every ADS stream is
-// refused with FAILED_PRECONDITION, because what is not known yet must not be reported as
+// refused with FAILED_PRECONDITION; while what was published is not complete, names
+// that are not in it are not answered: what is not known yet must not be reported as
 // absent. The routes must not be changed afterwards.
-func (s *Server) Publish(routes []*mesh.Route) {
-	if routes == nil { // in the store that is: not known yet
-		routes = []*mesh.Route{}
-	}
-	s.routes.Set(routes)
+func (s *Server) Publish(routes []*mesh.Route, complete bool) {
+	s.routes.Set(&publication{routes, complete})
 }
+
+// Serves reports whether ADS streams are served: the first routes are in force.
+func (s *Server) Serves() bool { return s.cache.isReady() }
 
 // Run serves until ctx ends or the listener fails, and returns when every stream
 // has ended.
@@ -121,6 +134,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { s.publish(ctx) })
 	beside.Go(func() { s.memory.run(ctx) })
+	beside.Go(func() { s.hosts.run(ctx) })
 	beside.Go(func() { s.conns.open.Watch(ctx, s.cfg.Identity.Past) })
 	defer beside.Wait()
 	defer stop()
@@ -154,9 +168,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // publish hands what was published to the cache, until ctx ends.
 func (s *Server) publish(ctx context.Context) {
 	for {
-		routes, past := s.routes.Snapshot()
-		if routes != nil {
-			if err := s.cache.replace(routes); err != nil {
+		p, past := s.routes.Snapshot()
+		if p != nil {
+			if err := s.cache.replace(p.routes, p.complete); err != nil {
 				s.log.Error("a route is not told to sidecars", "err", err)
 			}
 			if !state.Pause(ctx, publishInterval) {
@@ -167,6 +181,7 @@ func (s *Server) publish(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-past:
+		case <-s.hosts.changed.C():
 		}
 	}
 }

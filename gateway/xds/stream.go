@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	gcp "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
+	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
 var errNotTLS = errors.New("not a mutual TLS connection")
@@ -58,11 +61,12 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *adsStream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	host, _, _ := net.SplitHostPort(addr) // without one, all of the identity share the bound
-	s := &adsStream{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel}
+	s := &adsStream{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel, names: map[string]int{}}
 	if !srv.streams.enter(s) {
 		return status.Error(codes.Unavailable, "this gateway is shutting down: use another one")
 	}
 	defer srv.streams.leave(s)
+	defer srv.cache.leave(s)
 	log.Debug("xds stream opened")
 	err = handle(ctx, s)
 	log.Debug("xds stream ended", "err", err)
@@ -89,32 +93,33 @@ type adsStream struct {
 	identity string       // SPIFFE ID of the caller
 	caller   string       // identity and IP address, which share maxNamesPerCaller
 	entry    *drain.Entry // of the server's streams
-	names    [kinds]int   // subscribed to; guarded by the mutex of the server's streams
 	log      *slog.Logger
 	end      context.CancelFunc
+
+	// Guarded by the mutex of the server's streams.
+	names map[string]int // subscribed to, by type URL
+
+	// Guarded by the cache's mutex.
+	doubts   [kinds]doubts
+	withheld int // resources that doubts leave out, as counted last
 }
 
 // CreateDeltaWatch is called by the engine for every request. Part of
 // go-control-plane's cache.ConfigWatcher.
 func (s *adsStream) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription, out chan gcp.DeltaResponse) (func(), error) {
-	if e := req.GetErrorDetail(); e != nil {
-		s.nack(req.GetTypeUrl(), e.GetMessage())
-	}
+	k := kindOf(req.GetTypeUrl(), xds.TakesHostNames(req.GetNode()))
+	s.answered(k, req, false)
+	sent := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: req.GetTypeUrl()}
 	w := &watch{
 		stream:  s,
+		kind:    k,
 		sub:     sub,
 		initial: req.GetInitialResourceVersions(),
 		first:   req.GetResponseNonce() == "",
+		nonce:   sent.GetNonce,
 		send: func(c change) bool {
-			resp := &gcp.DeltaPassthroughResponse{
-				DeltaRequest:   req,
-				NextVersionMap: c.known,
-				DeltaDiscoveryResponse: &discoveryv3.DeltaDiscoveryResponse{
-					TypeUrl:          req.GetTypeUrl(),
-					Resources:        c.send,
-					RemovedResources: c.removed,
-				},
-			}
+			sent.Resources, sent.RemovedResources = c.send, c.removed
+			resp := &gcp.DeltaPassthroughResponse{DeltaRequest: req, NextVersionMap: c.known, DeltaDiscoveryResponse: sent}
 			select {
 			case out <- resp:
 				return true
@@ -135,20 +140,19 @@ func (s *adsStream) CreateDeltaWatch(req *gcp.DeltaRequest, sub gcp.Subscription
 // CreateWatch is CreateDeltaWatch for the state-of-the-world protocol: an answer
 // names everything that exists of what was asked for, and absence is silence.
 func (s *adsStream) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan gcp.Response) (func(), error) {
-	if e := req.GetErrorDetail(); e != nil {
-		s.nack(req.GetTypeUrl(), e.GetMessage())
-	}
+	k := kindOf(req.GetTypeUrl(), xds.TakesHostNames(req.GetNode()))
+	s.answered(k, req, true)
+	sent := &discoveryv3.DiscoveryResponse{TypeUrl: req.GetTypeUrl()}
 	w := &watch{
 		stream: s,
+		kind:   k,
 		sub:    sub,
 		whole:  true,
 		first:  req.GetResponseNonce() == "",
+		nonce:  sent.GetNonce,
 		send: func(c change) bool {
-			resp := &gcp.PassthroughResponse{
-				Request:           req,
-				ReturnedResources: c.known,
-				DiscoveryResponse: wholeResponse(req.GetTypeUrl(), c),
-			}
+			sent.VersionInfo, sent.Resources = wholeOf(c)
+			resp := &gcp.PassthroughResponse{Request: req, ReturnedResources: c.known, DiscoveryResponse: sent}
 			select {
 			case out <- resp:
 				return true
@@ -160,26 +164,40 @@ func (s *adsStream) CreateWatch(req *gcp.Request, sub gcp.Subscription, out chan
 	return s.open(w, req.GetTypeUrl(), req.GetResourceNames())
 }
 
-// nack counts and logs a response that the sidecar could not use. It keeps what
-// it had; the resource goes out again when it changes.
-func (s *adsStream) nack(typeURL, message string) {
+// answer is what a request says of the response before, in either protocol.
+type answer interface {
+	GetTypeUrl() string
+	GetResponseNonce() string
+	GetErrorDetail() *statusv3.Status
+}
+
+// answered takes what the client says of the response before. What it refuses is
+// sent again in parts, until it is known which resource it cannot use; that one is
+// logged once.
+func (s *adsStream) answered(k kind, req answer, whole bool) {
+	refused := req.GetErrorDetail()
+	bad, of := s.server.cache.answer(s, k, req.GetResponseNonce(), refused != nil, whole)
+	if refused == nil {
+		return
+	}
 	s.server.metrics.nacks.Inc()
-	s.log.Warn("sidecar refused an xds response", "type", typeURL, "err", message)
+	reason := refused.GetMessage()
+	reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
+	if bad == "" {
+		s.log.Debug("an xds response is refused", "type", req.GetTypeUrl(), "resources", of, "err", reason)
+		return
+	}
+	s.log.Warn("a client refuses a resource: it is left out for it until it changes", "type", req.GetTypeUrl(), "resource", bad, "err", reason)
 }
 
 // open checks what w is about, remembers the names and hands w to the cache. The
 // function that it returns cancels w.
 func (s *adsStream) open(w *watch, typeURL string, names []string) (func(), error) {
-	k, ok := kindOf(typeURL)
-	if !ok {
-		return nil, status.Errorf(codes.InvalidArgument, "resource type %q is not served", typeURL)
-	}
-	w.kind = k
-	if err := s.checkNames(w, names); err != nil {
+	if err := s.checkNames(w, typeURL, names); err != nil {
 		return nil, err
 	}
 	c := s.server.cache
-	if k != nothing && s.server.memory.remember(s.identity, names) {
+	if w.kind != nothing && s.server.memory.remember(s.identity, names) {
 		c.wake(s.identity)
 	}
 	return c.open(w), nil
@@ -187,15 +205,18 @@ func (s *adsStream) open(w *watch, typeURL string, names []string) (func(), erro
 
 // checkNames holds what w is about, and the names that are asked for now, to the
 // bounds.
-func (s *adsStream) checkNames(w *watch, names []string) error {
+func (s *adsStream) checkNames(w *watch, typeURL string, names []string) error {
+	if len(typeURL) > maxTypeURL {
+		return status.Errorf(codes.InvalidArgument, "a type URL of %d bytes, at most %d", len(typeURL), maxTypeURL)
+	}
 	n := max(len(w.sub.SubscribedResources()), len(w.sub.ReturnedResources()))
 	if n > maxNames {
 		s.server.metrics.refused.Inc()
 		return status.Errorf(codes.ResourceExhausted, "%d names on one stream, at most %d", n, maxNames)
 	}
-	if !s.server.streams.allot(s, w.kind, n) {
+	if err := s.server.streams.allot(s, typeURL, n); err != nil {
 		s.server.metrics.refused.Inc()
-		return status.Errorf(codes.ResourceExhausted, "the streams of %s from one address subscribe to more than %d names", s.identity, maxNamesPerCaller)
+		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	for _, name := range names {
 		if len(name) > maxName {

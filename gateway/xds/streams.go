@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -39,25 +40,28 @@ func (s *streams) leave(a *adsStream) {
 	s.gauge.Dec()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k := range kinds {
-		s.allotLocked(a, k, 0)
+	for typeURL := range a.names {
+		s.allotLocked(a, typeURL, 0)
 	}
 }
 
-// allot notes that a is about n names of a kind; false: too many for its caller.
-func (s *streams) allot(a *adsStream, k kind, n int) bool {
+// allot notes that a is about n names of a type, unless that is too much.
+func (s *streams) allot(a *adsStream, typeURL string, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.names[a.caller]+n-a.names[k] > maxNamesPerCaller {
-		return false
+	if _, known := a.names[typeURL]; !known && len(a.names) == maxTypes {
+		return fmt.Errorf("a stream asks for more than %d types", maxTypes)
 	}
-	s.allotLocked(a, k, n)
-	return true
+	if s.names[a.caller]+n-a.names[typeURL] > maxNamesPerCaller {
+		return fmt.Errorf("the streams of %s from one address subscribe to more than %d names", a.identity, maxNamesPerCaller)
+	}
+	s.allotLocked(a, typeURL, n)
+	return nil
 }
 
-func (s *streams) allotLocked(a *adsStream, k kind, n int) {
-	s.names[a.caller] += n - a.names[k]
-	a.names[k] = n
+func (s *streams) allotLocked(a *adsStream, typeURL string, n int) {
+	s.names[a.caller] += n - a.names[typeURL]
+	a.names[typeURL] = n
 	if s.names[a.caller] == 0 {
 		delete(s.names, a.caller)
 	}

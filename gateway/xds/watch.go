@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"slices"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	gcp "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -23,9 +25,11 @@ type watch struct {
 	first   bool                // the request acknowledges nothing
 	whole   bool                // state of the world: answers name everything
 	send    func(change) bool   // must not block; false: no room
+	nonce   func() string       // of what was sent, once the engine has sent it
 
-	names []string // what it is indexed under, sorted
-	ended bool     // cancelled: send must not be called any more
+	names []string    // what it is indexed under, sorted
+	ended bool        // answered or cancelled: send must not be called any more
+	retry *time.Timer // asks again when what the client has refused is due; nil: nothing is
 }
 
 // scope returns what w is about.
@@ -36,50 +40,86 @@ func (w *watch) scope(remembered func(identity string) []string) []string {
 	return scopeOf(w.sub, remembered(w.stream.identity))
 }
 
-// diff returns what w is told when exists is all there is; false: nothing.
-func (w *watch) diff(exists map[string]*discoveryv3.Resource) (change, bool) {
+// doubts returns what w's client may not hold.
+func (w *watch) doubts() *doubts { return &w.stream.doubts[w.kind] }
+
+// diff returns what w is told when there is what is known; false: nothing.
+func (w *watch) diff(known known) (change, bool) {
+	w.doubts().keep(w.names)
 	if w.whole {
-		return w.diffWhole(exists)
+		return w.diffWhole(known)
 	}
-	c := changeFor(w.names, w.sub, w.again, w.initial, exists)
+	c := changeFor(w.names, w.sub, w.again, w.initial, known, w.doubts())
 	if len(c.send) > 0 || len(c.removed) > 0 {
 		return c, true
 	}
 	// A request that acknowledges nothing is always answered, if only with
 	// nothing: Envoy does not go on before its first one is, and our sidecar
-	// takes it for the sign that what it holds is current.
-	return c, w.first
+	// takes it for the sign that what it holds is current, which cannot be said
+	// of what is not known.
+	return c, w.first && known.complete
 }
 
 // diffWhole is diff for the state-of-the-world protocol.
-func (w *watch) diffWhole(exists map[string]*discoveryv3.Resource) (change, bool) {
-	c := change{known: make(map[string]string, len(w.names))}
+func (w *watch) diffWhole(known known) (change, bool) {
+	d := w.doubts()
+	tell := make(map[string]*discoveryv3.Resource, len(w.names))
 	for _, name := range w.names {
-		if r := exists[name]; r != nil {
-			c.known[name] = r.Version
-			c.send = append(c.send, r)
+		r := known.resources[name]
+		if r == nil && !known.complete && w.kind == clusters {
+			return change{}, false // to leave it out would be to say that it is gone
+		}
+		if d.withholds(name, r) {
+			r = d.accepted[name] // what is left out is taken away
+		}
+		if r != nil {
+			tell[name] = r
 		}
 	}
-	if maps.Equal(c.known, w.sub.ReturnedResources()) {
-		// Only Clusters are taken away by leaving them out, so only there does
-		// "none" say something.
-		return c, w.first && w.kind != endpoints
+	had := w.sub.ReturnedResources()
+	if d.refused {
+		had = versions(d.accepted)
 	}
-	return c, true
+	c := changeTo(tell)
+	if !maps.Equal(c.known, had) {
+		return c, true
+	}
+	if part := d.nextPart(w.names, known.resources, known.now); len(part) > 0 {
+		for _, r := range part {
+			tell[r.Name] = r
+		}
+		return changeTo(tell), true
+	}
+	// Only Clusters are taken away by leaving them out, so only there does
+	// "none" say something.
+	return c, w.first && known.complete && w.kind != endpoints && w.kind != numericEndpoints
 }
 
-// wholeResponse is the state-of-the-world answer with everything in c. Its
-// version is made from the resources' own, so that it survives a restart.
-func wholeResponse(typeURL string, c change) *discoveryv3.DiscoveryResponse {
+// changeTo is the change that names everything in tell.
+func changeTo(tell map[string]*discoveryv3.Resource) change {
+	c := change{known: versions(tell)}
+	for _, name := range slices.Sorted(maps.Keys(tell)) {
+		c.send = append(c.send, tell[name])
+	}
+	return c
+}
+
+func versions(of map[string]*discoveryv3.Resource) map[string]string {
+	v := make(map[string]string, len(of))
+	for name, r := range of {
+		v[name] = r.Version
+	}
+	return v
+}
+
+// wholeOf is a state-of-the-world answer with everything in c. Its version is made
+// from the resources' own, so that it survives a restart.
+func wholeOf(c change) (version string, resources []*anypb.Any) {
 	h := sha256.New()
-	resources := make([]*anypb.Any, len(c.send))
+	resources = make([]*anypb.Any, len(c.send))
 	for i, r := range c.send {
 		resources[i] = r.Resource
 		h.Write([]byte(r.Name + "\x00" + r.Version + "\x00"))
 	}
-	return &discoveryv3.DiscoveryResponse{
-		TypeUrl:     typeURL,
-		VersionInfo: hex.EncodeToString(h.Sum(nil)[:8]),
-		Resources:   resources,
-	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), resources
 }

@@ -82,7 +82,7 @@ func start(t *testing.T, m *identitytest.Mesh, state string, routes ...*mesh.Rou
 // publish publishes and waits until that is in force.
 func (g *gateway) publish(routes ...*mesh.Route) {
 	g.t.Helper()
-	g.Publish(routes)
+	g.Publish(routes, true)
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		g.cache.changed.Lock()
 		applied := g.cache.routes != nil && len(g.cache.routes) == len(routes)
@@ -163,16 +163,16 @@ func (c *client) send(req *discoveryv3.DeltaDiscoveryRequest) {
 
 func (c *client) subscribe(names ...string) {
 	c.t.Helper()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: hosts(names)})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: resourceNames(names)})
 }
 
 func (c *client) unsubscribe(names ...string) {
 	c.t.Helper()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: hosts(names)})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: resourceNames(names)})
 }
 
-// hosts makes resource names of service names; "*" stays.
-func hosts(names []string) []string {
+// resourceNames makes resource names of service names; "*" stays.
+func resourceNames(names []string) []string {
 	out := make([]string, len(names))
 	for i, n := range names {
 		if out[i] = n; n != "*" {
@@ -207,8 +207,8 @@ func (c *client) expect(has, removed []string) *discoveryv3.DeltaDiscoveryRespon
 	}
 	slices.Sort(got)
 	gone := slices.Sorted(slices.Values(resp.RemovedResources))
-	if !slices.Equal(got, hosts(has)) || !slices.Equal(gone, hosts(removed)) {
-		c.t.Fatalf("told %v, removed %v; want %v and %v", got, gone, hosts(has), hosts(removed))
+	if !slices.Equal(got, resourceNames(has)) || !slices.Equal(gone, resourceNames(removed)) {
+		c.t.Fatalf("told %v, removed %v; want %v and %v", got, gone, resourceNames(has), resourceNames(removed))
 	}
 	return resp
 }

@@ -54,9 +54,19 @@ const (
 // connectTimeout is for Envoy; our sidecar has its own.
 const connectTimeout = time.Second
 
-// Node is how a client of ours introduces itself. It is for other people's servers
-// and their logs; ours takes its word for nothing.
-func Node(id string) *corev3.Node { return &corev3.Node{Id: id, UserAgentName: "isthmus"} }
+// hostNames is the client feature by which a client of ours says that an endpoint's
+// address may be a host name, which it resolves itself. Envoy refuses such a one.
+const hostNames = "isthmus.host-names"
+
+// Node is how a client of ours introduces itself. But for what it can take, ours
+// takes its word for nothing; the rest is for other people's servers and their logs.
+func Node(id string) *corev3.Node {
+	return &corev3.Node{Id: id, UserAgentName: "isthmus", ClientFeatures: []string{hostNames}}
+}
+
+// TakesHostNames reports whether a client takes endpoints whose address is a host
+// name.
+func TakesHostNames(n *corev3.Node) bool { return slices.Contains(n.GetClientFeatures(), hostNames) }
 
 // Encoded is a route as it goes on the wire, named by its destination. The version
 // of each resource is a hash of its content.
@@ -74,7 +84,7 @@ func Encode(r *mesh.Route) (e Encoded, err error) {
 	if e.Cluster, err = encodeCluster(r); err != nil {
 		return Encoded{}, err
 	}
-	if e.Endpoints, err = encodeEndpoints(r); err != nil {
+	if e.Endpoints, err = EncodeEndpoints(r); err != nil {
 		return Encoded{}, err
 	}
 	return e, nil
@@ -118,7 +128,8 @@ func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 	})
 }
 
-func encodeEndpoints(r *mesh.Route) (*discoveryv3.Resource, error) {
+// EncodeEndpoints is the half of [Encode] that depends on the endpoints.
+func EncodeEndpoints(r *mesh.Route) (*discoveryv3.Resource, error) {
 	local, err := group(priorityLocal, r.Local)
 	if err != nil {
 		return nil, err
