@@ -5,7 +5,8 @@
 // A path is asked for in one of three ways:
 //
 //	mesh port, first byte 'C'    CONNECT orders.shop.mesh:80 HTTP/1.1, payload may follow at once
-//	mesh port, first byte 0x16   a TLS ClientHello whose SNI names the service
+//	mesh port, first byte 0x16   a TLS ClientHello whose SNI names the service: _80.orders.shop.mesh,
+//	                             or orders.shop.mesh for its first port
 //	tunnel stream                CONNECT, as on the mesh port, from the near gateway
 //
 // Its heads and refusals are those of [connect]. A client that came by SNI knows

@@ -26,7 +26,7 @@ const (
 
 var (
 	errNotTLS    = errors.New("payload does not begin with a TLS ClientHello: a gateway carries only the mesh's TLS")
-	errNoSNI     = errors.New("the TLS ClientHello names no server: send SNI service.namespace.mesh")
+	errNoSNI     = errors.New("the TLS ClientHello names no server: send SNI _port.service.namespace.mesh")
 	errHelloSize = fmt.Errorf("the TLS ClientHello is longer than %d bytes", maxHello)
 	errHelloForm = errors.New("malformed TLS ClientHello")
 )

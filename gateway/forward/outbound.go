@@ -114,7 +114,7 @@ func (p *path) readHello(b []byte) ([]byte, *connect.Refusal, error) {
 			return nil, connect.Refuse(http.StatusBadRequest, connect.RequestError, "%v", err), nil
 		}
 		if done {
-			p.req.Destination, err = mesh.ParseHost(name)
+			p.req.Destination, err = mesh.ParseServerName(name)
 			if err != nil {
 				return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound, "%v", err), nil
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
@@ -299,5 +300,30 @@ func TestAnEndpointThatIsTheGatewayItselfIsALoop(t *testing.T) {
 	got, err := io.ReadAll(c)
 	if err != nil || len(got) != 7 || got[0] != 21 {
 		t.Fatalf("%x, %v; want one TLS alert", got, err)
+	}
+}
+
+func TestAServerNameAsksForAPort(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	asked := make(chan mesh.Destination, 1)
+	_, addr := start(t, forward.Config{
+		Identity: m.Gateway("east", "east-1"),
+		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
+			asked <- r.Destination
+			return []forward.Candidate{plainAt("legacy-1", serve(t, echo))}, nil
+		},
+	})
+	for name, want := range map[string]uint16{"legacy.shop.mesh": 0, "_81.legacy.shop.mesh": 81, "_443.legacy.shop.west.mesh": 443} {
+		c := tls.Client(dial(t, addr), m.Workload("east", "shop", "web").ClientTLS(name, identity.ExactGateway(east1)))
+		if _, err := io.WriteString(c, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.CloseWrite()
+		if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		if d := <-asked; d.Port != want {
+			t.Errorf("%s asks for %s, want port %d", name, d, want)
+		}
 	}
 }

@@ -131,6 +131,37 @@ func (d Destination) String() string {
 	return net.JoinHostPort(d.Host(), strconv.Itoa(int(d.Port)))
 }
 
+// ServerName returns the server name (SNI) by which a caller without CONNECT asks
+// for d: "_81.orders.shop.mesh", or the host alone when Port is 0. No service can
+// be called _81. [ParseServerName] reads it.
+func (d Destination) ServerName() string {
+	if d.Port == 0 {
+		return d.Host()
+	}
+	return "_" + strconv.Itoa(int(d.Port)) + "." + d.Host()
+}
+
+// ParseServerName reads a server name (SNI): a mesh host name, with _port in front
+// of it for a port other than the service's first. See [ParseHost] for the forms of
+// the name.
+func ParseServerName(name string) (Destination, error) {
+	label, host, _ := strings.Cut(name, ".")
+	port, ok := strings.CutPrefix(label, "_")
+	if !ok {
+		return ParseHost(name)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || port[0] == '0' {
+		return Destination{}, fmt.Errorf("server name %q: write _port.service.namespace.%s, with a port from 1 to 65535", name, Domain)
+	}
+	d, err := ParseHost(host)
+	if err != nil {
+		return Destination{}, err
+	}
+	d.Port = uint16(n)
+	return d, nil
+}
+
 // MarshalText makes a Destination usable as a JSON string and map key.
 func (d Destination) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 

@@ -57,6 +57,44 @@ func TestTextFormsReadBackAsThemselves(t *testing.T) {
 	}
 }
 
+func TestAServerNameHasRoomForThePort(t *testing.T) {
+	orders := ServiceName{"shop", "orders"}
+	for in, want := range map[string]Destination{
+		"orders.shop.mesh":                    {Service: orders},
+		"_81.orders.shop.mesh":                {Service: orders, Port: 81},
+		"_65535.Orders.shop.west.MESH.":       {Service: orders, Port: 65535, Cluster: "west"},
+		"_8.orders.shop.svc.clusterset.local": {Service: orders, Port: 8},
+	} {
+		if got, err := ParseServerName(in); err != nil || got != want {
+			t.Errorf("ParseServerName(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "_", "_.", "_81", "_81.", "_0.orders.shop.mesh", "_65536.orders.shop.mesh", "_081.orders.shop.mesh",
+		"_+81.orders.shop.mesh", "_http.orders.shop.mesh", "_81._81.orders.shop.mesh", "81_.orders.shop.mesh", "_81.orders.shop.example"} {
+		if d, err := ParseServerName(in); err == nil {
+			t.Errorf("ParseServerName(%q) = %v, want an error", in, d)
+		}
+	}
+	if d, err := ParseHost("_81.orders.shop.mesh"); err == nil {
+		t.Errorf("a host name has a port: %v", d)
+	}
+}
+
+func FuzzParseServerName(f *testing.F) {
+	f.Add("_81.orders.shop.mesh")
+	f.Add("orders.shop.west.mesh")
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := ParseServerName(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseServerName(d.ServerName())
+		if err != nil || again != d {
+			t.Errorf("%q reads as %v, which reads as %v, %v", s, d, again, err)
+		}
+	})
+}
+
 func FuzzParseDestination(f *testing.F) {
 	f.Add("orders.shop.mesh:80")
 	f.Add("orders.shop.west.mesh:80")

@@ -6,7 +6,7 @@
 //
 //	Cluster (CDS)                                   ClusterLoadAssignment (EDS)
 //	  eds_config: ads                                 priority 0: the own cluster's endpoints
-//	  SNI orders.shop.mesh, ALPN http/1.1 or none     priority 1: the own cluster's gateways
+//	  SNI _80.orders.shop.mesh, ALPN http/1.1 or none priority 1: the own cluster's gateways
 //	  SAN matchers: the SPIFFE IDs that may answer    health_status, load_balancing_weight
 //	  panic threshold 0                               metadata "isthmus": instance, identity,
 //	  metadata "isthmus": protocol                      via=gateway
@@ -14,7 +14,7 @@
 //
 // A real Envoy uses them as they are. It brings its own certificate and roots as the
 // static secrets "isthmus/identity" and "isthmus/roots", and reaches other clusters
-// by the SNI that its ClientHello shows to a gateway's mesh port. Envoy wants IP
-// addresses in EDS: an endpoint or gateway that was configured by host name is for
-// our sidecars only.
+// by the SNI that its ClientHello shows to a gateway's mesh port, which has the port
+// as well. Envoy wants IP addresses in EDS: whoever does not say that it takes host
+// names ([TakesHostNames]) must be given those.
 package xds

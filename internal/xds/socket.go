@@ -40,10 +40,9 @@ func tlsSocket(r *mesh.Route) (*corev3.TransportSocket, error) {
 		}
 	}
 	return socket("envoy.transport_sockets.tls", &tlsv3.UpstreamTlsContext{
-		// With the cluster when it is pinned: a gateway that is given nothing but
-		// a ClientHello reads the destination from here. SNI has no room for the
-		// port, so an Envoy reaches a service's first port in other clusters.
-		Sni: r.Destination.Host(),
+		// With the port, and with the cluster when it is pinned: a gateway that is
+		// given nothing but a ClientHello reads the destination from here.
+		Sni: r.Destination.ServerName(),
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams: &tlsv3.TlsParameters{
 				TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,

@@ -37,7 +37,7 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 	}
 	config := p.cfg.Identity.ServerTLS(check, in.Protocol.ALPN()...)
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return nil, checkName(in.Service, hello.ServerName)
+		return nil, checkName(s.destination, hello.ServerName)
 	}
 	by := "By=" + p.cfg.Identity.ID().String() + ";URI="
 	s.serve = func(c *client) {
@@ -88,13 +88,13 @@ func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPol
 
 // checkName refuses callers of other services: they were sent here by a stale
 // endpoint, and what they have to say is not for this program.
-func checkName(service mesh.ServiceName, name string) error {
-	d, err := mesh.ParseHost(name)
+func checkName(here mesh.Destination, name string) error {
+	d, err := mesh.ParseServerName(name)
 	if err != nil {
 		return fmt.Errorf("server name: %w", err)
 	}
-	if d.Service != service {
-		return fmt.Errorf("server name %s: here is %s", d.Service, service)
+	if d.Service != here.Service || d.Port != 0 && d.Port != here.Port {
+		return fmt.Errorf("server name %s: here is %s", name, here)
 	}
 	return nil
 }

@@ -94,6 +94,8 @@ func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 	}{
 		{"raw", w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember()), true},
 		{"pinned to a cluster", w.caller.ClientTLS("orders.shop.east.mesh", identity.AnyMember()), true},
+		{"with the port", w.caller.ClientTLS("_80.orders.shop.mesh", identity.AnyMember()), true},
+		{"another port", w.caller.ClientTLS("_81.orders.shop.mesh", identity.AnyMember()), false},
 		{"another service", w.caller.ClientTLS("cart.shop.mesh", identity.AnyMember()), false},
 		{"no mesh name", w.caller.ClientTLS("example.com", identity.AnyMember()), false},
 		{"another trust domain", foreign.ClientTLS("orders.shop.mesh", func(identity.ID) error { return nil }), false},
