@@ -25,15 +25,8 @@ func (s *Server) answer(ctx context.Context, packet []byte, zone string, udp boo
 	} else {
 		s.fill(ctx, q, r, zone)
 	}
-	size := dns.MaxMsgSize
-	if udp {
-		size = dns.MinMsgSize
-		if opt := q.IsEdns0(); opt != nil {
-			size = max(size, min(int(opt.UDPSize()), maxUDPAnswer))
-		}
-	}
 	r.Compress = true
-	r.Truncate(size)
+	r.Truncate(roomFor(q, udp))
 	b, err := r.Pack()
 	if err != nil { // a name that cannot be said again
 		s.log.Warn("dns answer cannot be packed", "service", q.Question[0].Name, "err", err)
@@ -41,6 +34,17 @@ func (s *Server) answer(ctx context.Context, packet []byte, zone string, udp boo
 	}
 	s.metrics.answered(r.Rcode, time.Since(began))
 	return b
+}
+
+// roomFor returns how long an answer to q may be, in bytes.
+func roomFor(q *dns.Msg, udp bool) int {
+	if !udp {
+		return dns.MaxMsgSize
+	}
+	if opt := q.IsEdns0(); opt != nil {
+		return max(dns.MinMsgSize, min(int(opt.UDPSize()), maxUDPAnswer))
+	}
+	return dns.MinMsgSize
 }
 
 // fill makes r the answer to q, whose only question is in the zone.

@@ -53,5 +53,7 @@
 // not know it, it is a server of resolv.conf. These are equals, as they are to
 // the program: over UDP a silent one is hedged by the next, over TCP one that does not
 // take the connection. A server that resolv.conf does not name has no substitute.
+// One answer is changed: where a CNAME of another zone ends in a service of the mesh,
+// which nobody outside can know, the addresses are added.
 // A resolv.conf that changes counts from the next question on (see [ResolvConf]).
 package dns

@@ -48,6 +48,11 @@ func (c *catalog) ports(ctx context.Context, d mesh.Destination) ([]mesh.RoutePo
 	return nil, routes.ErrAbsent
 }
 
+// unknown is a control plane that no gateway answers for.
+func unknown(context.Context, mesh.Destination) ([]mesh.RoutePort, error) {
+	return nil, errors.New("no gateway has answered yet")
+}
+
 func shop() *catalog {
 	return &catalog{services: map[string][]mesh.RoutePort{
 		"orders.shop.mesh":      {{Number: 80, Protocol: mesh.HTTP}, {Number: 5432, Protocol: mesh.TCP}},

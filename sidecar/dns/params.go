@@ -58,6 +58,10 @@ const (
 	// maxPending bounds those that wait for a server; beyond, they are SERVFAIL.
 	maxPending = 1024
 
+	// maxAliases bounds the CNAMEs that are followed to a mesh name: resolvers give up at
+	// about as many.
+	maxAliases = 16
+
 	// maxUDPAnswer is the most we send over UDP in bytes, whatever the client takes:
 	// it always arrives whole (DNS Flag Day 2020).
 	maxUDPAnswer = 1232

@@ -24,7 +24,8 @@ func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
 
 // clientConn is one client's TCP connection. Questions for mesh names are answered as
 // their answers come; all others go down one connection to a server, and what comes
-// back on that goes to the client as it is, so that even a zone transfer passes.
+// back on that goes to the client as it is, so that even a zone transfer passes. Only
+// aliases are looked into (see followAlias).
 type clientConn struct {
 	s        *Server
 	client   net.Conn
@@ -112,7 +113,7 @@ func (c *clientConn) forward(ctx context.Context, packet []byte) error {
 		if ctx.Err() != nil {
 			c.abort() // which may have come before there was an upstream
 		}
-		c.tasks.Go(func() { c.copyBack(upstream) })
+		c.tasks.Go(func() { c.copyBack(ctx, upstream) })
 	}
 	_ = upstream.SetWriteDeadline(time.Now().Add(writeLimit))
 	// Its fate is copyBack's to tell: the server has closed, most likely.
@@ -122,7 +123,7 @@ func (c *clientConn) forward(ctx context.Context, packet []byte) error {
 
 // copyBack passes what upstream answers to the client until upstream ends. When questions are
 // then without an answer, the client's connection ends as upstream did.
-func (c *clientConn) copyBack(upstream net.Conn) {
+func (c *clientConn) copyBack(ctx context.Context, upstream net.Conn) {
 	for {
 		b, err := readMessage(upstream)
 		c.mu.Lock()
@@ -147,7 +148,15 @@ func (c *clientConn) copyBack(upstream net.Conn) {
 			continue
 		}
 		c.s.metrics.forwarded[endAnswered].Inc()
-		c.tell(b)
+		if !mayEndInMesh(b) {
+			c.tell(b)
+			continue
+		}
+		c.slots <- struct{}{}
+		c.tasks.Go(func() {
+			defer func() { <-c.slots }()
+			c.tell(c.s.followAlias(ctx, b, b, false)) // which has the question, too
+		})
 	}
 }
 

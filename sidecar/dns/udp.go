@@ -50,6 +50,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 				answer = s.answer(ctx, packet, zone, true)
 			case forward:
 				answer = s.forwardUDP(ctx, packet, s.originalServer(at, from))
+				answer = s.followAlias(ctx, packet, answer, true)
 			case malformed:
 				s.metrics.malformed.Inc()
 				answer = formerr(packet)
