@@ -29,6 +29,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 		router := NewRouter(view, services, known)
 		g.router.Store(router)
 		if services != nil {
+			g.forward.Retire(router.Serves)
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 		}
 		if known {

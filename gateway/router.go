@@ -199,6 +199,18 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 	return false
 }
 
+// Serves reports whether ep, an endpoint of this cluster, may serve dest now.
+func (r *Router) Serves(dest mesh.Destination, ep *mesh.Endpoint) bool {
+	svc, ok := r.local[dest.Service]
+	if !ok {
+		return false
+	}
+	p, ok := svc.PortNumbered(dest.Port)
+	return ok && slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool {
+		return e.Ready && e.Instance == ep.Instance && e.Address == ep.Address
+	})
+}
+
 // notYet refuses what may well exist: this gateway has just started.
 func (r *Router) notYet(dest mesh.Destination) *connect.Refusal {
 	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,

@@ -68,6 +68,11 @@ type Forward struct {
 	// that paths report.
 	base  context.Context
 	abort context.CancelCauseFunc
+	// draining ends when a drain begins, by drain: goodbyes are said.
+	draining context.Context
+	drain    context.CancelFunc
+	// toEndpoints has the paths that end here.
+	toEndpoints toEndpoints
 	// drainDeadline ends when a drain is near its deadline, by closeIdle: paths
 	// end when they are quiet.
 	drainDeadline context.Context
@@ -106,8 +111,11 @@ func New(cfg Config) (*Forward, error) {
 		load:      newLoad(),
 		open:      drain.NewSet(),
 		rejecting: make(chan struct{}, maxRejecting),
+
+		toEndpoints: toEndpoints{open: make(map[*path]*toEndpoint)},
 	}
 	f.base, f.abort = context.WithCancelCause(context.Background())
+	f.draining, f.drain = context.WithCancel(context.Background())
 	f.drainDeadline, f.closeIdle = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -170,17 +178,20 @@ func (f *Forward) stop() {
 	if f.cfg.Listener != nil {
 		_ = f.cfg.Listener.Close() // a second time, perhaps
 	}
+	f.drain()
 	f.closeIdle() // releases drainDeadline: nothing is left to close
 }
 
 // Shutdown drains: from now on new paths are refused with 503, so that clients
-// go to another gateway, while those that run go on until they end or ctx does;
+// go to another gateway, and goodbye is said on those that run. They go on until
+// they end, which is soon where the client understands a goodbye, or ctx does;
 // then they are reset and ctx's error is returned. In the last fifth of the time
 // until ctx's deadline a path is closed when it is quiet after an answer, which
 // is kinder to a pooled connection than to be reset within a request. It
 // returns when no path is left; Run returns after it.
 func (f *Forward) Shutdown(ctx context.Context) error {
 	empty := f.open.Drain(time.Now())
+	f.drain()
 	if deadline, ok := ctx.Deadline(); ok {
 		near := time.AfterFunc(time.Until(deadline)*4/5, f.closeIdle)
 		defer near.Stop()

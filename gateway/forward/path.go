@@ -27,7 +27,8 @@ type path struct {
 	req   Request
 	entry *drain.Entry // of f.open, while serve runs
 
-	sentEarly int64 // bytes of the payload that were sent before the relay began
+	leave     func() // ends what expectGoodbye began; nil: it did not
+	sentEarly int64  // bytes of the payload that were sent before the relay began
 }
 
 // serve opens the path, carries it to its end and closes the client. payload
@@ -50,6 +51,11 @@ func (p *path) serve(payload []byte) {
 		return
 	}
 	defer f.release(won)
+	defer func() {
+		if p.leave != nil {
+			p.leave()
+		}
+	}()
 	f.metrics.setup[p.dir].Observe(time.Since(begun).Seconds())
 
 	unhook := context.AfterFunc(ctx, func() { relay.Abort(won.conn) })
@@ -127,6 +133,9 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 			return nil, fmt.Errorf("write the reply: %w", err)
 		}
 		_ = p.conn.SetWriteDeadline(time.Time{})
+		if p.req.Goodbyes {
+			p.leave = p.expectGoodbye(&won.candidate)
+		}
 	}
 	hello, cancel := context.WithTimeoutCause(ctx, headTimeout, fmt.Errorf("no TLS ClientHello within %s", headTimeout))
 	defer cancel()

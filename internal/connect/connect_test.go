@@ -17,7 +17,7 @@ func TestAConnectIsReadAsItWasWritten(t *testing.T) {
 	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Cluster: "west"}
 	exclude := []Instance{{Cluster: "east"}, {Cluster: "west", Name: "orders-2"}}
 	via := []string{"east.east-1"}
-	wire := append((&Request{dest, exclude, via}).Append(nil), "\x16\x03\x01"...)
+	wire := append((&Request{Destination: dest, Exclude: exclude, Via: via, Goodbyes: true}).Append(nil), "\x16\x03\x01"...)
 
 	head, rest, err := readHead(iotest.OneByteReader(bytes.NewReader(wire)), nil)
 	if err != nil {
@@ -197,7 +197,7 @@ func FuzzReply(f *testing.F) {
 
 func FuzzRequest(f *testing.F) {
 	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
-	f.Add((&Request{dest, []Instance{{Cluster: "east"}, {"west", "orders-2"}}, []string{"east.east-1"}}).Append(nil))
+	f.Add((&Request{Destination: dest, Exclude: []Instance{{Cluster: "east"}, {"west", "orders-2"}}, Via: []string{"east.east-1"}, Goodbyes: true}).Append(nil))
 	f.Add([]byte("CONNECT orders.shop.mesh:80 HTTP/1.0\r\nisthmus-exclude: ,,a\r\nvia: 1.1 a (c), 1.0 b\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, refusal := parseRequest(b)

@@ -17,6 +17,7 @@ const (
 	HeaderExclude  = "Isthmus-Exclude"
 	HeaderCluster  = "Isthmus-Cluster"
 	HeaderInstance = "Isthmus-Instance"
+	HeaderGoodbye  = "Isthmus-Goodbye"
 )
 
 // ErrReply is why a reply to CONNECT cannot be read although bytes have come: who

@@ -19,6 +19,9 @@ type Request struct {
 	Destination mesh.Destination
 	Exclude     []Instance // who shall not serve
 	Via         []string   // gateways passed, by their [ViaName]
+	// Goodbyes says that the client wants to be told when the path is about to end
+	// ([AppendGoodbye]).
+	Goodbyes bool
 }
 
 // ExcludesCluster reports whether the whole cluster is excluded.
@@ -62,6 +65,9 @@ func (r *Request) Append(b []byte) []byte {
 			b = append(b, ", "...)
 		}
 		b = e.append(b)
+	}
+	if r.Goodbyes {
+		b = append(b, "\r\n"+HeaderGoodbye+": 1"...)
 	}
 	for i, name := range r.Via {
 		if i == 0 {
@@ -121,7 +127,7 @@ func RequestOf(r *http.Request) (*Request, *Refusal) {
 	if err != nil {
 		return nil, badRequest("%v", err)
 	}
-	req := &Request{Destination: dest, Exclude: exclude}
+	req := &Request{Destination: dest, Exclude: exclude, Goodbyes: r.Header.Get(HeaderGoodbye) == "1"}
 	for _, v := range r.Header.Values("Via") {
 		for item := range strings.SplitSeq(v, ",") {
 			f := strings.Fields(item) // protocol, name, comment

@@ -31,7 +31,8 @@ type Conn struct {
 
 	host       *Host
 	dialConfig *dialConfig
-	sock       net.Conn // TCP
+	sock       net.Conn  // TCP
+	path       *pathConn // through a gateway; else nil
 	liveness   liveness
 	expires    instant         // of the peer's certificate, 0: never
 	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
@@ -94,6 +95,9 @@ func (c *Conn) fits(config *dialConfig) bool {
 	return c.dialConfig == config || c.dialConfig.protocol == config.protocol && (c.Peer == "" || slices.Contains(config.identities, c.Peer))
 }
 
+// going reports whether a gateway has said that the path is about to end.
+func (c *Conn) going() bool { return c.path != nil && c.path.going.Load() }
+
 // trusted reports whether who answers would still be let in. It asks only when what
 // this process trusts has changed since it last did. The connection must be idle, or
 // the caller's.
@@ -126,7 +130,7 @@ func (c *Conn) remote() connect.Instance {
 }
 
 // alive reports whether the idle connection has neither been closed by the
-// other side nor sent anything that nobody asked for.
+// other side nor sent anything that nobody asked for, or a goodbye.
 func (c *Conn) alive() bool { return c.liveness.quiet() }
 
 // liveness looks at a socket without reading from it or waiting.

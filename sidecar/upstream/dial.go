@@ -35,7 +35,7 @@ func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 
 // put is [Lease.Return].
 func (h *Host) put(c *Conn) {
-	if c.fits(h.service.dialConfig.Load()) && h.pool.put(c, h.service.shared.now()) {
+	if c.fits(h.service.dialConfig.Load()) && !c.going() && h.pool.put(c, h.service.shared.now()) {
 		return
 	}
 	_ = c.Close()
@@ -140,7 +140,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 	below := c.sock
 	if h.key.gateway {
 		path = newPath(c.sock, h.service.dest, exclusions(h.service.shared.cfg.Cluster, h.service.dest.Cluster, avoid))
-		below = path
+		below, c.path = path, path
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
 	over := tls.Client(below, config.tls)

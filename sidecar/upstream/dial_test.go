@@ -144,7 +144,7 @@ func TestThePayloadComesRightBehindConnectAndTheReplyMayBeCutAnywhere(t *testing
 			g.behind = func(p []byte) { behind <- bytes.Clone(p) }
 			_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
 			h, conn := mustGet(t, s)
-			if want := "CONNECT orders.shop.mesh:80 HTTP/1.1\r\nHost: orders.shop.mesh:80\r\nIsthmus-Exclude: east"; <-heads != want {
+			if want := "CONNECT orders.shop.mesh:80 HTTP/1.1\r\nHost: orders.shop.mesh:80\r\nIsthmus-Exclude: east\r\nIsthmus-Goodbye: 1"; <-heads != want {
 				t.Errorf("the head is not %q", want)
 			}
 			// 0x16 is a TLS handshake record.
@@ -244,7 +244,7 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 	}
 	defer conn.Close()
 	exchange(t, conn, "hello")
-	if got := fmt.Sprint(heads); got != "[Isthmus-Exclude: east Isthmus-Exclude: east, west/orders-2]" {
+	if got := fmt.Sprint(heads); got != "[Isthmus-Exclude: east\r\nIsthmus-Goodbye: 1 Isthmus-Exclude: east, west/orders-2\r\nIsthmus-Goodbye: 1]" {
 		t.Errorf("exclusions %s", got)
 	}
 }

@@ -48,7 +48,7 @@ func (k hostKey) priority() int {
 
 func newHost(s *Service, key hostKey) *Host {
 	h := &Host{service: s, key: key}
-	h.pool.init(s.shared)
+	h.pool.init(s.shared, key.gateway)
 	return h
 }
 

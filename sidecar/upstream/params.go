@@ -42,6 +42,10 @@ const (
 	// that connections which the other side closed do not linger.
 	sweepsPerTimeout = 4
 
+	// goodbyeSweep is the same for paths through a gateway: how long one that drains
+	// waits for us to close what is idle. A look costs a microsecond a path.
+	goodbyeSweep = 250 * time.Millisecond
+
 	// defaultWarmup is the time over which traffic returns to hosts that came
 	// back, and local traffic to a service that recovered.
 	defaultWarmup = 10 * time.Second

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -9,15 +10,19 @@ import (
 
 // pathConn is a connection through a gateway, as TLS sees it: it puts the
 // CONNECT head in front of the first write, which is the ClientHello, and takes
-// the reply's head off the first read. The bytes behind that head are TLS's.
+// the reply's head off the first read. The bytes behind that head are TLS's, apart
+// from goodbyes.
 //
 // The first Write and the first Read come from the handshake, one after the
 // other; after that head and open do not change, and one goroutine may read
-// while another writes.
+// while another writes. left and records are the reader's.
 type pathConn struct {
 	net.Conn
 	head []byte // of CONNECT, until it is written
 	left []byte // payload that came with the reply, until it is read
+
+	records connect.Records // what was read
+	going   atomic.Bool     // a gateway said goodbye: nothing new is begun here
 
 	open   bool             // the gateway has said 2xx
 	who    connect.Instance // who answers, as the gateway says
@@ -27,7 +32,7 @@ type pathConn struct {
 // newPath returns conn, a connection to a gateway, as a path to dest. Nothing
 // is written yet.
 func newPath(conn net.Conn, dest mesh.Destination, exclude []connect.Instance) *pathConn {
-	request := connect.Request{Destination: dest, Exclude: exclude}
+	request := connect.Request{Destination: dest, Exclude: exclude, Goodbyes: true}
 	return &pathConn{Conn: conn, head: request.Append(make([]byte, 0, 2<<10))}
 }
 
@@ -52,14 +57,28 @@ func (p *pathConn) Read(b []byte) (int, error) {
 			return 0, p.failed
 		}
 	}
-	if len(p.left) > 0 {
-		n := copy(b, p.left)
-		if p.left = p.left[n:]; len(p.left) == 0 {
-			p.left = nil
+	for {
+		n, err := p.readAny(b)
+		kept, goodbye := p.records.Strip(b[:n])
+		if goodbye {
+			p.going.Store(true)
 		}
-		return n, nil
+		if kept > 0 || err != nil || len(b) == 0 {
+			return kept, err
+		}
 	}
-	return p.Conn.Read(b)
+}
+
+// readAny reads what comes behind the reply's head, goodbyes included.
+func (p *pathConn) readAny(b []byte) (int, error) {
+	if len(p.left) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.left)
+	if p.left = p.left[n:]; len(p.left) == 0 {
+		p.left = nil
+	}
+	return n, nil
 }
 
 // readReply reads the reply to CONNECT. The handshake's context ends it, by

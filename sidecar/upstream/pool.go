@@ -8,7 +8,8 @@ import (
 // pool holds a host's idle connections, the latest last: it is used first, so
 // that those which are not needed grow old.
 type pool struct {
-	shared *shared
+	shared   *shared
+	interval time.Duration // from sweep to sweep
 
 	mu     sync.Mutex
 	idle   []*Conn
@@ -17,8 +18,12 @@ type pool struct {
 	armed  bool
 }
 
-func (p *pool) init(shared *shared) {
+func (p *pool) init(shared *shared, gateway bool) {
 	p.shared = shared
+	p.interval = shared.idleTimeout / sweepsPerTimeout
+	if gateway {
+		p.interval = min(p.interval, goodbyeSweep)
+	}
 	p.timer = time.AfterFunc(time.Hour, p.sweep)
 	p.timer.Stop()
 }
@@ -37,7 +42,7 @@ func (p *pool) take(now instant, current *dialConfig) *Conn {
 		p.idle = p.idle[:n-1]
 		c.idle = false
 		p.mu.Unlock()
-		if c.fits(current) && !p.expired(c, now) && c.trusted() && (now.since(c.since) < trustIdle || c.alive()) {
+		if c.fits(current) && !c.going() && !p.expired(c, now) && c.trusted() && (now.since(c.since) < trustIdle || c.alive()) {
 			return c
 		}
 		_ = c.Close()
@@ -58,7 +63,7 @@ func (p *pool) put(c *Conn, now instant) bool {
 	p.idle = append(p.idle, c)
 	if !p.armed {
 		p.armed = true
-		p.timer.Reset(p.shared.idleTimeout / sweepsPerTimeout)
+		p.timer.Reset(p.interval)
 	}
 	return true
 }
@@ -73,11 +78,11 @@ func (p *pool) closeUnfit(current *dialConfig) {
 }
 
 // sweep closes connections that nobody used for the idle timeout, or that died, or
-// to who is not trusted any more.
+// to who is not trusted any more, or on which a gateway said goodbye.
 // It is called by the timer, on a goroutine that lasts as long as the call.
 func (p *pool) sweep() {
 	now := p.shared.now()
-	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.trusted() || !c.alive() })
+	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.trusted() || c.going() || !c.alive() })
 }
 
 // close closes what is idle, and what is put from now on is not kept.
@@ -103,7 +108,7 @@ func (p *pool) closeIf(bad func(*Conn) bool) {
 	clear(p.idle[len(kept):])
 	p.idle = kept
 	if p.armed = len(kept) > 0; p.armed {
-		p.timer.Reset(p.shared.idleTimeout / sweepsPerTimeout)
+		p.timer.Reset(p.interval)
 	} else {
 		p.timer.Stop()
 	}
