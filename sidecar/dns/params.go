@@ -30,6 +30,11 @@ const (
 	// answers loses them.
 	writeLimit = 5 * time.Second
 
+	// shedPause is the wait for descriptors of connections that were ended.
+	shedPause = 10 * time.Millisecond
+	// shortageInterval is the least time between two lines about their lack.
+	shortageInterval = time.Minute
+
 	// readPause is the wait after a socket could not be read.
 	readPause = 50 * time.Millisecond
 )
@@ -49,6 +54,9 @@ const (
 	// maxQuestions bounds the questions that wait over UDP, each with a socket when
 	// it is forwarded. Beyond, questions are dropped and asked again by the program.
 	maxQuestions = 1024
+	// maxPerClient bounds those of one socket, a quarter of them: a resolver of its own in the
+	// program uses one for all its questions.
+	maxPerClient = maxQuestions / 4
 	// maxConnections bounds the TCP connections of one listener; beyond, callers wait
 	// in the kernel's queue.
 	maxConnections = 256

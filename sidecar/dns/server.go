@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -22,7 +23,9 @@ type Server struct {
 	names   names
 	ready   chan struct{} // closed once listeners is set
 
-	waiting chan struct{} // bounds the questions that wait over UDP
+	waiting  waiting
+	conns    *drain.Set // the clients' TCP connections
+	shortage shortage
 	// preferred is the server of resolv.conf that is asked first: the last one which
 	// answered when the one before was silent.
 	preferred state.Store[netip.AddrPort]
@@ -35,7 +38,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), waiting: make(chan struct{}, maxQuestions)}
+	s := &Server{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), conns: drain.NewSet()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -91,6 +94,7 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	closeAll(udp, tcp)
 	running.Wait()
+	s.conns.Wait()
 	return nil
 }
 

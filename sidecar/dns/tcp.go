@@ -12,14 +12,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 )
 
-// serveTCP serves the connections of l until that is closed, and returns when none
-// is left.
+// serveTCP serves the connections of l until that is closed.
 func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
-	conns := drain.NewSet()
-	conns.Accept(ctx, l, drain.AcceptConfig{Max: maxConnections, Log: s.log}, func(conn net.Conn) {
+	s.conns.Accept(ctx, l, drain.AcceptConfig{Max: maxConnections, Log: s.log}, func(conn net.Conn) {
 		newClientConn(s, conn).run(ctx)
 	})
-	conns.Wait()
 }
 
 // clientConn is one client's TCP connection. Questions for mesh names are answered as
@@ -33,42 +30,46 @@ type clientConn struct {
 	slots    chan struct{}  // bounds the mesh questions that wait
 	tasks    sync.WaitGroup
 
+	open *drain.Entry // waits while nothing is unanswered
+
 	writing sync.Mutex // one message at a time to the client
 
 	mu       sync.Mutex
+	handled  int           // messages that are being handled here
 	upstream net.Conn      // to a server; nil: not now
 	pending  map[asked]int // questions on upstream that have no answer yet, and transfers
 	ending   bool          // the client asks no more
 }
 
 func newClientConn(s *Server, client net.Conn) *clientConn {
-	return &clientConn{s: s, client: client, original: s.originalDestination(client), slots: make(chan struct{}, maxPipelined)}
+	c := &clientConn{s: s, client: client, original: s.originalDestination(client), slots: make(chan struct{}, maxPipelined)}
+	c.open = s.conns.Add(func(error) { c.abort() }, client.SetReadDeadline)
+	c.open.Waiting(time.Now().Add(tcpIdle))
+	return c
 }
 
 // run serves the connection to its end, and closes it.
 func (c *clientConn) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
+	defer c.open.Remove()
 	for {
-		_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
-		if ctx.Err() != nil {
-			break
-		}
 		packet, err := readMessage(c.client)
 		if err != nil {
 			break
 		}
+		c.begin()
 		v, zone := classify(packet, c.s.cfg.ResolvConf.load().search)
 		switch v {
 		case drop:
 			c.s.metrics.dropped.Inc()
+			c.finish()
 		case malformed:
 			c.s.metrics.malformed.Inc()
 			c.tell(formerr(packet))
+			c.finish()
 		case ours:
-			c.slots <- struct{}{}
-			c.tasks.Go(func() {
-				defer func() { <-c.slots }()
+			c.handle(func() {
 				if answer := c.s.answer(ctx, packet, zone, false); answer != nil {
 					c.tell(answer)
 				}
@@ -81,12 +82,47 @@ func (c *clientConn) run(ctx context.Context) {
 					c.tell(answer)
 				}
 			}
+			c.finish()
 		}
 	}
 	// What was asked is still answered: a client may end its side first.
 	c.end()
 	c.tasks.Wait()
 	_ = c.client.Close()
+}
+
+// begin says that a message has come.
+func (c *clientConn) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handled++
+	c.open.Busy()
+	_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
+}
+
+// finish says that it has been handled: answered, or sent to a server.
+func (c *clientConn) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handled--
+	switch {
+	case c.ending:
+	case c.handled == 0 && len(c.pending) == 0:
+		c.open.Waiting(time.Now().Add(tcpIdle))
+	default:
+		_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
+	}
+}
+
+// handle runs what may wait for the control plane, and then finishes. It waits itself
+// when as much runs as may.
+func (c *clientConn) handle(f func()) {
+	c.slots <- struct{}{}
+	c.tasks.Go(func() {
+		defer func() { <-c.slots }()
+		defer c.finish()
+		f()
+	})
 }
 
 // forward sends packet to a server, connecting to one when there is no connection.
@@ -139,6 +175,9 @@ func (c *clientConn) copyBack(ctx context.Context, upstream net.Conn) {
 			return
 		}
 		mine := c.settleLocked(b)
+		if mine {
+			c.handled++
+		}
 		if c.ending {
 			_ = upstream.SetReadDeadline(c.patienceLocked())
 		}
@@ -150,13 +189,10 @@ func (c *clientConn) copyBack(ctx context.Context, upstream net.Conn) {
 		c.s.metrics.forwarded[endAnswered].Inc()
 		if !mayEndInMesh(b) {
 			c.tell(b)
+			c.finish()
 			continue
 		}
-		c.slots <- struct{}{}
-		c.tasks.Go(func() {
-			defer func() { <-c.slots }()
-			c.tell(c.s.followAlias(ctx, b, b, false)) // which has the question, too
-		})
+		c.handle(func() { c.tell(c.s.followAlias(ctx, b, b, false)) }) // which has the question, too
 	}
 }
 
@@ -199,6 +235,7 @@ func (c *clientConn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
+	c.open.Busy()
 	if c.upstream == nil {
 		return
 	}
@@ -222,12 +259,6 @@ func (c *clientConn) tell(b []byte) {
 	_ = c.client.SetWriteDeadline(time.Now().Add(writeLimit))
 	if writeMessage(c.client, b) != nil {
 		_ = c.client.Close()
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.ending {
-		_ = c.client.SetReadDeadline(time.Now().Add(tcpIdle))
 	}
 }
 
@@ -235,8 +266,7 @@ func (c *clientConn) tell(b []byte) {
 func (s *Server) dialTCP(ctx context.Context, original netip.AddrPort) (net.Conn, error) {
 	last := errNoServers
 	for _, server := range s.servers(original) {
-		d := net.Dialer{Timeout: dialLimit}
-		conn, err := d.DialContext(ctx, "tcp", server.String())
+		conn, err := s.dial(ctx, "tcp", server)
 		if err == nil {
 			return conn, nil
 		}

@@ -35,15 +35,13 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 			s.metrics.dropped.Inc()
 			continue
 		}
-		select {
-		case s.waiting <- struct{}{}:
-		default:
+		if !s.waiting.begin(from) {
 			s.metrics.dropped.Inc()
 			continue
 		}
 		packet := slices.Clone(buf[:n])
 		questions.Go(func() {
-			defer func() { <-s.waiting }()
+			defer s.waiting.end(from)
 			var answer []byte
 			switch v {
 			case ours:
@@ -60,6 +58,39 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 				_, _ = conn.WriteToUDPAddrPort(answer, from) // lost, like any datagram
 			}
 		})
+	}
+}
+
+// waiting bounds the questions that wait over UDP, and those of one client, so that
+// the others are heard while a client asks for what nobody answers. The zero value is
+// ready; its methods may be called concurrently.
+type waiting struct {
+	mu       sync.Mutex
+	all      int
+	byClient map[netip.AddrPort]int
+}
+
+// begin reports whether a client's question may wait. If so, end must follow.
+func (w *waiting) begin(client netip.AddrPort) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all >= maxQuestions || w.byClient[client] >= maxPerClient {
+		return false
+	}
+	if w.byClient == nil {
+		w.byClient = map[netip.AddrPort]int{}
+	}
+	w.all++
+	w.byClient[client]++
+	return true
+}
+
+func (w *waiting) end(client netip.AddrPort) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all--
+	if w.byClient[client]--; w.byClient[client] == 0 {
+		delete(w.byClient, client)
 	}
 }
 
@@ -123,7 +154,7 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte, original netip.A
 // question has a socket of its own, which takes nothing from other addresses and whose
 // random port protects the answer as the program's own would.
 func (s *Server) exchange(ctx context.Context, server netip.AddrPort, packet []byte) ([]byte, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "udp", server.String())
+	conn, err := s.dial(ctx, "udp", server)
 	if err != nil {
 		return nil, err
 	}
