@@ -79,9 +79,7 @@ func (f *Federation) watchTunnels(ctx context.Context) {
 		all, past := f.cfg.Tunnel.Peers()
 		peers := make(core.Tunnels, len(all))
 		for i, p := range all {
-			peers[i] = core.Peer{Gateway: p.Gateway, Addr: p.Addr, Left: p.Left, Tunnel: Tunnel{
-				Up: p.State == tunnel.Up, RTT: p.RTT, Connections: p.Connections, Streams: p.Streams, Since: p.Since, LastError: p.LastError,
-			}}
+			peers[i] = core.Peer{Gateway: p.Gateway, Addr: p.Addr, Left: p.Left, LastErr: p.LastError, Tunnel: Tunnel{Up: p.State == tunnel.Up, Since: p.Since}}
 		}
 		f.apply(peers)
 		select {

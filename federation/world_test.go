@@ -222,7 +222,7 @@ func show(v *View) string {
 		if g.Tunnel.Up {
 			b = append(b, " up"...)
 		}
-		b = append(b, " "+g.Tunnel.LastError+"\n"...)
+		b = append(b, '\n')
 	}
 	for _, o := range v.Origins {
 		b = append(b, "origin "+o.ID.String()+" "+o.Version.String()+" "+o.Digest.String()...)

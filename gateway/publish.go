@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // joinTime is how long a gateway that starts waits for the first answer from
@@ -19,6 +20,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 	waited := time.NewTimer(joinTime)
 	defer waited.Stop()
 	joining := len(g.cfg.Join) > 0
+	var published []mesh.Service // what the federation was last given
 	for {
 		services, servicesPast := g.services.Snapshot()
 		view, viewPast := g.federation.View()
@@ -26,10 +28,13 @@ func (g *Gateway) publish(ctx context.Context) error {
 			return o.ID != view.Self && !o.Stale
 		})
 		known := services != nil && !joining // nil: not known yet
-		router := NewRouter(view, services, known)
+		router := NewRouter(view, services, known, g.tunnel.RTT)
 		g.router.Store(router)
 		if services != nil {
 			g.forward.Retire(router.Serves)
+		}
+		if services != nil && !sameSet(services, published) {
+			published = services
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 		}
 		if known {
@@ -45,4 +50,9 @@ func (g *Gateway) publish(ctx context.Context) error {
 		case <-viewPast:
 		}
 	}
+}
+
+// sameSet reports whether a and b are one published value, which never changes.
+func sameSet(a, b []mesh.Service) bool {
+	return b != nil && len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

@@ -31,30 +31,29 @@ const (
 
 // Router decides who serves a path. It is immutable and pure: one is made from
 // each view of the mesh and each set of this cluster's services, and asked by
-// many goroutines at a time. Load and random numbers come with the request.
+// many goroutines at a time. Load and random numbers come with the request, and
+// round-trip times are asked for: they change all the time, and nothing else does.
 type Router struct {
 	self  mesh.ClusterName
 	known bool // all there is is here: what is not here does not exist
 	local map[mesh.ServiceName]*mesh.Service
 	view  *federation.View
-	rtt   map[mesh.GatewayID]time.Duration
+	rtt   func(mesh.GatewayID) time.Duration
 }
 
-// NewRouter returns the router for what is known now. It keeps view and local.
+// NewRouter returns the router for what is known now. It keeps view and local. rtt
+// says the present smoothed round-trip time to a gateway, to many goroutines at a time.
 // Until everything is known, what is not found is unavailable rather than absent.
-func NewRouter(view *federation.View, local []mesh.Service, known bool) *Router {
+func NewRouter(view *federation.View, local []mesh.Service, known bool, rtt func(mesh.GatewayID) time.Duration) *Router {
 	r := &Router{
 		self:  view.Self.Cluster,
 		known: known,
 		local: make(map[mesh.ServiceName]*mesh.Service, len(local)),
 		view:  view,
-		rtt:   make(map[mesh.GatewayID]time.Duration, len(view.Gateways)),
+		rtt:   rtt,
 	}
 	for i := range local {
 		r.local[local[i].Name] = &local[i]
-	}
-	for _, g := range view.Gateways {
-		r.rtt[g.ID] = g.Tunnel.RTT
 	}
 	return r
 }
@@ -270,24 +269,23 @@ type offer struct {
 func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *forward.Request) offer {
 	var o offer
 	paths := 0
-	var seeing, blind []mesh.GatewayID
+	var seeing, blind []forward.Candidate
 	for _, id := range x.Gateways {
 		paths += req.Load(id.String())
+		c := forward.Candidate{Gateway: id, RTT: r.rtt(id), Port: p.Port, Protocol: p.Protocol}
 		if r.seesReady(id, x.Export.Service, p.Port) {
-			seeing = append(seeing, id)
+			seeing = append(seeing, c)
 		} else {
-			blind = append(blind, id)
+			blind = append(blind, c)
 		}
 	}
 	o.load = float64(paths+1) / float64(max(p.Capacity, 1))
-	for _, group := range [][]mesh.GatewayID{seeing, blind} {
+	for _, group := range [][]forward.Candidate{seeing, blind} {
 		for len(group) > 0 && len(o.gateways) < maxGatewaysPerCluster {
 			i := nearest(len(group), req.Intn,
-				func(i int) time.Duration { return r.rtt[group[i]] },
-				func(i int) float64 { return float64(req.Load(group[i].String())) })
-			o.gateways = append(o.gateways, forward.Candidate{
-				Gateway: group[i], RTT: r.rtt[group[i]], Port: p.Port, Protocol: p.Protocol,
-			})
+				func(i int) time.Duration { return group[i].RTT },
+				func(i int) float64 { return float64(req.Load(group[i].Key())) })
+			o.gateways = append(o.gateways, group[i])
 			group = slices.Delete(group, i, i+1)
 		}
 	}

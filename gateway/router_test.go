@@ -32,7 +32,19 @@ type farCluster struct {
 	blind    int             // how many of them, from the end, see nothing ready
 }
 
-func (f fleet) router() *Router { return NewRouter(f.view(), f.local, true) }
+func (f fleet) router() *Router { return NewRouter(f.view(), f.local, true, f.rtt) }
+
+// rtt is the round-trip time to a gateway of a far cluster.
+func (f fleet) rtt(id mesh.GatewayID) time.Duration {
+	for _, c := range f.far {
+		for i, rtt := range c.rtts {
+			if id.Cluster == c.name && string(id.Name) == fmt.Sprintf("%s-%d", c.name, i+1) {
+				return rtt
+			}
+		}
+	}
+	return 0
+}
 
 // view is what the federation knows of the far clusters. One without a tunnel
 // is known from its catalog alone.
@@ -43,7 +55,7 @@ func (f fleet) view() *federation.View {
 		for i := range max(len(c.rtts), 1) {
 			id := mesh.GatewayID{Cluster: c.name, Name: mesh.GatewayName(fmt.Sprintf("%s-%d", c.name, i+1))}
 			if i < len(c.rtts) {
-				gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true, RTT: c.rtts[i]}})
+				gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
 			}
 			p := mesh.ExportPort{Port: 80, Protocol: mesh.HTTP, Ready: c.ready, Total: 2, Capacity: c.capacity,
 				Identities: []string{"spiffe://m/cluster/" + string(c.name) + "/ns/shop/sa/orders"}}
@@ -201,17 +213,17 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *testing.T) {
 	view := &federation.View{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}}
 	for name, local := range map[string][]mesh.Service{"nothing": nil, "another port": {service(true, true)}} {
-		r := NewRouter(view, local, false)
+		r := NewRouter(view, local, false, fleet{}.rtt)
 		for _, authority := range []string{"orders.shop.mesh:81", "orders.shop.west.mesh:81"} {
 			if got, refusal := r.Outbound(request(t, authority)); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 				t.Errorf("%s known, %s: %v, %v", name, authority, names(got), refusal)
 			}
 		}
 	}
-	if got, refusal := NewRouter(view, nil, false).Inbound(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+	if got, refusal := NewRouter(view, nil, false, fleet{}.rtt).Inbound(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 		t.Errorf("from a tunnel: %v, %v", names(got), refusal)
 	}
-	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false).Outbound(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
+	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false, fleet{}.rtt).Outbound(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
 		t.Errorf("what is known is not served: %v, %v", names(got), refusal)
 	}
 }

@@ -20,9 +20,8 @@ func (g *Gateway) Status() *status.Gateway {
 	s := &status.Gateway{
 		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
 		Certificate: status.Certificate{NotBefore: g.identity.NotBefore(), NotAfter: g.identity.NotAfter()},
-		Gateways:    peersOf(view), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
+		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
-	sizes(s.Gateways, g.tunnel)
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
 	for _, t := range g.tunnel.TargetStates() {
 		if slices.Contains(g.cfg.Join, t.Addr) {
@@ -43,34 +42,25 @@ func (g *Gateway) Status() *status.Gateway {
 	return s
 }
 
-// sizes adds how large packets pass to each peer.
-func sizes(peers []status.Peer, node *tunnel.Node) {
-	known, _ := node.Peers()
-	for _, k := range known {
-		for i := range peers {
-			if peers[i].ID == k.Gateway {
-				peers[i].PacketSize, peers[i].MTUReduced = k.PacketSize, k.MTUReduced
-			}
-		}
-	}
-}
-
-func peersOf(view *federation.View) []status.Peer {
+// peersOf returns every gateway of the mesh, with what the tunnel says of those that
+// there is or was one to.
+func peersOf(view *federation.View, node *tunnel.Node) []status.Peer {
+	tunnels, _ := node.Peers()
 	peers := make([]status.Peer, 0, len(view.Gateways))
 	for _, g := range view.Gateways {
 		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead"}
 		if g.Alive {
 			p.Gossip = "alive"
 		}
-		switch {
-		case g.ID == view.Self:
+		if g.ID == view.Self {
 			p.Tunnel = "self"
-		default:
-			p.Since, p.LastError = g.Tunnel.Since, g.Tunnel.LastError
-			if g.Tunnel.Up {
+		} else if i := slices.IndexFunc(tunnels, func(t tunnel.Peer) bool { return t.Gateway == g.ID }); i >= 0 {
+			t := &tunnels[i]
+			p.Since, p.LastError, p.PacketSize, p.MTUReduced = t.Since, t.LastError, t.PacketSize, t.MTUReduced
+			if t.State == tunnel.Up {
 				p.Tunnel, p.LastError = "up", ""
-				p.RTT = float64(g.Tunnel.RTT) / float64(time.Millisecond)
-				p.Connections, p.Streams = g.Tunnel.Connections, g.Tunnel.Streams
+				p.RTT = float64(t.RTT) / float64(time.Millisecond)
+				p.Connections, p.Streams = t.Connections, t.Streams
 			}
 		}
 		peers = append(peers, p)

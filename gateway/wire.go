@@ -48,7 +48,7 @@ func (g *Gateway) bind() (err error) {
 
 // wire makes every part and connects them. Nothing runs yet.
 func (g *Gateway) wire(resetKey [32]byte) (err error) {
-	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, false))
+	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, false, nil))
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
 		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },

@@ -130,3 +130,33 @@ func TestOnlyTheNextVersionOfTheOwnCatalogIsTaken(t *testing.T) {
 		t.Error("a version that was made from an older one replaced a newer one")
 	}
 }
+
+func TestWhatTheTunnelMeasuresIsNoReasonForANewView(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c, s := start(t, now)
+	a := c.Step(now)
+	c.Apply(now, Received{State: s, Exports: s.Exports()})
+	c.Apply(now, Pulled{Pull: a.Pull[0]})
+	c.Step(now)
+	again := tunnelTo(west, true, now)
+	again[0].Addr, again[0].LastErr = "10.0.0.9:7443", "a conn of several has ended"
+	c.Apply(now, again)
+	c.Apply(now, Gossip{Gateway: west, Alive: true, Known: true, Meta: Meta{Version: s.Head().Version, Digest: s.Head().Digest, Advertise: "10.0.0.2:7443"}})
+	if a := c.Step(now); a.View != nil || a.Packets[west].Tunnel != "10.0.0.9:7443" {
+		t.Errorf("a new view %v, packets to %v", a.View != nil, a.Packets)
+	}
+	for name, in := range map[string]Input{
+		"a new tunnel":    tunnelTo(west, true, now.Add(time.Second)),
+		"none":            tunnelTo(west, false, now.Add(2*time.Second)),
+		"dead by gossip":  Gossip{Gateway: west, Known: true, Meta: Meta{Version: s.Head().Version, Digest: s.Head().Digest, Advertise: "10.0.0.2:7443"}},
+		"another gateway": tunnelTo(gw("north", "north-1"), true, now),
+		"a member comes":  Gossip{Gateway: gw("south", "south-1"), Alive: true},
+		"it says where":   Gossip{Gateway: gw("south", "south-1"), Alive: true, Known: true, Meta: Meta{Advertise: "10.0.0.3:7443"}},
+		"it says no more": Tunnels{},
+	} {
+		c.Apply(now, in)
+		if c.Step(now).View == nil {
+			t.Errorf("%s: no new view", name)
+		}
+	}
+}

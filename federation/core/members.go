@@ -64,6 +64,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 		}
 		m = &member{}
 		c.members[id] = m
+		c.viewChanged = true
 	}
 	if in.Alive && !m.alive {
 		m.since, m.redial = now, true
@@ -71,8 +72,10 @@ func (in Gossip) apply(c *Core, now time.Time) {
 	if in.Alive != m.alive {
 		c.note(slog.LevelInfo, "gossip", "gateway", id.String(), "alive", in.Alive, "leaving", in.Meta.Leaving)
 	}
+	if in.Alive != m.alive || in.Known != m.known || in.Meta.Advertise != m.meta.Advertise {
+		c.viewChanged = true
+	}
 	m.alive, m.known, m.meta = in.Alive, in.Known, in.Meta
-	c.viewChanged = true
 	if !in.Alive || !in.Known {
 		return
 	}

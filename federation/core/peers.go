@@ -13,6 +13,7 @@ type Peer struct {
 	Gateway mesh.GatewayID
 	Addr    string // where its packets last came from
 	Left    bool   // it said that it leaves, and has not come back
+	LastErr string // why the tunnel is down
 	Tunnel
 }
 
@@ -51,6 +52,7 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 		if was == nil {
 			was = &peer{}
 			c.peers[p.Gateway] = was
+			c.viewChanged = true
 		}
 		if p.Up != was.Up || !p.Since.Equal(was.Since) {
 			// A new process, perhaps: it knows nothing of what the old one was told.
@@ -61,15 +63,18 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 			if p.Up {
 				c.note(slog.LevelInfo, "gateway is connected", "gateway", p.Gateway.String(), "peer_addr", p.Addr)
 			} else {
-				c.note(slog.LevelInfo, "gateway is out of reach", "gateway", p.Gateway.String(), "left", p.Left, "err", p.LastError)
+				c.note(slog.LevelInfo, "gateway is out of reach", "gateway", p.Gateway.String(), "left", p.Left, "err", p.LastErr)
 			}
+		}
+		if p.Tunnel != was.Tunnel {
+			c.viewChanged = true
 		}
 		was.Peer = p
 	}
 	for id := range gone {
 		delete(c.peers, id)
+		c.viewChanged = true
 	}
-	c.viewChanged = true
 }
 
 // startSyncs returns whom to ask for versions: live peers that have to be told

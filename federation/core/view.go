@@ -30,14 +30,12 @@ type Gateway struct {
 	Tunnel      Tunnel // zero for this gateway itself
 }
 
-// Tunnel is the state of the tunnel to a gateway.
+// Tunnel is the state of the tunnel to a gateway. What changes all the time, such
+// as its round-trip time, is asked of the tunnel: a View is made anew for every
+// change of what is in it, and all routes after it.
 type Tunnel struct {
-	Up          bool
-	RTT         time.Duration // smoothed, in nanoseconds; 0 when it was never up
-	Connections int
-	Streams     int
-	Since       time.Time // of the present state
-	LastError   string    // why it is down
+	Up    bool
+	Since time.Time // of the present state
 }
 
 // Origin is the catalog of one gateway, as far as this one holds it.

@@ -3,7 +3,6 @@ package core
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -27,8 +26,8 @@ func viewOf(gateways []Gateway, origins []Origin) *View {
 	return NewView(gw("east", "east-1"), gateways, origins)
 }
 
-func up(id mesh.GatewayID, rtt time.Duration) Gateway {
-	return Gateway{ID: id, Alive: true, Tunnel: Tunnel{Up: true, RTT: rtt}}
+func up(id mesh.GatewayID) Gateway {
+	return Gateway{ID: id, Alive: true, Tunnel: Tunnel{Up: true}}
 }
 
 var ordersName = mesh.ServiceName{Namespace: "shop", Name: "orders"}
@@ -36,7 +35,7 @@ var ordersName = mesh.ServiceName{Namespace: "shop", Name: "orders"}
 func TestGatewaysThatExportAServiceAreListedInOrderOfTheirNames(t *testing.T) {
 	ready, unready := []mesh.Export{serving("west", "shop/orders", 1)}, []mesh.Export{serving("west", "shop/orders", 0)}
 	v := viewOf(
-		[]Gateway{up(gw("west", "w1"), 10*time.Millisecond), up(gw("west", "w2"), 30*time.Millisecond), up(gw("west", "w3"), 20*time.Millisecond), up(gw("west", "w4"), 1)},
+		[]Gateway{up(gw("west", "w1")), up(gw("west", "w2")), up(gw("west", "w3")), up(gw("west", "w4"))},
 		[]Origin{{ID: gw("west", "w1"), Records: unready}, {ID: gw("west", "w2"), Records: ready}, {ID: gw("west", "w3"), Records: ready}})
 	x := v.Exports(ordersName)
 	if len(x) != 1 {
@@ -50,7 +49,7 @@ func TestGatewaysThatExportAServiceAreListedInOrderOfTheirNames(t *testing.T) {
 
 func TestWhatADeadGatewaySaidDoesNotCountBesideALiveOne(t *testing.T) {
 	v := viewOf(
-		[]Gateway{{ID: gw("west", "w1"), Alive: true}, up(gw("west", "w2"), time.Millisecond)},
+		[]Gateway{{ID: gw("west", "w1"), Alive: true}, up(gw("west", "w2"))},
 		[]Origin{
 			{ID: gw("west", "w1"), Records: []mesh.Export{serving("west", "shop/orders", 2)}},
 			{ID: gw("west", "w2"), Records: []mesh.Export{serving("west", "shop/orders", 0)}},
@@ -69,7 +68,7 @@ func TestAClusterOutOfReachIsListedWithoutGateways(t *testing.T) {
 }
 
 func TestOwnOriginsAreNotExportedToOurselves(t *testing.T) {
-	v := viewOf([]Gateway{up(gw("east", "east-2"), 1)}, []Origin{{ID: gw("east", "east-1"), Records: []mesh.Export{serving("east", "shop/orders", 2)}}, {ID: gw("east", "east-2"), Records: []mesh.Export{serving("east", "shop/orders", 2)}}})
+	v := viewOf([]Gateway{up(gw("east", "east-2"))}, []Origin{{ID: gw("east", "east-1"), Records: []mesh.Export{serving("east", "shop/orders", 2)}}, {ID: gw("east", "east-2"), Records: []mesh.Export{serving("east", "shop/orders", 2)}}})
 	if len(v.Services()) != 0 || len(v.Exports(ordersName)) != 0 {
 		t.Errorf("exports %+v", v.Exports(ordersName))
 	}
@@ -80,7 +79,7 @@ func TestIdentitiesOfAllReachableGatewaysMayAnswer(t *testing.T) {
 	a.Ports[0].Identities = []string{"spiffe://mesh.example/cluster/west/gateway/w1", "spiffe://mesh.example/cluster/west/ns/shop/sa/orders"}
 	b.Ports[0].Identities = []string{"spiffe://mesh.example/cluster/west/gateway/w2", "spiffe://mesh.example/cluster/west/ns/shop/sa/orders"}
 	before := slices.Clone(a.Ports[0].Identities)
-	v := viewOf([]Gateway{up(gw("west", "w1"), 1), up(gw("west", "w2"), 1)},
+	v := viewOf([]Gateway{up(gw("west", "w1")), up(gw("west", "w2"))},
 		[]Origin{{ID: gw("west", "w1"), Records: []mesh.Export{a}}, {ID: gw("west", "w2"), Records: []mesh.Export{b}}})
 	if got := v.Exports(ordersName)[0].Export.Ports[0].Identities; len(got) != 3 {
 		t.Errorf("identities %v, want three", got)
@@ -91,7 +90,7 @@ func TestIdentitiesOfAllReachableGatewaysMayAnswer(t *testing.T) {
 }
 
 func TestLocalGatewaysAreThoseThatAreThere(t *testing.T) {
-	v := viewOf([]Gateway{{ID: gw("east", "east-1"), Alive: true}, {ID: gw("east", "east-2")}, {ID: gw("east", "east-3"), Alive: true}, up(gw("west", "w1"), 1)}, nil)
+	v := viewOf([]Gateway{{ID: gw("east", "east-1"), Alive: true}, {ID: gw("east", "east-2")}, {ID: gw("east", "east-3"), Alive: true}, up(gw("west", "w1"))}, nil)
 	l := v.LocalGateways()
 	if len(l) != 2 || l[0].ID != v.Self || l[1].ID != gw("east", "east-3") {
 		t.Errorf("local gateways %+v", l)

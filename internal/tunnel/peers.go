@@ -154,6 +154,19 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 	return list, past
 }
 
+// RTT returns the smoothed round-trip time to a gateway, by its best connection: the
+// last known while it is down, 0 when it was never up.
+func (n *Node) RTT(gw mesh.GatewayID) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, ok := n.peers[gw]
+	if !ok {
+		return 0
+	}
+	p.refreshLocked(time.Now())
+	return p.rtt
+}
+
 func compareIDs(a, b mesh.GatewayID) int {
 	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 }

@@ -2,6 +2,7 @@ package file
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
@@ -26,57 +28,92 @@ type folder struct {
 
 type entry struct {
 	stamp  stamp
-	last   content // the last good one
+	read   time.Time         // when the file with that stamp was read
+	sum    [sha256.Size]byte // of what was read; zero: it could not be
+	last   content           // the last good one
 	loaded time.Time
 	err    error // what is wrong with the file as it is now
 	clash  error // what other files say already
 }
 
-// stamp changes when a file does.
+// stamp changes when a file does, unless that is too soon after the last change.
 type stamp struct {
 	modified time.Time
 	size     int64
+	inode    uint64
 }
 
-// scan reads the files that have changed, or with all every file. It returns
-// an error, and has changed nothing, when the directory cannot be read.
-func (f *folder) scan(all bool) error {
+// scan reads the files that have changed, and parses those that say something else
+// now. It reports whether anything is different. It returns an error, and has
+// changed nothing, when the directory cannot be read.
+func (f *folder) scan() (changed bool, err error) {
 	names, err := resourceFiles(f.dir)
 	if err != nil {
-		return err
+		return false, err
 	}
-	maps.DeleteFunc(f.files, func(name string, _ *entry) bool { return !slices.Contains(names, name) })
+	for name := range f.files {
+		if _, there := slices.BinarySearch(names, name); !there {
+			delete(f.files, name)
+			changed = true
+		}
+	}
 	for _, name := range names {
 		e := f.files[name]
 		if e == nil {
 			e = &entry{}
 			f.files[name] = e
+			changed = true
 		}
-		path := filepath.Join(f.dir, name)
-		info, err := os.Stat(path)
-		if err != nil {
-			e.err = err
-			continue
+		if e.update(filepath.Join(f.dir, name)) {
+			changed = true
 		}
-		now := stamp{info.ModTime(), info.Size()}
-		if !all && now == e.stamp {
-			continue
-		}
-		e.stamp = now
-		e.read(path)
 	}
-	return nil
+	return changed, nil
 }
 
-func (e *entry) read(path string) {
+// update reads the file when it has changed, or may have changed unseen: within
+// stampAge of its last change it can change again and keep its stamp. It reports
+// whether the file says something else, or has another fault.
+func (e *entry) update(path string) (changed bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return e.fail(err)
+	}
+	s := stampOf(info)
+	if s == e.stamp && e.read.Sub(s.modified) > stampAge {
+		return false
+	}
+	e.stamp, e.read = s, time.Now()
 	data, err := readFile(path)
+	if err != nil {
+		return e.fail(err)
+	}
+	sum := sha256.Sum256(data)
+	if sum == e.sum {
+		return false
+	}
+	e.sum = sum
+	c, err := parse(path, data)
 	if err == nil {
-		var c content
-		if c, err = parse(path, data); err == nil {
-			e.last, e.loaded = c, time.Now()
-		}
+		e.last, e.loaded = c, time.Now()
 	}
 	e.err = err
+	return true
+}
+
+// fail takes note of why the file cannot be read, which it reports to be new or not.
+func (e *entry) fail(err error) (changed bool) {
+	changed = e.err == nil || e.err.Error() != err.Error()
+	e.err, e.stamp, e.sum = err, stamp{}, [sha256.Size]byte{}
+	return changed
+}
+
+func stampOf(info fs.FileInfo) stamp {
+	s := stamp{modified: info.ModTime(), size: info.Size()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode = sys.Ino
+	}
+	return s
 }
 
 // readFile reads a regular file up to the decoder's bound; a pipe or device
@@ -190,7 +227,7 @@ func (f *folder) status() []Status {
 // everything that is wrong with them; what is good is returned all the same.
 func Check(dir string) ([]discovery.Described, error) {
 	f := folder{dir: dir, files: map[string]*entry{}}
-	if err := f.scan(true); err != nil {
+	if _, err := f.scan(); err != nil {
 		return nil, err
 	}
 	services := f.services()

@@ -12,6 +12,10 @@ const (
 	// directory replaced by another behind a symbolic link.
 	poll = 2 * time.Second
 
+	// stampAge is how old the last change of a file is before the same time and
+	// size mean the same content: FAT counts in two seconds.
+	stampAge = 3 * time.Second
+
 	maxFiles     = 1000   // read of one directory
 	maxEndpoints = 10_000 // of one service
 	maxPorts     = 100    // of one service

@@ -51,7 +51,7 @@ func (s *Source) Run(ctx context.Context) error {
 	events, failures, done := s.watch()
 	defer done()
 	f := &folder{dir: s.dir, files: map[string]*entry{}}
-	if err := s.scan(f, true); err != nil {
+	if err := s.scan(f); err != nil {
 		return err
 	}
 	tick := time.NewTicker(poll)
@@ -80,14 +80,14 @@ func (s *Source) Run(ctx context.Context) error {
 			continue
 		case <-tick.C:
 			if still == nil {
-				_ = s.scan(f, false) // is in the log and the status
+				_ = s.scan(f) // is in the log and the status
 			}
 			continue
 		case <-still:
 		case <-due:
 		}
 		still, due = nil, nil
-		_ = s.scan(f, true)
+		_ = s.scan(f)
 	}
 }
 
@@ -106,17 +106,21 @@ func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
 }
 
 // scan reads what has changed and publishes it.
-func (s *Source) scan(f *folder, all bool) error {
+func (s *Source) scan(f *folder) error {
 	before := map[string]string{}
 	for _, st := range s.Status() {
 		before[st.File] = st.Err
 	}
-	if err := f.scan(all); err != nil {
+	changed, err := f.scan()
+	if err != nil {
 		if before["."] != err.Error() {
 			s.log.Error("resources: the last good state stays in use", "err", err)
 		}
 		s.statuses.Set(append([]Status{{File: ".", Err: err.Error()}}, f.status()...))
 		return err
+	}
+	if _, unreadable := before["."]; !changed && !unreadable && s.store.Load() != nil {
+		return nil
 	}
 	services := f.services()
 	status := f.status()
