@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -54,6 +55,10 @@ func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
 	r.RecursionAvailable = true
 	question := q.Question[0]
 	if opt := q.IsEdns0(); opt != nil {
+		if slices.ContainsFunc(q.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT && rr != dns.RR(opt) }) {
+			r.Rcode = dns.RcodeFormatError // RFC 6891 §6.1.1
+			return
+		}
 		r.SetEdns0(maxUDPAnswer, false)
 		if opt.Version() != 0 {
 			r.Rcode = dns.RcodeBadVers
@@ -65,7 +70,8 @@ func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
 		r.Opcode = q.Opcode
 		r.Rcode = dns.RcodeNotImplemented
 		return
-	case question.Qclass != dns.ClassINET && question.Qclass != dns.ClassANY:
+	case question.Qclass != dns.ClassINET && question.Qclass != dns.ClassANY,
+		question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR:
 		r.Rcode = dns.RcodeRefused
 		return
 	}

@@ -107,7 +107,7 @@ func TestWithoutDescriptorsIdleConnectionsGoAndThenQuestionsFailAtOnce(t *testin
 	if _, err := readMessage(idle); err == nil {
 		t.Error("the idle connection is still there")
 	}
-	exhaust(t) // what that had, too
+	exhaust(t)     // what that had, too
 	for range 20 { // in less time than the four of these that may wait 5 s take
 		if got := exchange(packet); got[3]&rcodeBits != dns.RcodeServerFailure {
 			t.Errorf("with nothing to end: %x", got)

@@ -303,6 +303,22 @@ func TestOddQuestionsForMeshNamesStayHereAndAreRefused(t *testing.T) {
 	if r := ask(t, s, "udp", chaos); r.Rcode != dns.RcodeRefused {
 		t.Errorf("class CHAOS: %s", r)
 	}
+	for _, qtype := range []uint16{dns.TypeAXFR, dns.TypeIXFR} {
+		if r := ask(t, s, "udp", question("mesh", qtype)); r.Rcode != dns.RcodeRefused {
+			t.Errorf("a transfer: %s", r)
+		}
+	}
+	anyClass := question("orders.shop.mesh", dns.TypeA)
+	anyClass.Question[0].Qclass = dns.ClassANY
+	if r := ask(t, s, "udp", anyClass); r.Rcode != dns.RcodeSuccess || len(r.Answer) != 1 || r.Answer[0].Header().Class != dns.ClassINET {
+		t.Errorf("class ANY: %s", r)
+	}
+	twice := question("orders.shop.mesh", dns.TypeA)
+	twice.SetEdns0(1232, false)
+	twice.SetEdns0(4096, false)
+	if r := ask(t, s, "udp", twice); r.Rcode != dns.RcodeFormatError || len(r.Answer) != 0 {
+		t.Errorf("two OPT records: %s", r)
+	}
 	update := question("orders.shop.mesh", dns.TypeSOA)
 	update.Opcode = dns.OpcodeUpdate
 	if r := ask(t, s, "udp", update); r.Rcode != dns.RcodeNotImplemented || r.Opcode != dns.OpcodeUpdate {
