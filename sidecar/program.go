@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,54 +25,101 @@ func (e *ProgramError) Error() string {
 	return fmt.Sprintf("%s ended with exit code %d", e.Program, e.Code)
 }
 
-// programStart is what to start, and how.
-type programStart struct {
-	argv      []string
-	cgroup    *os.File // nil: ours
-	unspliced bool     // kept from the calls that denySplice says
+// program is what the sidecar starts and ends with. run is called once; the other
+// methods may be called concurrently.
+type program struct {
+	argv []string
+	log  *slog.Logger
+
+	asked   context.Context // over when it is to end
+	ask     context.CancelFunc
+	process atomic.Pointer[os.Process]
+	ended   chan struct{} // closed when run has returned
 }
 
-// runProgram starts the program and returns when it has ended, by itself or, after
-// ctx has, because it was asked to.
-func runProgram(ctx context.Context, start programStart, grace time.Duration) error {
+func newProgram(argv []string, log *slog.Logger) *program {
+	p := &program{argv: argv, log: log, ended: make(chan struct{})}
+	p.asked, p.ask = context.WithCancel(context.Background())
+	return p
+}
+
+// programStart is how to start a program.
+type programStart struct {
+	cgroup    *os.File // nil: ours
+	unspliced bool     // kept from the calls that denySplice says
+	grace     time.Duration
+}
+
+// run runs the program until it has ended, by itself, which is a [*ProgramError], or
+// because it was asked to, which is nil. It is asked when ctx ends, and killed when
+// it has not ended after the grace.
+func (p *program) run(ctx context.Context, start programStart) error {
+	defer close(p.ended)
+	defer context.AfterFunc(ctx, p.ask)()
 	// One locked thread starts the program and stays until it has ended: the
 	// kernel sends the death signal when the thread ends, not the process.
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: what denySplice denies is denied to the thread
-		result <- start.run(ctx, grace)
+		result <- p.runHere(start)
 	}()
 	return <-result
 }
 
-// run runs argv on this thread. The kernel kills it when the sidecar dies without
-// a chance to end it, so that a program is never reachable beside a dead
-// sidecar under a name that the mesh has given up. Otherwise it is asked to end when
-// ctx does, and killed when it has not after grace.
-func (start programStart) run(ctx context.Context, grace time.Duration) error {
+// runHere runs the program from this thread. The kernel kills it when the sidecar
+// dies without a chance to end it, so that a program is never reachable beside a
+// dead sidecar under a name that the mesh has given up.
+func (p *program) runHere(start programStart) error {
 	if start.unspliced {
 		if err := denySplice(); err != nil {
 			return fmt.Errorf("start the program: %w", err)
 		}
 	}
-	cmd := exec.CommandContext(ctx, start.argv[0], start.argv[1:]...)
+	cmd := exec.CommandContext(p.asked, p.argv[0], p.argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = max(grace, 1) // 0 would be for ever
+	cmd.WaitDelay = max(start.grace, 1) // 0 would be for ever
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if start.cgroup != nil { // born in it: not even its first connection escapes
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(start.cgroup.Fd())
 	}
 	err := cmd.Start()
 	if err == nil {
+		p.process.Store(cmd.Process)
+		if os.Getpid() == 1 {
+			defer reapOrphans(cmd.Process.Pid)()
+		}
 		err = outcome(cmd.Path, cmd.Wait())
 	} else {
 		err = fmt.Errorf("start the program: %w", err)
 	}
-	if ctx.Err() != nil {
-		return nil // it was asked to end
+	if p.asked.Err() != nil {
+		return nil
 	}
 	return err
+}
+
+// end asks the program to end and returns when it has, or when ctx has ended. It
+// must be running.
+func (p *program) end(ctx context.Context) error {
+	p.ask()
+	select {
+	case <-p.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not ended: %w", p.argv[0], ctx.Err())
+	}
+}
+
+// signal passes a signal on to the program, if it runs.
+func (p *program) signal(sig os.Signal) {
+	process := p.process.Load()
+	if process == nil {
+		return
+	}
+	if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.log.Warn("a signal was not passed on to the program", "signal", sig.String(), "err", err)
+	}
 }
 
 // outcome says how a program ended that was waited for.

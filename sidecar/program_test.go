@@ -3,7 +3,9 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +16,7 @@ import (
 
 func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
 	for command, code := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -KILL $$": 137} {
-		err := runProgram(t.Context(), programStart{argv: []string{"/bin/sh", "-c", command}}, time.Minute)
+		err := newProgram([]string{"/bin/sh", "-c", command}, nil).run(t.Context(), programStart{grace: time.Minute})
 		ended, ok := errors.AsType[*ProgramError](err)
 		if !ok || ended.Code != code {
 			t.Errorf("%q: %v, want exit code %d", command, err, code)
@@ -23,7 +25,7 @@ func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
 }
 
 func TestAProgramThatIsNotThereIsAnError(t *testing.T) {
-	err := runProgram(t.Context(), programStart{argv: []string{filepath.Join(t.TempDir(), "nothing")}}, time.Minute)
+	err := newProgram([]string{filepath.Join(t.TempDir(), "nothing")}, nil).run(t.Context(), programStart{grace: time.Minute})
 	if err == nil || !strings.Contains(err.Error(), "start the program") {
 		t.Errorf("got %v", err)
 	}
@@ -46,7 +48,7 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 				grace = 10 * time.Millisecond
 			}
 			go func() {
-				ended <- runProgram(ctx, programStart{argv: []string{"/bin/sh", "-c", script, started}}, grace)
+				ended <- newProgram([]string{"/bin/sh", "-c", script, started}, nil).run(ctx, programStart{grace: grace})
 			}()
 			if _, err := os.ReadFile(started); err != nil { // until the program has opened it, and closed it
 				t.Fatal(err)
@@ -59,5 +61,50 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 				t.Errorf("the program was not asked to end: %v", err)
 			}
 		})
+	}
+}
+
+func TestASignalIsPassedOnToTheProgram(t *testing.T) {
+	started := filepath.Join(t.TempDir(), "started")
+	if err := unix.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newProgram([]string{"/bin/sh", "-c", `trap 'exit 9' USR1; : > "$0"; while :; do sleep 0.01; done`, started}, nil)
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(t.Context(), programStart{grace: time.Minute}) }()
+	if _, err := os.ReadFile(started); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGUSR1)
+	if got, ok := errors.AsType[*ProgramError](<-ended); !ok || got.Code != 9 {
+		t.Error(got)
+	}
+	p.signal(unix.SIGUSR1) // nobody is there any more
+}
+
+func TestOrphansAreReapedAndTheProgramIsLeftToItsWaiter(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil { // as PID 1 is
+		t.Fatal(err)
+	}
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) //nolint:errcheck // it was possible before
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "for i in 1 2 3; do (sh -c 'echo $PPID' &); done; sleep 0.1; exit 5")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := reapOrphans(cmd.Process.Pid)
+	if _, err := io.ReadAll(out); err != nil { // until all of them have ended
+		t.Error(err)
+	}
+	err = cmd.Wait()
+	stop()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 5 {
+		t.Errorf("the program: %v", err)
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+		t.Errorf("child %d is left: %v", pid, err)
 	}
 }

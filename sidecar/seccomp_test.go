@@ -55,11 +55,11 @@ func tryDenied() int {
 func TestAnAcceleratedProgramIsKeptFromSplice(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	argv := []string{"/proc/self/exe"}
-	err := runProgram(t.Context(), programStart{argv: argv, unspliced: true}, time.Minute)
+	err := newProgram(argv, nil).run(t.Context(), programStart{unspliced: true, grace: time.Minute})
 	if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code != 0 {
 		t.Errorf("%v: something that must be refused was not", err)
 	}
-	err = runProgram(t.Context(), programStart{argv: argv}, time.Minute)
+	err = newProgram(argv, nil).run(t.Context(), programStart{grace: time.Minute})
 	if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code != 7 {
 		t.Errorf("%v: a program that is not accelerated is kept from something", err)
 	}

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/register"
@@ -34,11 +35,22 @@ func (s *Sidecar) register(ready bool) {
 	})
 }
 
-// runProgram runs the program beside, in its own cgroup when it is captured.
+// runProgram runs the program beside, in its own cgroup when it is captured. When it
+// ends by itself, what it sent last is still on its way: Run ends when that has
+// arrived, or the drain time is over.
 func (s *Sidecar) runProgram(ctx context.Context) error {
-	start := programStart{argv: s.opts.Program, unspliced: s.accelerates()}
+	start := programStart{unspliced: s.accelerates(), grace: s.cfg.Drain}
 	if s.capture != nil {
 		start.cgroup = s.capture.cgroup
 	}
-	return runProgram(ctx, start, s.cfg.Drain)
+	err := s.program.run(ctx, start)
+	if err == nil {
+		return nil // Shutdown drains
+	}
+	drained, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	defer cancel()
+	if late := errors.Join(s.registrar.Shutdown(drained), s.proxy.Shutdown(drained)); late != nil {
+		s.log.Warn("the program has ended, and not everything that it sent has arrived", "err", late)
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,7 @@ type Sidecar struct {
 	registrar *registration.Registrar
 	ads       *adsclient.Client
 	proxy     *proxy.Proxy
+	program   *program // nil: none is started
 
 	// What Run adds, before any part runs.
 	started   time.Time
@@ -79,6 +81,9 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	s.synced = s.ready.Condition("routes", "no gateway has told them yet").Met
 	if cfg.Service != nil {
 		s.answers = s.ready.Condition("program", "nothing at "+cfg.Service.Target+" answers yet").Met
+	}
+	if len(opts.Program) > 0 {
+		s.program = newProgram(opts.Program, s.log)
 	}
 	s.mode = interceptionMode(&cfg.Interception, s.log)
 	return s, s.wire()
@@ -176,7 +181,7 @@ func (s *Sidecar) start(all *parts) {
 	if s.cfg.Service != nil {
 		all.start("health check", s.watchProgram)
 	}
-	if len(s.opts.Program) > 0 {
+	if s.program != nil {
 		all.start("program", s.runProgram)
 	}
 	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
@@ -185,10 +190,27 @@ func (s *Sidecar) start(all *parts) {
 	}
 }
 
-// Shutdown withdraws the service from the mesh and drains: running exchanges
-// may end until ctx does. Run must still be running; cancel its context
-// afterwards, which also ends the program.
+// Shutdown withdraws the service from the mesh, lets callers' exchanges end, and
+// only then asks the program to end: what it does at its end may need the mesh, so
+// that its own connections and DNS go on until it has ended. Both may take the drain
+// time that is configured each, or until ctx ends. Run must still be running; cancel
+// its context afterwards.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	s.log.Info("sidecar drains")
-	return errors.Join(s.registrar.Shutdown(ctx), s.proxy.Shutdown(ctx))
+	callers, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	defer cancel()
+	err := errors.Join(s.registrar.Shutdown(callers), s.proxy.ShutdownInbound(callers))
+	own, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	defer cancel()
+	if s.program != nil {
+		err = errors.Join(err, s.program.end(own))
+	}
+	return errors.Join(err, s.proxy.Shutdown(own))
+}
+
+// Signal passes a signal on to the program, if there is one.
+func (s *Sidecar) Signal(sig os.Signal) {
+	if s.program != nil {
+		s.program.signal(sig)
+	}
 }

@@ -24,7 +24,12 @@ var (
 	spawner = process.NewSpawner()
 )
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asProgram {
+		os.Exit(runProgram(os.Args[2:]))
+	}
+	os.Exit(runAll(m))
+}
 
 func runAll(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "isthmus-e2e-")
@@ -159,6 +164,15 @@ spec:
 // either may be empty.
 func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream string, program ...string) *sidecarProc {
 	m.t.Helper()
+	s := m.prepared(cluster, name, service, protocol, target, upstream, func(*sidecarProc) []string { return program })
+	s.start()
+	return s
+}
+
+// prepared is sidecar without starting it, for a program that is told where its
+// sidecar listens.
+func (m *testMesh) prepared(cluster, name, service, protocol, target, upstream string, program func(*sidecarProc) []string) *sidecarProc {
+	m.t.Helper()
 	at := freePorts(m.t, 3)
 	s := &sidecarProc{admin: at[0], listener: at[1], inbound: at[2]}
 	m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.path("pki"), "-o", m.path(name, "pki"))
@@ -178,11 +192,10 @@ func (m *testMesh) sidecar(cluster, name, service, protocol, target, upstream st
 		cfg += fmt.Sprintf("upstreams:\n  - {listen: \"%s\", service: %s, port: 80}\n", s.listener, upstream)
 	}
 	args := []string{"sidecar", "-c", m.write(name+"/sidecar.yaml", cfg)}
-	if len(program) > 0 {
-		args = append(append(args, "--"), program...)
+	if argv := program(s); len(argv) > 0 {
+		args = append(append(args, "--"), argv...)
 	}
 	s.proc = m.process(name, args...)
-	s.start()
 	return s
 }
 
@@ -220,6 +233,14 @@ func (p *proc) start() {
 func (p *proc) end(sig syscall.Signal) {
 	p.t.Helper()
 	if err := p.End(sig, limit); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// endAlone is end with a signal that only the process itself gets.
+func (p *proc) endAlone(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.EndAlone(sig, limit); err != nil {
 		p.t.Error(err)
 	}
 }

@@ -3,6 +3,10 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -34,4 +38,28 @@ func runUntilSignal(ctx context.Context, role string, c component, drain time.Du
 	}
 	end()
 	return <-ended
+}
+
+// onSignals calls handle for each of the signals that arrives, one after the other,
+// until the returned function is called, which waits for the last.
+func onSignals(handle func(os.Signal), signals ...os.Signal) (stop func()) {
+	arrived := make(chan os.Signal, 16)
+	signal.Notify(arrived, signals...)
+	var handling sync.WaitGroup
+	handling.Go(func() {
+		for s := range arrived {
+			handle(s)
+		}
+	})
+	return func() {
+		signal.Stop(arrived)
+		close(arrived)
+		handling.Wait()
+	}
+}
+
+// passedOn are the signals that mean nothing to a sidecar and may mean something to
+// its program. SIGHUP means something to both.
+func passedOn() []os.Signal {
+	return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT}
 }

@@ -16,7 +16,9 @@ func Sidecar() *cobra.Command {
 		Use:   "sidecar -c FILE [-- PROGRAM ARGS...]",
 		Short: "Run a sidecar, and the program beside it",
 		Long: `Runs a sidecar until SIGTERM or SIGINT. With a program behind "--" it also
-starts that and ends with it, with the program's exit code.
+starts that and ends with it, with the program's exit code. Then the program is told
+of SIGTERM once its callers have been served, and has the mesh until it has ended.
+SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it.
 
   gateways: [10.0.0.5, 10.0.0.6]
   identity: {dir: /etc/isthmus/pki}
@@ -51,7 +53,11 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 			if err != nil {
 				return err
 			}
-			err = runUntilSignal(cmd.Context(), "sidecar", s, cfg.Drain, log)
+			if len(args) > 0 {
+				defer onSignals(s.Signal, passedOn()...)()
+			}
+			// Callers' exchanges may take the drain time, and then the program.
+			err = runUntilSignal(cmd.Context(), "sidecar", s, 2*cfg.Drain, log)
 			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
 				return exitError{p.Code}
 			}

@@ -27,8 +27,9 @@ type Sidecar struct {
 	State string `yaml:"state" flag:"directory in which this process keeps what it learned"`
 	// Where the sidecar listens beside the upstreams.
 	Listen SidecarListen `yaml:"listen"`
-	// How long running exchanges may take to finish at shutdown, up to 1h.
-	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown"`
+	// How long running exchanges may take to finish at shutdown, and after that the
+	// program that the sidecar started, up to 1h.
+	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown, and then the program"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
 }

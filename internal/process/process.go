@@ -111,15 +111,25 @@ func (p *Process) Kill() {
 	<-exited
 }
 
-// End sends sig and waits for the end; after limit it kills, which is an error.
+// End sends sig to the whole group and waits for the end of the process; after limit
+// it kills, which is an error.
 func (p *Process) End(sig syscall.Signal, limit time.Duration) error {
+	return p.end(func(pid int) { _ = syscall.Kill(-pid, sig) }, sig, limit)
+}
+
+// EndAlone is End with a signal to the process only, as service managers send it.
+func (p *Process) EndAlone(sig syscall.Signal, limit time.Duration) error {
+	return p.end(func(pid int) { _ = syscall.Kill(pid, sig) }, sig, limit)
+}
+
+func (p *Process) end(send func(pid int), sig syscall.Signal, limit time.Duration) error {
 	p.mu.Lock()
 	p.told = true
 	if !p.runningLocked() {
 		p.mu.Unlock()
 		return nil
 	}
-	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	send(p.cmd.Process.Pid) // gone since: exited says so
 	exited := p.exited
 	p.mu.Unlock()
 	select {

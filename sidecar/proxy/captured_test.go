@@ -306,7 +306,7 @@ func TestADrainLetsCapturedConnectionsEnd(t *testing.T) {
 	i := w.intercept(route(mesh.TCP, w.instance("east", "orders-1", target, mesh.TCP)))
 	c := i.mustDial(t, "127.0.0.2")
 	fmt.Fprint(c, "hel")
-	for i.conns.Len() == 0 {
+	for i.conns[outbound].Len() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	drained := make(chan error)

@@ -39,12 +39,6 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
-// Explicit is a listener whose every connection is for one destination.
-type Explicit struct {
-	Listen      string // host:port
-	Destination mesh.Destination
-}
-
 // Inbound is the service that runs beside this sidecar.
 type Inbound struct {
 	Listen   string // host:port, usually :15008

@@ -54,7 +54,7 @@ func (w *world) run(p *Proxy) *Proxy {
 		if err := <-ended; err != nil {
 			w.t.Errorf("Run: %v", err)
 		}
-		if n := p.conns.Len(); n != 0 {
+		if n := p.conns[inbound].Len() + p.conns[outbound].Len(); n != 0 {
 			w.t.Errorf("%d connections left", n)
 		}
 	})
@@ -137,8 +137,8 @@ func boundTo(p *Proxy, is func(*server) bool) net.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.servers {
-		if s.listener != nil && is(s) {
-			return s.listener.Addr()
+		if s.queue != nil && is(s) {
+			return s.queue.Addr()
 		}
 	}
 	return nil

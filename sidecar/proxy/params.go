@@ -16,6 +16,10 @@ const (
 	// drainIdle is how long idle client connections stay open once a drain began: a
 	// request that is on its way is still answered, with Connection: close.
 	drainIdle = 300 * time.Millisecond
+	// finishPause is how long a listener that finishes waits for one more
+	// connection; maxFinish bounds all that, since callers may never cease to come.
+	finishPause = 5 * time.Millisecond
+	maxFinish   = 250 * time.Millisecond
 )
 
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,18 +25,19 @@ type Proxy struct {
 	steered  []*server         // of these, where it sends connections to the program's port
 	program  *upstream.Service // nil without Inbound
 	ready    chan struct{}     // closed once every listener is bound
-	conns    *drain.Set
+	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
 	kill context.CancelFunc
 
+	accepts map[direction]*sync.WaitGroup // accept loops
+	judging sync.WaitGroup                // who judges open connections again
+
 	mu       sync.Mutex
 	bound    bool
-	shutdown bool
-	accepts  sync.WaitGroup // accept loops
-	judging  sync.WaitGroup // who judges open connections again
+	finished map[direction]bool // nothing is accepted any more
 }
 
 // New wires a proxy and opens nothing. Its error joins all that is wrong.
@@ -43,7 +45,10 @@ func New(cfg Config) (*Proxy, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), drivers: drivers(), conns: drain.NewSet()}
+	p := &Proxy{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), drivers: drivers()}
+	p.conns = map[direction]*drain.Set{outbound: drain.NewSet(), inbound: drain.NewSet()}
+	p.accepts = map[direction]*sync.WaitGroup{outbound: {}, inbound: {}}
+	p.finished = map[direction]bool{}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -76,9 +81,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, p.closeListeners)
+	stop := context.AfterFunc(ctx, func() { p.closeListeners(inbound, outbound) })
 	defer stop()
-	p.accepts.Wait()
+	for _, d := range []direction{inbound, outbound} {
+		p.accepts[d].Wait()
+	}
 	return nil
 }
 
@@ -86,39 +93,52 @@ func (p *Proxy) Run(ctx context.Context) error {
 func (p *Proxy) bind(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bound || p.shutdown {
+	if p.bound || p.finished[inbound] || p.finished[outbound] {
 		return errors.New("proxy: Run after Run or Shutdown")
 	}
+	if err := listenAll(ctx, p.servers); err != nil {
+		return err
+	}
+	p.bound = true
+	for _, s := range p.servers {
+		s.start()
+	}
+	if p.cfg.Identity != nil {
+		p.judging.Go(func() { p.conns[inbound].Watch(p.ctx, p.cfg.Identity.Past) })
+	}
+	close(p.ready)
+	return nil
+}
+
+// listenAll opens the listeners of all servers or of none.
+func listenAll(ctx context.Context, servers []*server) error {
 	var faults []error
 	var plain net.ListenConfig
 	plain.SetMultipathTCP(false) // no socket map takes those, see Captured
-	for _, s := range p.servers {
+	for _, s := range servers {
 		l, err := plain.Listen(ctx, "tcp", s.address)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("listen for %s: %w", s.label, err))
 			continue
 		}
-		s.listener = l
+		s.queue = &queue{TCPListener: l.(*net.TCPListener), conns: s.conns()}
 	}
-	if err := errors.Join(faults...); err != nil {
-		for _, s := range p.servers {
-			if s.listener != nil {
-				_ = s.listener.Close()
-				s.listener = nil
+	err := errors.Join(faults...)
+	if err != nil {
+		for _, s := range servers {
+			if s.queue != nil {
+				_ = s.queue.Close()
+				s.queue = nil
 			}
 		}
-		return err
 	}
-	p.bound = true
-	for _, s := range p.servers {
-		p.accepts.Go(s.accept)
-		p.log.Info("listening", "addr", s.listener.Addr().String(), "service", s.label, "direction", s.direction)
-	}
-	if p.cfg.Identity != nil {
-		p.judging.Go(func() { p.conns.Watch(p.ctx, p.cfg.Identity.Past) })
-	}
-	close(p.ready)
-	return nil
+	return err
+}
+
+// start has the server accept. The caller holds p.mu.
+func (s *server) start() {
+	s.p.accepts[s.direction].Go(s.accept)
+	s.p.log.Info("listening", "addr", s.queue.Addr().String(), "service", s.label, "direction", s.direction)
 }
 
 // Ready is closed once every listener is bound.
@@ -137,47 +157,88 @@ func (p *Proxy) listeners(of []*server) []net.Listener {
 	defer p.mu.Unlock()
 	var listeners []net.Listener
 	for _, s := range of {
-		if s.listener != nil {
-			listeners = append(listeners, s.listener)
+		if s.queue != nil {
+			listeners = append(listeners, s.queue.TCPListener)
 		}
 	}
 	return listeners
 }
 
-func (p *Proxy) closeListeners() {
+func (p *Proxy) closeListeners(of ...direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.servers {
-		if s.listener != nil {
-			_ = s.listener.Close()
+		if s.queue != nil && slices.Contains(of, s.direction) {
+			_ = s.queue.Close()
 		}
 	}
 }
+
+// ShutdownInbound accepts no callers of the program any more, closes their idle
+// connections, and returns when the others have ended, or with ctx's error when that
+// ends first: they go on then. The program's own connections are not touched.
+func (p *Proxy) ShutdownInbound(ctx context.Context) error { return p.drain(ctx, inbound) }
 
 // Shutdown accepts nothing more, closes idle connections, and waits for exchanges
 // and TCP connections to end. When ctx ends first the rest is aborted and Shutdown
 // returns ctx's error. On return no goroutine of the proxy runs any more.
 func (p *Proxy) Shutdown(ctx context.Context) error {
-	p.mu.Lock()
-	p.shutdown = true
-	p.mu.Unlock()
-	p.closeListeners()
-	left := p.conns.Drain(time.Now().Add(drainIdle))
-	var err error
-	select {
-	case <-left:
-	case <-ctx.Done():
-		err = fmt.Errorf("proxy: %d connections were still busy: %w", p.conns.Len(), context.Cause(ctx))
-		p.kill()
-		p.conns.Abort()
-		<-left
-	}
+	var both sync.WaitGroup
+	var in, out error
+	both.Go(func() { in = p.drain(ctx, inbound) })
+	both.Go(func() { out = p.drain(ctx, outbound) })
+	both.Wait()
 	p.kill()
-	p.accepts.Wait()
+	for d, conns := range p.conns {
+		conns.Abort()
+		<-conns.Drain(time.Now())
+		p.accepts[d].Wait()
+		conns.Wait()
+	}
 	p.judging.Wait()
-	p.conns.Wait()
 	if p.program != nil {
 		p.program.Close()
 	}
-	return err
+	return errors.Join(in, out)
+}
+
+// drain serves who waits at the listeners of one direction and closes them, then
+// ends idle connections and returns when none is left or ctx ends.
+func (p *Proxy) drain(ctx context.Context, d direction) error {
+	p.finish(d)
+	finished := make(chan struct{})
+	go func() { p.accepts[d].Wait(); close(finished) }() // Shutdown waits for it
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		p.closeListeners(d)
+	}
+	conns := p.conns[d]
+	left := conns.Drain(time.Now().Add(drainIdle))
+	select {
+	case <-left:
+		return nil
+	default:
+	}
+	select {
+	case <-left:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("proxy: %d %s connections were still busy: %w", conns.Len(), d, context.Cause(ctx))
+	}
+}
+
+// finish has the listeners of one direction serve who waits there, and close.
+func (p *Proxy) finish(d direction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.finished[d] {
+		return
+	}
+	p.finished[d] = true
+	for _, s := range p.servers {
+		if s.queue != nil && s.direction == d {
+			s.queue.finish()
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
@@ -33,8 +34,10 @@ type server struct {
 	direction   direction
 	address     string
 	destination mesh.Destination
-	label       string       // of the destination, for logs and metrics
-	listener    net.Listener // set by bind
+	label       string // of the destination, for logs and metrics
+	queue       *queue // where it listens, set by bind
+
+	leads atomic.Pointer[server] // of an explicit listener: who serves its connections
 
 	// serve owns the connection; the accept loop waits for nothing of it.
 	serve func(*client)
@@ -59,31 +62,16 @@ func drivers() map[mesh.Protocol]driver {
 
 // accept runs until the listener is closed.
 func (s *server) accept() {
-	s.p.conns.Accept(s.p.ctx, s.listener, drain.AcceptConfig{Max: maxConnections, Log: s.p.log}, func(conn net.Conn) {
-		c := &client{Conn: conn.(*net.TCPConn), Accepted: conn}
-		if c.Open = s.p.conns.Add(c.End, conn.SetReadDeadline); c.Open != nil {
-			defer c.Open.Remove()
-			s.serve(c)
-		}
-	})
+	others := s.p.conns[inbound]
+	if s.direction == inbound {
+		others = s.p.conns[outbound]
+	}
+	s.conns().Accept(s.p.ctx, s.queue, drain.AcceptConfig{Max: maxConnections, Short: func() { others.Shed() }, Log: s.p.log},
+		func(conn net.Conn) { s.serve(conn.(*accepted).client) })
 }
 
-// listenExplicit makes the listener for one destination.
-func (p *Proxy) listenExplicit(e Explicit) *server {
-	s := p.toward(e.Destination, e.Destination.String())
-	s.address = e.Listen
-	s.serve = func(c *client) {
-		service, err := s.service(p.ctx)
-		rewrite := s.rewrite
-		rewrite.ForwardedFor, rewrite.Outside = outsider(c.Accepted.RemoteAddr())
-		if err != nil {
-			s.refuse(c, rewrite, err)
-			return
-		}
-		s.drive(c, service.Protocol(), service, rewrite)
-	}
-	return s
-}
+// conns are the open connections of its direction.
+func (s *server) conns() *drain.Set { return s.p.conns[s.direction] }
 
 // toward makes what serves connections to d, without a listener of its own.
 func (p *Proxy) toward(d mesh.Destination, label string) *server {
@@ -106,7 +94,7 @@ func (s *server) finish() {
 	s.metrics = s.p.metrics.bind(s.direction, s.label)
 	s.http = &exchange.Server{
 		Name: exchange.InboundName, Service: s.service, Retries: s.retries,
-		Conns: s.p.conns, Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
+		Conns: s.conns(), Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
 	}
 	if s.direction == outbound {
 		s.http.Name, s.http.Outbound = exchange.OutboundName, true

@@ -23,7 +23,8 @@ type Registrar struct {
 	log     *slog.Logger
 	current state.Store[*register.Registration] // nil: nothing to register
 
-	mu      sync.Mutex            // serializes setHolder
+	mu      sync.Mutex            // serializes what follows, and who changes current
+	ended   bool                  // Shutdown was called
 	holders state.Store[[]string] // addresses of the gateways that may hold the registration
 }
 
@@ -47,13 +48,23 @@ func (r *Registrar) Run(ctx context.Context) error {
 }
 
 // Register replaces what the gateways are told of the service beside the sidecar.
-// Nil withdraws it. It never blocks; reg must not be changed afterwards.
-func (r *Registrar) Register(reg *register.Registration) { r.current.Set(reg) }
+// Nil withdraws it. It never blocks; reg must not be changed afterwards. After
+// Shutdown it does nothing.
+func (r *Registrar) Register(reg *register.Registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.current.Set(reg)
+	}
+}
 
 // Shutdown withdraws the registration and returns when every gateway that may
 // hold it has confirmed or is gone, or ctx ends.
 func (r *Registrar) Shutdown(ctx context.Context) error {
-	r.Register(nil)
+	r.mu.Lock()
+	r.ended = true
+	r.current.Set(nil)
+	r.mu.Unlock()
 	for {
 		holders, past := r.holders.Snapshot()
 		if len(holders) == 0 {

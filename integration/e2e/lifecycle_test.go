@@ -1,0 +1,275 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/status"
+)
+
+// asProgram begins the arguments of this test binary when it is the program beside a
+// sidecar.
+const asProgram = "as-program"
+
+// runProgram is what the test binary does beside a sidecar; it returns the exit code.
+func runProgram(args []string) int {
+	var err error
+	switch args[0] {
+	case "job":
+		err = runJob(args[1], args[2])
+	case "server":
+		err = runServer(args[1], args[2], args[3])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return jobCode
+}
+
+const jobCode = 3 // of a program that has done what it was to do
+
+// runJob sends so many bytes to addr, closes and ends at once.
+func runJob(addr, bytes string) error {
+	n, err := strconv.Atoi(bytes)
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write(make([]byte, n)); err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// runServer answers at listen with what upstream answers, once the test at gate says
+// that it may; at SIGTERM it commits to upstream and ends.
+func runServer(listen, upstream, gate string) error {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	go func() {
+		_ = http.ListenAndServe(listen, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _, err := get("http://" + gate + "/entered")
+			code, body, upErr := get("http://" + upstream + "/stock")
+			if err := errors.Join(err, upErr); err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		}))
+	}()
+	<-told
+	code, body, err := get("http://" + upstream + "/commit")
+	if err != nil || code != http.StatusOK {
+		return fmt.Errorf("commit: %d %s %w", code, body, err)
+	}
+	return nil
+}
+
+func TestAtSIGTERMCallersAreServedFirstAndTheProgramHasTheMeshUntilItHasEnded(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east")
+	east := m.gateway("east", "east-1")
+	var commits atomic.Int64
+	cart := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/commit" {
+			commits.Add(1)
+		}
+		fmt.Fprint(w, "stock")
+	}))
+	t.Cleanup(cart.Close)
+	var warm atomic.Bool // the mesh serves: from now on the program waits
+	entered, release := make(chan struct{}), make(chan struct{})
+	gate := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if warm.Load() {
+			close(entered)
+			<-release
+		}
+	}))
+	t.Cleanup(gate.Close)
+	east.service(t, "shop/cart", "http", cart.Listener.Addr().String())
+	at := freePorts(t, 1)
+	orders := m.prepared("east", "orders-1", "shop/orders", "http", at[0], "shop/cart", func(s *sidecarProc) []string {
+		return []string{os.Args[0], asProgram, "server", at[0], s.listener, gate.Listener.Addr().String()}
+	})
+	orders.start()
+	web := m.sidecar("east", "web-1", "shop/web", "http", "", "shop/orders")
+	m.settled(map[string]uint32{"east shop/orders": 1, "east shop/cart": 1})
+	m.answers("http://"+web.listener+"/", "stock")
+	warm.Store(true)
+
+	answer := make(chan string, 1)
+	go func() {
+		code, body, err := get("http://" + web.listener + "/")
+		answer <- fmt.Sprint(code, " ", body, " ", err)
+	}()
+	<-entered
+	ended := make(chan error, 1)
+	go func() { ended <- orders.EndAlone(syscall.SIGTERM, limit) }()
+	m.eventually(func() error { // it has begun to drain
+		c, err := net.Dial("tcp", orders.inbound)
+		if err != nil {
+			return nil
+		}
+		_ = c.Close()
+		return errors.New("the inbound port is open")
+	})
+	if commits.Load() != 0 {
+		t.Error("the program was told before its caller had an answer")
+	}
+	close(release)
+	if got := <-answer; got != "200 stock <nil>" {
+		t.Errorf("a request in flight that calls another service: %s", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if commits.Load() != 1 {
+		t.Errorf("%d commits: the program could not reach the mesh at its end", commits.Load())
+	}
+}
+
+func TestAGoodbyeCallResolvesAMeshName(t *testing.T) {
+	for _, mode := range []string{"ebpf", "nftables"} {
+		t.Run(mode, func(t *testing.T) {
+			m := newMesh(t, "east")
+			m.needRoot()
+			east := m.gateway("east", "east-1")
+			said := make(chan string, 1)
+			cart := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { said <- r.URL.Path }))
+			t.Cleanup(cart.Close)
+			east.service(t, "shop/cart", "http", cart.Listener.Addr().String())
+			m.settled(map[string]uint32{"east shop/cart": 1})
+			c := m.capturing("goodbye-"+mode, "mode: "+mode,
+				"trap 'curl -sS -m 10 http://cart.shop.mesh/goodbye; exit 0' TERM\necho done\nwhile :; do sleep 0.05; done")
+			c.output(m)
+			c.endAlone(syscall.SIGTERM)
+			select {
+			case path := <-said:
+				if path != "/goodbye" {
+					t.Error(path)
+				}
+			default:
+				b, _ := os.ReadFile(c.out)
+				t.Errorf("nobody said goodbye: %s", b)
+			}
+		})
+	}
+}
+
+func TestAJobsLastBytesArriveThroughSidecarsAndGateways(t *testing.T) {
+	t.Parallel()
+	const size, runs = 2 << 20, 15
+	sink, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sink.Close() })
+	arrived := make(chan int64, runs)
+	go func() {
+		for {
+			c, err := sink.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				n, _ := io.Copy(io.Discard, c)
+				_ = c.Close()
+				if n > 0 { // else a health check
+					arrived <- n
+				}
+			}()
+		}
+	}()
+	m := newMesh(t, "east", "west")
+	m.gateway("east", "east-1")
+	m.gateway("west", "west-1")
+	m.sidecar("west", "sink-1", "shop/sink", "tcp", sink.Addr().String(), "")
+	watch := m.sidecar("east", "watch-1", "shop/watch", "tcp", "", "shop/sink")
+	m.eventually(func() error { // a job has one try: east's gateway must have told its sidecars
+		a, err := status.Ask(t.Context(), watch.admin)
+		if err == nil && a.Sidecar.Upstreams[0].State != "known" {
+			err = errors.New("no route yet")
+		}
+		return err
+	})
+	s := m.prepared("east", "job-1", "shop/job", "tcp", "", "shop/sink", func(s *sidecarProc) []string {
+		return []string{os.Args[0], asProgram, "job", s.listener, strconv.Itoa(size)}
+	})
+	for range runs {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, s.Args[0], s.Args[1:]...).CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != jobCode {
+			t.Fatalf("the job ended with %v, not with exit code %d:\n%s", err, jobCode, out)
+		}
+		select {
+		case n := <-arrived:
+			if n != size {
+				t.Errorf("%d bytes of %d arrived:\n%s", n, size, out)
+			}
+		case <-ctx.Done():
+			t.Fatalf("nothing arrived:\n%s", out)
+		}
+	}
+}
+
+func TestSignalsReachTheProgramAndOrphansAreReapedByPID1(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east")
+	m.needRoot()
+	m.gateway("east", "east-1")
+	script := `for s in HUP USR1 USR2 WINCH QUIT; do trap "echo $s" $s; done
+(sleep 0.2 & sleep 0.2 &)
+sleep 0.5
+echo "zombies: $(cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z 1 ')"
+echo started as child of $PPID
+while :; do sleep 0.05; done`
+	s := m.prepared("east", "first-1", "shop/first", "tcp", "", "", func(*sidecarProc) []string { return []string{"/bin/sh", "-c", script} })
+	s.Args = append([]string{"unshare", "--pid", "--fork", "--mount-proc", "--kill-child"}, s.Args...)
+	s.start()
+	says := func(want string) {
+		t.Helper()
+		m.eventually(func() error {
+			if b, err := os.ReadFile(s.Log); err != nil || !strings.Contains(string(b), want+"\n") {
+				return fmt.Errorf("no %q in its log: %w", want, err)
+			}
+			return nil
+		})
+	}
+	says("started as child of 1")
+	says("zombies: 0")
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, sig := range map[string]syscall.Signal{
+		"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH, "QUIT": syscall.SIGQUIT,
+	} {
+		if err := syscall.Kill(pid, sig); err != nil {
+			t.Fatal(err)
+		}
+		says(name)
+	}
+}
