@@ -189,7 +189,7 @@ func TestAnIdleConnectionGivesItsMemoryBackAndGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.servers[0].http.Park = 0 // at once
+	p.servers[0].leads.Load().http.Park = 0 // at once
 	w.run(p)
 	_, br, c := raw(t, explicitAddr(p).String(), "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none", "HEAD")
 	for i := range 5 {
