@@ -31,8 +31,8 @@ func (x *exchange) passAnswer() outcome {
 	body := x.resp.Body(toHead)
 	x.untilClose = body.UntilClose()
 	strip := body.Chunked() && x.req.IsHTTP10()
-	x.unwanted = x.up.unwanted(x.resp.KeepAlive())
-	x.closing = x.closing || x.untilClose || strip || x.unwanted || x.s.Conns.Draining()
+	x.rest = x.up.rest(x.resp.KeepAlive())
+	x.closing = x.closing || x.untilClose || strip || x.rest == unwanted || x.s.Conns.Draining()
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)})
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: x.headEnd, to: x.filled}
 	return d.run(now)

@@ -18,10 +18,10 @@ type exchange struct {
 	first    []byte     // of the body, what came with the head: part of session.in
 	up       *upload    // the rest of the body; nil when there is none
 
-	begun    bool       // bytes of an answer went down to the client
-	closing  bool       // the client's connection ends with this exchange
-	unwanted bool       // nobody takes the rest of the request's body
-	local    LocalReply // what the mesh answers itself, once replied
+	begun   bool       // bytes of an answer went down to the client
+	closing bool       // the client's connection ends with this exchange
+	rest    rest       // of the request's body, when the answer began
+	local   LocalReply // what the mesh answers itself, once replied
 
 	// For the log.
 	started time.Time // the request's head was there
@@ -129,9 +129,12 @@ func (x *exchange) clientWaits() bool { return x.up != nil || !x.client.Gone() }
 // complete ends the exchange whose answer is with the client, and reports whether
 // the client's connection goes on.
 func (x *exchange) complete() bool {
-	whole := x.up.sentWhole(x.unwanted)
+	whole := x.up.sentWhole(x.rest == unwanted)
 	x.result = hostResult(x.status)
-	x.endAttempt(whole && x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && !x.mayTrail())
+	x.endAttempt(whole && x.reusable())
+	if !whole && !x.closing {
+		whole = x.up.discard()
+	}
 	x.unread(x.up.leftover())
 	if !x.closing && whole {
 		return true
@@ -202,6 +205,26 @@ func hostResult(status int) upstream.Outcome {
 	return upstream.Answered
 }
 
+// reusable reports whether another request may follow on the lease's connection, once
+// the answer is complete.
+func (x *exchange) reusable() bool {
+	return x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && x.rest == none && !x.mayTrail() && !x.mayHaveGone()
+}
+
+// mayHaveGone reports whether a program may have refused a body and closed without
+// having read it, although it has said that its connection stays: what was sent of it
+// may lie in buffers on the way. A sidecar reads what it has to.
+func (x *exchange) mayHaveGone() bool {
+	return x.up != nil && x.status >= 400 && !x.toSidecar()
+}
+
+// toSidecar reports whether a sidecar is at the other end of the lease's connection: it
+// has proved to be a workload of the mesh.
+func (x *exchange) toSidecar() bool {
+	id, err := identity.ParseID(x.lease.Peer)
+	return err == nil && !id.IsGateway()
+}
+
 // mayTrail reports whether a body may still follow an answer that must have none:
 // programs exist that answer HEAD as GET, or send a body with 204. It would be
 // taken for the answer to whoever is next. What a sidecar passes on is in step.
@@ -209,8 +232,7 @@ func (x *exchange) mayTrail() bool {
 	if x.req.Method != http1.Head && !(x.status == 204 && x.resp.Announces()) {
 		return false
 	}
-	id, err := identity.ParseID(x.lease.Peer)
-	return err != nil || id.IsGateway()
+	return !x.toSidecar()
 }
 
 // replyLocally answers the request ourselves, and reports whether the client's

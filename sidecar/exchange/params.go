@@ -42,6 +42,9 @@ const (
 	// replaySize is how much of a request's body is kept to send it again, in
 	// bytes; also the read buffer of an upload. The gateways keep as much.
 	replaySize = 64 << 10
+	// maxDiscard bounds what is read of a body that nobody takes, in bytes: more than
+	// the kernels between hold of one that its sender takes for sent.
+	maxDiscard = 64 << 20
 	// clientBuffer and backBuffer are the read buffers of a connection in bytes:
 	// heads of ordinary programs and small bodies fit, and one TLS record.
 	clientBuffer = 16 << 10

@@ -196,12 +196,29 @@ func (u *upload) stopReplayable() bool {
 	return !u.lost && u.err == nil
 }
 
-// unwanted reports whether the rest of the body has no taker when the answer's head
-// has come: the server ends its connection, or the client still waits for leave to
-// send.
-func (u *upload) unwanted(keepAlive bool) bool {
-	return u != nil && u.running() && (!keepAlive || u.expects && !u.continued)
+// rest says what is to become of a body that is not wholly with the server when the
+// answer's head has come.
+type rest uint8
+
+const (
+	none     rest = iota // there is none: all of it was sent
+	wanted               // the server may go on reading it
+	unwanted             // the server ends its connection, does not read on, or the client waits for leave to send
+)
+
+// rest says it; keepAlive is what the server says of its connection.
+func (u *upload) rest(keepAlive bool) rest {
+	switch {
+	case u == nil || !u.running() && u.whole():
+		return none
+	case !keepAlive || !u.running() || u.expects && !u.continued:
+		return unwanted
+	}
+	return wanted
 }
+
+// whole reports whether all of the body was sent, once the goroutine has ended.
+func (u *upload) whole() bool { return u.err == nil && u.body.Done() && u.sent == u.valid }
 
 // sentWhole waits for the rest of the body once the answer is complete, and reports
 // whether all of it was sent. A body that nobody takes any more is cut: at once
@@ -221,7 +238,34 @@ func (u *upload) sentWhole(unwanted bool) bool {
 		}
 	}
 	u.stop()
-	return u.err == nil && u.body.Done() && u.sent == u.valid
+	return u.whole()
+}
+
+// discard reads what is left of the body for nobody, once the answer is complete and
+// the goroutine has ended, and reports whether the next request can be told from it:
+// a client that was told that its connection stays must be able to rely on that (RFC
+// 9112 §9.6). A body without an end is left.
+func (u *upload) discard() bool {
+	for left := maxDiscard; u.err == nil && !u.body.Done(); {
+		u.filled = copy(u.buf[:], u.buf[u.valid:u.filled])
+		u.valid, u.sent = 0, 0
+		if left <= 0 || u.filled == len(u.buf) {
+			return false
+		}
+		_ = u.client.SetReadDeadline(time.Now().Add(lingerTimeout))
+		n, err := u.client.Read(u.buf[u.filled:])
+		left -= n
+		u.filled += n
+		k, bad := u.body.Scan(u.buf[:u.filled])
+		u.valid = k
+		if bad != nil {
+			err = bad
+		}
+		if err != nil && !u.body.Done() {
+			u.err = err
+		}
+	}
+	return u.err == nil
 }
 
 // malformed returns what is wrong with the body's framing.
