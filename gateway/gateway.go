@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ import (
 // Options are what a gateway has beside its configuration file. The zero value
 // is a process on a real network.
 type Options struct {
-	Log     *slog.Logger // nil: slog.Default
+	Log     *slog.Logger // nil: none
 	Serving func() error // called when every listener is bound; nil: nobody
 
 	// Identity replaces the one that the configuration names.
@@ -41,6 +42,8 @@ type Options struct {
 	ListenExtra  func() (net.PacketConn, error)
 	Listen       func(network, address string) (net.Listener, error)
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
+	// Lookup replaces the resolver of endpoints' host names.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Source adds services to those of resource files and sidecars.
 	Source discovery.Source
 }
@@ -56,7 +59,8 @@ type Gateway struct {
 	ready    admin.Readiness
 	started  time.Time
 
-	servicesKnown func() // the services of this cluster and of those it joins are known
+	servicesKnown *admin.Condition // the services of this cluster are
+	met           atomic.Bool      // a gateway that it joins was met, or there is none to join
 
 	// wired is set when what follows is: Shutdown may be called before.
 	wired atomic.Bool
@@ -77,7 +81,7 @@ type Gateway struct {
 // What it refuses in cfg, [Check] says.
 func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	if opts.Log == nil {
-		opts.Log = slog.Default()
+		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := checkAddresses(cfg); err != nil {
 		return nil, err
@@ -100,7 +104,13 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 		opts.Listen = net.Listen
 	}
 	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: id, registry: admin.NewRegistry()}
-	g.servicesKnown = g.ready.Condition("services", "those of this cluster and of the gateways it joins are not all known yet").Met
+	g.ready.Require("certificate", func() string {
+		if err := id.Err(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	g.servicesKnown = g.ready.Condition("services", "those of this cluster are not all known yet")
 	g.identity.Log = g.log
 	return g, g.identity.Register(g.registry)
 }

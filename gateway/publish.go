@@ -9,43 +9,67 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// joinTime is how long a gateway that starts waits for the first answer from
-// those it joins before it tells its sidecars what there is: until then it
-// would call everything in other clusters absent, and unknown is not absent.
+// joinTime is how long a gateway that starts waits for the first answer from those
+// it joins before it tells its sidecars what there is.
 const joinTime = 3 * time.Second
 
+// Why a gateway does not know everything yet.
+const (
+	justStarted = "it has just started"
+	metNobody   = "it has met none of the gateways that it joins"
+)
+
 // publish tells the others what changes: the data plane gets a new router, the
-// federation this cluster's exports, the sidecars their routes.
+// federation this cluster's exports, the sidecars their routes. Of what it has not
+// heard of yet it says nothing: a gateway that has met none of those it joins knows
+// its own cluster, and cannot say what others do not have.
 func (g *Gateway) publish(ctx context.Context) error {
 	waited := time.NewTimer(joinTime)
 	defer waited.Stop()
-	joining := len(g.cfg.Join) > 0
 	var published []mesh.Service // what the federation was last given
+	forget := time.NewTimer(rememberFor)
+	defer forget.Stop()
+	joining, met := len(g.cfg.Join) > 0, len(g.cfg.Join) == 0
+	var past departed
 	for {
 		services, servicesPast := g.services.Snapshot()
 		view, viewPast := g.federation.View()
+		met = met || view.Met()
 		joining = joining && !slices.ContainsFunc(view.Origins, func(o federation.Origin) bool {
 			return o.ID != view.Self && !o.Stale
 		})
-		known := services != nil && !joining // nil: not known yet
+		var known Knowledge
+		switch {
+		case services == nil || joining: // nil: not known yet
+			known.Missing = justStarted
+		case !met:
+			known.Missing = metNobody
+		}
 		router := NewRouter(view, services, known, g.tunnel.RTT)
+		if services != nil && !joining {
+			routes, next := past.update(routesOf(view, services, router), time.Now())
+			if next > 0 {
+				forget.Reset(next)
+			}
+			router.known.Gone = past.destinations()
+			g.xds.Publish(routes, known.Missing == "")
+		}
 		g.router.Store(router)
 		if services != nil {
 			g.forward.Retire(router.Serves)
+			g.servicesKnown.Met()
 		}
 		if services != nil && !sameSet(services, published) {
 			published = services
 			g.federation.Publish(exportsOf(services, g.identity.ID().String()))
 		}
-		if known {
-			g.xds.Publish(routesOf(view, services, router), true)
-			g.servicesKnown()
-		}
+		g.met.Store(met)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-waited.C:
 			joining = false
+		case <-forget.C:
 		case <-servicesPast:
 		case <-viewPast:
 		}

@@ -35,16 +35,22 @@ const (
 // round-trip times are asked for: they change all the time, and nothing else does.
 type Router struct {
 	self  mesh.ClusterName
-	known bool // all there is is here: what is not here does not exist
+	known Knowledge
 	local map[mesh.ServiceName]*mesh.Service
 	view  *federation.View
 	rtt   func(mesh.GatewayID) time.Duration
 }
 
-// NewRouter returns the router for what is known now. It keeps view and local. rtt
+// Knowledge says what a router may call absent: what it does not find does not exist
+// when nothing is missing, and has not existed lately.
+type Knowledge struct {
+	Missing string                        // why not everything is known yet; empty: everything is
+	Gone    map[mesh.Destination]struct{} // what was offered lately, and is not any more
+}
+
+// NewRouter returns the router for what is known now. It keeps its arguments. rtt
 // says the present smoothed round-trip time to a gateway, to many goroutines at a time.
-// Until everything is known, what is not found is unavailable rather than absent.
-func NewRouter(view *federation.View, local []mesh.Service, known bool, rtt func(mesh.GatewayID) time.Duration) *Router {
+func NewRouter(view *federation.View, local []mesh.Service, known Knowledge, rtt func(mesh.GatewayID) time.Duration) *Router {
 	r := &Router{
 		self:  view.Self.Cluster,
 		known: known,
@@ -136,8 +142,10 @@ func (s *search) otherClusters() []offer {
 func (s *search) refusal() *connect.Refusal {
 	dest := s.req.Destination
 	switch {
-	case !s.port && !s.known:
+	case !s.port && s.known.Missing != "":
 		return s.notYet(dest)
+	case !s.port && s.wasOffered(dest):
+		return s.lately(dest)
 	case !s.found && dest.Cluster != "":
 		return connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"no service %s in cluster %s: check the name, and that the cluster exports it", dest.Service, dest.Cluster)
@@ -161,8 +169,11 @@ func (r *Router) Inbound(req *forward.Request) ([]forward.Candidate, *connect.Re
 			"%s is not in cluster %s", dest.Host(), r.self)
 	}
 	svc, ok := r.local[dest.Service]
-	if !ok && !r.known {
+	if !ok && r.known.Missing != "" {
 		return nil, r.notYet(dest)
+	}
+	if here := (mesh.Destination{Service: dest.Service, Port: dest.Port, Cluster: r.self}); r.wasOffered(here) {
+		return nil, r.lately(here)
 	}
 	if !ok {
 		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
@@ -210,10 +221,21 @@ func (r *Router) Serves(dest mesh.Destination, ep *mesh.Endpoint) bool {
 	})
 }
 
-// notYet refuses what may well exist: this gateway has just started.
+// notYet refuses what may well exist.
 func (r *Router) notYet(dest mesh.Destination) *connect.Refusal {
 	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
-		"this gateway of cluster %s has just started and does not know %s yet: try again", r.self, dest.Service)
+		"this gateway of cluster %s does not know %s yet, since %s: try again", r.self, dest.Service, r.known.Missing)
+}
+
+func (r *Router) wasOffered(dest mesh.Destination) bool {
+	_, gone := r.known.Gone[dest]
+	return gone
+}
+
+// lately refuses what somebody offered a while ago: it may be about to come back.
+func (r *Router) lately(dest mesh.Destination) *connect.Refusal {
+	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
+		"nobody offers %s any more: its last instance has left", dest)
 }
 
 func noPort(dest mesh.Destination) *connect.Refusal {

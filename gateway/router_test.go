@@ -32,7 +32,7 @@ type farCluster struct {
 	blind    int             // how many of them, from the end, see nothing ready
 }
 
-func (f fleet) router() *Router { return NewRouter(f.view(), f.local, true, f.rtt) }
+func (f fleet) router() *Router { return NewRouter(f.view(), f.local, Knowledge{}, f.rtt) }
 
 // rtt is the round-trip time to a gateway of a far cluster.
 func (f fleet) rtt(id mesh.GatewayID) time.Duration {
@@ -213,18 +213,63 @@ func TestTheFarSideServesOnlyWhatItsClusterExports(t *testing.T) {
 func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *testing.T) {
 	view := &federation.View{Self: mesh.GatewayID{Cluster: "east", Name: "east-1"}}
 	for name, local := range map[string][]mesh.Service{"nothing": nil, "another port": {service(true, true)}} {
-		r := NewRouter(view, local, false, fleet{}.rtt)
+		r := NewRouter(view, local, Knowledge{Missing: "it has just started"}, fleet{}.rtt)
 		for _, authority := range []string{"orders.shop.mesh:81", "orders.shop.west.mesh:81"} {
 			if got, refusal := r.Outbound(request(t, authority)); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 				t.Errorf("%s known, %s: %v, %v", name, authority, names(got), refusal)
 			}
 		}
 	}
-	if got, refusal := NewRouter(view, nil, false, fleet{}.rtt).Inbound(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
+	if got, refusal := NewRouter(view, nil, Knowledge{Missing: "it has just started"}, fleet{}.rtt).Inbound(request(t, "orders.shop.mesh:80")); refusal == nil || refusal.Status != http.StatusServiceUnavailable {
 		t.Errorf("from a tunnel: %v, %v", names(got), refusal)
 	}
-	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, false, fleet{}.rtt).Outbound(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
+	if got, refusal := NewRouter(view, []mesh.Service{service(true, true)}, Knowledge{Missing: "it has just started"}, fleet{}.rtt).Outbound(request(t, "orders.shop.mesh:80")); refusal != nil || len(got) != 1 {
 		t.Errorf("what is known is not served: %v, %v", names(got), refusal)
+	}
+}
+
+func TestWhatWasOfferedLatelyIsUnavailableAndWhatNeverWasIsUnknown(t *testing.T) {
+	now := time.Now()
+	east := mesh.GatewayID{Cluster: "east", Name: "east-1"}
+	empty := federation.NewView(east, nil, nil)
+	offered := fleet{local: []mesh.Service{service(true, true)}, far: []farCluster{{name: "west", ready: 1, rtts: []time.Duration{time.Millisecond}}}}
+	var d departed
+	all := routesOf(offered.view(), offered.local, offered.router())
+	if got, next := d.update(all, now); len(got) != len(all) || next != 0 {
+		t.Fatalf("%d routes of %d, %s", len(got), len(all), next)
+	}
+	kept, next := d.update(nil, now)
+	if len(kept) != len(all) || next != rememberFor {
+		t.Errorf("%d routes are kept of %d, for %s", len(kept), len(all), next)
+	}
+	for _, r := range kept {
+		if len(r.Local)+len(r.Gateways) > 0 || r.Destination.Port == 0 && len(r.Ports) == 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	status := func(known Knowledge, authority string) (outbound, inbound int) {
+		r := NewRouter(empty, nil, known, fleet{}.rtt)
+		_, out := r.Outbound(request(t, authority))
+		_, in := r.Inbound(request(t, authority))
+		return out.Status, in.Status
+	}
+	lately := Knowledge{Gone: d.destinations()}
+	for authority, want := range map[string][2]int{
+		"orders.shop.mesh:80":      {503, 503},
+		"orders.shop.east.mesh:80": {503, 503},
+		"orders.shop.west.mesh:80": {503, 404}, // it is asked of the wrong cluster
+		"orders.shop.mesh:81":      {404, 404},
+		"cart.shop.mesh:80":        {404, 404},
+	} {
+		if out, in := status(lately, authority); out != want[0] || in != want[1] {
+			t.Errorf("%s: %d, and %d from a tunnel; want %v", authority, out, in, want)
+		}
+	}
+	if kept, next := d.update(all[:1], now.Add(time.Minute)); len(kept) != len(all) || next != rememberFor-time.Minute || d.gone[all[0].Destination].route != nil {
+		t.Errorf("what is back is kept as gone: %d routes, %s", len(kept), next)
+	}
+	if kept, _ := d.update(nil, now.Add(rememberFor)); len(kept) != 1 {
+		t.Errorf("%d routes are kept for ever", len(kept))
 	}
 }
 

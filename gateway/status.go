@@ -23,15 +23,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
-	for _, t := range g.tunnel.TargetStates() {
-		if slices.Contains(g.cfg.Join, t.Addr) {
-			j := status.JoinTarget{Address: t.Addr, LastError: t.LastError}
-			if t.Connected {
-				j.Gateway = t.Gateway
-			}
-			s.Join = append(s.Join, j)
-		}
-	}
+	s.Join = g.joinTargets()
 	if g.files != nil {
 		for _, f := range g.files.Status() {
 			if f.Err != "" {
@@ -40,6 +32,20 @@ func (g *Gateway) Status() *status.Gateway {
 		}
 	}
 	return s
+}
+
+// joinTargets says how it goes with each address that is joined.
+func (g *Gateway) joinTargets() (all []status.JoinTarget) {
+	for _, t := range g.tunnel.TargetStates() {
+		if slices.Contains(g.cfg.Join, t.Addr) {
+			j := status.JoinTarget{Address: t.Addr, LastError: t.LastError}
+			if t.Connected {
+				j.Gateway = t.Gateway
+			}
+			all = append(all, j)
+		}
+	}
+	return all
 }
 
 // peersOf returns every gateway of the mesh, with what the tunnel says of those that

@@ -48,7 +48,7 @@ func (g *Gateway) bind() (err error) {
 
 // wire makes every part and connects them. Nothing runs yet.
 func (g *Gateway) wire(resetKey [32]byte) (err error) {
-	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, false, nil))
+	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, Knowledge{Missing: justStarted}, nil))
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
 		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
@@ -69,7 +69,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
 		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
-		StatePath: g.statePath("scopes.json"), Log: g.log, Metrics: g.registry,
+		StatePath: g.statePath("scopes.json"), Lookup: g.opts.Lookup, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -82,7 +82,11 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
 		Log: g.log, Metrics: g.registry,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	g.requireParts()
+	return nil
 }
 
 // wireServices makes the sources of this cluster's services.

@@ -79,6 +79,12 @@ func NewView(self mesh.GatewayID, gateways []Gateway, origins []Origin) *View {
 	return v
 }
 
+// Met reports whether any other gateway's catalog is held, be it from what was kept
+// on disk. Who has met nobody does not know what other clusters offer.
+func (v *View) Met() bool {
+	return slices.ContainsFunc(v.Origins, func(o Origin) bool { return o.ID != v.Self })
+}
+
 // Exports returns what every other cluster offers of the service, sorted by
 // cluster. The caller must not change it.
 func (v *View) Exports(s mesh.ServiceName) []ClusterExport { return v.exports[s] }

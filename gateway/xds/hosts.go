@@ -37,13 +37,13 @@ type host struct {
 	told bool       // the log has been told that it cannot be resolved
 }
 
-func newHosts(log *slog.Logger) *hosts {
-	return &hosts{
-		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+func newHosts(lookup func(ctx context.Context, host string) ([]netip.Addr, error), log *slog.Logger) *hosts {
+	if lookup == nil {
+		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		},
-		log: log, wanted: state.NewNotify(), changed: state.NewNotify(), known: map[string]*host{},
+		}
 	}
+	return &hosts{lookup: lookup, log: log, wanted: state.NewNotify(), changed: state.NewNotify(), known: map[string]*host{}}
 }
 
 // use makes names the ones that are resolved, as many as are allowed.

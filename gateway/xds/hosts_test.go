@@ -73,15 +73,14 @@ func TestAHostNameIsResolvedAgainAndKeepsItsAddressWhileItsServerIsSilent(t *tes
 			defer mu.Unlock()
 			answer, fault = addrs, err
 		}
-		h := newHosts(slog.New(slog.DiscardHandler))
-		h.lookup = func(context.Context, string) (addrs []netip.Addr, err error) {
+		h := newHosts(func(context.Context, string) (addrs []netip.Addr, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, a := range answer {
 				addrs = append(addrs, netip.MustParseAddr(a))
 			}
 			return addrs, fault
-		}
+		}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { h.run(ctx) })

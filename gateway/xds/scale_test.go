@@ -64,7 +64,7 @@ func emptyCache(tb testing.TB) *cache {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return newCache(func(string) []string { return nil }, newHosts(nil), m)
+	return newCache(func(string) []string { return nil }, newHosts(nil, nil), m)
 }
 
 // watch opens subscriber i's next watch, as the engine does after an ACK.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ type Config struct {
 	// StatePath is the file that keeps what each identity asked for. Empty: in
 	// memory only.
 	StatePath string
+	// Lookup resolves the host names of endpoints, for clients that do not do so
+	// themselves. Nil: the system's resolver.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Log receives one line per stream and refusal. Nil: none.
 	Log *slog.Logger
 	// Metrics is where isthmus_xds_… are registered. Nil: not registered.
@@ -78,7 +82,7 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.memory = newScopeMemory(cfg.StatePath, time.Now, s.log)
-	s.hosts = newHosts(s.log)
+	s.hosts = newHosts(cfg.Lookup, s.log)
 	s.cache = newCache(s.memory.namesOf, s.hosts, s.metrics)
 	s.streams = newStreams(s.metrics.streams)
 	s.conns = &conns{identity: cfg.Identity, policy: identity.WorkloadOf(cfg.Cluster), log: s.log,

@@ -186,7 +186,7 @@ func FuzzReply(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what is passed on is no head: %v", err)
 		}
-		if bytes.Count(head, []byte("\n")) != 6 {
+		if bytes.Count(head, []byte("\n")) != 7 {
 			t.Fatalf("what is passed on has other lines than ours:\n%s", head)
 		}
 		if refusal.Status < 400 || refusal.Status > 599 || len(refusal.Details) > maxDetails || !validType(refusal.Type) {

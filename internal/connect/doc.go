@@ -20,6 +20,7 @@
 //
 //	client ◀ gateway  HTTP/1.1 503 Service Unavailable       any other status
 //	                  Proxy-Status: isthmus-west-1; error=destination_unavailable; details="no ready endpoint"
+//	                  Cache-Control: no-store
 //
 // A refusal follows RFC 9209: each proxy on the response's way appends a member
 // to Proxy-Status, so the first member with an error is of whoever is nearest

@@ -64,8 +64,8 @@ func (r *Refusal) ProxyStatus(proxy string) string {
 }
 
 // Append appends to b the refusal as an HTTP/1.1 response of proxy, which ends
-// the connection.
+// the connection. Nobody may keep it: what it says may be over in a moment.
 func (r *Refusal) Append(b []byte, proxy string) []byte {
-	return fmt.Appendf(b, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
+	return fmt.Appendf(b, "HTTP/1.1 %d %s\r\n%s: %s\r\nCache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
 		r.Status, http.StatusText(r.Status), HeaderProxyStatus, r.ProxyStatus(proxy), len(r.Details)+1, r.Details)
 }

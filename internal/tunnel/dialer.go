@@ -161,6 +161,7 @@ func (n *Node) dialledLocked(ctx context.Context, t *target, err error) error {
 		why, label = connError(err)
 	}
 	if closed, ok := errors.AsType[*closeError](why); ok {
+		n.closedLocked(closed)
 		switch {
 		case closed.code == codeSurplus && !closed.remote:
 			err = nil // another target leads to the same gateway

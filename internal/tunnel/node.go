@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
@@ -76,6 +77,8 @@ type Node struct {
 	changes       state.Store[struct{}] // set when Peers is past
 	targets       map[string]*target
 	wantedTargets map[string]Target
+	duplicate     string // what was said last of another gateway with this one's name, and when
+	duplicateAt   time.Time
 }
 
 // New checks the configuration and opens nothing.

@@ -256,6 +256,9 @@ func (n *Node) remove(c *conn, why error) {
 	p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
 	p.past.addLocked(c)
 	closed, _ := errors.AsType[*closeError](why)
+	if closed != nil {
+		n.closedLocked(closed)
+	}
 	if closed == nil || closed.code != codeReplaced {
 		p.lastErr = why.Error()
 	}
@@ -275,6 +278,29 @@ func (n *Node) remove(c *conn, why error) {
 	}
 	n.changedLocked()
 	n.notifyDrained()
+}
+
+// closedLocked notes what a connection's end says of this gateway itself.
+func (n *Node) closedLocked(why *closeError) {
+	if why.remote && why.code == codeDuplicate {
+		n.duplicate, n.duplicateAt = why.reason, time.Now()
+	}
+}
+
+// Duplicate says that peers refuse this gateway because another live one has its
+// name, and what to do; empty: they do not, or one has let it in.
+func (n *Node) Duplicate() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Since(n.duplicateAt) > 2*maxBackoff { // it was not refused at the next dial
+		return ""
+	}
+	for _, p := range n.peers {
+		if p.usable() > 0 {
+			return ""
+		}
+	}
+	return n.duplicate
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a

@@ -1,0 +1,209 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+)
+
+// patience bounds every wait of these tests; it is reached only by a failure.
+const patience = 20 * time.Second
+
+// running runs a gateway until the test ends, or stop is called.
+func running(t *testing.T, cfg *config.Gateway, id *identity.Source) (g *Gateway, stop func()) {
+	t.Helper()
+	g, err := New(cfg, Options{Log: slog.New(slog.DiscardHandler), Identity: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	stop = func() {
+		cancel()
+		if err, running := <-ended; running && err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		close(ended)
+		ended = make(chan error)
+		close(ended)
+	}
+	t.Cleanup(stop)
+	until(t, "it runs", g.wired.Load)
+	return g, stop
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
+// pending returns why a condition of readiness does not hold; empty: it does.
+func (g *Gateway) pending(name string) string {
+	for _, c := range g.ready.Unmet() {
+		if c.Name == name {
+			return c.Reason
+		}
+	}
+	return ""
+}
+
+// freePort is a UDP address of loopback that nobody uses.
+func freePort(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().String()
+}
+
+// connectTo asks the gateway for a path and returns the answer's status line.
+func connectTo(t *testing.T, g *Gateway, authority string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", g.mesh.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", authority, authority)
+	b := make([]byte, 4096)
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+func TestAGatewayThatHasMetNobodySaysSoAndCallsNothingAbsent(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	far := freePort(t)
+	cfg := lone(t)
+	cfg.State, cfg.Join = "", []string{far}
+	g, _ := running(t, cfg, m.Gateway("east", "east-1"))
+	until(t, "ADS is served after the time to join", func() bool { return g.pending("routes") == "" })
+	if why := g.pending("join"); !strings.Contains(why, far) {
+		t.Errorf("join is met, or says no address: %q", why)
+	}
+	if got := connectTo(t, g, "orders.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, metNobody) || !strings.Contains(got, "Cache-Control: no-store") {
+		t.Errorf("answered %q", got)
+	}
+
+	west := lone(t)
+	west.Cluster, west.Name, west.State, west.Listen.Tunnel = "west", "west-1", "", far
+	west.Advertise = far
+	running(t, west, m.Gateway("west", "west-1"))
+	until(t, "join is met", func() bool { return g.pending("join") == "" })
+	until(t, "what nobody has is unknown", func() bool {
+		return strings.HasPrefix(connectTo(t, g, "orders.shop.mesh:80"), "HTTP/1.1 404 ")
+	})
+}
+
+func TestASecondGatewayOfOneNameIsNotReady(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	west := lone(t)
+	west.Cluster, west.Name, west.State, west.Listen.Tunnel = "west", "west-1", "", freePort(t)
+	west.Advertise = west.Listen.Tunnel
+	running(t, west, m.Gateway("west", "west-1"))
+
+	var gateways []*Gateway
+	for range 2 {
+		cfg := lone(t)
+		cfg.State, cfg.Listen.Tunnel, cfg.Join = "", freePort(t), []string{west.Advertise}
+		cfg.Advertise = cfg.Listen.Tunnel
+		g, _ := running(t, cfg, m.Gateway("east", "east-1"))
+		gateways = append(gateways, g)
+		if len(gateways) == 1 {
+			until(t, "the first is ready", func() bool { return len(g.ready.Unmet()) == 0 })
+		}
+	}
+	until(t, "the second one says that its name is taken", func() bool {
+		return strings.Contains(gateways[1].pending("name"), "another live gateway is called east/east-1")
+	})
+	if unmet := gateways[0].ready.Unmet(); len(unmet) > 0 {
+		t.Errorf("the first one is not ready any more: %v", unmet)
+	}
+}
+
+func TestAGatewayIsReadyOnceItServesSidecarsAndNotWhenItsCertificateHasExpired(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "east-1"}, TTL: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := short.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := running(t, lone(t), id)
+	until(t, "it is ready", func() bool { return len(g.ready.Unmet()) == 0 })
+	if !g.xds.Serves() {
+		t.Error("ready before sidecars are served")
+	}
+	until(t, "it says that its certificate has expired", func() bool { return strings.Contains(g.pending("certificate"), "expired at") })
+}
+
+func TestAGatewayWhoseResourceFolderCannotBeReadSaysSo(t *testing.T) {
+	cfg := lone(t)
+	cfg.Resources = filepath.Join(t.TempDir(), "resources")
+	if err := os.Mkdir(cfg.Resources, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
+	until(t, "it is ready", func() bool { return len(g.ready.Unmet()) == 0 })
+	if err := os.Remove(cfg.Resources); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it says that the folder is gone", func() bool { return strings.Contains(g.pending("resources"), cfg.Resources) })
+	if err := os.Mkdir(cfg.Resources, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the folder is back", func() bool { return g.pending("resources") == "" })
+}
+
+func TestAProgramThatRestartsIsUnavailableAndNotUnknown(t *testing.T) {
+	program := httptest.NewServer(http.NotFoundHandler())
+	defer program.Close()
+	cfg := lone(t)
+	cfg.Resources = t.TempDir()
+	file := filepath.Join(cfg.Resources, "orders.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: shop, name: orders}
+spec:
+  ports: [{port: 80, protocol: http}]
+  endpoints: [{address: %q}]
+`, program.Listener.Addr()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
+	until(t, "the service is offered", func() bool { return g.router.Load().local[orders] != nil })
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is not offered any more", func() bool { return g.router.Load().local[orders] == nil })
+	if got := connectTo(t, g, "orders.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "nobody offers orders.shop.mesh:80 any more") {
+		t.Errorf("answered %q", got)
+	}
+	if got := connectTo(t, g, "cart.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 404 ") {
+		t.Errorf("what never was is answered %q", got)
+	}
+}
