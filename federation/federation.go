@@ -174,10 +174,12 @@ func (f *Federation) open() error {
 	// The clock makes the epoch grow even without a state file; the file makes it
 	// grow even when the clock was set back.
 	epoch := max(was.Epoch+1, uint64(time.Now().UnixMilli()))
-	if err := st.saveEpoch(epoch); err != nil {
-		f.log.Error("the epoch is not kept: peers do not believe this gateway after a restart with the clock set back", "err", err)
-	}
+	saved := st.saveEpoch(epoch)
 	f.restore(st, was, epoch)
+	if saved != nil {
+		f.log.Error("the epoch is not kept yet: until it is, peers do not believe this gateway after a restart with the clock set back", "err", saved)
+		f.notSaved(&core.Changes{Epoch: epoch}, saved)
+	}
 	return nil
 }
 

@@ -111,6 +111,7 @@ func (f *Federation) moveEpoch(ctx context.Context, from mesh.GatewayID) {
 		}
 		epoch := d.Delta.Head.Version.Epoch + 1
 		if err := f.store.saveEpoch(epoch); err != nil {
+			f.notSaved(&core.Changes{}, err)
 			return s, err
 		}
 		f.log.Warn("moved to a later epoch: the state file was lost, or another process writes under this gateway's name", "epoch", epoch, "gateway", from.String())

@@ -1,9 +1,9 @@
 package federation
 
 import (
-	"time"
-
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
@@ -39,7 +39,7 @@ func (f *Federation) restore(st *store, was *saved, epoch uint64) {
 func (f *Federation) save() error {
 	f.mu.Lock()
 	unsaved := f.core.Unsaved(time.Now())
-	c := &changes{Keys: f.keys.takeUnsaved(), Origins: make(map[mesh.GatewayID]*savedOrigin, len(unsaved.Origins)), Confirmed: unsaved.Confirmed, Gateways: unsaved.Gateways}
+	c := &changes{Epoch: unsaved.Epoch, Keys: f.keys.takeUnsaved(), Origins: make(map[mesh.GatewayID]*savedOrigin, len(unsaved.Origins)), Confirmed: unsaved.Confirmed, Gateways: unsaved.Gateways}
 	st := f.store
 	f.mu.Unlock()
 	for id, o := range unsaved.Origins {
@@ -54,9 +54,24 @@ func (f *Federation) save() error {
 	err := st.save(c)
 	if err != nil {
 		f.mu.Lock()
-		f.core.Apply(time.Now(), core.NotSaved{Changes: unsaved})
 		f.keys.unsaved = f.keys.unsaved || c.Keys != nil
 		f.mu.Unlock()
+		f.notSaved(unsaved, err)
 	}
 	return err
 }
+
+// notSaved sees to it that what could not be written is written later, and all the
+// rest when the file was damaged: it is a new one now.
+func (f *Federation) notSaved(c *core.Changes, err error) {
+	f.apply(core.NotSaved{Changes: c})
+	if errors.Is(err, errDamaged) {
+		f.apply(core.StateLost{})
+		f.mu.Lock()
+		f.keys.unsaved = true
+		f.mu.Unlock()
+	}
+}
+
+// StateErr returns why what is known of other gateways is not kept on disk; nil: it is.
+func (f *Federation) StateErr() error { return f.saver.Err() }

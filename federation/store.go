@@ -275,18 +275,21 @@ func (s *store) load(log *slog.Logger) (*saved, error) {
 }
 
 // saveEpoch writes this process's epoch; it must return before the epoch is used.
+// Its errors are those of save.
 func (s *store) saveEpoch(epoch uint64) error {
-	err := s.update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketSelf).Put(keyEpoch, binary.BigEndian.AppendUint64(nil, epoch))
-	})
-	if err != nil {
+	if err := s.update(func(tx *bbolt.Tx) error { return putEpoch(tx, epoch) }); err != nil {
 		return fmt.Errorf("write epoch to the state file: %w", err)
 	}
 	return nil
 }
 
+func putEpoch(tx *bbolt.Tx, epoch uint64) error {
+	return tx.Bucket(bucketSelf).Put(keyEpoch, binary.BigEndian.AppendUint64(nil, epoch))
+}
+
 // changes are what one transaction writes. A nil entry is deleted.
 type changes struct {
+	Epoch     uint64  // 0: unchanged
 	Keys      keyring // nil: unchanged
 	Origins   map[mesh.GatewayID]*savedOrigin
 	Confirmed map[mesh.GatewayID]time.Time
@@ -294,7 +297,7 @@ type changes struct {
 }
 
 func (c *changes) empty() bool {
-	return c.Keys == nil && len(c.Origins) == 0 && len(c.Confirmed) == 0 && len(c.Gateways) == 0
+	return c.Epoch == 0 && c.Keys == nil && len(c.Origins) == 0 && len(c.Confirmed) == 0 && len(c.Gateways) == 0
 }
 
 // save writes changes, all or none. After an error that wraps errDamaged the file is
@@ -304,6 +307,11 @@ func (s *store) save(c *changes) error {
 		return nil
 	}
 	err := s.update(func(tx *bbolt.Tx) error {
+		if c.Epoch != 0 {
+			if err := putEpoch(tx, c.Epoch); err != nil {
+				return err
+			}
+		}
 		if c.Keys != nil {
 			if err := tx.Bucket(bucketSelf).Put(keyKeys, c.Keys.encode()); err != nil {
 				return err

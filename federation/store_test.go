@@ -224,22 +224,45 @@ func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
 	}
 }
 
-func TestAFullDiskAtTheFirstStartIsNoReasonNotToServe(t *testing.T) {
+// smallDisk returns a folder on a disk of its own, and how to fill that up to the
+// last page and to make room again.
+func smallDisk(t *testing.T) (dir string, fill, empty func()) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("needs root, to mount a small file system")
 		}
 		t.Skip("needs root, to mount a small file system")
 	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 60<<10), 0o600); err != nil {
-		t.Fatal(err)
+	fill = func() {
+		f, err := os.Create(filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for err == nil {
+			_, err = f.Write(make([]byte, os.Getpagesize()))
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
 	}
+	return dir, fill, func() {
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAFullDiskAtTheFirstStartIsNoReasonNotToServe(t *testing.T) {
+	dir, fill, empty := smallDisk(t)
+	fill()
 	s := open(t, filepath.Join(dir, "federation.db"))
 	log := slog.New(slog.DiscardHandler)
 	if was, err := s.load(log); err != nil || was.Epoch != 0 {
@@ -248,9 +271,7 @@ func TestAFullDiskAtTheFirstStartIsNoReasonNotToServe(t *testing.T) {
 	if err := s.saveEpoch(7); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("saveEpoch on a full disk: %v", err)
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	if err := s.saveEpoch(8); err != nil {
 		t.Errorf("saveEpoch when there is room again: %v", err)
 	}

@@ -23,7 +23,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
-	s.Join = g.joinTargets()
+	s.Join, s.StateError = g.joinTargets(), stateError(g.kept())
 	if g.files != nil {
 		for _, f := range g.files.Status() {
 			if f.Err != "" {

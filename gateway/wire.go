@@ -60,7 +60,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	}
 	g.federation, err = federation.New(federation.Config{
 		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join,
-		Tunnel: g.tunnel, Identity: g.identity, StatePath: g.statePath("federation.db"), Log: g.log, Metrics: g.registry,
+		Tunnel: g.tunnel, Identity: g.identity, StatePath: g.statePath(federationFile), Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
 		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
-		StatePath: g.statePath("scopes.json"), Lookup: g.opts.Lookup, Log: g.log, Metrics: g.registry,
+		StatePath: g.statePath(scopesFile), Lookup: g.opts.Lookup, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -86,13 +86,13 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 	g.requireParts()
-	return nil
+	return registerKept(g.registry, g.kept())
 }
 
 // wireServices makes the sources of this cluster's services.
 func (g *Gateway) wireServices() {
 	g.registered = registry.New(registry.Config{
-		Identity: g.identity, StatePath: g.statePath("registrations.json"), Log: g.log, Metrics: g.registry,
+		Identity: g.identity, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
 	})
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
@@ -104,6 +104,13 @@ func (g *Gateway) wireServices() {
 	}
 	g.services = discovery.Merge(sources...)
 }
+
+// The files of the state directory in which parts keep what they learn.
+const (
+	federationFile    = "federation.db"
+	registrationsFile = "registrations.json"
+	scopesFile        = "scopes.json"
+)
 
 // statePath returns where a part keeps what it learned; empty: nowhere.
 func (g *Gateway) statePath(name string) string {

@@ -12,6 +12,7 @@ import (
 
 // unsaved names what the state file does not hold yet.
 type unsaved struct {
+	epoch       bool
 	origins     map[mesh.GatewayID]bool
 	gateways    map[mesh.GatewayID]bool
 	confirmed   bool
@@ -22,7 +23,9 @@ func newUnsaved() unsaved {
 	return unsaved{origins: make(map[mesh.GatewayID]bool), gateways: make(map[mesh.GatewayID]bool)}
 }
 
-func (u *unsaved) empty() bool { return len(u.origins)+len(u.gateways) == 0 && !u.confirmed }
+func (u *unsaved) empty() bool {
+	return len(u.origins)+len(u.gateways) == 0 && !u.confirmed && !u.epoch
+}
 
 // SavedOrigin is what outlives the process of one origin's catalog.
 type SavedOrigin struct {
@@ -34,6 +37,7 @@ type SavedOrigin struct {
 
 // Changes are what the state file has to be told. A nil entry is to be deleted.
 type Changes struct {
+	Epoch     uint64 // of the own catalog; 0: unchanged
 	Origins   map[mesh.GatewayID]*SavedOrigin
 	Confirmed map[mesh.GatewayID]time.Time // when a catalog was last known to be up to date
 	Gateways  map[mesh.GatewayID]*KnownGateway
@@ -49,6 +53,9 @@ func (c *Core) Unsaved(now time.Time) *Changes {
 		Origins:   make(map[mesh.GatewayID]*SavedOrigin, len(u.origins)),
 		Confirmed: make(map[mesh.GatewayID]time.Time),
 		Gateways:  make(map[mesh.GatewayID]*KnownGateway, len(u.gateways)),
+	}
+	if u.epoch {
+		ch.Epoch = c.own.State.Head().Version.Epoch
 	}
 	for id := range u.origins {
 		ch.Origins[id] = nil
@@ -78,6 +85,7 @@ func (c *Core) Unsaved(now time.Time) *Changes {
 type NotSaved struct{ *Changes }
 
 func (in NotSaved) apply(c *Core, _ time.Time) {
+	c.unsaved.epoch = c.unsaved.epoch || in.Epoch != 0
 	for id := range in.Origins {
 		c.unsaved.origins[id] = true
 	}
@@ -85,6 +93,19 @@ func (in NotSaved) apply(c *Core, _ time.Time) {
 		c.unsaved.gateways[id] = true
 	}
 	c.unsaved.confirmed = c.unsaved.confirmed || len(in.Confirmed) > 0
+}
+
+// StateLost says that the state file is a new one: all of it is to be saved again.
+type StateLost struct{}
+
+func (StateLost) apply(c *Core, _ time.Time) {
+	c.unsaved.epoch, c.unsaved.confirmed = true, true
+	for id := range c.origins {
+		c.unsaved.origins[id] = true
+	}
+	for id := range c.known {
+		c.unsaved.gateways[id] = true
+	}
 }
 
 // Restored is what the state file held, and the epoch of this process. Signatures

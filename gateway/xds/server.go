@@ -125,6 +125,9 @@ func (s *Server) Publish(routes []*mesh.Route, complete bool) {
 	s.routes.Set(&publication{routes, complete})
 }
 
+// StateErr returns why what sidecars asked for is not kept on disk; nil: it is.
+func (s *Server) StateErr() error { return s.memory.saver.Err() }
+
 // Serves reports whether ADS streams are served: the first routes are in force.
 func (s *Server) Serves() bool { return s.cache.isReady() }
 

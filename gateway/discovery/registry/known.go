@@ -106,6 +106,9 @@ func (s *Server) restore() {
 	}
 }
 
+// StateErr returns why what is known of sidecars is not kept on disk; nil: it is.
+func (s *Server) StateErr() error { return s.saver.Err() }
+
 // save writes what is known, without what ended too long ago.
 func (s *Server) save() error {
 	file := knownFile{Version: 1, Known: []key{}}
