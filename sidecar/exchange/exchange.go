@@ -1,6 +1,8 @@
 package exchange
 
 import (
+	"bytes"
+	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -74,6 +76,9 @@ func (h *session) serveRequest() bool {
 		return x.replyLocally()
 	}
 	x.attempts.Begin(service, h.s.Retries, x.started)
+	if !h.req.Method.Idempotent() {
+		x.attempts.Once()
+	}
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()
@@ -131,7 +136,13 @@ func (x *exchange) clientWaits() bool { return x.up != nil || !x.client.Gone() }
 func (x *exchange) complete() bool {
 	whole := x.up.sentWhole(x.rest == unwanted)
 	x.result = hostResult(x.status)
-	x.endAttempt(whole && x.reusable())
+	reusable := whole && x.reusable()
+	if reusable && !x.toSidecar() {
+		if d := keepAliveTimeout(x.resp.Value("keep-alive")); d > 0 {
+			x.lease.KeepFor(d)
+		}
+	}
+	x.endAttempt(reusable)
 	if !whole && !x.closing {
 		whole = x.up.discard()
 	}
@@ -209,6 +220,23 @@ func hostResult(status int) upstream.Outcome {
 // the answer is complete.
 func (x *exchange) reusable() bool {
 	return x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && x.rest == none && !x.mayTrail() && !x.mayHaveGone()
+}
+
+// keepAliveTimeout returns for how long a server keeps an idle connection, by its
+// Keep-Alive field; 0 when that does not say.
+func keepAliveTimeout(field []byte) time.Duration {
+	for len(field) > 0 {
+		var item []byte
+		item, field, _ = bytes.Cut(field, []byte(","))
+		if name, value, _ := bytes.Cut(bytes.TrimSpace(item), []byte("=")); bytes.EqualFold(name, []byte("timeout")) {
+			seconds, err := strconv.ParseUint(string(value), 10, 16)
+			if err != nil {
+				return 0
+			}
+			return max(time.Duration(seconds)*time.Second, 1)
+		}
+	}
+	return 0
 }
 
 // mayHaveGone reports whether a program may have refused a body and closed without

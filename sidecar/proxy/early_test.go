@@ -68,12 +68,14 @@ func TestAnEarlyAnswerCostsTheNextRequestNothing(t *testing.T) {
 				resp, err := c.Post("http://"+addr+"/", "a/b", strings.NewReader("order"))
 				if err != nil {
 					failed.Add(1)
+					t.Log(err)
 					continue
 				}
-				_, _ = io.Copy(io.Discard, resp.Body)
+				said, _ := io.ReadAll(resp.Body)
 				resp.Body.Close()
 				if resp.StatusCode != 200 {
 					failed.Add(1)
+					t.Logf("%d %s", resp.StatusCode, said)
 				}
 			}
 			if failed.Load() > 0 {

@@ -46,6 +46,7 @@ type Attempts struct {
 	sent      int       // leases given
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
+	once      bool      // it is not idempotent
 	lease     Lease     // of the last attempt that got one
 
 	// Of this round.
@@ -67,6 +68,10 @@ func (a *Attempts) Begin(s *Service, policy RetryPolicy, started time.Time) {
 // Fresh makes every connection a new one: what is relayed as it is must not meet
 // the deadlines and leftovers of somebody's exchange.
 func (a *Attempts) Fresh() { a.fresh = true }
+
+// Once says that the request may be executed only once: a pooled connection is looked
+// at before it is used.
+func (a *Attempts) Once() { a.once = true }
 
 // Next makes the next attempt and returns what it runs on: hosts to which no
 // connection comes about have seen nothing, and the next is asked. When everybody

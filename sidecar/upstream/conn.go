@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,8 @@ type Conn struct {
 	liveness   liveness
 	expires    instant         // of the peer's certificate, 0: never
 	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
+	program    bool            // a program's own socket is at the other end, or behind a gateway that ends the TLS for it
+	keepFor    time.Duration   // who answers closes it soon after so much idleness; 0: not said
 	sent       atomic.Bool
 	answered   atomic.Bool
 

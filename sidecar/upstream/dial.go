@@ -22,7 +22,7 @@ import (
 // it, h or who answers behind it has been blamed, so that others avoid it.
 func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a == nil || !a.fresh {
-		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load()); c != nil {
+		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load(), a != nil && a.once); c != nil {
 			c.Reused = true
 			c.sent.Store(false)
 			c.answered.Store(false)
@@ -118,7 +118,7 @@ func (h *Host) connect(ctx context.Context, avoid []connect.Instance) (*Conn, er
 	if err != nil {
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
-	c := &Conn{Conn: sock, sock: sock, host: h, dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance}
+	c := &Conn{Conn: sock, sock: sock, host: h, dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}
 	c.liveness.init(sock)
 	if h.key.plain {
 		return c, nil
@@ -170,7 +170,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 	if err != nil {
 		return &stageError{StageHandshake, who, err}
 	}
-	c.Conn, c.Peer, c.Cluster, c.Instance = over, id.String(), who.Cluster, who.Name
+	c.Conn, c.Peer, c.Cluster, c.Instance, c.program = over, id.String(), who.Cluster, who.Name, id.IsGateway()
 	return nil
 }
 

@@ -38,6 +38,11 @@ const (
 	// not; the look is for those that come later.
 	trustIdle = time.Millisecond
 
+	// reuseMargin divides the age at which a program was seen to close an idle
+	// connection: what is looked at once in sweepsPerTimeout has closed up to that much
+	// earlier.
+	reuseMargin = 2
+
 	// sweepsPerTimeout is how often in that time the pool is looked through, so
 	// that connections which the other side closed do not linger.
 	sweepsPerTimeout = 4

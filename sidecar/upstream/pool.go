@@ -10,6 +10,7 @@ import (
 type pool struct {
 	shared   *shared
 	interval time.Duration // from sweep to sweep
+	reuse    reuseAge      // of connections to programs
 
 	mu     sync.Mutex
 	idle   []*Conn
@@ -28,8 +29,10 @@ func (p *pool) init(shared *shared, gateway bool) {
 	p.timer.Stop()
 }
 
-// take returns the latest idle connection that is still good, or nil.
-func (p *pool) take(now instant, current *dialConfig) *Conn {
+// take returns the latest idle connection that is still good, or nil. For a request
+// that can be sent once only its socket is looked at, however short it was idle, and it
+// is none that the program may be about to close.
+func (p *pool) take(now instant, current *dialConfig, once bool) *Conn {
 	for {
 		p.mu.Lock()
 		n := len(p.idle)
@@ -38,11 +41,15 @@ func (p *pool) take(now instant, current *dialConfig) *Conn {
 			return nil
 		}
 		c := p.idle[n-1]
+		if once && c.program && !p.reuse.allows(now.since(c.since)) {
+			p.mu.Unlock()
+			return nil // it stays: others may use it, and it tells when it closes
+		}
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		c.idle = false
 		p.mu.Unlock()
-		if c.fits(current) && !c.going() && !p.expired(c, now) && c.trusted() && (now.since(c.since) < trustIdle || c.alive()) {
+		if c.fits(current) && !c.going() && !p.expired(c, now) && c.trusted() && (!once && now.since(c.since) < trustIdle || p.quiet(c, now)) {
 			return c
 		}
 		_ = c.Close()
@@ -69,7 +76,21 @@ func (p *pool) put(c *Conn, now instant) bool {
 }
 
 func (p *pool) expired(c *Conn, now instant) bool {
-	return now.since(c.since) >= p.shared.idleTimeout || c.expires != 0 && now >= c.expires
+	age := now.since(c.since)
+	return age >= p.shared.idleTimeout || c.keepFor > 0 && age >= c.keepFor || c.expires != 0 && now >= c.expires
+}
+
+// quiet looks at an idle connection, and learns from it when a program closes its own.
+func (p *pool) quiet(c *Conn, now instant) bool {
+	quiet, age := c.alive(), now.since(c.since)
+	switch {
+	case !c.program:
+	case quiet:
+		p.reuse.openAt(age)
+	default:
+		p.reuse.closedAt(age)
+	}
+	return quiet
 }
 
 // closeUnfit closes idle connections that do not fit config.
@@ -82,7 +103,7 @@ func (p *pool) closeUnfit(current *dialConfig) {
 // It is called by the timer, on a goroutine that lasts as long as the call.
 func (p *pool) sweep() {
 	now := p.shared.now()
-	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.trusted() || c.going() || !c.alive() })
+	p.closeIf(func(c *Conn) bool { return p.expired(c, now) || !c.trusted() || c.going() || !p.quiet(c, now) })
 }
 
 // close closes what is idle, and what is put from now on is not kept.

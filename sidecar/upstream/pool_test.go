@@ -84,7 +84,7 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 			end(far)
 			settled(t, conn)
 			later := s.shared.now().add(trustIdle)
-			if got := h.pool.take(later, s.dialConfig.Load()); got != nil {
+			if got := h.pool.take(later, s.dialConfig.Load(), false); got != nil {
 				t.Error("the connection was given out again")
 			}
 		})
