@@ -29,7 +29,7 @@ type Config struct {
 	Tunnel      *tunnel.Node          // run and shut down by the caller
 	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
 	StatePath   string                // file that outlives the process; empty: memory only
-	Log         *slog.Logger          // nil: slog.Default
+	Log         *slog.Logger          // nil discards
 	Metrics     prometheus.Registerer // nil: not registered
 }
 
@@ -86,7 +86,7 @@ func New(cfg Config) (*Federation, error) {
 		}
 	}
 	if cfg.Log == nil {
-		cfg.Log = slog.Default()
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &Federation{
 		cfg:       cfg,
@@ -101,8 +101,8 @@ func New(cfg Config) (*Federation, error) {
 		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Random: rand.Int64N}),
 	}
 	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})
-	f.metrics = newMetrics(f)
-	if err := f.metrics.register(cfg.Metrics); err != nil {
+	var err error
+	if f.metrics, err = newMetrics(f); err != nil {
 		return nil, err
 	}
 	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics)

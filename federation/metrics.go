@@ -1,10 +1,11 @@
 package federation
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // metrics of one Federation; its handles are resolved once.
@@ -12,10 +13,9 @@ type metrics struct {
 	packetsIn, packetsOut, packetsDropped prometheus.Counter
 	pulled, pullFailed, rejected          prometheus.Counter
 	conflicts                             prometheus.Counter
-	all                                   []prometheus.Collector
 }
 
-func newMetrics(f *Federation) *metrics {
+func newMetrics(f *Federation) (*metrics, error) {
 	packets := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_gossip_packets_total", Help: "Gossip packets, by what became of them: in, out or dropped."}, []string{"direction"})
 	pulls := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -26,20 +26,7 @@ func newMetrics(f *Federation) *metrics {
 		packetsIn: packets.WithLabelValues("in"), packetsOut: packets.WithLabelValues("out"), packetsDropped: packets.WithLabelValues("dropped"),
 		pulled: pulls.WithLabelValues("ok"), pullFailed: pulls.WithLabelValues("failed"), rejected: pulls.WithLabelValues("rejected"),
 		conflicts: conflicts,
-		all:       []prometheus.Collector{packets, pulls, conflicts, viewCollector{f}},
-	}
-}
-
-func (m *metrics) register(reg prometheus.Registerer) error {
-	if reg == nil {
-		return nil
-	}
-	for _, c := range m.all {
-		if err := reg.Register(c); err != nil {
-			return fmt.Errorf("register metrics of the federation: %w", err)
-		}
-	}
-	return nil
+	}, prom.Register(f.cfg.Metrics, packets, pulls, conflicts, viewCollector{f})
 }
 
 // viewCollector reads gauges from the present view when asked, so that ages are

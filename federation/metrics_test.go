@@ -16,7 +16,7 @@ import (
 func TestMetricsNameEveryOrigin(t *testing.T) {
 	f := idle(t, identitytest.New(t, "mesh.example"))
 	reg := prometheus.NewPedanticRegistry()
-	if err := f.metrics.register(reg); err != nil {
+	if err := reg.Register(viewCollector{f}); err != nil {
 		t.Fatal(err)
 	}
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})

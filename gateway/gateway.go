@@ -29,7 +29,7 @@ import (
 // Options are what a gateway has beside its configuration file. The zero value
 // is a process on a real network.
 type Options struct {
-	Log     *slog.Logger // nil: none
+	Log     *slog.Logger // nil discards
 	Serving func() error // called when every listener is bound; nil: nobody
 
 	// Identity replaces the one that the configuration names.

@@ -65,7 +65,9 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	if err != nil {
 		return err
 	}
-	g.wireServices()
+	if err := g.wireServices(); err != nil {
+		return err
+	}
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
 		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
@@ -90,19 +92,29 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 }
 
 // wireServices makes the sources of this cluster's services.
-func (g *Gateway) wireServices() {
-	g.registered = registry.New(registry.Config{
+func (g *Gateway) wireServices() (err error) {
+	g.registered, err = registry.New(registry.Config{
 		Identity: g.identity, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
 	})
+	if err != nil {
+		return err
+	}
 	sources := []discovery.Source{g.registered}
 	if g.cfg.Resources != "" {
-		g.files = file.New(g.cfg.Resources, g.log, g.registry)
-		sources = append(sources, checked.New(g.files, g.log, g.registry))
+		if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
+			return err
+		}
+		proven, err := checked.New(g.files, g.log, g.registry)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, proven)
 	}
 	if g.opts.Source != nil {
 		sources = append(sources, g.opts.Source)
 	}
 	g.services = discovery.Merge(sources...)
+	return nil
 }
 
 // The files of the state directory in which parts keep what they learn.

@@ -95,7 +95,10 @@ func (s *Sidecar) wire() (err error) {
 	if err := s.identity.Register(s.registry); err != nil {
 		return err
 	}
-	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Log: s.log, Metrics: s.registry})
+	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Log: s.log})
+	if err := s.upstreams.Register(s.registry); err != nil {
+		return err
+	}
 	s.routes = routes.NewStore(s.upstreams.Update, func(d mesh.Destination) { s.ads.Subscribe(d) })
 	if s.gateways, err = gatewaylink.New(s.identity, s.cfg.Gateways); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // direction says from where a path was asked for.
@@ -79,13 +80,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help: "Attempts started after one that was refused."})
 	accept := prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_path_accept_errors_total",
 		Help: "Connections to the mesh port that could not be accepted, for want of file descriptors mostly."})
-	if r != nil {
-		for _, c := range []prometheus.Collector{open, setup, bytes, ended, refused, hedges, retries, accept} {
-			if err := r.Register(c); err != nil {
-				return nil, err
-			}
-		}
-	}
 	m := &metrics{refused: refused, hedges: hedges, retries: retries, acceptErrors: accept}
 	for d, name := range directionNames {
 		m.open[d] = open.WithLabelValues(name)
@@ -95,5 +89,5 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.opened[d] = ended.WithLabelValues(name, "opened")
 		m.aborted[d] = ended.WithLabelValues(name, "aborted")
 	}
-	return m, nil
+	return m, prom.Register(r, open, setup, bytes, ended, refused, hedges, retries, accept)
 }

@@ -1,6 +1,10 @@
 package xds
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
 
 // metrics are the server's figures. Label handles are resolved here, once.
 type metrics struct {
@@ -37,13 +41,6 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		refused:            counter("streams_refused_total", "ADS streams refused: no routes are known yet, or a bound was passed."),
 		rejectedHandshakes: counter("handshakes_refused_total", "Connections that were no mutual TLS with a workload of this cluster."),
 	}
-	if reg != nil {
-		for _, c := range []prometheus.Collector{m.streams, m.resources, m.publishes, m.encoded, m.sent, m.removed,
-			m.responses, m.nacks, m.withheld, m.refused, m.rejectedHandshakes} {
-			if err := reg.Register(c); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return m, nil
+	return m, prom.Register(reg, m.streams, m.resources, m.publishes, m.encoded, m.sent, m.removed,
+		m.responses, m.nacks, m.withheld, m.refused, m.rejectedHandshakes)
 }

@@ -90,7 +90,10 @@ func playGateway(ctx context.Context, r role, id *identity.Source) error {
 	if err != nil {
 		return err
 	}
-	reg := registry.New(registry.Config{Log: silent()})
+	reg, err := registry.New(registry.Config{Log: silent()})
+	if err != nil {
+		return err
+	}
 	s, err := gatewayxds.New(gatewayxds.Config{
 		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){reg.Attach}, Log: silent(),
 	})
@@ -211,7 +214,10 @@ func serve(t *testing.T, id *identity.Source, addr, state string) *gateway {
 		}
 		return filepath.Join(state, name)
 	}
-	g := &gateway{t: t, addr: lis.Addr().String(), reg: registry.New(registry.Config{StatePath: path("registrations.json"), Log: silent()})}
+	g := &gateway{t: t, addr: lis.Addr().String()}
+	if g.reg, err = registry.New(registry.Config{StatePath: path("registrations.json"), Log: silent()}); err != nil {
+		t.Fatal(err)
+	}
 	g.xds, err = gatewayxds.New(gatewayxds.Config{
 		Identity: id, Cluster: "east", Listener: lis, Services: []func(grpc.ServiceRegistrar){g.reg.Attach},
 		StatePath: path("scopes.json"), Log: silent(),

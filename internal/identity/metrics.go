@@ -2,6 +2,8 @@ package identity
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // metrics are counted always and shown when registered.
@@ -21,17 +23,9 @@ func newMetrics() metrics {
 // Register makes the source's metrics visible: reloads, and when the current
 // certificate expires. A nil registerer is left alone.
 func (s *Source) Register(reg prometheus.Registerer) error {
-	if reg == nil {
-		return nil
-	}
 	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "isthmus_identity_expiry_timestamp_seconds",
 		Help: "When the certificate in use expires, in seconds since 1970.",
 	}, func() float64 { return float64(s.NotAfter().Unix()) })
-	for _, c := range []prometheus.Collector{expiry, s.metrics.reloaded, s.metrics.refused} {
-		if err := reg.Register(c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return prom.Register(reg, expiry, s.metrics.reloaded, s.metrics.refused)
 }

@@ -1,11 +1,10 @@
 package tunnel
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // totals are what connections have carried.
@@ -34,16 +33,16 @@ type metrics struct {
 	closed  *prometheus.CounterVec // reason
 	refused prometheus.Counter
 
-	connections, rtt, streams *prometheus.Desc // peer
-	bytes, streamsTotal       *prometheus.Desc // peer, direction
-	lost                      *prometheus.Desc // peer
-	packetSize, reductions    *prometheus.Desc // peer
+	connections, rtt, streams *prometheus.Desc // gateway
+	bytes, streamsTotal       *prometheus.Desc // gateway, direction
+	lost                      *prometheus.Desc // gateway
+	packetSize, reductions    *prometheus.Desc // gateway
 }
 
 // newMetrics makes the metrics and, unless reg is nil, registers them.
 func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("isthmus_tunnel_"+name, help, append([]string{"peer"}, labels...), nil)
+		return prometheus.NewDesc("isthmus_tunnel_"+name, help, append([]string{"gateway"}, labels...), nil)
 	}
 	m := &metrics{
 		node: n,
@@ -65,13 +64,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 		packetSize:   desc("packet_size_bytes", "Size of the packets that pass, as UDP payload; the last known while the peer is down."),
 		reductions:   desc("mtu_reductions_total", "Connections replaced because their large packets were lost."),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	if err := reg.Register(m); err != nil {
-		return nil, fmt.Errorf("register tunnel metrics: %w", err)
-	}
-	return m, nil
+	return m, prom.Register(reg, m)
 }
 
 // Describe implements [prometheus.Collector].

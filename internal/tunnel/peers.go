@@ -171,7 +171,7 @@ func compareIDs(a, b mesh.GatewayID) int {
 	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 }
 
-// tunnels returns all admitted connections.
+// conns returns all admitted connections.
 func (n *Node) conns() []*conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -1,6 +1,10 @@
 package adsclient
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
 
 // metrics are the client's figures.
 type metrics struct {
@@ -28,13 +32,5 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		nacks:     counter("nacks_total", "Responses of which something could not be used."),
 		bytes:     counter("resource_bytes_total", "Bytes of resources received."),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.routes, m.absent, m.streams, m.responses, m.nacks, m.bytes} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, prom.Register(reg, m.routes, m.absent, m.streams, m.responses, m.nacks, m.bytes)
 }

@@ -1,12 +1,13 @@
 package dns
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // boundMetrics are those of the package, with every label resolved.
@@ -51,13 +52,6 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 	names := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "isthmus_dns_names", Help: "Mesh names that were asked for lately and are subscribed to.",
 	}, subscribed)
-	if r != nil {
-		for _, c := range []prometheus.Collector{answers, forwarded, dropped, mismatched, duration, addresses, names} {
-			if err := r.Register(c); err != nil {
-				return nil, fmt.Errorf("dns: %w", err)
-			}
-		}
-	}
 	m := &boundMetrics{
 		codes: map[int]prometheus.Counter{}, otherCode: answers.WithLabelValues("other"),
 		forwarded: map[string]prometheus.Counter{}, dropped: dropped, mismatched: mismatched, duration: duration, addresses: addresses,
@@ -73,7 +67,7 @@ func newMetrics(r prometheus.Registerer, subscribed func() float64) (*boundMetri
 	for _, end := range []string{endAnswered, endFailed} {
 		m.forwarded[end] = forwarded.WithLabelValues(end)
 	}
-	return m, nil
+	return m, prom.Register(r, answers, forwarded, dropped, mismatched, duration, addresses, names)
 }
 
 func (m *boundMetrics) answered(rcode int, took time.Duration) {

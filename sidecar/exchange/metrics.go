@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -24,7 +25,7 @@ type Metrics struct {
 }
 
 // NewMetrics makes the families and registers them; r may be nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	labels := func(more ...string) []string { return append([]string{"direction", "destination"}, more...) }
 	counter := func(name, help string, more ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels(more...))
@@ -44,10 +45,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, labels()),
 		bytes: counter("isthmus_tcp_bytes_total", "Bytes relayed on TCP and upgraded connections, by way (sent: from the caller).", "way"),
 	}
-	if r != nil {
-		r.MustRegister(m.requests, m.duration, m.answers, m.retries, m.httpConns, m.bytes)
-	}
-	return m
+	return m, prom.Register(r, m.requests, m.duration, m.answers, m.retries, m.httpConns, m.bytes)
 }
 
 // BoundMetrics are the resolved handles of one listener. Its methods may be called

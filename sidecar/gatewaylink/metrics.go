@@ -1,13 +1,14 @@
 package gatewaylink
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
 
 // Register makes visible how things stand with the gateways of links. A nil
 // registerer is left alone.
 func Register(links []*Link, reg prometheus.Registerer) error {
-	if reg == nil {
-		return nil
-	}
 	count := func(name, help string, is func(Status) bool) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_xds_client_" + name, Help: help}, func() float64 {
 			n := 0.0
@@ -19,8 +20,7 @@ func Register(links []*Link, reg prometheus.Registerer) error {
 			return n
 		})
 	}
-	if err := reg.Register(count("connected", "1 while a gateway tells the routes.", func(s Status) bool { return s.ADS })); err != nil {
-		return err
-	}
-	return reg.Register(count("registrations", "Gateways that hold this sidecar's registration.", func(s Status) bool { return s.Registered }))
+	return prom.Register(reg,
+		count("connected", "1 while a gateway tells the routes.", func(s Status) bool { return s.ADS }),
+		count("registrations", "Gateways that hold this sidecar's registration.", func(s Status) bool { return s.Registered }))
 }

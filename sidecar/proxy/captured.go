@@ -75,13 +75,7 @@ type capturedServers struct {
 
 // listenCaptured makes the listeners for captured connections.
 func (p *Proxy) listenCaptured(cfg Captured) []*server {
-	total := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "isthmus_captured_connections_total",
-		Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
-	}, []string{"result"})
-	if p.cfg.Metrics != nil {
-		p.cfg.Metrics.MustRegister(total)
-	}
+	total := p.metrics.captured
 	t := &capturedServers{
 		p: p, cfg: cfg, servers: make(map[mesh.Destination]*server),
 		served: total.WithLabelValues("served"), unknown: total.WithLabelValues("unknown"),

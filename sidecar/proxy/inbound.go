@@ -14,7 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// inbound makes the listener at which the mesh's TLS ends. A caller may negotiate
+// listenInbound makes the listener at which the mesh's TLS ends. A caller may negotiate
 // the program's protocol or nothing; what it says is taken for that protocol in
 // both cases: raw bytes for a program that speaks HTTP would pass by the engine,
 // and with them any identity that the caller claims.

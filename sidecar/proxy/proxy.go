@@ -52,7 +52,10 @@ func New(cfg Config) (*Proxy, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.metrics = newMetrics(cfg.Metrics)
+	var err error
+	if p.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	for _, e := range cfg.Explicit {
 		p.servers = append(p.servers, p.listenExplicit(e))

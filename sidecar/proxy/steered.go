@@ -49,7 +49,7 @@ func (st *Steered) validate() error {
 	return errors.Join(faults...)
 }
 
-// steeredTo makes the listeners for callers of the program's own port; secure is the
+// listenSteered makes the listeners for callers of the program's own port; secure is the
 // inbound listener, which serves those who belong there.
 func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 	var listeners []*server

@@ -1,9 +1,9 @@
 package upstream
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 )
 
 // metrics are the package's collectors. They are labelled by destination, of
@@ -26,22 +26,9 @@ type boundMetrics struct {
 	retriesDenied prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"destination"}, labels...))
-		if reg == nil {
-			return v
-		}
-		if err := reg.Register(v); err != nil {
-			// A set and a static service of one sidecar share the collectors.
-			var there prometheus.AlreadyRegisteredError
-			if errors.As(err, &there) {
-				if old, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
-					return old
-				}
-			}
-		}
-		return v
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"destination"}, labels...))
 	}
 	return &metrics{
 		opened:        counter("isthmus_upstream_connections_total", "Connections opened, TLS included, by the kind of host that was dialled.", "via"),
@@ -52,7 +39,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-func (m *metrics) resolve(label string) *boundMetrics {
+// Register makes the set's metrics visible. A nil registerer is left alone.
+func (s *Set) Register(reg prometheus.Registerer) error {
+	m := s.shared.metrics
+	return prom.Register(reg, m.opened, m.failed, m.reused, m.ejections, m.retriesDenied)
+}
+
+// bind resolves the handles of one service.
+func (m *metrics) bind(label string) *boundMetrics {
 	r := &boundMetrics{
 		label:         label,
 		reused:        m.reused.WithLabelValues(label),

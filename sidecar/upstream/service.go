@@ -40,7 +40,7 @@ func newService(shared *shared, dest mesh.Destination, label string) *Service {
 	s := &Service{
 		shared:  shared,
 		dest:    dest,
-		metrics: shared.metrics.resolve(label),
+		metrics: shared.metrics.bind(label),
 		hosts:   make(map[hostKey]*Host),
 		created: shared.now(),
 	}

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -21,8 +19,7 @@ type Config struct {
 	Identity *identity.Source
 	// Cluster is our own cluster, which paths through gateways exclude.
 	Cluster mesh.ClusterName
-	Log     *slog.Logger          // nil: silent
-	Metrics prometheus.Registerer // nil: not registered
+	Log     *slog.Logger // nil discards
 	// Dial connects; nil: a net.Dialer. What it gives need not be a TCP
 	// connection, but only sockets are checked before they are used again.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -52,7 +49,7 @@ func newShared(cfg Config) *shared {
 		dial:        cfg.Dial,
 		idleTimeout: cfg.IdleTimeout,
 		warmup:      cfg.Warmup,
-		metrics:     newMetrics(cfg.Metrics),
+		metrics:     newMetrics(),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

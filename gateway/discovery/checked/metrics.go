@@ -1,6 +1,10 @@
 package checked
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
 
 type metrics struct {
 	passed, failed prometheus.Counter
@@ -8,7 +12,7 @@ type metrics struct {
 }
 
 // newMetrics registers the package's metrics; a nil registerer registers none.
-func newMetrics(r prometheus.Registerer) metrics {
+func newMetrics(r prometheus.Registerer) (metrics, error) {
 	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_health_checks_total",
 		Help: "Active health checks made, by result (passed or failed).",
@@ -17,11 +21,8 @@ func newMetrics(r prometheus.Registerer) metrics {
 		Name: "isthmus_health_endpoints",
 		Help: "Endpoints that are actively checked, by state (ready or unready).",
 	}, []string{"state"})
-	if r != nil {
-		r.MustRegister(checks, endpoints)
-	}
 	return metrics{
 		passed: checks.WithLabelValues("passed"), failed: checks.WithLabelValues("failed"),
 		ready: endpoints.WithLabelValues("ready"), unready: endpoints.WithLabelValues("unready"),
-	}
+	}, prom.Register(r, checks, endpoints)
 }

@@ -65,16 +65,17 @@ type result struct {
 }
 
 // New returns the source that checks what from describes and opens nothing. A
-// nil registerer means that its metrics are not registered.
-func New(from Describer, log *slog.Logger, registerer prometheus.Registerer) *Source {
+// nil log discards, a nil registerer means that its metrics are not registered.
+func New(from Describer, log *slog.Logger, registerer prometheus.Registerer) (*Source, error) {
+	m, err := newMetrics(registerer)
 	return &Source{
 		from:    from,
-		log:     log,
-		metrics: newMetrics(registerer),
+		log:     cmp.Or(log, slog.New(slog.DiscardHandler)),
+		metrics: m,
 		results: make(chan result),
 		slots:   make(chan struct{}, maxProbes),
 		watched: map[endpoint]*watch{},
-	}
+	}, err
 }
 
 // Snapshot returns the services and a channel that closes when they are past.

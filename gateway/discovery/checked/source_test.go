@@ -54,7 +54,10 @@ func listen(t *testing.T, addr string) (net.Listener, string) {
 
 func start(t *testing.T, from Describer) *Source {
 	t.Helper()
-	s := New(from, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := New(from, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

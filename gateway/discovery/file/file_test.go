@@ -151,7 +151,10 @@ func TestOfTwoFilesWithTheSameServiceTheFirstIsBelieved(t *testing.T) {
 // run starts a source that ends with the test.
 func run(t *testing.T, dir string) *Source {
 	t.Helper()
-	s := New(dir, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := New(dir, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -237,8 +240,11 @@ func TestADirectoryThatGoesAwayKeepsTheLastGoodState(t *testing.T) {
 
 func TestADirectoryThatIsMissingAtTheStartIsAnError(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
-	s := New(dir, slog.New(slog.DiscardHandler), nil)
-	err := s.Run(t.Context())
+	s, err := New(dir, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Run(t.Context())
 	if err == nil || err.Error() != "resources directory "+dir+" does not exist: create it, or remove the key resources" {
 		t.Errorf("got %v", err)
 	}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,10 +32,11 @@ type Status struct {
 	Err      string    // what is wrong with it now, one fault a line; what is in use is older
 }
 
-// New returns the source for dir and opens nothing. A nil registerer means
-// that its metrics are not registered.
-func New(dir string, log *slog.Logger, registerer prometheus.Registerer) *Source {
-	return &Source{dir: dir, log: log, metrics: newMetrics(registerer)}
+// New returns the source for dir and opens nothing. A nil log discards, a nil
+// registerer means that its metrics are not registered.
+func New(dir string, log *slog.Logger, registerer prometheus.Registerer) (*Source, error) {
+	m, err := newMetrics(registerer)
+	return &Source{dir: dir, log: cmp.Or(log, slog.New(slog.DiscardHandler)), metrics: m}, err
 }
 
 // Snapshot returns all services that the files describe, sorted by name, and a

@@ -44,7 +44,7 @@ func answer(t *testing.T, id *identity.Source) string {
 func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	me := m.Workload("east", "shop", "orders")
-	s := New(Config{Identity: m.Gateway("east", "east-1"), Log: slog.New(slog.DiscardHandler)})
+	s := server(t, Config{Identity: m.Gateway("east", "east-1"), Log: slog.New(slog.DiscardHandler)})
 	mine, bank, plain := answer(t, me), answer(t, m.Workload("east", "bank", "ledger")), answer(t, nil)
 	_, port, err := net.SplitHostPort(mine)
 	if err != nil {
@@ -75,13 +75,13 @@ func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 		}
 	}
 	// A gateway that cannot ask takes nothing on trust.
-	if got, err := New(Config{}).prove(t.Context(), mine, me.ID(), callerAddr); err == nil {
+	if got, err := server(t, Config{}).prove(t.Context(), mine, me.ID(), callerAddr); err == nil {
 		t.Errorf("without an identity %q is accepted", got)
 	}
 }
 
 func TestOneIdentityCannotTakeEveryRegistration(t *testing.T) {
-	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
 	st := &stream{log: s.log}
 	put := func(i int, id string) error {
 		return s.put(key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(id, i)},
@@ -106,7 +106,7 @@ func TestOneIdentityCannotTakeEveryRegistration(t *testing.T) {
 
 func TestWhoIsGoneIsNotRememberedWithoutBound(t *testing.T) {
 	for _, path := range []string{"", "file"} {
-		s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
+		s := server(t, Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
 		st := &stream{log: s.log}
 		for i := range maxRegistrations + 100 {
 			k := key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(i)}

@@ -34,7 +34,7 @@ type Config struct {
 	// restart. Empty: none, the source knows its set from the start.
 	StatePath string
 	// Log receives one line per registration that comes, goes or is refused.
-	// Nil: slog.Default.
+	// Nil discards.
 	Log *slog.Logger
 	// Metrics is where isthmus_register_… are registered. Nil: not registered.
 	Metrics prometheus.Registerer
@@ -85,12 +85,16 @@ var _ discovery.Source = (*Server)(nil)
 
 // New returns a server without registrations. With a StatePath it knows nothing
 // until Run.
-func New(cfg Config) *Server {
+func New(cfg Config) (*Server, error) {
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		identity: cfg.Identity,
 		path:     cfg.StatePath,
 		log:      cfg.Log,
-		metrics:  newMetrics(cfg.Metrics),
+		metrics:  m,
 		entries:  map[key]entry{},
 		held:     map[string]int{},
 		known:    map[key]time.Time{},
@@ -98,10 +102,10 @@ func New(cfg Config) *Server {
 		complete: cfg.StatePath == "",
 	}
 	if s.log == nil {
-		s.log = slog.Default()
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.saver = state.NewSaver(state.SaverConfig{What: "which sidecars are registered", Write: s.save, Interval: saveInterval, Log: s.log})
-	return s
+	return s, nil
 }
 
 // Attach adds the service to a gRPC server with mutual TLS; an element of

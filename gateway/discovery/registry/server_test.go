@@ -94,7 +94,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestRegistrationsBecomeSortedServices(t *testing.T) {
-	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
 	st := &stream{log: s.log}
 	put := func(service string, port uint32, instance string, unexported bool) {
 		t.Helper()
@@ -151,7 +151,7 @@ func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testin
 		if err := os.WriteFile(path, []byte(`{"version":1,"known":[{"service":"shop/orders","port":80,"instance":"orders-1"}]}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
+		s := server(t, Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { _ = s.Run(ctx) })
@@ -171,7 +171,7 @@ func TestAfterARestartTheSetIsUnknownUntilEverybodyIsBackOrTheTimeIsUp(t *testin
 
 func TestARenewalOfTheCertificateIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Log: slog.New(slog.DiscardHandler)})
+		s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
 		k, e, err := parse(message(), caller(), callerAddr)
 		if err != nil {
 			t.Fatal(err)
@@ -210,7 +210,7 @@ func TestABrokenStateFileIsNoReasonToWait(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
+	s := server(t, Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
 	_, past := s.Snapshot()
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
@@ -221,4 +221,14 @@ func TestABrokenStateFileIsNoReasonToWait(t *testing.T) {
 	if services, _ := s.Snapshot(); services == nil {
 		t.Error("still unknown")
 	}
+}
+
+// server returns a server without metrics.
+func server(t *testing.T, cfg Config) *Server {
+	t.Helper()
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
