@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -226,6 +227,9 @@ func (f *Federation) awaitAcks(ctx context.Context) {
 
 // View returns what is known now, and a channel that closes when there is a newer view.
 func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() }
+
+// SetJoin replaces the addresses of other gateways that the configuration names.
+func (f *Federation) SetJoin(addresses []string) { f.apply(core.Join(slices.Clone(addresses))) }
 
 // apply tells the core what happened, and has the loop look what follows.
 func (f *Federation) apply(in core.Input) {

@@ -32,6 +32,11 @@ type Options struct {
 	Log     *slog.Logger // nil discards
 	Serving func() error // called when every listener is bound; nil: nobody
 
+	// Configuration reads the configuration again, for [Gateway.Reload]; nil: it
+	// cannot be. Level is that of Log, which a reload changes; nil: it stays.
+	Configuration func() (*config.Gateway, error)
+	Level         *slog.LevelVar
+
 	// Identity replaces the one that the configuration names.
 	Identity *identity.Source
 	// ListenPacket, ListenExtra, Listen and Dial replace the network: the tunnel's
@@ -48,10 +53,12 @@ type Options struct {
 	Source discovery.Source
 }
 
-// Gateway is one gateway process. Run is called once; Shutdown and Status may be
-// called concurrently while it runs.
+// Gateway is one gateway process. Run is called once; Shutdown, Reload and Status
+// may be called concurrently while it runs.
 type Gateway struct {
-	cfg      *config.Gateway
+	cfg      *config.Gateway                // with which it was started
+	inForce  atomic.Pointer[config.Gateway] // cfg, with what reloads have changed
+	reloader *admin.Reloader                // nil: there is nothing to read
 	opts     Options
 	log      *slog.Logger
 	identity *identity.Source
@@ -69,7 +76,7 @@ type Gateway struct {
 
 	tunnel     *tunnel.Node
 	federation *federation.Federation
-	files      *file.Source // nil without a resources directory
+	files      *file.Source
 	registered *registry.Server
 	services   *discovery.Merged
 	forward    *forward.Forward
@@ -104,6 +111,10 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 		opts.Listen = net.Listen
 	}
 	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: id, registry: admin.NewRegistry()}
+	g.inForce.Store(cfg)
+	if opts.Configuration != nil {
+		g.reloader = admin.NewReloader(g.log, g.reload)
+	}
 	g.ready.Require("certificate", func() string {
 		if err := id.Err(); err != nil {
 			return err.Error()
@@ -164,7 +175,7 @@ type part struct {
 func (g *Gateway) parts() []part {
 	return []part{
 		{"admin", admin.New(admin.Config{
-			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Log: g.log,
+			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
 		{"identity", g.identity.Run},

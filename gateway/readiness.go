@@ -18,9 +18,7 @@ func (g *Gateway) requireParts() {
 	})
 	g.ready.Require("join", g.unmet)
 	g.ready.Require("name", g.tunnel.Duplicate)
-	if g.files != nil {
-		g.ready.Require("resources", func() string { return folderFault(g.files) })
-	}
+	g.ready.Require("resources", func() string { return folderFault(g.files) })
 }
 
 // unmet says that none of the gateways that this one joins was ever met: it does not

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,28 +20,15 @@ import (
 // patience bounds every wait of these tests; it is reached only by a failure.
 const patience = 20 * time.Second
 
-// running runs a gateway until the test ends, or stop is called.
-func running(t *testing.T, cfg *config.Gateway, id *identity.Source) (g *Gateway, stop func()) {
+// running is a gateway that runs until the test ends.
+func running(t *testing.T, cfg *config.Gateway, id *identity.Source) *Gateway {
 	t.Helper()
 	g, err := New(cfg, Options{Log: slog.New(slog.DiscardHandler), Identity: id})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }()
-	stop = func() {
-		cancel()
-		if err, running := <-ended; running && err != nil {
-			t.Errorf("Run: %v", err)
-		}
-		close(ended)
-		ended = make(chan error)
-		close(ended)
-	}
-	t.Cleanup(stop)
-	until(t, "it runs", g.wired.Load)
-	return g, stop
+	run(t, g)
+	return g
 }
 
 func until(t *testing.T, what string, holds func() bool) {
@@ -98,7 +84,7 @@ func TestAGatewayThatHasMetNobodySaysSoAndCallsNothingAbsent(t *testing.T) {
 	far := freePort(t)
 	cfg := lone(t)
 	cfg.State, cfg.Join = "", []string{far}
-	g, _ := running(t, cfg, m.Gateway("east", "east-1"))
+	g := running(t, cfg, m.Gateway("east", "east-1"))
 	until(t, "ADS is served after the time to join", func() bool { return g.pending("routes") == "" })
 	if why := g.pending("join"); !strings.Contains(why, far) {
 		t.Errorf("join is met, or says no address: %q", why)
@@ -129,7 +115,7 @@ func TestASecondGatewayOfOneNameIsNotReady(t *testing.T) {
 		cfg := lone(t)
 		cfg.State, cfg.Listen.Tunnel, cfg.Join = "", freePort(t), []string{west.Advertise}
 		cfg.Advertise = cfg.Listen.Tunnel
-		g, _ := running(t, cfg, m.Gateway("east", "east-1"))
+		g := running(t, cfg, m.Gateway("east", "east-1"))
 		gateways = append(gateways, g)
 		if len(gateways) == 1 {
 			until(t, "the first is ready", func() bool { return len(g.ready.Unmet()) == 0 })
@@ -153,7 +139,7 @@ func TestAGatewayIsReadyOnceItServesSidecarsAndNotWhenItsCertificateHasExpired(t
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, _ := running(t, lone(t), id)
+	g := running(t, lone(t), id)
 	until(t, "it is ready", func() bool { return len(g.ready.Unmet()) == 0 })
 	if !g.xds.Serves() {
 		t.Error("ready before sidecars are served")
@@ -167,7 +153,7 @@ func TestAGatewayWhoseResourceFolderCannotBeReadSaysSo(t *testing.T) {
 	if err := os.Mkdir(cfg.Resources, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	g, _ := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
+	g := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
 	until(t, "it is ready", func() bool { return len(g.ready.Unmet()) == 0 })
 	if err := os.Remove(cfg.Resources); err != nil {
 		t.Fatal(err)
@@ -194,7 +180,7 @@ spec:
 `, program.Listener.Addr()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g, _ := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
+	g := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
 	until(t, "the service is offered", func() bool { return g.router.Load().local[orders] != nil })
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)

@@ -24,12 +24,13 @@ func (g *Gateway) Status() *status.Gateway {
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
 	s.Join, s.StateError = g.joinTargets(), stateError(g.kept())
-	if g.files != nil {
-		for _, f := range g.files.Status() {
-			if f.Err != "" {
-				s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})
-			}
+	for _, f := range g.files.Status() {
+		if f.Err != "" {
+			s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})
 		}
+	}
+	if g.reloader != nil {
+		s.Reload = g.reloader.Last()
 	}
 	return s
 }
@@ -37,7 +38,7 @@ func (g *Gateway) Status() *status.Gateway {
 // joinTargets says how it goes with each address that is joined.
 func (g *Gateway) joinTargets() (all []status.JoinTarget) {
 	for _, t := range g.tunnel.TargetStates() {
-		if slices.Contains(g.cfg.Join, t.Addr) {
+		if slices.Contains(g.inForce.Load().Join, t.Addr) {
 			j := status.JoinTarget{Address: t.Addr, LastError: t.LastError}
 			if t.Connected {
 				j.Gateway = t.Gateway

@@ -99,17 +99,14 @@ func (g *Gateway) wireServices() (err error) {
 	if err != nil {
 		return err
 	}
-	sources := []discovery.Source{g.registered}
-	if g.cfg.Resources != "" {
-		if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
-			return err
-		}
-		proven, err := checked.New(g.files, g.log, g.registry)
-		if err != nil {
-			return err
-		}
-		sources = append(sources, proven)
+	if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
+		return err
 	}
+	proven, err := checked.New(g.files, g.log, g.registry)
+	if err != nil {
+		return err
+	}
+	sources := []discovery.Source{g.registered, proven}
 	if g.opts.Source != nil {
 		sources = append(sources, g.opts.Source)
 	}

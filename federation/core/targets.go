@@ -14,6 +14,11 @@ type Target struct {
 	Gateway mesh.GatewayID // zero: any gateway may answer, as at a join address
 }
 
+// Join replaces the configured addresses, where any gateway may answer.
+type Join []string
+
+func (j Join) apply(c *Core, _ time.Time) { c.cfg.Join = j }
+
 // newTargets returns every address to keep a tunnel to, not nil; nil when they are
 // the same as the last time. They are the configured ones, where any gateway may
 // answer, and where each known gateway was last seen.

@@ -138,6 +138,14 @@ func (c *Config) setDefaults() {
 	}
 }
 
+// SetLimits replaces the bounds of the configuration: of new paths, those that are
+// open go on. Each 0 stands for its default.
+func (f *Forward) SetLimits(pathsPerSource, paths int) {
+	c := Config{PathsPerSource: pathsPerSource, Paths: paths}
+	c.setDefaults()
+	f.limits.set(c.PathsPerSource, c.Paths)
+}
+
 // Run serves the mesh port until ctx ends or Shutdown is done. When ctx ends
 // the paths that still run, tunnels' included, are reset. It returns when all
 // have ended, with an error only if the mesh port failed.

@@ -8,15 +8,27 @@ import (
 
 // limits counts paths per source address and in total.
 type limits struct {
+	mu               sync.Mutex
 	perSource, total int
-
-	mu      sync.Mutex
-	sources map[netip.Addr]int // only sources that hold paths
-	all     int
+	sources          map[netip.Addr]int // only sources that hold paths
+	all              int
 }
 
 func newLimits(perSource, total int) *limits {
 	return &limits{perSource: perSource, total: total, sources: make(map[netip.Addr]int)}
+}
+
+// set replaces the bounds. Paths beyond them go on.
+func (l *limits) set(perSource, total int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.perSource, l.total = perSource, total
+}
+
+func (l *limits) bounds() (perSource, total int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.perSource, l.total
 }
 
 // take counts one path of source; the zero Addr is bound by the total only. It

@@ -118,6 +118,22 @@ func TestPathsAreBoundedPerSourceAddress(t *testing.T) {
 	}
 }
 
+func TestNewBoundsHoldForNewPaths(t *testing.T) {
+	f, port := start(t, forward.Config{Outbound: always(at("orders-1", serve(t, echo)))})
+	open(t, port)
+	ask := func() *http.Response {
+		c := dial(t, port)
+		_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+		return reply(t, c)
+	}
+	f.SetLimits(0, 1)
+	refused(t, ask(), http.StatusServiceUnavailable, connect.ConnectionLimit)
+	f.SetLimits(0, 0)
+	if resp := ask(); resp.StatusCode != http.StatusOK {
+		t.Fatalf("refused within the bounds: %s", resp.Header.Get("Proxy-Status"))
+	}
+}
+
 func TestLocalEndpointsAreTriedInTurn(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

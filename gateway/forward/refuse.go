@@ -28,8 +28,9 @@ func (p *path) refusalBytes(r *connect.Refusal) []byte {
 
 // overLimit is the refusal of a path beyond the bounds.
 func (f *Forward) overLimit() *connect.Refusal {
+	perSource, total := f.limits.bounds()
 	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionLimit,
-		"too many paths: %d of one source address and %d in all may be open", f.cfg.PathsPerSource, f.cfg.Paths)
+		"too many paths: %d of one source address and %d in all may be open", perSource, total)
 }
 
 // alert returns a refusal as a plaintext TLS alert record, for a client that

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +17,9 @@ func Gateway() *cobra.Command {
 		Use:   "gateway -c FILE",
 		Short: "Run a cluster's gateway",
 		Long: `Runs a gateway until SIGTERM or SIGINT; then it leaves the mesh, lets running
-paths end and exits. A gateway that joins a mesh needs no more than this:
+paths end and exits. SIGHUP has it read its configuration again, as 'isthmus reload'
+does: join, resources, limits, drain and log.level change at once, the other keys
+wait for a restart, and a bad file changes nothing. A gateway that joins a mesh needs no more than this:
 
   cluster: west                     # this cluster's name
   name: west-1                      # this gateway's; default: the host name
@@ -36,12 +39,16 @@ Every key can be overridden by a flag or by an environment variable
 				return err
 			}
 			quietQUIC()
-			log := newLogger(cfg.Log, cmd.ErrOrStderr())
-			g, err := gateway.New(cfg, gateway.Options{Log: log, Serving: notifyServing})
+			log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
+			g, err := gateway.New(cfg, gateway.Options{
+				Log: log, Level: level, Serving: notifyServing,
+				Configuration: func() (*config.Gateway, error) { return config.LoadGateway(file, cmd.Flags()) },
+			})
 			if err != nil {
 				return err
 			}
-			return runUntilSignal(cmd.Context(), "gateway", g, cfg.Drain, log)
+			defer onSignals(func(os.Signal) { g.Reload(cmd.Context()) }, syscall.SIGHUP)()
+			return runUntilSignal(cmd.Context(), "gateway", g, g.Drain, log)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")

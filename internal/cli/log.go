@@ -15,19 +15,22 @@ import (
 // error says.
 const maxLogValue = 4 << 10
 
-// newLogger returns a logger that writes to w as l says. A value reads the same in
-// both formats: durations, addresses and errors as people write them.
-func newLogger(l config.Log, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: slog.Level(l.Level), ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+// newLogger returns a logger that writes to w as l says, and its level, which a
+// reload may change. A value reads the same in both formats: durations, addresses and
+// errors as people write them.
+func newLogger(l config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(slog.Level(l.Level))
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) > 0 || a.Key != slog.TimeKey && a.Key != slog.LevelKey {
 			a.Value = readable(a.Value)
 		}
 		return a
 	}}
 	if l.Format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.New(slog.NewJSONHandler(w, o)), level
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewTextHandler(w, o)), level
 }
 
 // readable returns what is a text to people as one, and no text longer than the

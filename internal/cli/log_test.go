@@ -18,7 +18,8 @@ import (
 
 func TestAJSONLogSaysAddressesAndDurationsAsPeopleWriteThem(t *testing.T) {
 	var b bytes.Buffer
-	newLogger(config.Log{Format: config.LogJSON}, &b).Info("hello",
+	log, _ := newLogger(config.Log{Format: config.LogJSON}, &b)
+	log.Info("hello",
 		"addr", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}, "port", netip.MustParseAddrPort("[::1]:80"), "after", 1500*time.Millisecond,
 		"gateway", mesh.GatewayID{Cluster: "east", Name: "east-1"}, "err", errors.New("refused"), "n", 7, slog.Group("g", "d", time.Second))
 	var got map[string]any
@@ -42,7 +43,8 @@ func TestAValueInALogLineIsBounded(t *testing.T) {
 	for _, format := range []config.LogFormat{config.LogText, config.LogJSON} {
 		var b bytes.Buffer
 		long := strings.Repeat("x", 1<<20)
-		newLogger(config.Log{Format: format}, &b).Warn(long, "err", errors.New(long), "text", long)
+		log, _ := newLogger(config.Log{Format: format}, &b)
+		log.Warn(long, "err", errors.New(long), "text", long)
 		if b.Len() > 4*maxLogValue || !strings.Contains(b.String(), "(1048576 bytes)") {
 			t.Errorf("%s: a line of %d bytes", format, b.Len())
 		}
@@ -59,7 +61,8 @@ func TestTheLastLineOfALogSaysThatTheProcessStopped(t *testing.T) {
 	var b bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := runUntilSignal(ctx, "gateway", lasting{}, time.Second, newLogger(config.Log{}, &b)); err != nil {
+	log, _ := newLogger(config.Log{}, &b)
+	if err := runUntilSignal(ctx, "gateway", lasting{}, func() time.Duration { return time.Second }, log); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")

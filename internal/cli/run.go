@@ -17,9 +17,9 @@ type component interface {
 }
 
 // runUntilSignal runs c, of the given role, until it fails or ctx, which a signal
-// ends, does; then it drains c for at most drain and ends it. The last log line
+// ends, does; then it drains c for at most what drain says and ends it. The last log line
 // says that it stopped; why, when it failed, is the error.
-func runUntilSignal(ctx context.Context, role string, c component, drain time.Duration, log *slog.Logger) error {
+func runUntilSignal(ctx context.Context, role string, c component, drain func() time.Duration, log *slog.Logger) error {
 	began := time.Now()
 	defer func() { log.Info(role+" stopped", "after", time.Since(began).Round(time.Second)) }()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -31,7 +31,7 @@ func runUntilSignal(ctx context.Context, role string, c component, drain time.Du
 		return err
 	case <-ctx.Done():
 	}
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain())
 	defer cancel()
 	if err := c.Shutdown(draining); err != nil {
 		log.Warn("not everything could be drained", "err", err)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +49,7 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 			if err != nil {
 				return err
 			}
-			log := newLogger(cfg.Log, cmd.ErrOrStderr())
+			log, _ := newLogger(cfg.Log, cmd.ErrOrStderr())
 			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args, Serving: notifyServing})
 			if err != nil {
 				return err
@@ -57,7 +58,7 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 				defer onSignals(s.Signal, passedOn()...)()
 			}
 			// Callers' exchanges may take the drain time, and then the program.
-			err = runUntilSignal(cmd.Context(), "sidecar", s, 2*cfg.Drain, log)
+			err = runUntilSignal(cmd.Context(), "sidecar", s, func() time.Duration { return 2 * cfg.Drain }, log)
 			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
 				return exitError{p.Code}
 			}

@@ -288,3 +288,29 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestASourceMovesToAnotherDirectoryUnlessThatCannotBeRead(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	put(t, one, "a.yaml", orders)
+	put(t, two, "b.yaml", strings.ReplaceAll(orders, "orders", "cart"))
+	s := run(t, one)
+	named := func(name string) func([]discovery.Described, []Status) bool {
+		return func(set []discovery.Described, st []Status) bool { return len(set) == 1 && set[0].Service.Name.Name == name && len(st) == 1 }
+	}
+	until(t, s, "the first", named("orders"))
+	if err := s.Move(t.Context(), filepath.Join(one, "nowhere")); err == nil {
+		t.Error("moved to nowhere")
+	}
+	until(t, s, "the first, still", named("orders"))
+	if err := s.Move(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "the second", named("cart"))
+	put(t, one, "c.yaml", strings.ReplaceAll(orders, "orders", "pay"))
+	put(t, two, "b.yaml", strings.ReplaceAll(orders, "orders", "pay"))
+	until(t, s, "the second follows", named("pay"))
+	if err := s.Move(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "none", func(set []discovery.Described, st []Status) bool { return len(set)+len(st) == 0 })
+}

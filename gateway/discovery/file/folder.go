@@ -22,8 +22,9 @@ import (
 // folder is what is known of a directory: the last good content of every file.
 // It is driven by scan and has no goroutine.
 type folder struct {
-	dir   string
-	files map[string]*entry
+	dir     string // empty: none
+	files   map[string]*entry
+	scanned bool
 }
 
 type entry struct {
@@ -51,6 +52,7 @@ func (f *folder) scan() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	changed, f.scanned = !f.scanned, true
 	for name := range f.files {
 		if _, there := slices.BinarySearch(names, name); !there {
 			delete(f.files, name)
@@ -135,6 +137,9 @@ func readFile(path string) ([]byte, error) {
 // resourceFiles returns the names of the directory's resource files, sorted.
 // Hidden files and what editors leave behind do not count.
 func resourceFiles(dir string) ([]string, error) {
+	if dir == "" {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, dirError(dir, err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"time"
@@ -18,6 +19,7 @@ import (
 // Source is a watched directory of resource files. Create it with [New].
 type Source struct {
 	dir      string
+	moves    chan move
 	log      *slog.Logger
 	metrics  metrics
 	store    state.Store[[]discovery.Described]
@@ -32,11 +34,18 @@ type Status struct {
 	Err      string    // what is wrong with it now, one fault a line; what is in use is older
 }
 
-// New returns the source for dir and opens nothing. A nil log discards, a nil
-// registerer means that its metrics are not registered.
+// move has a running source follow another directory.
+type move struct {
+	dir  string
+	done chan<- error
+}
+
+// New returns the source for dir and opens nothing; without a dir it has no
+// files. A nil log discards, a nil registerer means that its metrics are not
+// registered.
 func New(dir string, log *slog.Logger, registerer prometheus.Registerer) (*Source, error) {
 	m, err := newMetrics(registerer)
-	return &Source{dir: dir, log: cmp.Or(log, slog.New(slog.DiscardHandler)), metrics: m}, err
+	return &Source{dir: dir, moves: make(chan move), log: cmp.Or(log, slog.New(slog.DiscardHandler)), metrics: m}, err
 }
 
 // Snapshot returns all services that the files describe, sorted by name, and a
@@ -46,12 +55,24 @@ func (s *Source) Snapshot() ([]discovery.Described, <-chan struct{}) { return s.
 // Status returns the state of every file, sorted by name.
 func (s *Source) Status() []Status { return s.statuses.Load() }
 
+// Move has the source, which must run, follow another directory, or none. When that
+// cannot be read it stays with the one that it has.
+func (s *Source) Move(ctx context.Context, dir string) error {
+	done := make(chan error, 1)
+	select {
+	case s.moves <- move{dir, done}:
+		return <-done
+	case <-ctx.Done():
+		return fmt.Errorf("follow %s: %w", dir, ctx.Err())
+	}
+}
+
 // Run reads the directory and follows it until ctx ends. It returns an error
 // at once when the directory cannot be read, and nil otherwise: when it can no
 // longer be read later, the last good state stays.
 func (s *Source) Run(ctx context.Context) error {
-	events, failures, done := s.watch()
-	defer done()
+	events, failures, done := s.watch(s.dir)
+	defer func() { done() }()
 	f := &folder{dir: s.dir, files: map[string]*entry{}}
 	if err := s.scan(f); err != nil {
 		return err
@@ -80,6 +101,16 @@ func (s *Source) Run(ctx context.Context) error {
 				s.log.Warn("watching resources: changes are found by looking every few seconds", "err", err)
 			}
 			continue
+		case m := <-s.moves:
+			_, err := resourceFiles(m.dir)
+			if err == nil {
+				done()
+				events, failures, done = s.watch(m.dir)
+				f = &folder{dir: m.dir, files: map[string]*entry{}}
+				_ = s.scan(f) // is in the log and the status
+			}
+			m.done <- err
+			continue
 		case <-tick.C:
 			if still == nil {
 				_ = s.scan(f) // is in the log and the status
@@ -95,15 +126,18 @@ func (s *Source) Run(ctx context.Context) error {
 
 // watch has the kernel tell what happens in the directory. When it cannot,
 // the channels are nil and polling does the work.
-func (s *Source) watch() (<-chan fsnotify.Event, <-chan error, func()) {
+func (s *Source) watch(dir string) (<-chan fsnotify.Event, <-chan error, func()) {
+	if dir == "" {
+		return nil, nil, func() {}
+	}
 	w, err := fsnotify.NewWatcher()
 	if err == nil {
-		if err = w.Add(s.dir); err == nil {
+		if err = w.Add(dir); err == nil {
 			return w.Events, w.Errors, func() { _ = w.Close() }
 		}
 		_ = w.Close()
 	}
-	s.log.Warn("watching resources: changes are found by looking every few seconds", "dir", s.dir, "err", err)
+	s.log.Warn("watching resources: changes are found by looking every few seconds", "dir", dir, "err", err)
 	return nil, nil, func() {}
 }
 
@@ -143,7 +177,9 @@ func (s *Source) scan(f *folder) error {
 	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
 		return nil
 	}
-	s.log.Info("resources are read", "dir", s.dir, "services", len(services), "files", len(status))
+	if f.dir != "" {
+		s.log.Info("resources are read", "dir", f.dir, "services", len(services), "files", len(status))
+	}
 	s.store.Set(services)
 	return nil
 }
