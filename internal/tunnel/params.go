@@ -49,8 +49,8 @@ const (
 	// if it was an accident. On a long path it is four round trips.
 	probeDoubt = time.Second
 	// probeLost is when they are lost, and the streams cut that wait for them. With
-	// 30 % of the packets lost each way the longest wait in eight hours was 2.5 s.
-	probeLost = 2750 * time.Millisecond
+	// 30 % of the packets lost each way an echo takes more than 2.5 s once in hours.
+	probeLost = 4 * time.Second
 	// probeHeard is in how many ticks the peer must have been heard meanwhile: one
 	// that is silent is dead, and not behind a narrow path.
 	probeHeard = 3
