@@ -37,8 +37,8 @@ func newRecord(seq uint64, raw []byte) (*record, error) {
 }
 
 // parseExport reads a record's JSON within bounds. Fields that this version does
-// not know are ignored, and so are ports whose protocol it does not know: a newer
-// gateway's catalog must not be lost to an older one.
+// not know are ignored: a newer gateway's catalog must not be lost to an older one.
+// So are ports whose protocol is no word; see [mesh.ReadProtocol].
 func parseExport(raw []byte) (mesh.Export, error) {
 	if len(raw) > MaxRecordBytes {
 		return mesh.Export{}, fmt.Errorf("record of %d bytes: at most %d", len(raw), MaxRecordBytes)
@@ -68,7 +68,8 @@ func parseExport(raw []byte) (mesh.Export, error) {
 				return mesh.Export{}, fmt.Errorf("record %s: port %d: identity of %d bytes: at most %d", e.Service, p.Port, len(id), maxIdentityBytes)
 			}
 		}
-		if _, err := mesh.ParseProtocol(string(p.Protocol)); err == nil {
+		var err error
+		if p.Protocol, err = mesh.ReadProtocol(string(p.Protocol)); err == nil {
 			known = append(known, p)
 		}
 	}

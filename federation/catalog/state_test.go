@@ -82,7 +82,7 @@ func TestAChangedDeltaIsAMismatch(t *testing.T) {
 }
 
 func TestUnknownFieldsAndProtocolsSurviveBeingHandedOn(t *testing.T) {
-	raw := `{"service":"shop/orders","ports":[{"port":80,"protocol":"http","ready":1,"total":1,"capacity":1,"identities":[]},{"port":90,"protocol":"quic"}],"later":{"a":1}}`
+	raw := `{"service":"shop/orders","ports":[{"port":80,"protocol":"http","ready":1,"total":1,"capacity":1,"identities":[]},{"port":90,"protocol":"quic","hops":3},{"port":91,"protocol":"?"}],"later":{"a":1}}`
 	r, err := newRecord(1, []byte(raw))
 	if err != nil {
 		t.Fatal(err)
@@ -96,8 +96,8 @@ func TestUnknownFieldsAndProtocolsSurviveBeingHandedOn(t *testing.T) {
 	if b, _ := json.Marshal(got.Whole()); !strings.Contains(string(b), "later") || !strings.Contains(string(b), "quic") {
 		t.Errorf("handed on as %s", b)
 	}
-	if e := got.Exports(); len(e) != 1 || len(e[0].Ports) != 1 || e[0].Ports[0].Port != 80 {
-		t.Errorf("exports %+v: want only the port that is understood", e)
+	if e := got.Exports(); len(e) != 1 || len(e[0].Ports) != 2 || e[0].Ports[0].Protocol != mesh.HTTP || e[0].Ports[1].Protocol != mesh.TCP {
+		t.Errorf("exports %+v: want the port that is understood, and bytes on the other", e)
 	}
 }
 

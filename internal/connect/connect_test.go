@@ -120,6 +120,24 @@ func TestAGatewayOfAnotherVersionIsUnderstood(t *testing.T) {
 	}
 }
 
+func TestWhatANewerProcessSaysBesideIsNoObstacle(t *testing.T) {
+	req, payload, err := ReadRequest(strings.NewReader("CONNECT orders.shop.mesh:80 HTTP/1.1\r\nHost: orders.shop.mesh:80\r\nIsthmus-Zone: a;b=c\r\n"+
+		"Isthmus-Exclude: west/orders-1;why=slow\r\nCapsule-Protocol: ?1\r\nPriority: u=1\r\nVia: 1.1 east.east-1 (later), 3 x\r\n\r\n\x16\x03\x01"), nil)
+	if err != nil || len(req.Exclude) != 1 || len(req.Via) != 2 || string(payload) != "\x16\x03\x01" {
+		t.Errorf("%+v, %q, %v", req, payload, err)
+	}
+	who, payload, err := ReadReply(strings.NewReader("HTTP/1.1 104 Later\r\nX: y\r\n\r\nHTTP/1.1 299 Fine\r\nIsthmus-Cluster: west\r\nIsthmus-Zone: a\r\n"+
+		"Capsule-Protocol: ?1\r\n\r\n\x16"), nil)
+	if err != nil || who.Cluster != "west" || string(payload) != "\x16" {
+		t.Errorf("%+v, %q, %v", who, payload, err)
+	}
+	_, _, err = ReadReply(strings.NewReader("HTTP/1.1 599 Later\r\nProxy-Status: x; error=a_type_of_tomorrow; details=\"d\"; later=?1\r\n\r\n"), nil)
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Status != 599 || refusal.Type != "a_type_of_tomorrow" || refusal.Details != "d" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWhatIsNoReplyIsNoRefusal(t *testing.T) {
 	for name, reply := range map[string]string{
 		"garbage":       "garbage\r\n\r\n",

@@ -23,6 +23,19 @@ func ParseProtocol(s string) (Protocol, error) {
 	return "", fmt.Errorf("protocol %q: write http or tcp", s)
 }
 
+// ReadProtocol reads the protocol of a port as another process says it. One that this
+// version does not know is carried as what every one of them is, opaque bytes: a
+// newer process must not be lost to an older one.
+func ReadProtocol(s string) (Protocol, error) {
+	if p, err := ParseProtocol(s); err == nil {
+		return p, nil
+	}
+	if err := CheckLabel(s); err != nil {
+		return "", fmt.Errorf("protocol: %w", err)
+	}
+	return TCP, nil
+}
+
 // ALPN returns the application protocols that end-to-end TLS to a port of this
 // protocol negotiates: http/1.1, or none for opaque bytes.
 func (p Protocol) ALPN() []string {

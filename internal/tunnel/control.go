@@ -25,7 +25,7 @@ const (
 )
 
 const (
-	helloVersion = 1
+	helloVersion = 1                      // greater ones say the same and more: what cannot be understood has another ALPN
 	helloSize    = 1 + len(incarnation{}) // version, incarnation
 	// maxFrame bounds a frame's payload; a peer that sends more is broken.
 	maxFrame = 1024
@@ -73,7 +73,7 @@ func readHello(r io.Reader) (incarnation, error) {
 	if err != nil {
 		return incarnation{}, err
 	}
-	if t != frameHello || len(payload) < helloSize || payload[0] != helloVersion {
+	if t != frameHello || len(payload) < helloSize || payload[0] < helloVersion {
 		return incarnation{}, errHello
 	}
 	return incarnation(payload[1:helloSize]), nil

@@ -23,13 +23,17 @@ func TestAHelloIsReadAsItWasWritten(t *testing.T) {
 func TestWhatIsNoHelloIsRefused(t *testing.T) {
 	first := hello(incarnation{})
 	for name, b := range map[string][]byte{
-		"another frame":   appendFrame(nil, frameLeaving, nil),
-		"another version": append([]byte{byte(frameHello), 0, byte(helloSize), 9}, make([]byte, 16)...),
-		"short":           appendFrame(nil, frameHello, []byte{helloVersion, 1, 2}),
+		"another frame": appendFrame(nil, frameLeaving, nil),
+		"no version":    append([]byte{byte(frameHello), 0, byte(helloSize), 0}, make([]byte, 16)...),
+		"short":         appendFrame(nil, frameHello, []byte{helloVersion, 1, 2}),
 	} {
 		if _, err := readHello(bytes.NewReader(b)); !errors.Is(err, errHello) {
 			t.Errorf("%s: %v, want %v", name, err, errHello)
 		}
+	}
+	later := append(append([]byte{helloVersion + 1}, first[4:]...), "and more"...)
+	if i, err := readHello(bytes.NewReader(appendFrame(nil, frameHello, later))); err != nil || i != (incarnation{}) {
+		t.Errorf("of a later version: %v, %v", i, err)
 	}
 	if _, err := readHello(bytes.NewReader(first[:len(first)-1])); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut off: %v", err)

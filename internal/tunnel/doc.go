@@ -18,7 +18,7 @@
 //	┌────────┬──────────────┬─────────────────┐
 //	│ type 1 │ length 2, BE │ length bytes    │
 //	└────────┴──────────────┴─────────────────┘
-//	 1 hello    version 1, incarnation 16: the first frame of each end, sent once
+//	 1 hello    version 1 or later, incarnation 16: the first frame of each end, sent once
 //	 2 leaving  empty: open no more streams to me; those that exist go on
 //	 3 done     empty: my streams have ended; close when yours have
 //	 4 replace  empty: dial a connection that replaces this one, if you dialled it

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -15,7 +14,8 @@ import (
 )
 
 // Decode reads a route from the marshalled Cluster and ClusterLoadAssignment that
-// [Encode] made of it. Endpoints and identities come out sorted. The bytes may
+// [Encode] made of it, or that of a newer gateway: what that says beyond what is
+// known here is left out. Endpoints and identities come out sorted. The bytes may
 // come from anywhere: what is not such a pair is an error.
 func Decode(cluster, endpoints []byte) (*mesh.Route, error) {
 	r, err := decodeCluster(cluster)
@@ -41,7 +41,7 @@ func decodeCluster(b []byte) (*mesh.Route, error) {
 		return nil, fmt.Errorf("cluster %q: write %s", c.GetName(), dest)
 	}
 	r := &mesh.Route{Destination: dest}
-	if r.Protocol, err = mesh.ParseProtocol(stringField(c.GetMetadata(), fieldProtocol)); err != nil {
+	if r.Protocol, err = mesh.ReadProtocol(stringField(c.GetMetadata(), fieldProtocol)); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", dest, err)
 	}
 	if r.Ports, err = parsePorts(stringField(c.GetMetadata(), fieldPorts)); err != nil {
@@ -75,9 +75,12 @@ func decodeEndpoints(b []byte, r *mesh.Route) error {
 		case priorityGateways:
 			to = &r.Gateways
 		default:
-			return fmt.Errorf("priority %d, know %d and %d", g.GetPriority(), priorityLocal, priorityGateways)
+			continue // a way that only newer sidecars know
 		}
 		for _, e := range g.GetLbEndpoints() {
+			if e.GetEndpoint().GetAddress().GetSocketAddress() == nil {
+				continue // another kind of address
+			}
 			ep, err := decodeEndpoint(e)
 			if err != nil {
 				return err
@@ -90,9 +93,6 @@ func decodeEndpoints(b []byte, r *mesh.Route) error {
 
 func decodeEndpoint(e *endpointv3.LbEndpoint) (mesh.Endpoint, error) {
 	addr := e.GetEndpoint().GetAddress().GetSocketAddress()
-	if addr.GetAddress() == "" {
-		return mesh.Endpoint{}, errors.New("an endpoint without a socket address")
-	}
 	ep := mesh.Endpoint{
 		Instance: stringField(e.GetMetadata(), fieldInstance),
 		Address:  net.JoinHostPort(addr.GetAddress(), strconv.FormatUint(uint64(addr.GetPortValue()), 10)),

@@ -36,7 +36,7 @@ func parsePorts(s string) ([]mesh.RoutePort, error) {
 		if err != nil || n == 0 || len(ports) > 0 && ports[len(ports)-1].Number >= uint16(n) {
 			return nil, fmt.Errorf("ports %q: write number/protocol, sorted by number", s)
 		}
-		p, err := mesh.ParseProtocol(protocol)
+		p, err := mesh.ReadProtocol(protocol)
 		if err != nil {
 			return nil, err
 		}

@@ -2,11 +2,18 @@ package xds
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -18,7 +25,7 @@ func endpointGen(withIdentity bool) *rapid.Generator[mesh.Endpoint] {
 			Instance: rapid.StringMatching(`[a-z]{1,8}-[0-9]`).Draw(t, "instance"),
 			Address:  fmt.Sprintf("10.0.0.%d:%d", rapid.IntRange(1, 254).Draw(t, "host"), rapid.IntRange(1, 65535).Draw(t, "port")),
 			Ready:    rapid.Bool().Draw(t, "ready"),
-			Weight:   rapid.Uint32Range(1, 10_000).Draw(t, "weight"),
+			Weight:   rapid.Uint32Range(1, mesh.MaxWeight).Draw(t, "weight"),
 		}
 		if withIdentity && rapid.Bool().Draw(t, "has identity") {
 			e.Identity = identityGen().Draw(t, "identity")
@@ -132,6 +139,42 @@ func TestARouteThatCannotBeSaidIsAnError(t *testing.T) {
 		if _, err := Encode(r); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestARouteOfANewerGatewayIsUnderstoodAsFarAsItIsKnown(t *testing.T) {
+	r := exampleRoutes()["http"]
+	e, err := Encode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, assignment := &clusterv3.Cluster{}, &endpointv3.ClusterLoadAssignment{}
+	unmarshal(t, e.Cluster, cluster)
+	unmarshal(t, e.Endpoints, assignment)
+	ours := cluster.Metadata.FilterMetadata[metadataKey]
+	ours.Fields[fieldProtocol] = structpb.NewStringValue("quic")
+	ours.Fields["later"] = structpb.NewBoolValue(true)
+	cluster.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 9999, protowire.VarintType), 1))
+	cluster.LbPolicy = 77
+	local := assignment.Endpoints[0]
+	local.LbEndpoints[0].HealthStatus = 77
+	local.LbEndpoints = append(local.LbEndpoints, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+		Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/run/later"}}}}}})
+	assignment.Endpoints = append(assignment.Endpoints, &endpointv3.LocalityLbEndpoints{Priority: 2, LbEndpoints: local.LbEndpoints})
+	b1, err1 := proto.Marshal(cluster)
+	b2, err2 := proto.Marshal(assignment)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(b1, b2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Protocol != mesh.TCP || len(got.Local) != len(r.Local) || len(got.Gateways) != len(r.Gateways) || len(got.Identities) != len(r.Identities) {
+		t.Errorf("%+v", got)
+	}
+	if got.Local[0].Ready {
+		t.Error("an endpoint is ready of which nobody knows how it is")
 	}
 }
 

@@ -86,7 +86,7 @@ func identitiesOf(s *corev3.TransportSocket) ([]string, error) {
 	for _, m := range context.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames() {
 		id := m.GetMatcher().GetExact()
 		if m.GetSanType() != tlsv3.SubjectAltNameMatcher_URI || id == "" {
-			return nil, fmt.Errorf("transport socket %q: a SAN matcher that is no exact URI", s.GetName())
+			continue // whom it allows is allowed by newer sidecars only
 		}
 		if id != nobody {
 			identities = append(identities, id)

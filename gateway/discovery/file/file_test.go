@@ -295,7 +295,9 @@ func TestASourceMovesToAnotherDirectoryUnlessThatCannotBeRead(t *testing.T) {
 	put(t, two, "b.yaml", strings.ReplaceAll(orders, "orders", "cart"))
 	s := run(t, one)
 	named := func(name string) func([]discovery.Described, []Status) bool {
-		return func(set []discovery.Described, st []Status) bool { return len(set) == 1 && set[0].Service.Name.Name == name && len(st) == 1 }
+		return func(set []discovery.Described, st []Status) bool {
+			return len(set) == 1 && set[0].Service.Name.Name == name && len(st) == 1
+		}
 	}
 	until(t, s, "the first", named("orders"))
 	if err := s.Move(t.Context(), filepath.Join(one, "nowhere")); err == nil {

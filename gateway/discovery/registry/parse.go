@@ -27,7 +27,7 @@ func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry,
 	if m.GetPort() == 0 || m.GetPort() > 65535 {
 		return key{}, entry{}, errorf("port %d: must be 1 to 65535", m.GetPort())
 	}
-	protocol, err := mesh.ParseProtocol(m.GetProtocol())
+	protocol, err := mesh.ReadProtocol(m.GetProtocol())
 	if err != nil {
 		return key{}, entry{}, errorf("%v", err)
 	}

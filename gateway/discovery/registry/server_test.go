@@ -18,6 +18,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -60,7 +62,7 @@ func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
 		"foreign namespace": {func(r *register.Registration) { r.Service = "bank/orders" }, codes.PermissionDenied, "its own namespace"},
 		"port 0":            {func(r *register.Registration) { r.Port = 0 }, codes.InvalidArgument, "1 to 65535"},
 		"port too high":     {func(r *register.Registration) { r.Port = 65536 }, codes.InvalidArgument, "1 to 65535"},
-		"protocol":          {func(r *register.Registration) { r.Protocol = "smtp" }, codes.InvalidArgument, "http or tcp"},
+		"protocol":          {func(r *register.Registration) { r.Protocol = "HTTP/2 please" }, codes.InvalidArgument, "protocol"},
 		"no instance":       {func(r *register.Registration) { r.Instance = "" }, codes.InvalidArgument, "instance"},
 		"long instance":     {func(r *register.Registration) { r.Instance = strings.Repeat("a", 254) }, codes.InvalidArgument, "1 to 253"},
 		"header in it":      {func(r *register.Registration) { r.Instance = "a\r\nb: c" }, codes.InvalidArgument, "letters"},
@@ -75,6 +77,23 @@ func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
 		if status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %s with %q", name, err, c.code, c.says)
 		}
+	}
+}
+
+func TestARegistrationOfANewerSidecarIsTaken(t *testing.T) {
+	m := message()
+	m.Protocol = "quic"
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = append(protowire.AppendTag(b, 99, protowire.BytesType), 2, 'o', 'k') // a field of tomorrow
+	m = new(register.Registration)
+	if err := proto.Unmarshal(b, m); err != nil {
+		t.Fatal(err)
+	}
+	if _, e, err := parse(m, caller(), callerAddr); err != nil || e.protocol != mesh.TCP {
+		t.Errorf("%+v, %v: want opaque bytes", e, err)
 	}
 }
 
