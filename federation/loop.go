@@ -51,7 +51,7 @@ func (f *Federation) step(ctx context.Context) {
 		f.cfg.Tunnel.SetTargets(targets)
 	}
 	for _, id := range todo.Redial {
-		f.cfg.Tunnel.Hurry(id)
+		f.cfg.Tunnel.Redial(id)
 	}
 	if todo.View != nil {
 		f.view.Set(todo.View)

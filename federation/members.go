@@ -34,7 +34,7 @@ func (f *Federation) createList() error {
 	c.EnableCompression = false // packets are small
 	c.DNSConfigPath = ""
 	c.ProbeInterval, c.ProbeTimeout = probeInterval, probeTimeout
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = suspicionMult, suspicionMax
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = suspicionMult, maxSuspicion
 	c.GossipInterval, c.GossipNodes, c.GossipToTheDeadTime = gossipInterval, gossipNodes, gossipToTheDead
 	c.PushPullInterval = pushPullInterval
 	c.TCPTimeout = gossipStreamTimeout

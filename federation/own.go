@@ -28,7 +28,7 @@ func (f *Federation) publishLoop(ctx context.Context) {
 			return
 		case <-f.published.C():
 		}
-		latest := time.NewTimer(publishMax)
+		latest := time.NewTimer(maxPublishDelay)
 		quiet := time.NewTimer(publishQuiet)
 		for waiting := true; waiting; {
 			select {

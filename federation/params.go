@@ -8,10 +8,10 @@ import (
 
 const (
 	// publishQuiet is how long a burst of changes must have been over before it
-	// becomes one version; publishMax is when one is made all the same. A pod
+	// becomes one version; maxPublishDelay is when one is made all the same. A pod
 	// that restarts is several changes within some ten milliseconds.
-	publishQuiet = 100 * time.Millisecond
-	publishMax   = time.Second
+	publishQuiet    = 100 * time.Millisecond
+	maxPublishDelay = time.Second
 
 	// requestTimeout bounds one request on a tunnel stream, from opening it to
 	// the last byte: 16 MiB at 2 MB/s.
@@ -61,7 +61,7 @@ const (
 	probeInterval  = 300 * time.Millisecond
 	probeTimeout   = 200 * time.Millisecond
 	suspicionMult  = 3
-	suspicionMax   = 2 // × the above, while too few others confirm
+	maxSuspicion   = 2 // × the above, while too few others confirm
 	gossipInterval = 100 * time.Millisecond
 	gossipNodes    = 3
 	// gossipToTheDead is for how long a dead gateway is told, so that it can object.

@@ -28,10 +28,10 @@ const (
 	// within a cluster that is one lost SYN (retransmitted after 1 s) at most.
 	dialTimeout = 1500 * time.Millisecond
 
-	// hedgeMin is the least time without an answer after which the next
+	// minHedge is the least time without an answer after which the next
 	// candidate is tried beside the first; hedgeRTTs the same in round trips.
 	// One is stream and dial, the others leave room for jitter.
-	hedgeMin  = 200 * time.Millisecond
+	minHedge  = 200 * time.Millisecond
 	hedgeRTTs = 3
 
 	// lingerTimeout and lingerBytes bound how long and how much of a refused

@@ -98,7 +98,7 @@ func (r *race) next(ctx context.Context) {
 	c := r.waiting[0]
 	r.waiting = r.waiting[1:]
 	r.start(ctx, c)
-	r.hedge.Reset(max(hedgeMin, hedgeRTTs*c.RTT))
+	r.hedge.Reset(max(minHedge, hedgeRTTs*c.RTT))
 }
 
 // lost notes that an attempt failed. When a far gateway has said that its cluster

@@ -93,13 +93,13 @@ func (r *reloader) reload() {
 		if err.Error() != r.fault {
 			r.fault = err.Error()
 			s.metrics.refused.Inc()
-			r.log.Error("identity files are bad, the last ones that were good stay in use", "notAfter", s.NotAfter(), "err", err)
+			r.log.Error("identity files are bad, the last ones that were good stay in use", "not_after", s.NotAfter(), "err", err)
 		}
 		return
 	case changed:
 		r.warned = time.Time{}
 		s.metrics.reloaded.Inc()
-		r.log.Info("identity reloaded", "id", s.ID().String(), "notAfter", s.NotAfter())
+		r.log.Info("identity reloaded", "id", s.ID().String(), "not_after", s.NotAfter())
 	}
 	r.fault = "" // also when what is in use has expired: warnExpiry says that
 }
@@ -135,8 +135,8 @@ func (r *reloader) warnExpiry(now time.Time) {
 	}
 	r.warned, r.ended = now, ended != nil
 	if ended != nil {
-		r.log.Error("certificate has expired: no peer accepts this process", "notAfter", m.ends, "err", ended)
+		r.log.Error("certificate has expired: no peer accepts this process", "not_after", m.ends, "err", ended)
 		return
 	}
-	r.log.Warn("certificate expires soon: issue a new one with 'isthmus pki'", "notAfter", m.ends, "left", left.Round(time.Minute))
+	r.log.Warn("certificate expires soon: issue a new one with 'isthmus pki'", "not_after", m.ends, "left", left.Round(time.Minute))
 }

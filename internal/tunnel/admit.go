@@ -81,7 +81,7 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	}
 	for _, target := range n.targets {
 		if !c.dialled && target.reaches(c.gateway) {
-			target.hurry.Notify()
+			target.redial.Notify()
 		}
 	}
 	n.heardLocked(c.quic.RemoteAddr(), c.gateway)

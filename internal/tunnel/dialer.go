@@ -75,7 +75,7 @@ func (d *dialer) pause(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-d.target.hurry.C():
+	case <-d.target.redial.C():
 		d.backoff.Reset()
 		d.wait = d.node.dialDelay(d.target)
 	}

@@ -31,7 +31,7 @@ type target struct {
 	stopped chan struct{} // closed when the dialer has returned
 
 	changed state.Notify // look again whether a connection is wanted
-	hurry   state.Notify // do not wait out the backoff
+	redial  state.Notify // do not wait out the backoff
 
 	// Guarded by Node.mu.
 	answered   mesh.GatewayID // who answered last
@@ -65,9 +65,9 @@ func (n *Node) SetTargets(targets []Target) {
 	n.retarget.Notify()
 }
 
-// Hurry forgets the backoff of the targets that lead to a gateway: somebody has
+// Redial forgets the backoff of the targets that lead to a gateway: somebody has
 // heard that it is there. It does nothing when a tunnel to the gateway is up.
-func (n *Node) Hurry(gw mesh.GatewayID) {
+func (n *Node) Redial(gw mesh.GatewayID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if p, ok := n.peers[gw]; ok && p.usable() > 0 {
@@ -75,7 +75,7 @@ func (n *Node) Hurry(gw mesh.GatewayID) {
 	}
 	for _, t := range n.targets {
 		if t.reaches(gw) {
-			t.hurry.Notify()
+			t.redial.Notify()
 		}
 	}
 }
@@ -88,7 +88,7 @@ func (n *Node) heardLocked(from net.Addr, gw mesh.GatewayID) {
 	for _, t := range n.targets {
 		if t.unanswered && (sameHost(t.addr, from) || !gw.IsZero() && t.gatewayLocked().Cluster == gw.Cluster) {
 			t.unanswered = false
-			t.hurry.Notify()
+			t.redial.Notify()
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (n *Node) startTarget(ctx context.Context, want Target) *target {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &target{
 		Target: want, stop: cancel, stopped: make(chan struct{}),
-		changed: state.NewNotify(), hurry: state.NewNotify(),
+		changed: state.NewNotify(), redial: state.NewNotify(),
 	}
 	go func() {
 		defer close(t.stopped)

@@ -240,7 +240,7 @@ func TestNewsOfAGatewayEndTheWaitForIt(t *testing.T) {
 		// A dial that began before the healing may have to fail first.
 		healed := time.Now()
 		for ; east.peer(west.id).State != Up; time.Sleep(100 * time.Millisecond) {
-			east.Hurry(west.id)
+			east.Redial(west.id)
 		}
 		if d := time.Since(healed); d > dialTimeout+time.Second {
 			t.Errorf("up %v after healing", d)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
@@ -41,20 +43,29 @@ func (n *Node) watch(ctx context.Context) {
 // check looks at one connection, once a tick.
 func (n *Node) check(c *conn, now time.Time, elapsed time.Duration) {
 	stats := c.quic.ConnectionStats()
+	if n.closeIfDead(c, now, elapsed, stats) {
+		return
+	}
+	n.checkSize(c, now, elapsed, stats.SmoothedRTT)
+	n.checkRenewal(c, now)
+}
+
+// closeIfDead closes a connection on which nothing was heard for too long or whose
+// certificate has expired, and reports whether it did.
+func (n *Node) closeIfDead(c *conn, now time.Time, elapsed time.Duration, stats quic.ConnectionStats) bool {
 	heartbeat, dead := c.pulse.tick(elapsed, stats.PacketsReceived, stats.SmoothedRTT)
 	c.quiet.Store(c.pulse.silent > c.pulse.limit(stats.SmoothedRTT)/2)
 	switch {
 	case !now.Before(c.expires) && !n.vouched(c, now):
 		c.close(codeExpired, "certificate expired at "+c.expires.UTC().Format(time.RFC3339))
-		return
+		return true
 	case dead:
 		c.close(codeSilent, "nothing heard for "+c.pulse.silent.String())
-		return
+		return true
 	case heartbeat:
 		c.heartbeat()
 	}
-	n.checkSize(c, now, elapsed, stats.SmoothedRTT)
-	n.checkRenewal(c, now)
+	return false
 }
 
 // checkSize sees to it that a connection whose large packets are lost is replaced.

@@ -44,7 +44,7 @@ func newUpload(x *exchange) *upload {
 	u.valid = copy(u.buf[:], x.first) // at most http1.MaxHead, as all of session.in
 	u.filled = u.valid + copy(u.buf[u.valid:], x.in[x.from:x.to])
 	x.from = x.to
-	u.touch()
+	u.recordMoved()
 	return u
 }
 
@@ -84,7 +84,7 @@ func (u *upload) run() {
 				return // the exchange reads the answer, or why there is none
 			}
 			u.sent = u.valid
-			u.touch()
+			u.recordMoved()
 		}
 		if u.body.Done() {
 			return
@@ -109,7 +109,7 @@ func (u *upload) run() {
 			u.breakOff(err)
 			return
 		}
-		u.touch()
+		u.recordMoved()
 	}
 }
 
@@ -136,7 +136,7 @@ func (u *upload) breakOff(err error) {
 	_ = u.conn.Abort()
 }
 
-func (u *upload) touch() { u.moved.Store(time.Now().UnixNano()) }
+func (u *upload) recordMoved() { u.moved.Store(time.Now().UnixNano()) }
 
 // idleFor returns for how long nothing has moved.
 func (u *upload) idleFor() time.Duration {

@@ -15,11 +15,9 @@ const (
 	// MaxChunkLine bounds a chunk-size line with its extensions, which nobody
 	// uses for more than a signature.
 	MaxChunkLine = 1 << 10
-	// MaxTrailer bounds a trailer section in bytes.
+	// MaxTrailer bounds a trailer section in bytes. It is also the smallest read buffer
+	// with which a [Body] always makes progress: the section is consumed whole.
 	MaxTrailer = 8 << 10
-	// MinBuffer is the smallest read buffer with which a [Body] always makes
-	// progress: a trailer section is consumed whole.
-	MinBuffer = MaxTrailer
 	// maxListed bounds the field names that Connection may list besides close,
 	// keep-alive and upgrade; more than a few is an attempt to have our fields dropped.
 	maxListed = 16

@@ -30,13 +30,10 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, ' ')
 	dst = r.appendTarget(dst)
 	dst = append(dst, " HTTP/1.1\r\n"...)
-	switch {
-	case r.absolute:
-		dst = appendField(dst, hostField, r.bytes(r.authority))
-	case r.hostValue.from == r.hostValue.to:
+	if host := r.Host(); len(host) > 0 {
+		dst = appendField(dst, hostField, host)
+	} else {
 		dst = appendString(dst, hostField, o.Host)
-	default:
-		dst = appendField(dst, hostField, r.bytes(r.hostValue))
 	}
 	up := r.Upgrade()
 	proto := r.hasProto && !o.Outside

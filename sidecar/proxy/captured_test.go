@@ -219,9 +219,10 @@ func TestTheFirstCapturedConnectionWaitsForItsRouteAndIsNotLost(t *testing.T) {
 
 func TestAPortThatDoesNotExistIsExplainedToHTTPAndResetForOthers(t *testing.T) {
 	w := newWorld(t)
-	i := w.intercept(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(echoBody))))
+	r := route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(echoBody)))
+	i := w.intercept(r)
 	absent := mesh.Destination{Service: orders, Port: otherPort.Port()}
-	i.told(i.store.Load().Routes(), []mesh.Destination{absent})
+	i.told([]*mesh.Route{r}, []mesh.Destination{absent})
 
 	code, body := get(t, i.client(t, "127.0.0.3"), "http://orders.shop.mesh:5432/")
 	if code != 404 || !strings.Contains(body, "orders.shop.mesh:5432") {

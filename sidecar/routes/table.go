@@ -1,12 +1,6 @@
 package routes
 
-import (
-	"maps"
-	"slices"
-	"strings"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
-)
+import "github.com/isthmus-mesh/isthmus/internal/mesh"
 
 // Table is what a sidecar may dial, at one moment. It never changes; the zero
 // value is empty.
@@ -45,14 +39,4 @@ func (t *Table) Lookup(d mesh.Destination) (*mesh.Route, bool) {
 func (t *Table) Absent(d mesh.Destination) bool {
 	_, ok := t.absent[d]
 	return ok
-}
-
-// Len returns the number of routes.
-func (t *Table) Len() int { return len(t.routes) }
-
-// Routes returns all routes ordered by destination. The slice is the caller's.
-func (t *Table) Routes() []*mesh.Route {
-	return slices.SortedFunc(maps.Values(t.routes), func(a, b *mesh.Route) int {
-		return strings.Compare(a.Destination.String(), b.Destination.String())
-	})
 }

@@ -2,10 +2,11 @@ package upstream
 
 import (
 	"context"
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // Host is an address that serves a service's destination: an endpoint of the

@@ -1,9 +1,10 @@
 package upstream
 
 import (
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"sync"
 	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // remoteOutliers keep the outliers among the instances behind the gateways. Its

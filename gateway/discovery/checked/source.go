@@ -216,7 +216,7 @@ func (s *Source) apply(r result) bool {
 		s.unknown--
 	}
 	changed := !w.known || w.ready != r.ready
-	log := s.log.With("service", r.endpoint.service.String(), "instance", r.endpoint.instance, "address", r.endpoint.address)
+	log := s.log.With("service", r.endpoint.service.String(), "instance", r.endpoint.instance, "addr", r.endpoint.address)
 	switch {
 	case r.ready:
 		log.Info("endpoint is ready")

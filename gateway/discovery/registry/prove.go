@@ -40,7 +40,7 @@ func (s *Server) prove(ctx context.Context, address string, id identity.ID, call
 	d := tls.Dialer{Config: s.identity.ClientTLS("", identity.OneOf([]string{id.String()}))}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		s.log.Warn("a registered address is not proved", "peer_id", id.String(), "address", address, "err", err)
+		s.log.Warn("a registered address is not proved", "peer_id", id.String(), "addr", address, "err", err)
 		return "", refused
 	}
 	defer func() { _ = conn.Close() }() // it has served

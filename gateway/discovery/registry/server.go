@@ -242,7 +242,7 @@ func (s *Server) put(k key, e entry) error {
 	s.entries[k] = e
 	if !exists {
 		s.held[e.endpoint.Identity]++
-		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "address", e.endpoint.Address)
+		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "addr", e.endpoint.Address)
 		s.rememberLocked(k)
 	}
 	if exists && old.endpoint == e.endpoint && old.protocol == e.protocol && old.export == e.export {

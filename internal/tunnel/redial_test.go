@@ -49,7 +49,7 @@ func TestAHealedTunnelHurriesThoseToTheSameClusterAndHost(t *testing.T) {
 				for _, a := range []string{westAddr, addr} {
 					w.net.partition(eastAddr, a, false)
 				}
-				east.Hurry(west.id)
+				east.Redial(west.id)
 				east.await(t, west.id, "up", isUp)
 				began := time.Now()
 				east.await(t, other.id, "up", isUp)
