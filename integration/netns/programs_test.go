@@ -46,6 +46,10 @@ func play(role string, args []string) {
 		err = callWebSocket(ctx, args[0])
 	case "resolve":
 		err = resolve(ctx, args[0])
+	case "serve-names":
+		err = serveNames(args[0], args[1])
+	case "ask-server":
+		err = askServer(ctx, args[0], args[1], args[2])
 	case "load":
 		err = callForever(ctx, args)
 	default:
