@@ -10,19 +10,19 @@ import (
 )
 
 // declared are the destinations of the explicit listeners.
-func (s *Sidecar) declared() []mesh.Destination {
+func declared(cfg *config.Sidecar) []mesh.Destination {
 	var all []mesh.Destination
-	for i := range s.cfg.Upstreams {
-		all = append(all, s.cfg.Upstreams[i].Destination())
+	for i := range cfg.Upstreams {
+		all = append(all, cfg.Upstreams[i].Destination())
 	}
 	return all
 }
 
 // explicit are the listeners whose callers reach one destination each.
-func (s *Sidecar) explicit() []proxy.Explicit {
+func explicit(cfg *config.Sidecar) []proxy.Explicit {
 	var all []proxy.Explicit
-	for i := range s.cfg.Upstreams {
-		u := &s.cfg.Upstreams[i]
+	for i := range cfg.Upstreams {
+		u := &cfg.Upstreams[i]
 		all = append(all, proxy.Explicit{Listen: u.Listen, Destination: u.Destination()})
 	}
 	return all

@@ -10,28 +10,54 @@ import (
 
 // watchProgram keeps the gateways told whether the program beside answers.
 func (s *Sidecar) watchProgram(ctx context.Context) error {
-	svc := s.cfg.Service
-	s.register(false)
-	health.Watch(ctx, svc.Health,
-		func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, s.dialProgram, svc.Target) },
-		func(ready bool, err error) {
-			if ready {
-				s.log.Info("the program answers", "service", svc.Name, "target", svc.Target)
-				s.answers()
-			} else {
-				s.log.Warn("the program does not answer", "service", svc.Name, "target", svc.Target, "err", err)
+	s.register()
+	for known := false; ctx.Err() == nil; {
+		cfg, past := s.inForce.Snapshot()
+		svc := cfg.Service
+		watching, stop := context.WithCancel(ctx)
+		reloaded := make(chan struct{})
+		go func() {
+			defer close(reloaded)
+			select {
+			case <-past:
+				stop()
+			case <-watching.Done():
 			}
-			s.healthy.Store(ready)
-			s.register(ready)
-		})
+		}()
+		health.Watch(watching, svc.Health,
+			func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, s.dialProgram, svc.Target) },
+			func(ready bool, err error) {
+				if ready {
+					s.answers.Met()
+				} else {
+					s.answers.Set("nothing at " + svc.Target + " answers: " + err.Error())
+				}
+				if s.healthy.Swap(ready) == ready && known {
+					return
+				}
+				known = true
+				if ready {
+					s.log.Info("the program answers", "service", svc.Name, "target", svc.Target)
+				} else {
+					s.log.Warn("the program does not answer", "service", svc.Name, "target", svc.Target, "err", err)
+				}
+				s.register()
+			})
+		<-watching.Done() // a check of type none is over at once
+		stop()
+		<-reloaded
+	}
 	return nil
 }
 
-func (s *Sidecar) register(ready bool) {
-	svc := s.cfg.Service
+// register has the gateways told of the service as it is now.
+func (s *Sidecar) register() {
+	s.registering.Lock()
+	defer s.registering.Unlock()
+	svc := s.inForce.Load().Service
 	s.registrar.Register(&register.Registration{
 		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
-		Address: svc.Advertise, Ready: ready, Weight: svc.Weight, Unexported: !svc.Export,
+		Address: svc.Advertise, Ready: s.healthy.Load(), Weight: svc.Weight, Unexported: !svc.Export,
 	})
 }
 
@@ -47,7 +73,8 @@ func (s *Sidecar) runProgram(ctx context.Context) error {
 	if err == nil {
 		return nil // Shutdown drains
 	}
-	drained, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	s.stays.Set("the program has ended")
+	drained, cancel := context.WithTimeout(ctx, s.inForce.Load().Drain)
 	defer cancel()
 	if late := errors.Join(s.registrar.Shutdown(drained), s.proxy.Shutdown(drained)); late != nil {
 		s.log.Warn("the program has ended, and not everything that it sent has arrived", "err", late)

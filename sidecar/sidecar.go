@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
@@ -31,10 +33,15 @@ type Options struct {
 	Log     *slog.Logger // nil discards
 	Program []string     // started beside the sidecar, which ends with it; empty: none
 	Serving func() error // called when every listener is bound and the program captured; nil: nothing is
+
+	// Configuration reads the configuration again for Reload; nil: it cannot be.
+	Configuration func() (*config.Sidecar, error)
+	// Level is Log's, which Reload may change; nil: it cannot.
+	Level *slog.LevelVar
 }
 
-// Sidecar is one sidecar process. Run is called once; Shutdown and Status may be
-// called concurrently while it runs.
+// Sidecar is one sidecar process. Run is called once; Shutdown, Reload, Signal and
+// Status may be called concurrently while it runs.
 type Sidecar struct {
 	cfg  *config.Sidecar
 	opts Options
@@ -57,10 +64,16 @@ type Sidecar struct {
 	capture   *capture // nil unless the mode captures
 	adminPort net.Listener
 
+	// What is in force: cfg, but for what was reloaded.
+	inForce  state.Store[*config.Sidecar]
+	reloader *admin.Reloader
+
 	ready   admin.Readiness
-	synced  func()      // the routes are there
-	answers func()      // the program answers
-	healthy atomic.Bool // the same, for now
+	answers *admin.Condition // the program does
+	stays   *admin.Condition // the sidecar does not drain
+
+	registering sync.Mutex // serializes register
+	healthy     atomic.Bool
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -78,10 +91,9 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	}
 	id.Log = opts.Log
 	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), identity: id}
-	s.synced = s.ready.Condition("routes", "no gateway has told them yet").Met
-	if cfg.Service != nil {
-		s.answers = s.ready.Condition("program", "nothing at "+cfg.Service.Target+" answers yet").Met
-	}
+	s.inForce.Set(cfg)
+	s.reloader = admin.NewReloader(s.log, s.reload)
+	s.requireReadiness()
 	if len(opts.Program) > 0 {
 		s.program = newProgram(opts.Program, s.log)
 	}
@@ -108,14 +120,14 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.registrar = registration.New(s.gateways, s.log)
 	s.ads, err = adsclient.New(adsclient.Config{
-		Links: s.gateways, ID: id.String(), Subscribe: s.declared(), Apply: s.routes.Replace,
+		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
 		StatePath: filepath.Join(s.cfg.State, "routes.pb"), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
 		return err
 	}
 	s.proxy, err = proxy.New(proxy.Config{
-		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: s.explicit(), Captured: s.captured(), Inbound: s.inbound(),
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit(s.cfg), Captured: s.captured(), Inbound: s.inbound(),
 		Log: s.log, Metrics: s.registry,
 	})
 	return err
@@ -169,18 +181,12 @@ func (s *Sidecar) start(all *parts) {
 		}
 	}
 	all.start("admin", admin.New(admin.Config{
-		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Log: s.log,
+		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
 	all.start("identity", s.identity.Run)
 	all.start("ads", s.ads.Run)
 	all.start("registration", s.registrar.Run)
-	all.start("readiness", func(context.Context) error {
-		if all.await(s.ads.Synced()) {
-			s.synced()
-		}
-		return nil
-	})
 	if s.cfg.Service != nil {
 		all.start("health check", s.watchProgram)
 	}
@@ -200,16 +206,21 @@ func (s *Sidecar) start(all *parts) {
 // its context afterwards.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	s.log.Info("sidecar drains")
-	callers, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	s.stays.Set("the process ends")
+	drain := s.inForce.Load().Drain
+	callers, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	err := errors.Join(s.registrar.Shutdown(callers), s.proxy.ShutdownInbound(callers))
-	own, cancel := context.WithTimeout(ctx, s.cfg.Drain)
+	own, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	if s.program != nil {
 		err = errors.Join(err, s.program.end(own))
 	}
 	return errors.Join(err, s.proxy.Shutdown(own))
 }
+
+// Drain returns how long Shutdown takes at most.
+func (s *Sidecar) Drain() time.Duration { return 2 * s.inForce.Load().Drain }
 
 // Signal passes a signal on to the program, if there is one.
 func (s *Sidecar) Signal(sig os.Signal) {

@@ -17,13 +17,18 @@ func (s *Sidecar) Status() *status.Sidecar {
 		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
 	}
 	st.Ready = len(st.Pending) == 0
+	st.Reload = s.reloader.Last()
+	if err := s.ads.StateErr(); err != nil {
+		st.StateError = err.Error()
+	}
 	for _, l := range s.gateways {
 		g := l.Status()
-		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError})
+		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError()})
 	}
 	table := s.routes.Load()
-	for i := range s.cfg.Upstreams {
-		u := &s.cfg.Upstreams[i]
+	upstreams := s.inForce.Load().Upstreams
+	for i := range upstreams {
+		u := &upstreams[i]
 		up := status.Upstream{Listen: u.Listen, Destination: u.Destination(), State: "pending"}
 		if service := s.upstreams.Service(up.Destination); service != nil {
 			in := service.Status()

@@ -227,8 +227,8 @@ func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
 		r := registrationOf("orders-1")
 		r.Address = c.address
 		s.Register(r)
-		waitFor(t, func() bool { return s.Status()[0].LastError != "" })
-		if got := s.Status()[0]; got.Registered || !strings.Contains(got.LastError, c.want) {
+		waitFor(t, func() bool { return s.Status()[0].RegistrationError != "" })
+		if got := s.Status()[0]; got.Registered || !strings.Contains(got.RegistrationError, c.want) {
 			t.Errorf("%s: %+v, want an error with %q", name, got, c.want)
 		}
 	}
@@ -244,7 +244,7 @@ func TestASidecarTrustsOnlyGatewaysOfItsOwnCluster(t *testing.T) {
 	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{foreign.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
-	waitFor(t, func() bool { return strings.Contains(s.Status()[0].LastError, "west") })
+	waitFor(t, func() bool { return strings.Contains(s.Status()[0].LastError(), "west") })
 	if len(s.states) != 0 {
 		t.Error("took a state from it")
 	}

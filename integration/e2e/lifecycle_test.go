@@ -273,3 +273,78 @@ while :; do sleep 0.05; done`
 		says(name)
 	}
 }
+
+func TestASidecarReloadsItsFileWhileItsProgramRunsOn(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east")
+	east := m.gateway("east", "east-1")
+	cart := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "cart") }))
+	t.Cleanup(cart.Close)
+	east.service(t, "shop/cart", "http", cart.Listener.Addr().String())
+	s := m.sidecar("east", "web-1", "shop/web", "http", "", "shop/cart", "/bin/sh", "-c", `trap 'echo hung up' HUP; echo the program starts; while :; do sleep 0.05; done`)
+	m.answers("http://"+s.listener+"/", "cart")
+
+	file := m.path("web-1", "sidecar.yaml")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := freePorts(t, 1)[0]
+	m.write("web-1/sidecar.yaml", string(before)+fmt.Sprintf("  - {listen: %q, service: shop/cart}\n", second))
+	if out := m.isthmus("reload", "--admin", s.admin); out != "reloaded: upstreams\n" {
+		t.Errorf("isthmus reload says %s", out)
+	}
+	m.answers("http://"+second+"/", "cart")
+
+	m.write("web-1/sidecar.yaml", string(before)+"nonsense: true\n")
+	out, err := exec.CommandContext(t.Context(), binary, "reload", "--admin", s.admin).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "sidecar.yaml:") || !strings.Contains(string(out), "nonsense") {
+		t.Errorf("a bad file: %v, %s", err, out)
+	}
+	m.answers("http://"+second+"/", "cart")
+
+	m.write("web-1/sidecar.yaml", string(before))
+	if err := syscall.Kill(s.PID(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	m.eventually(func() error {
+		if c, err := net.Dial("tcp", second); err == nil {
+			_ = c.Close()
+			return errors.New("the upstream that is gone from the file still listens")
+		}
+		if log := s.Tail(100); !strings.Contains(log, "hung up") || strings.Count(log, "the program starts") != 1 {
+			return errors.New("the program was not told of SIGHUP, or did not run on")
+		}
+		return nil
+	})
+	m.answers("http://"+s.listener+"/", "cart")
+}
+
+func TestReadyzIsReadinessAndLivezIsLife(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east")
+	east := m.gateway("east", "east-1")
+	program := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(program.Close)
+	s := m.sidecar("east", "web-1", "shop/web", "http", program.Listener.Addr().String(), "shop/web")
+	ready := func(want string) {
+		t.Helper()
+		m.eventually(func() error {
+			code, body, err := get("http://" + s.admin + "/readyz")
+			if err != nil || (code == 200) != (want == "") || !strings.Contains(body, want) {
+				return fmt.Errorf("readyz is %d %q %w, want %q", code, body, err, want)
+			}
+			return nil
+		})
+		if code, _, err := get("http://" + s.admin + "/livez"); err != nil || code != 200 {
+			t.Errorf("livez is %d, %v", code, err)
+		}
+	}
+	ready("")
+	east.end(syscall.SIGKILL)
+	ready("gateways: none serves this sidecar: " + east.xds)
+	east.start()
+	ready("")
+	program.Close()
+	ready("program: nothing at " + program.Listener.Addr().String() + " answers")
+}

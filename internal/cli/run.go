@@ -58,8 +58,11 @@ func onSignals(handle func(os.Signal), signals ...os.Signal) (stop func()) {
 	}
 }
 
-// passedOn are the signals that mean nothing to a sidecar and may mean something to
-// its program. SIGHUP means something to both.
-func passedOn() []os.Signal {
+// sidecarSignals are the signals that a sidecar handles: SIGHUP, and those that mean
+// nothing to it and may mean something to its program.
+func sidecarSignals(program bool) []os.Signal {
+	if !program {
+		return []os.Signal{syscall.SIGHUP}
+	}
 	return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT}
 }

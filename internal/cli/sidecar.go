@@ -2,7 +2,8 @@ package cli
 
 import (
 	"errors"
-	"time"
+	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,10 @@ func Sidecar() *cobra.Command {
 		Long: `Runs a sidecar until SIGTERM or SIGINT. With a program behind "--" it also
 starts that and ends with it, with the program's exit code. Then the program is told
 of SIGTERM once its callers have been served, and has the mesh until it has ended.
-SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it.
+SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it. SIGHUP reloads the
+configuration, and is passed on as well: 'isthmus reload' does not tell the program.
+At once take effect upstreams, drain, log.level, and of service advertise, weight,
+export and health; what else has changed is named, and waits for a restart.
 
   gateways: [10.0.0.5, 10.0.0.6]
   identity: {dir: /etc/isthmus/pki}
@@ -45,20 +49,23 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := config.LoadSidecar(file, cmd.Flags())
+			load := func() (*config.Sidecar, error) { return config.LoadSidecar(file, cmd.Flags()) }
+			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			log, _ := newLogger(cfg.Log, cmd.ErrOrStderr())
-			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Program: args, Serving: notifyServing})
+			log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
+			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Level: level, Program: args, Configuration: load, Serving: notifyServing})
 			if err != nil {
 				return err
 			}
-			if len(args) > 0 {
-				defer onSignals(s.Signal, passedOn()...)()
-			}
-			// Callers' exchanges may take the drain time, and then the program.
-			err = runUntilSignal(cmd.Context(), "sidecar", s, func() time.Duration { return 2 * cfg.Drain }, log)
+			defer onSignals(func(sig os.Signal) {
+				if sig == syscall.SIGHUP {
+					s.Reload(cmd.Context()) // it logs the verdict
+				}
+				s.Signal(sig)
+			}, sidecarSignals(len(args) > 0)...)()
+			err = runUntilSignal(cmd.Context(), "sidecar", s, s.Drain, log)
 			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
 				return exitError{p.Code}
 			}

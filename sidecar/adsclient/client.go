@@ -89,6 +89,9 @@ func (c *Client) Subscribe(dests ...mesh.Destination) {
 // Unsubscribe gives destinations up and drops what is known of them.
 func (c *Client) Unsubscribe(dests ...mesh.Destination) { c.subscribed.remove(dests) }
 
+// StateErr returns why what was accepted is not kept on disk, nil when it is.
+func (c *Client) StateErr() error { return c.saver.Err() }
+
 // Synced is closed when a gateway has answered for every destination of
 // Config.Subscribe: a named task of readiness.
 func (c *Client) Synced() <-chan struct{} { return c.synced }

@@ -60,6 +60,9 @@ func (c *Client) waitSubscribed(ctx context.Context) bool {
 			return true
 		}
 		c.prune(names)
+		for _, l := range c.cfg.Links { // nobody is asked, nothing is wrong
+			l.Update(func(s *gatewaylink.Status) { s.ADSError = "" })
+		}
 		select {
 		case <-c.subscribed.changed.C():
 		case <-ctx.Done():
@@ -80,7 +83,7 @@ func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) error {
 	l.Update(func(s *gatewaylink.Status) {
 		s.ADS = false
 		if err != nil {
-			s.LastError = err.Error()
+			s.ADSError = err.Error()
 		}
 	})
 	return err
@@ -109,7 +112,7 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 			}
 			if s.Answered() {
 				c.log.Info("routes come from this gateway", "gateway", l.Addr())
-				l.Update(func(st *gatewaylink.Status) { st.ADS, st.LastError = true, "" })
+				l.Update(func(st *gatewaylink.Status) { st.ADS, st.ADSError = true, "" })
 			}
 			c.checkSynced()
 		case <-c.subscribed.changed.C():

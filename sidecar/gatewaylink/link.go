@@ -22,7 +22,21 @@ type Status struct {
 	ADS        bool   // the routes come from it
 	Registered bool
 	Address    string // under which the cluster dials this sidecar; empty: not registered
-	LastError  string // of the latest attempt; empty when it stands
+
+	// Why the latest attempt of each stream failed; empty when it stands.
+	ADSError          string
+	RegistrationError string
+}
+
+// LastError is what is wrong with either stream.
+func (s Status) LastError() string {
+	if s.ADSError == "" || s.ADSError == s.RegistrationError {
+		return s.RegistrationError
+	}
+	if s.RegistrationError == "" {
+		return s.ADSError
+	}
+	return "routes: " + s.ADSError + "; registration: " + s.RegistrationError
 }
 
 // Link is the way to one gateway. Its connection is there only while a stream uses

@@ -136,7 +136,7 @@ func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) error {
 	l.Update(func(s *gatewaylink.Status) {
 		s.Registered, s.Address = false, ""
 		if err != nil {
-			s.LastError = err.Error()
+			s.RegistrationError = err.Error()
 		}
 	})
 	return err
@@ -172,7 +172,7 @@ func hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) error {
 			}
 			s.Answered()
 			l.Update(func(st *gatewaylink.Status) {
-				st.Registered, st.Address, st.LastError = true, ack.GetAddress(), ""
+				st.Registered, st.Address, st.RegistrationError = true, ack.GetAddress(), ""
 			})
 		case <-past:
 			return nil

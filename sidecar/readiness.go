@@ -1,0 +1,87 @@
+package sidecar
+
+import (
+	"fmt"
+	"strings"
+)
+
+// requireReadiness says what must hold for the sidecar to be ready. All of it may
+// cease to. State that is not kept on disk is no reason: see status.
+func (s *Sidecar) requireReadiness() {
+	s.ready.Require("routes", s.unknownRoutes)
+	s.ready.Require("gateways", s.lostGateways)
+	if svc := s.cfg.Service; svc != nil {
+		s.ready.Require("registration", s.unregistered)
+		s.answers = s.ready.Condition("program", "nothing at "+svc.Target+" has answered yet")
+	}
+	s.ready.Require("certificate", func() string {
+		if err := s.identity.Err(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	s.stays = s.ready.Condition("drain", "")
+}
+
+// unknownRoutes names the upstreams of which no gateway has said anything yet.
+func (s *Sidecar) unknownRoutes() string {
+	table := s.routes.Load()
+	var unknown []string
+	for _, d := range declared(s.inForce.Load()) {
+		if _, ok := table.Lookup(d); !ok && !table.Absent(d) {
+			unknown = append(unknown, d.String())
+		}
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	return "no gateway has told the route to " + some(unknown)
+}
+
+// lostGateways says why there is no gateway to talk to, if there is something to say.
+func (s *Sidecar) lostGateways() string {
+	var why []string
+	for _, l := range s.gateways {
+		st := l.Status()
+		if st.ADS || st.Registered {
+			return ""
+		}
+		if err := st.LastError(); err != "" {
+			why = append(why, st.Gateway+": "+err)
+		}
+	}
+	switch cfg := s.inForce.Load(); {
+	case len(why) > 0:
+		return "none serves this sidecar: " + some(why)
+	case cfg.Service != nil || len(cfg.Upstreams) > 0:
+		return "none has answered yet"
+	}
+	return ""
+}
+
+// unregistered says why no gateway knows of the service beside.
+func (s *Sidecar) unregistered() string {
+	why := []string{}
+	for _, l := range s.gateways {
+		st := l.Status()
+		if st.Registered {
+			return ""
+		}
+		if st.RegistrationError != "" {
+			why = append(why, st.Gateway+": "+st.RegistrationError)
+		}
+	}
+	if len(why) == 0 {
+		return "no gateway has answered yet"
+	}
+	return "no gateway holds it: " + some(why)
+}
+
+// some lists what fits on a line.
+func some(all []string) string {
+	const most = 3
+	if len(all) <= most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+}

@@ -1,0 +1,66 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
+)
+
+// Reload reads the configuration again and puts in force what can change while the
+// program runs: see withReloaded. A bad one changes nothing.
+func (s *Sidecar) Reload(ctx context.Context) *status.Reload { return s.reloader.Reload(ctx) }
+
+// reload is one reload. The reloader runs one at a time.
+func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err error) {
+	if s.opts.Configuration == nil {
+		return nil, nil, errors.New("there is no file to read it from")
+	}
+	file, err := s.opts.Configuration()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := Check(file); err != nil {
+		return nil, nil, err
+	}
+	before := s.inForce.Load()
+	after := s.withReloaded(before, file)
+	if err := s.proxy.SetExplicit(ctx, explicit(after)); err != nil {
+		return nil, nil, err
+	}
+	s.inForce.Set(after)
+	s.ads.Subscribe(declared(after)...)
+	if s.capture == nil { // else the program may use them by name
+		s.ads.Unsubscribe(slices.DeleteFunc(declared(before), func(d mesh.Destination) bool {
+			return slices.Contains(declared(after), d)
+		})...)
+	}
+	if s.opts.Level != nil {
+		s.opts.Level.Set(slog.Level(after.Log.Level))
+	}
+	if after.Service != nil {
+		s.register()
+	}
+	return config.Changes(before, after), config.Changes(after, file), nil
+}
+
+// withReloaded returns what is in force with the keys of file that can change while
+// the sidecar runs.
+func (s *Sidecar) withReloaded(inForce, file *config.Sidecar) *config.Sidecar {
+	next := *inForce
+	next.Upstreams, next.Drain = file.Upstreams, file.Drain
+	if s.opts.Level != nil {
+		next.Log.Level = file.Log.Level
+	}
+	if inForce.Service != nil && file.Service != nil {
+		service := *inForce.Service
+		service.Advertise, service.Weight, service.Export, service.Health =
+			file.Service.Advertise, file.Service.Weight, file.Service.Export, file.Service.Health
+		next.Service = &service
+	}
+	return &next
+}
