@@ -47,13 +47,15 @@
 // A question that cannot be read, and two in one message (RFC 9619), are a FORMERR.
 // What a question outside of the mesh says else (its EDNS options, cookies, case, an odd
 // opcode) is not looked at: the bytes go to the server that the program asked over the
-// same transport and its bytes come back, truncation included. What comes back must have
-// the question, not only its ID, and over UDP come from that server; else it is
-// ignored and the wait goes on (RFC 5452). When interception does
-// not know it, it is a server of resolv.conf. These are equals, as they are to
-// the program: over UDP a silent one is hedged by the next, over TCP one that does not
+// same transport and its bytes come back, truncation included. They must repeat the
+// question, not only its ID, and over UDP come from that server; else they are
+// ignored and the wait goes on (RFC 5452).
+//
+// When interception does not know which server was asked, it is one of resolv.conf (see
+// [ResolvConf]). These are equals, as they are to the program: over UDP a silent one
+// is hedged by the next (at once, when it was silent before), over TCP one that does not
 // take the connection. A server that resolv.conf does not name has no substitute.
+//
 // One answer is changed: where a CNAME of another zone ends in a service of the mesh,
 // which nobody outside can know, the addresses are added.
-// A resolv.conf that changes counts from the next question on (see [ResolvConf]).
 package dns

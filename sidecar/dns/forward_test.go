@@ -221,6 +221,59 @@ func TestAServerOfResolvConfThatWasAskedIsAskedFirstAndTheOthersWhenItFails(t *t
 	}
 }
 
+func TestASilentServerThatIsAlwaysAskedCostsASecondOnce(t *testing.T) {
+	var speaks atomic.Bool
+	first := outside(t, func(network string, b []byte) [][]byte {
+		if !speaks.Load() {
+			return nil
+		}
+		return [][]byte{append(echo(network, b)[0], "first"...)}
+	})
+	release := make(chan struct{})
+	second := outside(t, func(network string, b []byte) [][]byte {
+		if speaks.Load() {
+			<-release // the first is faster
+		}
+		return echo(network, b)
+	})
+	defer close(release)
+	s := serve(t, shop(), func(c *Config) {
+		c.ResolvConf = naming(first, second)
+		c.OriginalServer = func(_, _ netip.AddrPort) (netip.AddrPort, bool) { return first, true }
+	})
+	var packets [][]byte
+	for i := range 40 { // more than the 20 s that talk waits, if each cost a second
+		q := question("example.com", dns.TypeA)
+		q.Id = uint16(i)
+		b, _ := q.Pack()
+		packets = append(packets, b)
+	}
+	c, err := net.Dial("udp", addrOf(s).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	exchange := func(packet []byte) []byte {
+		_, _ = c.Write(packet)
+		b := make([]byte, maxMessage)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b[:n]
+	}
+	for _, p := range packets {
+		if got := exchange(p); !bytes.Equal(got, echo("", p)[0]) {
+			t.Errorf("%x", got)
+		}
+	}
+	speaks.Store(true)
+	if got := exchange(packets[0]); !bytes.HasSuffix(got, []byte("first")) || s.silent.Load().IsValid() {
+		t.Errorf("when it speaks again: %x, silent %s", got, s.silent.Load())
+	}
+}
+
 func TestWithNobodyToForwardToTheQuestionFailsAtOnce(t *testing.T) {
 	for name, ups := range map[string][]netip.AddrPort{"none": nil, "dead": {nobody(t), nobody(t)}} {
 		s := serve(t, shop(), func(c *Config) { c.ResolvConf = naming(ups...) })

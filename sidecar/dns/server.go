@@ -29,6 +29,9 @@ type Server struct {
 	// preferred is the server of resolv.conf that is asked first: the last one which
 	// answered when the one before was silent.
 	preferred state.Store[netip.AddrPort]
+	// silent is a server in whose place another one answered last. When the program asks
+	// it, the next is asked at the same time.
+	silent state.Store[netip.AddrPort]
 
 	listeners []net.Listener // those of TCP; not changed after ready
 }

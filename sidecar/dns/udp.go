@@ -127,13 +127,20 @@ func (s *Server) forwardUDP(ctx context.Context, packet []byte, original netip.A
 				b, err := s.exchange(ctx, server, packet)
 				replies <- reply{server, b, err}
 			})
-			if asked < len(servers) {
+			switch {
+			case asked == len(servers):
+			case server == s.silent.Load():
+				hedge.Reset(0)
+			default:
 				hedge.Reset(hedgeAfter)
 			}
 		case r := <-replies:
 			if r.err == nil {
 				if r.server != servers[0] {
 					s.preferred.Set(r.server)
+					s.silent.Set(servers[0])
+				} else if r.server == s.silent.Load() {
+					s.silent.Set(netip.AddrPort{})
 				}
 				s.metrics.forwarded[endAnswered].Inc()
 				return r.packet
