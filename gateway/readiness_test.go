@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
@@ -182,6 +184,16 @@ spec:
 	}
 	g := running(t, cfg, identitytest.New(t, "mesh.example").Gateway("east", "east-1"))
 	until(t, "the service is offered", func() bool { return g.router.Load().local[orders] != nil })
+	if err := testutil.GatherAndCompare(g.registry, strings.NewReader(`
+		# HELP isthmus_service_endpoints_ready Endpoints that answer, as their cluster says; of a cluster out of reach the last that it said.
+		# TYPE isthmus_service_endpoints_ready gauge
+		isthmus_service_endpoints_ready{cluster="east",port="80",service="shop/orders"} 1
+	`), "isthmus_service_endpoints_ready"); err != nil {
+		t.Error(err)
+	}
+	if said, err := testutil.GatherAndLint(g.registry); err != nil || len(said) > 0 {
+		t.Errorf("metrics are not named as Prometheus expects: %v, %v", said, err)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}

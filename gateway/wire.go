@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/prom"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
@@ -88,7 +90,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 	g.requireParts()
-	return registerKept(g.registry, g.kept())
+	return errors.Join(registerKept(g.registry, g.kept()), prom.Register(g.registry, serviceMetrics{g}))
 }
 
 // wireServices makes the sources of this cluster's services.

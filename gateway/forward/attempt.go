@@ -91,6 +91,10 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 		r.f.cfg.Log.Debug("endpoint not reached", "service", r.req.Destination.Service.String(), "instance", ep.Instance, "addr", ep.Address, "err", err)
 		var timeout interface{ Timeout() bool }
 		switch {
+		case connect.OwnFault(err):
+			r.f.metrics.ownFaults.Inc()
+			return connect.Refuse(http.StatusServiceUnavailable, connect.ProxyInternal,
+				"gateway %s cannot open another connection, whoever serves: %s", r.f.cfg.Self, connect.Public(err))
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return connect.Refuse(http.StatusBadGateway, connect.ConnectionRefused, "%s", connect.Public(err))
 		case errors.As(err, &timeout) && timeout.Timeout():

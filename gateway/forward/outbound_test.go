@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,7 +82,7 @@ func TestWhatIsNotTheMeshsTrafficIsNotCarried(t *testing.T) {
 			t.Errorf("the handshake gives %v, want an alert", err)
 		}
 	}
-	if n := testutil.CollectAndCount(registry, "isthmus_path_refused_total"); n == 0 {
+	if n := testutil.CollectAndCount(registry, "isthmus_paths_refused_total"); n == 0 {
 		t.Error("nothing was counted")
 	}
 }
@@ -131,6 +132,26 @@ func TestNewBoundsHoldForNewPaths(t *testing.T) {
 	f.SetLimits(0, 0)
 	if resp := ask(); resp.StatusCode != http.StatusOK {
 		t.Fatalf("refused within the bounds: %s", resp.Header.Get("Proxy-Status"))
+	}
+}
+
+func TestWhatThisMachineLacksIsNoFaultOfTheEndpoint(t *testing.T) {
+	for _, lacking := range []error{syscall.EADDRNOTAVAIL, syscall.EMFILE} {
+		reg := prometheus.NewRegistry()
+		_, port := start(t, forward.Config{Outbound: always(at("orders-1", "10.0.0.1:80")), Metrics: reg,
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", lacking)}
+			}})
+		c := dial(t, port)
+		_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+		refused(t, reply(t, c), http.StatusServiceUnavailable, connect.ProxyInternal)
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+			# HELP isthmus_path_own_faults_total Endpoints that were not dialled for want of a local port, a file descriptor or memory.
+			# TYPE isthmus_path_own_faults_total counter
+			isthmus_path_own_faults_total 1
+		`), "isthmus_path_own_faults_total"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

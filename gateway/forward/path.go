@@ -119,7 +119,7 @@ func (p *path) carry(ctx context.Context, won *attempt, to relay.Conn) {
 	m.sent[p.dir].Add(float64(stats.AToB))
 	m.received[p.dir].Add(float64(stats.BToA))
 	if err != nil {
-		m.aborted[p.dir].Inc()
+		m.failed[p.dir].Inc()
 	}
 	p.log("path ended", won, stats, err)
 }

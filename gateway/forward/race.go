@@ -102,10 +102,11 @@ func (r *race) next(ctx context.Context) {
 }
 
 // lost notes that an attempt failed. When a far gateway has said that its cluster
-// cannot serve, the others of that cluster are tried last.
+// cannot serve, the others of that cluster are tried last; not when it said that it
+// cannot itself.
 func (r *race) lost(a *attempt) {
 	r.failed = append(r.failed, a)
-	if a.candidate.Remote() && a.refusal.Behind != "" {
+	if a.candidate.Remote() && a.refusal.Behind != "" && a.refusal.Type != connect.ProxyInternal {
 		r.waiting = moveBack(r.waiting, a.candidate.Gateway.Cluster)
 	}
 }

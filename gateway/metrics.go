@@ -1,0 +1,37 @@
+package gateway
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// serviceMetrics tells how many endpoints each port of each service has in each
+// cluster, as it is when it is asked for.
+type serviceMetrics struct{ gateway *Gateway }
+
+var (
+	serviceLabels  = []string{"service", "port", "cluster"}
+	readyEndpoints = prometheus.NewDesc("isthmus_service_endpoints_ready",
+		"Endpoints that answer, as their cluster says; of a cluster out of reach the last that it said.", serviceLabels, nil)
+	allEndpoints = prometheus.NewDesc("isthmus_service_endpoints", "Endpoints that exist.", serviceLabels, nil)
+)
+
+// Describe is part of [prometheus.Collector].
+func (serviceMetrics) Describe(to chan<- *prometheus.Desc) {
+	to <- readyEndpoints
+	to <- allEndpoints
+}
+
+// Collect is part of [prometheus.Collector].
+func (m serviceMetrics) Collect(to chan<- prometheus.Metric) {
+	view, _ := m.gateway.federation.View()
+	services, _ := m.gateway.services.Snapshot()
+	for _, s := range servicesOf(view, services) {
+		for _, c := range s.Clusters {
+			labels := []string{s.Service.String(), strconv.Itoa(int(c.Port)), string(c.Cluster)}
+			to <- prometheus.MustNewConstMetric(readyEndpoints, prometheus.GaugeValue, float64(c.Ready), labels...)
+			to <- prometheus.MustNewConstMetric(allEndpoints, prometheus.GaugeValue, float64(c.Total), labels...)
+		}
+	}
+}
