@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -367,7 +366,7 @@ func pick(n int, intn func(int) int, load func(int) float64) int {
 // seesReady reports whether the gateway's own catalog has a ready endpoint.
 func (r *Router) seesReady(id mesh.GatewayID, service mesh.ServiceName, port uint16) bool {
 	i, ok := slices.BinarySearchFunc(r.view.Origins, id, func(o federation.Origin, id mesh.GatewayID) int {
-		return cmp.Or(cmp.Compare(o.ID.Cluster, id.Cluster), cmp.Compare(o.ID.Name, id.Name))
+		return o.ID.Compare(id)
 	})
 	if !ok {
 		return false

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"cmp"
 	"log/slog"
 	"slices"
 	"time"
@@ -138,12 +137,8 @@ func (c *Core) retryAfter(now time.Time, failures int) time.Time {
 	return now.Add(state.Delay(minRetry, maxRetry, failures-1, c.cfg.Random))
 }
 
-func compareID(a, b mesh.GatewayID) int {
-	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
-}
-
 // sortIDs sorts ids in place and returns them, each once.
 func sortIDs(ids []mesh.GatewayID) []mesh.GatewayID {
-	slices.SortFunc(ids, compareID)
+	slices.SortFunc(ids, mesh.GatewayID.Compare)
 	return slices.Compact(ids)
 }

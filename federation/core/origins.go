@@ -81,7 +81,7 @@ type origins map[mesh.GatewayID]*origin
 func (os origins) evict(keep map[mesh.GatewayID]bool) bool {
 	var victim mesh.GatewayID
 	for id, o := range os {
-		if o.floor == (catalog.Version{}) && !keep[id] && (victim.IsZero() || compareID(id, victim) < 0) {
+		if o.floor == (catalog.Version{}) && !keep[id] && (victim.IsZero() || id.Compare(victim) < 0) {
 			victim = id
 		}
 	}
@@ -110,7 +110,7 @@ func (c *Core) startPulls(now time.Time) []Pull {
 		}
 	}
 	slices.SortFunc(due, func(a, b mesh.GatewayID) int {
-		return cmp.Or(c.origins[a].heardAt.Compare(c.origins[b].heardAt), compareID(a, b))
+		return cmp.Or(c.origins[a].heardAt.Compare(c.origins[b].heardAt), a.Compare(b))
 	})
 	var pulls []Pull
 	for _, id := range due {

@@ -49,7 +49,7 @@ func (c *Core) newTargets() []Target {
 	}
 	// Of two gateways seen at one address the present one is dialled.
 	slices.SortFunc(all, func(a, b seen) int {
-		return cmp.Or(cmp.Compare(a.absent, b.absent), b.at.Compare(a.at), compareID(a.target.Gateway, b.target.Gateway))
+		return cmp.Or(cmp.Compare(a.absent, b.absent), b.at.Compare(a.at), a.target.Gateway.Compare(b.target.Gateway))
 	})
 	for _, s := range all {
 		add(s.target)

@@ -224,9 +224,9 @@ func (c *Core) View() *View {
 		origins = append(origins, Origin{ID: c.cfg.Self, Version: h.Version, Digest: h.Digest, Records: c.own.State.Exports()})
 	}
 	gateways := make([]Gateway, 0, len(known))
-	for _, id := range slices.SortedFunc(maps.Keys(known), compareID) {
+	for _, id := range slices.SortedFunc(maps.Keys(known), mesh.GatewayID.Compare) {
 		gateways = append(gateways, *known[id])
 	}
-	slices.SortFunc(origins, func(a, b Origin) int { return compareID(a.ID, b.ID) })
+	slices.SortFunc(origins, func(a, b Origin) int { return a.ID.Compare(b.ID) })
 	return NewView(c.cfg.Self, gateways, origins)
 }

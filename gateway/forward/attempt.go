@@ -89,7 +89,6 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 	if err != nil {
 		// Clients are not told addresses.
 		r.f.cfg.Log.Debug("endpoint not reached", "service", r.req.Destination.Service.String(), "instance", ep.Instance, "addr", ep.Address, "err", err)
-		var timeout interface{ Timeout() bool }
 		switch {
 		case connect.OwnFault(err):
 			r.f.metrics.ownFaults.Inc()
@@ -97,7 +96,7 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 				"gateway %s cannot open another connection, whoever serves: %s", r.f.cfg.Self, connect.Public(err))
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return connect.Refuse(http.StatusBadGateway, connect.ConnectionRefused, "%s", connect.Public(err))
-		case errors.As(err, &timeout) && timeout.Timeout():
+		case connect.IsTimeout(err):
 			return connect.Refuse(http.StatusGatewayTimeout, connect.ConnectionTimeout, "does not accept within %s", dialTimeout)
 		}
 		return connect.Refuse(http.StatusBadGateway, connect.DestinationUnavailable, "%s", connect.Public(err))

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strconv"
@@ -28,6 +29,11 @@ type GatewayID struct {
 
 // String returns "cluster/name", the form that [ParseGatewayID] reads.
 func (g GatewayID) String() string { return string(g.Cluster) + "/" + string(g.Name) }
+
+// Compare orders gateways by cluster, then name.
+func (g GatewayID) Compare(o GatewayID) int {
+	return cmp.Or(cmp.Compare(g.Cluster, o.Cluster), cmp.Compare(g.Name, o.Name))
+}
 
 // IsZero reports whether g names no gateway.
 func (g GatewayID) IsZero() bool { return g == GatewayID{} }
@@ -82,10 +88,7 @@ func (s *ServiceName) UnmarshalText(b []byte) error {
 
 // Compare orders service names by namespace, then name.
 func (s ServiceName) Compare(o ServiceName) int {
-	if c := strings.Compare(s.Namespace, o.Namespace); c != 0 {
-		return c
-	}
-	return strings.Compare(s.Name, o.Name)
+	return cmp.Or(cmp.Compare(s.Namespace, o.Namespace), cmp.Compare(s.Name, o.Name))
 }
 
 // ParseServiceName reads "namespace/name".

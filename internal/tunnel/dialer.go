@@ -105,7 +105,7 @@ func (n *Node) dialDelay(t *target) time.Duration {
 	p := n.peers[gw]
 	replaces := p != nil && slices.ContainsFunc(p.conns, func(c *conn) bool { return c.dialled && c.replaceable(time.Now()) })
 	n.mu.Unlock()
-	if !gw.IsZero() && !replaces && compareIDs(n.cfg.Self, gw) > 0 {
+	if !gw.IsZero() && !replaces && n.cfg.Self.Compare(gw) > 0 {
 		return headStart
 	}
 	return 0

@@ -149,7 +149,7 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 			PacketSize: p.packetSize, MTUReduced: p.reducedFrom > 0,
 		})
 	}
-	slices.SortFunc(list, func(a, b Peer) int { return compareIDs(a.Gateway, b.Gateway) })
+	slices.SortFunc(list, func(a, b Peer) int { return a.Gateway.Compare(b.Gateway) })
 	_, past := n.changes.Snapshot()
 	return list, past
 }
@@ -165,10 +165,6 @@ func (n *Node) RTT(gw mesh.GatewayID) time.Duration {
 	}
 	p.refreshLocked(time.Now())
 	return p.rtt
-}
-
-func compareIDs(a, b mesh.GatewayID) int {
-	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Name, b.Name))
 }
 
 // conns returns all admitted connections.

@@ -133,7 +133,7 @@ func (x *exchange) passInterim() bool {
 // attempt is not over, the next read may wait again.
 func (x *exchange) afterSilence(err error) (o outcome, over bool) {
 	switch addr := x.lease.Addr(); {
-	case isTimeout(err):
+	case connect.IsTimeout(err):
 		return x.afterWaiting()
 	case x.filled > 0:
 		return x.reply(inner(502, responseIncomplete, addr, "broke off in the head of its answer: %s", connect.Public(err))), true

@@ -67,7 +67,7 @@ func noHost(last error) LocalReply {
 		return LocalReply{far.status, connect.DestinationUnavailable, far.Error(), ""}
 	case errors.As(last, &failed):
 		r := LocalReply{502, connectReason(failed.Stage), unconnected(failed), last.Error()}
-		if isTimeout(last) {
+		if connect.IsTimeout(last) {
 			r.Status, r.Reason = 504, connect.ConnectionTimeout
 		}
 		return r

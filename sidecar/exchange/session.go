@@ -59,7 +59,7 @@ func (h *session) readHead() bool {
 			if errors.Is(err, net.ErrClosed) || h.from == h.to {
 				return false
 			}
-			if isTimeout(err) {
+			if connect.IsTimeout(err) {
 				h.refuse(LocalReply{408, connect.RequestError, "the request's head did not arrive in time", ""})
 			}
 			return false
@@ -99,7 +99,7 @@ func (h *session) await() bool {
 		h.to = n
 		return true
 	}
-	if !isTimeout(err) || h.s.Conns.Draining() {
+	if !connect.IsTimeout(err) || h.s.Conns.Draining() {
 		return false
 	}
 	h.release()
@@ -115,12 +115,6 @@ func (h *session) await() bool {
 	n, _ = h.client.Read(h.in)
 	h.to = n
 	return n > 0
-}
-
-// isTimeout reports whether err says that something did not come in time.
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
 }
 
 // refuse answers what is not even a request, and ends the connection.

@@ -51,11 +51,7 @@ func (c *Captured) validate() error {
 	if len(c.Listen) == 0 {
 		faults = append(faults, errors.New("captured: no address to listen on"))
 	}
-	for _, a := range c.Listen {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, fmt.Errorf("captured: %w", err))
-		}
-	}
+	faults = append(faults, checkHostPorts("captured", c.Listen...))
 	if c.Original == nil || c.Names == nil {
 		faults = append(faults, errors.New("captured: Original and Names are needed"))
 	}

@@ -61,9 +61,7 @@ func (c *Config) validate() error {
 		faults = append(faults, c.needRoutes("explicit"))
 	}
 	for _, e := range c.Explicit {
-		if _, _, err := net.SplitHostPort(e.Listen); err != nil {
-			faults = append(faults, fmt.Errorf("listener for %s: %w", e.Destination, err))
-		}
+		faults = append(faults, checkHostPorts("listener for "+e.Destination.String(), e.Listen))
 	}
 	if c.Captured != nil {
 		faults = append(faults, c.Captured.validate(), c.needRoutes("captured"))
@@ -72,12 +70,7 @@ func (c *Config) validate() error {
 		if c.Identity == nil {
 			faults = append(faults, errors.New("inbound needs an identity"))
 		}
-		if _, _, err := net.SplitHostPort(in.Listen); err != nil {
-			faults = append(faults, fmt.Errorf("inbound listener: %w", err))
-		}
-		if _, _, err := net.SplitHostPort(in.Target); err != nil {
-			faults = append(faults, fmt.Errorf("target of %s: %w", in.Service, err))
-		}
+		faults = append(faults, checkHostPorts("inbound listener", in.Listen), checkHostPorts("target of "+in.Service.String(), in.Target))
 		if in.Steered != nil {
 			faults = append(faults, in.Steered.validate())
 		}
@@ -90,4 +83,15 @@ func (c *Config) needRoutes(listeners string) error {
 		return fmt.Errorf("%s listeners need Routes and Upstreams", listeners)
 	}
 	return nil
+}
+
+// checkHostPorts returns an error for each address of what that is not host:port.
+func checkHostPorts(what string, addresses ...string) error {
+	var faults []error
+	for _, a := range addresses {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	return errors.Join(faults...)
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -41,11 +40,7 @@ func (st *Steered) validate() error {
 	if len(st.Listen) == 0 {
 		faults = append(faults, errors.New("steered: no address to listen on"))
 	}
-	for _, a := range st.Listen {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			faults = append(faults, fmt.Errorf("steered: %w", err))
-		}
-	}
+	faults = append(faults, checkHostPorts("steered", st.Listen...))
 	return errors.Join(faults...)
 }
 

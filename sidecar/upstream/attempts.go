@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -131,7 +130,7 @@ func (a *Attempts) mayAskAgain(pause time.Duration) bool {
 	switch {
 	case a.rounds == a.policy.Rounds:
 		return false
-	case few && isTimeout(a.last):
+	case few && connect.IsTimeout(a.last):
 		// Nobody answered in time, or we have slept ourselves: a machine that was
 		// paused must not answer for everybody else.
 		return true
@@ -203,10 +202,4 @@ func (a *Attempts) avoidRemote(name connect.Instance) {
 		a.avoid[a.avoided] = name
 		a.avoided++
 	}
-}
-
-// isTimeout reports whether err says that nobody answered in time.
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
 }

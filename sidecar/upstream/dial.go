@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -176,8 +175,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 
 // timedOut gives a timeout the words that an operator can use.
 func timedOut(err error, what string, start time.Time) error {
-	var ne net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
+	if connect.IsTimeout(err) {
 		return fmt.Errorf("%s within %v: is the process there frozen or overloaded? %w", what, time.Since(start).Round(time.Millisecond), err)
 	}
 	return err
