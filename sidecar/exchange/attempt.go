@@ -154,7 +154,7 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 		if x.client.Gone() {
 			return x.abort(), true
 		}
-		if x.lease.Superseded() && x.mayRepeat(false) {
+		if x.lease.Superseded() && x.mayRepeat(upstream.OutOfService) {
 			x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))
 			return x.repeat(lost), true
 		}

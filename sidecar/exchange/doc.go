@@ -39,11 +39,18 @@
 //
 //	reached nobody    connect refused, CONNECT refused,         always the next host
 //	                  handshake failed, nothing was written
-//	may have reached  the connection died before the first      the next host if the
-//	somebody          byte of an answer, the far sidecar got    method is idempotent and
-//	                  none from its program, or the host went   the budget grants it
-//	                  out of service while we waited
-//	answered          any byte went down to the client          never
+//	may have reached  the connection died before the first      once, in the same
+//	somebody          byte of an answer, or the far sidecar     cluster, if the method is
+//	                  got none from its program                 idempotent and the budget
+//	                                                            grants it
+//	the host is gone  it went out of service while we waited,   the next host, under the
+//	                  or the gateway of the path did            same two conditions
+//	answered          any byte went down to the client, or      never
+//	                  what came is no HTTP answer
+//
+// In the same cluster is as far as anybody can be reached there: a cluster that is gone
+// is left. What a far sidecar says of its program counts only of one that has proved to
+// be a workload of the mesh.
 //
 // In either case what was sent of the body must still be in the buffer. What the
 // mesh answers itself carries Proxy-Status (RFC 9209) and its reason in the access

@@ -20,10 +20,11 @@ type exchange struct {
 	first    []byte     // of the body, what came with the head: part of session.in
 	up       *upload    // the rest of the body; nil when there is none
 
-	begun   bool       // bytes of an answer went down to the client
-	closing bool       // the client's connection ends with this exchange
-	rest    rest       // of the request's body, when the answer began
-	local   LocalReply // what the mesh answers itself, once replied
+	begun    bool       // bytes of an answer went down to the client
+	closing  bool       // the client's connection ends with this exchange
+	rest     rest       // of the request's body, when the answer began
+	local    LocalReply // what the mesh answers itself, once replied
+	repeated bool       // and the request was sent twice to whoever may have seen it
 
 	// For the log.
 	started time.Time // the request's head was there
@@ -101,7 +102,7 @@ func (x *exchange) run() bool {
 	for {
 		lease, err := x.attempts.Next(x.ctx, x.clientWaits)
 		if err != nil {
-			x.local = noHost(err)
+			x.local = x.noHost(err)
 			return x.replyLocally()
 		}
 		x.attempt = attempt{lease: lease, result: upstream.Broken}
@@ -278,7 +279,7 @@ func (x *exchange) replyLocally() bool {
 	whole := x.up.arrived(&x.body)
 	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.Conns.Draining()
 	x.s.Metrics.localReply(r.Reason)
-	x.writeReply(r, x.closing, x.req.Method == http1.Head)
+	x.writeReply(r, x.closing, x.req.Method == http1.Head, x.repeated)
 	if !whole {
 		x.log()
 		x.linger()

@@ -72,6 +72,11 @@ func noHost(last error) LocalReply {
 		}
 		return r
 	}
+	return terminated(last)
+}
+
+// terminated is the reply to a request that somebody may have seen who gave no answer.
+func terminated(last error) LocalReply {
 	return LocalReply{502, connect.ConnectionTerminated, "the connection to the instance ended without an answer: did the process there end?", last.Error()}
 }
 
@@ -130,24 +135,48 @@ func badRequest(err error) LocalReply {
 	return LocalReply{400, connect.RequestError, err.Error(), ""}
 }
 
+// repeatedParameter stands at the end of Proxy-Status when the request was sent to the
+// program twice: whoever reads it does not repeat it again.
+const repeatedParameter = "; repeated"
+
 // These marks begin Proxy-Status of an answer of an inbound that got none from its
-// program: refusedMark and timeoutMark when no application has seen the request.
+// program.
 var (
-	inboundMark = []byte(InboundName + "; error=")
-	refusedMark = []byte(InboundName + "; error=" + connect.ConnectionRefused + ";")
-	timeoutMark = []byte(InboundName + "; error=" + connect.ConnectionTimeout + ";")
+	seenMark    = []byte(InboundName + "; error=" + connect.ConnectionTerminated + ";")
+	unseenMarks = [][]byte{ // no application has seen the request
+		[]byte(InboundName + "; error=" + connect.ConnectionRefused + ";"),
+		[]byte(InboundName + "; error=" + connect.ConnectionTimeout + ";"),
+		[]byte(InboundName + "; error=" + connect.DestinationUnavailable + ";"),
+		[]byte(InboundName + "; error=" + connect.ProxyInternal + ";"),
+	}
 )
 
-// madeByFarSidecar reports whether r is an answer that a far sidecar made because it
-// got none from its program, and whether the program has certainly not seen the
-// request. Every proxy on the way appends its name in a field of its own, and
-// ProxyStatus gives the last: what another hop's inbound said does not count, nor
-// what the program passes on of a call of its own.
-func madeByFarSidecar(r *http1.Response) (made, unseen bool) {
+// farSaid is what a far sidecar said of its program.
+type farSaid uint8
+
+const (
+	anAnswer farSaid = iota // it is the program's, or one that a repeat would bring again
+	unseen                  // the program has not seen the request
+	seenOnce                // the program may have seen it, once, and gave no answer
+)
+
+// saidByFarSidecar reads r, which a far sidecar has sent. Every proxy on the way appends
+// its name in a field of its own, and ProxyStatus gives the last: what another hop's
+// inbound said does not count, nor what the program passes on of a call of its own.
+func saidByFarSidecar(r *http1.Response) farSaid {
 	switch r.Status {
 	case 502, 503, 504:
-		s := r.ProxyStatus()
-		return bytes.HasPrefix(s, inboundMark), bytes.HasPrefix(s, refusedMark) || bytes.HasPrefix(s, timeoutMark)
+	default:
+		return anAnswer
 	}
-	return false, false
+	s := r.ProxyStatus()
+	for _, mark := range unseenMarks {
+		if bytes.HasPrefix(s, mark) {
+			return unseen
+		}
+	}
+	if bytes.HasPrefix(s, seenMark) && !bytes.HasSuffix(s, []byte(repeatedParameter)) {
+		return seenOnce
+	}
+	return anAnswer
 }

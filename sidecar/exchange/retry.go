@@ -1,6 +1,10 @@
 package exchange
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
 
 // clientGone is the access log's reason when the client left first.
 const clientGone = "client_gone"
@@ -14,12 +18,11 @@ const (
 	farFailed cause = "far_refused" // the far sidecar had no answer from its program
 )
 
-// mayRepeat reports whether the request may be sent again: nothing went down, its
-// body is still here, and no application has seen it (unseen), or it is idempotent
-// and the budget grants it. The upload is over on return of true.
-func (x *exchange) mayRepeat(unseen bool) bool {
-	return !x.begun && x.attempts.MayRepeat(unseen, x.req.Method.Idempotent()) &&
-		x.up.stopReplayable() && (unseen || x.attempts.SpendBudget())
+// mayRepeat reports whether the request may be sent again after a loss: nothing went
+// down, its body is still here, and the attempts allow it. The upload is over on return
+// of true.
+func (x *exchange) mayRepeat(l upstream.Loss) bool {
+	return !x.begun && x.attempts.MayRepeat(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Repeat(l)
 }
 
 // afterLoss decides what follows when the connection died, for the reason err, before
@@ -33,28 +36,46 @@ func (x *exchange) afterLoss(err error) outcome {
 	if bad := x.up.malformed(); bad != nil {
 		return x.reply(badRequest(bad))
 	}
-	unseen := !x.lease.Sent()
-	switch {
-	case !x.mayRepeat(unseen):
-		return x.reply(noHost(err))
-	case unseen:
-		return x.repeat(unreached)
+	loss, c := upstream.Lost, lost
+	if !x.lease.Sent() {
+		loss, c = upstream.Unseen, unreached
 	}
-	return x.repeat(lost)
+	if x.mayRepeat(loss) {
+		return x.repeat(c)
+	}
+	if loss == upstream.Unseen {
+		return x.reply(x.noHost(err))
+	}
+	return x.noAnswer(err)
+}
+
+// noHost is the reply when nobody is left to ask; last is why the last one failed. When
+// one that was asked before may have seen the request, nobody must think that none has.
+func (x *exchange) noHost(last error) LocalReply {
+	if x.attempts.Lost() > 0 {
+		return terminated(last)
+	}
+	return noHost(last)
+}
+
+// noAnswer ends the exchange whose request may have been seen.
+func (x *exchange) noAnswer(err error) outcome {
+	x.repeated = x.attempts.Lost() > 0
+	return x.reply(terminated(err))
 }
 
 // afterFarReply decides what follows when a far sidecar has answered that it got
 // nothing from its program. When the attempt is not over, the answer is passed on:
 // what a program says is its own business, also when it speaks of proxies.
 func (x *exchange) afterFarReply() (o outcome, over bool) {
-	if !x.s.Outbound {
+	if !x.s.Outbound || !x.toSidecar() {
 		return 0, false
 	}
-	made, unseen := madeByFarSidecar(&x.resp)
-	if !made {
+	said := saidByFarSidecar(&x.resp)
+	if said == anAnswer {
 		return 0, false
 	}
-	repeat := x.mayRepeat(unseen)
+	repeat := said == unseen && x.mayRepeat(upstream.Unseen) || said == seenOnce && x.mayRepeat(upstream.Lost)
 	if !repeat && !x.up.cut() {
 		return 0, false
 	}
@@ -64,7 +85,7 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	if repeat {
 		return x.repeat(farFailed), true
 	}
-	return x.reply(noHost(err)), true
+	return x.reply(x.noHost(err)), true
 }
 
 // farReply is an answer that a far sidecar made, taken as a failed attempt.

@@ -121,16 +121,21 @@ func (h *session) await() bool {
 func (h *session) refuse(r LocalReply) {
 	h.s.Metrics.localReply(r.Reason)
 	h.s.Log.Debug("refused a request", "peer_addr", h.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
-	h.writeReply(r, true, false)
+	h.writeReply(r, true, false, false)
 	h.linger()
 }
 
-// writeReply writes an answer of the mesh itself.
-func (h *session) writeReply(r LocalReply, last, bodiless bool) {
+// writeReply writes an answer of the mesh itself. repeated says that the request was
+// sent twice.
+func (h *session) writeReply(r LocalReply, last, bodiless, repeated bool) {
 	now := time.Now()
+	status := connect.ProxyStatus(h.s.Name, r.Reason, r.Detail)
+	if repeated {
+		status += repeatedParameter
+	}
 	h.out = http1.AppendLocalReply(h.out[:0], &http1.LocalReply{
 		Status:      r.Status,
-		ProxyStatus: connect.ProxyStatus(h.s.Name, r.Reason, r.Detail),
+		ProxyStatus: status,
 		Text:        r.Detail + "\n",
 		Close:       last,
 		Bodiless:    bodiless,

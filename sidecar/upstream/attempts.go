@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -46,6 +47,9 @@ type Attempts struct {
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
 	once      bool      // it is not idempotent
+	lost      int       // attempts that may have reached somebody and were repeated
+	crashed   int       // of them such that whoever was reached may be to blame
+	stay      stay      // where the next attempt goes
 	lease     Lease     // of the last attempt that got one
 
 	// Of this round.
@@ -82,6 +86,10 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 	for a.Asked() < a.policy.Hosts {
 		host, ok := a.service.pick(a.service.shared.now(), a)
 		if !ok {
+			if a.stay != (stay{}) {
+				a.stay = stay{} // nobody there can be reached
+				continue
+			}
 			if !a.nextRound(ctx, waits) {
 				break
 			}
@@ -96,6 +104,7 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 		host.done(a.service.shared.now(), a, nil, Broken, 0)
 		a.Failed(err)
 		a.unreached++
+		a.leaveCluster(host, err)
 	}
 	if a.last == nil {
 		return nil, ErrNobody
@@ -147,18 +156,84 @@ func (a *Attempts) Failed(err error) { a.last = err }
 // follows deserves its own time.
 func (a *Attempts) RestartWindow() { a.began = time.Now() }
 
-// MayRepeat reports whether a request that was sent may be sent again: no
-// application has seen it (unseen), or it is idempotent, and the policy leaves
-// another attempt. What has been seen needs [Attempts.SpendBudget] as well.
-func (a *Attempts) MayRepeat(unseen, idempotent bool) bool {
-	return (unseen || idempotent) && a.sent < a.policy.Sends && a.Asked() < a.policy.Hosts
+// Loss is what may have become of a request whose attempt brought no answer.
+type Loss uint8
+
+const (
+	// Unseen: no application has seen it.
+	Unseen Loss = iota
+	// Lost: somebody may have seen it, and perhaps died of it.
+	Lost
+	// OutOfService: somebody may have seen it whom the mesh has taken out of service
+	// since, for reasons of its own.
+	OutOfService
+)
+
+// stay bounds where the next attempt goes: after a loss to the cluster that the request
+// was in. The zero value is anywhere.
+type stay struct {
+	local   bool
+	cluster mesh.ClusterName // behind the gateways
 }
 
-// SpendBudget takes a repeat out of the service's retry budget, 20 % of the requests
-// of the last 10 s and at least 10 a second, and reports whether there was one. An
-// attempt that reached nobody needs none: it cost nobody anything, and the number of
-// attempts is bounded.
-func (a *Attempts) SpendBudget() bool { return a.service.spendRetry() }
+// allows reports whether a host of tier may be asked.
+func (s stay) allows(tier int) bool {
+	return s == stay{} || s.local == (tier == 0)
+}
+
+// MayRepeat reports whether a request that was sent may be sent again: no
+// application has seen it, or it is idempotent, and the policy leaves another attempt.
+// What somebody may have died of is repeated once, whose path or host is gone more
+// often. A repeat begins with [Attempts.Repeat].
+func (a *Attempts) MayRepeat(l Loss, idempotent bool) bool {
+	if a.sent >= a.policy.Sends || a.Asked() >= a.policy.Hosts {
+		return false
+	}
+	switch l {
+	case Unseen:
+		return true
+	case Lost:
+		return idempotent && (a.crashed < maxCrashes || a.lease.pathLost())
+	}
+	return idempotent
+}
+
+// Repeat begins a repeat. What somebody may have seen goes to the cluster where it was,
+// unless nobody there can be reached, and is taken out of the service's retry budget,
+// 20 % of the requests of the last 10 s and at least 10 a second: Repeat reports whether
+// there was one. What reached nobody cost nobody anything, and is bounded in number.
+func (a *Attempts) Repeat(l Loss) bool {
+	if l == Unseen {
+		return true
+	}
+	if !a.service.spendRetry() {
+		return false
+	}
+	a.lost++
+	if l == Lost {
+		if !a.lease.pathLost() {
+			a.crashed++
+		}
+		a.stay = stay{local: true}
+		if a.lease.host.key.gateway {
+			a.stay = stay{cluster: a.lease.Cluster}
+		}
+	}
+	return true
+}
+
+// Lost returns how often the request was repeated although somebody may have seen it.
+func (a *Attempts) Lost() int { return a.lost }
+
+// leaveCluster lets the next attempt go to any cluster when the gateway h has said that
+// it does not reach the one where the request was.
+func (a *Attempts) leaveCluster(h *Host, err error) {
+	var failed *ConnectError
+	if a.stay.cluster != "" && errors.As(err, &failed) && failed.Stage != StageConnect {
+		a.stay = stay{}
+		a.again(h)
+	}
+}
 
 // Asked returns how many hosts were asked.
 func (a *Attempts) Asked() int { return a.earlier + a.asked }

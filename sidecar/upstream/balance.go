@@ -49,12 +49,18 @@ func (s *candidates) choose(now instant, a *Attempts) *Host {
 	}
 	warming := now < s.warmUntil
 	for i := range s.tiers {
+		if !a.stay.allows(first ^ i) {
+			continue
+		}
 		if h := s.tiers[first^i].choose(now, a, s.warmup, warming); h != nil {
 			return h
 		}
 	}
 	// Better somebody who failed us lately than nobody.
 	for i := range s.tiers {
+		if !a.stay.allows(first ^ i) {
+			continue
+		}
 		if h := anyOf(s.tiers[first^i].ejected, a); h != nil {
 			return h
 		}

@@ -52,11 +52,15 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 			avoid = append(avoid, a.avoid[:a.avoided]...)
 		}
 	}
-	c, err := h.connect(bounded, avoid)
+	dest := service.dest
+	if a != nil && a.stay.cluster != "" {
+		dest.Cluster = a.stay.cluster
+	}
+	c, err := h.connect(bounded, dest, avoid)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.
-		c, err = h.connect(bounded, nil)
+		c, err = h.connect(bounded, dest, nil)
 	}
 	if err == nil {
 		h.connected(service.shared.now())
@@ -108,8 +112,9 @@ type stageError struct {
 func (e *stageError) Error() string { return e.err.Error() }
 func (e *stageError) Unwrap() error { return e.err }
 
-// connect makes a connection to h. Its errors are stageErrors.
-func (h *Host) connect(ctx context.Context, avoid []connect.Instance) (*Conn, error) {
+// connect makes a connection to h, and through a gateway to dest. Its errors are
+// stageErrors.
+func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
 	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -122,7 +127,7 @@ func (h *Host) connect(ctx context.Context, avoid []connect.Instance) (*Conn, er
 	if h.key.plain {
 		return c, nil
 	}
-	if err := c.secure(ctx, h, config, avoid); err != nil {
+	if err := c.secure(ctx, h, config, dest, avoid); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
@@ -130,7 +135,7 @@ func (h *Host) connect(ctx context.Context, avoid []connect.Instance) (*Conn, er
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.
-func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []connect.Instance) error {
+func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mesh.Destination, avoid []connect.Instance) error {
 	who := connect.Instance{Cluster: c.Cluster, Name: c.Instance}
 	if config.tls == nil {
 		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
@@ -138,7 +143,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, avoid []
 	var path *pathConn
 	below := c.sock
 	if h.key.gateway {
-		path = newPath(c.sock, h.service.dest, exclusions(h.service.shared.cfg.Cluster, h.service.dest.Cluster, avoid))
+		path = newPath(c.sock, dest, exclusions(h.service.shared.cfg.Cluster, dest.Cluster, avoid))
 		below, c.path = path, path
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement

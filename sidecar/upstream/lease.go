@@ -52,3 +52,7 @@ func (l *Lease) Return() { l.host.put(l.Conn) }
 // fail, and somebody who was not asked is in service. A process that is frozen keeps
 // its connections: nothing but this tells of it.
 func (l *Lease) Superseded() bool { return l.host.superseded(l.attempts) }
+
+// pathLost reports whether the attempt's gateway is out of service: then what was lost
+// is the path to it.
+func (l *Lease) pathLost() bool { return l.host.key.gateway && l.host.doubtful.Load() }

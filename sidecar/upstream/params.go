@@ -98,6 +98,9 @@ const (
 	// maxSends bounds how often a request is sent in whole or in part.
 	maxSends = 5
 
+	// maxCrashes is how often a request is repeated of which somebody may have died.
+	maxCrashes = 1
+
 	// maxRounds bounds the rounds: with nobody to ask at all, a caller hears of it
 	// after 0.4 s of pauses.
 	maxRounds = 4

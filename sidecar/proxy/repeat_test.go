@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// saying is a program that reads each request in whole, counts it and says answer,
+// then closes.
+func saying(t *testing.T, hits *atomic.Int64, answer string) string {
+	return fakes(t, func(c *net.TCPConn) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			hits.Add(1)
+			_, _ = io.WriteString(c, answer)
+		}
+	})
+}
+
+func ask(t *testing.T, addr, method string) (int, string) {
+	t.Helper()
+	req, _ := http.NewRequest(method, "http://"+addr, strings.NewReader("body"))
+	resp, err := httpClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, fmt.Sprint(resp.Header.Values("Proxy-Status"), string(b))
+}
+
+func TestAProgramThatAnswersUnusablyIsAskedOnce(t *testing.T) {
+	for name, answer := range map[string]string{
+		"too many fields": "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", 150) + "\r\n",
+		"a large head":    "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70<<10) + "\r\n\r\n",
+		"a NUL":           "HTTP/1.1 200 OK\r\nA: \x00\r\n\r\n",
+		"two lengths":     "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"cut short":       "HTTP/1.1 200 OK\r\nConte",
+		"an unasked 101":  "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+		"endless interim": strings.Repeat("HTTP/1.1 102 X\r\n\r\n", 20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var hits atomic.Int64
+			program := saying(t, &hits, answer)
+			addr := w.outbound(route(mesh.HTTP, w.instance("east", "orders-1", program, mesh.HTTP), w.instance("east", "orders-2", program, mesh.HTTP)))
+			if code, said := ask(t, addr, "PUT"); code != 502 || hits.Load() != 1 {
+				t.Errorf("%d after %d requests: %s; want 502 after one", code, hits.Load(), said)
+			}
+		})
+	}
+}
+
+// A plain service, and one behind a gateway that ends the mesh's TLS for it, may say
+// what it likes.
+func TestOnlyASidecarMaySayThatNobodySawTheRequest(t *testing.T) {
+	const answer = "HTTP/1.1 503 Service Unavailable\r\nProxy-Status: isthmus-inbound; error=connection_refused; details=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+	w := newWorld(t)
+	gateway := w.mesh.Gateway("west", "west-1")
+	var hits atomic.Int64
+	secured := fakes(t, func(c *net.TCPConn) {
+		over := tls.Server(c, gateway.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		if r, err := http.ReadRequest(bufio.NewReader(over)); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			hits.Add(1)
+			_, _ = io.WriteString(over, answer)
+			_ = over.Close()
+		}
+	})
+	behind := plainAt("a", secured)
+	behind.Identity = gateway.ID().String()
+	plain := saying(t, &hits, answer)
+	for name, r := range map[string]*mesh.Route{
+		"plain":            route(mesh.HTTP, plainAt("a", plain), plainAt("b", plain)),
+		"behind a gateway": route(mesh.HTTP, behind),
+	} {
+		for _, method := range []string{"POST", "PUT"} {
+			t.Run(name+" "+method, func(t *testing.T) {
+				hits.Store(0)
+				if code, said := ask(t, w.outbound(r), method); code != 503 || hits.Load() != 1 {
+					t.Errorf("%d after %d requests: %s; want its own 503 after one", code, hits.Load(), said)
+				}
+			})
+		}
+	}
+}
+
+func TestARequestThatCrashesProgramsMeetsTwoOfThemAtMostInOneCluster(t *testing.T) {
+	const crash = ""
+	w := newWorld(t)
+	var east, west, single atomic.Int64
+	inWest := func(name string) *mesh.Endpoint {
+		far := w.instance("west", name, saying(t, &west, crash), mesh.HTTP)
+		return &far
+	}
+	w1 := inWest("orders-1")
+	gateways := func(far *mesh.Endpoint) []mesh.Endpoint {
+		return []mesh.Endpoint{plainAt("east-1", newGateway(t, far.Address).addr), plainAt("east-2", newGateway(t, far.Address).addr)}
+	}
+	local := route(mesh.HTTP,
+		w.instance("east", "orders-1", saying(t, &east, crash), mesh.HTTP),
+		w.instance("east", "orders-2", saying(t, &east, crash), mesh.HTTP),
+		w.instance("east", "orders-3", saying(t, &east, crash), mesh.HTTP))
+	local.Identities = append(local.Identities, w1.Identity)
+	local.Gateways = gateways(w1)
+	if code, said := ask(t, w.outbound(local), "GET"); code != 502 || east.Load() != 2 || west.Load() != 0 {
+		t.Errorf("%d after %d programs in east and %d in west: %s; want 502 after two in east", code, east.Load(), west.Load(), said)
+	}
+	far := &mesh.Route{Destination: dest, Protocol: mesh.HTTP, Identities: []string{w1.Identity}, Gateways: gateways(w1)}
+	west.Store(0)
+	if code, said := ask(t, w.outbound(far), "GET"); code != 502 || west.Load() != 2 {
+		t.Errorf("%d after %d programs behind gateways: %s; want 502 after two", code, west.Load(), said)
+	}
+	alone := route(mesh.HTTP, w.instance("east", "orders-1", saying(t, &single, crash), mesh.HTTP))
+	if code, said := ask(t, w.outbound(alone), "GET"); code != 502 || single.Load() > 2 {
+		t.Errorf("%d after %d requests to the only one: %s; want 502 after two at most", code, single.Load(), said)
+	}
+}
+
+// A sidecar that repeats a request itself, since the connection was a pooled one, says
+// so: its caller's does not repeat it again.
+func TestARequestIsRepeatedOnceEndToEnd(t *testing.T) {
+	w := newWorld(t)
+	var hits atomic.Int64
+	// Serves POST on a connection that stays, and closes it on anything else.
+	program := fakes(t, func(c *net.TCPConn) {
+		br := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			if r.Method != "POST" {
+				hits.Add(1)
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	addr := w.outbound(route(mesh.HTTP, w.instance("east", "orders-1", program, mesh.HTTP)))
+	if code, said := ask(t, addr, "POST"); code != 200 {
+		t.Fatalf("%d %s", code, said)
+	}
+	if code, said := ask(t, addr, "GET"); code != 502 || hits.Load() != 2 {
+		t.Errorf("%d after %d requests: %s; want 502 after two", code, hits.Load(), said)
+	}
+}

@@ -1,0 +1,82 @@
+package upstream
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// asked keeps the targets of CONNECTs.
+type asked struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (a *asked) add(head string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, target, _ := strings.Cut(head, "CONNECT ")
+	target, _, _ = strings.Cut(target, " ")
+	a.all = append(a.all, target)
+	return target
+}
+
+func (a *asked) list() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all
+}
+
+func TestALostRequestStaysInItsClusterUnlessThatIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone bool
+		loss Loss
+		want []string
+	}{
+		"its cluster is there":       {false, Lost, []string{"orders.shop.mesh:80", "orders.shop.west.mesh:80"}},
+		"its cluster is gone":        {true, Lost, []string{"orders.shop.mesh:80", "orders.shop.west.mesh:80", "orders.shop.mesh:80"}},
+		"the host is out of service": {true, OutOfService, []string{"orders.shop.mesh:80"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var targets asked
+			g := &fakeGateway{decide: func(head string) (string, func(net.Conn)) {
+				if target := targets.add(head); c.gone && strings.Contains(target, "west") {
+					return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", nil
+				}
+				return "HTTP/1.1 200 OK\r\nIsthmus-Cluster: west\r\nIsthmus-Instance: orders-1\r\n\r\n", echo(w.orders)
+			}}
+			_, service := w.set(t, &mesh.Route{Gateways: []mesh.Endpoint{{Instance: "east-1", Address: serve(t, g.handle), Ready: true, Weight: 1}}})
+			var a Attempts
+			a.Begin(service, DefaultRetries(), time.Now())
+			lose := func() {
+				l, err := a.Next(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.Done(Broken, 0)
+				_ = l.Abort()
+			}
+			lose()
+			if !a.MayRepeat(c.loss, true) || !a.Repeat(c.loss) {
+				t.Fatal("the first loss may not be repeated")
+			}
+			lose()
+			// A refusal is asked again without the instance that failed.
+			if got := slices.Compact(targets.list()); strings.Join(got, " ") != strings.Join(c.want, " ") {
+				t.Errorf("asked for %q, want %q", got, c.want)
+			}
+			if a.MayRepeat(Lost, true) != (c.loss == OutOfService) {
+				t.Error("a request of which two may have died is repeated, or one of which nobody has is not")
+			}
+			if a.MayRepeat(OutOfService, false) || !a.MayRepeat(Unseen, false) {
+				t.Error("a request that may be executed once only is repeated, or not repeated when nobody saw it")
+			}
+		})
+	}
+}
