@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -347,4 +348,45 @@ func TestReadyzIsReadinessAndLivezIsLife(t *testing.T) {
 	ready("")
 	program.Close()
 	ready("program: nothing at " + program.Listener.Addr().String() + " answers")
+}
+
+func TestAnExpiredCertificateOfOnesOwnIsSaidEverywhereWithItsDate(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east")
+	east := m.gateway("east", "east-1")
+	cart := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "cart") }))
+	t.Cleanup(cart.Close)
+	m.sidecar("east", "cart-1", "shop/cart", "http", cart.Listener.Addr().String(), "")
+	east.service(t, "shop/plain", "http", cart.Listener.Addr().String())
+	m.settled(map[string]uint32{"east shop/cart": 1, "east shop/plain": 1})
+	s := m.prepared("east", "web-1", "shop/web", "http", cart.Listener.Addr().String(), "shop/cart", func(*sidecarProc) []string { return nil })
+	m.isthmus("pki", "workload", "--force", "--ttl", "5s", "--cluster", "east", "shop/web", "-d", m.path("pki"), "-o", m.path("web-1", "pki"))
+	s.start()
+	m.answers("http://"+s.listener+"/", "cart")
+	ended := regexp.MustCompile(`own certificate \(.*/shop/.*web\) expired at 20[0-9-]+T[0-9:]+Z`)
+	m.eventually(func() error {
+		code, body, err := get("http://" + s.listener + "/")
+		if code == 200 || err != nil {
+			return fmt.Errorf("%d %w", code, err)
+		}
+		if !ended.MatchString(body) {
+			t.Errorf("callers are told %d %s", code, body)
+		}
+		return nil
+	})
+	if code, body, err := get("http://" + s.admin + "/readyz"); err != nil || code != 503 || !ended.MatchString(body) {
+		t.Errorf("readyz is %d %s %v", code, body, err)
+	}
+	out, err := exec.CommandContext(t.Context(), binary, "status", "--admin", s.admin).CombinedOutput()
+	if err == nil || !ended.Match(out) || !strings.Contains(string(out), "its certificate ended 20") || strings.Contains(string(out), "avoided for") {
+		t.Errorf("status: %v %s", err, out)
+	}
+	m.eventually(func() error {
+		if log := s.Tail(200); !strings.Contains(log, "certificate has expired: no peer accepts this process") || strings.Contains(log, "bad certificate") {
+			return fmt.Errorf("the log says:\n%s", log)
+		}
+		return nil
+	})
+	m.isthmus("pki", "workload", "--force", "--cluster", "east", "shop/web", "-d", m.path("pki"), "-o", m.path("web-1", "pki"))
+	m.answers("http://"+s.listener+"/", "cart") // at once: nobody else was to blame
 }

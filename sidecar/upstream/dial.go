@@ -84,6 +84,8 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone: we do not know what would have come.
+	case errors.As(failure.Err, new(*identity.ExpiredError)):
+		// Our own certificate: no host is to blame.
 	case errors.As(failure.Err, &refusal):
 		// The gateway works. Only when it keeps saying that it reaches nobody
 		// are others better.
