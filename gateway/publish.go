@@ -29,7 +29,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 	var published []mesh.Service // what the federation was last given
 	forget := time.NewTimer(rememberFor)
 	defer forget.Stop()
-	joining, met := len(g.cfg.Join) > 0, len(g.cfg.Join) == 0
+	joining := slices.ContainsFunc(g.cfg.Join, func(a string) bool { return a != g.cfg.Advertise })
+	met := !joining // who is alone, or first, or joins itself
 	var past departed
 	for {
 		services, servicesPast := g.services.Snapshot()

@@ -141,7 +141,9 @@ func TestAGatewayIsReadyOnceItServesSidecarsAndNotWhenItsCertificateHasExpired(t
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := running(t, lone(t), id)
+	cfg := lone(t)
+	cfg.Join = []string{cfg.Advertise} // one list for all gateways
+	g := running(t, cfg, id)
 	until(t, "it is ready", func() bool { return len(g.ready.Unmet()) == 0 })
 	if !g.xds.Serves() {
 		t.Error("ready before sidecars are served")
