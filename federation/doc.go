@@ -68,6 +68,14 @@
 // an epoch beyond it. Sequence number 0 means "has not said anything yet", and
 // replaces nothing: unknown is not empty.
 //
+// # Two clusters with one name
+//
+// Every gateway's certificate tells its cluster's founding ([identity.Founding]). Of
+// two foundings under one name the later is refused by whoever knows both: nothing
+// that its gateways export counts, its own gateways are not ready, and both sides say
+// so. The earlier is remembered with its gateways' addresses, so for 72 hours out of
+// reach or until they have left or are forgotten.
+//
 // # Dead, left, unknown
 //
 // A gateway without a live tunnel is out of routing at once, whatever gossip says,

@@ -51,6 +51,7 @@ type Federation struct {
 	withdrawn state.Notify // Shutdown is done but for the last word
 
 	running sync.WaitGroup // every goroutine of Run
+	opened  chan struct{}  // closed when the state file was read
 	ended   chan struct{}  // closed when Run has returned
 
 	mu      sync.Mutex // memberlist must not be called with it held: it calls back
@@ -97,6 +98,7 @@ func New(cfg Config) (*Federation, error) {
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),
 		withdrawn: state.NewNotify(),
+		opened:    make(chan struct{}),
 		ended:     make(chan struct{}),
 		store:     &store{},
 		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Random: rand.Int64N}),
@@ -133,6 +135,7 @@ func (f *Federation) Run(ctx context.Context) error {
 	if err := f.open(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
+	close(f.opened)
 	defer func() { _ = f.store.Close() }() // every change is on disk when it is made
 	if err := f.createList(); err != nil {
 		return fmt.Errorf("federation: %w", err)

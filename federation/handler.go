@@ -32,6 +32,14 @@ const (
 func (f *Federation) Handler() http.Handler {
 	var streams atomic.Int32
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-f.opened: // before, we do not know what we know: keys that came would be lost
+		case <-f.ended:
+			http.Error(w, "the gateway stops", http.StatusServiceUnavailable)
+			return
+		case <-r.Context().Done():
+			return
+		}
 		switch {
 		case r.Method == http.MethodConnect && r.Host == GossipAuthority:
 			if streams.Add(1) > maxGossipStreams {

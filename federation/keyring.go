@@ -17,7 +17,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
 // gossipKeyBytes makes memberlist use AES-256.
@@ -231,10 +230,9 @@ func (f *Federation) serveKeys(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	ours, number := f.mergeKeys(theirs)
-	if s, ok := tunnel.StreamFrom(r.Context()); ok {
-		f.apply(core.KeysTold{Gateway: s.Peer(), Number: number}) // once it has read the answer; else it asks again
-	}
+	// That the peer has ours is known when it answers us: before it has read this it
+	// could not read our gossip.
+	ours, _ := f.mergeKeys(theirs)
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(ours.encode())
 }

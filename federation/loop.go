@@ -34,7 +34,7 @@ func (f *Federation) step(ctx context.Context) {
 	now := time.Now()
 	f.mu.Lock()
 	f.keys.choose(now, f.log)
-	f.core.Apply(now, core.Certificate{Expiry: f.cfg.Identity.NotAfter()})
+	f.core.Apply(now, core.Certificate{Expiry: f.cfg.Identity.NotAfter(), Founding: f.cfg.Identity.Founding()})
 	todo := f.core.Step(now)
 	f.mu.Unlock()
 
@@ -79,7 +79,7 @@ func (f *Federation) watchTunnels(ctx context.Context) {
 		all, past := f.cfg.Tunnel.Peers()
 		peers := make(core.Tunnels, len(all))
 		for i, p := range all {
-			peers[i] = core.Peer{Gateway: p.Gateway, Addr: p.Addr, Left: p.Left, LastErr: p.LastError, Tunnel: Tunnel{Up: p.State == tunnel.Up, Since: p.Since}}
+			peers[i] = core.Peer{Gateway: p.Gateway, Addr: p.Addr, Left: p.Left, LastErr: p.LastError, Founding: p.Founding, Tunnel: Tunnel{Up: p.State == tunnel.Up, Since: p.Since}}
 		}
 		f.apply(peers)
 		select {

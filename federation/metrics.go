@@ -36,6 +36,7 @@ type viewCollector struct{ f *Federation }
 var (
 	descAge      = prometheus.NewDesc("isthmus_catalog_age_seconds", "For how long an origin's catalog has not been known to be up to date; 0 while it is.", []string{"origin"}, nil)
 	descRecords  = prometheus.NewDesc("isthmus_catalog_records", "Services in an origin's catalog.", []string{"origin"}, nil)
+	descRefused  = prometheus.NewDesc("isthmus_gateways_refused", "Gateways that nothing is sent to: their cluster has the name of an earlier one.", nil, nil)
 	descGateways = prometheus.NewDesc("isthmus_gateways", "Gateways known, by what gossip says of them.", []string{"state"}, nil)
 )
 
@@ -44,6 +45,7 @@ func (c viewCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descAge
 	ch <- descRecords
 	ch <- descGateways
+	ch <- descRefused
 }
 
 // Collect implements [prometheus.Collector].
@@ -55,12 +57,16 @@ func (c viewCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descAge, prometheus.GaugeValue, o.Age(now).Seconds(), o.ID.String())
 		ch <- prometheus.MustNewConstMetric(descRecords, prometheus.GaugeValue, float64(len(o.Records)), o.ID.String())
 	}
-	alive := 0
+	alive, refused := 0, 0
 	for _, g := range v.Gateways {
 		if g.Alive {
 			alive++
 		}
+		if g.Refused != "" && g.ID != v.Self {
+			refused++
+		}
 	}
 	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(alive), "alive")
 	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(len(v.Gateways)-alive), "not alive")
+	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.GaugeValue, float64(refused))
 }

@@ -102,6 +102,8 @@ type plan struct {
 	state      string
 	identity   *identity.Source // nil: the right one
 	wrap       func(http.Handler) http.Handler
+	log        slog.Handler  // nil: nobody is told
+	slow       time.Duration // how late the federation runs after the tunnel
 }
 
 // start runs a gateway until the test ends. On loopback an empty addr is any port.
@@ -119,6 +121,9 @@ func (w *world) start(p plan) *node {
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("ISTHMUS_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("gateway", p.name)
+	}
+	if p.log != nil {
+		log = slog.New(p.log)
 	}
 	var conn net.PacketConn
 	if w.net != nil {
@@ -159,7 +164,10 @@ func (w *world) start(p plan) *node {
 		})
 	}
 	run("tunnel", func() error { return n.tunnel.Run(ctx) })
-	run("federation", func() error { return n.Run(ctx) })
+	run("federation", func() error {
+		time.Sleep(p.slow)
+		return n.Run(ctx)
+	})
 	wg.Go(func() { _ = srv.Serve(n.tunnel.Listener()) })
 	n.end = func() {
 		n.once.Do(func() {

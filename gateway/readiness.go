@@ -18,6 +18,10 @@ func (g *Gateway) requireParts() {
 	})
 	g.ready.Require("join", g.unmet)
 	g.ready.Require("name", g.tunnel.Duplicate)
+	g.ready.Require("cluster", func() string {
+		view, _ := g.federation.View()
+		return view.Refused()
+	})
 	g.ready.Require("resources", func() string { return folderFault(g.files) })
 }
 

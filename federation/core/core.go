@@ -26,8 +26,10 @@ type Core struct {
 	cfg Config
 
 	own         Own
-	certificate time.Time // when the certificate that would sign now expires
-	epochMoved  time.Time // when moving the own epoch was last decided
+	founding    identity.Founding         // of the own cluster
+	refused     map[mesh.GatewayID]string // why nothing is sent there
+	certificate time.Time                 // when the certificate that would sign now expires
+	epochMoved  time.Time                 // when moving the own epoch was last decided
 	moveEpoch   mesh.GatewayID
 	leaving     bool
 
@@ -121,6 +123,7 @@ func (c *Core) Step(now time.Time) Actions {
 	c.moveEpoch = mesh.GatewayID{}
 	if c.viewChanged {
 		c.viewChanged = false
+		c.refuse()
 		a.View = c.View()
 	}
 	a.Notes, c.notes = c.notes, nil

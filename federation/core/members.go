@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -106,9 +107,10 @@ func (c *Core) present(id mesh.GatewayID) bool {
 
 // KnownGateway is where a gateway was last seen.
 type KnownGateway struct {
-	Advertise   string    `json:"advertise"`    // as gossip said
-	MeshAddress string    `json:"mesh_address"` // as it said itself, over a tunnel
-	Seen        time.Time `json:"seen"`
+	Advertise   string            `json:"advertise"`    // as gossip said
+	MeshAddress string            `json:"mesh_address"` // as it said itself, over a tunnel
+	Seen        time.Time         `json:"seen"`
+	Founding    identity.Founding `json:"founding,omitzero"` // of its cluster, as its certificate said
 }
 
 func (c *Core) keepKnown(id mesh.GatewayID, k KnownGateway) {

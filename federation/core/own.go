@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -20,10 +21,17 @@ func (in Signed) apply(c *Core, _ time.Time) {
 	}
 }
 
-// Certificate says when the certificate that this gateway has now expires.
-type Certificate struct{ Expiry time.Time }
+// Certificate says of the certificate that this gateway has now when it expires and
+// which cluster of its name it is of.
+type Certificate struct {
+	Expiry   time.Time
+	Founding identity.Founding
+}
 
-func (in Certificate) apply(c *Core, _ time.Time) { c.certificate = in.Expiry }
+func (in Certificate) apply(c *Core, _ time.Time) {
+	c.viewChanged = c.viewChanged || in.Founding != c.founding
+	c.certificate, c.founding = in.Expiry, in.Founding
+}
 
 // Leave says that this gateway shuts down. Nothing is pulled and nobody asked any
 // more; what others do is still followed.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -14,6 +15,8 @@ type Peer struct {
 	Addr    string // where its packets last came from
 	Left    bool   // it said that it leaves, and has not come back
 	LastErr string // why the tunnel is down
+	// Founding is that of its cluster, as its certificate says.
+	Founding identity.Founding
 	Tunnel
 }
 
@@ -70,6 +73,10 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 			c.viewChanged = true
 		}
 		was.Peer = p
+		if k := c.known[p.Gateway]; p.Up && !p.Founding.IsZero() && k.Founding != p.Founding {
+			k.Founding, k.Seen = p.Founding, now
+			c.keepKnown(p.Gateway, k)
+		}
 	}
 	for id := range gone {
 		delete(c.peers, id)

@@ -28,6 +28,9 @@ type Gateway struct {
 	MeshAddress string // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
 	Alive       bool   // gossip says so; only the tunnel decides what is routed
 	Tunnel      Tunnel // zero for this gateway itself
+	// Refused says why nothing is sent to it: its cluster has the name of an earlier
+	// one. What it exports does not count. Of this gateway itself it is what the others do.
+	Refused string
 }
 
 // Tunnel is the state of the tunnel to a gateway. What changes all the time, such
@@ -85,6 +88,16 @@ func (v *View) Met() bool {
 	return slices.ContainsFunc(v.Origins, func(o Origin) bool { return o.ID != v.Self })
 }
 
+// Refused says why the others send nothing to this gateway; empty: they do.
+func (v *View) Refused() string {
+	for i := range v.Gateways {
+		if v.Gateways[i].ID == v.Self {
+			return v.Gateways[i].Refused
+		}
+	}
+	return ""
+}
+
 // Exports returns what every other cluster offers of the service, sorted by
 // cluster. The caller must not change it.
 func (v *View) Exports(s mesh.ServiceName) []ClusterExport { return v.exports[s] }
@@ -98,7 +111,7 @@ func (v *View) Services() []mesh.ServiceName { return v.services }
 func (v *View) LocalGateways() []Gateway {
 	var local []Gateway
 	for _, g := range v.Gateways {
-		if g.ID.Cluster == v.Self.Cluster && (g.ID == v.Self || g.Alive || g.Tunnel.Up) {
+		if g.ID.Cluster == v.Self.Cluster && (g.ID == v.Self || g.Refused == "" && (g.Alive || g.Tunnel.Up)) {
 			local = append(local, g)
 		}
 	}
@@ -108,14 +121,17 @@ func (v *View) LocalGateways() []Gateway {
 // index fills what Exports and Services answer from. Gateways and Origins must
 // be set and sorted.
 func (v *View) index() {
-	up := make(map[mesh.GatewayID]bool, len(v.Gateways))
+	up, refused := make(map[mesh.GatewayID]bool, len(v.Gateways)), map[mesh.GatewayID]bool{}
 	for _, g := range v.Gateways {
 		up[g.ID] = g.Tunnel.Up
+		if g.Refused != "" {
+			refused[g.ID] = true
+		}
 	}
 	offers := make(map[mesh.ServiceName]map[mesh.ClusterName][]offer)
 	for i := range v.Origins {
 		o := &v.Origins[i]
-		if o.ID.Cluster == v.Self.Cluster {
+		if o.ID.Cluster == v.Self.Cluster || refused[o.ID] {
 			continue
 		}
 		for j := range o.Records {
@@ -222,6 +238,9 @@ func (c *Core) View() *View {
 	}
 	if h := c.own.State.Head(); h.Version.Seq > 0 {
 		origins = append(origins, Origin{ID: c.cfg.Self, Version: h.Version, Digest: h.Digest, Records: c.own.State.Exports()})
+	}
+	for id, why := range c.refused {
+		at(id).Refused = why
 	}
 	gateways := make([]Gateway, 0, len(known))
 	for _, id := range slices.SortedFunc(maps.Keys(known), mesh.GatewayID.Compare) {

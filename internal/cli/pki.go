@@ -111,6 +111,10 @@ func pkiCluster(f *pkiFlags) *cobra.Command {
 		Long: `Make the intermediate of a cluster, signed by the root. What it signs is
 accepted for that cluster only, so a stolen one does not speak for the others.
 
+With --force it replaces the one that is there: what both have issued is of one
+cluster. One that is made elsewhere under the same name is another cluster, which
+the mesh refuses beside the first.
+
 It writes the directory CLUSTER below that of --dir: ca.pem, ca-key.pem and
 roots.pem. To issue in the cluster itself, move that directory there.`,
 		Example: `  isthmus pki cluster east
@@ -125,7 +129,7 @@ roots.pem. To issue in the cluster itself, move that directory there.`,
 			if err != nil {
 				return fmt.Errorf("pki cluster: %w", err)
 			}
-			ca, err := root.NewCluster(name, time.Duration(ttl))
+			ca, err := newCluster(root, f, name, time.Duration(ttl))
 			if err != nil {
 				return fmt.Errorf("pki cluster: %w", err)
 			}
@@ -140,6 +144,15 @@ roots.pem. To issue in the cluster itself, move that directory there.`,
 	}
 	cmd.Flags().Var(&ttl, "ttl", "how long it is valid, such as 90d")
 	return cmd
+}
+
+// newCluster makes the intermediate of a cluster, or with --force the successor of the
+// one that is there.
+func newCluster(root *identity.Authority, f *pkiFlags, name mesh.ClusterName, ttl time.Duration) (*identity.Authority, error) {
+	if old, err := identity.OpenCluster(f.dir, name); err == nil && f.force {
+		return root.RenewCluster(old, ttl)
+	}
+	return root.NewCluster(name, ttl)
 }
 
 func pkiGateway(f *pkiFlags) *cobra.Command {

@@ -63,6 +63,17 @@ func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
 // NewCluster makes the intermediate of a cluster. Whatever it signs, peers
 // accept only gateways and workloads of that cluster.
 func (a *Authority) NewCluster(cluster mesh.ClusterName, ttl time.Duration) (*Authority, error) {
+	return a.newCluster(cluster, Founding{}, ttl)
+}
+
+// RenewCluster makes another intermediate, with another key, for the cluster of old,
+// which it may be used beside. Without that it would be another cluster's of that name.
+func (a *Authority) RenewCluster(old *Authority, ttl time.Duration) (*Authority, error) {
+	return a.newCluster(old.cluster, foundingOf(old.cert), ttl)
+}
+
+// newCluster makes an intermediate; a zero founding: the first of a cluster.
+func (a *Authority) newCluster(cluster mesh.ClusterName, founded Founding, ttl time.Duration) (*Authority, error) {
 	if a.cluster != "" {
 		return nil, fmt.Errorf("the authority of cluster %s cannot make one for cluster %s: only the root can", a.cluster, cluster)
 	}
@@ -76,6 +87,9 @@ func (a *Authority) NewCluster(cluster mesh.ClusterName, ttl time.Duration) (*Au
 	tmpl, err := template("Isthmus cluster "+string(cluster), "spiffe://"+a.trustDomain+"/cluster/"+string(cluster), time.Time{}, ttl, a.cert)
 	if err != nil {
 		return nil, err
+	}
+	if !founded.IsZero() {
+		tmpl.Subject.SerialNumber = fmt.Sprintf("%s%d %s", foundingPrefix, founded.At, founded.Key)
 	}
 	makeCA(tmpl, 0)
 	cert, err := sign(tmpl, a.cert, key.Public(), a.key)

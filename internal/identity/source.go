@@ -29,12 +29,13 @@ type Source struct {
 // material is one consistent set of certificate, key and roots. It never
 // changes after it was made.
 type material struct {
-	id    ID
-	tls   *tls.Certificate // with Leaf
-	key   crypto.Signer
-	roots *x509.CertPool
-	ends  time.Time // when the first certificate of its own chain expires
-	raw   string    // the files' content, to see a change
+	id       ID
+	tls      *tls.Certificate // with Leaf
+	key      crypto.Signer
+	roots    *x509.CertPool
+	ends     time.Time // when the first certificate of its own chain expires
+	founding Founding
+	raw      string // the files' content, to see a change
 }
 
 // Open reads cert.pem, key.pem and roots.pem from dir. Its error names the file
@@ -122,5 +123,6 @@ func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Cer
 			return nil, err
 		}
 	}
+	m.founding = founding(chain, m.roots)
 	return m, nil
 }

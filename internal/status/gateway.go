@@ -38,6 +38,7 @@ type Peer struct {
 	Since       time.Time      `json:"since,omitzero"` // of the tunnel's state
 	LastError   string         `json:"last_error,omitempty"`
 	PacketSize  int            `json:"packet_size,omitempty"` // bytes of UDP payload
+	Refused     string         `json:"refused,omitempty"`     // why nothing is sent to it: its cluster has the name of an earlier one
 	MTUReduced  bool           `json:"mtu_reduced,omitempty"` // larger packets passed once, and were lost later
 }
 

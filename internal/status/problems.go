@@ -69,6 +69,11 @@ func (g *Gateway) Problems(now time.Time) []string {
 	if len(down) > 0 {
 		p.add("%s down: %s", plural(len(down), "tunnel"), strings.Join(down, ", "))
 	}
+	for _, peer := range g.Gateways {
+		if peer.Refused != "" && peer.ID != g.Self { // of itself it is in Pending
+			p.add("nothing is sent to gateway %s: %s", peer.ID, peer.Refused)
+		}
+	}
 	for _, j := range g.Join {
 		if j.Gateway.IsZero() {
 			p.add("nobody met at %s", because(j.Address, j.LastError))

@@ -19,6 +19,7 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			"gateway", c.gateway, "peer_addr", c.quic.RemoteAddr())
 		return duplicate(c.gateway)
 	}
+	c.founding = n.cfg.Identity.FoundingOf(c.quic.ConnectionState().TLS)
 	for {
 		incumbents, err := n.tryAdmit(c)
 		if err != nil || len(incumbents) == 0 {
@@ -75,7 +76,7 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
 	}
 	p.conns = append(p.conns, c)
-	p.left, p.lastErr, p.addr = false, "", c.quic.RemoteAddr().String()
+	p.left, p.lastErr, p.addr, p.founding = false, "", c.quic.RemoteAddr().String(), c.founding
 	if p.refreshLocked(now) {
 		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 	}

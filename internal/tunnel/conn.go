@@ -21,7 +21,8 @@ type conn struct {
 	quic        *quic.Conn
 	gateway     mesh.GatewayID
 	incarnation incarnation // of the peer's process
-	dialled     bool        // by this end
+	founding    identity.Founding
+	dialled     bool // by this end
 	started     time.Time
 	expires     time.Time // when the first certificate of either end does
 	ownUntil    time.Time // when ours does

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -33,8 +34,9 @@ type Peer struct {
 	Streams     int       // open ones
 	Since       time.Time // of State
 	LastError   string
-	PacketSize  int  // bytes of UDP payload, of the connection with the smallest; the last known while down
-	MTUReduced  bool // larger packets passed once, and were lost later
+	Founding    identity.Founding // of its cluster, as its last certificate said
+	PacketSize  int               // bytes of UDP payload, of the connection with the smallest; the last known while down
+	MTUReduced  bool              // larger packets passed once, and were lost later
 }
 
 // peer is the mutable side of a [Peer]. Guarded by Node.mu.
@@ -47,6 +49,7 @@ type peer struct {
 	since    time.Time
 	addr     string
 	lastErr  string
+	founding identity.Founding
 	rtt      time.Duration
 	toldRTT  time.Duration // rtt when watchers were last told
 	past     totals        // of connections that have ended
@@ -145,7 +148,7 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 		}
 		list = append(list, Peer{
 			Gateway: p.gateway, Addr: p.addr, State: p.state, Left: p.left, RTT: p.rtt,
-			Connections: len(p.conns), Streams: int(streams), Since: p.since, LastError: p.lastErr,
+			Connections: len(p.conns), Streams: int(streams), Since: p.since, LastError: p.lastErr, Founding: p.founding,
 			PacketSize: p.packetSize, MTUReduced: p.reducedFrom > 0,
 		})
 	}

@@ -39,6 +39,12 @@ func New(t testing.TB, trustDomain string) *Mesh {
 	return &Mesh{Root: root, t: t, clusters: make(map[mesh.ClusterName]*identity.Authority)}
 }
 
+// Apart returns the same trust domain with none of its clusters: those that it makes
+// are others than m's of the same names.
+func (m *Mesh) Apart() *Mesh {
+	return &Mesh{Root: m.Root, t: m.t, clusters: make(map[mesh.ClusterName]*identity.Authority)}
+}
+
 // Cluster returns the authority of a cluster, made when first asked for.
 func (m *Mesh) Cluster(cluster mesh.ClusterName) *identity.Authority {
 	m.t.Helper()

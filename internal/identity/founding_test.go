@@ -1,0 +1,80 @@
+package identity_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+)
+
+func sourceOf(t *testing.T, ca *identity.Authority) *identity.Source {
+	t.Helper()
+	c, err := ca.Issue(identity.Request{ID: identity.ID{Cluster: "east", Gateway: "east-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestAnIntermediateThatReplacesAnotherIsOfTheSameClusterAndOneMadeApartIsNot(t *testing.T) {
+	root := newRoot(t)
+	first := newCluster(t, root)
+	renewed, err := root.RenewCluster(first, identity.DefaultClusterTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := root.RenewCluster(renewed, identity.DefaultClusterTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sourceOf(t, first).Founding()
+	if want.IsZero() {
+		t.Fatal("a cluster has no founding")
+	}
+	for name, ca := range map[string]*identity.Authority{"renewed": renewed, "renewed twice": again} {
+		if got := sourceOf(t, ca).Founding(); got != want {
+			t.Errorf("%s: founded %v, want %v", name, got, want)
+		}
+	}
+	if got := sourceOf(t, newCluster(t, root)).Founding(); got == want || got.IsZero() {
+		t.Errorf("another cluster of the same name has founding %v, the first %v", got, want)
+	}
+	if got := sourceOf(t, root).Founding(); !got.IsZero() {
+		t.Errorf("what the root signed itself has founding %v", got)
+	}
+}
+
+func TestAFoundingIsReadOfTheCertificateThatSignedOnly(t *testing.T) {
+	root := newRoot(t)
+	first, other := newCluster(t, root), newCluster(t, root)
+	s := sourceOf(t, first)
+	chain := func(s *identity.Source) (certs []*x509.Certificate) {
+		c := s.ServerTLS(identity.AnyGateway())
+		cert, err := c.GetCertificate(&tls.ClientHelloInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, der := range cert.Certificate {
+			x, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certs = append(certs, x)
+		}
+		return certs
+	}
+	own, others := chain(s), chain(sourceOf(t, other))
+	sent := []*x509.Certificate{own[0], others[1], own[1]}
+	if got := s.FoundingOf(tls.ConnectionState{PeerCertificates: sent}); got != s.Founding() {
+		t.Errorf("founding %v, want %v", got, s.Founding())
+	}
+	elsewhere := sourceOf(t, newCluster(t, newRoot(t)))
+	if got := elsewhere.FoundingOf(tls.ConnectionState{PeerCertificates: own}); !got.IsZero() {
+		t.Errorf("of a root that is not trusted: %v", got)
+	}
+}
