@@ -344,8 +344,25 @@ func TestReadyzIsReadinessAndLivezIsLife(t *testing.T) {
 	ready("")
 	east.end(syscall.SIGKILL)
 	ready("gateways: none serves this sidecar: " + east.xds)
+	tries := regexp.MustCompile(`isthmus_xds_client_streams_total (\d+)`)
+	m.eventually(func() error { // some more in vain
+		_, metrics, err := get("http://" + s.admin + "/metrics")
+		if n := tries.FindStringSubmatch(metrics); n == nil || len(n[1]) == 1 && n[1] < "5" {
+			return fmt.Errorf("tries: %v %w", n, err)
+		}
+		return nil
+	})
 	east.start()
 	ready("")
+	log := s.Tail(1000)
+	for line, n := range map[string]int{
+		"routes no longer come from this gateway": 1, "no longer registered with this gateway": 1,
+		"routes come from this gateway": 2, "registered with this gateway\" gateway=": 3, "level=WARN": 3, // the third: the program's first check, if at all
+	} {
+		if got := strings.Count(log, line); got > n || got == 0 {
+			t.Errorf("%d lines say %q, want %d:\n%s", got, line, n, log)
+		}
+	}
 	program.Close()
 	ready("program: nothing at " + program.Listener.Addr().String() + " answers")
 }

@@ -10,6 +10,10 @@ const (
 	// maxStateFile bounds the state on disk that is read back, in bytes.
 	maxStateFile = 64 << 20
 
+	// maxFaults bounds what is said of resources that cannot be used, in bytes: there
+	// may be as many as a message holds.
+	maxFaults = 1 << 10
+
 	// saveDelay is how long a change waits for company before it is written: the
 	// halves of new routes arrive a moment apart.
 	saveDelay = 100 * time.Millisecond

@@ -2,9 +2,11 @@ package adsclient
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -27,10 +29,11 @@ func (c *Client) follow(ctx context.Context) {
 	at := rand.IntN(len(links)) // spreads the sidecars over the gateways
 	failed := 0
 	backoff := gatewaylink.NewBackoff()
+	outages := make([]gatewaylink.Outage, len(links))
 	for ctx.Err() == nil && c.waitSubscribed(ctx) {
 		l := links[at]
 		began := time.Now()
-		err := c.stream(ctx, l)
+		stood, err := c.stream(ctx, l)
 		if ctx.Err() != nil {
 			return
 		}
@@ -38,8 +41,12 @@ func (c *Client) follow(ctx context.Context) {
 			failed = 0
 			backoff.Reset()
 		}
-		if err != nil {
-			c.log.Warn("routes no longer come from this gateway", "gateway", l.Addr(), "err", err)
+		if err != nil && outages[at].Failed(err, stood) {
+			said := "this gateway gives no routes"
+			if stood {
+				said = "routes no longer come from this gateway"
+			}
+			c.log.Warn(said, "gateway", l.Addr(), "err", err)
 		}
 		at = (at + 1) % len(links)
 		if failed++; failed >= len(links) {
@@ -71,22 +78,22 @@ func (c *Client) waitSubscribed(ctx context.Context) bool {
 	}
 }
 
-// stream is one stream from its dial to its end. Its error is nil when nothing is
-// subscribed to any more.
-func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) error {
+// stream is one stream from its dial to its end. stood says that routes came. Its
+// error is nil when nothing is subscribed to any more.
+func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, err error) {
 	c.metrics.streams.Inc()
-	err := gatewaylink.Converse(ctx, l,
+	err = gatewaylink.Converse(ctx, l,
 		func(ctx context.Context, conn grpc.ClientConnInterface) (grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], error) {
 			return discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 		},
 		func(s *stream) error { return c.talk(l, s) })
 	l.Update(func(s *gatewaylink.Status) {
-		s.ADS = false
+		stood, s.ADS = s.ADS, false
 		if err != nil {
 			s.ADSError = err.Error()
 		}
 	})
-	return err
+	return stood, err
 }
 
 // talk asks the gateway for what is subscribed to and takes what it answers.
@@ -185,8 +192,9 @@ func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.D
 	c.mu.Unlock()
 	if err != nil {
 		c.metrics.nacks.Inc()
-		c.log.Error("what the gateway sent cannot be used, the old state stays", "err", err)
-		answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
+		said := bounded(err.Error())
+		c.log.Error("what the gateway sent cannot be used, the old state stays", "err", said)
+		answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: said}
 	}
 	if changed {
 		c.publish()
@@ -204,4 +212,12 @@ func difference(a, b map[string]struct{}) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// bounded returns what of a text, part of which the gateway chose, both logs can take.
+func bounded(s string) string {
+	if len(s) <= maxFaults {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:maxFaults], ""), len(s))
 }

@@ -83,7 +83,7 @@ func (l *Link) Status() Status {
 	return l.status
 }
 
-// Update changes the status.
+// Update changes the status, under its lock.
 func (l *Link) Update(change func(*Status)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,6 +22,9 @@ const (
 	// failure rather than the next one of a row.
 	StableAfter = 10 * time.Second
 
+	// outageInterval is the least time between two lines about one outage.
+	outageInterval = time.Minute
+
 	// connectionBuffer is the read and write buffer of a connection, in bytes.
 	connectionBuffer = 4 << 10
 

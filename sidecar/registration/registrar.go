@@ -93,6 +93,7 @@ func (r *Registrar) setHolder(l *gatewaylink.Link, holds bool) {
 // one, until ctx ends.
 func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 	backoff := gatewaylink.NewBackoff()
+	var outage gatewaylink.Outage
 	for ctx.Err() == nil {
 		reg, past := r.current.Snapshot()
 		if reg == nil {
@@ -104,7 +105,7 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 			continue
 		}
 		began := time.Now()
-		err := r.stream(ctx, l)
+		stood, err := r.stream(ctx, l)
 		if ctx.Err() != nil {
 			return
 		}
@@ -114,8 +115,12 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 		if time.Since(began) > gatewaylink.StableAfter {
 			backoff.Reset()
 		}
-		if backoff.Failures() == 0 {
-			r.log.Warn("not registered with this gateway", "gateway", l.Addr(), "service", reg.GetService(), "err", err)
+		if outage.Failed(err, stood) {
+			said := "not registered with this gateway"
+			if stood {
+				said = "no longer registered with this gateway"
+			}
+			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", err)
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
@@ -125,21 +130,21 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 
 type stream = gatewaylink.Stream[register.Registration, register.Ack]
 
-// stream is one registration from its dial to its end. Its error is nil when the
-// registration was withdrawn and the gateway has confirmed that.
-func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) error {
-	err := gatewaylink.Converse(ctx, l,
+// stream is one registration from its dial to its end. stood says that the gateway
+// held it. Its error is nil when it was withdrawn and the gateway has confirmed that.
+func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, err error) {
+	err = gatewaylink.Converse(ctx, l,
 		func(ctx context.Context, conn grpc.ClientConnInterface) (register.Registry_RegisterClient, error) {
 			return register.NewRegistryClient(conn).Register(ctx)
 		},
 		func(s *stream) error { return r.talk(l, s) })
 	l.Update(func(s *gatewaylink.Status) {
-		s.Registered, s.Address = false, ""
+		stood, s.Registered, s.Address = s.Registered, false, ""
 		if err != nil {
 			s.RegistrationError = err.Error()
 		}
 	})
-	return err
+	return stood, err
 }
 
 // talk tells the gateway of each registration until it is withdrawn.
@@ -156,21 +161,23 @@ func (r *Registrar) talk(l *gatewaylink.Link, s *stream) error {
 		if err := s.Send(reg); err != nil {
 			return err
 		}
-		if err := hear(l, s, past); err != nil {
+		if err := r.hear(l, s, past); err != nil {
 			return err
 		}
 	}
 }
 
 // hear takes what the gateway acknowledges until the registration is past.
-func hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) error {
+func (r *Registrar) hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) error {
 	for {
 		select {
 		case ack, ok := <-s.Received():
 			if !ok {
 				return s.Err()
 			}
-			s.Answered()
+			if s.Answered() {
+				r.log.Info("registered with this gateway", "gateway", l.Addr(), "address", ack.GetAddress())
+			}
 			l.Update(func(st *gatewaylink.Status) {
 				st.Registered, st.Address, st.RegistrationError = true, ack.GetAddress(), ""
 			})
