@@ -53,7 +53,7 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 // now: its certificate has expired since, or its root is trusted no more.
 func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	return s.judge(cs, policy, x509.ExtKeyUsageAny, time.Now())
+	return s.checkPeer(cs, policy, x509.ExtKeyUsageAny, time.Now())
 }
 
 // TrustsRenewed is Trusts for a peer that has shown a newer certificate on
@@ -66,15 +66,15 @@ func (s *Source) TrustsRenewed(cs tls.ConnectionState, policy PeerPolicy) error 
 			at = c.NotAfter
 		}
 	}
-	return s.judge(cs, policy, x509.ExtKeyUsageAny, at)
+	return s.checkPeer(cs, policy, x509.ExtKeyUsageAny, at)
 }
 
 func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
-	return func(cs tls.ConnectionState) error { return s.judge(cs, policy, usage, time.Now()) }
+	return func(cs tls.ConnectionState) error { return s.checkPeer(cs, policy, usage, time.Now()) }
 }
 
-// judge returns why a peer may not play a role at a time.
-func (s *Source) judge(cs tls.ConnectionState, policy PeerPolicy, usage x509.ExtKeyUsage, at time.Time) error {
+// checkPeer returns why a peer may not play a role at a time.
+func (s *Source) checkPeer(cs tls.ConnectionState, policy PeerPolicy, usage x509.ExtKeyUsage, at time.Time) error {
 	m := s.now.Load()
 	id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, at)
 	if err != nil {

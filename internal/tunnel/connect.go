@@ -186,9 +186,9 @@ func (n *Node) serverTLS() *tls.Config {
 	return conf
 }
 
-// verifySource returns whether a client must prove its address first: only when
+// verifySourceAddress returns whether a client must prove its address first: only when
 // handshakes come faster than unverified per second.
-func verifySource() func(net.Addr) bool {
+func verifySourceAddress() func(net.Addr) bool {
 	limiter := rate.NewLimiter(unverified, unverified)
 	return func(net.Addr) bool { return !limiter.Allow() }
 }

@@ -147,7 +147,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	n.main, n.transport = socket, n.newTransport(socket)
-	n.transport.VerifySourceAddress = verifySource()
+	n.transport.VerifySourceAddress = verifySourceAddress()
 	ln, err := n.transport.Listen(n.serverTLS(), quicConfig())
 	if err != nil {
 		closeTransport(n.transport, socket)

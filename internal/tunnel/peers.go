@@ -303,8 +303,8 @@ func (n *Node) Duplicate() string {
 }
 
 // sweep tells watchers of round-trip times that changed by a tenth and a
-// millisecond and of packet sizes, retires what has been replaced, wakes targets whose connections need a replacement, and forgets peers
-// that are long gone.
+// millisecond and of packet sizes, retires what has been replaced, notifies targets
+// whose connections need a replacement, and forgets peers that are long gone.
 func (n *Node) sweep(now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -154,9 +154,9 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 		if x.client.Gone() {
 			return x.abort(), true
 		}
-		if x.lease.Superseded() && x.mayRepeat(upstream.OutOfService) {
+		if x.lease.Superseded() && x.mayRetry(upstream.OutOfService) {
 			x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))
-			return x.repeat(lost), true
+			return x.retry(lost), true
 		}
 	}
 	if idle > streamTimeout {

@@ -26,7 +26,7 @@
 // An attempt has one outcome, and each has a verb that decides on it:
 //
 //	completed  complete       the answer is with the client
-//	repeated   repeat         another attempt follows
+//	retried    retry          another attempt follows
 //	replied    reply          there is no answer to pass on: the mesh answers itself
 //	aborted    abort          the client left, or the answer broke off
 //
@@ -34,7 +34,7 @@
 //
 // # Retries
 //
-// retry.go says when an attempt may be repeated; [upstream.Attempts] says whether
+// retry.go says when an attempt may be retried; [upstream.Attempts] says whether
 // there is one left:
 //
 //	reached nobody    connect refused, CONNECT refused,         always the next host

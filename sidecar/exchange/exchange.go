@@ -20,11 +20,11 @@ type exchange struct {
 	first    []byte     // of the body, what came with the head: part of session.in
 	up       *upload    // the rest of the body; nil when there is none
 
-	begun    bool       // bytes of an answer went down to the client
-	closing  bool       // the client's connection ends with this exchange
-	rest     rest       // of the request's body, when the answer began
-	local    LocalReply // what the mesh answers itself, once replied
-	repeated bool       // and the request was sent twice to whoever may have seen it
+	begun   bool       // bytes of an answer went down to the client
+	closing bool       // the client's connection ends with this exchange
+	rest    rest       // of the request's body, when the answer began
+	local   LocalReply // what the mesh answers itself, once replied
+	retried bool       // and the request was sent twice to whoever may have seen it
 
 	// For the log.
 	started time.Time // the request's head was there
@@ -45,7 +45,7 @@ type outcome uint8
 const (
 	completed outcome = iota // the answer is with the client
 	upgraded                 // the connection was relayed as another protocol, and is over
-	repeated                 // nothing went down, and another attempt follows
+	retried                  // nothing went down, and another attempt follows
 	replied                  // there is no answer to pass on: the mesh answers itself
 	aborted                  // the answer broke off, or the client left: both ends are reset
 )
@@ -112,7 +112,7 @@ func (x *exchange) run() bool {
 			return x.complete()
 		case upgraded:
 			return false
-		case repeated:
+		case retried:
 			x.endAttempt(false)
 		case replied:
 			x.endAttempt(false)
@@ -157,13 +157,13 @@ func (x *exchange) complete() bool {
 	return false
 }
 
-// repeat ends an attempt that another one follows, for a cause that is counted.
-func (x *exchange) repeat(c cause) outcome {
+// retry ends an attempt that another one follows, for a cause that is counted.
+func (x *exchange) retry(c cause) outcome {
 	x.s.Metrics.retry(c)
 	if c == lost {
 		x.attempts.RestartWindow()
 	}
-	return repeated
+	return retried
 }
 
 // reply ends the exchange with an answer of our own, if none has begun.
@@ -279,7 +279,7 @@ func (x *exchange) replyLocally() bool {
 	whole := x.up.arrived(&x.body)
 	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.Conns.Draining()
 	x.s.Metrics.localReply(r.Reason)
-	x.writeReply(r, x.closing, x.req.Method == http1.Head, x.repeated)
+	x.writeReply(r, x.closing, x.req.Method == http1.Head, x.retried)
 	if !whole {
 		x.log()
 		x.linger()

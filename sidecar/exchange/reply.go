@@ -136,7 +136,7 @@ func badRequest(err error) LocalReply {
 }
 
 // repeatedParameter stands at the end of Proxy-Status when the request was sent to the
-// program twice: whoever reads it does not repeat it again.
+// program twice: whoever reads it does not send it again.
 const repeatedParameter = "; repeated"
 
 // These marks begin Proxy-Status of an answer of an inbound that got none from its
@@ -155,7 +155,7 @@ var (
 type farSaid uint8
 
 const (
-	anAnswer farSaid = iota // it is the program's, or one that a repeat would bring again
+	anAnswer farSaid = iota // it is the program's, or one that a retry would bring again
 	unseen                  // the program has not seen the request
 	seenOnce                // the program may have seen it, once, and gave no answer
 )

@@ -18,11 +18,11 @@ const (
 	farFailed cause = "far_refused" // the far sidecar had no answer from its program
 )
 
-// mayRepeat reports whether the request may be sent again after a loss: nothing went
+// mayRetry reports whether the request may be sent again after a loss: nothing went
 // down, its body is still here, and the attempts allow it. The upload is over on return
 // of true.
-func (x *exchange) mayRepeat(l upstream.Loss) bool {
-	return !x.begun && x.attempts.MayRepeat(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Repeat(l)
+func (x *exchange) mayRetry(l upstream.Loss) bool {
+	return !x.begun && x.attempts.MayRetry(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Retry(l)
 }
 
 // afterLoss decides what follows when the connection died, for the reason err, before
@@ -40,8 +40,8 @@ func (x *exchange) afterLoss(err error) outcome {
 	if !x.lease.Sent() {
 		loss, c = upstream.Unseen, unreached
 	}
-	if x.mayRepeat(loss) {
-		return x.repeat(c)
+	if x.mayRetry(loss) {
+		return x.retry(c)
 	}
 	if loss == upstream.Unseen {
 		return x.reply(x.noHost(err))
@@ -60,7 +60,7 @@ func (x *exchange) noHost(last error) LocalReply {
 
 // noAnswer ends the exchange whose request may have been seen.
 func (x *exchange) noAnswer(err error) outcome {
-	x.repeated = x.attempts.Lost() > 0
+	x.retried = x.attempts.Lost() > 0
 	return x.reply(terminated(err))
 }
 
@@ -75,15 +75,15 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	if said == anAnswer {
 		return 0, false
 	}
-	repeat := said == unseen && x.mayRepeat(upstream.Unseen) || said == seenOnce && x.mayRepeat(upstream.Lost)
-	if !repeat && !x.up.cut() {
+	retry := said == unseen && x.mayRetry(upstream.Unseen) || said == seenOnce && x.mayRetry(upstream.Lost)
+	if !retry && !x.up.cut() {
 		return 0, false
 	}
 	err := &farReply{x.resp.Status, string(x.resp.ProxyStatus())}
 	x.attempts.Failed(err)
 	x.result = hostResult(x.resp.Status)
-	if repeat {
-		return x.repeat(farFailed), true
+	if retry {
+		return x.retry(farFailed), true
 	}
 	return x.reply(x.noHost(err)), true
 }

@@ -12,8 +12,8 @@ import (
 
 // upload carries the part of a request's body that did not come with its head; nil
 // is one that did. For each attempt it runs on a goroutine of its own, which the
-// exchange ends with stop or awaits with sentWhole. Between start and the end of the goroutine, the unguarded fields are
-// the goroutine's; otherwise they are the exchange's.
+// exchange ends with stop or awaits with sentWhole. From start to its end the unguarded
+// fields are the goroutine's; otherwise they are the exchange's.
 type upload struct {
 	client     *Client
 	expects    bool            // the client waits for leave to send

@@ -4,7 +4,8 @@ package http1
 // an attack or a mistake that the application should hear of by a clear status.
 const (
 	// MaxHead bounds a head in bytes, request or status line and blank line
-	// included: 431 beyond it; less where another hop follows. Cookies and tokens of real programs stay below 16 KiB.
+	// included: 431 beyond it; less where another hop follows. Cookies and tokens of
+	// real programs stay below 16 KiB.
 	MaxHead = 64 << 10
 	// MaxFields bounds the field lines of a head or trailer section: 431; less where
 	// another hop follows.

@@ -181,11 +181,11 @@ func (s stay) allows(tier int) bool {
 	return s == stay{} || s.local == (tier == 0)
 }
 
-// MayRepeat reports whether a request that was sent may be sent again: no
+// MayRetry reports whether a request that was sent may be sent again: no
 // application has seen it, or it is idempotent, and the policy leaves another attempt.
 // What somebody may have died of is repeated once, whose path or host is gone more
-// often. A repeat begins with [Attempts.Repeat].
-func (a *Attempts) MayRepeat(l Loss, idempotent bool) bool {
+// often. A retry begins with [Attempts.Retry].
+func (a *Attempts) MayRetry(l Loss, idempotent bool) bool {
 	if a.sent >= a.policy.Sends || a.Asked() >= a.policy.Hosts {
 		return false
 	}
@@ -198,11 +198,11 @@ func (a *Attempts) MayRepeat(l Loss, idempotent bool) bool {
 	return idempotent
 }
 
-// Repeat begins a repeat. What somebody may have seen goes to the cluster where it was,
+// Retry begins a retry. What somebody may have seen goes to the cluster where it was,
 // unless nobody there can be reached, and is taken out of the service's retry budget,
-// 20 % of the requests of the last 10 s and at least 10 a second: Repeat reports whether
+// 20 % of the requests of the last 10 s and at least 10 a second: Retry reports whether
 // there was one. What reached nobody cost nobody anything, and is bounded in number.
-func (a *Attempts) Repeat(l Loss) bool {
+func (a *Attempts) Retry(l Loss) bool {
 	if l == Unseen {
 		return true
 	}
@@ -231,7 +231,7 @@ func (a *Attempts) leaveCluster(h *Host, err error) {
 	var failed *ConnectError
 	if a.stay.cluster != "" && errors.As(err, &failed) && failed.Stage != StageConnect {
 		a.stay = stay{}
-		a.again(h)
+		a.removeTried(h)
 	}
 }
 
@@ -241,7 +241,7 @@ func (a *Attempts) Asked() int { return a.earlier + a.asked }
 // Unreached returns how many attempts reached nobody.
 func (a *Attempts) Unreached() int { return a.unreached }
 
-func (a *Attempts) has(h *Host) bool {
+func (a *Attempts) hasTried(h *Host) bool {
 	for _, x := range a.tried[:a.n] {
 		if x == h {
 			return true
@@ -250,7 +250,7 @@ func (a *Attempts) has(h *Host) bool {
 	return false
 }
 
-func (a *Attempts) add(h *Host) {
+func (a *Attempts) addTried(h *Host) {
 	a.asked++
 	if !h.key.gateway {
 		a.local++
@@ -259,8 +259,8 @@ func (a *Attempts) add(h *Host) {
 	a.n++
 }
 
-// again lets h be picked once more: it was not to blame.
-func (a *Attempts) again(h *Host) {
+// removeTried lets h be picked once more: it was not to blame.
+func (a *Attempts) removeTried(h *Host) {
 	for i, x := range a.tried[:a.n] {
 		if x == h {
 			a.n--

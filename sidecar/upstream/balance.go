@@ -72,7 +72,7 @@ func (s *candidates) choose(now instant, a *Attempts) *Host {
 func (s *candidates) others(a *Attempts) bool {
 	for i := range s.tiers {
 		for _, h := range s.tiers[i].up {
-			if !a.has(h) {
+			if !a.hasTried(h) {
 				return true
 			}
 		}
@@ -103,7 +103,7 @@ func anyOf(hosts []*Host, a *Attempts) *Host {
 	}
 	start := rand.IntN(len(hosts))
 	for i := range hosts {
-		if h := hosts[(start+i)%len(hosts)]; !a.has(h) {
+		if h := hosts[(start+i)%len(hosts)]; !a.hasTried(h) {
 			return h
 		}
 	}
@@ -150,7 +150,7 @@ func (t *tier) draw() *Host {
 func (t *tier) scan(now instant, tried *Attempts, skip *Host, warmup time.Duration) *Host {
 	var sum float64
 	for _, h := range t.up {
-		if h != skip && !tried.has(h) {
+		if h != skip && !tried.hasTried(h) {
 			sum += h.slowStartWeight(now, warmup)
 		}
 	}
@@ -160,7 +160,7 @@ func (t *tier) scan(now instant, tried *Attempts, skip *Host, warmup time.Durati
 	r := rand.Float64() * sum
 	var last *Host
 	for _, h := range t.up {
-		if h == skip || tried.has(h) {
+		if h == skip || tried.hasTried(h) {
 			continue
 		}
 		last = h

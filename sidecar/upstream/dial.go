@@ -96,7 +96,7 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 		who := connect.Instance{Cluster: failure.Cluster, Name: failure.Instance}
 		h.blame(now, a, who, true, failure.Err.Error())
 		if a != nil && who != (connect.Instance{}) {
-			a.again(h)
+			a.removeTried(h)
 		}
 	default:
 		// A caller whose own deadline was shorter than ours proves less.

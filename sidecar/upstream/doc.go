@@ -18,7 +18,7 @@
 //		// … write the request, read the answer …
 //		lease.Done(outcome, elapsed)
 //		lease.Return() // or lease.Close()
-//		// a request that broke may be tried again: attempts.MayRepeat
+//		// a request that broke may be tried again: attempts.MayRetry
 //	}
 //
 // A retry is decided in attempts.go, for HTTP and TCP alike. Next with a pooled

@@ -80,7 +80,7 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 		}
 		a.fresh = true
 		if stale || h.key.gateway {
-			a.again(h)
+			a.removeTried(h)
 		}
 	}
 }

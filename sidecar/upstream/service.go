@@ -60,7 +60,7 @@ func Static(cfg Config, addr string) *Service {
 // Protocol returns the protocol of the route, empty for a static service.
 func (s *Service) Protocol() mesh.Protocol { return s.dialConfig.Load().protocol }
 
-// spendRetry takes a repeat out of the budget and reports whether there was one.
+// spendRetry takes a retry out of the budget and reports whether there was one.
 func (s *Service) spendRetry() bool {
 	if s.budget.retry(s.shared.now()) {
 		return true
@@ -89,7 +89,7 @@ func (s *Service) pick(now instant, a *Attempts) (*Host, bool) {
 		return nil, false
 	}
 	h.active.Add(1)
-	a.add(h)
+	a.addTried(h)
 	return h, true
 }
 

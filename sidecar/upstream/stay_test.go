@@ -63,7 +63,7 @@ func TestALostRequestStaysInItsClusterUnlessThatIsGone(t *testing.T) {
 				_ = l.Abort()
 			}
 			lose()
-			if !a.MayRepeat(c.loss, true) || !a.Repeat(c.loss) {
+			if !a.MayRetry(c.loss, true) || !a.Retry(c.loss) {
 				t.Fatal("the first loss may not be repeated")
 			}
 			lose()
@@ -71,10 +71,10 @@ func TestALostRequestStaysInItsClusterUnlessThatIsGone(t *testing.T) {
 			if got := slices.Compact(targets.list()); strings.Join(got, " ") != strings.Join(c.want, " ") {
 				t.Errorf("asked for %q, want %q", got, c.want)
 			}
-			if a.MayRepeat(Lost, true) != (c.loss == OutOfService) {
+			if a.MayRetry(Lost, true) != (c.loss == OutOfService) {
 				t.Error("a request of which two may have died is repeated, or one of which nobody has is not")
 			}
-			if a.MayRepeat(OutOfService, false) || !a.MayRepeat(Unseen, false) {
+			if a.MayRetry(OutOfService, false) || !a.MayRetry(Unseen, false) {
 				t.Error("a request that may be executed once only is repeated, or not repeated when nobody saw it")
 			}
 		})
