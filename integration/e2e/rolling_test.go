@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// load posts to a URL until it is stopped, a number of callers at a time.
+type load struct {
+	t        *testing.T
+	stopped  atomic.Bool
+	running  sync.WaitGroup
+	requests atomic.Int64
+	failed   atomic.Int64
+	client   *http.Client
+
+	mu  sync.Mutex
+	why map[string]int
+}
+
+// posts starts callers that each post one request after the other to url.
+func posts(t *testing.T, url string, callers int) *load {
+	t.Helper()
+	l := &load{t: t, why: map[string]int{}, client: &http.Client{
+		Timeout: limit, Transport: &http.Transport{MaxIdleConnsPerHost: callers},
+	}}
+	for range callers {
+		l.running.Go(func() {
+			for !l.stopped.Load() {
+				l.requests.Add(1)
+				if err := l.post(url); err != nil {
+					l.failed.Add(1)
+					l.mu.Lock()
+					l.why[err.Error()]++
+					l.mu.Unlock()
+				}
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) post(url string) error {
+	resp, err := l.client.Post(url, "text/plain", strings.NewReader("order"))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s %s", resp.Status, resp.Header.Get("Proxy-Status"), body)
+	}
+	return nil
+}
+
+// end stops the load; none of its requests may have failed.
+func (l *load) end() {
+	l.t.Helper()
+	l.stopped.Store(true)
+	l.running.Wait()
+	l.client.CloseIdleConnections()
+	l.t.Logf("%d requests, %d failed", l.requests.Load(), l.failed.Load())
+	for why, n := range l.why {
+		l.t.Errorf("%d times: %s", n, why)
+	}
+}
+
+// stop ends p as an operator does: within half of its drain time, since what is in
+// flight takes much less.
+func (p *proc) stop() {
+	p.t.Helper()
+	begun := time.Now()
+	p.end(syscall.SIGTERM)
+	took := time.Since(begun).Round(10 * time.Millisecond)
+	p.t.Logf("%s stopped within %v", p.Name, took)
+	if took > drainTime/2 {
+		p.t.Errorf("%s took %v to stop", p.Name, took)
+	}
+}
+
+// drainTime is the drain of the configurations here: its default.
+const drainTime = 10 * time.Second
+
+func TestARollingRestartOfEveryGatewayFailsNoPost(t *testing.T) {
+	m := newMesh(t, "east", "west")
+	for _, name := range []string{"east-1", "west-1", "east-2", "west-2"} {
+		m.gateway(name[:4], name)
+	}
+	for i := range 2 {
+		m.replica("west", fmt.Sprintf("orders-%d", i+1), replyDelay)
+	}
+	caller := m.sidecar("east", "caller-1", "shop/caller", "", "", "shop/orders")
+	want := map[string]uint32{"west shop/orders": 2}
+	m.settled(want)
+	url := "http://" + caller.listener + "/"
+	m.eventually(func() error {
+		code, body, err := get(url)
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("%d %s", code, body)
+		}
+		return err
+	})
+
+	l := posts(t, url, 50)
+	for _, g := range m.gateways {
+		g.stop()
+		g.start()
+		m.settled(want)
+	}
+	l.end()
+}
+
+func TestARollingRestartOfTheFarProgramsFailsNoPost(t *testing.T) {
+	for name, cluster := range map[string]string{"direct": "east", "through gateways": "west"} {
+		t.Run(name, func(t *testing.T) {
+			m := newMesh(t, "east", "west")
+			m.gateway("east", "east-1")
+			m.gateway("west", "west-1")
+			replicas := []*sidecarProc{m.replica(cluster, "orders-1", replyDelay), m.replica(cluster, "orders-2", replyDelay)}
+			caller := m.sidecar("east", "caller-1", "shop/caller", "", "", "shop/orders")
+			want := map[string]uint32{cluster + " shop/orders": 2}
+			m.settled(want)
+			url := "http://" + caller.listener + "/"
+			m.eventually(func() error {
+				code, body, err := get(url)
+				if err == nil && code != http.StatusOK {
+					err = fmt.Errorf("%d %s", code, body)
+				}
+				return err
+			})
+
+			l := posts(t, url, 50)
+			for _, r := range replicas {
+				r.stop()
+				m.settled(map[string]uint32{cluster + " shop/orders": 1})
+				r.start()
+				m.settled(want)
+			}
+			l.end()
+		})
+	}
+}
+
+// replica starts a sidecar of shop/orders whose program names it after a while.
+func (m *testMesh) replica(cluster, name string, delay time.Duration) *sidecarProc {
+	m.t.Helper()
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(delay)
+		_, _ = io.WriteString(w, name)
+	}))
+	m.t.Cleanup(program.Close)
+	return m.sidecar(cluster, name, "shop/orders", "http", program.Listener.Addr().String(), "")
+}
+
+// replyDelay is how long a request is in flight.
+const replyDelay = 300 * time.Millisecond
