@@ -65,7 +65,9 @@ func NewRouter(view *federation.View, local []mesh.Service, known Knowledge, rtt
 
 // Outbound returns who may serve a request of this cluster, best first: ready
 // endpoints of this cluster, then gateways of the other clusters that have ready
-// ones, the nearest cluster first and of equally near ones the less loaded.
+// ones, the nearest cluster first and of equally near ones the less loaded. Of
+// equally near clusters, as of endpoints, those come first that the caller does not
+// hold.
 func (r *Router) Outbound(req *forward.Request) ([]forward.Candidate, *connect.Refusal) {
 	s := search{Router: r, req: req}
 	all := s.ownEndpoints()
@@ -248,31 +250,37 @@ func (r *Router) endpoints(p *mesh.ServicePort, req *forward.Request) ([]forward
 	if req.ExcludesCluster(r.self) {
 		return nil, "excluded by the caller"
 	}
-	var ready []*mesh.Endpoint
+	// Those to which the caller has no path yet come first.
+	var fresh, held []*mesh.Endpoint
 	excluded := 0
 	for i := range p.Endpoints {
 		ep := &p.Endpoints[i]
+		name := connect.Instance{Cluster: r.self, Name: ep.Instance}
 		switch {
 		case !ep.Ready:
-		case req.ExcludesInstance(connect.Instance{Cluster: r.self, Name: ep.Instance}):
+		case req.ExcludesInstance(name):
 			excluded++
+		case slices.Contains(req.Held, name):
+			held = append(held, ep)
 		default:
-			ready = append(ready, ep)
+			fresh = append(fresh, ep)
 		}
 	}
-	if len(ready) == 0 {
+	if len(fresh)+len(held) == 0 {
 		if excluded > 0 {
 			return nil, "every ready endpoint is excluded by the caller"
 		}
 		return nil, fmt.Sprintf("none of %d endpoints is ready", len(p.Endpoints))
 	}
-	all := make([]forward.Candidate, 0, min(len(ready), maxEndpoints))
-	for len(ready) > 0 && len(all) < maxEndpoints {
-		i := pick(len(ready), req.Intn, func(i int) float64 {
-			return float64(req.Load(ready[i].Address)+1) / float64(max(ready[i].Weight, 1))
-		})
-		all = append(all, forward.Candidate{Endpoint: *ready[i], Port: p.Port, Protocol: p.Protocol})
-		ready = slices.Delete(ready, i, i+1)
+	all := make([]forward.Candidate, 0, min(len(fresh)+len(held), maxEndpoints))
+	for _, group := range [][]*mesh.Endpoint{fresh, held} {
+		for len(group) > 0 && len(all) < maxEndpoints {
+			i := pick(len(group), req.Intn,
+				func(i int) int { return int(max(group[i].Weight, 1)) },
+				func(i int) int { return req.Load(group[i].Address) })
+			all = append(all, forward.Candidate{Endpoint: *group[i], Port: p.Port, Protocol: p.Protocol})
+			group = slices.Delete(group, i, i+1)
+		}
 	}
 	return all, ""
 }
@@ -281,18 +289,19 @@ func (r *Router) endpoints(p *mesh.ServicePort, req *forward.Request) ([]forward
 type offer struct {
 	gateways []forward.Candidate // best first, at most maxGatewaysPerCluster
 	rtt      time.Duration       // to the nearest gateway that sees a ready endpoint
-	load     float64             // paths per capacity
+	paths    int                 // that this gateway has to it
+	capacity int                 // at least 1
+	held     bool                // the caller has paths to every ready instance
 }
 
 // offerOf orders the gateways of one cluster: those that themselves see a ready
 // endpoint before the others, the nearest first, of equally near ones the less
 // loaded of two random ones.
 func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *forward.Request) offer {
-	var o offer
-	paths := 0
+	o := offer{capacity: int(max(p.Capacity, 1)), held: heldOf(req, x.Cluster) >= int(p.Ready)}
 	var seeing, blind []forward.Candidate
 	for _, id := range x.Gateways {
-		paths += req.Load(id.String())
+		o.paths += req.Load(id.String())
 		c := forward.Candidate{Gateway: id, RTT: r.rtt(id), Port: p.Port, Protocol: p.Protocol}
 		if r.seesReady(id, x.Export.Service, p.Port) {
 			seeing = append(seeing, c)
@@ -300,12 +309,12 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 			blind = append(blind, c)
 		}
 	}
-	o.load = float64(paths+1) / float64(max(p.Capacity, 1))
 	for _, group := range [][]forward.Candidate{seeing, blind} {
 		for len(group) > 0 && len(o.gateways) < maxGatewaysPerCluster {
 			i := nearest(len(group), req.Intn,
 				func(i int) time.Duration { return group[i].RTT },
-				func(i int) float64 { return float64(req.Load(group[i].Key())) })
+				func(int) bool { return false }, func(int) int { return 1 },
+				func(i int) int { return req.Load(group[i].Key()) })
 			o.gateways = append(o.gateways, group[i])
 			group = slices.Delete(group, i, i+1)
 		}
@@ -314,13 +323,27 @@ func (r *Router) offerOf(x *federation.ClusterExport, p *mesh.ExportPort, req *f
 	return o
 }
 
-// order returns the gateways of the clusters, the nearest cluster first.
+// heldOf returns how many instances of a cluster the caller has paths to.
+func heldOf(req *forward.Request, c mesh.ClusterName) int {
+	n := 0
+	for _, i := range req.Held {
+		if i.Cluster == c {
+			n++
+		}
+	}
+	return n
+}
+
+// order returns the gateways of the clusters, the nearest cluster first, of equally
+// near ones one with an instance to which the caller has no path yet.
 func order(offers []offer, req *forward.Request) []forward.Candidate {
 	var all []forward.Candidate
 	for len(offers) > 0 {
 		i := nearest(len(offers), req.Intn,
 			func(i int) time.Duration { return offers[i].rtt },
-			func(i int) float64 { return offers[i].load })
+			func(i int) bool { return offers[i].held },
+			func(i int) int { return offers[i].capacity },
+			func(i int) int { return offers[i].paths })
 		for _, c := range offers[i].gateways {
 			if len(all) < maxRemote {
 				all = append(all, c)
@@ -332,8 +355,8 @@ func order(offers []offer, req *forward.Request) []forward.Candidate {
 }
 
 // nearest returns which of n has the lowest round-trip time; of those that are
-// equally near, the better of two random ones.
-func nearest(n int, intn func(int) int, rtt func(int) time.Duration, load func(int) float64) int {
+// equally near and not held, if there is one, it picks by weight and load.
+func nearest(n int, intn func(int) int, rtt func(int) time.Duration, held func(int) bool, weight, load func(int) int) int {
 	best := rtt(0)
 	for i := 1; i < n; i++ {
 		best = min(best, rtt(i))
@@ -345,22 +368,47 @@ func nearest(n int, intn func(int) int, rtt func(int) time.Duration, load func(i
 			near = append(near, i)
 		}
 	}
-	return near[pick(len(near), intn, func(i int) float64 { return load(near[i]) })]
+	if slices.ContainsFunc(near, func(i int) bool { return !held(i) }) {
+		near = slices.DeleteFunc(near, held)
+	}
+	return near[pick(len(near), intn, func(i int) int { return weight(near[i]) }, func(i int) int { return load(near[i]) })]
 }
 
-// pick returns the less loaded of two random ones of n.
-func pick(n int, intn func(int) int, load func(int) float64) int {
+// pick draws two of n by their weights, which are at least 1, and returns the one
+// with less load for its weight. When both are idle it is the first, so that one
+// request after the other meets the weights, too.
+func pick(n int, intn func(int) int, weight, load func(int) int) int {
+	i := draw(n, -1, intn, weight)
 	if n == 1 {
-		return 0
+		return i
 	}
-	i, j := intn(n), intn(n-1)
-	if j >= i {
-		j++
-	}
-	if load(j) < load(i) {
+	j := draw(n, i, intn, weight)
+	li, lj := load(i), load(j)
+	if li+lj > 0 && (lj+1)*weight(i) < (li+1)*weight(j) {
 		return j
 	}
 	return i
+}
+
+// draw returns a random one of n other than skip, by weight.
+func draw(n, skip int, intn func(int) int, weight func(int) int) int {
+	sum := 0
+	for i := range n {
+		if i != skip {
+			sum += weight(i)
+		}
+	}
+	last, r := 0, intn(sum)
+	for i := range n {
+		if i == skip {
+			continue
+		}
+		if last = i; r < weight(i) {
+			break
+		}
+		r -= weight(i)
+	}
+	return last
 }
 
 // seesReady reports whether the gateway's own catalog has a ready endpoint.

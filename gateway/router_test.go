@@ -392,3 +392,65 @@ func TestTheSameInputsGiveTheSameChoice(t *testing.T) {
 		t.Error("the random numbers handed in decide nothing")
 	}
 }
+
+func TestACallerIsLedToInstancesThatItDoesNotHold(t *testing.T) {
+	held := func(names ...string) func(*forward.Request) {
+		return func(req *forward.Request) {
+			for _, n := range names {
+				c, i, _ := strings.Cut(n, "/")
+				req.Held = append(req.Held, connect.Instance{Cluster: mesh.ClusterName(c), Name: i})
+			}
+		}
+	}
+	far := fleet{far: []farCluster{
+		{name: "north", ready: 2, capacity: 200, rtts: []time.Duration{20 * ms}},
+		{name: "south", ready: 2, capacity: 2, rtts: []time.Duration{80 * ms}},
+		{name: "west", ready: 1, capacity: 1, rtts: []time.Duration{21 * ms}},
+	}}.router()
+	local := fleet{local: []mesh.Service{service(true, true, true, true)}}.router()
+	for name, c := range map[string]struct {
+		route choose
+		held  func(*forward.Request)
+		first []string // who may be the first
+		all   int      // candidates
+	}{
+		"one of two clusters is held":                      {far.Outbound, held("north/a", "north/b"), []string{"west/west-1"}, 3},
+		"one of two instances is held":                     {far.Outbound, held("north/a", "west/x"), []string{"north/north-1"}, 3},
+		"both near clusters are held, and the far one not": {far.Outbound, held("north/a", "north/b", "west/x"), []string{"north/north-1", "west/west-1"}, 3},
+		"two of three endpoints are held":                  {local.Inbound, held("east/orders-1", "east/orders-3"), []string{"orders-2"}, 3},
+		"all endpoints are held":                           {local.Inbound, held("east/orders-1", "east/orders-2", "east/orders-3"), []string{"orders-1", "orders-2", "orders-3"}, 3},
+		"who is held elsewhere":                            {local.Inbound, held("west/orders-1"), []string{"orders-1", "orders-2", "orders-3"}, 3},
+	} {
+		for range 50 {
+			req := request(t, "orders.shop.mesh:80")
+			c.held(req)
+			got, refusal := c.route(req)
+			if refusal != nil || len(got) != c.all || !slices.Contains(c.first, got[0].String()) {
+				t.Fatalf("%s: %v, %v; want first one of %v", name, names(got), refusal, c.first)
+			}
+		}
+	}
+}
+
+// choose is Outbound or Inbound of a router.
+type choose func(*forward.Request) ([]forward.Candidate, *connect.Refusal)
+
+func TestOnePathAfterTheOtherMeetsTheWeights(t *testing.T) {
+	two := service(true, true, true)
+	two.Ports[0].Endpoints[1].Weight = 3
+	r := fleet{local: []mesh.Service{two}}.router()
+	if count := firsts(t, 4000, r.Inbound, nil); count["orders-2"] < 2850 || count["orders-2"] > 3150 {
+		t.Errorf("idle endpoints of weights 1 and 3: %v of 4000 connections", count)
+	}
+	// Long ones end up in proportion, too.
+	load := map[string]int{}
+	address := map[string]string{"orders-1": "10.0.0.1:15008", "orders-2": "10.0.0.2:15008"}
+	for range 400 {
+		for who := range firsts(t, 1, r.Inbound, load) {
+			load[address[who]]++
+		}
+	}
+	if n := load[address["orders-2"]]; n < 290 || n > 310 {
+		t.Errorf("%d of 400 lasting connections go to the endpoint of weight 3, want 300", n)
+	}
+}

@@ -25,10 +25,10 @@ type attempt struct {
 	cancel    context.CancelCauseFunc // aborts it; no effect once it has won
 
 	conn     relay.Conn
-	who      connect.Instance // who answered
-	rest     []byte           // read from conn behind the reply
-	written  chan struct{}    // remote: closed when the early payload is written or writing failed
-	writeErr error            // of that; valid after written
+	who      connect.Opened // who answered
+	rest     []byte         // read from conn behind the reply
+	written  chan struct{}  // remote: closed when the early payload is written or writing failed
+	writeErr error          // of that; valid after written
 
 	refusal *connect.Refusal // why it failed; nil: it won
 }
@@ -107,7 +107,8 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 		return connect.Refuse(http.StatusInternalServerError, connect.ProxyInternal, "the connection has no half-close")
 	}
 	r.f.dials.add(conn)
-	a.conn, a.who = conn, connect.Instance{Cluster: r.f.cfg.Self.Cluster, Name: ep.Instance}
+	a.conn = conn
+	a.who = connect.Opened{Instance: connect.Instance{Cluster: r.f.cfg.Self.Cluster, Name: ep.Instance}, Weight: max(ep.Weight, 1)}
 	return nil
 }
 

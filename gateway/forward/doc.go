@@ -29,4 +29,12 @@
 // are reset. Until then the client's payload is kept (64 KiB, then the client
 // waits), so that every attempt gets all of it. The far side dials on the head
 // alone, so a client may also wait for the 200 before it sends a byte.
+//
+// # Goodbyes
+//
+// A client that keeps paths for reuse asks to be told before one ends
+// ([connect.AppendGoodbye]). All such paths are told when a drain begins
+// ([Forward.Shutdown]), and those to an endpoint that may not serve any more
+// ([Forward.Retire]): clients close what is idle and finish what runs, so that a
+// drain lasts as long as that.
 package forward

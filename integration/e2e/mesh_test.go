@@ -55,6 +55,7 @@ type testMesh struct {
 	t        *testing.T
 	dir      string
 	gateways []*gatewayProc
+	weights  map[string]int // of sidecars that are started, by name; 0: the default
 }
 
 type gatewayProc struct {
@@ -185,8 +186,8 @@ func (m *testMesh) prepared(cluster, name, service, protocol, target, upstream s
 	cfg := fmt.Sprintf("gateways: [%s]\nidentity: {dir: %s}\nstate: %s\nlisten: {inbound: \"%s\", admin: \"%s\"}\n",
 		strings.Join(xds, ", "), m.path(name, "pki"), m.path(name, "state"), s.inbound, s.admin)
 	if target != "" {
-		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\", export: true}\n",
-			service, target, protocol, name, s.inbound)
+		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\", export: true, weight: %d}\n",
+			service, target, protocol, name, s.inbound, max(m.weights[name], 1))
 	}
 	if upstream != "" {
 		cfg += fmt.Sprintf("upstreams:\n  - {listen: \"%s\", service: %s, port: 80}\n", s.listener, upstream)

@@ -17,7 +17,7 @@ func TestAConnectIsReadAsItWasWritten(t *testing.T) {
 	dest := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Cluster: "west"}
 	exclude := []Instance{{Cluster: "east"}, {Cluster: "west", Name: "orders-2"}}
 	via := []string{"east.east-1"}
-	wire := append((&Request{Destination: dest, Exclude: exclude, Via: via, Goodbyes: true}).Append(nil), "\x16\x03\x01"...)
+	wire := append((&Request{Destination: dest, Exclude: exclude, Held: exclude[1:], Via: via, Goodbyes: true}).Append(nil), "\x16\x03\x01"...)
 
 	head, rest, err := readHead(iotest.OneByteReader(bytes.NewReader(wire)), nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func TestAConnectIsReadAsItWasWritten(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if c.Destination != dest || !slices.Equal(c.Exclude, exclude) || !slices.Equal(c.Via, via) {
+	if c.Destination != dest || !slices.Equal(c.Exclude, exclude) || !slices.Equal(c.Held, exclude[1:]) || !c.Goodbyes || !slices.Equal(c.Via, via) {
 		t.Fatalf("read %+v", c)
 	}
 	if !c.ExcludesCluster("east") || c.ExcludesCluster("west") ||
@@ -56,7 +56,8 @@ func TestAHeadThatIsWrongIsRefusedWithItsReason(t *testing.T) {
 		"chunked content":   {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "no content", http.StatusBadRequest},
 		"exclude":           {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nIsthmus-Exclude: East\r\n\r\n", "lower-case", http.StatusBadRequest},
 		"exclude instance":  {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nIsthmus-Exclude: east/\r\n\r\n", "cluster/instance", http.StatusBadRequest},
-		"too many excludes": {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nIsthmus-Exclude: " + strings.Repeat("east,", maxExcludes+1) + "\r\n\r\n", "more than 64", http.StatusBadRequest},
+		"too many excludes": {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nIsthmus-Exclude: " + strings.Repeat("east,", maxInstances+1) + "\r\n\r\n", "more than 64", http.StatusBadRequest},
+		"held":              {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nIsthmus-Held: west/\r\n\r\n", "Isthmus-Held", http.StatusBadRequest},
 		"via":               {"CONNECT orders.shop.mesh:80 HTTP/1.1\r\nVia: east\r\n\r\n", "protocol and name", http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestWhatIsNoReplyIsNoRefusal(t *testing.T) {
 }
 
 func TestAReplyIsReadAsItWasWritten(t *testing.T) {
-	want := Instance{"west", "orders-1"}
+	want := Opened{Instance{"west", "orders-1"}, 3}
 	wire := "HTTP/1.1 103 Early Hints\r\n\r\n" + string(AppendOpened(nil, want)) + "\x16\x03\x03"
 	who, payload, err := ReadReply(strings.NewReader(wire), make([]byte, 0, 16))
 	if err != nil || who != want || string(payload) != "\x16\x03\x03" {
@@ -171,7 +172,7 @@ func TestANameThatCannotBeAHeaderIsNotKept(t *testing.T) {
 	}
 	for _, cluster := range []string{"We st", "WEST!"} {
 		who, _, err := ReadReply(strings.NewReader("HTTP/1.1 200 OK\r\nIsthmus-Cluster: "+cluster+"\r\n\r\n"), nil)
-		if err != nil || who != (Instance{}) {
+		if err != nil || who != (Opened{}) {
 			t.Errorf("the bad cluster %q is kept as %s, %v", cluster, who, err)
 		}
 	}
@@ -179,7 +180,7 @@ func TestANameThatCannotBeAHeaderIsNotKept(t *testing.T) {
 
 func FuzzReply(f *testing.F) {
 	f.Add(Refuse(503, DestinationUnavailable, `no "ready" endpoint`).Append(nil, "isthmus-west-1"))
-	f.Add(AppendOpened(nil, Instance{"west", "orders-1"}))
+	f.Add(AppendOpened(nil, Opened{Instance{"west", "orders-1"}, 3}))
 	f.Add([]byte("HTTP/1.1 503 x\r\nProxy-Status: a;error=b;details=\"\\\\\\\"\", c; error=d\r\n\r\n"))
 	f.Add([]byte("HTTP/" + strings.Repeat("\x17", 2*maxDetails) + "0.0\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nIsthmus-Cluster: a\r\nIsthmus-Instance: b,c\r\n\r\n"))
@@ -195,7 +196,7 @@ func FuzzReply(f *testing.F) {
 				t.Fatalf("payload %q is not what came last", payload)
 			}
 			return
-		case who != (Instance{}) || payload != nil:
+		case who != (Opened{}) || payload != nil:
 			t.Fatalf("%v of %v, with payload %q", err, who, payload)
 		case !errors.As(err, &refusal):
 			return

@@ -5,6 +5,7 @@
 //	client ▶ gateway  CONNECT orders.shop.mesh:80 HTTP/1.1
 //	                  Host: orders.shop.mesh:80
 //	                  Isthmus-Exclude: east, west/orders-2   clusters, or cluster/instance, that shall not serve
+//	                  Isthmus-Held: west/orders-1            paths to them exist: rather somebody else
 //	                  Isthmus-Goodbye: 1                     the client understands a goodbye
 //	                  Via: 1.1 east.east-1                   gateways passed, the first one first
 //
@@ -13,6 +14,7 @@
 //	client ◀ gateway  HTTP/1.1 200 OK                        any 2xx; 1xx heads may come before
 //	                  Isthmus-Cluster: west                  which cluster serves
 //	                  Isthmus-Instance: orders-1             which instance
+//	                  Isthmus-Weight: 3                      its weight in its cluster
 //
 //	                  <payload: TLS>
 //

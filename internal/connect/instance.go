@@ -33,8 +33,21 @@ func (i Instance) append(b []byte) []byte {
 	return b
 }
 
-// parseExclude reads the values of Isthmus-Exclude.
-func parseExclude(values []string) ([]Instance, error) {
+// appendInstances appends the line of a header that lists instances, if there are any.
+func appendInstances(b []byte, header string, all []Instance) []byte {
+	for i, e := range all {
+		if i == 0 {
+			b = append(append(append(b, "\r\n"...), header...), ": "...)
+		} else {
+			b = append(b, ", "...)
+		}
+		b = e.append(b)
+	}
+	return b
+}
+
+// parseInstances reads the values of a header that lists instances.
+func parseInstances(header string, values []string) ([]Instance, error) {
 	var all []Instance
 	for _, v := range values {
 		for item := range strings.SplitSeq(v, ",") {
@@ -42,15 +55,15 @@ func parseExclude(values []string) ([]Instance, error) {
 			if item == "" {
 				continue // RFC 9110 §5.6.1: empty list elements are ignored
 			}
-			if len(all) == maxExcludes {
-				return nil, fmt.Errorf("%s: more than %d entries", HeaderExclude, maxExcludes)
+			if len(all) == maxInstances {
+				return nil, fmt.Errorf("%s: more than %d entries", header, maxInstances)
 			}
 			cluster, name, one := strings.Cut(item, "/")
 			if err := mesh.CheckLabel(cluster); err != nil {
-				return nil, fmt.Errorf("%s: cluster: %w", HeaderExclude, err)
+				return nil, fmt.Errorf("%s: cluster: %w", header, err)
 			}
 			if one && !validName(name) {
-				return nil, fmt.Errorf("%s: %q: write cluster or cluster/instance", HeaderExclude, item)
+				return nil, fmt.Errorf("%s: %q: write cluster or cluster/instance", header, item)
 			}
 			all = append(all, Instance{mesh.ClusterName(cluster), name})
 		}

@@ -15,8 +15,13 @@ const (
 	// one between that relays.
 	maxVia = 2
 
-	// maxExcludes bounds the entries of Isthmus-Exclude. Sidecars write 33 at most.
-	maxExcludes = 64
+	// maxInstances bounds the entries of Isthmus-Exclude and of Isthmus-Held. Sidecars
+	// write 33 at most.
+	maxInstances = 64
+
+	// maxWeight bounds a weight in a reply, so that a sum of many does not overflow.
+	// Endpoints have at most a thousand.
+	maxWeight = 1_000_000
 
 	// maxName bounds the name of an instance or a gateway in a header, in bytes,
 	// as DNS bounds a name.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -18,7 +19,15 @@ const (
 	HeaderCluster  = "Isthmus-Cluster"
 	HeaderInstance = "Isthmus-Instance"
 	HeaderGoodbye  = "Isthmus-Goodbye"
+	HeaderHeld     = "Isthmus-Held"
+	HeaderWeight   = "Isthmus-Weight"
 )
+
+// Opened says who serves a path.
+type Opened struct {
+	Instance
+	Weight uint32 // of the instance in its cluster; 0: not said
+}
 
 // ErrReply is why a reply to CONNECT cannot be read although bytes have come: who
 // sent them is no gateway.
@@ -26,12 +35,16 @@ var ErrReply = errors.New("the reply to CONNECT is malformed: is this a gateway'
 
 // AppendOpened appends to b the head that tells a client its path is open, and
 // who serves it.
-func AppendOpened(b []byte, who Instance) []byte {
+func AppendOpened(b []byte, who Opened) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\n"+HeaderCluster+": "...)
 	b = append(b, who.Cluster...)
 	if who.Name != "" {
 		b = append(b, "\r\n"+HeaderInstance+": "...)
 		b = append(b, who.Name...)
+	}
+	if who.Weight != 0 {
+		b = append(b, "\r\n"+HeaderWeight+": "...)
+		b = strconv.AppendUint(b, uint64(who.Weight), 10)
 	}
 	return append(b, "\r\n\r\n"...)
 }
@@ -40,39 +53,39 @@ func AppendOpened(b []byte, who Instance) []byte {
 // returns who serves, as the gateway says, with the payload that came behind the
 // head. Its error is a [*Refusal] when the gateway refused the path, an
 // [ErrReply] when what came is no reply, else what r said.
-func ReadReply(r io.Reader, buf []byte) (who Instance, payload []byte, err error) {
+func ReadReply(r io.Reader, buf []byte) (who Opened, payload []byte, err error) {
 	for range maxInterim + 1 {
 		var head []byte
 		head, buf, err = readHead(r, buf)
 		switch {
 		case errors.Is(err, errHeadSize):
-			return Instance{}, nil, fmt.Errorf("%w (%w)", ErrReply, err)
+			return Opened{}, nil, fmt.Errorf("%w (%w)", ErrReply, err)
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return Instance{}, nil, errors.New("the gateway closed the connection without a reply to CONNECT")
+			return Opened{}, nil, errors.New("the gateway closed the connection without a reply to CONNECT")
 		case err != nil:
-			return Instance{}, nil, fmt.Errorf("read the gateway's reply to CONNECT: %w", err)
+			return Opened{}, nil, fmt.Errorf("read the gateway's reply to CONNECT: %w", err)
 		}
 		who, final, err := parseReply(head)
 		switch {
 		case err != nil:
-			return Instance{}, nil, err
+			return Opened{}, nil, err
 		case final:
 			return who, buf, nil
 		}
 	}
-	return Instance{}, nil, fmt.Errorf("%w (more than %d interim heads)", ErrReply, maxInterim)
+	return Opened{}, nil, fmt.Errorf("%w (more than %d interim heads)", ErrReply, maxInterim)
 }
 
 // parseReply reads the head of a reply. final is false when another follows (1xx).
-func parseReply(head []byte) (who Instance, final bool, err error) {
+func parseReply(head []byte) (who Opened, final bool, err error) {
 	resp, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(head), len(head)), &http.Request{Method: http.MethodConnect})
 	if err != nil {
-		return Instance{}, false, fmt.Errorf("%w (%w)", ErrReply, err)
+		return Opened{}, false, fmt.Errorf("%w (%w)", ErrReply, err)
 	}
 	_ = resp.Body.Close() // of the head's own bytes
 	switch status := resp.StatusCode; {
 	case status < 200 && status != http.StatusSwitchingProtocols:
-		return Instance{}, false, nil
+		return Opened{}, false, nil
 	case status >= 200 && status < 300:
 		if c := resp.Header.Get(HeaderCluster); mesh.CheckLabel(c) == nil {
 			who.Cluster = mesh.ClusterName(c)
@@ -80,9 +93,12 @@ func parseReply(head []byte) (who Instance, final bool, err error) {
 		if i := resp.Header.Get(HeaderInstance); validName(i) {
 			who.Name = i
 		}
+		if w, err := strconv.ParseUint(resp.Header.Get(HeaderWeight), 10, 32); err == nil && w <= maxWeight {
+			who.Weight = uint32(w)
+		}
 		return who, true, nil
 	}
-	return Instance{}, true, refusalOf(resp)
+	return Opened{}, true, refusalOf(resp)
 }
 
 // refusalOf returns the refusal that resp, a reply with a status other than 2xx, is.

@@ -18,6 +18,7 @@ type Request struct {
 	// stands for its first.
 	Destination mesh.Destination
 	Exclude     []Instance // who shall not serve
+	Held        []Instance // to whom the client has paths: another one is preferred
 	Via         []string   // gateways passed, by their [ViaName]
 	// Goodbyes says that the client wants to be told when the path is about to end
 	// ([AppendGoodbye]).
@@ -58,14 +59,8 @@ func (r *Request) Append(b []byte) []byte {
 	b = append(b, authority...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, authority...)
-	for i, e := range r.Exclude {
-		if i == 0 {
-			b = append(b, "\r\n"+HeaderExclude+": "...)
-		} else {
-			b = append(b, ", "...)
-		}
-		b = e.append(b)
-	}
+	b = appendInstances(b, HeaderExclude, r.Exclude)
+	b = appendInstances(b, HeaderHeld, r.Held)
 	if r.Goodbyes {
 		b = append(b, "\r\n"+HeaderGoodbye+": 1"...)
 	}
@@ -123,11 +118,15 @@ func RequestOf(r *http.Request) (*Request, *Refusal) {
 	if err != nil {
 		return nil, badRequest("%v", err)
 	}
-	exclude, err := parseExclude(r.Header.Values(HeaderExclude))
+	exclude, err := parseInstances(HeaderExclude, r.Header.Values(HeaderExclude))
 	if err != nil {
 		return nil, badRequest("%v", err)
 	}
-	req := &Request{Destination: dest, Exclude: exclude, Goodbyes: r.Header.Get(HeaderGoodbye) == "1"}
+	held, err := parseInstances(HeaderHeld, r.Header.Values(HeaderHeld))
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	req := &Request{Destination: dest, Exclude: exclude, Held: held, Goodbyes: r.Header.Get(HeaderGoodbye) == "1"}
 	for _, v := range r.Header.Values("Via") {
 		for item := range strings.SplitSeq(v, ",") {
 			f := strings.Fields(item) // protocol, name, comment

@@ -35,6 +35,8 @@ type Conn struct {
 	sock       net.Conn  // TCP
 	path       *pathConn // through a gateway; else nil
 	liveness   liveness
+	opened     instant
+	weight     uint32          // of the instance behind a gateway, 0: not said
 	expires    instant         // of the peer's certificate, 0: never
 	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
 	program    bool            // a program's own socket is at the other end, or behind a gateway that ends the TLS for it
@@ -43,8 +45,9 @@ type Conn struct {
 	answered   atomic.Bool
 
 	// Guarded by the pool's lock.
-	idle  bool
-	since instant // idle since
+	instance *instance // to which the pool counts it; nil: not counted, written by its owner only
+	idle     bool
+	since    instant // idle since
 }
 
 // Read reads payload.
@@ -135,6 +138,22 @@ func (c *Conn) remote() connect.Instance {
 // alive reports whether the idle connection has neither been closed by the
 // other side nor sent anything that nobody asked for, or a goodbye.
 func (c *Conn) alive() bool { return c.liveness.quiet() }
+
+// saysGoodbye reports whether what an idle path has to read begins with a goodbye.
+func (c *Conn) saysGoodbye() bool {
+	if c.path == nil || c.liveness.raw == nil {
+		return false
+	}
+	var first [1]byte
+	n := 0
+	if err := c.liveness.raw.Control(func(fd uintptr) {
+		n, _, _ = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	}); err != nil || n != 1 {
+		return false
+	}
+	_, goodbye := new(connect.Records).Strip(first[:])
+	return goodbye
+}
 
 // liveness looks at a socket without reading from it or waiting.
 type liveness struct {

@@ -56,15 +56,18 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a != nil && a.stay.cluster != "" {
 		dest.Cluster = a.stay.cluster
 	}
-	c, err := h.connect(bounded, dest, avoid)
+	c, err := h.connect(bounded, dest, avoid, nil)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.
-		c, err = h.connect(bounded, dest, nil)
+		c, err = h.connect(bounded, dest, nil, nil)
 	}
 	if err == nil {
 		h.connected(service.shared.now())
 		service.metrics.opened[h.key.priority()].Inc()
+		if a == nil || !a.fresh {
+			h.pool.join(c, service.shared.now())
+		}
 		return c, nil
 	}
 	failure := &ConnectError{Destination: service.dest, Addr: h.key.addr, Gateway: h.key.gateway, Stage: StageConnect, Err: err}
@@ -114,9 +117,9 @@ type stageError struct {
 func (e *stageError) Error() string { return e.err.Error() }
 func (e *stageError) Unwrap() error { return e.err }
 
-// connect makes a connection to h, and through a gateway to dest. Its errors are
-// stageErrors.
-func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid []connect.Instance) (*Conn, error) {
+// connect makes a connection to h, and through a gateway to dest: to nobody of avoid,
+// and rather to somebody other than held. Its errors are stageErrors.
+func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
 	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -124,12 +127,12 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid []conne
 	if err != nil {
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
-	c := &Conn{Conn: sock, sock: sock, host: h, dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}
+	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}
 	c.liveness.init(sock)
 	if h.key.plain {
 		return c, nil
 	}
-	if err := c.secure(ctx, h, config, dest, avoid); err != nil {
+	if err := c.secure(ctx, h, config, dest, avoid, held); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid []conne
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.
-func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mesh.Destination, avoid []connect.Instance) error {
+func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mesh.Destination, avoid, held []connect.Instance) error {
 	who := connect.Instance{Cluster: c.Cluster, Name: c.Instance}
 	if config.tls == nil {
 		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
@@ -145,7 +148,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	var path *pathConn
 	below := c.sock
 	if h.key.gateway {
-		path = newPath(c.sock, dest, exclusions(h.service.shared.cfg.Cluster, dest.Cluster, avoid))
+		path = newPath(c.sock, dest, exclusions(h.service.shared.cfg.Cluster, dest.Cluster, avoid), held)
 		below, c.path = path, path
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
@@ -153,7 +156,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	start := time.Now()
 	err := over.HandshakeContext(ctx)
 	if path != nil {
-		who = path.who // zero until the gateway has answered
+		who = path.who.Instance // zero until the gateway has answered
 	}
 	switch {
 	case err == nil:
@@ -177,6 +180,9 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 		return &stageError{StageHandshake, who, err}
 	}
 	c.Conn, c.Peer, c.Cluster, c.Instance, c.program = over, id.String(), who.Cluster, who.Name, id.IsGateway()
+	if path != nil {
+		c.weight = path.who.Weight
+	}
 	return nil
 }
 

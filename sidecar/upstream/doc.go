@@ -35,16 +35,37 @@
 //	sidecar ▶ gateway  CONNECT orders.shop.mesh:80 HTTP/1.1␍␊
 //	                   Host: orders.shop.mesh:80␍␊
 //	                   Isthmus-Exclude: east, west/orders-2␍␊
+//	                   Isthmus-Held: west/orders-3␍␊
+//	                   Isthmus-Goodbye: 1␍␊
 //	                   ␍␊
 //	                   <TLS ClientHello>
 //	sidecar ◀ gateway  HTTP/1.1 200 OK␍␊
 //	                   Isthmus-Cluster: west␍␊
 //	                   Isthmus-Instance: orders-1␍␊
+//	                   Isthmus-Weight: 1␍␊
 //	                   ␍␊
 //	                   <TLS ServerHello> …
 //
 // Any other status is a refusal and becomes a [connect.Refusal] inside a
 // [ConnectError], with what Proxy-Status (RFC 9209) says.
+//
+// # Behind a gateway
+//
+// Many instances may be behind one gateway, and a path leads to one of them. The
+// pool knows which, and with which weight, and spreads requests over the instances
+// that it has paths to (instances.go). Paths are opened ahead (renew.go): while a
+// gateway is in use it is asked every 8 s or so, in the background and with the
+// names of those that we hold, for somebody else, until it has nobody else to
+// offer; each answer to one that we hold takes the place of an older path, with
+// what is its weight now. So a caller of one request after the other uses all far
+// instances (of many, some at a time), a new one gets its share within seconds, and
+// no request waits for a handshake while there is a warm path. Under load an
+// instance that has too few paths gets more. TCP, which has a path to itself, leaves
+// the choice to the gateways.
+//
+// A path on which a gateway says goodbye is not used again, and closed once idle: an
+// idle path that has anything to read is never given out, and the pool looks at the
+// idle ones four times a second.
 //
 // # Who is to blame
 //

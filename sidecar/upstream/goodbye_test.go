@@ -48,6 +48,9 @@ func TestAnIdlePathWithAGoodbyeIsClosedSoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, conn)
+	if !conn.saysGoodbye() {
+		t.Error("a goodbye is taken for something else")
+	}
 	h.pool.sweep()
 	if h.pool.len() != 0 {
 		t.Error("the path is pooled")
@@ -56,7 +59,7 @@ func TestAnIdlePathWithAGoodbyeIsClosedSoon(t *testing.T) {
 
 func TestPathsAreLookedAtMoreOftenThanTheirIdleTimeoutAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(&Service{shared: newShared(Config{})}, hostKey{gateway: true})
+		h := newHost(newService(newShared(Config{}), orders, "orders"), hostKey{gateway: true})
 		near, far := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, far) }()
 		c := &Conn{Conn: near, sock: near, host: h, dialConfig: &dialConfig{}, path: &pathConn{Conn: near}}

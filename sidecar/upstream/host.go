@@ -49,7 +49,7 @@ func (k hostKey) priority() int {
 
 func newHost(s *Service, key hostKey) *Host {
 	h := &Host{service: s, key: key}
-	h.pool.init(s.shared, key.gateway)
+	h.pool.init(h)
 	return h
 }
 
@@ -57,6 +57,9 @@ func newHost(s *Service, key hostKey) *Host {
 // none; a may be nil when there will be no other attempt.
 func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency time.Duration) {
 	h.active.Add(-1)
+	if conn != nil && conn.instance != nil {
+		conn.instance.active.Add(-1)
+	}
 	switch {
 	case o == Answered:
 		if latency > 0 {

@@ -51,6 +51,33 @@ const (
 	// waits for us to close what is idle. A look costs a microsecond a path.
 	goodbyeSweep = 250 * time.Millisecond
 
+	// renewEvery is the time between two rounds in which a gateway that is in use is
+	// asked for paths ahead, give or take a fifth: how long a new far instance waits
+	// for its share. A round costs two handshakes, mostly. levelEvery is how often it
+	// is looked under load whether an instance has too few paths.
+	renewEvery = 8 * time.Second
+	levelEvery = time.Second
+
+	// renewAfter is the age at which the paths to an instance get a new one among
+	// them, and so how long a changed weight may wait.
+	renewAfter = 12 * time.Second
+
+	// maxWarm bounds the far instances to which paths are opened ahead through one
+	// gateway: enough for a caller's share of a larger service to be about even over
+	// all callers, and 8 sockets for one that is quiet.
+	maxWarm = 8
+
+	// maxLevelled bounds the paths that a round opens to an instance which has too
+	// few under load, one after the other.
+	maxLevelled = 16
+
+	// maxOwed is how much an instance that was passed over may make up for, in requests
+	// of one of weight 1: what differs between instances for a moment, not an outage.
+	maxOwed = 3
+
+	// maxRenewing bounds the rounds that run at a time in this sidecar.
+	maxRenewing = 8
+
 	// defaultWarmup is the time over which traffic returns to hosts that came
 	// back, and local traffic to a service that recovered.
 	defaultWarmup = 10 * time.Second

@@ -24,15 +24,15 @@ type pathConn struct {
 	records connect.Records // what was read
 	going   atomic.Bool     // a gateway said goodbye: nothing new is begun here
 
-	open   bool             // the gateway has said 2xx
-	who    connect.Instance // who answers, as the gateway says
-	failed error            // the reply was a *connect.Refusal, or not a reply
+	open   bool           // the gateway has said 2xx
+	who    connect.Opened // who answers, as the gateway says
+	failed error          // the reply was a *connect.Refusal, or not a reply
 }
 
 // newPath returns conn, a connection to a gateway, as a path to dest. Nothing
 // is written yet.
-func newPath(conn net.Conn, dest mesh.Destination, exclude []connect.Instance) *pathConn {
-	request := connect.Request{Destination: dest, Exclude: exclude, Goodbyes: true}
+func newPath(conn net.Conn, dest mesh.Destination, exclude, held []connect.Instance) *pathConn {
+	request := connect.Request{Destination: dest, Exclude: exclude, Held: held, Goodbyes: true}
 	return &pathConn{Conn: conn, head: request.Append(make([]byte, 0, 2<<10))}
 }
 
@@ -89,7 +89,7 @@ func (p *pathConn) readReply() error {
 		return err
 	}
 	if who.Cluster != "" && who.Name != "" { // else nameless: what fails is the gateway's fault
-		p.who = connect.Instance{Cluster: who.Cluster, Name: who.Name}
+		p.who = who
 	}
 	p.open, p.left = true, payload
 	return nil

@@ -1,59 +1,85 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
-// pool holds a host's idle connections, the latest last: it is used first, so
-// that those which are not needed grow old.
+// pool holds a host's idle connections, by the instance that they lead to: behind a
+// gateway one may have any number, an endpoint of our own cluster is one. Requests
+// are spread over the instances by weight (instances.go); of one instance's
+// connections the latest is used first, so that those which are not needed grow old.
 type pool struct {
+	host     *Host
 	shared   *shared
 	interval time.Duration // from sweep to sweep
 	reuse    reuseAge      // of connections to programs
 
-	mu     sync.Mutex
-	idle   []*Conn
-	closed bool
-	timer  *time.Timer // runs sweep while there are idle connections
-	armed  bool
+	mu        sync.Mutex
+	instances instances
+	idle      int // connections, of all instances
+	closed    bool
+	timer     *time.Timer // runs sweep while there are idle connections
+	armed     bool
+	renewal   renewal
 }
 
-func (p *pool) init(shared *shared, gateway bool) {
-	p.shared = shared
-	p.interval = shared.idleTimeout / sweepsPerTimeout
-	if gateway {
+func (p *pool) init(h *Host) {
+	p.host, p.shared = h, h.service.shared
+	p.interval = p.shared.idleTimeout / sweepsPerTimeout
+	if h.key.gateway {
 		p.interval = min(p.interval, goodbyeSweep)
 	}
 	p.timer = time.AfterFunc(time.Hour, p.sweep)
 	p.timer.Stop()
 }
 
-// take returns the latest idle connection that is still good, or nil. For a request
-// that can be sent once only its socket is looked at, however short it was idle, and it
-// is none that the program may be about to close.
+// take returns an idle connection that is still good, or nil. For a request that can
+// be sent once only its socket is looked at, however short it was idle, and it is none
+// that the program may be about to close.
 func (p *pool) take(now instant, current *dialConfig, once bool) *Conn {
 	for {
 		p.mu.Lock()
-		n := len(p.idle)
-		if n == 0 {
+		i, starved := p.instances.next()
+		if i == nil {
 			p.mu.Unlock()
 			return nil
 		}
-		c := p.idle[n-1]
+		n := len(i.idle) - 1
+		c := i.idle[n]
 		if once && c.program && !p.reuse.allows(now.since(c.since)) {
 			p.mu.Unlock()
 			return nil // it stays: others may use it, and it tells when it closes
 		}
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
+		i.idle[n] = nil
+		i.idle = i.idle[:n]
+		p.idle--
 		c.idle = false
+		p.instances.charge(i)
+		want, whole := p.wantLocked(now, starved)
 		p.mu.Unlock()
+		if want {
+			p.renew(whole)
+		}
 		if c.fits(current) && !c.going() && !p.expired(c, now) && c.trusted() && (!once && now.since(c.since) < trustIdle || p.quiet(c, now)) {
 			return c
 		}
+		i.active.Add(-1)
 		_ = c.Close()
 	}
+}
+
+// join counts c, which has just been opened for a request, among the connections to
+// its instance.
+func (p *pool) join(c *Conn, now instant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.instance = p.instances.of(c.remote())
+	c.instance.opened(c, now)
+	p.instances.charge(c.instance)
 }
 
 // put keeps c and reports whether it did; otherwise it is the caller's to close.
@@ -63,11 +89,17 @@ func (p *pool) put(c *Conn, now instant) bool {
 	if c.idle {
 		return true // it is here already: closing it would break another's
 	}
-	if p.closed || len(p.idle) >= maxIdlePerHost {
+	if p.closed || p.idle >= maxIdlePerHost {
 		return false
 	}
+	i := p.instances.of(c.remote())
+	if i.retired {
+		return false
+	}
+	c.instance = i
 	c.idle, c.since = true, now
-	p.idle = append(p.idle, c)
+	i.idle = append(i.idle, c)
+	p.idle++
 	if !p.armed {
 		p.armed = true
 		p.timer.Reset(p.interval)
@@ -87,6 +119,7 @@ func (p *pool) quiet(c *Conn, now instant) bool {
 	case !c.program:
 	case quiet:
 		p.reuse.openAt(age)
+	case c.saysGoodbye(): // that is the gateway's doing
 	default:
 		p.reuse.closedAt(age)
 	}
@@ -96,6 +129,11 @@ func (p *pool) quiet(c *Conn, now instant) bool {
 // closeUnfit closes idle connections that do not fit config.
 func (p *pool) closeUnfit(current *dialConfig) {
 	p.closeIf(func(c *Conn) bool { return !c.fits(current) })
+}
+
+// closeTo closes idle connections to one instance behind a gateway.
+func (p *pool) closeTo(who connect.Instance) {
+	p.closeIf(func(c *Conn) bool { return c.remote() == who })
 }
 
 // sweep closes connections that nobody used for the idle timeout, or that died, or
@@ -118,17 +156,18 @@ func (p *pool) close() {
 func (p *pool) closeIf(bad func(*Conn) bool) {
 	var dropped []*Conn
 	p.mu.Lock()
-	kept := p.idle[:0]
-	for _, c := range p.idle {
-		if bad(c) {
-			dropped = append(dropped, c)
-		} else {
-			kept = append(kept, c)
-		}
+	for _, i := range p.instances.all {
+		i.idle = slices.DeleteFunc(i.idle, func(c *Conn) bool {
+			if bad(c) {
+				dropped = append(dropped, c)
+				return true
+			}
+			return false
+		})
 	}
-	clear(p.idle[len(kept):])
-	p.idle = kept
-	if p.armed = len(kept) > 0; p.armed {
+	p.idle -= len(dropped)
+	p.instances.forgetUnused()
+	if p.armed = p.idle > 0; p.armed {
 		p.timer.Reset(p.interval)
 	} else {
 		p.timer.Stop()
@@ -142,5 +181,5 @@ func (p *pool) closeIf(bad func(*Conn) bool) {
 func (p *pool) len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.idle)
+	return p.idle
 }

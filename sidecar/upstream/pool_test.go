@@ -316,12 +316,29 @@ func TestThePoolIsBounded(t *testing.T) {
 }
 
 func TestARequestOnAPooledConnectionAllocatesNothing(t *testing.T) {
-	w := newWorld(t)
-	r := &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Gateways: endpoints("gw", 2, 2)}
-	s, service := w.set(t, r)
-	h, conn := mustGet(t, service)
-	h.done(h.service.shared.now(), nil, conn, Answered, time.Millisecond)
-	h.put(conn)
+	t.Run("to a local endpoint", func(t *testing.T) {
+		w := newWorld(t)
+		r := &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest), Gateways: endpoints("gw", 2, 2)}
+		s, service := w.set(t, r)
+		h, conn := mustGet(t, service)
+		h.done(h.service.shared.now(), nil, conn, Answered, time.Millisecond)
+		h.put(conn)
+		allocatesNothing(t, s)
+	})
+	t.Run("to far instances", func(t *testing.T) {
+		_, service := newFleet(t, "orders-1", "orders-2", "orders-3")
+		h := only(t, service)
+		answered(t, service, 1)
+		h.pool.meet(t.Context())
+		set := &Set{shared: service.shared}
+		set.services.Store(&map[mesh.Destination]*Service{orders: service})
+		allocatesNothing(t, set)
+	})
+}
+
+// allocatesNothing makes requests on pooled connections.
+func allocatesNothing(t *testing.T, s *Set) {
+	t.Helper()
 	var try Attempts
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() {

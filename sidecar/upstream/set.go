@@ -30,7 +30,7 @@ type Config struct {
 	Warmup time.Duration
 }
 
-// shared is what all services of a set share. It never changes.
+// shared is what all services of a set share. Its fields never change.
 type shared struct {
 	clock
 	cfg         Config
@@ -39,6 +39,7 @@ type shared struct {
 	idleTimeout time.Duration
 	warmup      time.Duration
 	metrics     *metrics
+	background  *background
 }
 
 func newShared(cfg Config) *shared {
@@ -50,6 +51,7 @@ func newShared(cfg Config) *shared {
 		idleTimeout: cfg.IdleTimeout,
 		warmup:      cfg.Warmup,
 		metrics:     newMetrics(),
+		background:  newBackground(),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -70,7 +72,7 @@ func newShared(cfg Config) *shared {
 }
 
 // Set holds a [Service] for each route. Its methods may be called concurrently.
-// It runs no goroutine of its own.
+// Its goroutines are those that open paths ahead, and Close waits for them.
 type Set struct {
 	shared   *shared
 	services atomic.Pointer[map[mesh.Destination]*Service]
@@ -126,4 +128,5 @@ func (s *Set) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.shared.background.stop()
 }
