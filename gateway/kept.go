@@ -1,59 +1,15 @@
 package gateway
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
-
-// kept is a file of the state directory and whether it holds what is known.
-type kept struct {
-	file string
-	err  func() error // why it does not; nil: it does
-}
+import "github.com/isthmus-mesh/isthmus/internal/admin"
 
 // kept are the files that parts keep, none without a state directory.
-func (g *Gateway) kept() []kept {
+func (g *Gateway) kept() []admin.KeptFile {
 	if g.cfg.State == "" {
 		return nil
 	}
-	return []kept{
-		{federationFile, g.federation.StateErr},
-		{registrationsFile, g.registered.StateErr},
-		{scopesFile, g.xds.StateErr},
+	return []admin.KeptFile{
+		{Name: federationFile, Err: g.federation.StateErr},
+		{Name: registrationsFile, Err: g.registered.StateErr},
+		{Name: scopesFile, Err: g.xds.StateErr},
 	}
-}
-
-// stateError says which files do not hold what is known, and why; empty: all do.
-func stateError(files []kept) string {
-	var errs []error
-	for _, k := range files {
-		if err := k.err(); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", k.file, err))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-// registerKept registers the metric of kept.
-func registerKept(r prometheus.Registerer, files []kept) error {
-	for _, k := range files {
-		err := r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "isthmus_state_kept", Help: "1 while the file of the state directory holds what is known, 0 while it cannot be written.",
-			ConstLabels: prometheus.Labels{"file": k.file},
-		}, func() float64 {
-			if k.err() != nil {
-				return 0
-			}
-			return 1
-		}))
-		if err != nil {
-			return fmt.Errorf("register metrics of the state directory: %w", err)
-		}
-	}
-	return nil
 }

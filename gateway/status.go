@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
@@ -23,7 +24,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
-	s.Join, s.StateError = g.joinTargets(), stateError(g.kept())
+	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
 	for _, f := range g.files.Status() {
 		if f.Err != "" {
 			s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})

@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/prom"
@@ -90,7 +91,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		return err
 	}
 	g.requireParts()
-	return errors.Join(registerKept(g.registry, g.kept()), prom.Register(g.registry, serviceMetrics{g}))
+	return errors.Join(admin.RegisterKept(g.registry, g.kept()), prom.Register(g.registry, serviceMetrics{g}))
 }
 
 // wireServices makes the sources of this cluster's services.

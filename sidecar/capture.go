@@ -60,7 +60,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if c.intercept, err = interception.Start(way, put); err != nil {
 		return c, err
 	}
-	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, "addresses"), s.log); err != nil {
+	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, addressesFile), s.log); err != nil {
 		return c, err
 	}
 	listen := loopbacks(cfg.DNSPort)
@@ -93,6 +93,7 @@ func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh
 func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 	all := newParts(ctx)
 	all.Go(func() error { return c.dns.Run(all.ctx) })
+	all.Go(func() error { c.addresses.Run(all.ctx); return nil })
 	all.Go(func() error {
 		if !all.await(c.dns.Ready()) {
 			return nil

@@ -28,6 +28,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
+// The files of the state directory.
+const (
+	routesFile    = "routes.pb"
+	addressesFile = "addresses"
+)
+
 // Options are what a sidecar has beside its configuration file.
 type Options struct {
 	Log     *slog.Logger // nil discards
@@ -121,7 +127,7 @@ func (s *Sidecar) wire() (err error) {
 	s.registrar = registration.New(s.gateways, s.log)
 	s.ads, err = adsclient.New(adsclient.Config{
 		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
-		StatePath: filepath.Join(s.cfg.State, "routes.pb"), Log: s.log, Metrics: s.registry,
+		StatePath: filepath.Join(s.cfg.State, routesFile), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
 		return err
@@ -152,6 +158,9 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("interception: %w", err)
 		}
 		defer func() { err = errors.Join(err, s.capture.close()) }()
+	}
+	if err := admin.RegisterKept(s.registry, s.kept()); err != nil {
+		return err
 	}
 	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)
 	if err != nil {

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/version"
@@ -18,9 +19,7 @@ func (s *Sidecar) Status() *status.Sidecar {
 	}
 	st.Ready = len(st.Pending) == 0
 	st.Reload = s.reloader.Last()
-	if err := s.ads.StateErr(); err != nil {
-		st.StateError = err.Error()
-	}
+	st.StateError = admin.KeptError(s.kept())
 	for _, l := range s.gateways {
 		g := l.Status()
 		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError()})
@@ -59,6 +58,15 @@ func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
 		})
 	}
 	return local, gateways
+}
+
+// kept are the files of the state directory.
+func (s *Sidecar) kept() []admin.KeptFile {
+	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}}
+	if s.capture != nil {
+		files = append(files, admin.KeptFile{Name: addressesFile, Err: s.capture.addresses.StateErr})
+	}
+	return files
 }
 
 // interceptionStatus says what is in place.

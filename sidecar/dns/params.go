@@ -90,3 +90,10 @@ const (
 	// allows a sidecar, of which routes need some, too.
 	maxNames = 4096
 )
+
+const (
+	// rewriteDelay is how long addresses that could not be written wait for others,
+	// rewriteInterval how long until it is tried again.
+	rewriteDelay    = 100 * time.Millisecond
+	rewriteInterval = time.Second
+)

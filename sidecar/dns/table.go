@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,14 +10,15 @@ import (
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Table gives each mesh name its virtual address pair, and keeps that on disk: a
 // name has the same pair after a restart, and a pair never another name. Two sidecars
 // mostly, but not always, agree. Its methods may be called concurrently.
 type Table struct {
-	path string // empty: memory only
-	log  *slog.Logger
+	path  string       // empty: memory only
+	saver *state.Saver // writes the whole file when a new name could not be appended
 
 	mu        sync.RWMutex
 	addresses addresses
@@ -31,7 +33,10 @@ func OpenTable(path string, log *slog.Logger) (*Table, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{path: path, log: log, addresses: newAddresses()}
+	t := &Table{path: path, addresses: newAddresses()}
+	t.saver = state.NewSaver(state.SaverConfig{
+		What: "the virtual addresses of mesh names", Write: t.rewrite, Delay: rewriteDelay, Interval: rewriteInterval, Log: log,
+	})
 	if path == "" {
 		return t, nil
 	}
@@ -79,8 +84,16 @@ func (t *Table) assign(d mesh.Destination) (slot, error) {
 	return s, err
 }
 
+// Run writes down what the disk has refused, until ctx ends.
+func (t *Table) Run(ctx context.Context) { t.saver.Run(ctx) }
+
+// StateErr returns why the file does not hold every name; nil: it does, or will in a
+// moment.
+func (t *Table) StateErr() error { return t.saver.Err() }
+
 // saveLocked writes a new name down. Trouble with the disk is no reason to refuse
-// the program its address; the next new name writes everything again.
+// the program its address; the next new name writes everything again, and so does
+// Run.
 func (t *Table) saveLocked(d mesh.Destination, s slot) {
 	if t.path == "" || t.closed {
 		return
@@ -92,12 +105,22 @@ func (t *Table) saveLocked(d mesh.Destination, s slot) {
 		t.file, err = replaceTable(t.path, t.addresses.marshal())
 	}
 	if err != nil {
-		t.log.Error("virtual addresses cannot be written: they may change at the next start", "service", d.Host(), "err", err)
 		if t.file != nil {
 			_ = t.file.Close() // part of a line may be there
 			t.file = nil
 		}
+		t.saver.Changed()
 	}
+}
+
+// rewrite writes the whole file, unless that has been done since.
+func (t *Table) rewrite() (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.file == nil && !t.closed {
+		t.file, err = replaceTable(t.path, t.addresses.marshal())
+	}
+	return err
 }
 
 // Name returns whose virtual address a is, with port 0. It allocates nothing.

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -192,6 +195,38 @@ func TestADiskThatFailsCostsNobodyAnAddressAndIsMadeUpForLater(t *testing.T) {
 	if addressOf(t, again, host(t, "orders.shop.mesh")) != a || addressOf(t, again, host(t, "cart.shop.mesh")) != b || again.Len() != 2 {
 		t.Error("what could not be written at first is not there after a restart")
 	}
+}
+
+func TestWhatADiskHasRefusedIsWrittenWhenItHasRoomAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "addresses")
+	synctest.Test(t, func(t *testing.T) {
+		table := open(t, path)
+		var running sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		running.Go(func() { table.Run(ctx) })
+		_ = table.file.Close() // every write fails from now on, and so does replacing the file
+		if err := os.Rename(dir, dir+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		a := addressOf(t, table, host(t, "orders.shop.mesh"))
+		time.Sleep(10 * time.Second)
+		if table.StateErr() == nil {
+			t.Error("nobody is told that addresses are not kept")
+		}
+		if err := os.Rename(dir+".gone", dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // nobody asks for a new name
+		if err := table.StateErr(); err != nil {
+			t.Error(err)
+		}
+		if again := open(t, path); addressOf(t, again, host(t, "orders.shop.mesh")) != a || again.Len() != 1 {
+			t.Error("what could not be written at first is not there after a restart")
+		}
+		cancel()
+		running.Wait()
+	})
 }
 
 func TestManyMayAskForAddressesAtOnce(t *testing.T) {

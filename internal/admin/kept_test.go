@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 
 func TestAFileThatCannotBeWrittenIsInTheStatusAndTheMetrics(t *testing.T) {
 	var full error
-	files := []kept{{"federation.db", func() error { return full }}, {"scopes.json", func() error { return nil }}}
+	files := []KeptFile{{"federation.db", func() error { return full }}, {"scopes.json", func() error { return nil }}}
 	registry := prometheus.NewRegistry()
-	if err := registerKept(registry, files); err != nil {
+	if err := RegisterKept(registry, files); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -21,7 +21,7 @@ func TestAFileThatCannotBeWrittenIsInTheStatusAndTheMetrics(t *testing.T) {
 		status, value string
 	}{{nil, "", "1"}, {errors.New("no space left on device"), "federation.db: no space left on device", "0"}, {nil, "", "1"}} {
 		full = c.fault
-		if got := stateError(files); got != c.status {
+		if got := KeptError(files); got != c.status {
 			t.Errorf("status says %q, want %q", got, c.status)
 		}
 		want := "# HELP isthmus_state_kept 1 while the file of the state directory holds what is known, 0 while it cannot be written.\n" +
