@@ -29,6 +29,7 @@ type Core struct {
 	founding    identity.Founding         // of the own cluster
 	refused     map[mesh.GatewayID]string // why nothing is sent there
 	certificate time.Time                 // when the certificate that would sign now expires
+	redialled   time.Time                 // when gateways were last dialled that are alive and not reached
 	epochMoved  time.Time                 // when moving the own epoch was last decided
 	moveEpoch   mesh.GatewayID
 	leaving     bool
@@ -117,7 +118,7 @@ func (c *Core) Step(now time.Time) Actions {
 		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.own.Expiry.Equal(c.certificate),
 		Packets:   packetAddresses(c.peers, c.members),
 		Targets:   c.newTargets(),
-		Redial:    c.members.redials(c.peers),
+		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),
 	}
 	c.moveEpoch = mesh.GatewayID{}

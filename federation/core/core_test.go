@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -157,6 +158,45 @@ func TestWhatTheTunnelMeasuresIsNoReasonForANewView(t *testing.T) {
 		c.Apply(now, in)
 		if c.Step(now).View == nil {
 			t.Errorf("%s: no new view", name)
+		}
+	}
+}
+
+func TestWhoIsAliveAndNotReachedIsDialledEveryFewSecondsAFewAtATime(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c := New(Config{Self: self})
+	const n = 3*maxRedials - 1
+	for i := range n {
+		c.Apply(now, Gossip{Gateway: gw("north", mesh.GatewayName(fmt.Sprint("north-", i))), Alive: true})
+	}
+	if a := c.Step(now); len(a.Redial) != 0 {
+		t.Errorf("dials %v at once: their first dial is on its way", a.Redial)
+	}
+	now = now.Add(redialInterval)
+	for round := range 3 {
+		dialled := map[mesh.GatewayID]bool{}
+		for range 4 * redialInterval / time.Second {
+			a := c.Step(now)
+			if len(a.Redial) > maxRedials || len(c.Step(now).Redial) > 0 {
+				t.Errorf("%d dials at once, or more in the same second", len(a.Redial))
+			}
+			for _, id := range a.Redial {
+				dialled[id] = true
+			}
+			now = now.Add(redialPause / 4)
+		}
+		if len(dialled) != n {
+			t.Errorf("round %d: %d of %d were dialled", round, len(dialled), n)
+		}
+	}
+	c.Apply(now, Gossip{Gateway: gw("north", "north-0")})
+	c.Apply(now, Tunnels{{Gateway: gw("north", "north-1"), Tunnel: Tunnel{Up: true, Since: now}}})
+	for range n {
+		now = now.Add(redialPause)
+		for _, id := range c.Step(now).Redial {
+			if id.Name == "north-0" || id.Name == "north-1" {
+				t.Errorf("%v is dialled, which is dead or connected", id)
+			}
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package core
 
 import (
+	"cmp"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -28,11 +30,12 @@ type Gossip struct {
 
 // member is what gossip says of another gateway.
 type member struct {
-	alive  bool
-	known  bool // meta could be read
-	meta   Meta
-	since  time.Time // when alive last became true
-	redial bool      // since then it was not dialled anew
+	alive     bool
+	known     bool // meta could be read
+	meta      Meta
+	since     time.Time // when alive last became true
+	redial    bool      // since then it was not dialled anew
+	redialled time.Time // when it was, or needed not be
 }
 
 type members map[mesh.GatewayID]*member
@@ -42,18 +45,38 @@ func (ms members) alive(id mesh.GatewayID) bool {
 	return m != nil && m.alive
 }
 
-// redials returns the gateways that gossip has found alive again and that no
-// tunnel leads to, once: after a partition the first pair to meet tells the others,
-// who need not wait out their own backoff.
-func (ms members) redials(ps peers) []mesh.GatewayID {
-	var redial []mesh.GatewayID
-	for id, m := range ms {
-		if m.redial && ps[id] != nil && !ps[id].Up {
-			redial = append(redial, id)
+// redials returns the gateways to dial without waiting out the backoff, because gossip
+// says that they are alive and no tunnel leads to them. One that has come back is
+// dialled at once: after a partition the first pair to meet tells the others. One that
+// others keep alive while the way from here is broken is dialled every redialInterval,
+// so that the two meet soon after the way is whole; of too many, who has waited longest.
+func (c *Core) redials(now time.Time) []mesh.GatewayID {
+	var back, waiting []mesh.GatewayID
+	for id, m := range c.members {
+		switch {
+		case !m.alive || c.peers.up(id):
+			m.redialled = now
+		case m.redial && c.peers[id] != nil:
+			back = append(back, id)
+		case now.Sub(m.redialled) >= redialInterval:
+			waiting = append(waiting, id)
 		}
 		m.redial = false
 	}
-	return sortIDs(redial)
+	if now.Sub(c.redialled) >= redialPause {
+		slices.SortFunc(waiting, func(a, b mesh.GatewayID) int {
+			return cmp.Or(c.members[a].redialled.Compare(c.members[b].redialled), a.Compare(b))
+		})
+		waiting = waiting[:min(len(waiting), maxRedials)]
+		if len(waiting) > 0 {
+			c.redialled = now
+		}
+		back = append(back, waiting...)
+	}
+	for _, id := range back {
+		c.members[id].redialled = now
+	}
+	return sortIDs(back)
 }
 
 func (in Gossip) apply(c *Core, now time.Time) {
@@ -68,7 +91,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 		c.viewChanged = true
 	}
 	if in.Alive && !m.alive {
-		m.since, m.redial = now, true
+		m.since, m.redial, m.redialled = now, true, now
 	}
 	if in.Alive != m.alive {
 		c.note(slog.LevelInfo, "gossip", "gateway", id.String(), "alive", in.Alive, "leaving", in.Meta.Leaving)

@@ -18,6 +18,13 @@ const (
 	// minRetry and maxRetry bound the wait after a failed pull; it doubles.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
+	// redialInterval is how often a gateway is dialled that gossip says is alive and
+	// that no tunnel leads to. At most maxRedials are every redialPause, or those that
+	// can never be reached from here would cost more the more there are.
+	redialInterval = 3 * time.Second
+	redialPause    = time.Second
+	maxRedials     = 8
+
 	// epochMoveInterval is the least time between two moves to a later epoch
 	// because somebody holds records of ours that we do not know: two processes
 	// with one name would otherwise outbid each other at full speed.
