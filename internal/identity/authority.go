@@ -27,13 +27,6 @@ type Authority struct {
 	roots       []*x509.Certificate
 }
 
-// TrustDomain returns the trust domain that the authority speaks for.
-func (a *Authority) TrustDomain() string { return a.trustDomain }
-
-// Cluster returns the cluster that the authority is confined to; the root's is
-// empty.
-func (a *Authority) Cluster() mesh.ClusterName { return a.cluster }
-
 // NotAfter returns when the authority's own certificate expires.
 func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
 

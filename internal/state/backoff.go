@@ -23,9 +23,6 @@ func (b *Backoff) Next() time.Duration {
 // Reset makes the next pause a short one again: an attempt has succeeded.
 func (b *Backoff) Reset() { b.failures = 0 }
 
-// Failures returns how many pauses there were since the last Reset.
-func (b *Backoff) Failures() int { return b.failures }
-
 // Delay returns the pause after a failure that follows so many others: between half
 // of and the whole of the doubled time, so that all who lost the same peer do not
 // come back to it at once. random(n) returns a number in [0, n), as [rand.Int64N].
