@@ -34,9 +34,10 @@ func (s *Sidecar) inbound() *proxy.Inbound {
 	if svc == nil {
 		return nil
 	}
+	bounds := exchangeTimeouts(svc.Timeouts)
 	return &proxy.Inbound{
 		Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
-		Dial: s.dialProgram, Steered: s.steered(),
+		Dial: s.dialProgram, Timeouts: &bounds, Connect: connectTimeout(svc.Timeouts), Steered: s.steered(),
 	}
 }
 

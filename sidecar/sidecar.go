@@ -113,7 +113,7 @@ func (s *Sidecar) wire() (err error) {
 	if err := s.identity.Register(s.registry); err != nil {
 		return err
 	}
-	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Log: s.log})
+	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Log: s.log})
 	if err := s.upstreams.Register(s.registry); err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Sidecar) wire() (err error) {
 		return err
 	}
 	s.proxy, err = proxy.New(proxy.Config{
-		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Explicit: explicit(s.cfg), Captured: s.captured(), Inbound: s.inbound(),
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Timeouts: s.timeoutsToward, Explicit: explicit(s.cfg), Captured: s.captured(), Inbound: s.inbound(),
 		Log: s.log, Metrics: s.registry,
 	})
 	return err

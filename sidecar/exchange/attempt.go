@@ -48,7 +48,7 @@ func (x *exchange) try() outcome {
 // send writes the head and what there is of the body, at once if it is small.
 func (x *exchange) send() error {
 	x.sentAt = time.Now()
-	_ = x.lease.SetWriteDeadline(x.sentAt.Add(sendTimeout))
+	_ = x.lease.SetWriteDeadline(x.bounds.earlier(x.sentAt.Add(sendTimeout)))
 	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.rewrite)
 	body := x.first
 	if x.up != nil {
@@ -62,7 +62,7 @@ func (x *exchange) send() error {
 	if err == nil && len(body) > 0 {
 		_, err = x.lease.Write(body)
 	}
-	_ = x.lease.SetReadDeadline(x.sentAt.Add(lookAfter))
+	_ = x.lease.SetReadDeadline(x.bounds.earlier(x.sentAt.Add(lookAfter)))
 	return err
 }
 
@@ -146,7 +146,11 @@ func (x *exchange) afterSilence(err error) (o outcome, over bool) {
 
 // afterWaiting looks, once a second, whether it is of use to wait on for an answer.
 func (x *exchange) afterWaiting() (o outcome, over bool) {
-	idle := time.Since(x.started)
+	now := time.Now()
+	if x.bounds.over(now) {
+		return x.reply(x.overdue()), true
+	}
+	idle := now.Sub(x.started)
 	if x.up != nil {
 		idle = min(idle, x.up.idleFor())
 	}
@@ -159,9 +163,14 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 			return x.retry(lost), true
 		}
 	}
-	if idle > streamTimeout {
-		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "did not answer within %s", streamTimeout)), true
+	if x.bounds.idle > 0 && idle > x.bounds.idle {
+		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "did not answer within %s", x.bounds.idle)), true
 	}
-	_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter))
+	_ = x.lease.SetReadDeadline(x.bounds.earlier(time.Now().Add(lookAfter)))
 	return 0, false
+}
+
+// overdue is the reply to a request that has taken too long.
+func (x *exchange) overdue() LocalReply {
+	return LocalReply{504, responseTimeout, fmt.Sprintf("the exchange was not over within %s: see timeouts.request", x.s.Timeouts.Request), ""}
 }

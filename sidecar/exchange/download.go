@@ -147,5 +147,5 @@ func (d *download) write(b []byte) error {
 // extendDeadlines moves both deadlines on.
 func (d *download) extendDeadlines(now time.Time) {
 	d.x.extendWriteDeadline(now)
-	d.readLimit.extend(now, d.x.lease.SetReadDeadline)
+	d.readLimit.extend(now, d.x.bounds, d.x.lease.SetReadDeadline)
 }

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"context"
 	"strconv"
 	"time"
 
@@ -16,6 +17,7 @@ type exchange struct {
 	*session
 	attempts upstream.Attempts
 	attempt             // the running one
+	bounds   bounds     // of what it may take
 	body     http1.Body // of the request, behind first
 	first    []byte     // of the body, what came with the head: part of session.in
 	up       *upload    // the rest of the body; nil when there is none
@@ -54,6 +56,11 @@ const (
 func (h *session) serveRequest() bool {
 	x := &h.x
 	*x = exchange{session: h, started: time.Now()}
+	x.bounds = h.s.Timeouts.of(x.started)
+	if !x.bounds.end.IsZero() {
+		h.writeLimit = streamDeadline{} // of another exchange
+		defer func() { h.writeLimit = streamDeadline{} }()
+	}
 	x.closing = !h.req.KeepAlive()
 	if h.req.Method == http1.Connect {
 		h.refuse(LocalReply{405, connect.RequestError, "CONNECT is not for this listener: it is the destination already", ""})
@@ -99,10 +106,19 @@ func (h *session) service() (*upstream.Service, error) {
 // run makes attempts until one has an answer or none is left, and reports whether
 // the client's connection goes on.
 func (x *exchange) run() bool {
+	ctx := x.ctx
+	if end := x.bounds.end; !end.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end)
+		defer cancel()
+	}
 	for {
-		lease, err := x.attempts.Next(x.ctx, x.clientWaits)
+		lease, err := x.attempts.Next(ctx, x.clientWaits)
 		if err != nil {
 			x.local = x.noHost(err)
+			if x.bounds.over(time.Now()) {
+				x.local = x.overdue()
+			}
 			return x.replyLocally()
 		}
 		x.attempt = attempt{lease: lease, result: upstream.Broken}
@@ -177,6 +193,10 @@ func (x *exchange) reply(r LocalReply) outcome {
 
 // abort ends the exchange because the client left, which says nothing about the host.
 func (x *exchange) abort() outcome {
+	if x.bounds.over(time.Now()) {
+		x.reason, x.detail = responseTimeout, x.overdue().Detail
+		return aborted
+	}
 	x.result = upstream.Abandoned
 	x.reason = clientGone
 	return aborted

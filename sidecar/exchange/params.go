@@ -2,11 +2,7 @@ package exchange
 
 import "time"
 
-// What a listener takes when it has no reason for another value.
 const (
-	// RelayTimeout ends a TCP or upgraded connection on which nothing moved: programs
-	// keep those open on purpose, and many rely on the 2 h of TCP keep-alive.
-	RelayTimeout = time.Hour
 	// DefaultPark is how long an idle client connection keeps its buffers. A busy
 	// connection's next request comes sooner, and pays no extra system call.
 	DefaultPark = time.Second
@@ -20,9 +16,13 @@ const (
 	// sidecars close theirs after 60 s (sidecar/upstream), so that it is never we
 	// who close in the face of a request.
 	idleTimeout = 300 * time.Second
-	// streamTimeout ends an exchange on which nothing moved in either direction, and
-	// one whose answer does not begin.
-	streamTimeout = 300 * time.Second
+	// idleStream ends an exchange on which nothing moved in either direction, and
+	// one whose answer does not begin, when nobody has said otherwise.
+	idleStream = 5 * time.Minute
+	// idleRelay ends a TCP or upgraded connection on which nothing moved, when nobody
+	// has said otherwise: programs keep those open on purpose, and many rely on the 2 h
+	// of TCP keep-alive.
+	idleRelay = time.Hour
 	// lookAfter is how long an answer may take until we look whether the client is
 	// still there and the host still in service, and between looks. A look costs a
 	// system call.

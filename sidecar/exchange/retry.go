@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -30,6 +31,9 @@ func (x *exchange) mayRetry(l upstream.Loss) bool {
 func (x *exchange) afterLoss(err error) outcome {
 	x.attempts.Failed(err)
 	x.up.stop()
+	if x.bounds.over(time.Now()) {
+		return x.reply(x.overdue())
+	}
 	if x.up.clientGone() {
 		return x.abort()
 	}

@@ -16,8 +16,9 @@ type Server struct {
 	Name string // ours in Proxy-Status
 	// Service returns where a request goes, and may wait for that to be known. An
 	// error that is a [*LocalReply] is answered with it, any other with 503.
-	Service func(context.Context) (*upstream.Service, error)
-	Retries upstream.RetryPolicy
+	Service  func(context.Context) (*upstream.Service, error)
+	Retries  upstream.RetryPolicy
+	Timeouts Timeouts
 	// Outbound says that who answers may be a sidecar, which says of itself that its
 	// program gave no answer.
 	Outbound bool

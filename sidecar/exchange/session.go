@@ -148,19 +148,7 @@ func (h *session) writeReply(r LocalReply, last, bodiless, repeated bool) {
 
 // extendWriteDeadline moves the client's write deadline on.
 func (h *session) extendWriteDeadline(now time.Time) {
-	h.writeLimit.extend(now, h.client.SetWriteDeadline)
-}
-
-// streamDeadline is the deadline of one direction in which bytes keep moving.
-type streamDeadline struct{ until time.Time }
-
-// extend moves the deadline on by set, when that makes a difference: a timer costs
-// more than a look at the time.
-func (d *streamDeadline) extend(now time.Time, set func(time.Time) error) {
-	if d.until.Sub(now) < streamTimeout*7/8 {
-		d.until = now.Add(streamTimeout)
-		_ = set(d.until)
-	}
+	h.writeLimit.extend(now, h.x.bounds, h.client.SetWriteDeadline)
 }
 
 // unread puts back what came behind a request's body: the next request.

@@ -16,6 +16,7 @@ import (
 // fields are the goroutine's; otherwise they are the exchange's.
 type upload struct {
 	client     *Client
+	bounds     bounds
 	expects    bool            // the client waits for leave to send
 	conn       *upstream.Lease // of the attempt
 	buf        *[replaySize]byte
@@ -40,7 +41,7 @@ var replays = sync.Pool{New: func() any { return new([replaySize]byte) }}
 
 // newUpload takes over what arrived of the body.
 func newUpload(x *exchange) *upload {
-	u := &upload{client: x.client, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
+	u := &upload{client: x.client, bounds: x.bounds, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
 	u.valid = copy(u.buf[:], x.first) // at most http1.MaxHead, as all of session.in
 	u.filled = u.valid + copy(u.buf[u.valid:], x.in[x.from:x.to])
 	x.from = x.to
@@ -79,7 +80,7 @@ func (u *upload) run() {
 	defer close(u.ended)
 	for {
 		if u.sent < u.valid {
-			u.writeLimit.extend(time.Now(), u.conn.SetWriteDeadline)
+			u.writeLimit.extend(time.Now(), u.bounds, u.conn.SetWriteDeadline)
 			if _, err := u.conn.Write(u.buf[u.sent:u.valid]); err != nil {
 				return // the exchange reads the answer, or why there is none
 			}
@@ -120,7 +121,7 @@ func (u *upload) arm() bool {
 	if u.stopped {
 		return false
 	}
-	_ = u.client.SetReadDeadline(time.Now().Add(streamTimeout))
+	_ = u.client.SetReadDeadline(u.bounds.deadline(time.Now()))
 	return true
 }
 
@@ -276,8 +277,10 @@ func (u *upload) malformed() error {
 	return u.err
 }
 
-// clientGone reports whether reading from the client failed.
-func (u *upload) clientGone() bool { return u != nil && u.err != nil && u.malformed() == nil }
+// clientGone reports whether reading from the client failed, and not for lack of time.
+func (u *upload) clientGone() bool {
+	return u != nil && u.err != nil && u.malformed() == nil && !u.bounds.over(time.Now())
+}
 
 // leftover returns what came behind the body, once.
 func (u *upload) leftover() []byte {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -25,6 +27,8 @@ type Config struct {
 	Routes *routes.Store
 	// Upstreams connects to what Routes names: it follows Routes.
 	Upstreams *upstream.Set
+	// Timeouts says what exchanges with a destination may take; nil: the defaults.
+	Timeouts func(mesh.Destination) exchange.Timeouts
 	// Explicit are the listeners for the program beside, one per destination.
 	Explicit []Explicit
 	// Captured are the listeners for the program's captured connections; nil
@@ -48,6 +52,10 @@ type Inbound struct {
 	Protocol mesh.Protocol // what the program speaks
 	// Dial connects to Target; nil: a net.Dialer. [Caller] says for whom.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Timeouts bound callers' exchanges; nil: the defaults.
+	Timeouts *exchange.Timeouts
+	// Connect bounds a TCP connect to the program; 0: 1 s, negative: not at all.
+	Connect time.Duration
 	// Steered are the listeners for callers of the program's own port; nil: none.
 	Steered *Steered
 	// Peers says who may call; nil: every member of the mesh (gateways included,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -26,6 +27,10 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 		destination: mesh.Destination{Service: in.Service, Port: in.Port},
 		rewrite:     http1.RequestRewrite{Proto: "http"},
 		retries:     programRetries(),
+		bounds:      exchange.DefaultTimeouts(),
+	}
+	if in.Timeouts != nil {
+		s.bounds = *in.Timeouts
 	}
 	s.label = s.destination.String()
 	s.rewrite.Host = in.Service.Host()

@@ -65,7 +65,7 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
-		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial}, in.Target)
+		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
 		secure := p.listenInbound(*in)
 		p.servers = append(p.servers, secure)
 		if in.Steered != nil {

@@ -45,6 +45,7 @@ type server struct {
 	service func(context.Context) (*upstream.Service, error)
 	rewrite http1.RequestRewrite // what every request is given
 	retries upstream.RetryPolicy
+	bounds  exchange.Timeouts
 
 	// Made of the above by finish.
 	log     *slog.Logger
@@ -82,6 +83,10 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 		label:       label,
 		rewrite:     http1.RequestRewrite{Host: d.Host(), Proto: "http"},
 		retries:     upstream.DefaultRetries(),
+		bounds:      exchange.DefaultTimeouts(),
+	}
+	if p.cfg.Timeouts != nil {
+		s.bounds = p.cfg.Timeouts(d)
 	}
 	s.service = s.routed
 	s.finish()
@@ -93,7 +98,7 @@ func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
 	s.metrics = s.p.metrics.bind(s.direction, s.label)
 	s.http = &exchange.Server{
-		Name: exchange.InboundName, Service: s.service, Retries: s.retries,
+		Name: exchange.InboundName, Service: s.service, Retries: s.retries, Timeouts: s.bounds,
 		Conns: s.conns(), Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
 	}
 	if s.direction == outbound {

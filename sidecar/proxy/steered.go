@@ -51,7 +51,7 @@ func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 	for _, address := range in.Steered.Listen {
 		s := &server{
 			p: p, direction: inbound, address: address,
-			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, retries: secure.retries,
+			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, retries: secure.retries, bounds: secure.bounds,
 		}
 		s.rewrite.Outside = true
 		s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }

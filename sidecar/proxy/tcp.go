@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
-	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -28,7 +27,7 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, exchange.RelayTimeout)
+	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, s.http.Timeouts.Relay)
 	outcome := upstream.Answered
 	if err != nil {
 		// Who broke it off is not known, and most often it is a client.

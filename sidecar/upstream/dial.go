@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // get returns a connection to h: an idle one that is still good or, when there
 // is none, a new one. Once a connection of the same request has broken it is
-// always a new one. a may be nil. A new one costs at most 2 s.
+// always a new one. a may be nil. A new one costs at most the connect's bound and 2 s.
 //
 // Its error is a [*ConnectError]; nobody has seen the request. Unless ctx ended
 // it, h or who answers behind it has been blamed, so that others avoid it.
@@ -43,8 +44,6 @@ func (h *Host) put(c *Conn) {
 // open dials h and blames whoever prevents it.
 func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	service := h.service
-	bounded, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	var avoid []connect.Instance
 	if h.key.gateway {
 		avoid = service.remotes.ejected(service.shared.now(), maxExcluded)
@@ -56,11 +55,11 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a != nil && a.stay.cluster != "" {
 		dest.Cluster = a.stay.cluster
 	}
-	c, err := h.connect(bounded, dest, avoid, nil)
+	c, err := h.connect(ctx, dest, avoid, nil)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.
-		c, err = h.connect(bounded, dest, nil, nil)
+		c, err = h.connect(ctx, dest, nil, nil)
 	}
 	if err == nil {
 		h.connected(service.shared.now())
@@ -121,9 +120,7 @@ func (e *stageError) Unwrap() error { return e.err }
 // and rather to somebody other than held. Its errors are stageErrors.
 func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
-	dialling, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	sock, err := shared.dial(dialling, "tcp", h.key.addr)
+	sock, err := h.dial(ctx)
 	if err != nil {
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
@@ -132,11 +129,23 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held [
 	if h.key.plain {
 		return c, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	if err := c.secure(ctx, h, config, dest, avoid, held); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// dial connects to h.
+func (h *Host) dial(ctx context.Context) (net.Conn, error) {
+	if bound := h.service.connect; bound > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bound)
+		defer cancel()
+	}
+	return h.service.shared.dial(ctx, "tcp", h.key.addr)
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.

@@ -5,10 +5,10 @@ import "time"
 const (
 	// connectTimeout bounds the TCP connect. In a cluster a SYN is answered in
 	// well under a millisecond; one lost SYN is resent after 1 s, and by then
-	// another host has long answered.
+	// another host has long answered. Unless Config.Connect says otherwise.
 	connectTimeout = time.Second
 
-	// openTimeout bounds everything from the first SYN to the end of the TLS
+	// openTimeout bounds everything from the connect to the end of the TLS
 	// handshake, the gateway's CONNECT reply included. A frozen process still
 	// completes TCP connects (its kernel does), so this is what a frozen host
 	// costs a request. It must leave room for a gateway's hedge (200 ms or
@@ -42,6 +42,10 @@ const (
 	// connection: what is looked at once in sweepsPerTimeout has closed up to that much
 	// earlier.
 	reuseMargin = 2
+
+	// provenAge is how long a program must have kept an idle connection to be believed
+	// that it keeps them: one that closes at once has done so by then.
+	provenAge = 10 * time.Millisecond
 
 	// sweepsPerTimeout is how often in that time the pool is looked through, so
 	// that connections which the other side closed do not linger.

@@ -1,20 +1,19 @@
 package upstream
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
 
 // reuseAge is how long a connection may have been idle for a request that cannot be
-// repeated, as the closes that were seen say: many programs close theirs early. The
-// zero value knows nothing. Its methods may be called concurrently.
-type reuseAge struct{ limit atomic.Int64 } // nanoseconds; 0: unknown
+// repeated, as the closes that were seen say: many programs close theirs early, some at
+// once. The zero value has seen no connection stay and allows none. Its methods may be
+// called concurrently.
+type reuseAge struct{ limit atomic.Int64 } // nanoseconds
 
 // allows reports whether a connection that was idle for age may be used.
-func (r *reuseAge) allows(age time.Duration) bool {
-	l := time.Duration(r.limit.Load())
-	return l == 0 || age < l
-}
+func (r *reuseAge) allows(age time.Duration) bool { return age < time.Duration(r.limit.Load()) }
 
 // closedAt learns that a program closed a connection that was idle for age, or less.
 func (r *reuseAge) closedAt(age time.Duration) {
@@ -26,7 +25,12 @@ func (r *reuseAge) closedAt(age time.Duration) {
 // openAt learns that a connection that was idle for age is still open: what was
 // learned from a restart, which closes connections of any age, does not last.
 func (r *reuseAge) openAt(age time.Duration) {
-	if l := age / reuseMargin; !r.allows(l) {
+	switch l := age / reuseMargin; {
+	case r.limit.Load() == 0:
+		if age >= provenAge {
+			r.limit.CompareAndSwap(0, math.MaxInt64)
+		}
+	case !r.allows(l):
 		r.limit.Store(int64(l))
 	}
 }

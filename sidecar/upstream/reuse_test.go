@@ -10,8 +10,13 @@ import (
 
 func TestAConnectionThatIsNearlyAsOldAsThoseThatTheProgramClosedTakesNoRequestThatCannotBeRepeated(t *testing.T) {
 	var r reuseAge
+	r.openAt(time.Millisecond)
+	if r.allows(0) {
+		t.Error("a connection is used before the program has shown that it keeps them")
+	}
+	r.openAt(time.Second)
 	if !r.allows(time.Hour) {
-		t.Error("something is forbidden before anything was learned")
+		t.Error("something is forbidden before a close was seen")
 	}
 	r.closedAt(3 * time.Second)
 	if r.allows(2*time.Second) || !r.allows(time.Second) {

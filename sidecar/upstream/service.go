@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -16,6 +17,7 @@ import (
 type Service struct {
 	shared     *shared
 	dest       mesh.Destination // zero: static
+	connect    time.Duration    // bounds a TCP connect; negative: not
 	metrics    *boundMetrics
 	budget     budget
 	remotes    remoteOutliers
@@ -44,6 +46,12 @@ func newService(shared *shared, dest mesh.Destination, label string) *Service {
 		metrics: shared.metrics.bind(label),
 		hosts:   make(map[hostKey]*Host),
 		created: shared.now(),
+	}
+	if shared.cfg.Connect != nil {
+		s.connect = shared.cfg.Connect(dest)
+	}
+	if s.connect == 0 {
+		s.connect = connectTimeout
 	}
 	s.dialConfig.Store(&dialConfig{})
 	s.candidates.Store(&candidates{share: fixed(1)})

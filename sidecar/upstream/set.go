@@ -23,6 +23,9 @@ type Config struct {
 	// Dial connects; nil: a net.Dialer. What it gives need not be a TCP
 	// connection, but only sockets are checked before they are used again.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Connect bounds a TCP connect to a host of a destination (zero: of a [Static]
+	// service); it gives 0 for 1 s, and less for no bound. Nil: 1 s.
+	Connect func(mesh.Destination) time.Duration
 	// IdleTimeout closes connections that nobody used for so long; 0: 60 s.
 	IdleTimeout time.Duration
 	// Warmup is the time over which traffic returns to local hosts that came
