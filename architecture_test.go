@@ -29,13 +29,13 @@ var imports = map[string][]string{
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
-	"gateway/forward": {"internal/connect", "internal/drain", "internal/identity", "internal/mesh", "internal/prom", "internal/relay"},
+	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
 	"gateway/discovery/file":     {"gateway/discovery", "internal/health", "internal/hostport", "internal/mesh", "internal/prom", "internal/state", "internal/strictyaml"},
-	"gateway/discovery/registry": {"gateway/discovery", "internal/hostport", "internal/identity", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
+	"gateway/discovery/registry": {"gateway/discovery", "internal/dialerr", "internal/hostport", "internal/identity", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
 
 	"federation":         {"federation/catalog", "federation/core", "internal/identity", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},
@@ -63,7 +63,8 @@ var imports = map[string][]string{
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/connect":               {"internal/mesh"},
 	"internal/drain":                 {"internal/relay"},
-	"internal/health":                {},
+	"internal/dialerr":               {},
+	"internal/health":                {"internal/dialerr"},
 	"internal/hostport":              {},
 	"internal/liveness":              {},
 	"internal/identity":              {"internal/mesh", "internal/prom", "internal/state", "internal/wholefile"},

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/dialerr"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -90,7 +91,7 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 		// Clients are not told addresses.
 		r.f.cfg.Log.Debug("endpoint not reached", "service", r.req.Destination.Service.String(), "instance", ep.Instance, "addr", ep.Address, "err", err)
 		switch {
-		case connect.OwnFault(err):
+		case dialerr.Own(err):
 			r.f.metrics.ownFaults.Inc()
 			return connect.Refuse(http.StatusServiceUnavailable, connect.ProxyInternal,
 				"gateway %s cannot open another connection, whoever serves: %s", r.f.cfg.Self, connect.Public(err))

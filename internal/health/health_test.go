@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,6 +146,27 @@ func TestWatchReportsTheFirstResultAndEveryChange(t *testing.T) {
 			got = append(got, fmt.Sprintf("%.0fs %v %v", time.Since(start).Seconds(), ready, err))
 		})
 		if s := strings.Join(got, ", "); s != "0s true <nil>, 5s false down, 7s true <nil>" {
+			t.Errorf("got %s", s)
+		}
+	})
+}
+
+func TestWhatIsReadyStaysSoWhileThisMachineCannotAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		lacking := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		var got []string
+		n := 0
+		Watch(ctx, Check{}, func(context.Context) error {
+			if n++; n == 20 {
+				cancel()
+			}
+			if n == 2 {
+				return nil
+			}
+			return lacking
+		}, func(ready bool, err error) { got = append(got, fmt.Sprint(ready, " ", errors.Is(err, syscall.EMFILE))) })
+		if s := strings.Join(got, ", "); s != "false true, true false" {
 			t.Errorf("got %s", s)
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/dialerr"
 )
 
 // State is what is known of an address after some checks. The zero State knows
@@ -35,7 +37,9 @@ func (s State) After(c Check, healthy bool) State {
 // and report after the first result and after every change of readiness; err is
 // why it is not ready. What has never been ready may be starting: it is checked
 // after firstRetry, then after twice that, and so on up to the interval. Both are
-// called on the caller's goroutine. A probe that was cut short by the end of ctx is not reported.
+// called on the caller's goroutine. A probe that was cut short by the end of ctx is
+// not reported, and what is ready stays so when it cannot be asked for want of
+// something on this machine.
 func Watch(ctx context.Context, c Check, probe func(context.Context) error, report func(ready bool, err error)) {
 	c = c.WithDefaults()
 	if c.Kind == None {
@@ -56,11 +60,13 @@ func Watch(ctx context.Context, c Check, probe func(context.Context) error, repo
 		if ctx.Err() != nil {
 			return
 		}
-		next := state.After(c, err == nil)
-		if !state.Known || next.Ready != state.Ready {
-			report(next.Ready, err)
+		if !state.Ready || !dialerr.Own(err) {
+			next := state.After(c, err == nil)
+			if !state.Known || next.Ready != state.Ready {
+				report(next.Ready, err)
+			}
+			state = next
 		}
-		state = next
 		if started = started || state.Ready; started {
 			timer.Reset(spread(c.Interval))
 			continue

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/dialerr"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
@@ -39,6 +40,9 @@ func (s *Server) prove(ctx context.Context, address string, id identity.ID, call
 	defer cancel()
 	d := tls.Dialer{Config: s.identity.ClientTLS("", identity.OneOf([]string{id.String()}))}
 	conn, err := d.DialContext(ctx, "tcp", address)
+	if dialerr.Own(err) {
+		return "", status.Errorf(codes.Unavailable, "this gateway cannot look who answers at %q now: try again, or another one", address)
+	}
 	if err != nil {
 		s.log.Warn("a registered address is not proved", "peer_id", id.String(), "addr", address, "err", err)
 		return "", refused
