@@ -250,7 +250,7 @@ func (c *cache) openLocked(w *watch) {
 	if c.answerLocked(w) {
 		return
 	}
-	if wait, ok := w.doubts().wait(time.Now()); ok {
+	if wait, ok := w.doubts().wait(time.Now()); ok && w.retry == nil {
 		w.retry = time.AfterFunc(wait, func() { c.retry(w) })
 	}
 	for _, name := range w.names {
@@ -271,8 +271,8 @@ func (c *cache) openLocked(w *watch) {
 	}
 }
 
-// retry answers w with a part of what its client has refused. It is called when
-// that has waited for long enough.
+// retry answers w with a part of what its client has refused, when that has waited
+// for long enough, or with what there was no room for.
 func (c *cache) retry(w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -321,10 +321,14 @@ func (c *cache) answerLocked(w *watch) bool {
 	if !ok {
 		return false
 	}
-	// The engine's channel has room for two per type and it drains the channel
-	// before every request, so this never fills; should it, the watch stays open
-	// rather than block the publisher.
+	// The engine's channel has room for every type that Envoy knows. Should it fill,
+	// the watch stays open, and is answered a moment later, rather than block the
+	// publisher.
 	if !w.send(told) {
+		w.doubts().unsent(told.send)
+		if w.retry == nil {
+			w.retry = time.AfterFunc(sendPause, func() { c.retry(w) })
+		}
 		return false
 	}
 	w.doubts().send(w.nonce, told.send)
@@ -340,6 +344,7 @@ func (c *cache) answerLocked(w *watch) bool {
 func (c *cache) unindexLocked(w *watch) {
 	if w.retry != nil {
 		w.retry.Stop()
+		w.retry = nil
 	}
 	for _, name := range w.names {
 		set := c.watches[w.kind][name]

@@ -63,11 +63,7 @@ func (d *doubts) answer(nonce string, refused, whole bool, now time.Time) (bad s
 	}
 	r := d.unanswered[i]
 	for _, passed := range d.unanswered[:i] {
-		for _, resource := range passed.resources {
-			if was := d.resources[resource.Name]; was != nil {
-				was.sent = false
-			}
-		}
+		d.unsent(passed.resources)
 	}
 	d.unanswered = slices.Delete(d.unanswered, 0, i+1)
 	if !refused {
@@ -114,6 +110,15 @@ func (d *doubts) refuse(r *sentResponse, whole bool, now time.Time) (bad string)
 		return ""
 	}
 	return suspects[0].Name
+}
+
+// unsent notes that resources did not go out, or will never be answered.
+func (d *doubts) unsent(resources []*discoveryv3.Resource) {
+	for _, r := range resources {
+		if was := d.resources[r.Name]; was != nil {
+			was.sent = false
+		}
+	}
 }
 
 // keep forgets what is not among names, which are sorted: who unsubscribes starts

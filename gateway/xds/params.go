@@ -40,6 +40,9 @@ const (
 	minRefusedPause = 50 * time.Millisecond
 	maxRefusedPause = time.Second
 
+	// sendPause is how long an answer waits for which the protocol engine had no room.
+	sendPause = 50 * time.Millisecond
+
 	// maxReason bounds what a client says of what it refuses, in bytes, for the log.
 	maxReason = 1 << 10
 

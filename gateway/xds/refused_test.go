@@ -1,14 +1,19 @@
 package xds
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
@@ -207,5 +212,66 @@ func TestOneBadResourceIsLeftOutOfTheStateOfTheWorld(t *testing.T) {
 	g.publish(routeTo("a", 1), mended, routeTo("c", 1))
 	for !slices.Equal(holds, resourceNames([]string{"a", "bad", "c"})) {
 		next()
+	}
+}
+
+func TestAnAnswerForWhichThereIsNoRoomComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCache(t)
+		if err := c.replace([]*mesh.Route{routeTo("orders", 1)}, true); err != nil {
+			t.Fatal(err)
+		}
+		room, told := false, 0
+		w := &watch{stream: &adsStream{}, kind: endpoints, sub: stream.NewDeltaSubscription([]string{service("orders").String()}, nil, nil, false),
+			nonce: func() string { return "" }, send: func(change) bool {
+				if room {
+					told++
+				}
+				return room
+			}}
+		cancel := c.open(w)
+		defer cancel()
+		time.Sleep(10 * sendPause)
+		c.mu.Lock()
+		room = true
+		c.mu.Unlock()
+		time.Sleep(10 * sendPause)
+		synctest.Wait()
+		if told != 1 {
+			t.Errorf("answered %d times", told)
+		}
+	})
+}
+
+func TestTheStateOfTheWorldIsServedBesideTypesThatNobodyKnows(t *testing.T) {
+	g := start(t, identitytest.New(t, "mesh.example"), "", routeTo("orders", 1))
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(g.connect(g.mesh.Workload("east", "shop", "web"))).StreamAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, typeURL := range []string{"type.googleapis.com/envoy.of.tomorrow", xds.ClusterType} {
+		if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: typeURL, ResourceNames: resourceNames([]string{"orders"})}); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			resp, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.TypeUrl == typeURL {
+				break
+			}
+		}
+	}
+}
+
+func TestTheTypesOfOneStreamAreBounded(t *testing.T) {
+	g := start(t, identitytest.New(t, "mesh.example"), "", routeTo("orders", 1))
+	c := g.dial("web")
+	for i := range maxTypes + 1 {
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: fmt.Sprint("type.googleapis.com/made.up.", i)})
+	}
+	if err := <-c.ended; status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("ended with %v, want RESOURCE_EXHAUSTED", err)
 	}
 }

@@ -29,7 +29,7 @@ type watch struct {
 
 	names []string    // what it is indexed under, sorted
 	ended bool        // answered or cancelled: send must not be called any more
-	retry *time.Timer // asks again when what the client has refused is due; nil: nothing is
+	retry *time.Timer // asks again when there may be room, or what the client has refused is due; nil: there is nothing
 }
 
 // scope returns what w is about.
