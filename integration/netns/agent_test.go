@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/integration/hosts"
 	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
@@ -69,13 +70,9 @@ func (h *host) capture(t *testing.T, name, settings, more string) *captured {
 	return c
 }
 
-func interceptionName(name string) string {
-	return fmt.Sprintf("%s-%d-%s", interceptionPrefix, os.Getpid(), name)
-}
-
 // intercepting is the part of a sidecar's configuration that says how it captures.
 func intercepting(name, settings string) string {
-	return fmt.Sprintf("interception: {name: %s, %s}\n", interceptionName(name), settings)
+	return fmt.Sprintf("interception: {name: %s, %s}\n", hosts.InterceptionName(name), settings)
 }
 
 // run has the program run argv, which must succeed, and returns what that prints.

@@ -58,8 +58,8 @@ func TestCallersPastTheMeshAreRefusedOrSeenByTheProgram(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.ready(t)
-			for to, from := range map[string]string{h.cluster.v4(h.number): caller.cluster.v4(caller.number), h.cluster.v6(h.number): caller.cluster.v6(caller.number)} {
-				out, err := caller.command(t.Context(), self, "program", "plain", net.JoinHostPort(to, "9000")).CombinedOutput()
+			for to, from := range map[string]string{h.Cluster.V4(h.Number): caller.Cluster.V4(caller.Number), h.Cluster.V6(h.Number): caller.Cluster.V6(caller.Number)} {
+				out, err := caller.Command(t.Context(), self, "program", "plain", net.JoinHostPort(to, "9000")).CombinedOutput()
 				switch {
 				case c.want == "" && (err == nil || !strings.Contains(string(out), "reset")):
 					t.Errorf("from %s: %q, %v, want a reset", from, out, err)

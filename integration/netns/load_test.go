@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/integration/hosts"
 	"github.com/isthmus-mesh/isthmus/interception"
 )
 
@@ -26,11 +27,11 @@ func (h *host) inCgroup(ctx context.Context, name string, argv ...string) (_ *ex
 	if err != nil {
 		return nil, nil, err
 	}
-	cgroup, err := os.Open(filepath.Join(root, "isthmus", interceptionName(name)))
+	cgroup, err := os.Open(filepath.Join(root, "isthmus", hosts.InterceptionName(name)))
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := h.command(ctx, argv...)
+	cmd := h.Command(ctx, argv...)
 	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cgroup.Fd())
 	return cmd, cgroup.Close, nil
 }

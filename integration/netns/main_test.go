@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/integration/hosts"
 	"github.com/isthmus-mesh/isthmus/interception"
 )
 
@@ -80,7 +80,7 @@ func theWorld(t *testing.T) *world {
 
 // newWorld starts everything that the tests share.
 func newWorld() (*world, error) {
-	w := &world{dir: filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d-world", prefix, os.Getpid()))}
+	w := &world{dir: hosts.Dir()}
 	if err := w.start(); err != nil {
 		return nil, errors.Join(err, w.close(true))
 	}
@@ -98,16 +98,16 @@ func (w *world) start() error {
 	if isthmusBinary, err = harness.Build(context.Background(), w.dir); err != nil {
 		return err
 	}
-	if err := sweep(gone); err != nil {
+	if err := hosts.Sweep(isthmusBinary, hosts.Gone); err != nil {
 		return fmt.Errorf("remove what an earlier run left: %w", err)
 	}
-	if err := plugSwitch(); err != nil {
+	if err := hosts.PlugSwitch(east, west, north, wan); err != nil {
 		return err
 	}
 	if err := w.pki(east, west, north); err != nil {
 		return err
 	}
-	for i, cluster := range []network{east, west, north} {
+	for i, cluster := range []hosts.Network{east, west, north} {
 		if err := w.gateway(cluster, i+1); err != nil {
 			return err
 		}
@@ -123,12 +123,12 @@ func (w *world) start() error {
 func (w *world) close(aloud bool) error {
 	var err error
 	for _, h := range w.hosts {
-		err = errors.Join(err, h.end())
+		err = errors.Join(err, h.End())
 	}
 	if aloud || err != nil {
 		for _, h := range w.hosts {
-			fmt.Fprint(os.Stderr, h.logs())
+			fmt.Fprint(os.Stderr, h.Logs())
 		}
 	}
-	return errors.Join(err, sweep(ours))
+	return errors.Join(err, hosts.Sweep(isthmusBinary, hosts.Ours))
 }

@@ -27,7 +27,7 @@ func TestTwoSidecarsOnAHostCaptureEachItsOwnProgram(t *testing.T) {
 	if got := bob.run(t, argv(curl, "-sS", url)); !strings.HasPrefix(got, byMesh) {
 		t.Errorf("after the end of alice's sidecar bob's curl printed %q", got)
 	}
-	out, err := h.command(t.Context(), curl, "-sS", "-m", "20", url).CombinedOutput()
+	out, err := h.Command(t.Context(), curl, "-sS", "-m", "20", url).CombinedOutput()
 	if err != nil || string(out) != directly+"\n" {
 		t.Errorf("curl in nobody's cgroup printed %q (%v), want %q", out, err, directly)
 	}

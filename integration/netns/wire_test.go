@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/integration/hosts"
 	"github.com/isthmus-mesh/isthmus/sidecar/dns"
 )
 
@@ -53,8 +54,8 @@ var toVirtual = []unix.SockFilter{
 func (h *host) tap(t *testing.T) *wire {
 	t.Helper()
 	w := &wire{host: h}
-	err := within(theSwitch, func() error {
-		cable, err := net.InterfaceByName(h.name)
+	err := hosts.Within(hosts.TheSwitch, func() error {
+		cable, err := net.InterfaceByName(h.Name)
 		if err != nil {
 			return err
 		}
@@ -62,7 +63,7 @@ func (h *host) tap(t *testing.T) *wire {
 		if err != nil {
 			return err
 		}
-		w.packet = os.NewFile(uintptr(fd), "packets of "+h.name)
+		w.packet = os.NewFile(uintptr(fd), "packets of "+h.Name)
 		program := unix.SockFprog{Len: uint16(len(toVirtual)), Filter: &toVirtual[0]}
 		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
 			return err
@@ -71,7 +72,7 @@ func (h *host) tap(t *testing.T) *wire {
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: cable.Index})
 	})
 	if err != nil {
-		t.Fatalf("tap %s: %v", h.name, err)
+		t.Fatalf("tap %s: %v", h.Name, err)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -126,7 +127,7 @@ func (w *wire) count(t *testing.T) seen {
 	t.Helper()
 	for _, p := range dns.Prefixes() {
 		w.sent++
-		err := within(w.host.name, func() error {
+		err := hosts.Within(w.host.Name, func() error {
 			c, err := net.Dial("udp", net.JoinHostPort(p.Addr().Next().String(), "9"))
 			if err != nil {
 				return err
@@ -136,7 +137,7 @@ func (w *wire) count(t *testing.T) seen {
 			return err
 		})
 		if err != nil {
-			t.Fatalf("mark the wire of %s: %v", w.host.name, err)
+			t.Fatalf("mark the wire of %s: %v", w.host.Name, err)
 		}
 		err = harness.Eventually(func() error {
 			w.mu.Lock()
@@ -147,7 +148,7 @@ func (w *wire) count(t *testing.T) seen {
 			return nil
 		})
 		if err != nil {
-			t.Fatalf("wire of %s: %v", w.host.name, err)
+			t.Fatalf("wire of %s: %v", w.host.Name, err)
 		}
 	}
 	raw, err := w.packet.SyscallConn()
@@ -157,7 +158,7 @@ func (w *wire) count(t *testing.T) seen {
 	err = raw.Control(func(fd uintptr) {
 		stats, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
 		if err != nil || stats.Drops > 0 {
-			t.Errorf("wire of %s: %d packets were not counted (%v)", w.host.name, stats.Drops, err)
+			t.Errorf("wire of %s: %d packets were not counted (%v)", w.host.Name, stats.Drops, err)
 		}
 	})
 	if err != nil {

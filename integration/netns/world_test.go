@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/integration/hosts"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -24,7 +25,7 @@ type world struct {
 // service is a server and what the mesh calls it.
 type service struct {
 	name     string // shop/<name>, on a host of this name
-	cluster  network
+	cluster  hosts.Network
 	number   int // the host's
 	port     int // of the service, and of the server on loopback
 	protocol string
@@ -40,12 +41,12 @@ func isthmus(args ...string) error {
 	return err
 }
 
-func (w *world) pki(clusters ...network) error {
+func (w *world) pki(clusters ...hosts.Network) error {
 	if err := isthmus("pki", "init", "--trust-domain", "netns.example", "-d", w.path("pki")); err != nil {
 		return err
 	}
 	for _, c := range clusters {
-		if err := isthmus("pki", "cluster", c.name, "-d", w.path("pki")); err != nil {
+		if err := isthmus("pki", "cluster", c.Name, "-d", w.path("pki")); err != nil {
 			return err
 		}
 	}
@@ -53,20 +54,20 @@ func (w *world) pki(clusters ...network) error {
 }
 
 // gateway starts a cluster's gateway, which joins through the first one.
-func (w *world) gateway(cluster network, number int) error {
-	name := cluster.name + "-gw"
+func (w *world) gateway(cluster hosts.Network, number int) error {
+	name := cluster.Name + "-gw"
 	h, err := w.resident(name, cluster, 1)
 	if err != nil {
 		return err
 	}
-	if err := h.plug("wan0", name+"-wan", wan, number); err != nil {
+	if err := h.Plug("wan0", name+"-wan", wan, number); err != nil {
 		return err
 	}
 	join := ""
 	if number > 1 {
-		join = wan.v4(1) + ":7443"
+		join = wan.V4(1) + ":7443"
 	}
-	if err := isthmus("pki", "gateway", "--cluster", cluster.name, name, "-d", w.path("pki"), "-o", w.path(name, "pki")); err != nil {
+	if err := isthmus("pki", "gateway", "--cluster", cluster.Name, name, "-d", w.path("pki"), "-o", w.path(name, "pki")); err != nil {
 		return err
 	}
 	file := w.path(name, "gateway.yaml")
@@ -77,7 +78,7 @@ meshAddress: "%s:15443"
 join: [%s]
 identity: {dir: %s}
 state: %s
-`, cluster.name, name, wan.v4(number), h.address(), join, w.path(name, "pki"), w.path(name, "state")), 0o600)
+`, cluster.Name, name, wan.V4(number), h.Address(), join, w.path(name, "pki"), w.path(name, "state")), 0o600)
 	if err != nil {
 		return err
 	}
@@ -94,12 +95,12 @@ func (h *host) sidecar(name, more string) ([]string, error) {
 	if err := os.RemoveAll(w.path(name)); err != nil { // of the test's last run
 		return nil, err
 	}
-	if err := isthmus("pki", "workload", "--cluster", h.cluster.name, "shop/"+name, "-d", w.path("pki"), "-o", identity); err != nil {
+	if err := isthmus("pki", "workload", "--cluster", h.Cluster.Name, "shop/"+name, "-d", w.path("pki"), "-o", identity); err != nil {
 		return nil, err
 	}
 	file := w.path(name, "sidecar.yaml")
 	err := os.WriteFile(file, fmt.Appendf(nil, "gateways: [%s]\nidentity: {dir: %s}\nstate: %s\n%s\n",
-		h.cluster.v4(1)+":15012", identity, w.path(name, "state"), more), 0o600)
+		h.Cluster.V4(1)+":15012", identity, w.path(name, "state"), more), 0o600)
 	return []string{isthmusBinary, "sidecar", "-c", file}, err
 }
 
@@ -123,16 +124,16 @@ func (w *world) serve(s service, server ...string) error {
 
 // page is one of the admin port of the sidecar on h.
 func (h *host) page(path string) (string, error) {
-	out, err := h.command(context.Background(), self, "program", "http", "http://127.0.0.1:15020/"+path).CombinedOutput()
+	out, err := h.Command(context.Background(), self, "program", "http", "http://127.0.0.1:15020/"+path).CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("%s of %s: %w: %s", path, h.name, err, out)
+		err = fmt.Errorf("%s of %s: %w: %s", path, h.Name, err, out)
 	}
 	return string(out), err
 }
 
 // status asks a gateway as an operator does, in its namespace.
 func (h *host) status() (*status.Gateway, error) {
-	out, err := h.command(context.Background(), isthmusBinary, "status", "-o", "json").Output()
+	out, err := h.Command(context.Background(), isthmusBinary, "status", "-o", "json").Output()
 	if len(out) == 0 {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, errors.New(strings.TrimSpace(string(exit.Stderr)))
@@ -149,7 +150,7 @@ func (w *world) settled() error {
 		for _, g := range w.gateways {
 			s, err := g.status()
 			if err != nil {
-				return fmt.Errorf("%s: %w", g.name, err)
+				return fmt.Errorf("%s: %w", g.Name, err)
 			}
 			ready := map[string]uint32{}
 			for _, svc := range s.Services {
@@ -160,8 +161,8 @@ func (w *world) settled() error {
 				}
 			}
 			for _, served := range w.served {
-				if n := ready[served.cluster.name+" shop/"+served.name]; n != 1 {
-					return fmt.Errorf("%s sees %d ready of %s in %s", g.name, n, served.name, served.cluster.name)
+				if n := ready[served.cluster.Name+" shop/"+served.name]; n != 1 {
+					return fmt.Errorf("%s sees %d ready of %s in %s", g.Name, n, served.name, served.cluster.Name)
 				}
 			}
 		}
