@@ -21,6 +21,7 @@ type attempt struct {
 	filled     int              // back[headEnd:filled] what came behind it
 	untilClose bool             // the answer ended with its connection
 	extra      int              // bytes that upstream sent behind its answer
+	still      bool             // the host stands still; what it has sent before is read
 }
 
 // try sends the request on the lease and passes the answer back.
@@ -163,11 +164,29 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 			return x.retry(lost), true
 		}
 	}
+	if x.still {
+		if x.mayRetry(upstream.OutOfService) {
+			x.attempts.Failed(fmt.Errorf("%s stands still", x.lease.Addr()))
+			return x.retry(lost), true
+		}
+		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "gave no answer and stands still: is the process or its machine frozen? Nobody else was asked, since it may have done its work")), true
+	}
+	if x.standsStill() {
+		x.still = true
+		_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter / 100))
+		return 0, false
+	}
 	if x.bounds.idle > 0 && idle > x.bounds.idle {
 		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "did not answer within %s", x.bounds.idle)), true
 	}
 	_ = x.lease.SetReadDeadline(x.bounds.earlier(time.Now().Add(lookAfter)))
 	return 0, false
+}
+
+// standsStill reports whether there is nothing to hope for from the lease's host.
+func (x *exchange) standsStill() bool {
+	h := x.lease.Host()
+	return h.OutOfService() && h.Frozen(x.ctx) || x.lease.MachineGone()
 }
 
 // overdue is the reply to a request that has taken too long.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 )
 
@@ -19,6 +20,7 @@ type download struct {
 	from      int    // buf[from:to] has arrived and not been looked at
 	to        int
 	readLimit streamDeadline // of upstream
+	moved     time.Time      // when something came last
 }
 
 var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
@@ -70,6 +72,7 @@ func (d *download) run(now time.Time) outcome {
 		switch {
 		case err == nil || d.body.Done():
 		case errors.Is(err, io.EOF) && d.body.Closed() == nil:
+		case connect.IsTimeout(err) && d.mayCome():
 		default:
 			return aborted
 		}
@@ -147,5 +150,28 @@ func (d *download) write(b []byte) error {
 // extendDeadlines moves both deadlines on.
 func (d *download) extendDeadlines(now time.Time) {
 	d.x.extendWriteDeadline(now)
-	d.readLimit.extend(now, d.x.bounds, d.x.lease.SetReadDeadline)
+	d.moved = now
+	d.readLimit.extend(now, d.lookBounds(), d.x.lease.SetReadDeadline)
+}
+
+// lookBounds are such that a read ends when it is time to look at the host.
+func (d *download) lookBounds() bounds {
+	b := d.x.bounds
+	if b.idle == 0 || b.idle > lookDuring {
+		b.idle = lookDuring
+	}
+	return b
+}
+
+// mayCome reports whether it is of use to wait on for more, after a read of which
+// nothing came in time.
+func (d *download) mayCome() bool {
+	x, now := d.x, time.Now()
+	if x.bounds.over(now) || x.bounds.idle > 0 && now.Sub(d.moved) >= x.bounds.idle || x.standsStill() {
+		x.reason, x.detail = responseTimeout, x.lease.Addr()+" sent nothing more of its answer in time"
+		return false
+	}
+	d.readLimit = streamDeadline{}
+	d.readLimit.extend(now, d.lookBounds(), x.lease.SetReadDeadline)
+	return true
 }

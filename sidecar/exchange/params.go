@@ -27,6 +27,9 @@ const (
 	// still there and the host still in service, and between looks. A look costs a
 	// system call.
 	lookAfter = time.Second
+	// lookDuring is lookAfter for the rest of an answer: it may be a stream that says
+	// little.
+	lookDuring = 4 * time.Second
 	// sendTimeout bounds the write of a head with what there is of the body, at most
 	// replaySize: sockets take that much at once, unless who reads stands still.
 	sendTimeout = 5 * time.Second

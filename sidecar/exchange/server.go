@@ -19,6 +19,7 @@ type Server struct {
 	Service  func(context.Context) (*upstream.Service, error)
 	Retries  upstream.RetryPolicy
 	Timeouts Timeouts
+	Relays   *Relays // where upgraded connections are noted
 	// Outbound says that who answers may be a sidecar, which says of itself that its
 	// program gave no answer.
 	Outbound bool

@@ -33,7 +33,9 @@ func (x *exchange) upgrade() outcome {
 	late := slices.Clone(x.back[x.headEnd:x.filled])
 	x.from, x.to = 0, 0
 	x.back, x.out = nil, nil // the relay brings its own
+	x.s.Relays.Add(x.client, x.lease)
 	stats, err := relay.Copy(x.ctx, relay.WithPrefix(x.client.Conn, early), relay.WithPrefix(x.lease.Conn, late), x.s.Timeouts.Relay)
+	x.s.Relays.Remove(x.client)
 	x.moved = stats.BToA
 	x.s.Metrics.Relayed(stats)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -33,7 +34,8 @@ type Proxy struct {
 	kill context.CancelFunc
 
 	accepts map[direction]*sync.WaitGroup // accept loops
-	judging sync.WaitGroup                // who judges open connections again
+	relays  exchange.Relays               // of both directions
+	judging sync.WaitGroup                // who judges open connections again, and looks at their hosts
 
 	mu       sync.Mutex
 	bound    bool
@@ -106,6 +108,7 @@ func (p *Proxy) bind(ctx context.Context) error {
 	for _, s := range p.servers {
 		s.start()
 	}
+	p.judging.Go(func() { p.relays.Watch(p.ctx) })
 	if p.cfg.Identity != nil {
 		p.judging.Go(func() { p.conns[inbound].Watch(p.ctx, p.cfg.Identity.Past) })
 	}

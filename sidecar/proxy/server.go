@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
@@ -68,7 +69,12 @@ func (s *server) accept() {
 		others = s.p.conns[outbound]
 	}
 	s.conns().Accept(s.p.ctx, s.queue, drain.AcceptConfig{Max: maxConnections, Short: func() { others.Shed() }, Log: s.p.log},
-		func(conn net.Conn) { s.serve(conn.(*accepted).client) })
+		func(conn net.Conn) {
+			if s.direction == inbound {
+				liveness.KeepAlive(conn)
+			}
+			s.serve(conn.(*accepted).client)
+		})
 }
 
 // conns are the open connections of its direction.
@@ -98,7 +104,7 @@ func (s *server) finish() {
 	s.log = s.p.log.With("service", s.label, "direction", string(s.direction))
 	s.metrics = s.p.metrics.bind(s.direction, s.label)
 	s.http = &exchange.Server{
-		Name: exchange.InboundName, Service: s.service, Retries: s.retries, Timeouts: s.bounds,
+		Name: exchange.InboundName, Service: s.service, Retries: s.retries, Timeouts: s.bounds, Relays: &s.p.relays,
 		Conns: s.conns(), Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
 	}
 	if s.direction == outbound {

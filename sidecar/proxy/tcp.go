@@ -27,7 +27,9 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
+	s.p.relays.Add(c, lease)
 	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, s.http.Timeouts.Relay)
+	s.p.relays.Remove(c)
 	outcome := upstream.Answered
 	if err != nil {
 		// Who broke it off is not known, and most often it is a client.

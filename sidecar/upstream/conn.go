@@ -34,7 +34,7 @@ type Conn struct {
 	dialConfig *dialConfig
 	sock       net.Conn  // TCP
 	path       *pathConn // through a gateway; else nil
-	liveness   liveness
+	peek       socketPeek
 	opened     instant
 	weight     uint32          // of the instance behind a gateway, 0: not said
 	expires    instant         // of the peer's certificate, 0: never
@@ -137,16 +137,16 @@ func (c *Conn) remote() connect.Instance {
 
 // alive reports whether the idle connection has neither been closed by the
 // other side nor sent anything that nobody asked for, or a goodbye.
-func (c *Conn) alive() bool { return c.liveness.quiet() }
+func (c *Conn) alive() bool { return c.peek.quiet() }
 
 // saysGoodbye reports whether what an idle path has to read begins with a goodbye.
 func (c *Conn) saysGoodbye() bool {
-	if c.path == nil || c.liveness.raw == nil {
+	if c.path == nil || c.peek.raw == nil {
 		return false
 	}
 	var first [1]byte
 	n := 0
-	if err := c.liveness.raw.Control(func(fd uintptr) {
+	if err := c.peek.raw.Control(func(fd uintptr) {
 		n, _, _ = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	}); err != nil || n != 1 {
 		return false
@@ -155,15 +155,15 @@ func (c *Conn) saysGoodbye() bool {
 	return goodbye
 }
 
-// liveness looks at a socket without reading from it or waiting.
-type liveness struct {
+// socketPeek looks at a socket without reading from it or waiting.
+type socketPeek struct {
 	raw    syscall.RawConn // nil: not a socket, always quiet
 	look   func(fd uintptr)
 	poll   [1]unix.PollFd
 	silent bool
 }
 
-func (l *liveness) init(sock net.Conn) {
+func (l *socketPeek) init(sock net.Conn) {
 	s, ok := sock.(syscall.Conn)
 	if !ok {
 		return
@@ -181,7 +181,7 @@ func (l *liveness) init(sock net.Conn) {
 }
 
 // quiet reports whether there is nothing to read: no data, no end, no error.
-func (l *liveness) quiet() bool {
+func (l *socketPeek) quiet() bool {
 	if l.raw == nil {
 		return true
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -125,7 +126,7 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held [
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
 	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}
-	c.liveness.init(sock)
+	c.peek.init(sock)
 	if h.key.plain {
 		return c, nil
 	}
@@ -145,7 +146,11 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, bound)
 		defer cancel()
 	}
-	return h.service.shared.dial(ctx, "tcp", h.key.addr)
+	conn, err := h.service.shared.dial(ctx, "tcp", h.key.addr)
+	if err == nil && h.service.dest != (mesh.Destination{}) { // the program beside is on this machine
+		liveness.KeepAlive(conn)
+	}
+	return conn, err
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.

@@ -15,6 +15,7 @@ type Host struct {
 	service        *Service
 	key            hostKey
 	pool           pool
+	still          stillness
 	latency        latency
 	active         atomic.Int64  // picks without Done
 	weight         atomic.Uint32 // at least 1

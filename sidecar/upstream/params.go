@@ -15,6 +15,9 @@ const (
 	// 3 round trips) and two round trips to the far side of the world.
 	openTimeout = 2 * time.Second
 
+	// askAgain is for how long it is believed that a host stands still, or does not.
+	askAgain = time.Second
+
 	// maxExcluded bounds the instances named in one Isthmus-Exclude: 32 names
 	// of at most 127 bytes stay far below the gateway's limit for a head.
 	maxExcluded = 32

@@ -62,7 +62,7 @@ func pair(t *testing.T) (*Service, chan net.Conn) {
 func settled(t *testing.T, conn *Conn) {
 	t.Helper()
 	// Read calls the function again each time that the socket becomes readable.
-	if err := conn.liveness.raw.Read(func(uintptr) bool { return !conn.alive() }); err != nil {
+	if err := conn.peek.raw.Read(func(uintptr) bool { return !conn.alive() }); err != nil {
 		t.Fatal(err)
 	}
 }
