@@ -5,6 +5,7 @@
 //	             ───────────────────────────────        ──────────────────
 //	membership   0x01 ‖ memberlist packet, AES-256      CONNECT gossip
 //	keys                                                POST /gossip/keys
+//	gone for good                                       POST /forget?gateway=west/west-1&gateway=…
 //	catalog      its version, in NodeMeta               GET /catalog
 //
 // # Membership
@@ -83,7 +84,8 @@
 // catalog and waits until the others have that, then says so in gossip and by its
 // tunnels, and is forgotten when its tunnels close; the version it had reached is
 // kept, so that nobody can bring its records back. One that dies is kept with its
-// address and its records, marked stale with their age, for 72 hours.
+// address and its records, marked stale with their age, for 72 hours, or until somebody says that
+// it is gone for good, which every gateway is told.
 //
 // The state file (bbolt) holds the own epoch, the keys, every origin's signed
 // catalog and newest version, and every gateway's last address: a gateway that

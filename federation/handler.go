@@ -23,10 +23,11 @@ const GossipAuthority = "gossip"
 const (
 	pathCatalog = "/catalog"
 	pathKeys    = "/gossip/keys"
+	pathForget  = "/forget"
 )
 
-// Handler serves the other gateways: "GET /catalog", "POST /gossip/keys" and
-// "CONNECT gossip". Every answer is for a peer that the tunnel has authenticated
+// Handler serves the other gateways: "GET /catalog", "POST /gossip/keys",
+// "POST /forget" and "CONNECT gossip". Every answer is for a peer that the tunnel has authenticated
 // as a gateway: it must be served on the tunnel's listener and nowhere else, with
 // [tunnel.ConnContext] as the server's ConnContext.
 func (f *Federation) Handler() http.Handler {
@@ -53,6 +54,8 @@ func (f *Federation) Handler() http.Handler {
 			f.serveCatalog(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathKeys:
 			f.serveKeys(w, r)
+		case r.Method == http.MethodPost && r.URL.Path == pathForget:
+			f.serveForget(w, r)
 		default:
 			http.NotFound(w, r)
 		}

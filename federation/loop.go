@@ -53,6 +53,9 @@ func (f *Federation) step(ctx context.Context) {
 	for _, id := range todo.Redial {
 		f.cfg.Tunnel.Redial(id)
 	}
+	for _, id := range todo.Forgotten {
+		f.cfg.Tunnel.Forget(id)
+	}
 	if todo.View != nil {
 		f.view.Set(todo.View)
 	}

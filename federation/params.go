@@ -28,6 +28,10 @@ const (
 	// list of all members, of some 500 bytes each.
 	maxGossipStreams = 32
 
+	// maxForgotten is how many gateways one request asks to forget: their names are in
+	// its first line, of at most 128 bytes each.
+	maxForgotten = 64
+
 	// maxKeys bounds the gossip keys held; a mesh in peace has one, one that is
 	// changing keys two. The newest stay.
 	maxKeys = 4

@@ -175,7 +175,7 @@ type part struct {
 func (g *Gateway) parts() []part {
 	return []part{
 		{"admin", admin.New(admin.Config{
-			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Log: g.log,
+			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
 		{"identity", g.identity.Run},

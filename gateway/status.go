@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"slices"
 	"time"
@@ -115,4 +116,14 @@ func originsOf(view *federation.View, now time.Time) []status.Origin {
 		})
 	}
 	return origins
+}
+
+// forget has all gateways forget a cluster or a gateway that is gone for good.
+func (g *Gateway) forget(ctx context.Context, name string) *status.Forget {
+	ids, err := g.federation.Forget(ctx, name)
+	verdict := &status.Forget{Name: name, Forgotten: ids}
+	if err != nil {
+		verdict.Error = err.Error()
+	}
+	return verdict
 }

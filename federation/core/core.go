@@ -40,6 +40,7 @@ type Core struct {
 	known   map[mesh.GatewayID]KnownGateway // by address, present or not
 	pulling map[mesh.GatewayID]bool         // origins
 
+	forgotten   []mesh.GatewayID
 	keyRing     uint64 // number of the own gossip key ring
 	targets     []Target
 	viewChanged bool
@@ -71,6 +72,7 @@ type Actions struct {
 	Packets   map[mesh.GatewayID]PacketAddress // where gossip packets go; always whole
 	Targets   []Target                         // to keep tunnels to; nil: as before
 	Redial    []mesh.GatewayID                 // without waiting: they are back
+	Forgotten []mesh.GatewayID                 // of which nothing is kept any more
 	View      *View                            // to be shown; nil: as before
 	Save      bool                             // Unsaved has something
 	Conflicts int                              // catalogs that differ under one version
@@ -120,7 +122,9 @@ func (c *Core) Step(now time.Time) Actions {
 		Targets:   c.newTargets(),
 		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),
+		Forgotten: c.forgotten,
 	}
+	c.forgotten = nil
 	c.moveEpoch = mesh.GatewayID{}
 	if c.viewChanged {
 		c.viewChanged = false

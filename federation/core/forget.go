@@ -1,7 +1,9 @@
 package core
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -38,6 +40,7 @@ func (c *Core) forget(now time.Time) {
 		} else if now.Sub(k.Seen) > staleAfter {
 			delete(c.known, id)
 			delete(c.members, id) // dead, or it would be present
+			c.forgotten = append(c.forgotten, id)
 			c.unsaved.gateways[id], c.viewChanged = true, true
 		}
 	}
@@ -81,6 +84,7 @@ func (c *Core) drop(id mesh.GatewayID, now time.Time) {
 	}
 	delete(c.members, id)
 	delete(c.known, id)
+	c.forgotten = append(c.forgotten, id)
 	c.unsaved.gateways[id], c.viewChanged = true, true
 }
 
@@ -99,5 +103,41 @@ func (c *Core) confirm(now time.Time) {
 	}
 	if now.Sub(c.unsaved.confirmedAt) >= confirmInterval || c.unsaved.confirmed {
 		c.unsaved.confirmedAt, c.unsaved.confirmed = now, true
+	}
+}
+
+// Matching returns the other gateways of a cluster of which anything but a floor is
+// held, or the one with a name, sorted.
+func (c *Core) Matching(cluster mesh.ClusterName, name mesh.GatewayName) []mesh.GatewayID {
+	return slices.DeleteFunc(c.everybody(), func(id mesh.GatewayID) bool {
+		return id == c.cfg.Self || id.Cluster != cluster || name != "" && id.Name != name
+	})
+}
+
+// MayForget returns an error unless all of ids are out of reach: what is alive would
+// be known again in a moment.
+func (c *Core) MayForget(ids []mesh.GatewayID) error {
+	for _, id := range ids {
+		switch {
+		case id == c.cfg.Self:
+			return fmt.Errorf("%s is this gateway itself", id)
+		case c.peers.up(id):
+			return fmt.Errorf("%s is alive: %s has a tunnel to it; stop it first", id, c.cfg.Self)
+		case c.members.alive(id):
+			return fmt.Errorf("%s is alive, as other gateways tell %s; stop it first, or wait some seconds if it has just stopped", id, c.cfg.Self)
+		}
+	}
+	return nil
+}
+
+// Forget says that gateways are gone for good: what is held of them, but for the
+// versions that their records must exceed, is dropped. Those that are alive are kept.
+type Forget struct{ Gateways []mesh.GatewayID }
+
+func (in Forget) apply(c *Core, now time.Time) {
+	for _, id := range in.Gateways {
+		if c.MayForget([]mesh.GatewayID{id}) == nil {
+			c.drop(id, now)
+		}
 	}
 }

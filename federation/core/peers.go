@@ -38,6 +38,17 @@ func (ps peers) up(id mesh.GatewayID) bool {
 	return p != nil && p.Up
 }
 
+// Connected returns the gateways that a live tunnel leads to, sorted.
+func (c *Core) Connected() []mesh.GatewayID {
+	var ids []mesh.GatewayID
+	for id, p := range c.peers {
+		if p.Up {
+			ids = append(ids, id)
+		}
+	}
+	return sortIDs(ids)
+}
+
 // Tunnels are all peers, as the tunnel says.
 type Tunnels []Peer
 

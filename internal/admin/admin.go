@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 const (
@@ -25,11 +27,12 @@ const (
 
 // Config says what an admin port serves.
 type Config struct {
-	Listener  net.Listener        // the bound admin port; Run closes it
-	Readiness *Readiness          // what /readyz reports
-	Metrics   prometheus.Gatherer // what /metrics serves
-	Status    func() any          // what /status encodes; must not block
-	Reload    *Reloader           // what POST /reload does; nil: there is no such page
+	Listener  net.Listener                                          // the bound admin port; Run closes it
+	Readiness *Readiness                                            // what /readyz reports
+	Metrics   prometheus.Gatherer                                   // what /metrics serves
+	Status    func() any                                            // what /status encodes; must not block
+	Reload    *Reloader                                             // what POST /reload does; nil: there is no such page
+	Forget    func(ctx context.Context, name string) *status.Forget // what POST /forget?name= does; nil: there is no such page
 	Log       *slog.Logger
 }
 
@@ -90,6 +93,17 @@ func (s *Server) handler() http.Handler {
 	if s.cfg.Reload != nil {
 		mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
 			code, verdict := http.StatusOK, s.cfg.Reload.Reload(context.WithoutCancel(r.Context())) // begun is done, whoever waits
+			if verdict.Error != "" {
+				code = http.StatusUnprocessableEntity
+			}
+			s.writeJSON(w, code, verdict)
+		})
+	}
+	if s.cfg.Forget != nil {
+		mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), status.ForgetTimeout) // begun is done, whoever waits
+			defer cancel()
+			code, verdict := http.StatusOK, s.cfg.Forget(ctx, r.URL.Query().Get("name"))
 			if verdict.Error != "" {
 				code = http.StatusUnprocessableEntity
 			}

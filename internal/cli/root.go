@@ -91,7 +91,7 @@ Start here:
 	})
 	root.SetVersionTemplate("isthmus {{.Version}}\n")
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status(), Reload(), Intercept())
+	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status(), Reload(), Forget(), Intercept())
 	completeFlags(root)
 	return root
 }

@@ -76,7 +76,7 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
 	}
 	p.conns = append(p.conns, c)
-	p.left, p.lastErr, p.addr, p.founding = false, "", c.quic.RemoteAddr().String(), c.founding
+	p.left, p.forgotten, p.lastErr, p.addr, p.founding = false, false, "", c.quic.RemoteAddr().String(), c.founding
 	if p.refreshLocked(now) {
 		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 	}

@@ -41,18 +41,19 @@ type Peer struct {
 
 // peer is the mutable side of a [Peer]. Guarded by Node.mu.
 type peer struct {
-	gateway  mesh.GatewayID
-	conns    []*conn // admitted and not ended
-	dialling int     // targets that dial it right now
-	state    State
-	left     bool
-	since    time.Time
-	addr     string
-	lastErr  string
-	founding identity.Founding
-	rtt      time.Duration
-	toldRTT  time.Duration // rtt when watchers were last told
-	past     totals        // of connections that have ended
+	gateway   mesh.GatewayID
+	conns     []*conn // admitted and not ended
+	dialling  int     // targets that dial it right now
+	state     State
+	left      bool
+	since     time.Time
+	addr      string
+	lastErr   string
+	founding  identity.Founding
+	forgotten bool // and not met since
+	rtt       time.Duration
+	toldRTT   time.Duration // rtt when watchers were last told
+	past      totals        // of connections that have ended
 
 	packetSize  int
 	reducedFrom int       // the size of packets that were lost; 0: none are
@@ -138,8 +139,8 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 	defer n.mu.Unlock()
 	list := make([]Peer, 0, len(n.peers))
 	for _, p := range n.peers {
-		if p.since.IsZero() {
-			continue // only dialled so far
+		if p.since.IsZero() || p.forgotten {
+			continue // only dialled so far, or gone
 		}
 		p.refreshLocked(time.Now())
 		streams := int64(0)
@@ -155,6 +156,24 @@ func (n *Node) Peers() ([]Peer, <-chan struct{}) {
 	slices.SortFunc(list, func(a, b Peer) int { return a.Gateway.Compare(b.Gateway) })
 	_, past := n.changes.Snapshot()
 	return list, past
+}
+
+// Forget drops what is kept of a gateway that streams cannot be opened to: it is gone
+// for good, and its metrics with it. What answers at a target's address later is new.
+func (n *Node) Forget(gw mesh.GatewayID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, ok := n.peers[gw]
+	if !ok || p.usable() > 0 {
+		return
+	}
+	for _, t := range n.targets {
+		if t.answered == gw {
+			t.answered = mesh.GatewayID{}
+		}
+	}
+	p.forgotten = true // a dial may be on its way, or a connection drain; a sweep deletes it
+	n.changedLocked()
 }
 
 // RTT returns the smoothed round-trip time to a gateway, by its best connection: the
@@ -327,7 +346,7 @@ func (n *Node) sweep(now time.Time) {
 			}
 			p.retireLocked(n.connections(), now)
 			changed = n.sizeLocked(p, now) || changed
-		} else if len(p.conns) == 0 && p.dialling == 0 && !wanted[gw] && now.Sub(p.since) > forgetAfter {
+		} else if len(p.conns) == 0 && p.dialling == 0 && !wanted[gw] && (p.forgotten || now.Sub(p.since) > forgetAfter) {
 			delete(n.peers, gw)
 			changed = true
 		}

@@ -1,0 +1,107 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
+)
+
+// ErrNotForgotten is wrapped by errors of [Federation.Forget] that left everything as
+// it was.
+var ErrNotForgotten = errors.New("not forgotten")
+
+// Forget drops everything about a cluster, or about one gateway ("west/west-1"), that
+// is gone for good, here and on every gateway that a tunnel leads to. It returns which
+// gateways were forgotten. None of them may be alive. When it is not known here at all
+// the others are not asked. After an error that does not wrap [ErrNotForgotten] it is
+// forgotten here and everywhere but where the error says.
+func (f *Federation) Forget(ctx context.Context, name string) ([]mesh.GatewayID, error) {
+	cluster, gateway, _ := strings.Cut(name, "/")
+	f.mu.Lock()
+	ids := f.core.Matching(mesh.ClusterName(cluster), mesh.GatewayName(gateway))
+	err := f.core.MayForget(ids)
+	peers := f.core.Connected()
+	f.mu.Unlock()
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%w: nothing is known of %s", ErrNotForgotten, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotForgotten, err)
+	}
+	f.log.Info("gateways are forgotten, as asked for", "gateways", ids)
+	f.apply(core.Forget{Gateways: ids})
+	faults := make([]error, len(peers))
+	var asked sync.WaitGroup
+	for i, id := range peers {
+		asked.Go(func() {
+			if err := f.client.forget(ctx, id, ids); err != nil {
+				faults[i] = fmt.Errorf("gateway %s has not forgotten it: %w", id, err)
+			}
+		})
+	}
+	asked.Wait()
+	return ids, errors.Join(faults...)
+}
+
+// serveForget forgets what another gateway was told to.
+func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
+	names := r.URL.Query()["gateway"]
+	ids := make([]mesh.GatewayID, 0, len(names))
+	for _, name := range names {
+		id, err := mesh.ParseGatewayID(name)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		ids = append(ids, id)
+	}
+	f.mu.Lock()
+	err := f.core.MayForget(ids)
+	f.mu.Unlock()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	if s, ok := tunnel.StreamFrom(r.Context()); ok {
+		f.log.Info("gateways are forgotten, as another gateway was asked to", "gateway", s.Peer().String(), "gateways", ids)
+	}
+	f.apply(core.Forget{Gateways: ids})
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// forget has a gateway forget others.
+func (c client) forget(ctx context.Context, to mesh.GatewayID, ids []mesh.GatewayID) error {
+	for some := range slices.Chunk(ids, maxForgotten) {
+		q := url.Values{}
+		for _, id := range some {
+			q.Add("gateway", id.String())
+		}
+		err := c.request(ctx, to, http.MethodPost, pathForget+"?"+q.Encode(), nil, func(r *http.Response) error {
+			if r.StatusCode == http.StatusConflict {
+				b, err := io.ReadAll(io.LimitReader(r.Body, 300))
+				if err != nil {
+					return err
+				}
+				return errors.New(strings.TrimSpace(string(b)))
+			}
+			if r.StatusCode != http.StatusNoContent {
+				return answered(r)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

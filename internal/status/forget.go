@@ -1,0 +1,49 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// ForgetTimeout bounds how long a gateway takes to have the others forget.
+const ForgetTimeout = 15 * time.Second
+
+// Forget is what a gateway answers to being told that a cluster or a gateway is gone
+// for good.
+type Forget struct {
+	Name      string           `json:"name"` // as it was asked
+	Forgotten []mesh.GatewayID `json:"forgotten"`
+	Error     string           `json:"error,omitempty"` // why nothing was forgotten, or by whom it was not
+}
+
+// AskForget has the gateway whose admin port is at host:port, and through it all
+// others, forget a cluster or a gateway.
+func AskForget(ctx context.Context, admin, name string) (*Forget, error) {
+	ctx, cancel := context.WithTimeout(ctx, ForgetTimeout+askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+"/forget?"+url.Values{"name": {name}}.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	if err != nil {
+		return nil, err
+	}
+	f := &Forget{}
+	if err := json.Unmarshal(b, f); err != nil || f.Name != name {
+		return nil, fmt.Errorf("%s answers %s and no verdict: is it a gateway, of a version that can forget?", admin, resp.Status)
+	}
+	return f, nil
+}
