@@ -20,7 +20,8 @@ type Gateway struct {
 	// advertise and the port of listen.mesh.
 	MeshAddress string `yaml:"meshAddress" flag:"host:port that this cluster's sidecars dial"`
 	// host or host:port of any other gateways; none for the first of a mesh. Port
-	// 7443 when left out.
+	// 7443 when left out. Until it has met one of them a gateway is not ready, and
+	// calls no service unknown.
 	Join []string `yaml:"join" flag:"host:port of any other gateway"`
 	// Who this gateway is.
 	Identity Identity `yaml:"identity"`
