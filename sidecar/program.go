@@ -50,9 +50,9 @@ type programStart struct {
 	grace     time.Duration
 }
 
-// run runs the program until it has ended, by itself, which is a [*ProgramError], or
-// because it was asked to, which is nil. It is asked when ctx ends, and killed when
-// it has not ended after the grace.
+// run runs the program until it has ended, and returns a [*ProgramError]. It is asked
+// to end when ctx ends, and killed when it has not ended after the grace; having been
+// asked and ended well, with code 0 or by the signal that asks, is nil.
 func (p *program) run(ctx context.Context, start programStart) error {
 	defer close(p.ended)
 	defer context.AfterFunc(ctx, p.ask)()
@@ -93,7 +93,12 @@ func (p *program) runHere(start programStart) error {
 	} else {
 		err = fmt.Errorf("start the program: %w", err)
 	}
-	if p.asked.Err() != nil {
+	if p.asked.Err() == nil {
+		return err
+	}
+	// Of one that was asked, [exec.Cmd.Wait] does not say code 0.
+	const byTheSignal = 128 + int(syscall.SIGTERM) // a shell or a JVM ends with it as a code, too
+	if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code == byTheSignal {
 		return nil
 	}
 	return err

@@ -34,6 +34,9 @@ func TestAProgramThatIsNotThereIsAnError(t *testing.T) {
 func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 	for name, script := range map[string]string{
 		"obeys":  `trap 'echo obeyed > "$0.end"; exit 0' TERM; : > "$0"; while :; do sleep 0.01; done`,
+		"fails":  `trap 'echo obeyed > "$0.end"; exit 9' TERM; : > "$0"; while :; do sleep 0.01; done`,
+		"shell":  `trap 'echo obeyed > "$0.end"; exit 143' TERM; : > "$0"; while :; do sleep 0.01; done`,
+		"dies":   `: > "$0"; while :; do sleep 0.01; done`,
 		"clings": `trap '' TERM; : > "$0"; while :; do sleep 0.01; done`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,10 +57,16 @@ func TestTheProgramIsAskedToEndAndKilledWhenItDoesNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			if err := <-ended; err != nil {
+			err, code := <-ended, 0
+			if p, ok := errors.AsType[*ProgramError](err); ok {
+				code = p.Code
+			} else if err != nil {
 				t.Errorf("a program that was asked to end is an error: %v", err)
 			}
-			if _, err := os.Stat(started + ".end"); (err == nil) != (name == "obeys") {
+			if want := map[string]int{"fails": 9, "clings": 137}[name]; code != want {
+				t.Errorf("exit code %d, want %d", code, want)
+			}
+			if _, err := os.Stat(started + ".end"); (err == nil) != (name != "clings" && name != "dies") {
 				t.Errorf("the program was not asked to end: %v", err)
 			}
 		})

@@ -70,8 +70,9 @@ func (s *Sidecar) runProgram(ctx context.Context) error {
 		start.cgroup = s.capture.cgroup
 	}
 	err := s.program.run(ctx, start)
-	if err == nil {
-		return nil // Shutdown drains
+	if s.program.asked.Err() != nil {
+		<-ctx.Done() // Shutdown drains
+		return err
 	}
 	s.stays.Set("the program has ended")
 	drained, cancel := context.WithTimeout(ctx, s.inForce.Load().Drain)

@@ -18,8 +18,9 @@ func Sidecar() *cobra.Command {
 		Use:   "sidecar -c FILE [-- PROGRAM ARGS...]",
 		Short: "Run a sidecar, and the program beside it",
 		Long: `Runs a sidecar until SIGTERM or SIGINT. With a program behind "--" it also
-starts that and ends with it, with the program's exit code. Then the program is told
-of SIGTERM once its callers have been served, and has the mesh until it has ended.
+starts that and ends with it, with the program's exit code. The program is told of
+SIGTERM once its callers have been served, and has the mesh until it has ended; a
+program that SIGTERM then ends, without a code of its own, is exit code 0.
 SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it. SIGHUP reloads the
 configuration, and is passed on as well: 'isthmus reload' does not tell the program.
 At once take effect upstreams, drain, log.level, and of service advertise, weight,
