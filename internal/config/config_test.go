@@ -225,7 +225,7 @@ f.yaml:9: service.advertise: "0.0.0.0:1" cannot be dialled: write the address of
 f.yaml:10: service.health.path: a tcp check asks for no path: remove it, or write type: http
 f.yaml:10: service.health.interval: 1ms is out of range: write 50ms to 1h0m0s
 f.yaml:13: upstreams[1].service: service "cart": write namespace/name, such as shop/cart
-f.yaml:13: upstreams[1].port: "99999" is too large
+f.yaml:13: upstreams[1].port: "99999" is too large: write at most 65535
 f.yaml:13: upstreams[1].listen: ":9002" listens on every interface, where anybody could use it: write 127.0.0.1:9002, or 0.0.0.0:9002 if that is meant
 f.yaml:14: upstreams[2].listen: 127.0.0.1:9001 is already the address of upstreams[0].listen: write another port
 f.yaml:14: upstreams[2].cluster: "We": use lower-case letters, digits and inner hyphens

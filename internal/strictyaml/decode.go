@@ -231,7 +231,7 @@ func (r *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		i, err := strconv.ParseInt(text, 10, v.Type().Bits())
 		if err != nil {
-			r.fault(n, path, "%s", notANumber(n, err))
+			r.fault(n, path, "%s", notANumber(n, err, 1<<(v.Type().Bits()-1)-1))
 			return
 		}
 		v.SetInt(i)
@@ -242,7 +242,7 @@ func (r *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 				r.fault(n, path, "%s is negative: write 0 or more", describe(n))
 				return
 			}
-			r.fault(n, path, "%s", notANumber(n, err))
+			r.fault(n, path, "%s", notANumber(n, err, 1<<v.Type().Bits()-1))
 			return
 		}
 		v.SetUint(u)
@@ -259,9 +259,9 @@ func (r *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-func notANumber(n *yaml.Node, err error) string {
+func notANumber(n *yaml.Node, err error, most uint64) string {
 	if errors.Is(err, strconv.ErrRange) {
-		return describe(n) + " is too large"
+		return fmt.Sprintf("%s is too large: write at most %d", describe(n), most)
 	}
 	return describe(n) + " is not a whole number"
 }

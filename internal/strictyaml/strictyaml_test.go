@@ -99,7 +99,7 @@ name: b
 `)
 	want := []string{
 		`f.yaml:1: nmae: there is no such key: write name`,
-		`f.yaml:2: count: "70000" is too large`,
+		`f.yaml:2: count: "70000" is too large: write at most 65535`,
 		`f.yaml:3: on: "yes" is neither true nor false`,
 		`f.yaml:4: wait: "5" is no duration: write a number with its unit, such as 5s or 100ms`,
 		`f.yaml:5: ratio: ".nan" is not a number`,
