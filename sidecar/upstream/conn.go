@@ -37,7 +37,7 @@ type Conn struct {
 	peek       socketPeek
 	opened     instant
 	weight     uint32          // of the instance behind a gateway, 0: not said
-	expires    instant         // of the peer's certificate, 0: never
+	expires    instant         // with either certificate, 0: never
 	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
 	program    bool            // a program's own socket is at the other end, or behind a gateway that ends the TLS for it
 	keepFor    time.Duration   // who answers closes it soon after so much idleness; 0: not said

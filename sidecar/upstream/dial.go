@@ -166,6 +166,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 		below, c.path = path, path
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
+	ends := h.service.shared.cfg.Identity.NotAfter()   // of what we show, or what was before it
 	over := tls.Client(below, config.tls)
 	start := time.Now()
 	err := over.HandshakeContext(ctx)
@@ -187,8 +188,12 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	}
 	state := over.ConnectionState()
 	if len(state.PeerCertificates) > 0 {
-		c.expires = h.service.shared.now().add(time.Until(state.PeerCertificates[0].NotAfter))
+		if peer := state.PeerCertificates[0].NotAfter; peer.Before(ends) {
+			ends = peer
+		}
 	}
+	left := time.Until(ends)
+	c.expires = h.service.shared.now().add(left - min(expiryMargin, left/10))
 	id, err := identity.PeerID(state)
 	if err != nil {
 		return &stageError{StageHandshake, who, err}

@@ -54,6 +54,11 @@ const (
 	// that connections which the other side closed do not linger.
 	sweepsPerTimeout = 4
 
+	// expiryMargin is how long before a certificate's end, ours or the peer's, an idle
+	// connection is given out no more: at the end whoever checks cuts it, and a request
+	// with it. A tenth of what it has left where that is less.
+	expiryMargin = 30 * time.Second
+
 	// goodbyeSweep is the same for paths through a gateway: how long one that drains
 	// waits for us to close what is idle. A look costs a microsecond a path.
 	goodbyeSweep = 250 * time.Millisecond

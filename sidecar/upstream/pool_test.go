@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -291,6 +292,41 @@ func TestAConnectionIsNotUsedBeyondItsPeersCertificate(t *testing.T) {
 			t.Error("good a day after its certificate has expired")
 		}
 	})
+}
+
+func TestAConnectionIsNotUsedUntilTheLastMomentOfEitherCertificate(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	brief := func(cluster mesh.ClusterName, account string) *identity.Source {
+		c, err := m.Cluster(cluster).Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: account}, TTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := c.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src
+	}
+	for name, who := range map[string]struct{ caller, orders *identity.Source }{
+		"ours":       {brief("east", "caller"), m.Workload("west", "shop", "orders")},
+		"the peer's": {m.Workload("east", "shop", "caller"), brief("west", "orders")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Config{Identity: who.caller, IdleTimeout: 24 * time.Hour})
+			defer s.Close()
+			s.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.HTTP, Identities: []string{ordersWest}, Local: at(serve(t, echo(who.orders)), ordersWest)}})
+			h, conn := mustGet(t, s.Service(orders))
+			h.put(conn)
+			ends := s.shared.now().add(time.Hour)
+			if h.pool.expired(conn, ends.add(-2*expiryMargin)) {
+				t.Error("too old long before the certificate expires")
+			}
+			// Whoever checks ends the connection at that moment, and a request with it.
+			if !h.pool.expired(conn, ends.add(-expiryMargin/2)) {
+				t.Error("used when a request could meet the end of the certificate")
+			}
+		})
+	}
 }
 
 func TestThePoolIsBounded(t *testing.T) {
