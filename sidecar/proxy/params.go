@@ -15,7 +15,11 @@ const (
 	routeTimeout = 5 * time.Second
 	// drainIdle is how long idle client connections stay open once a drain began: a
 	// request that is on its way is still answered, with Connection: close.
-	drainIdle = 300 * time.Millisecond
+	// drainIdleInbound is the same for callers of the program, who may be on the other
+	// side of the world: a gateway's goodbye takes one way to them, and what crossed it
+	// the other. Those who heard close first, so that few stops take as long.
+	drainIdle        = 300 * time.Millisecond
+	drainIdleInbound = time.Second
 	// finishPause is how long a listener that finishes waits for one more
 	// connection; maxFinish bounds all that, since callers may never cease to come.
 	finishPause = 5 * time.Millisecond

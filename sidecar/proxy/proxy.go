@@ -220,7 +220,11 @@ func (p *Proxy) drain(ctx context.Context, d direction) error {
 		p.closeListeners(d)
 	}
 	conns := p.conns[d]
-	left := conns.Drain(time.Now().Add(drainIdle))
+	grace := drainIdle
+	if d == inbound {
+		grace = drainIdleInbound
+	}
+	left := conns.Drain(time.Now().Add(grace))
 	select {
 	case <-left:
 		return nil
