@@ -210,6 +210,15 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 	return false
 }
 
+// MayBeReached reports whether another cluster had a ready endpoint of dest by its last
+// word: a sibling may have a tunnel to it where this gateway has none.
+func (r *Router) MayBeReached(dest mesh.Destination) bool {
+	return slices.ContainsFunc(r.view.Exports(dest.Service), func(x federation.ClusterExport) bool {
+		p, ok := x.Export.PortNumbered(dest.Port)
+		return ok && p.Ready > 0 && (dest.Cluster == "" || dest.Cluster == x.Cluster)
+	})
+}
+
 // Serves reports whether ep, an endpoint of this cluster, may serve dest now.
 func (r *Router) Serves(dest mesh.Destination, ep *mesh.Endpoint) bool {
 	svc, ok := r.local[dest.Service]

@@ -19,8 +19,9 @@ var orders = mesh.ServiceName{Namespace: "shop", Name: "orders"}
 
 // fleet describes what a router of cluster east knows.
 type fleet struct {
-	local []mesh.Service
-	far   []farCluster
+	local    []mesh.Service
+	far      []farCluster
+	siblings int // gateways of east beside east-1, alive
 }
 
 // farCluster is another cluster that exports shop/orders on port 80.
@@ -66,8 +67,12 @@ func (f fleet) view() *federation.View {
 		}
 	}
 	east := federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: "east-1"}, MeshAddress: "10.0.1.1:15443"}
+	gateways = append(gateways, east)
+	for i := range f.siblings {
+		gateways = append(gateways, federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: mesh.GatewayName(fmt.Sprintf("east-%d", i+2))}, MeshAddress: fmt.Sprintf("10.0.1.%d:15443", i+2), Alive: true})
+	}
 	slices.SortFunc(origins, func(a, b federation.Origin) int { return strings.Compare(a.ID.String(), b.ID.String()) })
-	return federation.NewView(east.ID, append(gateways, east), origins)
+	return federation.NewView(east.ID, gateways, origins)
 }
 
 // service returns shop/orders with endpoints orders-1, orders-2 …

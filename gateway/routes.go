@@ -84,7 +84,7 @@ func (b *routeBuilder) finish() []*mesh.Route {
 	for d, r := range b.routes {
 		slices.SortFunc(r.Ports, func(x, y mesh.RoutePort) int { return cmp.Compare(x.Number, y.Number) })
 		if d.Port != 0 && d.Cluster != b.view.Self.Cluster && b.exportedElsewhere(d) {
-			r.Gateways = b.gateways(b.router.Reaches(d))
+			r.Gateways = b.gateways(d)
 		}
 		slices.Sort(r.Identities)
 		r.Identities = slices.Compact(r.Identities)
@@ -103,13 +103,17 @@ func (b *routeBuilder) exportedElsewhere(d mesh.Destination) bool {
 	})
 }
 
-// gateways returns this cluster's gateways as endpoints.
-func (b *routeBuilder) gateways(ready bool) []mesh.Endpoint {
+// gateways returns this cluster's gateways as endpoints, ready when they can lead to
+// d. What is out of reach of this one need not be of the others: who is cut off must
+// not keep its sidecars from them.
+func (b *routeBuilder) gateways(d mesh.Destination) []mesh.Endpoint {
 	var es []mesh.Endpoint
+	reaches, mayBeReached := b.router.Reaches(d), b.router.MayBeReached(d)
 	for _, g := range b.view.LocalGateways() {
 		if g.MeshAddress == "" {
 			continue // not heard from yet
 		}
+		ready := reaches || g.ID != b.view.Self && mayBeReached
 		es = append(es, mesh.Endpoint{Instance: string(g.ID.Name), Address: g.MeshAddress, Ready: ready, Weight: 1})
 	}
 	return es

@@ -68,6 +68,18 @@ func TestGatewaysAreNotReadyWhenNoClusterCanServe(t *testing.T) {
 	}
 }
 
+func TestWhatAGatewayCannotReachItsSiblingMay(t *testing.T) {
+	route := func(far ...farCluster) (ready, unready []string) {
+		return instances(fleet{far: far, siblings: 1}.routesByName()["orders.shop.mesh:80"].Gateways)
+	}
+	if ready, unready := route(farCluster{name: "west", ready: 1, capacity: 1}); !slices.Equal(ready, []string{"east-2"}) || !slices.Equal(unready, []string{"east-1"}) {
+		t.Errorf("without a tunnel %v are ready and %v are not", ready, unready)
+	}
+	if ready, unready := route(farCluster{name: "west", rtts: []time.Duration{time.Millisecond}}); len(ready) != 0 {
+		t.Errorf("without a ready endpoint %v are ready and %v are not", ready, unready)
+	}
+}
+
 func TestANameWithoutAPortListsThePorts(t *testing.T) {
 	local := mesh.Service{Name: orders, Ports: []mesh.ServicePort{{Port: 443, Protocol: mesh.TCP}, {Port: 80, Protocol: mesh.HTTP}}}
 	routes := fleet{local: []mesh.Service{local}, far: []farCluster{{name: "west"}}}.routesByName()

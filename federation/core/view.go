@@ -107,11 +107,14 @@ func (v *View) Exports(s mesh.ServiceName) []ClusterExport { return v.exports[s]
 func (v *View) Services() []mesh.ServiceName { return v.services }
 
 // LocalGateways returns the gateways of this gateway's own cluster that can be
-// told to sidecars: itself, and those that gossip or a live tunnel says are there.
+// told to sidecars: itself, and those that gossip or a live tunnel says are there. While
+// there is no tunnel to anybody it is this gateway that is cut off, as far as it can
+// know: then all are, who were there.
 func (v *View) LocalGateways() []Gateway {
+	cutOff := !slices.ContainsFunc(v.Gateways, func(g Gateway) bool { return g.Tunnel.Up })
 	var local []Gateway
 	for _, g := range v.Gateways {
-		if g.ID.Cluster == v.Self.Cluster && (g.ID == v.Self || g.Refused == "" && (g.Alive || g.Tunnel.Up)) {
+		if g.ID.Cluster == v.Self.Cluster && (g.ID == v.Self || g.Refused == "" && (g.Alive || g.Tunnel.Up || cutOff)) {
 			local = append(local, g)
 		}
 	}

@@ -89,6 +89,14 @@ func TestIdentitiesOfAllReachableGatewaysMayAnswer(t *testing.T) {
 	}
 }
 
+func TestWhoIsCutOffFromEverybodyDoesNotCallItsSiblingsGone(t *testing.T) {
+	v := viewOf([]Gateway{{ID: gw("east", "east-1"), Alive: true}, {ID: gw("east", "east-2")}, {ID: gw("east", "east-3"), Refused: "its cluster has the name of an earlier one"}, {ID: gw("west", "w1")}}, nil)
+	l := v.LocalGateways()
+	if len(l) != 2 || l[0].ID != v.Self || l[1].ID != gw("east", "east-2") {
+		t.Errorf("local gateways %+v", l)
+	}
+}
+
 func TestLocalGatewaysAreThoseThatAreThere(t *testing.T) {
 	v := viewOf([]Gateway{{ID: gw("east", "east-1"), Alive: true}, {ID: gw("east", "east-2")}, {ID: gw("east", "east-3"), Alive: true}, up(gw("west", "w1"))}, nil)
 	l := v.LocalGateways()
