@@ -44,5 +44,5 @@ const (
 	afterStarving = 6 * time.Second
 
 	warmUp   = 20 * time.Second // of load, before the first sample
-	coolDown = 30 * time.Second // of load without faults, before the last one
+	coolDown = 70 * time.Second // of load without faults, before the last one: beyond the minute that idle connections are kept
 )
