@@ -277,7 +277,7 @@ func (n *Node) remove(c *conn, why error) {
 	if closed != nil {
 		n.closedLocked(closed)
 	}
-	if closed == nil || closed.code != codeReplaced {
+	if (closed == nil || closed.code != codeReplaced) && !c.retired.Load() { // else another was there before
 		p.lastErr = why.Error()
 	}
 	if label == labelReset {
