@@ -113,7 +113,7 @@ func (s *Sidecar) wire() (err error) {
 	if err := s.identity.Register(s.registry); err != nil {
 		return err
 	}
-	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Log: s.log})
+	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Short: func() { s.proxy.Shed() }, Log: s.log})
 	if err := s.upstreams.Register(s.registry); err != nil {
 		return err
 	}

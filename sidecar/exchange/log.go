@@ -9,6 +9,8 @@ import (
 
 	"encoding/binary"
 	"encoding/hex"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // log writes the exchange's line and counts it, once. It must be called while the
@@ -22,7 +24,7 @@ func (x *exchange) log() {
 	x.s.Metrics.Unreached(x.attempts.Unreached())
 	x.s.Metrics.request(x.server.cluster, x.status, took)
 	level := slog.LevelDebug
-	if x.reason != "" && x.reason != clientGone {
+	if x.reason != "" && x.reason != clientGone && x.reason != connect.ProxyInternal { // upstream has a line a minute for that
 		level = slog.LevelInfo
 	}
 	if !x.s.Log.Enabled(context.Background(), level) {

@@ -115,7 +115,7 @@ func (b *BoundMetrics) request(cluster string, code int, took time.Duration) {
 func (b *BoundMetrics) localReply(reason string) {
 	switch reason {
 	case connect.DestinationUnavailable, connect.DestinationNotFound, connect.ConnectionRefused, connect.ConnectionTimeout,
-		connect.ConnectionTerminated, connect.RequestError, connect.RequestDenied, connect.ProxyLoop, connect.ConnectionLimit,
+		connect.ConnectionTerminated, connect.RequestError, connect.RequestDenied, connect.ProxyLoop, connect.ConnectionLimit, connect.ProxyInternal,
 		tlsError, protocolError, responseIncomplete, responseTimeout, upgradeFailed:
 	default:
 		reason = "other"

@@ -65,6 +65,8 @@ func noHost(last error) LocalReply {
 		return r
 	case errors.As(last, &far):
 		return LocalReply{far.status, connect.DestinationUnavailable, far.Error(), ""}
+	case errors.As(last, &failed) && failed.Advice() != "":
+		return LocalReply{503, connect.ProxyInternal, "this sidecar cannot connect: " + failed.Advice(), last.Error()}
 	case errors.As(last, &failed):
 		r := LocalReply{502, connectReason(failed.Stage), unconnected(failed), last.Error()}
 		if connect.IsTimeout(last) {

@@ -67,7 +67,7 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
-		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
+		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
 		secure := p.listenInbound(*in)
 		p.servers = append(p.servers, secure)
 		if in.Steered != nil {
@@ -145,6 +145,20 @@ func listenAll(ctx context.Context, servers []*server) error {
 func (s *server) start() {
 	s.p.accepts[s.direction].Go(s.accept)
 	s.p.log.Info("listening", "addr", s.queue.Addr().String(), "service", s.label, "direction", s.direction)
+}
+
+// Shed ends the older half of the idle connections, of every listener and to every
+// host: the process is out of descriptors.
+func (p *Proxy) Shed() {
+	for _, open := range p.conns {
+		open.Shed()
+	}
+	if p.program != nil {
+		p.program.Shed()
+	}
+	if p.cfg.Upstreams != nil {
+		p.cfg.Upstreams.Shed()
+	}
 }
 
 // Ready is closed once every listener is bound.

@@ -64,11 +64,7 @@ func drivers() map[mesh.Protocol]driver {
 
 // accept runs until the listener is closed.
 func (s *server) accept() {
-	others := s.p.conns[inbound]
-	if s.direction == inbound {
-		others = s.p.conns[outbound]
-	}
-	s.conns().Accept(s.p.ctx, s.queue, drain.AcceptConfig{Max: maxConnections, Short: func() { others.Shed() }, Log: s.p.log},
+	s.conns().Accept(s.p.ctx, s.queue, drain.AcceptConfig{Max: maxConnections, Short: s.p.Shed, Log: s.p.log},
 		func(conn net.Conn) {
 			if s.direction == inbound {
 				liveness.KeepAlive(conn)

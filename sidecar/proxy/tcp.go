@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -22,7 +24,11 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 	s.metrics.Unreached(attempts.Unreached())
 	if err != nil {
 		s.metrics.tcpFailed.Inc()
-		s.log.Info("tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
+		level := slog.LevelInfo
+		if failed := (*upstream.ConnectError)(nil); errors.As(err, &failed) && failed.Advice() != "" {
+			level = slog.LevelDebug // upstream has a line a minute for that
+		}
+		s.log.Log(s.p.ctx, level, "tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
 		c.Abort()
 		return
 	}

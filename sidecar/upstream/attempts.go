@@ -104,6 +104,9 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 		host.done(a.service.shared.now(), a, nil, Broken, 0)
 		a.Failed(err)
 		a.unreached++
+		if noDescriptor(err) {
+			break // nor is there one for anybody else
+		}
 		a.leaveCluster(host, err)
 	}
 	if a.last == nil {

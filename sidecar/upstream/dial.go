@@ -87,6 +87,10 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone: we do not know what would have come.
+	case failure.Stage == StageLocal:
+		if n := h.service.shared.shortages.add(time.Now()); n > 0 {
+			h.service.shared.log.Warn("this machine cannot connect: "+failure.Advice(), "service", h.service.label(), "host", h.key.addr, "failed", n, "err", failure.Err)
+		}
 	case errors.As(failure.Err, new(*identity.ExpiredError)):
 		// Our own certificate: no host is to blame.
 	case errors.As(failure.Err, &refusal):
@@ -122,7 +126,14 @@ func (e *stageError) Unwrap() error { return e.err }
 func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
 	sock, err := h.dial(ctx)
-	if err != nil {
+	if err != nil && h.service.makeRoom(ctx, err) {
+		sock, err = h.dial(ctx)
+	}
+	switch {
+	case err == nil:
+	case shortage(err) != "":
+		return nil, &stageError{stage: StageLocal, err: err}
+	default:
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
 	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}

@@ -11,6 +11,7 @@ type Stage string
 
 // The stages, in order.
 const (
+	StageLocal     Stage = "local"     // a socket, which this machine could not give
 	StageConnect   Stage = "connect"   // TCP connect to the host
 	StagePath      Stage = "path"      // the gateway's reply to CONNECT
 	StageHandshake Stage = "handshake" // TLS with who answers
@@ -39,6 +40,9 @@ func (e *ConnectError) Error() string {
 	default:
 		host = e.Destination.String() + " by " + host
 	}
+	if e.Stage == StageLocal {
+		return fmt.Sprintf("%s: %v: %s", host, e.Err, shortage(e.Err))
+	}
 	if e.Stage == StageConnect {
 		hint = ": is it running, and does it listen there?"
 	}
@@ -46,6 +50,14 @@ func (e *ConnectError) Error() string {
 		host += fmt.Sprintf(" (instance %s/%s)", e.Cluster, e.Instance)
 	}
 	return fmt.Sprintf("%s: %s: %v%s", host, e.Stage, e.Err, hint)
+}
+
+// Advice says what an operator does when this machine could not connect, empty else.
+func (e *ConnectError) Advice() string {
+	if e.Stage != StageLocal {
+		return ""
+	}
+	return shortage(e.Err)
 }
 
 // Unwrap returns the cause.

@@ -56,7 +56,7 @@ func (m *metrics) bind(label string) *boundMetrics {
 	for priority, via := range []string{"local", "gateway"} {
 		r.opened[priority] = m.opened.WithLabelValues(label, via)
 		r.failed[priority] = make(map[Stage]prometheus.Counter)
-		for _, stage := range []Stage{StageConnect, StagePath, StageHandshake} {
+		for _, stage := range []Stage{StageLocal, StageConnect, StagePath, StageHandshake} {
 			r.failed[priority][stage] = m.failed.WithLabelValues(label, via, string(stage))
 		}
 	}

@@ -18,6 +18,11 @@ const (
 	// askAgain is for how long it is believed that a host stands still, or does not.
 	askAgain = time.Second
 
+	// shortageInterval is the least time between two lines about what this machine
+	// lacks, shedPause the wait for the descriptors of what was shed.
+	shortageInterval = time.Minute
+	shedPause        = 10 * time.Millisecond
+
 	// maxExcluded bounds the instances named in one Isthmus-Exclude: 32 names
 	// of at most 127 bytes stay far below the gateway's limit for a head.
 	maxExcluded = 32

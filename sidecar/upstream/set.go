@@ -26,6 +26,10 @@ type Config struct {
 	// Connect bounds a TCP connect to a host of a destination (zero: of a [Static]
 	// service); it gives 0 for 1 s, and less for no bound. Nil: 1 s.
 	Connect func(mesh.Destination) time.Duration
+	// Short is called when there is no descriptor for a connection, before that is
+	// tried once more: whoever holds idle ones closes some, [Set.Shed] among them. Nil:
+	// only the service's own. It must not block.
+	Short func()
 	// IdleTimeout closes connections that nobody used for so long; 0: 60 s.
 	IdleTimeout time.Duration
 	// Warmup is the time over which traffic returns to local hosts that came
@@ -43,6 +47,7 @@ type shared struct {
 	warmup      time.Duration
 	metrics     *metrics
 	background  *background
+	shortages   shortages
 }
 
 func newShared(cfg Config) *shared {
