@@ -32,6 +32,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 	joining := slices.ContainsFunc(g.cfg.Join, func(a string) bool { return a != g.cfg.Advertise })
 	met := !joining // who is alone, or first, or joins itself
 	var past departed
+	var said conflicts // what the log was last told
 	for {
 		services, servicesPast := g.services.Snapshot()
 		view, viewPast := g.federation.View()
@@ -48,6 +49,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 		}
 		router := NewRouter(view, services, known, g.tunnel.RTT)
 		if services != nil && !joining {
+			router.conflicts.logChanges(said, g.log)
+			said = router.conflicts
 			routes, next := past.update(routesOf(view, services, router), time.Now())
 			if next > 0 {
 				forget.Reset(next)

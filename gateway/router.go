@@ -33,11 +33,12 @@ const (
 // many goroutines at a time. Load and random numbers come with the request, and
 // round-trip times are asked for: they change all the time, and nothing else does.
 type Router struct {
-	self  mesh.ClusterName
-	known Knowledge
-	local map[mesh.ServiceName]*mesh.Service
-	view  *federation.View
-	rtt   func(mesh.GatewayID) time.Duration
+	self      mesh.ClusterName
+	known     Knowledge
+	local     map[mesh.ServiceName]*mesh.Service
+	view      *federation.View
+	rtt       func(mesh.GatewayID) time.Duration
+	conflicts conflicts
 }
 
 // Knowledge says what a router may call absent: what it does not find does not exist
@@ -51,11 +52,12 @@ type Knowledge struct {
 // says the present smoothed round-trip time to a gateway, to many goroutines at a time.
 func NewRouter(view *federation.View, local []mesh.Service, known Knowledge, rtt func(mesh.GatewayID) time.Duration) *Router {
 	r := &Router{
-		self:  view.Self.Cluster,
-		known: known,
-		local: make(map[mesh.ServiceName]*mesh.Service, len(local)),
-		view:  view,
-		rtt:   rtt,
+		self:      view.Self.Cluster,
+		known:     known,
+		local:     make(map[mesh.ServiceName]*mesh.Service, len(local)),
+		view:      view,
+		rtt:       rtt,
+		conflicts: conflictsOf(view, local),
 	}
 	for i := range local {
 		r.local[local[i].Name] = &local[i]
@@ -123,7 +125,10 @@ func (s *search) otherClusters() []offer {
 		}
 		s.port = true
 		reason := ""
+		conflict := s.conflicts.leftOut(dest, x.Cluster)
 		switch {
+		case conflict != "":
+			reason = conflict
 		case s.req.ExcludesCluster(x.Cluster):
 			reason = "excluded by the caller"
 		case len(x.Gateways) == 0:
@@ -203,7 +208,7 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 		if dest.Cluster != "" && dest.Cluster != x.Cluster {
 			continue
 		}
-		if p, ok := x.Export.PortNumbered(dest.Port); ok && p.Ready > 0 && len(x.Gateways) > 0 {
+		if p, ok := x.Export.PortNumbered(dest.Port); ok && p.Ready > 0 && len(x.Gateways) > 0 && r.conflicts.leftOut(dest, x.Cluster) == "" {
 			return true
 		}
 	}

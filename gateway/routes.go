@@ -43,7 +43,11 @@ func routesOf(view *federation.View, local []mesh.Service, router *Router) []*me
 		for _, x := range view.Exports(name) {
 			for _, p := range x.Export.Ports {
 				for _, pin := range []mesh.ClusterName{"", x.Cluster} {
-					r := b.route(mesh.Destination{Service: name, Port: p.Port, Cluster: pin}, p.Protocol)
+					d := mesh.Destination{Service: name, Port: p.Port, Cluster: pin}
+					if router.conflicts.leftOut(d, x.Cluster) != "" {
+						continue
+					}
+					r := b.route(d, p.Protocol)
 					r.Identities = append(r.Identities, p.Identities...)
 				}
 			}
@@ -59,8 +63,8 @@ type routeBuilder struct {
 }
 
 // route returns the route for d, which it makes when there is none, together
-// with the route that lists d among its service's ports. The first protocol that
-// was said of a destination is believed.
+// with the route that lists d among its service's ports. Whose
+// protocol is not that of the route was left out before.
 func (b *routeBuilder) route(d mesh.Destination, p mesh.Protocol) *mesh.Route {
 	r := b.routes[d]
 	if r == nil {

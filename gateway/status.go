@@ -24,7 +24,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Certificate: status.Certificate{NotBefore: g.identity.NotBefore(), NotAfter: g.identity.NotAfter()},
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
-	s.Ready, s.Conflicts = len(s.Pending) == 0, status.Conflicts(s.Services)
+	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
 	for _, f := range g.files.Status() {
 		if f.Err != "" {

@@ -1,8 +1,6 @@
 package status
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -69,30 +67,12 @@ type ClusterService struct {
 
 // Conflict is a port of a service that clusters declare with different protocols.
 type Conflict struct {
+	// InForce is the cluster whose word counts here. Those that say otherwise are left
+	// out for the port, unless a caller names them.
+	InForce   mesh.ClusterName                   `json:"in_force"`
 	Service   mesh.ServiceName                   `json:"service"`
 	Port      uint16                             `json:"port"`
 	Protocols map[mesh.ClusterName]mesh.Protocol `json:"protocols"`
-}
-
-// Conflicts returns the conflicts among services, in their order.
-func Conflicts(services []Service) []Conflict {
-	var conflicts []Conflict
-	for _, s := range services {
-		ports := map[uint16]map[mesh.ClusterName]mesh.Protocol{}
-		for _, c := range s.Clusters {
-			if ports[c.Port] == nil {
-				ports[c.Port] = map[mesh.ClusterName]mesh.Protocol{}
-			}
-			ports[c.Port][c.Cluster] = c.Protocol
-		}
-		for _, port := range slices.Sorted(maps.Keys(ports)) {
-			said := slices.Sorted(maps.Values(ports[port]))
-			if said[0] != said[len(said)-1] {
-				conflicts = append(conflicts, Conflict{s.Service, port, ports[port]})
-			}
-		}
-	}
-	return conflicts
 }
 
 // Origin is the last applied catalog version of one origin.

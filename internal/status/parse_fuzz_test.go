@@ -22,7 +22,6 @@ func FuzzWhatAnybodyAnswersIsReadOrRefused(f *testing.F) {
 		case err != nil:
 		case a.Gateway != nil:
 			_ = a.Gateway.Verdict(now)
-			_ = Conflicts(a.Gateway.Services)
 		case a.Sidecar != nil:
 			_ = a.Sidecar.Verdict(now)
 		default:

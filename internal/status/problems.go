@@ -92,7 +92,7 @@ func (g *Gateway) Problems(now time.Time) []string {
 		for _, cluster := range slices.Sorted(maps.Keys(c.Protocols)) {
 			said = append(said, fmt.Sprintf("%s in %s", c.Protocols[cluster], cluster))
 		}
-		p.add("port %d of %s is %s", c.Port, c.Service, strings.Join(said, ", "))
+		p.add("port %d of %s is %s: only what %s says counts here", c.Port, c.Service, strings.Join(said, ", "), c.InForce)
 	}
 	return p
 }

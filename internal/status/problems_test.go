@@ -49,9 +49,8 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 		"nobody met at h:1 (refused)":               func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
 		"the catalog of west/west-1 is stale":       func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
 		"resource file a.yaml is bad: a.yaml:1: no": func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
-		"port 80 of shop/orders is http in east, tcp in west": func(g *Gateway) {
-			g.Services[0].Clusters[1].Protocol = "tcp"
-			g.Conflicts = Conflicts(g.Services)
+		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
+			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
 		},
 	} {
 		g := gatewayThatIsWell()

@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// speaking is a view of this cluster on others that export shop/orders on port 80, each
+// with a live tunnel, a ready endpoint and a protocol of its own.
+func speaking(self mesh.ClusterName, protocols map[mesh.ClusterName]mesh.Protocol) *federation.View {
+	var gateways []federation.Gateway
+	var origins []federation.Origin
+	for _, c := range []mesh.ClusterName{"east", "north", "south", "west"} {
+		p, ok := protocols[c]
+		if !ok || c == self {
+			continue
+		}
+		id := mesh.GatewayID{Cluster: c, Name: mesh.GatewayName(c + "-1")}
+		gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
+		origins = append(origins, federation.Origin{ID: id, Records: []mesh.Export{{Service: orders, Ports: []mesh.ExportPort{
+			{Port: 80, Protocol: p, Ready: 1, Total: 1, Capacity: 1, Identities: []string{"spiffe://m/cluster/" + string(c) + "/ns/shop/sa/orders"}}}}}})
+	}
+	return federation.NewView(mesh.GatewayID{Cluster: self, Name: "gw"}, gateways, origins)
+}
+
+func TestWhereClustersDeclareDifferentProtocolsOneWordCounts(t *testing.T) {
+	http80 := mesh.Service{Name: orders, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP,
+		Endpoints: []mesh.Endpoint{{Instance: "a", Address: "10.0.0.1:1", Ready: true, Weight: 1}}}}}
+	all := map[mesh.ClusterName]mesh.Protocol{"east": mesh.TCP, "north": mesh.HTTP, "south": mesh.TCP, "west": mesh.HTTP}
+	for name, tc := range map[string]struct {
+		self     mesh.ClusterName
+		local    []mesh.Service
+		protocol mesh.Protocol
+		inForce  mesh.ClusterName
+		serve    string // clusters, in any order
+	}{
+		"the own one's":                     {"west", []mesh.Service{http80}, mesh.HTTP, "west", "north west"},
+		"that of the first by name":         {"middle", nil, mesh.TCP, "east", "east south"},
+		"the same at another gateway there": {"north", nil, mesh.TCP, "east", "east south"},
+	} {
+		view := speaking(tc.self, all)
+		r := NewRouter(view, tc.local, Knowledge{}, fleet{}.rtt)
+		got, refusal := r.Outbound(request(t, "orders.shop.mesh:80"))
+		if refusal != nil {
+			t.Errorf("%s: %v", name, refusal)
+		}
+		for _, c := range got {
+			cluster := c.Gateway.Cluster
+			if !c.Remote() {
+				cluster = tc.self
+			}
+			if c.Protocol != tc.protocol || !strings.Contains(tc.serve, string(cluster)) {
+				t.Errorf("%s: %s of %s is offered", name, c.Protocol, cluster)
+			}
+		}
+		if len(got) != 2 {
+			t.Errorf("%s: %v, want %s", name, names(got), tc.serve)
+		}
+		for _, route := range routesOf(view, tc.local, r) {
+			switch d := route.Destination; {
+			case d.Port == 80 && d.Cluster == "":
+				if route.Protocol != tc.protocol {
+					t.Errorf("%s: the route says %s", name, route.Protocol)
+				}
+				for _, id := range route.Identities {
+					if !strings.Contains(tc.serve, strings.Split(id, "/")[4]) {
+						t.Errorf("%s: %s may answer", name, id)
+					}
+				}
+			case d.Port == 80 && d.Cluster != tc.self && route.Protocol != all[d.Cluster]:
+				t.Errorf("%s: pinned to %s the route says %s", name, d.Cluster, route.Protocol)
+			}
+		}
+		if got, refusal := r.Outbound(request(t, "orders.shop.south.mesh:80")); refusal != nil || len(got) != 1 || got[0].Protocol != mesh.TCP {
+			t.Errorf("%s: who names south gets %v, %v", name, names(got), refusal)
+		}
+		if s := r.conflicts.status(); len(s) != 1 || s[0].InForce != tc.inForce || s[0].Port != 80 || s[0].Protocols["south"] != mesh.TCP {
+			t.Errorf("%s: status says %+v", name, s)
+		}
+	}
+}
+
+func TestARefusalSaysThatAProtocolIsInTheWay(t *testing.T) {
+	tcp := mesh.Service{Name: orders, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.TCP}}}
+	r := NewRouter(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"west": mesh.HTTP}), []mesh.Service{tcp}, Knowledge{}, fleet{}.rtt)
+	_, refusal := r.Outbound(request(t, "orders.shop.mesh:80"))
+	if refusal == nil || refusal.Status != http.StatusServiceUnavailable || !strings.Contains(refusal.Details, "west: it declares port 80 with protocol http, cluster middle with tcp") {
+		t.Errorf("refused with %v", refusal)
+	}
+	if r.Reaches(mesh.Destination{Service: orders, Port: 80}) {
+		t.Error("a cluster that is left out is said to be reached")
+	}
+}
+
+func TestAConflictIsLoggedOnceAndSoIsItsEnd(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, nil))
+	clash := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.TCP, "west": mesh.HTTP}), nil)
+	peace := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.HTTP, "west": mesh.HTTP}), nil)
+	for before, now := conflicts(nil), clash; ; before, now = now, peace {
+		now.logChanges(before, log)
+		now.logChanges(now, log)
+		if len(now) == 0 {
+			break
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], `service=shop/orders port=80 declared="east tcp, west http" in_force=east`) || !strings.Contains(lines[1], "agree") {
+		t.Errorf("logged:\n%s", b.String())
+	}
+}
