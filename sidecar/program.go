@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,11 +35,13 @@ type program struct {
 	asked   context.Context // over when it is to end
 	ask     context.CancelFunc
 	process atomic.Pointer[os.Process]
-	ended   chan struct{} // closed when run has returned
+	ended   chan struct{} // closed when run has returned, or will not be called
+	end     func()        // closes it, once
 }
 
 func newProgram(argv []string, log *slog.Logger) *program {
 	p := &program{argv: argv, log: log, ended: make(chan struct{})}
+	p.end = sync.OnceFunc(func() { close(p.ended) })
 	p.asked, p.ask = context.WithCancel(context.Background())
 	return p
 }
@@ -54,7 +57,7 @@ type programStart struct {
 // to end when ctx ends, and killed when it has not ended after the grace; having been
 // asked and ended well, with code 0 or by the signal that asks, is nil.
 func (p *program) run(ctx context.Context, start programStart) error {
-	defer close(p.ended)
+	defer p.end()
 	defer context.AfterFunc(ctx, p.ask)()
 	// One locked thread starts the program and stays until it has ended: the
 	// kernel sends the death signal when the thread ends, not the process.
@@ -104,9 +107,8 @@ func (p *program) runHere(start programStart) error {
 	return err
 }
 
-// end asks the program to end and returns when it has, or when ctx has ended. It
-// must be running.
-func (p *program) end(ctx context.Context) error {
+// stop asks the program to end and returns when it has, or when ctx has ended.
+func (p *program) stop(ctx context.Context) error {
 	p.ask()
 	select {
 	case <-p.ended:

@@ -169,6 +169,9 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	all := newParts(ctx)
 	s.start(all)
 	err = all.Wait()
+	if s.program != nil {
+		s.program.end() // it may never have been started
+	}
 	_ = s.adminPort.Close() // closed already when the admin port was served
 	aborted, abort := context.WithCancel(context.WithoutCancel(ctx))
 	abort() // what Shutdown has not let end by now does not get more time
@@ -223,7 +226,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 	own, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	if s.program != nil {
-		err = errors.Join(err, s.program.end(own))
+		err = errors.Join(err, s.program.stop(own))
 	}
 	return errors.Join(err, s.proxy.Shutdown(own))
 }
