@@ -20,6 +20,17 @@ import (
 // mesh, and returns what the script prints until its last line is "done".
 func (m *testMesh) capturing(name, how, script string) *captured {
 	m.t.Helper()
+	out := m.path(name, "out")
+	script = "exec > " + out + " 2>&1\n" + script + "\necho done\nexec sleep 1000\n"
+	c := m.capturingProgram(name, how, "/bin/sh", "-c", script)
+	c.out = out
+	c.start()
+	return c
+}
+
+// capturingProgram prepares a sidecar whose program knows nothing of the mesh.
+func (m *testMesh) capturingProgram(name, how string, program ...string) *captured {
+	m.t.Helper()
 	m.needRoot()
 	ports := freePorts(m.t, 3)
 	m.isthmus("pki", "workload", "--force", "--cluster", "east", "shop/caller", "-d", m.path("pki"), "-o", m.path(name, "pki"))
@@ -33,11 +44,8 @@ listen: {admin: "%s"}
 interception: {%s, name: %s, outboundPort: %s, dnsPort: %s}
 `, m.gateways[0].xds, m.path(name, "pki"), m.path(name, "state"), ports[0], how, id, outbound, dns))
 	m.cleanInterception(id)
-	out := m.path(name, "out")
-	script = "exec > " + out + " 2>&1\n" + script + "\necho done\nexec sleep 1000\n"
-	c := &captured{proc: m.process(name, "sidecar", "-c", file, "--", "/bin/sh", "-c", script), out: out, id: id, admin: ports[0]}
-	c.start()
-	return c
+	args := append([]string{"sidecar", "-c", file, "--"}, program...)
+	return &captured{proc: m.process(name, args...), id: id, admin: ports[0]}
 }
 
 func (m *testMesh) needRoot() {
