@@ -67,7 +67,6 @@ func (s *Source) Run(ctx context.Context) error {
 type reloader struct {
 	source *Source
 	log    *slog.Logger
-	fault  string    // of the last reload, so that it is logged once
 	warned time.Time // when expiry was last warned about
 	ended  bool      // that warning said that it is past
 }
@@ -90,8 +89,8 @@ func (r *reloader) reload() {
 	changed, err := s.Reload()
 	switch {
 	case err != nil:
-		if err.Error() != r.fault {
-			r.fault = err.Error()
+		if err.Error() != s.fault.Load() {
+			s.fault.Set(err.Error())
 			s.metrics.refused.Inc()
 			r.log.Error("identity files are bad, the last ones that were good stay in use", "not_after", s.NotAfter(), "err", err)
 		}
@@ -100,8 +99,10 @@ func (r *reloader) reload() {
 		r.warned = time.Time{}
 		s.metrics.reloaded.Inc()
 		r.log.Info("identity reloaded", "id", s.ID().String(), "not_after", s.NotAfter())
+	case s.fault.Load() != "":
+		r.log.Info("identity files are those in use again", "id", s.ID().String(), "not_after", s.NotAfter())
 	}
-	r.fault = "" // also when what is in use has expired: warnExpiry says that
+	s.fault.Set("")
 }
 
 // Reload reads the files now, as Run does when they change, and reports whether

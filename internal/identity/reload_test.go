@@ -147,6 +147,9 @@ func TestABadSetKeepsTheLastGoodOne(t *testing.T) {
 		if !s.NotAfter().Equal(good.NotAfter()) || s.ID() != good.ID() {
 			t.Errorf("%s: in use is %s until %s", tc.want, s.ID(), s.NotAfter())
 		}
+		if got := s.FilesError(); !strings.Contains(got, tc.want) {
+			t.Errorf("the files' fault is %q, want %q", got, tc.want)
+		}
 		if _, err := s.Sign([]byte("x")); err != nil {
 			t.Errorf("%s: %v", tc.want, err)
 		}
@@ -155,6 +158,9 @@ func TestABadSetKeepsTheLastGoodOne(t *testing.T) {
 	touchUntil(t, dir, log, "identity reloaded")
 	if !s.NotAfter().Equal(last.NotAfter()) {
 		t.Errorf("not after %s, want %s", s.NotAfter(), last.NotAfter())
+	}
+	if got := s.FilesError(); got != "" {
+		t.Errorf("good files have the fault %q", got)
 	}
 }
 

@@ -22,7 +22,8 @@ type Source struct {
 
 	dir     string // empty: in memory, never changes
 	now     state.Store[*material]
-	loading sync.Mutex // held by Reload
+	fault   state.Store[string] // of the last reload that Run did; empty: it was good
+	loading sync.Mutex          // held by Reload
 	metrics metrics
 }
 
@@ -53,6 +54,9 @@ func Open(dir string) (*Source, error) {
 // ID returns who this process is. It never changes: files that say otherwise
 // are not loaded.
 func (s *Source) ID() ID { return s.now.Load().id }
+
+// FilesError returns why the files that Run follows are not those in use, or "".
+func (s *Source) FilesError() string { return s.fault.Load() }
 
 // NotAfter returns when the current certificate, or the first of its
 // intermediates, expires. A later certificate may replace it before.

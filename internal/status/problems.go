@@ -18,6 +18,8 @@ const Updating = 2 * time.Second
 type Certificate struct {
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
+	// Why the files are not those in use; empty: they are.
+	FilesError string `json:"files_error,omitempty"`
 }
 
 // problem says that the certificate has ended or that less than a tenth of its
@@ -45,6 +47,9 @@ func (p *problems) common(unmet []Condition, c Certificate, stateError string, r
 	}
 	if problem := c.problem(now); problem != "" {
 		p.add("%s", problem)
+	}
+	if c.FilesError != "" {
+		p.add("its identity files are bad, the last ones that were good stay in use: %s", c.FilesError)
 	}
 	if stateError != "" {
 		p.add("what it knows is not kept on disk: %s", stateError)
@@ -84,8 +89,14 @@ func (g *Gateway) Problems(now time.Time) []string {
 			p.add("the catalog of %s is stale", o.Origin)
 		}
 	}
-	for _, f := range g.Faults {
-		p.add("resource file %s is bad: %s", f.File, f.Error)
+	if len(g.Faults) == 1 {
+		p.add("resource file %s is bad: %s", g.Faults[0].File, strings.ReplaceAll(g.Faults[0].Error, "\n", ", "))
+	} else if len(g.Faults) > 1 { // what is wrong with each is too long for a verdict
+		var files []string
+		for _, f := range g.Faults {
+			files = append(files, f.File)
+		}
+		p.add("%d resource files are bad: %s", len(files), strings.Join(files, ", "))
 	}
 	for _, c := range g.Conflicts {
 		var said []string

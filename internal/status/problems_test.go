@@ -45,10 +45,15 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 		"reloaded: drain; these keys wait for a restart: listen.admin": func(g *Gateway) {
 			g.Reload = &Reload{Changed: []string{"drain"}, Restart: []string{"listen.admin"}}
 		},
-		"1 tunnel down: west/west-1 (gone)":         func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
-		"nobody met at h:1 (refused)":               func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
-		"the catalog of west/west-1 is stale":       func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
-		"resource file a.yaml is bad: a.yaml:1: no": func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
+		"1 tunnel down: west/west-1 (gone)":                       func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
+		"nobody met at h:1 (refused)":                             func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
+		"the catalog of west/west-1 is stale":                     func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
+		"resource file a.yaml is bad: a.yaml:1: no":               func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
+		"resource file a.yaml is bad: a.yaml:1: no, a.yaml:2: no": func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no\na.yaml:2: no"}} },
+		"2 resource files are bad: a.yaml, b.yaml": func(g *Gateway) {
+			g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}, {"b.yaml", "b.yaml:1: no"}}
+		},
+		"its identity files are bad, the last ones that were good stay in use: no key": func(g *Gateway) { g.Certificate.FilesError = "no key" },
 		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
 			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
 		},
