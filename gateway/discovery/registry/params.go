@@ -11,6 +11,13 @@ const (
 	// them all: ten times the instances of the largest service we know of.
 	maxPerIdentity = maxRegistrations / 10
 
+	// maxRefusals bounds the memory of who was refused: 1 MiB.
+	maxRefusals = 1000
+
+	// refusalInterval is how often the refusal of one registration is worth a
+	// line in the log, when it is refused for the same reason again.
+	refusalInterval = 10 * time.Minute
+
 	// maxHost bounds a host name, in bytes (RFC 1035).
 	maxHost = 253
 

@@ -78,6 +78,7 @@ type Server struct {
 	awaited  map[key]struct{}  // known before the restart and not back yet
 	complete bool              // everybody of before the restart is back, or the time is up
 	built    []mesh.Service    // of entries; nil: not built yet
+	refusals refusals
 	changes  state.Store[struct{}]
 }
 
@@ -99,6 +100,7 @@ func New(cfg Config) (*Server, error) {
 		held:     map[string]int{},
 		known:    map[key]time.Time{},
 		awaited:  map[key]struct{}{},
+		refusals: refusals{},
 		complete: cfg.StatePath == "",
 	}
 	if s.log == nil {
@@ -194,7 +196,7 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 		}
 		if err != nil {
 			s.metrics.refused.Inc()
-			st.log.Warn("registration refused", "service", msg.GetService(), "instance", msg.GetInstance(), "err", err)
+			s.logRefusal(st, msg, err)
 			if held != (key{}) {
 				s.remove(held, st, true)
 			}
@@ -208,6 +210,16 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 			s.remove(held, st, false)
 			return err
 		}
+	}
+}
+
+// logRefusal says it once, and again now and then while st's sidecar tries on.
+func (s *Server) logRefusal(st *stream, msg *register.Registration, err error) {
+	s.mu.Lock()
+	news := s.refusals.news(refused{st.id.String(), msg.GetService(), msg.GetInstance()}, err)
+	s.mu.Unlock()
+	if news {
+		st.log.Warn("registration refused", "service", msg.GetService(), "instance", msg.GetInstance(), "err", err)
 	}
 }
 
@@ -231,7 +243,7 @@ func (s *Server) put(k key, e entry) error {
 	old, exists := s.entries[k]
 	switch {
 	case exists && old.stream != e.stream && (old.endpoint.Address != e.endpoint.Address || old.endpoint.Identity != e.endpoint.Identity):
-		return status.Errorf(codes.AlreadyExists, "instance %q of %s is registered from %s by %s: give each sidecar an instance name of its own",
+		return status.Errorf(codes.AlreadyExists, "instance %q of %s is registered from %s by %s: give each sidecar an instance name of its own (key service.instance)",
 			k.Instance, k.Service, old.endpoint.Address, old.endpoint.Identity)
 	case !exists && len(s.entries) >= maxRegistrations:
 		return status.Errorf(codes.ResourceExhausted, "this gateway holds %d registrations, no more", maxRegistrations)

@@ -1,15 +1,18 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +223,40 @@ func TestARenewalOfTheCertificateIsNoOutage(t *testing.T) {
 		s.ended(k, register(), io.ErrUnexpectedEOF, valid)
 		if holds() {
 			t.Error("a sidecar that dies stays")
+		}
+	})
+}
+
+func TestTheRefusalOfASidecarThatTriesOnIsOneLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := server(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		refuse := func(instance, why string) {
+			s.logRefusal(&stream{id: caller(), log: s.log}, &register.Registration{Service: "shop/orders", Instance: instance}, errors.New(why))
+		}
+		lines := func() int { return strings.Count(log.String(), "registration refused") }
+		for range 100 {
+			refuse("a", "taken")
+			refuse("b", "taken")
+			time.Sleep(time.Second)
+		}
+		if got := lines(); got != 2 {
+			t.Errorf("two sidecars that try for 100 s are %d lines", got)
+		}
+		refuse("a", "too many")
+		if got := lines(); got != 3 {
+			t.Errorf("another reason is no line: %d", got)
+		}
+		time.Sleep(refusalInterval)
+		refuse("a", "too many")
+		if got := lines(); got != 4 {
+			t.Errorf("after a while it is not said again: %d", got)
+		}
+		for i := range 10 * maxRefusals {
+			refuse(strconv.Itoa(i), "taken")
+		}
+		if n := len(s.refusals); n > maxRefusals {
+			t.Errorf("%d refusals are remembered", n)
 		}
 	})
 }
