@@ -107,7 +107,7 @@ sidecar uses is left alone: stop it first.`,
 				removed, err := sidecar.Detach(name)
 				switch {
 				case err != nil:
-					faults = append(faults, err)
+					faults = append(faults, fmt.Errorf("interception %s: %w", name, err))
 				case removed:
 					fmt.Fprintf(cmd.OutOrStdout(), "interception %s is removed\n", name)
 				default:

@@ -88,7 +88,7 @@ func askUntilWell(ctx context.Context, address string, wait time.Duration) (repo
 		}
 		select {
 		case <-ctx.Done():
-			return r, ctx.Err()
+			return r, err // the last answer says more than that nobody waits any longer
 		case <-time.After(statusPause):
 		}
 	}

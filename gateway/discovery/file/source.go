@@ -158,12 +158,18 @@ func (s *Source) scan(f *folder) error {
 	if _, unreadable := before["."]; !changed && !unreadable && s.store.Load() != nil {
 		return nil
 	}
+	if before["."] != "" {
+		s.log.Info("resources can be read again", "dir", f.dir)
+	}
 	services := f.services()
 	status := f.status()
 	var good, bad float64
 	for _, st := range status {
 		if st.Err == "" {
 			good++
+			if before[st.File] != "" {
+				s.log.Info("resource file is used again", "file", st.File)
+			}
 		} else {
 			bad++
 			if before[st.File] != st.Err {
