@@ -165,7 +165,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 func (p *path) endTLS(ctx context.Context, payload []byte, protocol mesh.Protocol) error {
 	id := p.f.cfg.Identity
 	callers := identity.AnyWorkload()
-	conn := tls.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, protocol.ALPN()...))
+	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, protocol.ALPN()...))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
 	}

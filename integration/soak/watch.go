@@ -102,11 +102,11 @@ func (n *node) status(ctx context.Context) (status.Answer, error) {
 	return status.Parse(b)
 }
 
-// unlinked says which gateway a sidecar has lost; "" when it has all.
+// unlinked says which gateway does not know of a sidecar's service; "" when all do.
 func unlinked(s *status.Sidecar) string {
 	for _, g := range s.Gateways {
-		if s.Service != nil && (g.LastError != "" || !g.Registered) { // without a service one is enough, and the others are not tried
-			return fmt.Sprintf("has lost gateway %s: %s", g.Address, g.LastError)
+		if s.Service != nil && !g.Registered {
+			return fmt.Sprintf("is not registered with gateway %s: %s", g.Address, g.LastError)
 		}
 	}
 	return ""

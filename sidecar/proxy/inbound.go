@@ -72,7 +72,7 @@ func programRetries() upstream.RetryPolicy {
 func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPolicy) error {
 	ctx, cancel := context.WithTimeout(s.p.ctx, handshakeTimeout)
 	defer cancel()
-	conn := tls.Server(c.Conn, config)
+	conn := identity.Server(c.Conn, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
 	}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -178,7 +177,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
 	ends := h.service.shared.cfg.Identity.NotAfter()   // of what we show, or what was before it
-	over := tls.Client(below, config.tls)
+	over := identity.Client(below, config.tls)
 	start := time.Now()
 	err := over.HandshakeContext(ctx)
 	if path != nil {
