@@ -55,6 +55,9 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	return o, err
 }
 
+// judgesGrowth reports whether what was idle after the last fault is gone at the end.
+func (o options) judgesGrowth() bool { return o.cool >= coolDown }
+
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == "program" {
 		fmt.Fprintln(os.Stderr, play(os.Args[2], os.Args[3:]))
@@ -175,14 +178,17 @@ func (w *world) run(ctx context.Context, o options, j *journal, say func(...any)
 		}
 		all = append(all, held{name: n.Name, spared: n.spared, before: s})
 	}
+	said := map[failure]bool{}
 	for end := time.Now().Add(o.length); time.Now().Before(end) && ctx.Err() == nil; {
 		i.wait(i.between(0, longestPause))
-		before := len(j.unexcused())
 		var f *fault
 		i.next(o.faults[i.rng.IntN(len(o.faults))], func(begun *fault) { f = begun; j.began(f) })
 		say(fmt.Sprintf("%s, settled after %v", f, f.until.Sub(f.healed).Round(time.Millisecond)), orNothing(f.err))
-		for _, failure := range j.unexcused()[before:] {
-			say("FAILURE", failure.what)
+		for _, failure := range j.failures() {
+			if !said[failure] && time.Since(failure.at) > time.Second { // records of programs may come later than those of callers
+				said[failure] = true
+				say("FAILURE", failure.what)
+			}
 		}
 	}
 	say("no more faults")
@@ -193,7 +199,7 @@ func (w *world) run(ctx context.Context, o options, j *journal, say func(...any)
 			return nil, fmt.Errorf("%s: %w", n.Name, err)
 		}
 		all[k].after = s
-		if grown(all[k].before, s) == nil {
+		if !o.judgesGrowth() || grown(all[k].before, s) == nil {
 			continue
 		}
 		if b, err := n.page(context.WithoutCancel(ctx), "debug/pprof/goroutine?debug=1"); err == nil {
@@ -210,8 +216,8 @@ func orNothing(err error) string {
 	return "FAILURE " + err.Error()
 }
 
-// unexcused are the failures so far.
-func (j *journal) unexcused() []failure {
+// failures are those so far.
+func (j *journal) failures() []failure {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.judge().failures

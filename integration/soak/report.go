@@ -37,6 +37,9 @@ func report(out io.Writer, o options, j *journal, samples []held) bool {
 	}
 	_ = t.Flush()
 
+	if !o.judgesGrowth() {
+		fmt.Fprintf(out, "\ngrowth is not judged: it takes -cool-down %v\n", coolDown)
+	}
 	fmt.Fprintf(t, "\nprocess\tMiB\t\tdescriptors\t\tgoroutines\t\t\t\n")
 	good := true
 	for _, h := range samples {
@@ -44,7 +47,7 @@ func report(out io.Writer, o options, j *journal, samples []held) bool {
 		if h.spared {
 			note = "never ended"
 		}
-		if what := grown(h.before, h.after); what != nil {
+		if what := grown(h.before, h.after); what != nil && o.judgesGrowth() {
 			good = false
 			note = "GROWN: " + strings.Join(what, ", ")
 		}
