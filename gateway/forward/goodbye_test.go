@@ -146,7 +146,7 @@ func TestPathsToAnEndpointThatGoesAwayAreToldAndOthersAreNot(t *testing.T) {
 func TestAGoodbyeWaitsForTheEndOfARecord(t *testing.T) {
 	p, open := goodbyeWorld(t, at, asks)
 	h, c := open(t)
-	const size = 64 << 20
+	const size = 8 << 20
 	go func() {
 		for b, sent := make([]byte, 1<<20), 0; sent < size; sent += len(b) {
 			if _, err := c.Write(b); err != nil {
