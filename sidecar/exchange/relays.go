@@ -21,8 +21,12 @@ type Relays struct {
 	open map[*Client]*upstream.Lease
 }
 
-// Add notes that c is relayed to lease's host, until Remove.
+// Add notes that c is relayed to lease's host, until Remove. It ends when that host is
+// trusted no more.
 func (r *Relays) Add(c *Client, lease *upstream.Lease) {
+	if cs, trusts, ok := lease.Proof(); ok {
+		c.Open.Proved(cs, trusts)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open == nil {

@@ -80,9 +80,10 @@ func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPol
 	if err != nil {
 		return err
 	}
+	s.p.renewals.Seen(conn.ConnectionState())
 	c.Conn, c.Peer = conn, id.String()
 	c.Open.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
-		err := s.p.cfg.Identity.Trusts(cs, check)
+		err := s.p.renewals.Trusts(s.p.cfg.Identity, cs, check)
 		if err != nil {
 			s.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -28,6 +29,7 @@ type Proxy struct {
 	ready    chan struct{}     // closed once every listener is bound
 	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
+	renewals identity.Renewals // of callers
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
@@ -110,7 +112,9 @@ func (p *Proxy) bind(ctx context.Context) error {
 	}
 	p.judging.Go(func() { p.relays.Watch(p.ctx) })
 	if p.cfg.Identity != nil {
-		p.judging.Go(func() { p.conns[inbound].Watch(p.ctx, p.cfg.Identity.Past) })
+		for _, open := range p.conns {
+			p.judging.Go(func() { open.Watch(p.ctx, p.cfg.Identity.Past) })
+		}
 	}
 	close(p.ready)
 	return nil

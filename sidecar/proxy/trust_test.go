@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -81,5 +82,61 @@ func TestAnInboundConnectionEndsWhenItsCallerIsNotTrustedAnyMore(t *testing.T) {
 	}
 	if _, err := member.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the member's connection: %v", err)
+	}
+}
+
+func TestARelayedConnectionEndsWhenItsHostIsNotTrustedAnyMore(t *testing.T) {
+	w := newWorld(t)
+	strangers := identitytest.New(t, "mesh.example")
+	dir := w.mesh.WorkloadDir("east", "shop", "web")
+	roots := filepath.Join(dir, "roots.pem")
+	ours, err := os.ReadFile(roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.ReadFile(filepath.Join(strangers.WorkloadDir("west", "shop", "web"), "roots.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(roots, append(ours[:len(ours):len(ours)], theirs...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w.caller, err = identity.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.caller.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+
+	host := strangers.Workload("east", orders.Namespace, orders.Name)
+	addr := fakes(t, func(c *net.TCPConn) {
+		config := host.ServerTLS(identity.AnyWorkload())
+		config.VerifyConnection = nil // whom the host trusts is not what is tested
+		over := tls.Server(c, config)
+		_, _ = io.Copy(over, over)
+	})
+	at := plainAt("a", addr)
+	at.Identity = host.ID().String()
+	c, err := net.Dial("tcp", w.outbound(route(mesh.TCP, at)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	if err := os.WriteFile(roots+"~", ours, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(roots+"~", roots); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF || os.IsTimeout(err) {
+		t.Errorf("%v, want a reset", err)
 	}
 }

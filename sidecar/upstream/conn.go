@@ -126,6 +126,19 @@ func (c *Conn) trusted() bool {
 	return true
 }
 
+// Proof returns what the peer has proved of itself, and how that is judged again while
+// the connection is in use; ok is false for a plain connection.
+func (c *Conn) Proof() (cs tls.ConnectionState, trusts func(tls.ConnectionState) error, ok bool) {
+	over, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return tls.ConnectionState{}, nil, false
+	}
+	shared, policy := c.host.service.shared, c.dialConfig.policy
+	return over.ConnectionState(), func(cs tls.ConnectionState) error {
+		return shared.renewals.Trusts(shared.cfg.Identity, cs, policy)
+	}, true
+}
+
 // remote returns the instance of another cluster that answers. It is zero unless
 // the connection goes through a gateway that has named it.
 func (c *Conn) remote() connect.Instance {

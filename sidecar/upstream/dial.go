@@ -208,6 +208,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	if err != nil {
 		return &stageError{StageHandshake, who, err}
 	}
+	h.service.shared.renewals.Seen(state)
 	c.Conn, c.Peer, c.Cluster, c.Instance, c.program = over, id.String(), who.Cluster, who.Name, id.IsGateway()
 	if path != nil {
 		c.weight = path.who.Weight

@@ -48,6 +48,7 @@ type shared struct {
 	metrics     *metrics
 	background  *background
 	shortages   shortages
+	renewals    identity.Renewals // of whom we have dialled
 }
 
 func newShared(cfg Config) *shared {
