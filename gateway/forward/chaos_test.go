@@ -133,7 +133,7 @@ func TestWhateverHappensNothingIsHeldAfterwards(t *testing.T) {
 				pause(20 * time.Second)
 				c := l.dial()
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(testLimit))
 				sni := random(2) == 0
 				if !sni {
 					if _, err := io.WriteString(c, connectHead()); err != nil {

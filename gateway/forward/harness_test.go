@@ -36,6 +36,10 @@ var (
 type choice func(*forward.Request) ([]forward.Candidate, *connect.Refusal)
 
 // always offers the candidates to every request.
+// testLimit is when a test gives up on a connection. It says nothing about speed: the
+// machine may be busy with other packages.
+const testLimit = 2 * time.Minute
+
 func always(c ...forward.Candidate) choice {
 	return func(*forward.Request) ([]forward.Candidate, *connect.Refusal) { return c, nil }
 }
@@ -195,7 +199,7 @@ func serve(t *testing.T, handle func(*net.TCPConn)) string {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(testLimit))
 				handle(c.(*net.TCPConn))
 			})
 		}
@@ -221,7 +225,7 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(testLimit))
 	return c.(*net.TCPConn)
 }
 
