@@ -54,6 +54,8 @@ type Federation struct {
 	opened  chan struct{}  // closed when the state file was read
 	ended   chan struct{}  // closed when Run has returned
 
+	announcing sync.Mutex // memberlist's UpdateNode races with itself
+
 	mu      sync.Mutex // memberlist must not be called with it held: it calls back
 	core    *core.Core
 	keys    gossipKeys
@@ -199,7 +201,7 @@ func (f *Federation) Shutdown(ctx context.Context) error {
 	f.mu.Lock()
 	started, joined := f.started, f.list != nil
 	f.mu.Unlock()
-	if !started {
+	if !started || f.hasEnded() {
 		return nil
 	}
 	if joined {
@@ -214,6 +216,16 @@ func (f *Federation) Shutdown(ctx context.Context) error {
 	f.withdrawn.Notify()
 	<-f.ended
 	return nil
+}
+
+// hasEnded reports whether Run has returned.
+func (f *Federation) hasEnded() bool {
+	select {
+	case <-f.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // awaitAcks waits until every live member has pulled the newest own catalog.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -281,4 +282,21 @@ func TestShutdownWithoutRunAndTwiceIsNoHarm(t *testing.T) {
 	if err := east.Run(t.Context()); err == nil {
 		t.Error("Run ran twice")
 	}
+}
+
+func TestMayAnnounceFromSeveralGoroutinesAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	east := w.start(plan{name: "east/east-1"})
+	east.Publish(nil)
+	east.await("its own catalog", soon, func(v *View) bool { return len(v.Origins) == 1 })
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 200 {
+				east.announce()
+			}
+		})
+	}
+	all.Wait()
 }

@@ -51,10 +51,12 @@ func (f *Federation) createList() error {
 
 // announce gossips what NodeMeta now says. It must not be called with f.mu held.
 func (f *Federation) announce() {
+	f.announcing.Lock()
+	defer f.announcing.Unlock()
 	f.mu.Lock()
 	list := f.list
 	f.mu.Unlock()
-	if list == nil {
+	if list == nil || f.hasEnded() {
 		return
 	}
 	// The message is queued at once; the wait, which cannot be left out, is for
