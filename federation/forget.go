@@ -33,7 +33,7 @@ func (f *Federation) Forget(ctx context.Context, name string) ([]mesh.GatewayID,
 	peers := f.core.Connected()
 	f.mu.Unlock()
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("%w: nothing is known of %s", ErrNotForgotten, name)
+		return nil, fmt.Errorf("%w: no other gateway is known as %s", ErrNotForgotten, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotForgotten, err)

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
@@ -30,7 +31,7 @@ func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versi
 	f.mu.Unlock()
 	if join {
 		if _, err := list.Join([]string{joinAddress(id)}); err != nil {
-			return nil, fmt.Errorf("join gossip: %w", err)
+			return nil, fmt.Errorf("join gossip: %w", firstOf(err))
 		}
 	}
 	l, err := f.client.versions(ctx, id)
@@ -38,4 +39,13 @@ func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versi
 		return nil, fmt.Errorf("ask for its catalogs: %w", err)
 	}
 	return l, nil
+}
+
+// firstOf returns the error in memberlist's list of one, which is written over
+// several lines.
+func firstOf(err error) error {
+	if first := errors.Unwrap(err); first != nil {
+		return first
+	}
+	return err
 }

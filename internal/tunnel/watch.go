@@ -60,7 +60,7 @@ func (n *Node) closeIfDead(c *conn, now time.Time, elapsed time.Duration, stats 
 		c.close(codeExpired, "certificate expired at "+c.expires.UTC().Format(time.RFC3339))
 		return true
 	case dead:
-		c.close(codeSilent, "nothing heard for "+c.pulse.silent.String())
+		c.close(codeSilent, "nothing heard for "+c.pulse.silent.Round(10*time.Millisecond).String())
 		return true
 	case heartbeat:
 		c.heartbeat()
