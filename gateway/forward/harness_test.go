@@ -35,11 +35,11 @@ var (
 // choice is what an Outbound or Inbound function answers in a test.
 type choice func(*forward.Request) ([]forward.Candidate, *connect.Refusal)
 
-// always offers the candidates to every request.
 // testLimit is when a test gives up on a connection. It says nothing about speed: the
 // machine may be busy with other packages.
 const testLimit = 2 * time.Minute
 
+// always offers the candidates to every request.
 func always(c ...forward.Candidate) choice {
 	return func(*forward.Request) ([]forward.Candidate, *connect.Refusal) { return c, nil }
 }
