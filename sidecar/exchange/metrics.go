@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 	"sync"
@@ -31,7 +32,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels(more...))
 	}
 	m := &Metrics{
-		requests: counter("isthmus_requests_total", "HTTP requests by who served them (cluster, empty for our own) and status code (0: the client left without).", "cluster", "code"),
+		requests: counter("isthmus_requests_total", "HTTP requests by who served them (cluster, none for our own answers) and status code (0: the client left without).", "cluster", "code"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "isthmus_request_duration_seconds",
 			Help: "Time from a request's head to the end of its answer.",
@@ -41,22 +42,22 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		answers: counter("isthmus_mesh_answers_total", "Answers that the mesh made itself, by reason (RFC 9209 error types).", "reason"),
 		retries: counter("isthmus_request_retries_total", "Attempts that were followed by another, by why they failed.", "reason"),
 		httpConns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "isthmus_http_connections", Help: "Open client connections that speak HTTP.",
+			Name: "isthmus_http_connections_open", Help: "Open client connections that speak HTTP.",
 		}, labels()),
-		bytes: counter("isthmus_tcp_bytes_total", "Bytes relayed on TCP and upgraded connections, by way (sent: from the caller).", "way"),
+		bytes: counter("isthmus_relayed_bytes_total", "Bytes relayed on TCP and upgraded connections, by way (sent: from the caller).", "way"),
 	}
 	return m, prom.Register(r, m.requests, m.duration, m.answers, m.retries, m.httpConns, m.bytes)
 }
 
-// BoundMetrics are the resolved handles of one listener. Its methods may be called
-// concurrently.
+// BoundMetrics are the resolved handles of one listener. A series appears when it is
+// first used. Its methods may be called concurrently.
 type BoundMetrics struct {
 	m                          *Metrics
 	direction, destination     string
-	duration                   prometheus.Observer
-	httpConnections            prometheus.Gauge
-	sent, received             prometheus.Counter
-	unreached, lost, farFailed prometheus.Counter
+	duration                   func() prometheus.Observer
+	httpConnections            func() prometheus.Gauge
+	sent, received             func() prometheus.Counter
+	unreached, lost, farFailed func() prometheus.Counter
 
 	// requests is replaced whole when a new pair is seen: readers take no lock.
 	requests atomic.Pointer[map[served]prometheus.Counter]
@@ -71,28 +72,33 @@ type served struct {
 
 // Bind resolves the handles of one listener.
 func (m *Metrics) Bind(direction, destination string) *BoundMetrics {
-	l := []string{direction, destination}
+	lazily := func(v *prometheus.CounterVec, label string) func() prometheus.Counter {
+		return sync.OnceValue(func() prometheus.Counter { return v.WithLabelValues(direction, destination, label) })
+	}
 	b := &BoundMetrics{
 		m: m, direction: direction, destination: destination,
-		duration:        m.duration.WithLabelValues(l...),
-		httpConnections: m.httpConns.WithLabelValues(l...),
-		sent:            m.bytes.WithLabelValues(append(l, "sent")...),
-		received:        m.bytes.WithLabelValues(append(l, "received")...),
-		unreached:       m.retries.WithLabelValues(append(l, string(unreached))...),
-		lost:            m.retries.WithLabelValues(append(l, string(lost))...),
-		farFailed:       m.retries.WithLabelValues(append(l, string(farFailed))...),
+		duration:        sync.OnceValue(func() prometheus.Observer { return m.duration.WithLabelValues(direction, destination) }),
+		httpConnections: sync.OnceValue(func() prometheus.Gauge { return m.httpConns.WithLabelValues(direction, destination) }),
+		sent:            lazily(m.bytes, "sent"),
+		received:        lazily(m.bytes, "received"),
+		unreached:       lazily(m.retries, string(unreached)),
+		lost:            lazily(m.retries, string(lost)),
+		farFailed:       lazily(m.retries, string(farFailed)),
 	}
 	b.requests.Store(&map[served]prometheus.Counter{})
 	return b
 }
+
+// noCluster is the label of requests that nobody served.
+const noCluster = "none"
 
 // maxServed bounds the pairs that are told apart: clusters name themselves and
 // programs choose codes.
 const maxServed = 1024
 
 func (b *BoundMetrics) request(cluster string, code int, took time.Duration) {
-	b.duration.Observe(took.Seconds())
-	k := served{cluster, code}
+	b.duration().Observe(took.Seconds())
+	k := served{cmp.Or(cluster, noCluster), code}
 	if c, ok := (*b.requests.Load())[k]; ok {
 		c.Inc()
 		return
@@ -126,23 +132,23 @@ func (b *BoundMetrics) localReply(reason string) {
 func (b *BoundMetrics) retry(c cause) {
 	switch c {
 	case unreached:
-		b.unreached.Inc()
+		b.unreached().Inc()
 	case lost:
-		b.lost.Inc()
+		b.lost().Inc()
 	case farFailed:
-		b.farFailed.Inc()
+		b.farFailed().Inc()
 	}
 }
 
 // Unreached counts n attempts that reached nobody.
 func (b *BoundMetrics) Unreached(n int) {
 	if n > 0 {
-		b.unreached.Add(float64(n))
+		b.unreached().Add(float64(n))
 	}
 }
 
 // Relayed counts the bytes of a relayed connection.
 func (b *BoundMetrics) Relayed(s relay.Stats) {
-	b.sent.Add(float64(s.AToB))
-	b.received.Add(float64(s.BToA))
+	b.sent().Add(float64(s.AToB))
+	b.received().Add(float64(s.BToA))
 }

@@ -36,8 +36,8 @@ type Server struct {
 // Every request is given rewrite. With a refusal the first one is answered with it,
 // as with an error of Service.
 func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) {
-	s.Metrics.httpConnections.Inc()
-	defer s.Metrics.httpConnections.Dec()
+	s.Metrics.httpConnections().Inc()
+	defer s.Metrics.httpConnections().Dec()
 	h := &session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}
 	defer func() {
 		h.release()

@@ -48,7 +48,7 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 	s.serve = func(c *client) {
 		if err := s.handshake(c, config, check); err != nil {
 			if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
-				s.metrics.refused.Inc()
+				s.metrics.refused().Inc()
 			}
 			s.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 			return

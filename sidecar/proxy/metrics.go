@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/prom"
@@ -30,10 +32,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Metrics: shared,
 		refused: counter("isthmus_inbound_refused_total", "Inbound connections whose TLS handshake failed or whose caller may not call."),
 		tcpOpen: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "isthmus_tcp_connections", Help: "Open TCP connections that are relayed.",
+			Name: "isthmus_tcp_connections_open", Help: "Open TCP connections that are relayed.",
 		}, labels),
 		tcpTotal:  counter("isthmus_tcp_connections_total", "TCP connections that were accepted."),
-		tcpFailed: counter("isthmus_tcp_failed_total", "TCP connections for which no host could be reached."),
+		tcpFailed: counter("isthmus_tcp_connection_failures_total", "TCP connections for which no host could be reached."),
 		captured: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_captured_connections_total",
 			Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
@@ -42,21 +44,24 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, prom.Register(r, m.refused, m.tcpOpen, m.tcpTotal, m.tcpFailed, m.captured)
 }
 
-// boundMetrics are the resolved handles of one listener.
+// boundMetrics are the resolved handles of one listener. A series appears when it is
+// first used: an HTTP service has none of TCP.
 type boundMetrics struct {
 	*exchange.BoundMetrics
-	refused             prometheus.Counter
-	tcpOpen             prometheus.Gauge
-	tcpTotal, tcpFailed prometheus.Counter
+	refused             func() prometheus.Counter
+	tcpOpen             func() prometheus.Gauge
+	tcpTotal, tcpFailed func() prometheus.Counter
 }
 
 func (m *metrics) bind(d direction, destination string) *boundMetrics {
-	l := []string{string(d), destination}
+	lazily := func(v *prometheus.CounterVec) func() prometheus.Counter {
+		return sync.OnceValue(func() prometheus.Counter { return v.WithLabelValues(string(d), destination) })
+	}
 	return &boundMetrics{
 		BoundMetrics: m.Bind(string(d), destination),
-		refused:      m.refused.WithLabelValues(l...),
-		tcpOpen:      m.tcpOpen.WithLabelValues(l...),
-		tcpTotal:     m.tcpTotal.WithLabelValues(l...),
-		tcpFailed:    m.tcpFailed.WithLabelValues(l...),
+		refused:      lazily(m.refused),
+		tcpOpen:      sync.OnceValue(func() prometheus.Gauge { return m.tcpOpen.WithLabelValues(string(d), destination) }),
+		tcpTotal:     lazily(m.tcpTotal),
+		tcpFailed:    lazily(m.tcpFailed),
 	}
 }

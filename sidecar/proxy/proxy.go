@@ -69,7 +69,7 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
-		p.program = upstream.Static(upstream.Config{Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
+		p.program = upstream.Static(upstream.Config{Cluster: cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
 		secure := p.listenInbound(*in)
 		p.servers = append(p.servers, secure)
 		if in.Steered != nil {

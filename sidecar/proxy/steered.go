@@ -83,7 +83,7 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
 		s.drive(c, mesh.HTTP, s.p.program, rewrite)
 	default:
-		s.metrics.refused.Inc()
+		s.metrics.refused().Inc()
 		s.log.Info("refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "err", errPlainCaller)
 		c.Abort()
 	}

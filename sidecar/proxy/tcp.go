@@ -13,9 +13,9 @@ import (
 // serveTCP relays c to one of the service's hosts. Hosts that cannot be reached cost
 // the client nothing but time; once a connection is made, its end is the client's.
 func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrite) {
-	s.metrics.tcpOpen.Inc()
-	s.metrics.tcpTotal.Inc()
-	defer s.metrics.tcpOpen.Dec()
+	s.metrics.tcpOpen().Inc()
+	s.metrics.tcpTotal().Inc()
+	defer s.metrics.tcpOpen().Dec()
 	began := time.Now()
 	var attempts upstream.Attempts
 	attempts.Begin(to, s.retries, began)
@@ -23,7 +23,7 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 	lease, err := attempts.Next(s.calling(c), func() bool { return !c.Gone() })
 	s.metrics.Unreached(attempts.Unreached())
 	if err != nil {
-		s.metrics.tcpFailed.Inc()
+		s.metrics.tcpFailed().Inc()
 		level := slog.LevelInfo
 		if failed := (*upstream.ConnectError)(nil); errors.As(err, &failed) && failed.Advice() != "" {
 			level = slog.LevelDebug // upstream has a line a minute for that

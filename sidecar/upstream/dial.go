@@ -26,7 +26,7 @@ func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 			c.Reused = true
 			c.sent.Store(false)
 			c.answered.Store(false)
-			h.service.metrics.reused.Inc()
+			h.service.metrics.reused().Inc()
 			return c, nil
 		}
 	}
@@ -63,7 +63,7 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	}
 	if err == nil {
 		h.connected(service.shared.now())
-		service.metrics.opened[h.key.priority()].Inc()
+		service.metrics.opened[h.key.priority()]().Inc()
 		if a == nil || !a.fresh {
 			h.pool.join(c, service.shared.now())
 		}
@@ -74,7 +74,7 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	if errors.As(err, &at) {
 		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.Cluster, at.who.Name, at.err
 	}
-	service.metrics.failed[h.key.priority()][failure.Stage].Inc()
+	service.metrics.failed[h.key.priority()][failure.Stage]().Inc()
 	h.blameConnect(ctx, a, failure)
 	return nil, failure
 }

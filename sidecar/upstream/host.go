@@ -100,7 +100,7 @@ func (h *Host) blame(now instant, a *Attempts, who connect.Instance, certain boo
 		a.avoidRemote(who)
 	}
 	if h.service.remotes.ejectIfFailing(who, now, certain) {
-		h.service.metrics.ejections.Inc()
+		h.service.metrics.ejections().Inc()
 		h.service.shared.log.Info("ejected a remote instance", "service", h.service.label(), "instance", who.String(), "err", why)
 	}
 }
@@ -122,7 +122,7 @@ func (h *Host) ejectIfFailing(now instant, certain bool, why string) {
 	if !ejected {
 		return
 	}
-	s.metrics.ejections.Inc()
+	s.metrics.ejections().Inc()
 	level := slog.LevelInfo
 	if was {
 		level = slog.LevelDebug // no change of state: a probe failed

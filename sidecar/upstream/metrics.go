@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/prom"
@@ -16,14 +18,15 @@ type metrics struct {
 	retriesDenied *prometheus.CounterVec
 }
 
-// boundMetrics are the handles of one service, resolved once.
+// boundMetrics are the handles of one service, resolved once: a series appears when it
+// is first counted.
 type boundMetrics struct {
 	label         string
-	opened        [2]prometheus.Counter // by priority
-	failed        [2]map[Stage]prometheus.Counter
-	reused        prometheus.Counter
-	ejections     prometheus.Counter
-	retriesDenied prometheus.Counter
+	opened        [2]func() prometheus.Counter // by priority
+	failed        [2]map[Stage]func() prometheus.Counter
+	reused        func() prometheus.Counter
+	ejections     func() prometheus.Counter
+	retriesDenied func() prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -47,17 +50,20 @@ func (s *Set) Register(reg prometheus.Registerer) error {
 
 // bind resolves the handles of one service.
 func (m *metrics) bind(label string) *boundMetrics {
+	lazily := func(v *prometheus.CounterVec, more ...string) func() prometheus.Counter {
+		return sync.OnceValue(func() prometheus.Counter { return v.WithLabelValues(append([]string{label}, more...)...) })
+	}
 	r := &boundMetrics{
 		label:         label,
-		reused:        m.reused.WithLabelValues(label),
-		ejections:     m.ejections.WithLabelValues(label),
-		retriesDenied: m.retriesDenied.WithLabelValues(label),
+		reused:        lazily(m.reused),
+		ejections:     lazily(m.ejections),
+		retriesDenied: lazily(m.retriesDenied),
 	}
 	for priority, via := range []string{"local", "gateway"} {
-		r.opened[priority] = m.opened.WithLabelValues(label, via)
-		r.failed[priority] = make(map[Stage]prometheus.Counter)
+		r.opened[priority] = lazily(m.opened, via)
+		r.failed[priority] = make(map[Stage]func() prometheus.Counter)
 		for _, stage := range []Stage{StageLocal, StageConnect, StagePath, StageHandshake} {
-			r.failed[priority][stage] = m.failed.WithLabelValues(label, via, string(stage))
+			r.failed[priority][stage] = lazily(m.failed, via, string(stage))
 		}
 	}
 	return r

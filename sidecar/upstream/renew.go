@@ -155,7 +155,7 @@ func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.I
 		p.shared.log.Debug("no path was opened ahead", "service", h.service.label(), "host", h.key.addr, "err", err)
 		return who, false, false
 	}
-	h.service.metrics.opened[h.key.priority()].Inc()
+	h.service.metrics.opened[h.key.priority()]().Inc()
 	now := p.shared.now()
 	p.mu.Lock()
 	before := len(p.instances.all)

@@ -74,7 +74,7 @@ func (s *Service) spendRetry() bool {
 	if s.budget.retry(s.shared.now()) {
 		return true
 	}
-	s.metrics.retriesDenied.Inc()
+	s.metrics.retriesDenied().Inc()
 	return false
 }
 
