@@ -80,12 +80,10 @@ func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	if p.refreshLocked(now) {
 		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 	}
-	for _, target := range n.targets {
-		if !c.dialled && target.reaches(c.gateway) {
-			target.redial.Notify()
-		}
+	if !c.dialled {
+		n.targets.redialLocked(c.gateway)
 	}
-	n.heardLocked(c.quic.RemoteAddr(), c.gateway)
+	n.targets.heardLocked(c.quic.RemoteAddr(), c.gateway)
 	p.retireLocked(n.connections(), now)
 	n.changedLocked()
 	return nil, nil

@@ -53,7 +53,7 @@ func (n *Node) acceptConns(ctx context.Context, ln *quic.Listener) {
 
 // accept shakes hands on a connection that a peer dialled, then serves it.
 func (n *Node) accept(ctx context.Context, q *quic.Conn) {
-	n.heard(q.RemoteAddr())
+	n.targets.heard(q.RemoteAddr())
 	helloCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	c, err := newConn(n, q, false, n.cfg.Identity.NotAfter())
@@ -75,56 +75,6 @@ func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 // serve runs an admitted connection and takes it out of the table when it ends.
 func (n *Node) serve(c *conn) {
 	n.remove(c, c.serve())
-}
-
-// dial makes and admits one connection, which then runs in a goroutine of its own.
-// nth is how many connections to the gateway exist: further ones use a socket of
-// their own. answered says who was there, also when it was refused.
-func (n *Node) dial(ctx context.Context, target *target, nth int) (_ *conn, answered mesh.GatewayID, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	addr, err := n.cfg.Resolve(dialCtx, target.Addr)
-	if err != nil {
-		return nil, answered, err
-	}
-	n.mu.Lock()
-	target.addr = addr
-	n.mu.Unlock()
-	policy := identity.AnyGateway()
-	if !target.Gateway.IsZero() {
-		policy = identity.ExactGateway(target.Gateway)
-	}
-	transport, release, err := n.transportFor(nth)
-	if err != nil {
-		return nil, answered, err
-	}
-	ownUntil := n.cfg.Identity.NotAfter()
-	q, err := transport.Dial(dialCtx, addr, n.cfg.Identity.ClientTLS(serverName, policy, alpn), quicConfig())
-	if err != nil {
-		release()
-		return nil, answered, err
-	}
-	c, err := newConn(n, q, true, ownUntil)
-	if err == nil {
-		answered = c.gateway
-		err = c.handshake(dialCtx, n.admit)
-	}
-	if err != nil {
-		if cause := context.Cause(q.Context()); cause != nil {
-			err = cause // why the peer closed it says more than that it is closed
-		}
-		closeConn(q, err)
-		if c != nil {
-			n.remove(c, err)
-		}
-		release()
-		return nil, answered, err
-	}
-	n.wg.Go(func() {
-		n.serve(c)
-		release()
-	})
-	return c, answered, nil
 }
 
 // closeConn closes a connection that was not admitted.

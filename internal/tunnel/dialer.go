@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -20,15 +22,17 @@ type dialer struct {
 	wait    time.Duration // before the next dial
 }
 
-func (n *Node) newDialer(t *target) *dialer {
-	return &dialer{node: n, target: t, backoff: state.Backoff{Min: minBackoff, Max: maxBackoff}, wait: n.dialDelay(t)}
+func newDialer(n *Node, t *target) *dialer {
+	d := &dialer{node: n, target: t, backoff: state.Backoff{Min: minBackoff, Max: maxBackoff}}
+	d.wait = d.delay()
+	return d
 }
 
 func (d *dialer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		d.forgetEnded()
 		switch {
-		case !d.node.wants(d.target):
+		case !d.wants():
 			d.idle(ctx)
 		case d.wait > 0:
 			d.pause(ctx)
@@ -50,7 +54,7 @@ func (d *dialer) forgetEnded() {
 		if time.Since(c.started) < shortLife {
 			d.wait = d.backoff.Next()
 		} else {
-			d.wait = d.node.dialDelay(d.target)
+			d.wait = d.delay()
 		}
 		return true
 	})
@@ -63,7 +67,7 @@ func (d *dialer) idle(ctx context.Context) {
 	case <-d.target.changed.C():
 	}
 	if d.wait == 0 {
-		d.wait = d.node.dialDelay(d.target)
+		d.wait = d.delay()
 	}
 }
 
@@ -77,12 +81,12 @@ func (d *dialer) pause(ctx context.Context) {
 	case <-timer.C:
 	case <-d.target.redial.C():
 		d.backoff.Reset()
-		d.wait = d.node.dialDelay(d.target)
+		d.wait = d.delay()
 	}
 }
 
 func (d *dialer) dial(ctx context.Context) {
-	c, err := d.node.dialTarget(ctx, d.target)
+	c, err := d.dialOnce(ctx)
 	switch {
 	case err == nil && c == nil:
 		d.wait = minBackoff // enough connections: look again when that changes
@@ -97,9 +101,10 @@ func (d *dialer) dial(ctx context.Context) {
 	}
 }
 
-// dialDelay returns how long to wait before a first dial, so that the other end,
+// delay returns how long to wait before a first dial, so that the other end,
 // if it knows us too, may be first. See the package comment.
-func (n *Node) dialDelay(t *target) time.Duration {
+func (d *dialer) delay() time.Duration {
+	n, t := d.node, d.target
 	n.mu.Lock()
 	gw := t.gatewayLocked()
 	p := n.peers[gw]
@@ -112,7 +117,8 @@ func (n *Node) dialDelay(t *target) time.Duration {
 }
 
 // wants reports whether the target's gateway has too few connections.
-func (n *Node) wants(t *target) bool {
+func (d *dialer) wants() bool {
+	n, t := d.node, d.target
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	gw := t.gatewayLocked()
@@ -123,9 +129,10 @@ func (n *Node) wants(t *target) bool {
 	return !ok || p.current(time.Now())+p.dialling < n.connections()
 }
 
-// dialTarget dials once and records how it went. It returns nil, nil when the
+// dialOnce dials once and records how it went. It returns nil, nil when the
 // connection turned out not to be needed.
-func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
+func (d *dialer) dialOnce(ctx context.Context) (*conn, error) {
+	n, t := d.node, d.target
 	n.mu.Lock()
 	gw := t.gatewayLocked()
 	nth := 0 // which connection to the gateway this will be
@@ -136,7 +143,7 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 	}
 	n.mu.Unlock()
 
-	c, answered, err := n.dial(ctx, t, nth)
+	c, answered, err := d.connect(ctx, nth)
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -146,16 +153,64 @@ func (n *Node) dialTarget(ctx context.Context, t *target) (*conn, error) {
 	if !answered.IsZero() && t.Gateway.IsZero() {
 		t.answered = answered
 	}
-	for _, other := range n.targets {
-		if other != t {
-			other.changed.Notify() // dialling has changed
-		}
+	n.targets.lookAgainLocked(t) // dialling has changed
+	return c, d.dialledLocked(ctx, err)
+}
+
+// connect makes and admits one connection, which then runs in a goroutine of its own.
+// nth is how many connections to the gateway exist: further ones use a socket of
+// their own. answered says who was there, also when it was refused.
+func (d *dialer) connect(ctx context.Context, nth int) (_ *conn, answered mesh.GatewayID, err error) {
+	n, t := d.node, d.target
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	addr, err := n.cfg.Resolve(dialCtx, t.Addr)
+	if err != nil {
+		return nil, answered, err
 	}
-	return c, n.dialledLocked(ctx, t, err)
+	n.mu.Lock()
+	t.addr = addr
+	n.mu.Unlock()
+	policy := identity.AnyGateway()
+	if !t.Gateway.IsZero() {
+		policy = identity.ExactGateway(t.Gateway)
+	}
+	transport, release, err := n.transportFor(nth)
+	if err != nil {
+		return nil, answered, err
+	}
+	ownUntil := n.cfg.Identity.NotAfter()
+	q, err := transport.Dial(dialCtx, addr, n.cfg.Identity.ClientTLS(serverName, policy, alpn), quicConfig())
+	if err != nil {
+		release()
+		return nil, answered, err
+	}
+	c, err := newConn(n, q, true, ownUntil)
+	if err == nil {
+		answered = c.gateway
+		err = c.handshake(dialCtx, n.admit)
+	}
+	if err != nil {
+		if cause := context.Cause(q.Context()); cause != nil {
+			err = cause // why the peer closed it says more than that it is closed
+		}
+		closeConn(q, err)
+		if c != nil {
+			n.remove(c, err)
+		}
+		release()
+		return nil, answered, err
+	}
+	n.wg.Go(func() {
+		n.serve(c)
+		release()
+	})
+	return c, answered, nil
 }
 
 // dialledLocked records how a dial went and returns why it failed.
-func (n *Node) dialledLocked(ctx context.Context, t *target, err error) error {
+func (d *dialer) dialledLocked(ctx context.Context, err error) error {
+	n, t := d.node, d.target
 	result, why, label := "ok", err, ""
 	if err != nil {
 		why, label = connError(err)
@@ -182,7 +237,7 @@ func (n *Node) dialledLocked(ctx context.Context, t *target, err error) error {
 	}
 	n.metrics.dials.WithLabelValues(result).Inc()
 	if t.unanswered = label == "timeout" || label == "silent"; t.unanswered {
-		n.unanswered.Store(true)
+		n.targets.unanswered.Store(true)
 	}
 	return err
 }

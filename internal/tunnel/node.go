@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,13 +50,12 @@ type Node struct {
 	incarnation incarnation
 	metrics     *metrics
 
-	ready    chan struct{} // closed when the main socket is bound
-	stop     chan struct{} // closed by Shutdown: Run returns
-	ended    chan struct{} // closed when Run returns
-	drained  state.Notify  // a connection's last stream has ended
-	retarget state.Notify  // wantedTargets has changed
+	ready   chan struct{} // closed when the main socket is bound
+	stop    chan struct{} // closed by Shutdown: Run returns
+	ended   chan struct{} // closed when Run returns
+	drained state.Notify  // a connection's last stream has ended
 
-	unanswered atomic.Bool   // a target may be: whether a packet is worth the lock
+	targets    *targets
 	accepted   chan *Stream  // streams that peers opened
 	handshakes chan struct{} // one token per connection that has not said hello
 
@@ -65,20 +63,18 @@ type Node struct {
 	main      net.PacketConn
 	transport *quic.Transport
 
-	// wg holds every goroutine of Run except that of [Node.runTargets],
-	// which adds to it.
+	// wg holds every goroutine of Run except that of [targets.run],
+	// whose dialers add to it.
 	wg sync.WaitGroup
 
-	mu            sync.Mutex
-	running       bool
-	draining      bool // Shutdown was called: admit no connections, dial none
-	closing       bool // all connections are being closed
-	peers         map[mesh.GatewayID]*peer
-	changes       state.Store[struct{}] // set when Peers is past
-	targets       map[string]*target
-	wantedTargets map[string]Target
-	duplicate     string // what was said last of another gateway with this one's name, and when
-	duplicateAt   time.Time
+	mu          sync.Mutex
+	running     bool
+	draining    bool // Shutdown was called: admit no connections, dial none
+	closing     bool // all connections are being closed
+	peers       map[mesh.GatewayID]*peer
+	changes     state.Store[struct{}] // set when Peers is past
+	duplicate   string                // what was said last of another gateway with this one's name, and when
+	duplicateAt time.Time
 }
 
 // New checks the configuration and opens nothing.
@@ -107,12 +103,11 @@ func New(cfg Config) (*Node, error) {
 		stop:       make(chan struct{}),
 		ended:      make(chan struct{}),
 		drained:    state.NewNotify(),
-		retarget:   state.NewNotify(),
 		accepted:   make(chan *Stream, acceptQueue),
 		handshakes: make(chan struct{}, maxHandshakes),
 		peers:      map[mesh.GatewayID]*peer{},
-		targets:    map[string]*target{},
 	}
+	n.targets = &targets{node: n, changed: state.NewNotify(), running: map[string]*target{}}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -166,7 +161,7 @@ func (n *Node) Run(ctx context.Context) error {
 	targetsDone := make(chan struct{})
 	go func() {
 		defer close(targetsDone)
-		n.runTargets(ctx)
+		n.targets.run(ctx)
 	}()
 
 	select {
@@ -225,9 +220,8 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	}
 	first := !n.draining
 	n.draining = true
-	n.wantedTargets = nil
 	n.mu.Unlock()
-	n.retarget.Notify()
+	n.targets.set(nil)
 	var err error
 	if first {
 		err = n.drain(ctx)

@@ -26,7 +26,7 @@ func (n *Node) ReadPacket(ctx context.Context, b []byte) (int, net.Addr, error) 
 		err = net.ErrClosed
 	}
 	if err == nil {
-		n.heard(addr)
+		n.targets.heard(addr)
 	}
 	return size, addr, err
 }

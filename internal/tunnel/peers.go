@@ -126,9 +126,7 @@ func (n *Node) notifyChanged() {
 // changedLocked tells everyone who watches peers or dials targets.
 func (n *Node) changedLocked() {
 	n.changes.Set(struct{}{})
-	for _, t := range n.targets {
-		t.changed.Notify()
-	}
+	n.targets.lookAgainLocked(nil)
 }
 
 // Peers returns what is known of every peer, sorted, and a channel that closes
@@ -167,11 +165,7 @@ func (n *Node) Forget(gw mesh.GatewayID) {
 	if !ok || p.usable() > 0 {
 		return
 	}
-	for _, t := range n.targets {
-		if t.answered == gw {
-			t.answered = mesh.GatewayID{}
-		}
-	}
+	n.targets.forgetLocked(gw)
 	p.forgotten = true // a dial may be on its way, or a connection drain; a sweep deletes it
 	n.changedLocked()
 }
@@ -329,7 +323,7 @@ func (n *Node) sweep(now time.Time) {
 	defer n.mu.Unlock()
 	changed := false
 	wanted := map[mesh.GatewayID]bool{}
-	for _, t := range n.targets {
+	for _, t := range n.targets.running {
 		wanted[t.gatewayLocked()] = true
 	}
 	for gw, p := range maps.Clone(n.peers) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -46,12 +47,23 @@ func (t *target) gatewayLocked() mesh.GatewayID { return cmp.Or(t.Gateway, t.ans
 // reaches reports whether the target is known to lead to gw. Node.mu is held.
 func (t *target) reaches(gw mesh.GatewayID) bool { return t.gatewayLocked() == gw }
 
+// targets are the addresses that this gateway keeps tunnels to, with a dialer for each.
+type targets struct {
+	node       *Node
+	changed    state.Notify // wanted is
+	unanswered atomic.Bool  // a target may be: whether a sign of life is worth the lock
+
+	// Guarded by Node.mu.
+	wanted  map[string]Target
+	running map[string]*target // by address
+}
+
 // SetTargets replaces the addresses to keep tunnels to. It does not block. A
 // target that names this gateway itself is left out, of two with the same address
 // the one that names a gateway stays.
-func (n *Node) SetTargets(targets []Target) {
-	byAddr := make(map[string]Target, len(targets))
-	for _, t := range targets {
+func (n *Node) SetTargets(list []Target) {
+	byAddr := make(map[string]Target, len(list))
+	for _, t := range list {
 		if t.Gateway == n.cfg.Self {
 			continue
 		}
@@ -59,10 +71,7 @@ func (n *Node) SetTargets(targets []Target) {
 			byAddr[t.Addr] = t
 		}
 	}
-	n.mu.Lock()
-	n.wantedTargets = byAddr
-	n.mu.Unlock()
-	n.retarget.Notify()
+	n.targets.set(byAddr)
 }
 
 // Redial forgets the backoff of the targets that lead to a gateway: somebody has
@@ -73,55 +82,17 @@ func (n *Node) Redial(gw mesh.GatewayID) {
 	if p, ok := n.peers[gw]; ok && p.usable() > 0 {
 		return
 	}
-	for _, t := range n.targets {
-		if t.reaches(gw) {
-			t.redial.Notify()
-		}
-	}
-}
-
-// heardLocked ends the backoff of the targets that nobody answered at and that are
-// likely to be there again, because of a sign of life: those at the host that a
-// packet or connection came from, and those of the cluster of a gateway that has a
-// tunnel. Whoever can send a packet can cause one dial, once for each that failed.
-func (n *Node) heardLocked(from net.Addr, gw mesh.GatewayID) {
-	for _, t := range n.targets {
-		if t.unanswered && (sameHost(t.addr, from) || !gw.IsZero() && t.gatewayLocked().Cluster == gw.Cluster) {
-			t.unanswered = false
-			t.redial.Notify()
-		}
-	}
-}
-
-// heard is heardLocked for a sign of life of nobody in particular.
-func (n *Node) heard(from net.Addr) {
-	if !n.unanswered.Load() {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.heardLocked(from, mesh.GatewayID{})
-	left := false
-	for _, t := range n.targets {
-		left = left || t.unanswered
-	}
-	n.unanswered.Store(left)
-}
-
-func sameHost(a, b net.Addr) bool {
-	x, ok := a.(*net.UDPAddr)
-	y, ok2 := b.(*net.UDPAddr)
-	return ok && ok2 && x.IP.Equal(y.IP)
+	n.targets.redialLocked(gw)
 }
 
 // TargetStates says how each target's dialling goes, sorted by address.
 func (n *Node) TargetStates() []TargetState {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	states := make([]TargetState, 0, len(n.wantedTargets))
-	for addr, want := range n.wantedTargets {
+	states := make([]TargetState, 0, len(n.targets.wanted))
+	for addr, want := range n.targets.wanted {
 		s := TargetState{Addr: addr, Gateway: want.Gateway}
-		if t, ok := n.targets[addr]; ok && t.Target == want {
+		if t, ok := n.targets.running[addr]; ok && t.Target == want {
 			s.Gateway, s.LastError = t.gatewayLocked(), t.lastErr
 		}
 		if p, ok := n.peers[s.Gateway]; ok {
@@ -133,32 +104,102 @@ func (n *Node) TargetStates() []TargetState {
 	return states
 }
 
-// runTargets runs one goroutine for each wanted target until ctx ends.
-func (n *Node) runTargets(ctx context.Context) {
+// heardLocked ends the backoff of the targets that nobody answered at and that are
+// likely to be there again, because of a sign of life: those at the host that a
+// packet or connection came from, and those of the cluster of a gateway that has a
+// tunnel. Whoever can send a packet can cause one dial, once for each that failed.
+func (ts *targets) heardLocked(from net.Addr, gw mesh.GatewayID) {
+	for _, t := range ts.running {
+		if t.unanswered && (sameHost(t.addr, from) || !gw.IsZero() && t.gatewayLocked().Cluster == gw.Cluster) {
+			t.unanswered = false
+			t.redial.Notify()
+		}
+	}
+}
+
+// heard is heardLocked for a sign of life of nobody in particular.
+func (ts *targets) heard(from net.Addr) {
+	if !ts.unanswered.Load() {
+		return
+	}
+	ts.node.mu.Lock()
+	defer ts.node.mu.Unlock()
+	ts.heardLocked(from, mesh.GatewayID{})
+	left := false
+	for _, t := range ts.running {
+		left = left || t.unanswered
+	}
+	ts.unanswered.Store(left)
+}
+
+// redialLocked ends the backoff of the targets that lead to a gateway.
+func (ts *targets) redialLocked(gw mesh.GatewayID) {
+	for _, t := range ts.running {
+		if t.reaches(gw) {
+			t.redial.Notify()
+		}
+	}
+}
+
+// lookAgainLocked tells the dialers of all targets but one to look again whether a
+// connection is wanted; nil: of all.
+func (ts *targets) lookAgainLocked(but *target) {
+	for _, t := range ts.running {
+		if t != but {
+			t.changed.Notify()
+		}
+	}
+}
+
+// forgetLocked forgets that a gateway answered anywhere.
+func (ts *targets) forgetLocked(gw mesh.GatewayID) {
+	for _, t := range ts.running {
+		if t.answered == gw {
+			t.answered = mesh.GatewayID{}
+		}
+	}
+}
+
+// set replaces the wanted targets.
+func (ts *targets) set(byAddr map[string]Target) {
+	ts.node.mu.Lock()
+	ts.wanted = byAddr
+	ts.node.mu.Unlock()
+	ts.changed.Notify()
+}
+
+func sameHost(a, b net.Addr) bool {
+	x, ok := a.(*net.UDPAddr)
+	y, ok2 := b.(*net.UDPAddr)
+	return ok && ok2 && x.IP.Equal(y.IP)
+}
+
+// run runs one goroutine for each wanted target until ctx ends.
+func (ts *targets) run(ctx context.Context) {
 	defer func() {
-		n.mu.Lock()
-		running := n.targets
-		n.targets = map[string]*target{}
-		n.mu.Unlock()
+		ts.node.mu.Lock()
+		running := ts.running
+		ts.running = map[string]*target{}
+		ts.node.mu.Unlock()
 		for _, t := range running {
 			<-t.stopped // ctx has ended
 		}
 	}()
 	for {
-		n.mu.Lock()
+		ts.node.mu.Lock()
 		var gone []*target
-		for addr, t := range n.targets {
-			if n.wantedTargets[addr] != t.Target {
-				delete(n.targets, addr)
+		for addr, t := range ts.running {
+			if ts.wanted[addr] != t.Target {
+				delete(ts.running, addr)
 				gone = append(gone, t)
 			}
 		}
-		for addr, want := range n.wantedTargets {
-			if _, ok := n.targets[addr]; !ok {
-				n.targets[addr] = n.startTarget(ctx, want)
+		for addr, want := range ts.wanted {
+			if _, ok := ts.running[addr]; !ok {
+				ts.running[addr] = ts.start(ctx, want)
 			}
 		}
-		n.mu.Unlock()
+		ts.node.mu.Unlock()
 		for _, t := range gone {
 			t.stop()
 		}
@@ -168,12 +209,12 @@ func (n *Node) runTargets(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.retarget.C():
+		case <-ts.changed.C():
 		}
 	}
 }
 
-func (n *Node) startTarget(ctx context.Context, want Target) *target {
+func (ts *targets) start(ctx context.Context, want Target) *target {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &target{
 		Target: want, stop: cancel, stopped: make(chan struct{}),
@@ -182,7 +223,7 @@ func (n *Node) startTarget(ctx context.Context, want Target) *target {
 	go func() {
 		defer close(t.stopped)
 		defer cancel()
-		n.newDialer(t).run(ctx)
+		newDialer(ts.node, t).run(ctx)
 	}()
 	return t
 }
