@@ -21,7 +21,7 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 	}
 	c.founding = n.cfg.Identity.FoundingOf(c.quic.ConnectionState().TLS)
 	for {
-		incumbents, err := n.tryAdmit(c)
+		incumbents, err := n.table.tryAdmit(c)
 		if err != nil || len(incumbents) == 0 {
 			return err
 		}
@@ -34,7 +34,7 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			return context.Cause(ctx)
 		}
 		for _, old := range incumbents {
-			n.remove(old, &closeError{code: codeSuperseded, reason: "a newer process of the gateway took its place"})
+			n.table.remove(old, &closeError{code: codeSuperseded, reason: "a newer process of the gateway took its place"})
 			old.close(codeSuperseded, "a newer process of this gateway took its place")
 		}
 	}
@@ -42,51 +42,6 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 
 func duplicate(gw mesh.GatewayID) error {
 	return &closeError{code: codeDuplicate, reason: fmt.Sprintf("another live gateway is called %s: give each its own name and certificate", gw)}
-}
-
-// tryAdmit admits c unless connections of another incarnation are in the way, which it
-// returns then.
-func (n *Node) tryAdmit(c *conn) (incumbents []*conn, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
-		return nil, &closeError{code: codeStopped, reason: "the gateway stops"}
-	}
-	if n.draining {
-		return nil, &closeError{code: codeLeaving, reason: "the gateway leaves"}
-	}
-	p := n.peerLocked(c.gateway)
-	own, all, now := 0, 0, time.Now()
-	for _, other := range p.conns {
-		if other.incarnation != c.incarnation {
-			incumbents = append(incumbents, other)
-		}
-		if other.retired.Load() {
-			continue
-		}
-		all++
-		if other.dialled && other.current(now) {
-			own++
-		}
-	}
-	switch {
-	case len(incumbents) > 0:
-		return incumbents, nil
-	case all >= maxConnections, c.dialled && own >= n.connections():
-		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
-	}
-	p.conns = append(p.conns, c)
-	p.left, p.forgotten, p.lastErr, p.addr, p.founding = false, false, "", c.quic.RemoteAddr().String(), c.founding
-	if p.refreshLocked(now) {
-		n.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
-	}
-	if !c.dialled {
-		n.targets.redialLocked(c.gateway)
-	}
-	n.targets.heardLocked(c.quic.RemoteAddr(), c.gateway)
-	p.retireLocked(n.connections(), now)
-	n.changedLocked()
-	return nil, nil
 }
 
 // alive asks connections for a sign of life and reports whether one gave it.

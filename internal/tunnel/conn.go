@@ -37,7 +37,7 @@ type conn struct {
 	replace atomic.Bool // the end that dialled should replace it
 	retired atomic.Bool // it has been replaced: open no streams
 
-	// These belong to [Node.watch], which sets quiet
+	// These belong to the [watcher], which sets quiet
 	// and narrow.
 	pulse     pulse
 	prober    prober
@@ -48,7 +48,7 @@ type conn struct {
 	echoed    atomic.Uint32 // the highest number of a probe that came back
 	probed    atomic.Uint32 // the number of the peer's last probe
 	datagrams chan []byte   // to be sent
-	lost      uint64        // packets, as the metric has it; guarded by Node.mu
+	lost      uint64        // packets, as the metric has it; guarded by table.mu
 
 	closing   chan *closeError // holds 1: the first reason wins
 	ended     chan struct{}    // closed by serve
@@ -152,12 +152,12 @@ func (c *conn) open(ctx context.Context) (*Stream, error) {
 func (c *conn) streamEnded() {
 	if c.streams.Add(-1) == 0 {
 		c.closeIfDone()
-		c.node.notifyDrained()
+		c.node.table.drained.Notify()
 	}
 }
 
 // closeIfDone closes the connection when both ends have no more streams and the
-// peer leaves; [Node.checkRenewal] does it for one that is retired.
+// peer leaves; [conn.checkRenewal] does it for one that is retired.
 func (c *conn) closeIfDone() {
 	if c.peerDone.Load() && c.streams.Load() == 0 && !c.retired.Load() {
 		c.close(codeBye, "")
@@ -177,17 +177,17 @@ func (c *conn) readControl() {
 		switch typ {
 		case frameLeaving:
 			c.leaving.Store(true)
-			c.node.peerLeaves(c)
+			c.node.table.peerLeaves(c)
 		case frameDone:
 			c.peerDone.Store(true)
 			c.closeIfDone()
 		case frameReplace:
 			c.replace.Store(true)
-			c.node.notifyChanged()
+			c.node.table.notifyChanged()
 		case frameRetire:
 			c.retired.Store(true)
 			c.peerDone.Store(false)
-			c.node.notifyChanged()
+			c.node.table.notifyChanged()
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 	if err != nil {
 		closeConn(q, err)
 		if c != nil {
-			n.remove(c, err)
+			n.table.remove(c, err)
 		}
 		n.log.Debug("connection refused", "peer_addr", q.RemoteAddr(), "err", err)
 		return
@@ -74,7 +74,7 @@ func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 
 // serve runs an admitted connection and takes it out of the table when it ends.
 func (n *Node) serve(c *conn) {
-	n.remove(c, c.serve())
+	n.table.remove(c, c.serve())
 }
 
 // closeConn closes a connection that was not admitted.

@@ -105,11 +105,11 @@ func (d *dialer) dial(ctx context.Context) {
 // if it knows us too, may be first. See the package comment.
 func (d *dialer) delay() time.Duration {
 	n, t := d.node, d.target
-	n.mu.Lock()
+	n.table.mu.Lock()
 	gw := t.gatewayLocked()
-	p := n.peers[gw]
+	p := n.table.peers[gw]
 	replaces := p != nil && slices.ContainsFunc(p.conns, func(c *conn) bool { return c.dialled && c.replaceable(time.Now()) })
-	n.mu.Unlock()
+	n.table.mu.Unlock()
 	if !gw.IsZero() && !replaces && n.cfg.Self.Compare(gw) > 0 {
 		return headStart
 	}
@@ -119,36 +119,36 @@ func (d *dialer) delay() time.Duration {
 // wants reports whether the target's gateway has too few connections.
 func (d *dialer) wants() bool {
 	n, t := d.node, d.target
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.table.mu.Lock()
+	defer n.table.mu.Unlock()
 	gw := t.gatewayLocked()
 	if gw.IsZero() {
 		return true
 	}
-	p, ok := n.peers[gw]
-	return !ok || p.current(time.Now())+p.dialling < n.connections()
+	p, ok := n.table.peers[gw]
+	return !ok || p.current(time.Now())+p.dialling < n.table.connections
 }
 
 // dialOnce dials once and records how it went. It returns nil, nil when the
 // connection turned out not to be needed.
 func (d *dialer) dialOnce(ctx context.Context) (*conn, error) {
 	n, t := d.node, d.target
-	n.mu.Lock()
+	n.table.mu.Lock()
 	gw := t.gatewayLocked()
 	nth := 0 // which connection to the gateway this will be
 	if !gw.IsZero() {
-		p := n.peerLocked(gw)
+		p := n.table.peerLocked(gw)
 		nth = p.current(time.Now()) + p.dialling
 		p.dialling++
 	}
-	n.mu.Unlock()
+	n.table.mu.Unlock()
 
 	c, answered, err := d.connect(ctx, nth)
 
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.table.mu.Lock()
+	defer n.table.mu.Unlock()
 	if !gw.IsZero() {
-		n.peerLocked(gw).dialling--
+		n.table.peerLocked(gw).dialling--
 	}
 	if !answered.IsZero() && t.Gateway.IsZero() {
 		t.answered = answered
@@ -168,9 +168,9 @@ func (d *dialer) connect(ctx context.Context, nth int) (_ *conn, answered mesh.G
 	if err != nil {
 		return nil, answered, err
 	}
-	n.mu.Lock()
+	n.table.mu.Lock()
 	t.addr = addr
-	n.mu.Unlock()
+	n.table.mu.Unlock()
 	policy := identity.AnyGateway()
 	if !t.Gateway.IsZero() {
 		policy = identity.ExactGateway(t.Gateway)
@@ -196,7 +196,7 @@ func (d *dialer) connect(ctx context.Context, nth int) (_ *conn, answered mesh.G
 		}
 		closeConn(q, err)
 		if c != nil {
-			n.remove(c, err)
+			n.table.remove(c, err)
 		}
 		release()
 		return nil, answered, err
@@ -216,7 +216,7 @@ func (d *dialer) dialledLocked(ctx context.Context, err error) error {
 		why, label = connError(err)
 	}
 	if closed, ok := errors.AsType[*closeError](why); ok {
-		n.closedLocked(closed)
+		n.table.closedLocked(closed)
 		switch {
 		case closed.code == codeSurplus && !closed.remote:
 			err = nil // another target leads to the same gateway

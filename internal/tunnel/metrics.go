@@ -14,7 +14,7 @@ type totals struct {
 	reductions           float64
 }
 
-// addLocked adds what a connection has carried. Node.mu is held.
+// addLocked adds what a connection has carried. table.mu is held.
 func (s *totals) addLocked(c *conn) {
 	stats := c.quic.ConnectionStats()
 	s.sent += float64(stats.BytesSent)
@@ -83,7 +83,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.closed.Collect(ch)
 	m.refused.Collect(ch)
 	peers, _ := m.node.Peers()
-	sums := m.node.totals()
+	sums := m.node.table.totals()
 	for _, p := range peers {
 		name := p.Gateway.String()
 		send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
@@ -105,11 +105,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // totals sums what all connections to each peer have carried, those that ended
 // included.
-func (n *Node) totals() map[mesh.GatewayID]totals {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	sums := make(map[mesh.GatewayID]totals, len(n.peers))
-	for gw, p := range n.peers {
+func (t *table) totals() map[mesh.GatewayID]totals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sums := make(map[mesh.GatewayID]totals, len(t.peers))
+	for gw, p := range t.peers {
 		s := p.past
 		s.reductions = float64(p.reductions)
 		for _, c := range p.conns {

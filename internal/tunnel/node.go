@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,7 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
@@ -50,11 +51,11 @@ type Node struct {
 	incarnation incarnation
 	metrics     *metrics
 
-	ready   chan struct{} // closed when the main socket is bound
-	stop    chan struct{} // closed by Shutdown: Run returns
-	ended   chan struct{} // closed when Run returns
-	drained state.Notify  // a connection's last stream has ended
+	ready chan struct{} // closed when the main socket is bound
+	stop  chan struct{} // closed by Shutdown: Run returns
+	ended chan struct{} // closed when Run returns
 
+	table      *table
 	targets    *targets
 	accepted   chan *Stream  // streams that peers opened
 	handshakes chan struct{} // one token per connection that has not said hello
@@ -67,14 +68,7 @@ type Node struct {
 	// whose dialers add to it.
 	wg sync.WaitGroup
 
-	mu          sync.Mutex
-	running     bool
-	draining    bool // Shutdown was called: admit no connections, dial none
-	closing     bool // all connections are being closed
-	peers       map[mesh.GatewayID]*peer
-	changes     state.Store[struct{}] // set when Peers is past
-	duplicate   string                // what was said last of another gateway with this one's name, and when
-	duplicateAt time.Time
+	running atomic.Bool // Run was called
 }
 
 // New checks the configuration and opens nothing.
@@ -102,39 +96,31 @@ func New(cfg Config) (*Node, error) {
 		ready:      make(chan struct{}),
 		stop:       make(chan struct{}),
 		ended:      make(chan struct{}),
-		drained:    state.NewNotify(),
 		accepted:   make(chan *Stream, acceptQueue),
 		handshakes: make(chan struct{}, maxHandshakes),
-		peers:      map[mesh.GatewayID]*peer{},
 	}
-	n.targets = &targets{node: n, changed: state.NewNotify(), running: map[string]*target{}}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
+	}
+	n.targets = &targets{node: n, changed: state.NewNotify(), running: map[string]*target{}}
+	n.table = &table{
+		connections: cmp.Or(cfg.Connections, defaultConnections), targets: n.targets, log: n.log,
+		drained: state.NewNotify(), peers: map[mesh.GatewayID]*peer{},
 	}
 	_, _ = rand.Read(n.incarnation[:]) // never fails (documented)
 	var err error
 	n.metrics, err = newMetrics(n, cfg.Metrics)
+	n.table.metrics = n.metrics
 	return n, err
-}
-
-func (n *Node) connections() int {
-	if n.cfg.Connections == 0 {
-		return defaultConnections
-	}
-	return n.cfg.Connections
 }
 
 // Run opens the main socket, then accepts and keeps connections until ctx ends or
 // [Node.Shutdown] is called; it returns nil then. Peers of a node that
 // ends without Shutdown expect it back. It may be called once.
 func (n *Node) Run(ctx context.Context) error {
-	n.mu.Lock()
-	if n.running {
-		n.mu.Unlock()
+	if n.running.Swap(true) {
 		return errors.New("tunnel: Run was called before")
 	}
-	n.running = true
-	n.mu.Unlock()
 	defer close(n.ended)
 
 	socket, err := n.openMain()
@@ -157,7 +143,7 @@ func (n *Node) Run(ctx context.Context) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	n.wg.Go(func() { n.acceptConns(serving, ln) })
-	n.wg.Go(func() { n.watch(serving) })
+	n.wg.Go(func() { (&watcher{table: n.table, identity: n.cfg.Identity, log: n.log}).run(serving) })
 	targetsDone := make(chan struct{})
 	go func() {
 		defer close(targetsDone)
@@ -184,14 +170,11 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // closeAll closes all connections and admits no more.
 func (n *Node) closeAll() {
-	n.mu.Lock()
-	n.closing = true
 	code, reason := codeStopped, "the gateway stops"
-	if n.draining {
+	if n.table.close() {
 		code, reason = codeLeaving, "the gateway leaves"
 	}
-	n.mu.Unlock()
-	for _, c := range n.conns() {
+	for _, c := range n.table.conns() {
 		c.close(code, reason)
 	}
 }
@@ -213,17 +196,13 @@ func (n *Node) abortAccepted() {
 // closes all connections, and waits for Run. It returns ctx's error when streams were
 // cut off. Streams may still be opened and accepted meanwhile.
 func (n *Node) Shutdown(ctx context.Context) error {
-	n.mu.Lock()
-	if !n.running {
-		n.mu.Unlock()
+	if !n.running.Load() {
 		return nil
 	}
-	first := !n.draining
-	n.draining = true
-	n.mu.Unlock()
+	before := n.table.drain()
 	n.targets.set(nil)
 	var err error
-	if first {
+	if !before {
 		err = n.drain(ctx)
 		close(n.stop)
 	}
@@ -234,19 +213,19 @@ func (n *Node) Shutdown(ctx context.Context) error {
 // drain says goodbye to all peers, waits for the streams, then lets the peers
 // close, because only they know that everything has reached them.
 func (n *Node) drain(ctx context.Context) error {
-	for _, c := range n.conns() {
+	for _, c := range n.table.conns() {
 		c.send(frameLeaving)
 	}
-	for n.openStreams() > 0 {
+	for n.table.openStreams() > 0 {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d streams cut off: %w", n.openStreams(), context.Cause(ctx))
+			return fmt.Errorf("%d streams cut off: %w", n.table.openStreams(), context.Cause(ctx))
 		case <-n.ended:
 			return nil
-		case <-n.drained.C():
+		case <-n.table.drained.C():
 		}
 	}
-	conns := n.conns()
+	conns := n.table.conns()
 	for _, c := range conns {
 		c.send(frameDone)
 	}
@@ -261,15 +240,3 @@ func (n *Node) drain(ctx context.Context) error {
 	}
 	return nil
 }
-
-// openStreams counts the streams that their users have not ended.
-func (n *Node) openStreams() int64 {
-	sum := int64(0)
-	for _, c := range n.conns() {
-		sum += c.streams.Load()
-	}
-	return sum
-}
-
-// notifyDrained tells drain that a connection's last stream has ended, or the connection.
-func (n *Node) notifyDrained() { n.drained.Notify() }

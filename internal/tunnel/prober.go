@@ -5,7 +5,7 @@ import "time"
 // prober notices a path that passes small packets only (RFC 8899, section 4.3). A
 // heartbeat is small, so each end sends probes: as large as the connection's
 // packets are at the time. The peer echoes them. It is owned by the goroutine that
-// runs [Node.watch]; it has no clock.
+// runs the [watcher]; it has no clock.
 type prober struct {
 	sent   uint32        // number of the last probe
 	oldest uint32        // of those that wait for an echo; 0: none does

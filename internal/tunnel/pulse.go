@@ -3,7 +3,7 @@ package tunnel
 import "time"
 
 // pulse measures the silence of one connection. It is owned by the goroutine that
-// runs [Node.watch]; it has no clock.
+// runs the [watcher]; it has no clock.
 type pulse struct {
 	packets uint64        // received when last looked
 	silent  time.Duration // since a packet was received, in ticks

@@ -70,7 +70,7 @@ func (p *peer) retireLocked(wanted int, now time.Time) {
 
 // checkRenewal asks the peer for a replacement when only this end knows that one
 // is due, and has a retired connection closed whose streams have ended.
-func (n *Node) checkRenewal(c *conn, now time.Time) {
+func (c *conn) checkRenewal(now time.Time) {
 	if !c.dialled && !c.replace.Load() && c.renewable(now) {
 		c.askReplacement()
 	}
@@ -96,10 +96,10 @@ func (n *Node) checkRenewal(c *conn, now time.Time) {
 // vouched reports that a connection may outlive its certificates: the same process
 // of the peer has another connection, under certificates of both ends that are
 // valid. Streams are not cut because a certificate was renewed under them.
-func (n *Node) vouched(c *conn, now time.Time) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, other := range n.peerLocked(c.gateway).conns {
+func (t *table) vouched(c *conn, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, other := range t.peerLocked(c.gateway).conns {
 		if other != c && other.incarnation == c.incarnation && now.Before(other.expires) {
 			c.retire()
 			return true
@@ -110,12 +110,12 @@ func (n *Node) vouched(c *conn, now time.Time) bool {
 
 // reduced records that large packets seem to be lost, and has the connection replaced,
 // with those whose packets are as large.
-func (n *Node) reduced(c *conn, now time.Time) {
+func (t *table) reduced(c *conn, now time.Time) {
 	size := c.maxDatagram() + datagramOverhead
-	n.log.Warn("large packets seem to be lost between this gateway and another: their connections are replaced by some of smaller packets", "gateway", c.gateway, "peer_addr", c.quic.RemoteAddr(), "bytes", size)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	p := n.peerLocked(c.gateway)
+	t.log.Warn("large packets seem to be lost between this gateway and another: their connections are replaced by some of smaller packets", "gateway", c.gateway, "peer_addr", c.quic.RemoteAddr(), "bytes", size)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peerLocked(c.gateway)
 	for _, other := range p.conns {
 		if !other.retired.Load() && !other.replace.Load() && other.maxDatagram()+datagramOverhead+sizeSlack >= size {
 			other.askReplacement()
@@ -123,14 +123,14 @@ func (n *Node) reduced(c *conn, now time.Time) {
 	}
 	p.reductions++
 	p.reducedFrom, p.reducedAt = max(size, p.reducedFrom), now
-	n.changedLocked()
+	t.changedLocked()
 }
 
 // sizeLocked brings the packet size up to date. Packets that were too large are
 // tried again after raiseEvery, on new connections: quic-go has finished its search
 // on the old ones. It reports
 // whether anything else has changed.
-func (n *Node) sizeLocked(p *peer, now time.Time) bool {
+func (t *table) sizeLocked(p *peer, now time.Time) bool {
 	size := 0
 	for _, c := range p.conns {
 		if c.retired.Load() || c.narrow.Load() {
@@ -146,7 +146,7 @@ func (n *Node) sizeLocked(p *peer, now time.Time) bool {
 	switch {
 	case p.reducedFrom == 0 || size == 0:
 	case size+sizeSlack >= p.reducedFrom && now.Sub(p.reducedAt) >= minReduced:
-		n.log.Info("large packets pass again on the way to the gateway", "gateway", p.gateway, "bytes", size)
+		t.log.Info("large packets pass again on the way to the gateway", "gateway", p.gateway, "bytes", size)
 		p.reducedFrom = 0
 		return true
 	case now.Sub(p.reducedAt) >= raiseEvery:

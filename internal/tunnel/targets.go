@@ -34,7 +34,7 @@ type target struct {
 	changed state.Notify // look again whether a connection is wanted
 	redial  state.Notify // do not wait out the backoff
 
-	// Guarded by Node.mu.
+	// Guarded by table.mu.
 	answered   mesh.GatewayID // who answered last
 	lastErr    string
 	addr       net.Addr // where it was dialled last
@@ -44,7 +44,7 @@ type target struct {
 // gatewayLocked returns who is expected or answered last.
 func (t *target) gatewayLocked() mesh.GatewayID { return cmp.Or(t.Gateway, t.answered) }
 
-// reaches reports whether the target is known to lead to gw. Node.mu is held.
+// reaches reports whether the target is known to lead to gw. table.mu is held.
 func (t *target) reaches(gw mesh.GatewayID) bool { return t.gatewayLocked() == gw }
 
 // targets are the addresses that this gateway keeps tunnels to, with a dialer for each.
@@ -53,7 +53,7 @@ type targets struct {
 	changed    state.Notify // wanted is
 	unanswered atomic.Bool  // a target may be: whether a sign of life is worth the lock
 
-	// Guarded by Node.mu.
+	// Guarded by table.mu.
 	wanted  map[string]Target
 	running map[string]*target // by address
 }
@@ -77,9 +77,9 @@ func (n *Node) SetTargets(list []Target) {
 // Redial forgets the backoff of the targets that lead to a gateway: somebody has
 // heard that it is there. It does nothing when a tunnel to the gateway is up.
 func (n *Node) Redial(gw mesh.GatewayID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if p, ok := n.peers[gw]; ok && p.usable() > 0 {
+	n.table.mu.Lock()
+	defer n.table.mu.Unlock()
+	if p, ok := n.table.peers[gw]; ok && p.usable() > 0 {
 		return
 	}
 	n.targets.redialLocked(gw)
@@ -87,15 +87,15 @@ func (n *Node) Redial(gw mesh.GatewayID) {
 
 // TargetStates says how each target's dialling goes, sorted by address.
 func (n *Node) TargetStates() []TargetState {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.table.mu.Lock()
+	defer n.table.mu.Unlock()
 	states := make([]TargetState, 0, len(n.targets.wanted))
 	for addr, want := range n.targets.wanted {
 		s := TargetState{Addr: addr, Gateway: want.Gateway}
 		if t, ok := n.targets.running[addr]; ok && t.Target == want {
 			s.Gateway, s.LastError = t.gatewayLocked(), t.lastErr
 		}
-		if p, ok := n.peers[s.Gateway]; ok {
+		if p, ok := n.table.peers[s.Gateway]; ok {
 			s.Connected = p.usable() > 0
 		}
 		states = append(states, s)
@@ -122,8 +122,8 @@ func (ts *targets) heard(from net.Addr) {
 	if !ts.unanswered.Load() {
 		return
 	}
-	ts.node.mu.Lock()
-	defer ts.node.mu.Unlock()
+	ts.node.table.mu.Lock()
+	defer ts.node.table.mu.Unlock()
 	ts.heardLocked(from, mesh.GatewayID{})
 	left := false
 	for _, t := range ts.running {
@@ -162,9 +162,9 @@ func (ts *targets) forgetLocked(gw mesh.GatewayID) {
 
 // set replaces the wanted targets.
 func (ts *targets) set(byAddr map[string]Target) {
-	ts.node.mu.Lock()
+	ts.node.table.mu.Lock()
 	ts.wanted = byAddr
-	ts.node.mu.Unlock()
+	ts.node.table.mu.Unlock()
 	ts.changed.Notify()
 }
 
@@ -177,16 +177,16 @@ func sameHost(a, b net.Addr) bool {
 // run runs one goroutine for each wanted target until ctx ends.
 func (ts *targets) run(ctx context.Context) {
 	defer func() {
-		ts.node.mu.Lock()
+		ts.node.table.mu.Lock()
 		running := ts.running
 		ts.running = map[string]*target{}
-		ts.node.mu.Unlock()
+		ts.node.table.mu.Unlock()
 		for _, t := range running {
 			<-t.stopped // ctx has ended
 		}
 	}()
 	for {
-		ts.node.mu.Lock()
+		ts.node.table.mu.Lock()
 		var gone []*target
 		for addr, t := range ts.running {
 			if ts.wanted[addr] != t.Target {
@@ -199,7 +199,7 @@ func (ts *targets) run(ctx context.Context) {
 				ts.running[addr] = ts.start(ctx, want)
 			}
 		}
-		ts.node.mu.Unlock()
+		ts.node.table.mu.Unlock()
 		for _, t := range gone {
 			t.stop()
 		}

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -9,54 +10,61 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
-// watch is the one goroutine that watches all connections: their silence, the
-// size of packets that they pass, their certificates, and their round-trip times.
-// It must not block on any of them.
-func (n *Node) watch(ctx context.Context) {
+// watcher watches all connections, in one goroutine: their silence, the size of
+// packets that they pass, their certificates, and their round-trip times. It must
+// not block on any of them.
+type watcher struct {
+	table    *table
+	identity *identity.Source
+	log      *slog.Logger
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	last, swept := time.Now(), time.Now()
-	past := n.cfg.Identity.Past()
+	past := w.identity.Past()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-past:
-			past = n.cfg.Identity.Past()
-			n.judgeAgain()
+			past = w.identity.Past()
+			w.judgeAgain()
 			continue
 		case <-ticker.C:
 		}
 		now := time.Now()
 		elapsed := now.Sub(last)
 		last = now
-		for _, c := range n.conns() {
-			n.check(c, now, elapsed)
+		for _, c := range w.table.conns() {
+			w.check(c, now, elapsed)
 		}
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
-			n.sweep(now)
+			w.table.sweep(now)
 		}
 	}
 }
 
 // check looks at one connection, once a tick.
-func (n *Node) check(c *conn, now time.Time, elapsed time.Duration) {
+func (w *watcher) check(c *conn, now time.Time, elapsed time.Duration) {
 	stats := c.quic.ConnectionStats()
-	if n.closeIfDead(c, now, elapsed, stats) {
+	if w.closeIfDead(c, now, elapsed, stats) {
 		return
 	}
-	n.checkSize(c, now, elapsed, stats.SmoothedRTT)
-	n.checkRenewal(c, now)
+	w.checkSize(c, now, elapsed, stats.SmoothedRTT)
+	c.checkRenewal(now)
 }
 
 // closeIfDead closes a connection on which nothing was heard for too long or whose
 // certificate has expired, and reports whether it did.
-func (n *Node) closeIfDead(c *conn, now time.Time, elapsed time.Duration, stats quic.ConnectionStats) bool {
+func (w *watcher) closeIfDead(c *conn, now time.Time, elapsed time.Duration, stats quic.ConnectionStats) bool {
 	heartbeat, dead := c.pulse.tick(elapsed, stats.PacketsReceived, stats.SmoothedRTT)
 	c.quiet.Store(c.pulse.silent > c.pulse.limit(stats.SmoothedRTT)/2)
 	switch {
-	case !now.Before(c.expires) && !n.vouched(c, now):
+	case !now.Before(c.expires) && !w.table.vouched(c, now):
 		c.close(codeExpired, "certificate expired at "+c.expires.UTC().Format(time.RFC3339))
 		return true
 	case dead:
@@ -69,13 +77,13 @@ func (n *Node) closeIfDead(c *conn, now time.Time, elapsed time.Duration, stats 
 }
 
 // checkSize sees to it that a connection whose large packets are lost is replaced.
-func (n *Node) checkSize(c *conn, now time.Time, elapsed, rtt time.Duration) {
+func (w *watcher) checkSize(c *conn, now time.Time, elapsed, rtt time.Duration) {
 	probe, passes := c.prober.tick(elapsed, c.pulse.silent == 0, c.echoed.Load(), c.probed.Load(), rtt)
 	if probe {
 		c.probe(c.prober.sent)
 	}
 	if was := c.narrow.Swap(passes != passesAll); passes != passesAll && !was {
-		n.reduced(c, now)
+		w.table.reduced(c, now)
 	}
 	if passes == passesNone {
 		c.close(codeTooLarge, "its large packets are lost on the way: has an MTU shrunk?") // its streams would never end
@@ -83,15 +91,15 @@ func (n *Node) checkSize(c *conn, now time.Time, elapsed, rtt time.Duration) {
 }
 
 // judgeAgain closes the connections to peers that would not be let in any more.
-func (n *Node) judgeAgain() {
+func (w *watcher) judgeAgain() {
 	now := time.Now()
-	for _, c := range n.conns() {
-		trusts := n.cfg.Identity.Trusts
+	for _, c := range w.table.conns() {
+		trusts := w.identity.Trusts
 		if !now.Before(c.expires) {
-			trusts = n.cfg.Identity.TrustsRenewed // see vouched
+			trusts = w.identity.TrustsRenewed // see vouched
 		}
 		if err := trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
-			n.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
+			w.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
 			c.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
 		}
 	}
