@@ -220,3 +220,28 @@ func TestClosingASetEndsWhatOpensPathsAhead(t *testing.T) {
 	<-reached
 	set.Close() // returns: the goroutine has ended
 }
+
+func BenchmarkRequestOnAPathToOneOfThreeFarInstances(b *testing.B) {
+	s := newService(newShared(Config{}), orders, "orders")
+	s.update(&mesh.Route{Destination: orders, Gateways: endpoints("gw", 1, 1)})
+	var h *Host
+	for _, h = range s.hosts {
+		h.pool.renewal.running = true
+	}
+	for _, name := range []string{"orders-1", "orders-2", "orders-3"} {
+		near, _ := net.Pipe()
+		h.pool.put(&Conn{Conn: near, sock: near, host: h, dialConfig: s.dialConfig.Load(), Cluster: "west", Instance: name}, s.shared.now())
+	}
+	var try Attempts
+	for b.Loop() {
+		try = Attempts{}
+		h, _ := s.pick(s.shared.now(), &try)
+		conn, err := h.get(b.Context(), &try)
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.done(s.shared.now(), &try, conn, Answered, 0)
+		h.put(conn)
+	}
+	s.Close()
+}
