@@ -49,7 +49,7 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
-	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
+	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh", "internal/state"},

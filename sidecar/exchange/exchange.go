@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -154,7 +153,7 @@ func (x *exchange) complete() bool {
 	whole := x.up.sentWhole(x.rest == unwanted)
 	x.result = hostResult(x.status)
 	reusable := whole && x.reusable()
-	if reusable && !x.toSidecar() {
+	if reusable && !x.lease.ToSidecar() {
 		if d := keepAliveTimeout(x.resp.Value("keep-alive")); d > 0 {
 			x.lease.KeepFor(d)
 		}
@@ -264,14 +263,7 @@ func keepAliveTimeout(field []byte) time.Duration {
 // having read it, although it has said that its connection stays: what was sent of it
 // may lie in buffers on the way. A sidecar reads what it has to.
 func (x *exchange) mayHaveGone() bool {
-	return x.up != nil && x.status >= 400 && !x.toSidecar()
-}
-
-// toSidecar reports whether a sidecar is at the other end of the lease's connection: it
-// has proved to be a workload of the mesh.
-func (x *exchange) toSidecar() bool {
-	id, err := identity.ParseID(x.lease.Peer)
-	return err == nil && !id.IsGateway()
+	return x.up != nil && x.status >= 400 && !x.lease.ToSidecar()
 }
 
 // mayTrail reports whether a body may still follow an answer that must have none:
@@ -281,7 +273,7 @@ func (x *exchange) mayTrail() bool {
 	if x.req.Method != http1.Head && !(x.status == 204 && x.resp.Announces()) {
 		return false
 	}
-	return !x.toSidecar()
+	return !x.lease.ToSidecar()
 }
 
 // replyLocally answers the request ourselves, and reports whether the client's

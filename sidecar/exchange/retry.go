@@ -72,7 +72,7 @@ func (x *exchange) noAnswer(err error) outcome {
 // nothing from its program. When the attempt is not over, the answer is passed on:
 // what a program says is its own business, also when it speaks of proxies.
 func (x *exchange) afterFarReply() (o outcome, over bool) {
-	if !x.s.Outbound || !x.toSidecar() {
+	if !x.s.Outbound || !x.lease.ToSidecar() {
 		return 0, false
 	}
 	said := saidByFarSidecar(&x.resp)

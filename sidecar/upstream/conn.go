@@ -126,6 +126,10 @@ func (c *Conn) trusted() bool {
 	return true
 }
 
+// ToSidecar reports whether a sidecar is at the other end: it has proved to be a workload
+// of the mesh. Else it is a program's own socket, or a gateway that ends the TLS for one.
+func (c *Conn) ToSidecar() bool { return !c.program }
+
 // Proof returns what the peer has proved of itself, and how that is judged again while
 // the connection is in use; ok is false for a plain connection.
 func (c *Conn) Proof() (cs tls.ConnectionState, trusts func(tls.ConnectionState) error, ok bool) {
