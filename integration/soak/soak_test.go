@@ -30,9 +30,13 @@ func TestNoRequestIsLostThatNeedNotBe(t *testing.T) {
 	for _, name := range []string{"ip", "nsenter"} {
 		harness.Tool(t, name)
 	}
+	faults, err := chosenFaults("gateway-kill,gateway-term,sidecar-kill,sidecar-term,program-kill,program-freeze,wan-blackhole,wan-oneway")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
 	good, err := soak(t.Context(), options{
-		seed: 4, length: 20 * time.Second, warmUp: 5 * time.Second, cool: 6 * time.Second, faults: faultKinds,
+		seed: 4, length: 20 * time.Second, warmUp: 5 * time.Second, cool: 6 * time.Second, faults: faults,
 	}, &out, func(a ...any) { t.Log(a...) })
 	if err != nil || !good {
 		t.Errorf("%v\n%s", err, out.String())
