@@ -22,24 +22,13 @@ type Answer struct {
 
 // Ask asks the process whose admin port is at host:port.
 func Ask(ctx context.Context, admin string) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/status", nil)
-	if err != nil {
-		return Answer{}, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	b, answered, err := request(ctx, http.MethodGet, admin, "/status", askTimeout)
 	if err != nil {
 		return Answer{}, err
 	}
 	a, err := Parse(b)
 	if err != nil {
-		return a, fmt.Errorf("%s answers %s and no status: %w", admin, resp.Status, err)
+		return a, fmt.Errorf("%s answers %s and no status: %w", admin, answered, err)
 	}
 	return a, nil
 }
@@ -62,4 +51,22 @@ func Parse(b []byte) (Answer, error) {
 		return Answer{Sidecar: &s}, json.Unmarshal(b, &s)
 	}
 	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar")
+}
+
+// request asks the admin port at host:port and returns the answer's body, at most
+// maxBytes of it, and its status line.
+func request(ctx context.Context, method, admin, pathAndQuery string, timeout time.Duration) (body []byte, status string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+admin+pathAndQuery, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	return body, resp.Status, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -26,24 +25,13 @@ type Forget struct {
 // AskForget has the gateway whose admin port is at host:port, and through it all
 // others, forget a cluster or a gateway.
 func AskForget(ctx context.Context, admin, name string) (*Forget, error) {
-	ctx, cancel := context.WithTimeout(ctx, ForgetTimeout+askTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+"/forget?"+url.Values{"name": {name}}.Encode(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	b, answered, err := request(ctx, http.MethodPost, admin, "/forget?"+url.Values{"name": {name}}.Encode(), ForgetTimeout+askTimeout)
 	if err != nil {
 		return nil, err
 	}
 	f := &Forget{}
 	if err := json.Unmarshal(b, f); err != nil || f.Name != name {
-		return nil, fmt.Errorf("%s answers %s and no verdict: is it a gateway, of a version that can forget?", admin, resp.Status)
+		return nil, fmt.Errorf("%s answers %s and no verdict: is it a gateway, of a version that can forget?", admin, answered)
 	}
 	return f, nil
 }

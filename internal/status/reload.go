@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -44,24 +43,13 @@ func (r *Reload) String() string {
 // AskReload has the process whose admin port is at host:port reload its
 // configuration, and returns its verdict.
 func AskReload(ctx context.Context, admin string) (*Reload, error) {
-	ctx, cancel := context.WithTimeout(ctx, ReloadTimeout+askTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin+"/reload", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	b, answered, err := request(ctx, http.MethodPost, admin, "/reload", ReloadTimeout+askTimeout)
 	if err != nil {
 		return nil, err
 	}
 	r := &Reload{}
 	if err := json.Unmarshal(b, r); err != nil || r.At.IsZero() {
-		return nil, fmt.Errorf("%s answers %s and no verdict: is it a version that cannot reload?", admin, resp.Status)
+		return nil, fmt.Errorf("%s answers %s and no verdict: is it a version that cannot reload?", admin, answered)
 	}
 	return r, nil
 }
