@@ -61,7 +61,7 @@
 // signed record and a live tunnel to its origin, and sidecars are told of a gateway
 // what that has said itself over a tunnel.
 //
-// # Law of merge
+// # Conflict resolution
 //
 // See package catalog: of one origin the greatest (epoch, seq, digest) wins. The
 // epoch is persisted and also grows with the clock; a gateway that meets a newer

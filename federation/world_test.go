@@ -102,7 +102,7 @@ type plan struct {
 	state      string
 	identity   *identity.Source // nil: the right one
 	wrap       func(http.Handler) http.Handler
-	log        slog.Handler  // nil: nobody is told
+	log        slog.Handler  // nil: silent
 	slow       time.Duration // how late the federation runs after the tunnel
 }
 

@@ -30,7 +30,7 @@ import (
 // is a process on a real network.
 type Options struct {
 	Log     *slog.Logger // nil discards
-	Serving func() error // called when every listener is bound; nil: nobody
+	Serving func() error // called when every listener is bound; may be nil
 
 	// Configuration reads the configuration again, for [Gateway.Reload]; nil: it
 	// cannot be. Level is that of Log, which a reload changes; nil: it stays.

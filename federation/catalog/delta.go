@@ -84,7 +84,7 @@ func (d *Delta) sort() {
 
 // Apply returns the state that d leads to from s, which is nil when nothing of
 // the origin is held. It returns [ErrMismatch] when that is not the state that
-// d.Head names. It does not look at the law of merge or at signatures: compare
+// d.Head names. It neither resolves conflicts nor looks at signatures: compare
 // and verify d.Head before keeping the outcome.
 func (s *State) Apply(d *Delta) (*State, error) {
 	n := &State{head: d.Head}

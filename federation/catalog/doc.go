@@ -22,7 +22,7 @@
 // asking for the whole. Names removed are remembered for [MaxTombstones] removals;
 // who is further behind gets the whole.
 //
-// # Law of merge
+// # Conflict resolution
 //
 // States of one origin are totally ordered by (epoch, seq, digest) and the
 // greater one wins; a set of catalogs merges origin by origin. A maximum is commutative,

@@ -15,7 +15,7 @@ import (
 // Catalog is the newest known state of every origin, as a gateway holds it.
 type Catalog map[mesh.GatewayID]*State
 
-// Merge lifts Prefer, which is the law, to all origins. It changes neither.
+// Merge lifts Prefer, to all origins. It changes neither.
 func Merge(a, b Catalog) Catalog {
 	m := maps.Clone(a)
 	if m == nil {
@@ -67,7 +67,7 @@ func drawHistory(t *rapid.T, origin mesh.GatewayID) []*State {
 }
 
 // origins has a pair of processes that share a name and so break the rule that
-// one version means one digest; the law must still make replicas agree.
+// one version means one digest; Prefer must still make replicas agree.
 var origins = []mesh.GatewayID{{Cluster: "east", Name: "east-1"}, {Cluster: "west", Name: "west-1"}}
 
 func drawCatalogs(t *rapid.T, n int) []Catalog {

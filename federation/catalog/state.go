@@ -35,7 +35,7 @@ func (h Head) SignedBytes() []byte {
 	return append(b, h.Digest[:]...)
 }
 
-// Compare orders heads of one origin by the law of merge.
+// Compare orders heads of one origin by which of them wins.
 func (h Head) Compare(o Head) int {
 	if c := h.Version.Compare(o.Version); c != 0 {
 		return c
@@ -150,7 +150,7 @@ func (s *State) At(epoch uint64) (*State, error) {
 	return New(s.head.Origin, epoch).Next(s.Exports())
 }
 
-// Prefer returns the state that the law of merge keeps; either may be nil.
+// Prefer returns the state that wins; either may be nil.
 func Prefer(a, b *State) *State {
 	switch {
 	case a == nil:

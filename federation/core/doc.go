@@ -10,7 +10,7 @@
 // gateways forgotten and retries due. Package federation is the driver: it holds
 // one lock around the core and carries the actions out.
 //
-// What is decided here and nowhere else: which catalog is believed (law of merge,
+// What is decided here and nowhere else: which catalog is believed (conflict resolution,
 // see package catalog, and the floor below which nothing comes back), whom to pull
 // it from and when again, whom to ask for versions, where to keep tunnels to, who
 // has died, who has left, what is forgotten, and what a [View] shows.

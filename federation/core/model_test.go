@@ -162,7 +162,7 @@ func (m *model) pullEnds() {
 	m.apply(done)
 }
 
-// receive applies the law of merge and compares.
+// receive takes what wins and compares.
 func (m *model) receive(s *catalog.State) {
 	h := s.Head()
 	held, holds := m.held[h.Origin]

@@ -28,11 +28,11 @@ type AcceptConfig struct {
 	Max int
 	// Short is called when there is no descriptor for the next connection, before
 	// idle entries of the set are ended: whoever else holds idle connections closes
-	// some. Nil: nobody does. It must not block.
+	// some. May be nil. It must not block.
 	Short func()
 	// Failed is called for every connection that could not be accepted. May be nil.
 	Failed func()
-	Log    *slog.Logger // nil: nobody is told
+	Log    *slog.Logger // nil: silent
 }
 
 // Accept serves the connections of l, each in a goroutine of its own that closes it

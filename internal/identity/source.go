@@ -16,7 +16,7 @@ import (
 // Source is the identity of this process: its certificate and key, and the
 // roots that it trusts. All methods may be called concurrently.
 type Source struct {
-	// Log is told of reloads and of an approaching expiry. Nil: nobody is.
+	// Log is told of reloads and of an approaching expiry. Nil: silent.
 	// Set it before Run.
 	Log *slog.Logger
 

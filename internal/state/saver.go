@@ -18,7 +18,7 @@ type SaverConfig struct {
 	// Delay is how long a change waits for others, Interval the least time between
 	// two writes, and from one that failed to the next.
 	Delay, Interval time.Duration
-	Log             *slog.Logger // nil: nobody is told
+	Log             *slog.Logger // nil: silent
 }
 
 // Saver keeps state on disk: a write follows every change, and is tried again
