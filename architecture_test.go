@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
-	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/mesh", "internal/prom", "internal/relay"},
+	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},

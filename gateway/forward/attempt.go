@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/dialerr"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -107,6 +108,7 @@ func (r *race) local(ctx context.Context, a *attempt) *connect.Refusal {
 		_ = c.Close()
 		return connect.Refuse(http.StatusInternalServerError, connect.ProxyInternal, "the connection has no half-close")
 	}
+	liveness.KeepAlive(conn)
 	r.f.dials.add(conn)
 	a.conn = conn
 	a.who = connect.Opened{Instance: connect.Instance{Cluster: r.f.cfg.Self.Cluster, Name: ep.Instance}, Weight: max(ep.Weight, 1)}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -20,6 +21,7 @@ func (f *Forward) serveMesh(c net.Conn) {
 		relay.Abort(c)
 		return
 	}
+	liveness.KeepAlive(conn)
 	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
 	defer unhook()
 	source := sourceOf(conn.RemoteAddr())
