@@ -119,7 +119,7 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 			}
 			if s.Answered() {
 				c.log.Info("routes come from this gateway", "gateway", l.Addr())
-				l.Update(func(st *gatewaylink.Status) { st.ADS, st.ADSError = true, "" })
+				c.routesFrom(l)
 			}
 			c.checkSynced()
 		case <-c.subscribed.changed.C():
@@ -133,6 +133,14 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 			}
 			asked = names
 		}
+	}
+}
+
+// routesFrom notes that the routes come from l: nothing is wrong any more with the
+// gateways that failed before, and nobody asks them while l serves.
+func (c *Client) routesFrom(l *gatewaylink.Link) {
+	for _, other := range c.cfg.Links {
+		other.Update(func(s *gatewaylink.Status) { s.ADS, s.ADSError = other == l, "" })
 	}
 }
 

@@ -9,8 +9,29 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
+
+func TestAGatewayThatFailedIsNoFaultWhileAnotherGivesTheRoutes(t *testing.T) {
+	id := identitytest.New(t, "mesh.example").Workload("east", "shop", "web")
+	links, err := gatewaylink.New(id, []string{"127.0.0.1:1", "127.0.0.1:2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{Links: links, Apply: func([]*mesh.Route, []mesh.Destination) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.stream(t.Context(), links[0]); err == nil || links[0].Status().ADSError == "" {
+		t.Fatalf("a gateway that is not there is no fault: %v", err)
+	}
+	c.routesFrom(links[1])
+	if a, b := links[0].Status(), links[1].Status(); a.ADSError != "" || a.ADS || !b.ADS {
+		t.Errorf("%+v, %+v", a, b)
+	}
+}
 
 func TestWhatIsSaidOfManyResourcesThatCannotBeUsedIsShort(t *testing.T) {
 	var log bytes.Buffer
