@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,7 +68,9 @@ func IP(namespace string, lines ...string) error {
 	if namespace != "" {
 		argv = append(argv, "-n", namespace)
 	}
-	cmd := exec.Command("ip", append(argv, "-batch", "-")...)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", append(argv, "-batch", "-")...)
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip in %s: %w: %s\n%s", namespace, err, strings.TrimSpace(string(out)), strings.Join(lines, "\n"))

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func Sweep(binary string, doomed func(pid int) bool) error {
 		if !doomed(owner(filepath.Base(dir))) {
 			continue
 		}
-		if out, err := exec.Command(binary, "intercept", "clean", filepath.Base(dir)).CombinedOutput(); err != nil {
+		if out, err := run(binary, "intercept", "clean", filepath.Base(dir)); err != nil {
 			return fmt.Errorf("clean: %w: %s", err, out)
 		}
 		if _, err := os.Stat(dir); err == nil {
@@ -80,11 +81,18 @@ func Gone(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) == syscall.ESRC
 // Ours reports whether a process is this one.
 func Ours(pid int) bool { return pid == os.Getpid() }
 
+// run runs a program to its end and returns what it said.
+func run(name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Limit)
+	defer cancel()
+	return exec.CommandContext(ctx, name, args...).CombinedOutput()
+}
+
 // depopulate kills what runs in a namespace and waits until it has ended.
 func depopulate(namespace string) error {
 	deadline := time.Now().Add(harness.Limit)
 	for {
-		out, err := exec.Command("ip", "netns", "pids", namespace).Output()
+		out, err := run("ip", "netns", "pids", namespace)
 		if err != nil {
 			return fmt.Errorf("ip netns pids %s: %w", namespace, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ type recorder struct {
 }
 
 func newRecorder(socket string) (*recorder, error) {
-	c, err := net.Dial("unix", socket)
+	c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), "unix", socket)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (r *recorder) record(e record) error {
 // listenRecords accepts recorders at socket and hands over what they write, in the
 // order in which it is read. Close of the listener ends it, wait waits for that.
 func listenRecords(socket string, took func(record)) (l net.Listener, wait func(), err error) {
-	if l, err = net.Listen("unix", socket); err != nil {
+	if l, err = (&net.ListenConfig{}).Listen(context.Background(), "unix", socket); err != nil {
 		return nil, nil, err
 	}
 	var wg sync.WaitGroup

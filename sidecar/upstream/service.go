@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -137,21 +136,6 @@ func (s *Service) update(route *mesh.Route) {
 		for _, h := range kept {
 			h.pool.closeUnfit(config)
 		}
-	}
-}
-
-// closeTo closes the idle paths to an instance behind the gateways.
-func (s *Service) closeTo(who connect.Instance) {
-	s.mu.Lock()
-	var gateways []*Host
-	for _, h := range s.hosts {
-		if h.key.gateway {
-			gateways = append(gateways, h)
-		}
-	}
-	s.mu.Unlock()
-	for _, h := range gateways {
-		h.pool.closeTo(who)
 	}
 }
 
