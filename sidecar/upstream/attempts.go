@@ -244,9 +244,10 @@ func (a *Attempts) Asked() int { return a.earlier + a.asked }
 // Unreached returns how many attempts reached nobody.
 func (a *Attempts) Unreached() int { return a.unreached }
 
+// hasTried reports whether h was asked, or what it was before the route named it anew.
 func (a *Attempts) hasTried(h *Host) bool {
 	for _, x := range a.tried[:a.n] {
-		if x == h {
+		if x.key == h.key {
 			return true
 		}
 	}

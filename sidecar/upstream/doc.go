@@ -54,7 +54,7 @@
 // Many instances may be behind one gateway, and a path leads to one of them. The
 // pool knows which, and with which weight, and spreads requests over the instances
 // that it has paths to (instances.go). Paths are opened ahead (renew.go): while a
-// gateway is in use it is asked every 8 s or so, in the background and with the
+// gateway is in use it is asked every 5 s or so, in the background and with the
 // names of those that we hold, for somebody else, until it has nobody else to
 // offer; each answer to one that we hold takes the place of an older path, with
 // what is its weight now. So a caller of one request after the other uses all far

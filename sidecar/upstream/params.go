@@ -72,7 +72,7 @@ const (
 	// asked for paths ahead, give or take a fifth: how long a new far instance waits
 	// for its share. A round costs two handshakes, mostly. levelEvery is how often it
 	// is looked under load whether an instance has too few paths.
-	renewEvery = 8 * time.Second
+	renewEvery = 5 * time.Second
 	levelEvery = time.Second
 
 	// renewAfter is the age at which the paths to an instance get a new one among
