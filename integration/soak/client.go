@@ -62,7 +62,7 @@ func (c *client) do(req *http.Request) (a answer, err error) {
 		return a, err
 	default: // the answer came before the request was sent
 		conn.Close()
-		_ = <-written // the close has ended it
+		<-written //nolint:errcheck // the close has ended it
 		return a, err
 	}
 }
