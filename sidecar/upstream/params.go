@@ -73,7 +73,7 @@ const (
 	// for its share. A round costs two handshakes, mostly. levelEvery is how often it
 	// is looked under load whether an instance has too few paths.
 	renewEvery = 5 * time.Second
-	levelEvery = time.Second
+	levelEvery = 250 * time.Millisecond
 
 	// renewAfter is the age at which the paths to an instance get a new one among
 	// them, and so how long a changed weight may wait.
