@@ -240,6 +240,9 @@ func (f *Federation) awaitAcks(ctx context.Context) {
 	}
 }
 
+// Opened is closed when the state file has been read: [View] shows what it held.
+func (f *Federation) Opened() <-chan struct{} { return f.opened }
+
 // View returns what is known now, and a channel that closes when there is a newer view.
 func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() }
 

@@ -33,6 +33,7 @@ func (f *Federation) restore(st *store, was *saved, epoch uint64) {
 	first := !slices.ContainsFunc(f.cfg.Join, func(a string) bool { return a != "" && a != f.cfg.Advertise })
 	f.keys.restore(was.Keys, first, now)
 	f.core.Apply(now, core.KeyRing{Number: f.keys.number})
+	f.view.Set(f.core.View())
 }
 
 // save writes what changed to the state file. It is called by f.saver only.

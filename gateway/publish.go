@@ -17,13 +17,19 @@ const joinTime = 3 * time.Second
 const (
 	justStarted = "it has just started"
 	metNobody   = "it has met none of the gateways that it joins"
+	metNoneYet  = "it has restarted, and met none of the gateways that it knew"
 )
 
 // publish tells the others what changes: the data plane gets a new router, the
 // federation this cluster's exports, the sidecars their routes. Of what it has not
-// heard of yet it says nothing: a gateway that has met none of those it joins knows
-// its own cluster, and cannot say what others do not have.
+// heard of yet it says nothing: a gateway that has met none of those it joins, or none
+// since its restart, knows its own cluster, and cannot say what others do not have.
 func (g *Gateway) publish(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-g.federation.Opened():
+	}
 	waited := time.NewTimer(joinTime)
 	defer waited.Stop()
 	var published []mesh.Service // what the federation was last given
@@ -46,6 +52,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 			known.Missing = justStarted
 		case !met:
 			known.Missing = metNobody
+		case view.Awaiting:
+			known.Missing = metNoneYet
 		}
 		router := NewRouter(view, services, known, g.tunnel.RTT)
 		if services != nil && !joining {

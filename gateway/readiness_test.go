@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,4 +209,55 @@ spec:
 	if got := connectTo(t, g, "cart.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 404 ") {
 		t.Errorf("what never was is answered %q", got)
 	}
+}
+
+// West, the far only gateway, was restarted first and said goodbye; then east, which
+// joins nobody, before it had heard of west again.
+func TestARestartedGatewayThatJoinsNobodyCallsNothingAbsentBeforeItMeetsWhomItKnew(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	east := lone(t)
+	east.Listen.Tunnel = freePort(t)
+	east.Advertise = east.Listen.Tunnel
+	west := lone(t)
+	west.Cluster, west.Name, west.Listen.Tunnel, west.Join = "west", "west-1", freePort(t), []string{east.Advertise}
+	west.Advertise = west.Listen.Tunnel
+	// start runs a gateway until the second that it returns is called, or the test ends.
+	start := func(cfg *config.Gateway) (*Gateway, func()) {
+		g, err := New(cfg, Options{Log: slog.New(slog.DiscardHandler), Identity: m.Gateway(cfg.Cluster, cfg.Name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { ended <- g.Run(ctx) }()
+		stop := sync.OnceFunc(func() {
+			said := g.Shutdown(context.Background())
+			cancel()
+			if err := errors.Join(said, <-ended); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Cleanup(stop)
+		until(t, "it runs", g.wired.Load)
+		return g, stop
+	}
+	was, stopEast := start(east)
+	_, stopWest := start(west)
+	until(t, "east knows west", func() bool { view, _ := was.federation.View(); return view.Met() })
+	if got := connectTo(t, was, "orders.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 404 ") {
+		t.Errorf("alone and first it answered %q", got)
+	}
+	stopWest()
+	until(t, "west has left", func() bool { view, _ := was.federation.View(); return !view.Met() })
+	stopEast()
+
+	g, _ := start(east)
+	until(t, "it is ready, though it has met nobody", func() bool { return len(g.ready.Unmet()) == 0 })
+	if got := connectTo(t, g, "orders.shop.mesh:80"); !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, metNoneYet) {
+		t.Errorf("answered %q", got)
+	}
+	start(west)
+	until(t, "what nobody has is unknown", func() bool {
+		return strings.HasPrefix(connectTo(t, g, "orders.shop.mesh:80"), "HTTP/1.1 404 ")
+	})
 }

@@ -33,6 +33,7 @@ type Core struct {
 	epochMoved  time.Time                 // when moving the own epoch was last decided
 	moveEpoch   mesh.GatewayID
 	leaving     bool
+	awaiting    time.Time // until when any gateway is awaited that the state file tells of; zero: none is
 
 	origins origins
 	members members
@@ -113,6 +114,7 @@ func (c *Core) Apply(now time.Time, in Input) { in.apply(c, now) }
 func (c *Core) Step(now time.Time) Actions {
 	c.forget(now)
 	c.confirm(now)
+	c.await(now)
 	a := Actions{
 		Sync:      c.startSyncs(now),
 		Pull:      c.startPulls(now),

@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -103,6 +104,15 @@ func (c *Core) confirm(now time.Time) {
 	}
 	if now.Sub(c.unsaved.confirmedAt) >= confirmInterval || c.unsaved.confirmed {
 		c.unsaved.confirmedAt, c.unsaved.confirmed = now, true
+	}
+}
+
+// await ends the wait for those that the state file tells of: one of them, or another,
+// says what it offers, and knows of more; or they have had their time.
+func (c *Core) await(now time.Time) {
+	met := func(o *origin) bool { return o.state != nil && !o.stale }
+	if !c.awaiting.IsZero() && (!now.Before(c.awaiting) || slices.ContainsFunc(slices.Collect(maps.Values(c.origins)), met)) {
+		c.awaiting, c.viewChanged = time.Time{}, true
 	}
 }
 

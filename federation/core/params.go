@@ -10,6 +10,11 @@ const (
 	// nobody can bring its records back. What is older carries a signature whose
 	// certificate has expired (30 days in files).
 	floorAfter = 31 * 24 * time.Hour
+	// leftLately is for how long after it said goodbye a gateway is awaited by one that
+	// restarts: longer than a mesh takes to restart, one gateway after the other.
+	leftLately = time.Hour
+	// awaitFor is how long a gateway that has restarted awaits those it remembers.
+	awaitFor = 10 * time.Minute
 	// syncInterval is how often each live peer is asked which versions it has. It
 	// repairs whatever gossip lost; gossip is faster by two orders of magnitude.
 	syncInterval = 10 * time.Second

@@ -117,10 +117,12 @@ type Restored struct {
 	Gateways  map[mesh.GatewayID]KnownGateway
 }
 
-// apply takes everything over. Catalogs are stale until somebody confirms them.
+// apply takes everything over. Catalogs are stale until somebody confirms them, and
+// any gateway is awaited: also one that has left lately, to come back.
 func (in Restored) apply(c *Core, now time.Time) {
 	c.own = Own{State: catalog.New(c.cfg.Self, in.Epoch)}
 	c.viewChanged = true
+	remembers := false
 	for _, id := range sortIDs(slices.Collect(maps.Keys(in.Origins))) {
 		if id == c.cfg.Self || len(c.origins) >= MaxGateways {
 			continue
@@ -132,10 +134,15 @@ func (in Restored) apply(c *Core, now time.Time) {
 			o.confirmed = at
 		}
 		c.origins[id] = o
+		remembers = remembers || o.state != nil || now.Sub(o.confirmed) < leftLately
 	}
 	for _, id := range sortIDs(slices.Collect(maps.Keys(in.Gateways))) {
 		if id != c.cfg.Self && len(c.known) < MaxGateways {
 			c.known[id] = in.Gateways[id]
+			remembers = true
 		}
+	}
+	if remembers {
+		c.awaiting = now.Add(awaitFor)
 	}
 }

@@ -16,6 +16,9 @@ type View struct {
 	Self     mesh.GatewayID
 	Gateways []Gateway // every gateway known, this one included, sorted by ID
 	Origins  []Origin  // every catalog held, this gateway's included, sorted by ID
+	// Awaiting: the state file told of other gateways, and none has said what it offers
+	// since this one started. There may be more than is known, for some minutes.
+	Awaiting bool
 
 	exports  map[mesh.ServiceName][]ClusterExport
 	services []mesh.ServiceName
@@ -250,5 +253,7 @@ func (c *Core) View() *View {
 		gateways = append(gateways, *known[id])
 	}
 	slices.SortFunc(origins, func(a, b Origin) int { return a.ID.Compare(b.ID) })
-	return NewView(c.cfg.Self, gateways, origins)
+	v := NewView(c.cfg.Self, gateways, origins)
+	v.Awaiting = !c.awaiting.IsZero()
+	return v
 }
