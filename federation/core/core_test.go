@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -197,6 +198,34 @@ func TestWhoIsAliveAndNotReachedIsDialledEveryFewSecondsAFewAtATime(t *testing.T
 			if id.Name == "north-0" || id.Name == "north-1" {
 				t.Errorf("%v is dialled, which is dead or connected", id)
 			}
+		}
+	}
+}
+
+func TestAnOutageOfSyncsIsOneLineAndItsEndAnother(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c, _ := start(t, now)
+	c.Step(now)
+	refused, frozen := errors.New("refused"), errors.New("frozen")
+	for i, s := range []struct {
+		after time.Duration
+		err   error
+		lines int
+	}{
+		{0, nil, 0},
+		{time.Second, refused, 1},
+		{time.Second, refused, 0},
+		{time.Second, frozen, 0}, // too soon
+		{time.Hour, refused, 0},
+		{time.Second, frozen, 1},
+		{time.Second, nil, 1},
+		{time.Second, nil, 0},
+		{time.Second, frozen, 1},
+	} {
+		now = now.Add(s.after)
+		c.Apply(now, Synced{Gateway: west, Err: s.err})
+		if a := c.Step(now); len(a.Notes) != s.lines {
+			t.Errorf("sync %d is %d lines: %v", i, len(a.Notes), a.Notes)
 		}
 	}
 }

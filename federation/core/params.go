@@ -18,6 +18,8 @@ const (
 	// syncInterval is how often each live peer is asked which versions it has. It
 	// repairs whatever gossip lost; gossip is faster by two orders of magnitude.
 	syncInterval = 10 * time.Second
+	// faultInterval is the least time between two lines about one outage of syncs.
+	faultInterval = time.Minute
 	// maxPulls bounds the catalogs pulled at once, and so their memory.
 	maxPulls = 4
 	// minRetry and maxRetry bound the wait after a failed pull; it doubles.

@@ -26,6 +26,8 @@ type peer struct {
 	syncing      bool
 	synced       time.Time
 	retry        time.Time // not before
+	fault        string    // of the last failed sync that was logged; empty: the last one succeeded
+	faultLogged  time.Time
 	ackedVersion catalog.Version
 	keyRing      uint64 // number of ours that it has, as far as we know
 }
@@ -141,7 +143,12 @@ func (in Synced) apply(c *Core, now time.Time) {
 	p.syncing = false
 	if in.Err == nil {
 		p.synced = now
-	} else if p.Up {
+		if p.fault != "" {
+			c.note(slog.LevelInfo, "sync with a gateway succeeds again", "gateway", in.Gateway.String())
+		}
+		p.fault = ""
+	} else if why := in.Err.Error(); p.Up && (p.fault == "" || why != p.fault && now.Sub(p.faultLogged) >= faultInterval) {
+		p.fault, p.faultLogged = why, now
 		c.note(slog.LevelWarn, "sync with a gateway", "gateway", in.Gateway.String(), "err", in.Err)
 	}
 	if in.Err != nil || c.MustJoin(in.Gateway) { // memberlist was told, and did not take it
