@@ -16,7 +16,8 @@ import (
 func TestMetricsNameEveryOrigin(t *testing.T) {
 	f := idle(t, identitytest.New(t, "mesh.example"))
 	reg := prometheus.NewPedanticRegistry()
-	if err := reg.Register(viewCollector{f}); err != nil {
+	f.cfg.Metrics = reg
+	if _, err := newMetrics(f); err != nil {
 		t.Fatal(err)
 	}
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
@@ -34,7 +35,7 @@ isthmus_catalog_records{origin="west/west-1"} 1
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "isthmus_catalog_age_seconds", "isthmus_catalog_records"); err != nil {
 		t.Error(err)
 	}
-	if _, err := reg.Gather(); err != nil {
-		t.Error(err)
+	if said, err := testutil.GatherAndLint(reg); err != nil || len(said) > 0 {
+		t.Errorf("metrics are not named as Prometheus expects: %v, %v", said, err)
 	}
 }
