@@ -49,6 +49,9 @@ func (c *client) do(req *http.Request) (a answer, err error) {
 		written <- req.Write(conn)
 	}()
 	whole, err := conn.read(req, &a)
+	if whole && err == nil && req.ContentLength == 0 { // all of it was read: the writer is done, or about to say so
+		written <- <-written
+	}
 	select {
 	case writeErr := <-written:
 		if whole && writeErr == nil && err == nil {
