@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
@@ -303,7 +304,7 @@ func addDevice(t *testing.T, name string) {
 		{"link", "set", name + "-peer", "up"},
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Skipf("cannot add a device: %v: %s", err, out)
+			harness.Lacking(t, fmt.Sprintf("cannot add a device: %v: %s", err, out))
 		}
 	}
 }

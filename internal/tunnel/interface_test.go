@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 // namespace is a network namespace with nothing but a loopback interface. do runs
@@ -18,7 +20,7 @@ type namespace struct{ do func(func() error) error }
 func newNamespace(t *testing.T) namespace {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
+		harness.Lacking(t, "needs root for a network namespace")
 	}
 	work, done := make(chan func() error), make(chan error)
 	go func() {
