@@ -16,6 +16,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -229,10 +230,7 @@ func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
 func smallDisk(t *testing.T) (dir string, fill, empty func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root, to mount a small file system")
-		}
-		t.Skip("needs root, to mount a small file system")
+		harness.Lacking(t, "needs root, to mount a small file system")
 	}
 	dir = t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 // pair returns both ends of a loopback connection.
@@ -11,7 +13,7 @@ func pair(t *testing.T, network, address string) (caller *net.TCPConn, accepted 
 	t.Helper()
 	l, err := net.Listen(network, address)
 	if err != nil {
-		t.Skip(err) // no IPv6
+		harness.Lacking(t, "no address of this family: "+err.Error())
 	}
 	defer l.Close()
 	c, err := net.Dial(network, l.Addr().String())
