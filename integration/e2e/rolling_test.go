@@ -151,8 +151,10 @@ func TestARestartOfAnOnlyGatewayCutsNoRequestInFlight(t *testing.T) {
 		m.settled(want)
 	}
 	m.serves(url)
-	// Nobody could be asked meanwhile, and nobody was.
-	l.end("503", "502 Bad Gateway isthmus-outbound; error=connection_refused")
+	// Nobody could be asked meanwhile, and nobody was: a connection that waited to be
+	// accepted when its gateway went is reset by the kernel, later ones are refused.
+	l.end("503", "502 Bad Gateway isthmus-outbound; error=connection_refused",
+		`502 Bad Gateway isthmus-outbound; error=destination_unavailable; details="no connection to a gateway`)
 }
 
 func TestARollingRestartOfTheFarProgramsFailsNoPost(t *testing.T) {
