@@ -28,7 +28,7 @@ var imports = map[string][]string{
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "internal/xds"},
 
@@ -47,7 +47,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
@@ -60,6 +60,7 @@ var imports = map[string][]string{
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/admin":                 {"internal/status", "internal/version"},
+	"internal/audit":                 {"internal/prom"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/connect":               {"internal/mesh"},
 	"internal/drain":                 {"internal/relay"},

@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
@@ -63,6 +64,7 @@ type Gateway struct {
 	log      *slog.Logger
 	identity *identity.Source
 	registry *prometheus.Registry
+	audit    *audit.Log
 	ready    admin.Readiness
 	started  time.Time
 
@@ -110,7 +112,11 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	if opts.Listen == nil {
 		opts.Listen = net.Listen
 	}
-	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: id, registry: admin.NewRegistry()}
+	decisions, err := audit.Open(cfg.Audit.File, cfg.Audit.Calls == config.AuditAll, opts.Log)
+	if err != nil {
+		return nil, &config.KeyError{Key: "audit.file", Problem: err.Error()}
+	}
+	g := &Gateway{cfg: cfg, opts: opts, log: opts.Log, identity: id, registry: admin.NewRegistry(), audit: decisions}
 	g.inForce.Store(cfg)
 	if opts.Configuration != nil {
 		g.reloader = admin.NewReloader(g.log, g.reload)
@@ -123,7 +129,7 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	})
 	g.servicesKnown = g.ready.Condition("services", "those of this cluster are not all known yet")
 	g.identity.Log = g.log
-	return g, g.identity.Register(g.registry)
+	return g, errors.Join(g.identity.Register(g.registry), g.audit.Register(g.registry))
 }
 
 // Run claims the state directory, binds every port, makes every part and starts
@@ -178,6 +184,7 @@ func (g *Gateway) parts() []part {
 			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
+		{"audit", g.audit.Run},
 		{"identity", g.identity.Run},
 		{"tunnel", g.tunnel.Run},
 		{"tunnel streams", g.serveTunnels},

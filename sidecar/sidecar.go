@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -56,6 +57,7 @@ type Sidecar struct {
 	// The parts, in the order in which New makes them; set by New.
 	registry  *prometheus.Registry
 	identity  *identity.Source
+	audit     *audit.Log
 	mode      config.InterceptionMode // never auto
 	upstreams *upstream.Set
 	routes    *routes.Store
@@ -95,8 +97,12 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	if cfg.Interception.Acceleration == config.AccelerationOn && len(opts.Program) == 0 {
 		return nil, &config.KeyError{Key: "interception.acceleration", Problem: "on is for a program that the sidecar starts: write it behind \"--\", or acceleration off"}
 	}
+	decisions, err := audit.Open(cfg.Audit.File, cfg.Audit.Calls == config.AuditAll, opts.Log)
+	if err != nil {
+		return nil, &config.KeyError{Key: "audit.file", Problem: err.Error()}
+	}
 	id.Log = opts.Log
-	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), identity: id}
+	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), identity: id, audit: decisions}
 	s.inForce.Set(cfg)
 	s.reloader = admin.NewReloader(s.log, s.reload)
 	s.requireReadiness()
@@ -110,7 +116,7 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 // wire makes the parts.
 func (s *Sidecar) wire() (err error) {
 	id := s.identity.ID()
-	if err := s.identity.Register(s.registry); err != nil {
+	if err := errors.Join(s.identity.Register(s.registry), s.audit.Register(s.registry)); err != nil {
 		return err
 	}
 	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Short: func() { s.proxy.Shed() }, Log: s.log})
@@ -196,6 +202,7 @@ func (s *Sidecar) start(all *parts) {
 		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
+	all.start("audit", s.audit.Run)
 	all.start("identity", s.identity.Run)
 	all.start("ads", s.ads.Run)
 	all.start("registration", s.registrar.Run)

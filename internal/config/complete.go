@@ -15,6 +15,7 @@ func (g *Gateway) complete(c *completer) {
 	c.required("identity.dir", &g.Identity.Dir)
 	c.path("resources", &g.Resources)
 	c.required("state", &g.State)
+	c.path("audit.file", &g.Audit.File)
 
 	c.listen("listen.tunnel", &g.Listen.Tunnel, TunnelPort, false)
 	c.listen("listen.mesh", &g.Listen.Mesh, MeshPort, false)
@@ -84,6 +85,7 @@ func (s *Sidecar) complete(c *completer) {
 	c.dials("gateways", &s.Gateways, XDSPort, "10.0.0.5:15012")
 	c.required("identity.dir", &s.Identity.Dir)
 	c.required("state", &s.State)
+	c.path("audit.file", &s.Audit.File)
 	if s.Service != nil {
 		c.listen("listen.inbound", &s.Listen.Inbound, InboundPort, false)
 	}

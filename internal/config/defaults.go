@@ -62,6 +62,7 @@ func gatewayDefaults() *Gateway {
 		Connections: defaultConnections,
 		Limits:      GatewayLimits{Paths: defaultPaths, PathsPerSource: defaultPathsPerSource},
 		Drain:       defaultDrain,
+		Audit:       Audit{Calls: AuditRefused},
 		Log:         Log{Format: LogText},
 	}
 }
@@ -84,6 +85,7 @@ func sidecarDefaults() *Sidecar {
 			Admin:   "127.0.0.1:15020",
 		},
 		Drain: defaultDrain,
+		Audit: Audit{Calls: AuditRefused},
 		Log:   Log{Format: LogText},
 	}
 }

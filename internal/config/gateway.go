@@ -38,6 +38,8 @@ type Gateway struct {
 	Limits GatewayLimits `yaml:"limits"`
 	// How long running exchanges may take to finish at shutdown, up to 1h.
 	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown"`
+	// What is written down of the decisions about others.
+	Audit Audit `yaml:"audit"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
 }

@@ -22,6 +22,33 @@ type Log struct {
 	Format LogFormat `yaml:"format" flag:"text or json"`
 }
 
+// Audit says where a process writes down what it decided about others.
+type Audit struct {
+	// A file to which one JSON object a line is appended: registrations, tunnels,
+	// catalogs, certificates and refused calls. It may be rotated by renaming it.
+	// Default: none.
+	File string `yaml:"file" flag:"file to which decisions are appended"`
+	// Which calls are part of it: refused, or all.
+	Calls AuditCalls `yaml:"calls" flag:"refused or all"`
+}
+
+// AuditCalls says which calls are part of the audit stream.
+type AuditCalls string
+
+// The choices of AuditCalls.
+const (
+	AuditRefused AuditCalls = "refused"
+	AuditAll     AuditCalls = "all"
+)
+
+// UnmarshalText reads "refused" or "all".
+func (a *AuditCalls) UnmarshalText(b []byte) error {
+	return choose(a, b)
+}
+
+// Choices returns the words.
+func (AuditCalls) Choices() []AuditCalls { return []AuditCalls{AuditRefused, AuditAll} }
+
 // LogLevel is the least severe level that is logged. The zero value is info.
 type LogLevel slog.Level
 

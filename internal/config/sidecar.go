@@ -30,6 +30,8 @@ type Sidecar struct {
 	// How long running exchanges may take to finish at shutdown, and after that the
 	// program that the sidecar started, up to 1h.
 	Drain time.Duration `yaml:"drain" flag:"how long running exchanges may take at shutdown, and then the program"`
+	// What is written down of the decisions about others.
+	Audit Audit `yaml:"audit"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
 }

@@ -1,0 +1,211 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
+
+const (
+	// maxQueued bounds what waits for the disk.
+	maxQueued = 4096
+	// repeats is the time within which equal events are one line and a count.
+	repeats = time.Second
+	// maxRepeating bounds the different events of that time whose repetitions are
+	// counted; every further one is a line.
+	maxRepeating = 1024
+)
+
+// Log is the stream of one process. A nil Log discards. All methods may be called
+// concurrently.
+type Log struct {
+	path   string
+	served bool // calls that were granted, too
+	log    *slog.Logger
+
+	queue   chan Event
+	lost    atomic.Uint64 // since the last line that said so
+	written prometheus.Counter
+	dropped prometheus.Counter
+
+	// Run's.
+	file    *os.File
+	failing bool
+	seen    map[Event]int // of the present second: how often it repeated itself
+}
+
+// Open returns the stream that appends to the file of that path, which it makes
+// when it is missing, readable by its owner only. With served, calls that were
+// granted are part of it. An empty path is no stream: nil. log is told when the
+// file cannot be written.
+func Open(path string, served bool, log *slog.Logger) (*Log, error) {
+	if path == "" {
+		return nil, nil
+	}
+	l := &Log{
+		path: path, served: served, log: log,
+		queue: make(chan Event, maxQueued),
+		seen:  make(map[Event]int),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_audit_events_total", Help: "Lines written to the audit stream.",
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_audit_lost_total", Help: "Audit events that were not written: the disk was too slow, or full.",
+		}),
+	}
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Register registers the stream's metrics.
+func (l *Log) Register(reg prometheus.Registerer) error {
+	if l == nil {
+		return nil
+	}
+	return prom.Register(reg, l.written, l.dropped)
+}
+
+// Served reports whether calls that were granted are wanted.
+func (l *Log) Served() bool { return l != nil && l.served }
+
+// Add has e written. It never blocks.
+func (l *Log) Add(e Event) {
+	if l == nil || e.Kind == Call && e.Decision == Granted && !l.served {
+		return
+	}
+	select {
+	case l.queue <- e.bounded():
+	default:
+		l.lost.Add(1)
+		l.dropped.Inc()
+	}
+}
+
+// Run writes until ctx ends, and then what is queued. It returns no error: a
+// process whose disk is full still serves.
+func (l *Log) Run(ctx context.Context) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	defer func() { _ = l.file.Close() }()
+	second := time.NewTicker(repeats)
+	defer second.Stop()
+	for {
+		select {
+		case e := <-l.queue:
+			l.take(e)
+		case <-second.C:
+			l.endSecond()
+		case <-ctx.Done():
+			for {
+				select {
+				case e := <-l.queue:
+					l.take(e)
+					continue
+				default:
+				}
+				l.endSecond()
+				return nil
+			}
+		}
+	}
+}
+
+// take writes e, or counts it when this second has its like.
+func (l *Log) take(e Event) {
+	if _, again := l.seen[e]; again {
+		l.seen[e]++
+		return
+	}
+	if len(l.seen) < maxRepeating {
+		l.seen[e] = 0
+	}
+	l.write(e, 0)
+}
+
+// endSecond writes what repeated itself, and what was lost; and looks whether the
+// file is still the one of its name.
+func (l *Log) endSecond() {
+	for e, again := range l.seen {
+		if again > 0 {
+			l.write(e, again)
+		}
+	}
+	clear(l.seen)
+	if lost := l.lost.Swap(0); lost > 0 {
+		l.write(Event{Kind: Audit, Decision: Lost, What: fmt.Sprintf("%d events", lost), Why: "the queue was full"}, 0)
+	}
+	l.follow()
+}
+
+// line is an event as it is written.
+type line struct {
+	Time time.Time `json:"time"`
+	Event
+	Again int `json:"again,omitempty"` // how often it repeated itself since the line before
+}
+
+func (l *Log) write(e Event, again int) {
+	text, err := json.Marshal(line{Time: time.Now().UTC(), Event: e, Again: again})
+	if err == nil {
+		_, err = l.file.Write(append(text, '\n'))
+	}
+	l.wrote(err)
+}
+
+// wrote counts, and says once that the file cannot be written, and once that it can again.
+func (l *Log) wrote(err error) {
+	if err != nil {
+		l.dropped.Inc()
+		if !l.failing {
+			l.log.Error("the audit stream cannot be written", "file", l.path, "err", err)
+		}
+	} else {
+		l.written.Inc()
+		if l.failing {
+			l.log.Info("the audit stream is written again", "file", l.path)
+		}
+	}
+	l.failing = err != nil
+}
+
+// follow opens the file anew when its name leads elsewhere: it was rotated.
+func (l *Log) follow() {
+	named, err := os.Stat(l.path)
+	if err == nil {
+		var held os.FileInfo
+		if held, err = l.file.Stat(); err == nil && os.SameFile(named, held) {
+			return
+		}
+	}
+	before := l.file
+	if err := l.open(); err != nil {
+		if !l.failing {
+			l.log.Error("the audit stream cannot be opened again", "file", l.path, "err", err)
+		}
+		l.failing = true
+		return
+	}
+	_ = before.Close() // what was written is the kernel's
+}
+
+// open opens the file to append to it.
+func (l *Log) open() error {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("audit stream: %w", err)
+	}
+	l.file = f
+	return nil
+}

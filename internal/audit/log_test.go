@@ -1,0 +1,160 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lines reads the events of a file.
+func lines(t *testing.T, path string) []line {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []line
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		var l line
+		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
+			t.Fatalf("line %q: %v", s.Text(), err)
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// running runs a stream in virtual time, and returns it and what ends it.
+func running(t *testing.T, path string, served bool) (*Log, func()) {
+	t.Helper()
+	l, err := Open(path, served, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	return l, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestADecisionIsOneLineOfJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, false)
+		l.Add(Event{Kind: Call, Decision: Refused, Who: "spiffe://mesh/cluster/east/ns/web/sa/shop", From: "10.0.0.7", What: "shop/orders", Why: "line\nbreak"})
+		end()
+		got := lines(t, path)
+		if len(got) != 1 || got[0].Kind != Call || got[0].Why != "line\nbreak" || got[0].Time.IsZero() {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestARefusalThatRepeatsItselfIsTwoLinesASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, false)
+		e := Event{Kind: Call, Decision: Refused, What: "shop/orders"}
+		for range 1000 {
+			l.Add(e)
+			synctest.Wait()
+		}
+		time.Sleep(repeats)
+		end()
+		got := lines(t, path)
+		if len(got) != 2 || got[0].Again != 0 || got[1].Again != 999 {
+			t.Errorf("got %+v, want the first and how often it came again", got)
+		}
+	})
+}
+
+func TestGrantedCallsAreWrittenByChoiceOnly(t *testing.T) {
+	for _, served := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "audit.json")
+			l, end := running(t, path, served)
+			l.Add(Event{Kind: Call, Decision: Granted, What: "shop/orders"})
+			l.Add(Event{Kind: Tunnel, Decision: Granted, What: "east"})
+			end()
+			if want := map[bool]int{false: 1, true: 2}[served]; len(lines(t, path)) != want {
+				t.Errorf("served %v: %d lines, want %d", served, len(lines(t, path)), want)
+			}
+		})
+	}
+}
+
+func TestWhatFindsTheQueueFullIsCountedInALine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, err := Open(path, false, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range maxQueued + 3 { // nobody writes yet
+			l.Add(Event{Kind: Tunnel, Decision: Refused})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := l.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		got := lines(t, path)
+		if last := got[len(got)-1]; last.Kind != Audit || last.Decision != Lost || !strings.HasPrefix(last.What, "3 ") {
+			t.Errorf("last line %+v, want 3 lost events", last)
+		}
+	})
+}
+
+func TestAFileThatIsRenamedIsLeftForANewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, false)
+		l.Add(Event{Kind: Tunnel, Decision: Granted, What: "before"})
+		synctest.Wait()
+		if err := os.Rename(path, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * repeats)
+		l.Add(Event{Kind: Tunnel, Decision: Granted, What: "after"})
+		end()
+		if old, now := lines(t, path+".1"), lines(t, path); len(old) != 1 || len(now) != 1 || now[0].What != "after" {
+			t.Errorf("old %+v, new %+v", old, now)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+		}
+	})
+}
+
+func TestALongTextIsCut(t *testing.T) {
+	e := Event{What: strings.Repeat("ä", maxText)}.bounded()
+	if len(e.What) > maxText+len("…") || strings.ContainsRune(e.What, '\uFFFD') {
+		t.Errorf("%d bytes are left", len(e.What))
+	}
+}
+
+func TestANilLogDiscards(t *testing.T) {
+	l, err := Open("", true, nil)
+	if err != nil || l != nil {
+		t.Fatal(l, err)
+	}
+	l.Add(Event{Kind: Tunnel})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Run(ctx); err != nil || l.Served() {
+		t.Error(err)
+	}
+}
