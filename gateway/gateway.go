@@ -74,7 +74,8 @@ type Gateway struct {
 	// wired is set when what follows is: Shutdown may be called before.
 	wired atomic.Bool
 
-	mesh, xdsPort, adminPort net.Listener
+	mesh, xdsPort net.Listener
+	operators     admin.Ports
 
 	tunnel     *tunnel.Node
 	federation *federation.Federation
@@ -150,7 +151,8 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := g.wire(resetKey); err != nil {
-		return errors.Join(err, g.mesh.Close(), g.xdsPort.Close(), g.adminPort.Close())
+		g.operators.Close()
+		return errors.Join(err, g.mesh.Close(), g.xdsPort.Close())
 	}
 	g.wired.Store(true)
 
@@ -164,7 +166,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		})
 	}
 	g.log.Info("gateway runs", "gateway", g.cfg.ID(), "tunnel", g.cfg.Listen.Tunnel, "mesh", g.mesh.Addr(),
-		"xds", g.xdsPort.Addr(), "admin", g.adminPort.Addr())
+		"xds", g.xdsPort.Addr(), "admin", g.operators.Admin.Addr())
 	if g.opts.Serving != nil {
 		group.Go(g.opts.Serving)
 	}
@@ -181,7 +183,7 @@ type part struct {
 func (g *Gateway) parts() []part {
 	return []part{
 		{"admin", admin.New(admin.Config{
-			Listener: g.adminPort, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
+			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
 		{"audit", g.audit.Run},

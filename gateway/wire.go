@@ -27,12 +27,15 @@ import (
 // bind opens every TCP port before anything runs, so that a clash fails at
 // once; the tunnel binds its own socket first thing in Run.
 func (g *Gateway) bind() (err error) {
+	g.operators, err = admin.Bind(g.opts.Listen, g.cfg.Listen.Admin, g.cfg.Listen.Metrics, g.cfg.Listen.Profiles)
+	if err != nil {
+		return err
+	}
 	var bound []net.Listener
 	for _, p := range []struct {
 		name, address string
 		to            *net.Listener
 	}{
-		{"listen.admin", g.cfg.Listen.Admin, &g.adminPort},
 		{"listen.mesh", g.cfg.Listen.Mesh, &g.mesh},
 		{"listen.xds", g.cfg.Listen.XDS, &g.xdsPort},
 	} {
@@ -41,6 +44,7 @@ func (g *Gateway) bind() (err error) {
 			for _, b := range bound {
 				_ = b.Close()
 			}
+			g.operators.Close()
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		*p.to = l

@@ -70,7 +70,7 @@ type Sidecar struct {
 	// What Run adds, before any part runs.
 	started   time.Time
 	capture   *capture // nil unless the mode captures
-	adminPort net.Listener
+	operators admin.Ports
 
 	// What is in force: cfg, but for what was reloaded.
 	inForce  state.Store[*config.Sidecar]
@@ -168,9 +168,9 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	if err := admin.RegisterKept(s.registry, s.kept()); err != nil {
 		return err
 	}
-	s.adminPort, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen.Admin)
+	s.operators, err = admin.Bind(net.Listen, s.cfg.Listen.Admin, s.cfg.Listen.Metrics, s.cfg.Listen.Profiles)
 	if err != nil {
-		return fmt.Errorf("listen.admin: %w", err)
+		return err
 	}
 	all := newParts(ctx)
 	s.start(all)
@@ -178,7 +178,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	if s.program != nil {
 		s.program.end() // it may never have been started
 	}
-	_ = s.adminPort.Close() // closed already when the admin port was served
+	s.operators.Close()
 	aborted, abort := context.WithCancel(context.WithoutCancel(ctx))
 	abort() // what Shutdown has not let end by now does not get more time
 	_ = s.proxy.Shutdown(aborted)
@@ -199,7 +199,7 @@ func (s *Sidecar) start(all *parts) {
 		}
 	}
 	all.start("admin", admin.New(admin.Config{
-		Listener: s.adminPort, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Log: s.log,
+		Ports: s.operators, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
 	all.start("audit", s.audit.Run)
@@ -212,7 +212,7 @@ func (s *Sidecar) start(all *parts) {
 	if s.program != nil {
 		all.start("program", s.runProgram)
 	}
-	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.adminPort.Addr())
+	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.operators.Admin.Addr())
 	if s.opts.Serving != nil {
 		all.Go(s.opts.Serving)
 	}

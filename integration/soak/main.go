@@ -202,7 +202,7 @@ func (w *world) run(ctx context.Context, o options, j *journal, say func(...any)
 		if !o.judgesGrowth() || grown(all[k].before, s) == nil {
 			continue
 		}
-		if b, err := n.page(context.WithoutCancel(ctx), "debug/pprof/goroutine?debug=1"); err == nil {
+		if b, err := n.page(context.WithoutCancel(ctx), profiles, "debug/pprof/goroutine?debug=1"); err == nil {
 			_ = os.WriteFile(w.path(n.Name+"-goroutines.log"), b, 0o600)
 		}
 	}

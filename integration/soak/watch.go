@@ -19,7 +19,7 @@ import (
 )
 
 // page reads a page of the node's admin port.
-func (n *node) page(ctx context.Context, path string) ([]byte, error) {
+func (n *node) page(ctx context.Context, address, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
@@ -33,7 +33,7 @@ func (n *node) page(ctx context.Context, path string) ([]byte, error) {
 			return c, err
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.admin+"/"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (w *world) settled(ctx context.Context, limit time.Duration) error {
 
 func (w *world) settledNow(ctx context.Context) error {
 	for _, n := range append(append([]*node(nil), w.callers...), w.services...) {
-		if _, err := n.page(ctx, "readyz"); err != nil {
+		if _, err := n.page(ctx, n.admin, "readyz"); err != nil {
 			return fmt.Errorf("%s: %w", n.Name, err)
 		}
 		a, err := n.status(ctx)
@@ -95,7 +95,7 @@ func (w *world) settledNow(ctx context.Context) error {
 }
 
 func (n *node) status(ctx context.Context) (status.Answer, error) {
-	b, err := n.page(ctx, "status")
+	b, err := n.page(ctx, n.admin, "status")
 	if err != nil {
 		return status.Answer{}, err
 	}
@@ -161,7 +161,7 @@ func (n *node) sample(ctx context.Context) (s sample, err error) {
 		return s, err
 	}
 	s.rss = number(b, "VmRSS:")
-	if b, err = n.page(ctx, "metrics"); err != nil {
+	if b, err = n.page(ctx, n.admin, "metrics"); err != nil {
 		return s, err
 	}
 	s.goroutines = number(b, "go_goroutines")

@@ -133,6 +133,9 @@ func (n *node) configure() (file string, err error) {
 	return file, os.WriteFile(file, []byte(n.config(n.reloads)), 0o600)
 }
 
+// profiles is where every process serves its profiles.
+const profiles = "127.0.0.1:15060"
+
 func (w *world) gateway(cluster hosts.Network, number, onWAN int) error {
 	n := &node{w: w, admin: "127.0.0.1:15000", wan: onWAN}
 	var err error
@@ -160,9 +163,10 @@ meshAddress: "%s:15443"
 join: [%s]
 identity: {dir: %s}
 state: %s
+listen: {profiles: "%s"}
 log: {level: %s}
 `, cluster.Name, n.Name, wan.V4(onWAN), n.Address(), strings.Join(join, ", "), w.path(n.Name, "pki"), w.path(n.Name, "state"),
-			[]string{"info", "warn"}[reloads%2])
+			profiles, []string{"info", "warn"}[reloads%2])
 	}
 	return n.run("gateway")
 }
@@ -215,8 +219,8 @@ func (n *node) sidecar(reloads int) string {
 	if reloads%2 == 1 {
 		upstreams = `{listen: "127.0.0.1:18000", service: shop/orders}`
 	}
-	return fmt.Sprintf("gateways: [\"%s:15012\", \"%s:15012\"]\nidentity: {dir: %s}\nstate: %s\nupstreams: [%s]\n",
-		n.Cluster.V4(1), n.Cluster.V4(2), n.w.path(n.Name, "pki"), n.w.path(n.Name, "state"), upstreams)
+	return fmt.Sprintf("gateways: [\"%s:15012\", \"%s:15012\"]\nidentity: {dir: %s}\nstate: %s\nlisten: {profiles: \"%s\"}\nupstreams: [%s]\n",
+		n.Cluster.V4(1), n.Cluster.V4(2), n.w.path(n.Name, "pki"), n.w.path(n.Name, "state"), profiles, upstreams)
 }
 
 // caller starts a sidecar that captures; its program is started by load.

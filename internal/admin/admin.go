@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/pprof"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
@@ -27,7 +26,7 @@ const (
 
 // Config says what an admin port serves.
 type Config struct {
-	Listener  net.Listener                                          // the bound admin port; Run closes it
+	Ports     Ports                                                 // Run closes them
 	Readiness *Readiness                                            // what /readyz reports
 	Metrics   prometheus.Gatherer                                   // what /metrics serves
 	Status    func() any                                            // what /status encodes; must not block
@@ -36,16 +35,27 @@ type Config struct {
 	Log       *slog.Logger
 }
 
-// Server is an admin port.
+// Server is an admin port, and those that serve a part of it.
 type Server struct{ cfg Config }
 
 // New returns a server that does not serve yet.
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends, or one of the ports fails.
 func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range s.cfg.Ports.all(s) {
+		if p.listener != nil {
+			group.Go(func() error { return s.serve(ctx, p) })
+		}
+	}
+	return group.Wait()
+}
+
+// serve serves one port until ctx ends.
+func (s *Server) serve(ctx context.Context, p port) error {
 	srv := &http.Server{
-		Handler:           s.handler(),
+		Handler:           p.handler,
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeadBytes,
@@ -60,33 +70,20 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = srv.Close() // whoever still reads a profile loses it
 		}
 	})
-	err := srv.Serve(s.cfg.Listener)
+	err := srv.Serve(p.listener)
 	if !stop() {
 		<-closed // Serve returns when that begins
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("admin port: %w", err)
+		return fmt.Errorf("%s: %w", p.key, err)
 	}
 	return nil
 }
 
-func (s *Server) handler() http.Handler {
+// pages serves everything but profiles.
+func (s *Server) pages() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if unmet := s.cfg.Readiness.Unmet(); len(unmet) > 0 {
-			var b strings.Builder
-			b.WriteString("not ready:\n")
-			for _, c := range unmet {
-				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Reason)
-			}
-			http.Error(w, strings.TrimSpace(b.String()), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	s.addPublic(mux)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		s.writeJSON(w, http.StatusOK, s.cfg.Status())
 	})
@@ -110,12 +107,33 @@ func (s *Server) handler() http.Handler {
 			s.writeJSON(w, code, verdict)
 		})
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return fromHere(mux)
+}
+
+// public serves what a port for other hosts may.
+func (s *Server) public() http.Handler {
+	mux := http.NewServeMux()
+	s.addPublic(mux)
 	return mux
+}
+
+func (s *Server) addPublic(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if unmet := s.cfg.Readiness.Unmet(); len(unmet) > 0 {
+			var b strings.Builder
+			b.WriteString("not ready:\n")
+			for _, c := range unmet {
+				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Reason)
+			}
+			http.Error(w, strings.TrimSpace(b.String()), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
 }
 
 func (s *Server) writeJSON(w http.ResponseWriter, code int, v any) {

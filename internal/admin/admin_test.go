@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,16 +15,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// start starts a server and returns the URL of its admin port.
 func start(t *testing.T, ready *Readiness) string {
+	t.Helper()
+	admin, _, _ := startAll(t, ready)
+	return admin
+}
+
+// startAll starts a server and returns the URLs of its ports.
+func startAll(t *testing.T, ready *Readiness) (admin, metrics, profiles string) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_test_total", Help: "A counter."}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	const anyPort = "127.0.0.1:0"
+	ports, err := Bind(net.Listen, anyPort, anyPort, anyPort)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := New(Config{
-		Listener: l, Readiness: ready, Metrics: reg, Log: slog.New(slog.DiscardHandler),
+		Ports: ports, Readiness: ready, Metrics: reg, Log: slog.New(slog.DiscardHandler),
 		Status: func() any { return map[string]string{"self": "east/east-1"} },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -35,7 +45,8 @@ func start(t *testing.T, ready *Readiness) string {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return "http://" + l.Addr().String()
+	url := func(l net.Listener) string { return "http://" + l.Addr().String() }
+	return url(ports.Admin), url(ports.Metrics), url(ports.Profiles)
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -102,7 +113,7 @@ func TestAnAnswerThatIsBeingMadeOutlivesTheEndAndRunOutlivesIt(t *testing.T) {
 	}
 	asked, answered := make(chan struct{}), false
 	s := New(Config{
-		Listener: l, Readiness: &Readiness{}, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+		Ports: Ports{Admin: l}, Readiness: &Readiness{}, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		Status: func() any {
 			close(asked)
 			time.Sleep(closeTimeout / 5)
@@ -151,7 +162,7 @@ func TestEveryProcessSaysWhichBuildItIs(t *testing.T) {
 	t.Error("there is no isthmus_build_info")
 }
 
-func TestAdminServesLivenessMetricsStatusAndProfiles(t *testing.T) {
+func TestAdminServesLivenessMetricsAndStatus(t *testing.T) {
 	base := start(t, &Readiness{})
 	if code, _ := get(t, base+"/livez"); code != 200 {
 		t.Errorf("livez = %d", code)
@@ -164,10 +175,68 @@ func TestAdminServesLivenessMetricsStatusAndProfiles(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &v); err != nil || v["self"] != "east/east-1" {
 		t.Errorf("status = %q, %v", body, err)
 	}
-	if code, _ := get(t, base+"/debug/pprof/goroutine?debug=1"); code != 200 {
-		t.Errorf("pprof = %d", code)
-	}
 	if code, _ := get(t, base+"/nonsense"); code != 404 {
 		t.Errorf("unknown path = %d, want 404", code)
+	}
+}
+
+func TestProfilesAreServedOnTheirOwnPortOnly(t *testing.T) {
+	admin, metrics, profiles := startAll(t, &Readiness{})
+	const page = "/debug/pprof/goroutine?debug=1"
+	for url, want := range map[string]int{admin: 404, metrics: 404, profiles: 200} {
+		if code, _ := get(t, url+page); code != want {
+			t.Errorf("%s: %d, want %d", url, code, want)
+		}
+	}
+}
+
+func TestThePortForOtherHostsHasNoStatusAndChangesNothing(t *testing.T) {
+	_, metrics, _ := startAll(t, &Readiness{})
+	for page, want := range map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/status": 404, "/reload": 404, "/forget": 404} {
+		if code, _ := get(t, metrics+page); code != want {
+			t.Errorf("%s: %d, want %d", page, code, want)
+		}
+	}
+}
+
+func TestAPageOfAnotherSiteInABrowserHereGetsNothing(t *testing.T) {
+	base := start(t, &Readiness{})
+	ask := func(method, path, host string, header ...string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		c := http.Client{Timeout: 5 * time.Second}
+		defer c.CloseIdleConnections()
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	own, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1:15000", "127.0.0.1", "[::1]:15000", "[::1]", "localhost:15000", "LOCALHOST", "localhost.:1", own, own + ":15000"} {
+		if code := ask("GET", "/livez", host); code != 200 {
+			t.Errorf("Host %s: %d, want 200", host, code)
+		}
+	}
+	for _, host := range []string{"rebound.example:15000", "localhost.example", "127.0.0.1.example:15000", "a:b:c"} {
+		if code := ask("GET", "/status", host); code != http.StatusMisdirectedRequest {
+			t.Errorf("Host %s: %d, want 421", host, code)
+		}
+	}
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://elsewhere.example"}} {
+		if code := ask("POST", "/reload", "localhost", header...); code != http.StatusForbidden {
+			t.Errorf("POST with %v: %d, want 403", header, code)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func TestAReloadAtTheAdminPortAnswersWithItsVerdictAndIsRemembered(t *testing.T)
 		t.Fatal(err)
 	}
 	s := New(Config{
-		Listener: l, Readiness: &Readiness{}, Metrics: prometheus.NewRegistry(), Reload: r, Log: slog.New(slog.DiscardHandler),
+		Ports: Ports{Admin: l}, Readiness: &Readiness{}, Metrics: prometheus.NewRegistry(), Reload: r, Log: slog.New(slog.DiscardHandler),
 		Status: func() any { return nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())

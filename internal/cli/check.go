@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -158,7 +157,7 @@ func (c *check) gateway(ctx context.Context) {
 		c.port(ctx, "udp", "listen.tunnel", cfg.Listen.Tunnel)
 		c.port(ctx, "tcp", "listen.mesh", cfg.Listen.Mesh)
 		c.port(ctx, "tcp", "listen.xds", cfg.Listen.XDS)
-		c.port(ctx, "tcp", "listen.admin", cfg.Listen.Admin)
+		c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
 	}
 }
 
@@ -174,7 +173,7 @@ func (c *check) sidecar(ctx context.Context) {
 		if cfg.Service != nil {
 			c.port(ctx, "tcp", "listen.inbound", cfg.Listen.Inbound)
 		}
-		c.port(ctx, "tcp", "listen.admin", cfg.Listen.Admin)
+		c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
 		if i := cfg.Interception; i.Mode != config.Explicit {
 			c.port(ctx, "tcp", "interception.outboundPort", fmt.Sprintf("127.0.0.1:%d", i.OutboundPort))
 			c.port(ctx, "tcp", "interception.dnsPort", fmt.Sprintf("127.0.0.1:%d", i.DNSPort))
@@ -261,31 +260,6 @@ func (c *check) state(dir string) bool {
 		c.at("state", err.Error())
 	}
 	return true
-}
-
-// port finds out whether an address can be listened on. One that is not
-// complete is a fault of the configuration already.
-func (c *check) port(ctx context.Context, network, key, addr string) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return
-	}
-	var config net.ListenConfig
-	var listener io.Closer
-	var err error
-	if network == "udp" {
-		listener, err = config.ListenPacket(ctx, network, addr)
-	} else {
-		listener, err = config.Listen(ctx, network, addr)
-	}
-	if err != nil {
-		problem := err.Error()
-		if oe, ok := errors.AsType[*net.OpError](err); ok {
-			problem = oe.Err.Error()
-		}
-		c.at(key, fmt.Sprintf("cannot listen on %s %s (%s): end what holds it, or write another address", network, addr, strings.TrimPrefix(problem, "bind: ")))
-		return
-	}
-	listener.Close()
 }
 
 func (c *check) text() string {

@@ -215,3 +215,18 @@ func TestCheckFindsThePortsOfInterceptionTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckWarnsOfOperatorPortsThatOthersReach(t *testing.T) {
+	dir := t.TempDir()
+	pki := identitytest.New(t, "mesh.example").GatewayDir("west", "west-1")
+	code, out := checkFile(t, dir, "cluster: west\nname: west-1\nadvertise: h:1\nstate: state\nidentity: {dir: "+pki+"}\n"+
+		"listen: {tunnel: '127.0.0.1:0', mesh: '127.0.0.1:0', xds: '127.0.0.1:0', admin: '0.0.0.0:0', metrics: '0.0.0.0:0', profiles: '0.0.0.0:0'}\n")
+	for key, warned := range map[string]bool{"listen.admin": true, "listen.profiles": true, "listen.metrics": false} {
+		if strings.Contains(out, "note: "+key) != warned {
+			t.Errorf("warned of %s: %v, want %v: %s", key, !warned, warned, out)
+		}
+	}
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

@@ -21,6 +21,8 @@ func (g *Gateway) complete(c *completer) {
 	c.listen("listen.mesh", &g.Listen.Mesh, MeshPort, false)
 	c.listen("listen.xds", &g.Listen.XDS, XDSPort, false)
 	c.listen("listen.admin", &g.Listen.Admin, GatewayAdminPort, true)
+	c.listenIfSet("listen.metrics", &g.Listen.Metrics, false)
+	c.listenIfSet("listen.profiles", &g.Listen.Profiles, true)
 
 	g.completeAdvertise(c)
 	c.dials("join", &g.Join, TunnelPort, "gw1.east.example:7443")
@@ -90,6 +92,8 @@ func (s *Sidecar) complete(c *completer) {
 		c.listen("listen.inbound", &s.Listen.Inbound, InboundPort, false)
 	}
 	c.listen("listen.admin", &s.Listen.Admin, SidecarAdminPort, true)
+	c.listenIfSet("listen.metrics", &s.Listen.Metrics, false)
+	c.listenIfSet("listen.profiles", &s.Listen.Profiles, true)
 	c.drain(s.Drain)
 	if len(s.Upstreams) > maxListed {
 		c.fault("upstreams", "has %d entries: at most %d are read", len(s.Upstreams), maxListed)

@@ -47,7 +47,7 @@ resources: /etc/isthmus/resources # watched
 	want := &Gateway{
 		Cluster: "west", Name: "west-1", Advertise: "gw1.west.example:7443", MeshAddress: "gw1.west.example:15443",
 		Join: []string{"gw1.east.example:7443"}, Identity: Identity{"/etc/isthmus/pki"}, Resources: "/etc/isthmus/resources",
-		State: "/var/lib/isthmus", Listen: GatewayListen{":7443", ":15443", ":15012", "127.0.0.1:15000"}, Connections: 2,
+		State: "/var/lib/isthmus", Listen: GatewayListen{Tunnel: ":7443", Mesh: ":15443", XDS: ":15012", Admin: "127.0.0.1:15000"}, Connections: 2,
 		Limits: GatewayLimits{16384, 1024}, Drain: 10 * time.Second, Audit: Audit{Calls: AuditRefused},
 		Log: Log{Format: LogText},
 	}
@@ -78,7 +78,7 @@ upstreams:                                                                      
 		Upstreams: []Upstream{{Listen: "127.0.0.1:9001", Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80, Timeouts: Timeouts{Connect: time.Second}}},
 		Interception: Interception{Mode: Explicit, Name: hostName(), Cgroup: "isthmus/" + hostName(), OnFailure: FailClosed, Inbound: InboundOff, Acceleration: AccelerationOff,
 			OutboundPort: 15001, DNSPort: 15053},
-		State: "/var/lib/isthmus", Listen: SidecarListen{":15008", "127.0.0.1:15020"}, Drain: 10 * time.Second, Audit: Audit{Calls: AuditRefused},
+		State: "/var/lib/isthmus", Listen: SidecarListen{Inbound: ":15008", Admin: "127.0.0.1:15020"}, Drain: 10 * time.Second, Audit: Audit{Calls: AuditRefused},
 		Log: Log{Format: LogText},
 	}
 	if !reflect.DeepEqual(s, want) {

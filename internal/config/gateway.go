@@ -55,6 +55,12 @@ type GatewayListen struct {
 	XDS string `yaml:"xds" flag:"address of the xDS port"`
 	// TCP: health, metrics and status. It has no authentication: keep it on loopback.
 	Admin string `yaml:"admin" flag:"address of the admin port"`
+	// TCP, for Prometheus and probes on other hosts: /metrics, /livez and /readyz and
+	// nothing else of the admin port. Default: none.
+	Metrics string `yaml:"metrics" flag:"address for /metrics, /livez and /readyz alone"`
+	// TCP: Go's profiles, at /debug/pprof/. They tell what is in memory: keep it on
+	// loopback. Default: none.
+	Profiles string `yaml:"profiles" flag:"address for Go's profiles"`
 }
 
 // GatewayLimits bound what callers may make a gateway hold.

@@ -43,6 +43,12 @@ type SidecarListen struct {
 	Inbound string `yaml:"inbound" flag:"address of the inbound port"`
 	// Health, metrics and status. It has no authentication: keep it on loopback.
 	Admin string `yaml:"admin" flag:"address of the admin port"`
+	// TCP, for Prometheus and probes on other hosts: /metrics, /livez and /readyz and
+	// nothing else of the admin port. Default: none.
+	Metrics string `yaml:"metrics" flag:"address for /metrics, /livez and /readyz alone"`
+	// TCP: Go's profiles, at /debug/pprof/. They tell what is in memory: keep it on
+	// loopback. Default: none.
+	Profiles string `yaml:"profiles" flag:"address for Go's profiles"`
 }
 
 // Service is the program beside a sidecar and the service that it is an

@@ -107,6 +107,13 @@ func (c *completer) listen(key string, value *string, port int, private bool) {
 	c.listens = append(c.listens, listen{key, a})
 }
 
+// listenIfSet is listen for an address that need not be there, and needs its port.
+func (c *completer) listenIfSet(key string, value *string, private bool) {
+	if *value != "" {
+		c.listen(key, value, 0, private)
+	}
+}
+
 // dial completes an address that somebody connects to; port stands in for one
 // left out, 0 for none.
 func (c *completer) dial(key string, value *string, port int, example string) (hostport.Addr, bool) {
