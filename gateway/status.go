@@ -21,7 +21,7 @@ func (g *Gateway) Status() *status.Gateway {
 	services, _ := g.services.Snapshot()
 	s := &status.Gateway{
 		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
-		Certificate: status.Certificate{NotBefore: g.identity.NotBefore(), NotAfter: g.identity.NotAfter(), FilesError: g.identity.FilesError()},
+		Certificate: status.Certificate{NotAfter: g.identity.NotAfter(), WarnFrom: g.identity.WarnFrom(), Error: g.identity.Fault()},
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()

@@ -14,7 +14,7 @@ import (
 func (s *Sidecar) Status() *status.Sidecar {
 	st := &status.Sidecar{
 		Identity: s.identity.ID().String(), Version: version.String(), Pending: s.ready.Unmet(), Uptime: time.Since(s.started).Seconds(),
-		Certificate: status.Certificate{NotBefore: s.identity.NotBefore(), NotAfter: s.identity.NotAfter(), FilesError: s.identity.FilesError()},
+		Certificate: status.Certificate{NotAfter: s.identity.NotAfter(), WarnFrom: s.identity.WarnFrom(), Error: s.identity.Fault()},
 		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
 	}
 	st.Ready = len(st.Pending) == 0

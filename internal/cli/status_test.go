@@ -33,7 +33,7 @@ func runStatus(args ...string) (code int, out string) {
 }
 
 func valid() status.Certificate {
-	return status.Certificate{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	return status.Certificate{NotAfter: time.Now().Add(time.Hour), WarnFrom: time.Now().Add(time.Minute)}
 }
 
 func gatewayAnswer() *status.Gateway {

@@ -33,13 +33,12 @@ func (c *Credential) NotAfter() time.Time { return c.chain[0].NotAfter }
 
 // Source returns a source that holds the credential in memory.
 func (c *Credential) Source() (*Source, error) {
-	m, err := newMaterial(c.chain, c.key, c.roots)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
-	}
-	s := &Source{metrics: newMetrics()}
-	s.now.Set(m)
-	return s, nil
+	return New(c.Material(), Origin{})
+}
+
+// Material returns the credential for [New] or [Source.Replace].
+func (c *Credential) Material() Material {
+	return Material{Chain: c.chain, Key: c.key, Roots: c.roots}
 }
 
 // Save writes cert.pem, key.pem and roots.pem for [Open] to dir, which it makes

@@ -32,6 +32,9 @@
 // connections for long judges them again: [Source.Past], [Source.Trusts], and
 // [Source.TrustsRenewed] for a peer that has renewed its certificate in time.
 //
+// What a source holds comes from an [Origin], which replaces it before it expires: the
+// files above, or whatever calls [New] and [Source.Replace].
+//
 // A process whose own certificate has expired is accepted by nobody. Peers can
 // tell it so by a TLS alert only, so its dials fail with an [ExpiredError], the
 // log says it, and so does [Source.Err].

@@ -67,7 +67,7 @@ func TestTheLogSaysThatTheOwnCertificateHasExpiredAlsoAfterAWarning(t *testing.T
 	case <-time.After(time.Second):
 	}
 	issueTo(t, east, "east-1", 30*24*time.Hour, dir)
-	touchUntil(t, dir, log, "identity reloaded")
+	touchUntil(t, dir, log, "identity replaced")
 }
 
 func TestWhoHasRenewedIsTrustedOnAnOlderConnectionUntilItsRootGoes(t *testing.T) {

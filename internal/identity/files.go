@@ -23,13 +23,12 @@ const (
 // howToIssue ends the errors about a directory that does not hold an identity.
 const howToIssue = "make one with 'isthmus pki gateway' or 'isthmus pki workload' (see 'isthmus pki --help')"
 
-// load reads and checks an identity directory.
-func load(dir string) (*material, error) {
-	raw, err := readFiles(dir)
-	if err != nil {
-		return nil, err
-	}
-	return parseFiles(dir, raw)
+// howToIssueAnew is what to do about a certificate in files that expires.
+const howToIssueAnew = "issue a new one with 'isthmus pki'"
+
+// inFile names the file of an identity directory that an error is about.
+func inFile(dir, name string, err error) error {
+	return fmt.Errorf("identity: %s: %w", filepath.Join(dir, name), err)
 }
 
 // files are the contents of an identity directory, by name.
@@ -60,31 +59,21 @@ func readFiles(dir string) (files, error) {
 	return raw, errors.Join(faults...)
 }
 
-// parseFiles checks the contents of an identity directory.
-func parseFiles(dir string, raw files) (*material, error) {
+// parseFiles reads what an identity directory holds. Whether it is good is for [New].
+func parseFiles(dir string, raw files) (m Material, err error) {
 	var faults []error
-	path := func(name string) string { return filepath.Join(dir, name) }
-	chain, err := parseCertificates(raw[certFile])
-	if err != nil {
-		faults = append(faults, fmt.Errorf("identity: %s: %w", path(certFile), err))
+	fault := func(name string, err error) {
+		if err != nil {
+			faults = append(faults, inFile(dir, name, err))
+		}
 	}
-	key, err := parseKey(raw[keyFile])
-	if err != nil {
-		faults = append(faults, fmt.Errorf("identity: %s: %w", path(keyFile), err))
-	}
-	roots, err := parseCertificates(raw[rootsFile])
-	if err != nil {
-		faults = append(faults, fmt.Errorf("identity: %s: %w", path(rootsFile), err))
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
-	m, err := newMaterial(chain, key, roots)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %s: %w", path(certFile), err)
-	}
-	m.raw = raw.whole()
-	return m, nil
+	m.Chain, err = parseCertificates(raw[certFile])
+	fault(certFile, err)
+	m.Key, err = parseKey(raw[keyFile])
+	fault(keyFile, err)
+	m.Roots, err = parseCertificates(raw[rootsFile])
+	fault(rootsFile, err)
+	return m, errors.Join(faults...)
 }
 
 // readBounded reads a file of at most maxFileSize bytes. The error of os names

@@ -108,7 +108,7 @@ func TestARenewedCertificateIsUsedWithoutARestart(t *testing.T) {
 	server, client := s.ServerTLS(identity.AnyGateway()), s.ClientTLS("x", identity.AnyGateway())
 
 	renewed := issueTo(t, east, "east-1", 60*24*time.Hour, dir)
-	touchUntil(t, dir, log, "identity reloaded")
+	touchUntil(t, dir, log, "identity replaced")
 	if !s.NotAfter().Equal(renewed.NotAfter()) {
 		t.Errorf("not after %s, want %s", s.NotAfter(), renewed.NotAfter())
 	}
@@ -128,7 +128,6 @@ func TestABadSetKeepsTheLastGoodOne(t *testing.T) {
 	east, dir := newCluster(t, root), t.TempDir()
 	good := issueTo(t, east, "east-1", time.Hour, dir)
 	s, log := follow(t, dir)
-	log.next(t, "certificate expires soon") // it is running
 
 	for _, tc := range []struct {
 		change func()
@@ -147,19 +146,19 @@ func TestABadSetKeepsTheLastGoodOne(t *testing.T) {
 		if !s.NotAfter().Equal(good.NotAfter()) || s.ID() != good.ID() {
 			t.Errorf("%s: in use is %s until %s", tc.want, s.ID(), s.NotAfter())
 		}
-		if got := s.FilesError(); !strings.Contains(got, tc.want) {
-			t.Errorf("the files' fault is %q, want %q", got, tc.want)
+		if got := s.Fault(); !strings.Contains(got, tc.want) {
+			t.Errorf("the fault is %q, want %q", got, tc.want)
 		}
 		if _, err := s.Sign([]byte("x")); err != nil {
 			t.Errorf("%s: %v", tc.want, err)
 		}
 	}
 	last := issueTo(t, east, "east-1", 4*time.Hour, dir)
-	touchUntil(t, dir, log, "identity reloaded")
+	touchUntil(t, dir, log, "identity replaced")
 	if !s.NotAfter().Equal(last.NotAfter()) {
 		t.Errorf("not after %s, want %s", s.NotAfter(), last.NotAfter())
 	}
-	if got := s.FilesError(); got != "" {
+	if got := s.Fault(); got != "" {
 		t.Errorf("good files have the fault %q", got)
 	}
 }
@@ -186,7 +185,7 @@ func TestASwappedSecretVolumeIsNoticed(t *testing.T) {
 	s, log := follow(t, dir)
 	renewed := issueTo(t, east, "east-1", 2*time.Hour, filepath.Join(dir, "..2"))
 	link("..2", "..data")
-	touchUntil(t, dir, log, "identity reloaded")
+	touchUntil(t, dir, log, "identity replaced")
 	if !s.NotAfter().Equal(renewed.NotAfter()) {
 		t.Errorf("not after %s, want %s", s.NotAfter(), renewed.NotAfter())
 	}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,18 +14,35 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
+// Material is what a process is somebody with: it never changes.
+type Material struct {
+	Chain []*x509.Certificate // leaf first, then its intermediates
+	Key   crypto.Signer       // the leaf's
+	Roots []*x509.Certificate // every root that is trusted
+}
+
+// Origin is where the material of a [Source] comes from. The zero value gives none
+// after the first.
+type Origin struct {
+	// Follow hands newer material to [Source.Replace], and why there is none to
+	// [Source.Fail], until ctx ends. Nil: what the source was made with is all.
+	Follow func(ctx context.Context, s *Source)
+	// Renew is what an operator does about a certificate that expires.
+	Renew string
+}
+
 // Source is the identity of this process: its certificate and key, and the
 // roots that it trusts. All methods may be called concurrently.
 type Source struct {
-	// Log is told of reloads and of an approaching expiry. Nil: silent.
+	// Log is told of replacements and of an approaching expiry. Nil: silent.
 	// Set it before Run.
 	Log *slog.Logger
 
-	dir     string // empty: in memory, never changes
-	now     state.Store[*material]
-	fault   state.Store[string] // of the last reload that Run did; empty: it was good
-	loading sync.Mutex          // held by Reload
-	metrics metrics
+	origin    Origin
+	now       state.Store[*material]
+	fault     state.Store[string] // what Fail was told last; empty: all is well
+	replacing sync.Mutex          // held by Replace
+	metrics   metrics
 }
 
 // material is one consistent set of certificate, key and roots. It never
@@ -34,40 +52,93 @@ type material struct {
 	tls      *tls.Certificate // with Leaf
 	key      crypto.Signer
 	roots    *x509.CertPool
+	taken    time.Time // when it was made
 	ends     time.Time // when the first certificate of its own chain expires
 	founding Founding
-	raw      string // the files' content, to see a change
 }
 
-// Open reads cert.pem, key.pem and roots.pem from dir. Its error names the file
-// that is wrong and the command that makes a right one.
-func Open(dir string) (*Source, error) {
-	m, err := load(dir)
+// New returns a source of material that is good now, which origin goes on giving.
+func New(m Material, origin Origin) (*Source, error) {
+	first, err := newMaterial(m.Chain, m.Key, m.Roots)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("identity: %w", err)
 	}
-	s := &Source{dir: dir, metrics: newMetrics()}
-	s.now.Set(m)
-	return s, nil
+	return newSource(first, origin), nil
 }
 
-// ID returns who this process is. It never changes: files that say otherwise
-// are not loaded.
+func newSource(first *material, origin Origin) *Source {
+	s := &Source{origin: origin, metrics: newMetrics()}
+	s.now.Set(first)
+	return s
+}
+
+// Replace has newer material of the same identity in use from now on. What is not
+// complete and good, as a peer will judge it, is refused, and nothing changes.
+func (s *Source) Replace(m Material) error {
+	s.replacing.Lock()
+	defer s.replacing.Unlock()
+	next, err := newMaterial(m.Chain, m.Key, m.Roots)
+	if err != nil {
+		return err
+	}
+	if id := s.ID(); next.id != id {
+		return fmt.Errorf("the new certificate is that of %s, this process is %s: restart it to change who it is", next.id, id)
+	}
+	s.now.Set(next)
+	s.fault.Set("")
+	s.metrics.replaced.Inc()
+	s.log().Info("identity replaced", "id", next.id.String(), "not_after", next.ends)
+	return nil
+}
+
+// Fail notes why there is no newer material: [Source.Fault], the log and the metrics
+// say it until Replace or Fine is called. The same reason again is logged once.
+func (s *Source) Fail(err error) {
+	s.metrics.failed.Inc()
+	if err.Error() == s.fault.Load() {
+		return
+	}
+	s.fault.Set(err.Error())
+	s.log().Error("no newer identity, the last good one stays in use", "not_after", s.NotAfter(), "err", err)
+}
+
+// Fine says that what is in use is what the origin has: what Fail said is over.
+func (s *Source) Fine() {
+	if s.fault.Load() == "" {
+		return
+	}
+	s.fault.Set("")
+	s.log().Info("identity is up to date again", "id", s.ID().String(), "not_after", s.NotAfter())
+}
+
+func (s *Source) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+// Run has the origin followed and warns of expiry until ctx ends; then it returns nil.
+func (s *Source) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	if s.origin.Follow != nil {
+		following.Go(func() { s.origin.Follow(ctx, s) })
+	}
+	s.warnOfExpiry(ctx)
+	following.Wait()
+	return nil
+}
+
+// ID returns who this process is. It never changes: material that says otherwise
+// is refused.
 func (s *Source) ID() ID { return s.now.Load().id }
 
-// FilesError returns why the files that Run follows are not those in use, or "".
-func (s *Source) FilesError() string { return s.fault.Load() }
+// Fault returns why there is no newer material than that in use, or "".
+func (s *Source) Fault() string { return s.fault.Load() }
 
 // NotAfter returns when the current certificate, or the first of its
 // intermediates, expires. A later certificate may replace it before.
 func (s *Source) NotAfter() time.Time { return s.now.Load().ends }
-
-// Err returns an [ExpiredError] when the certificate in use has expired, so that
-// no peer accepts it, and nil otherwise.
-func (s *Source) Err() error { return s.now.Load().expired(time.Now()) }
-
-// NotBefore is when the certificate began.
-func (s *Source) NotBefore() time.Time { return s.now.Load().tls.Leaf.NotBefore }
 
 // Past returns a channel that closes when the certificate or the roots in use
 // are replaced: then who was trusted before has to be looked at again, with
@@ -75,26 +146,6 @@ func (s *Source) NotBefore() time.Time { return s.now.Load().tls.Leaf.NotBefore 
 func (s *Source) Past() <-chan struct{} {
 	_, past := s.now.Snapshot()
 	return past
-}
-
-// ExpiredError says that this process's own certificate has expired: its peers
-// accept no connection from it. They can only answer with a TLS alert, so this
-// end says why.
-type ExpiredError struct {
-	ID       ID
-	NotAfter time.Time
-}
-
-func (e *ExpiredError) Error() string {
-	return fmt.Sprintf("this process's own certificate (%s) expired at %s: issue a new one with 'isthmus pki', or check the clock", e.ID, stamp(e.NotAfter))
-}
-
-// expired returns an [ExpiredError] when m is not valid any more.
-func (m *material) expired(now time.Time) error {
-	if !now.After(m.ends) {
-		return nil
-	}
-	return &ExpiredError{ID: m.id, NotAfter: m.ends}
 }
 
 // newMaterial checks that the parts belong together and are good at this
@@ -111,7 +162,7 @@ func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Cer
 	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
 		return nil, fmt.Errorf("the key is not that of certificate %s", id)
 	}
-	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool(), ends: leaf.NotAfter}
+	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool(), taken: time.Now(), ends: leaf.NotAfter}
 	for _, c := range chain {
 		m.tls.Certificate = append(m.tls.Certificate, c.Raw)
 		if c.NotAfter.Before(m.ends) {

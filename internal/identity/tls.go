@@ -39,7 +39,7 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 		ServerName: serverName,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			m := s.now.Load()
-			return m.tls, m.expired(time.Now()) // before the server refuses it, which says less
+			return m.tls, s.expired(m, time.Now()) // before the server refuses it, which says less
 		},
 		// Turns off the check of DNS names only: VerifyConnection verifies the
 		// chain and the SPIFFE ID on every handshake.

@@ -16,20 +16,19 @@ const Updating = 2 * time.Second
 
 // Certificate is a process's own.
 type Certificate struct {
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
-	// Why the files are not those in use; empty: they are.
-	FilesError string `json:"files_error,omitempty"`
+	NotAfter time.Time `json:"not_after"`
+	WarnFrom time.Time `json:"warn_from"` // it should have been replaced by then
+	// Why there is no newer one; empty: none is needed.
+	Error string `json:"error,omitempty"`
 }
 
-// problem says that the certificate has ended or that less than a tenth of its
-// life is left; "" when neither is so.
+// problem says that the certificate has ended or should have been replaced; "" when
+// neither is so.
 func (c Certificate) problem(now time.Time) string {
-	left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
 	switch date := c.NotAfter.UTC().Format(time.RFC3339); {
-	case left <= 0:
+	case !now.Before(c.NotAfter):
 		return "its certificate ended " + date
-	case left < life/10:
+	case !now.Before(c.WarnFrom):
 		return "its certificate ends " + date
 	}
 	return ""
@@ -48,8 +47,8 @@ func (p *problems) common(unmet []Condition, c Certificate, stateError string, r
 	if problem := c.problem(now); problem != "" {
 		p.add("%s", problem)
 	}
-	if c.FilesError != "" {
-		p.add("its identity files are bad, the last ones that were good stay in use: %s", c.FilesError)
+	if c.Error != "" {
+		p.add("no newer certificate, the last good one stays in use: %s", c.Error)
 	}
 	if stateError != "" {
 		p.add("what it knows is not kept on disk: %s", stateError)

@@ -10,7 +10,7 @@ import (
 
 var (
 	now   = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	valid = Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	valid = Certificate{NotAfter: now.Add(time.Hour), WarnFrom: now.Add(30 * time.Minute)}
 	east1 = mesh.GatewayID{Cluster: "east", Name: "east-1"}
 	west1 = mesh.GatewayID{Cluster: "west", Name: "west-1"}
 	shop  = mesh.ServiceName{Namespace: "shop", Name: "orders"}
@@ -39,7 +39,7 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 	for want, spoil := range map[string]func(*Gateway){
 		"not ready: services (not known)":                                  func(g *Gateway) { g.Pending = []Condition{{"services", "not known"}} },
 		"its certificate ended 2026-11-26T11:59:59Z":                       func(g *Gateway) { g.Certificate.NotAfter = now.Add(-time.Second) },
-		"its certificate ends 2026-11-26T12:05:00Z":                        func(g *Gateway) { g.Certificate.NotAfter = now.Add(5 * time.Minute) },
+		"its certificate ends 2026-11-26T12:05:00Z":                        func(g *Gateway) { g.Certificate.NotAfter, g.Certificate.WarnFrom = now.Add(5*time.Minute), now },
 		"what it knows is not kept on disk: full":                          func(g *Gateway) { g.StateError = "full" },
 		"not reloaded, the old configuration stays in force: a.yaml:3: no": func(g *Gateway) { g.Reload = &Reload{Error: "a.yaml:3: no"} },
 		"reloaded: drain; these keys wait for a restart: listen.admin": func(g *Gateway) {
@@ -53,7 +53,7 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 		"2 resource files are bad: a.yaml, b.yaml": func(g *Gateway) {
 			g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}, {"b.yaml", "b.yaml:1: no"}}
 		},
-		"its identity files are bad, the last ones that were good stay in use: no key": func(g *Gateway) { g.Certificate.FilesError = "no key" },
+		"no newer certificate, the last good one stays in use: no key": func(g *Gateway) { g.Certificate.Error = "no key" },
 		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
 			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
 		},

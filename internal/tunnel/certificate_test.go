@@ -92,28 +92,20 @@ func TestATunnelIsReplacedBeforeItsCertificateExpires(t *testing.T) {
 	checkEcho(t, s, "hello")
 }
 
-// renewing is a source of a certificate that lives for ttl; it follows dir when
-// its Reload is called.
-func (w *world) renewing(id mesh.GatewayID, ttl time.Duration) (source *identity.Source, dir string) {
+// expiring is a source of a certificate that lives for ttl.
+func (w *world) expiring(id mesh.GatewayID, ttl time.Duration) *identity.Source {
 	w.t.Helper()
-	dir = w.t.TempDir()
-	if err := w.issue(id, ttl).Save(dir, true); err != nil {
-		w.t.Fatal(err)
-	}
-	source, err := identity.Open(dir)
+	source, err := w.issue(id, ttl).Source()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return source, dir
+	return source
 }
 
-func reload(t *testing.T, source *identity.Source, dir string, c *identity.Credential) {
+func renew(t *testing.T, source *identity.Source, c *identity.Credential) {
 	t.Helper()
-	if err := c.Save(dir, true); err != nil {
+	if err := source.Replace(c.Material()); err != nil {
 		t.Fatal(err)
-	}
-	if changed, err := source.Reload(); err != nil || !changed {
-		t.Fatalf("reload: %v, %v", changed, err)
 	}
 }
 
@@ -123,7 +115,7 @@ func TestAPeerThatRenewsItsCertificateInTimeKeepsItsStreams(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, newNetwork(time.Millisecond))
 				id := gatewayID(t, who)
-				source, dir := w.renewing(id, time.Minute)
+				source := w.expiring(id, time.Minute)
 				use := func(c *Config) {
 					if c.Self == id {
 						c.Identity = source
@@ -136,7 +128,7 @@ func TestAPeerThatRenewsItsCertificateInTimeKeepsItsStreams(t *testing.T) {
 				s := east.open(t, west)
 				ends, since := source.NotAfter(), east.peer(west.id).Since
 				time.Sleep(45 * time.Second)
-				reload(t, source, dir, w.issue(id, time.Hour))
+				renew(t, source, w.issue(id, time.Hour))
 				time.Sleep(10 * time.Second)
 				young := east.open(t, west)
 				if left := time.Until(young.conn.expires); left < time.Minute {
@@ -166,8 +158,8 @@ func TestStreamsOfAnOlderCertificateEndWhenItsRootIsTrustedNoMore(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newNetwork(time.Millisecond))
 		eastID, westID := gatewayID(t, "east/e1"), gatewayID(t, "west/w1")
-		eastSource, eastDir := w.renewing(eastID, time.Minute)
-		westSource, westDir := w.renewing(westID, time.Hour)
+		eastSource := w.expiring(eastID, time.Minute)
+		westSource := w.expiring(westID, time.Hour)
 		east := w.start("east/e1", eastAddr, func(c *Config) { c.Identity = eastSource })
 		west := w.start("west/w1", westAddr, func(c *Config) { c.Identity = westSource })
 		east.dials(west)
@@ -175,13 +167,13 @@ func TestStreamsOfAnOlderCertificateEndWhenItsRootIsTrustedNoMore(t *testing.T) 
 		east.await(t, west.id, "connected", connections(defaultConnections))
 		s := east.open(t, west)
 		time.Sleep(45 * time.Second)
-		reload(t, eastSource, eastDir, w.issue(eastID, time.Hour))
+		renew(t, eastSource, w.issue(eastID, time.Hour))
 		time.Sleep(time.Minute)
 		other, err := identitytest.New(t, "mesh.example").Cluster("west").Issue(identity.Request{ID: identity.ID{Gateway: "w1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		reload(t, westSource, westDir, other)
+		renew(t, westSource, other)
 		_, err = s.Read(make([]byte, 1))
 		wantError(t, err, ErrTunnelLost)
 		_ = s.Close()
