@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,8 +35,8 @@ A directory that 'gateway' or 'workload' makes is what a configuration names:
 Two clusters from nothing:
 
   isthmus pki init --trust-domain mesh.example
-  isthmus pki cluster east
-  isthmus pki cluster west
+  isthmus pki cluster east --namespaces shop
+  isthmus pki cluster west --namespaces shop
   isthmus pki gateway --cluster east east-1
   isthmus pki gateway --cluster west west-1
   isthmus pki workload --cluster east shop/orders
@@ -104,6 +108,7 @@ those of the new one.`,
 }
 
 func pkiCluster(f *pkiFlags) *cobra.Command {
+	var namespaces []string
 	ttl := lifetime(identity.DefaultClusterTTL)
 	cmd := &cobra.Command{
 		Use:   "cluster CLUSTER",
@@ -111,13 +116,25 @@ func pkiCluster(f *pkiFlags) *cobra.Command {
 		Long: `Make the intermediate of a cluster, signed by the root. What it signs is
 accepted for that cluster only, so a stolen one does not speak for the others.
 
+--namespaces says whose services the cluster may offer to the others. The root's
+signature covers that, and every gateway and sidecar of every cluster holds to it:
+whatever the cluster says or signs, it answers for nothing else. Without it the
+cluster may offer services of any namespace, also those that another cluster has,
+and whoever takes its gateway or its key over can answer for them all. Its own
+services may call others from any namespace, and be used within the cluster.
+
+With --force it keeps the namespaces of the one that it replaces, unless
+--namespaces names others; '*' is any. The one that is replaced is accepted until
+it expires, and so are more namespaces, if it named more.
+
 With --force it replaces the one that is there: what both have issued is of one
 cluster. One that is made elsewhere under the same name is another cluster, which
 the mesh refuses beside the first.
 
 It writes the directory CLUSTER below that of --dir: ca.pem, ca-key.pem and
 roots.pem. To issue in the cluster itself, move that directory there.`,
-		Example: `  isthmus pki cluster east
+		Example: `  isthmus pki cluster east --namespaces shop,zoo
+  isthmus pki cluster east --namespaces shop --force
   isthmus pki cluster west --ttl 90d`,
 		Args: oneArg("the cluster's name, such as east"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -129,7 +146,11 @@ roots.pem. To issue in the cluster itself, move that directory there.`,
 			if err != nil {
 				return fmt.Errorf("pki cluster: %w", err)
 			}
-			ca, err := newCluster(root, f, name, time.Duration(ttl))
+			spaces, err := readNamespaces(namespaces)
+			if err != nil {
+				return usageError{err}
+			}
+			ca, err := newCluster(root, f, name, spaces, time.Duration(ttl))
 			if err != nil {
 				return fmt.Errorf("pki cluster: %w", err)
 			}
@@ -138,21 +159,54 @@ roots.pem. To issue in the cluster itself, move that directory there.`,
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "cluster %s in %s, valid until %s\n", name, filepath.Join(f.dir, args[0]), day(ca.NotAfter()))
+			if may := ca.Namespaces(); may != nil {
+				fmt.Fprintf(out, "it may offer services of: %s\n", strings.Join(may, ", "))
+			} else {
+				fmt.Fprintln(out, "it may offer services of any namespace, also of those that are other clusters': --namespaces shop,zoo would confine it")
+			}
 			fmt.Fprintf(out, "next: isthmus pki gateway --cluster %s %s-1%s\n", name, name, f.hint())
 			return nil
 		},
 	}
+	cmd.Flags().StringSliceVar(&namespaces, "namespaces", nil, "namespaces whose services it may offer, such as shop,zoo; '*' or nothing: any")
 	cmd.Flags().Var(&ttl, "ttl", "how long it is valid, such as 90d")
 	return cmd
 }
 
-// newCluster makes the intermediate of a cluster, or with --force the successor of the
-// one that is there.
-func newCluster(root *identity.Authority, f *pkiFlags, name mesh.ClusterName, ttl time.Duration) (*identity.Authority, error) {
-	if old, err := identity.OpenCluster(f.dir, name); err == nil && f.force {
-		return root.RenewCluster(old, ttl)
+// anyNamespace says that a cluster may offer services of any namespace.
+const anyNamespace = "*"
+
+// readNamespaces reads --namespaces. Nil: it was not given.
+func readNamespaces(names []string) ([]string, error) {
+	if slices.Equal(names, []string{anyNamespace}) {
+		return names, nil
 	}
-	return root.NewCluster(name, ttl)
+	for _, n := range names {
+		if err := mesh.CheckLabel(n); err != nil {
+			return nil, fmt.Errorf("namespace %q: %w: write names such as shop,zoo, or '*' for any", n, err)
+		}
+	}
+	return names, nil
+}
+
+// newCluster makes the intermediate of a cluster, or with --force the successor of the
+// one that is there, whose namespaces it keeps when none are given.
+func newCluster(root *identity.Authority, f *pkiFlags, name mesh.ClusterName, namespaces []string, ttl time.Duration) (*identity.Authority, error) {
+	old, err := identity.OpenCluster(f.dir, name)
+	renews := err == nil && f.force
+	if f.force && err != nil && !errors.Is(err, fs.ErrNotExist) && namespaces == nil {
+		return nil, fmt.Errorf("what cluster %s may offer is not known: %w: name it with --namespaces shop,zoo, or '*' for any", name, err)
+	}
+	if namespaces == nil && renews {
+		namespaces = old.Namespaces()
+	}
+	if slices.Equal(namespaces, []string{anyNamespace}) {
+		namespaces = nil
+	}
+	if renews {
+		return root.RenewCluster(old, namespaces, ttl)
+	}
+	return root.NewCluster(name, namespaces, ttl)
 }
 
 func pkiGateway(f *pkiFlags) *cobra.Command {

@@ -77,7 +77,7 @@ func TestPKIMakesIdentitiesThatMeet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := orders.Verify([]byte("hello"), sig); err != nil || id != gw.ID() {
+	if id, err := orders.Verify([]byte("hello"), sig); err != nil || id.ID != gw.ID() {
 		t.Errorf("verify: %v, %v", id, err)
 	}
 }
@@ -98,6 +98,32 @@ func TestPKIKeepsKeysToTheOwner(t *testing.T) {
 	})
 	if err != nil || found != 8 {
 		t.Errorf("%d files, %v", found, err)
+	}
+}
+
+func TestPKISaysWhatAClusterMayOffer(t *testing.T) {
+	dir := newPKI(t)
+	for _, tc := range []struct{ args, want string }{
+		{"cluster west", "may offer services of any namespace"},
+		{"cluster west --namespaces shop,zoo --force", "may offer services of: shop, zoo"},
+		{"cluster west --force", "may offer services of: shop, zoo"},
+		{"cluster west --namespaces zoo --force", "may offer services of: zoo"},
+		{"cluster west --namespaces * --force", "may offer services of any namespace"},
+		{"cluster north --namespaces shop", "may offer services of: shop"},
+	} {
+		if out := mustPKI(t, append(strings.Fields(tc.args), "-d", dir)...); !strings.Contains(out, tc.want) {
+			t.Errorf("%s: printed %q, want %q in it", tc.args, out, tc.want)
+		}
+	}
+	if _, err := pki(t, "cluster", "south", "--namespaces", "Shop", "-d", dir); err == nil || !strings.Contains(err.Error(), `namespace "Shop"`) {
+		t.Errorf("a bad name: %v", err)
+	}
+	// What cannot be read any more must not come back with more than it had.
+	if err := os.WriteFile(filepath.Join(dir, "north", "ca.pem"), []byte("gone"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki(t, "cluster", "north", "--force", "-d", dir); err == nil || !strings.Contains(err.Error(), "--namespaces") {
+		t.Errorf("a cluster whose namespaces are not known: %v", err)
 	}
 }
 

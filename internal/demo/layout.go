@@ -81,7 +81,7 @@ func newLayout(dir string) (*layout, error) {
 		return nil, err
 	}
 	for _, c := range clusters {
-		ca, err := root.NewCluster(mesh.ClusterName(c), certificateOf)
+		ca, err := root.NewCluster(mesh.ClusterName(c), []string{service.Namespace}, certificateOf)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -22,6 +23,7 @@ import (
 type Authority struct {
 	trustDomain string
 	cluster     mesh.ClusterName // empty: the root
+	namespaces  []string         // that the cluster may offer, sorted; nil: any
 	cert        *x509.Certificate
 	key         crypto.Signer
 	roots       []*x509.Certificate
@@ -53,20 +55,24 @@ func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
 	return a, nil
 }
 
+// Namespaces returns those whose services the authority's cluster may offer, sorted. Nil: any.
+func (a *Authority) Namespaces() []string { return slices.Clone(a.namespaces) }
+
 // NewCluster makes the intermediate of a cluster. Whatever it signs, peers
-// accept only gateways and workloads of that cluster.
-func (a *Authority) NewCluster(cluster mesh.ClusterName, ttl time.Duration) (*Authority, error) {
-	return a.newCluster(cluster, Founding{}, ttl)
+// accept only gateways and workloads of that cluster. When namespaces are given,
+// no member takes from the cluster what is of others; nil: any.
+func (a *Authority) NewCluster(cluster mesh.ClusterName, namespaces []string, ttl time.Duration) (*Authority, error) {
+	return a.newCluster(cluster, namespaces, Founding{}, ttl)
 }
 
 // RenewCluster makes another intermediate, with another key, for the cluster of old,
 // which it may be used beside. Without that it would be another cluster's of that name.
-func (a *Authority) RenewCluster(old *Authority, ttl time.Duration) (*Authority, error) {
-	return a.newCluster(old.cluster, foundingOf(old.cert), ttl)
+func (a *Authority) RenewCluster(old *Authority, namespaces []string, ttl time.Duration) (*Authority, error) {
+	return a.newCluster(old.cluster, namespaces, foundingOf(old.cert), ttl)
 }
 
 // newCluster makes an intermediate; a zero founding: the first of a cluster.
-func (a *Authority) newCluster(cluster mesh.ClusterName, founded Founding, ttl time.Duration) (*Authority, error) {
+func (a *Authority) newCluster(cluster mesh.ClusterName, namespaces []string, founded Founding, ttl time.Duration) (*Authority, error) {
 	if a.cluster != "" {
 		return nil, fmt.Errorf("the authority of cluster %s cannot make one for cluster %s: only the root can", a.cluster, cluster)
 	}
@@ -77,9 +83,15 @@ func (a *Authority) newCluster(cluster mesh.ClusterName, founded Founding, ttl t
 	if err != nil {
 		return nil, err
 	}
-	tmpl, err := template("Isthmus cluster "+string(cluster), "spiffe://"+a.trustDomain+"/cluster/"+string(cluster), time.Time{}, ttl, a.cert)
+	tmpl, err := template("Isthmus cluster "+string(cluster), clusterURI(a.trustDomain, cluster), time.Time{}, ttl, a.cert)
 	if err != nil {
 		return nil, err
+	}
+	for _, n := range namespaces {
+		if err := mesh.CheckLabel(n); err != nil {
+			return nil, fmt.Errorf("namespace %q: %w", n, err)
+		}
+		tmpl.URIs = append(tmpl.URIs, tmpl.URIs[0].JoinPath("ns", n))
 	}
 	if !founded.IsZero() {
 		tmpl.Subject.SerialNumber = fmt.Sprintf("%s%d %s", foundingPrefix, founded.At, founded.Key)
@@ -89,7 +101,10 @@ func (a *Authority) newCluster(cluster mesh.ClusterName, founded Founding, ttl t
 	if err != nil {
 		return nil, err
 	}
-	return &Authority{trustDomain: a.trustDomain, cluster: cluster, cert: cert, key: key, roots: a.roots}, nil
+	if len(cert.Raw) > maxCertificate {
+		return nil, fmt.Errorf("%d namespaces make a certificate of %d bytes, at most %d are accepted: name fewer", len(namespaces), len(cert.Raw), maxCertificate)
+	}
+	return authorityOf(cert, key, a.roots)
 }
 
 // Request says what certificate to issue.
@@ -206,12 +221,12 @@ func sign(tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signe
 	return cert, nil
 }
 
-// authorityOf checks that the parts read from files are an authority.
+// authorityOf checks that the parts are an authority, as they are read from files.
 func authorityOf(cert *x509.Certificate, key crypto.Signer, roots []*x509.Certificate) (*Authority, error) {
-	if !cert.IsCA || len(cert.URIs) != 1 {
-		return nil, errors.New("is not the CA of a trust domain or cluster: it must be a CA with one URI SAN")
+	if !cert.IsCA || len(cert.URIs) == 0 {
+		return nil, errors.New("is not the CA of a trust domain or cluster: it must be a CA with a URI SAN")
 	}
-	td, cluster, err := parseAuthority(cert.URIs[0].String())
+	of, err := scopeOf(cert.URIs)
 	if err != nil {
 		return nil, err
 	}
@@ -221,8 +236,8 @@ func authorityOf(cert *x509.Certificate, key crypto.Signer, roots []*x509.Certif
 	if err := checkTime(cert, time.Now()); err != nil {
 		return nil, err
 	}
-	if cluster == "" {
+	if of.cluster == "" {
 		roots = []*x509.Certificate{cert}
 	}
-	return &Authority{trustDomain: td, cluster: cluster, cert: cert, key: key, roots: roots}, nil
+	return &Authority{trustDomain: of.trustDomain, cluster: of.cluster, namespaces: of.namespaces, cert: cert, key: key, roots: roots}, nil
 }

@@ -21,7 +21,7 @@ func newRoot(t *testing.T) *identity.Authority {
 
 func newCluster(t *testing.T, root *identity.Authority) *identity.Authority {
 	t.Helper()
-	east, err := root.NewCluster("east", identity.DefaultClusterTTL)
+	east, err := root.NewCluster("east", nil, identity.DefaultClusterTTL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +59,9 @@ func TestAnAuthorityIssuesOnlyWhatPeersAccept(t *testing.T) {
 			}
 		})
 	}
-	_, err := east.NewCluster("west", time.Hour)
+	_, err := east.NewCluster("west", nil, time.Hour)
 	wantError(t, "a cluster's cluster", err, "only the root can")
-	_, err = root.NewCluster("West!", time.Hour)
+	_, err = root.NewCluster("West!", nil, time.Hour)
 	wantError(t, "a bad name", err, "lower-case")
 	for _, td := range []string{"", "Mesh.example", "mesh example", "spiffe://mesh.example", "mesh.example/x"} {
 		_, err := identity.NewRoot(td, time.Hour)
@@ -111,7 +111,7 @@ func TestAnAuthorityIsReadAsItWasSaved(t *testing.T) {
 	}
 	if got, err := identity.OpenRoot(dir); err != nil {
 		t.Errorf("root: %v", err)
-	} else if _, err := got.NewCluster("west", time.Hour); err != nil {
+	} else if _, err := got.NewCluster("west", nil, time.Hour); err != nil {
 		t.Errorf("the root opened again makes no cluster: %v", err)
 	}
 	// The cluster's directory is enough to issue for the cluster.

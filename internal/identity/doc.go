@@ -11,12 +11,15 @@
 //
 //	root          URI spiffe://<trust domain>                    CA, in everybody's roots.pem
 //	└ cluster     URI spiffe://<trust domain>/cluster/<cluster>  CA, path length 0
+//	  │           URI …/cluster/<cluster>/ns/<namespace>         each namespace that it may offer; none: any
 //	  └ leaf      one URI, from the list above                   not a CA
 //
 // A leaf is accepted when it has exactly one URI SAN that reads as one of the
 // names above, is no CA, belongs to our own trust domain, chains to one of our
 // roots now, and every CA of that chain which names a cluster names the leaf's:
-// the intermediate of west cannot speak for east. What remains, the role that
+// the intermediate of west cannot speak for east. Namespaces say whose services the
+// cluster may offer to others ([Peer.MayOffer]); they confine whom it answers for, not whom its
+// workloads call. What remains, the role that
 // the peer plays on this connection, is a [PeerPolicy] that every tls.Config needs.
 //
 // # Files

@@ -166,8 +166,11 @@ func TestAWrongCertificateIsRefusedWithItsReason(t *testing.T) {
 		{"another cluster's name, by a CA without one", east.under().leaf(west1, nil), "only for spiffe://mesh.example/cluster/east"},
 		{"a cluster whose name begins the same", root.under("spiffe://mesh.example/cluster/eas").leaf(east1, nil), "only for spiffe://mesh.example/cluster/eas"},
 		{"another trust domain's CA", root.under("spiffe://other.example/cluster/east").leaf(east1, nil), "only for spiffe://other.example/cluster/east"},
-		{"a CA of something else", root.under("spiffe://mesh.example/region/x").leaf(east1, nil), "the path must be empty or /cluster/NAME"},
-		{"a CA of two clusters", root.under("spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/west").leaf(east1, nil), "only for spiffe://mesh.example/cluster/west"},
+		{"a CA of something else", root.under("spiffe://mesh.example/region/x").leaf(east1, nil), "the path must be empty, /cluster/NAME, or"},
+		{"a CA of two clusters", root.under("spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/west").leaf(east1, nil), "names spiffe://mesh.example/cluster/east and spiffe://mesh.example/cluster/west: a CA is of one cluster"},
+		{"a CA with a namespace of another cluster", root.under("spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/west/ns/shop").leaf(east1, nil), "a CA is of one cluster"},
+		{"a CA with a namespace that is none", root.under("spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/east/ns/a.b").leaf(east1, nil), "the path must be empty, /cluster/NAME, or"},
+		{"a CA that names namespaces", root.under("spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/east/ns/shop").leaf(east1, nil), ""},
 		{"signed by a leaf", leafSigned(t, east), "certificate of " + west1},
 		{"for clients only, as a server", east.leaf(east1, func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] }), "incompatible key usage"},
 		{"without its intermediate", func() tls.Certificate {

@@ -2,11 +2,9 @@ package identity
 
 import (
 	"cmp"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,34 +53,3 @@ func foundingOf(ca *x509.Certificate) Founding {
 
 // Founding returns the founding of this process's cluster.
 func (s *Source) Founding() Founding { return s.now.Load().founding }
-
-// FoundingOf returns the founding of the cluster of a peer that was verified.
-func (s *Source) FoundingOf(cs tls.ConnectionState) Founding {
-	return founding(cs.PeerCertificates, s.now.Load().roots)
-}
-
-// founding looks for the cluster's intermediate among those that came with the leaf.
-// A peer may send any certificates along: it must have signed the leaf, and be trusted.
-func founding(chain []*x509.Certificate, roots *x509.CertPool) Founding {
-	if len(chain) < 2 {
-		return Founding{}
-	}
-	i := 1 + slices.IndexFunc(chain[1:], func(ca *x509.Certificate) bool {
-		if len(ca.URIs) != 1 || chain[0].CheckSignatureFrom(ca) != nil {
-			return false
-		}
-		if _, cluster, err := parseAuthority(ca.URIs[0].String()); err != nil || cluster == "" {
-			return false
-		}
-		others := x509.NewCertPool()
-		for _, c := range chain[1:] {
-			others.AddCert(c)
-		}
-		_, err := ca.Verify(x509.VerifyOptions{Roots: roots, Intermediates: others, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-		return err == nil
-	})
-	if i == 0 {
-		return Founding{}
-	}
-	return foundingOf(chain[i])
-}

@@ -24,11 +24,11 @@ func sourceOf(t *testing.T, ca *identity.Authority) *identity.Source {
 func TestAnIntermediateThatReplacesAnotherIsOfTheSameClusterAndOneMadeApartIsNot(t *testing.T) {
 	root := newRoot(t)
 	first := newCluster(t, root)
-	renewed, err := root.RenewCluster(first, identity.DefaultClusterTTL)
+	renewed, err := root.RenewCluster(first, nil, identity.DefaultClusterTTL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := root.RenewCluster(renewed, identity.DefaultClusterTTL)
+	again, err := root.RenewCluster(renewed, nil, identity.DefaultClusterTTL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +70,11 @@ func TestAFoundingIsReadOfTheCertificateThatSignedOnly(t *testing.T) {
 	}
 	own, others := chain(s), chain(sourceOf(t, other))
 	sent := []*x509.Certificate{own[0], others[1], own[1]}
-	if got := s.FoundingOf(tls.ConnectionState{PeerCertificates: sent}); got != s.Founding() {
-		t.Errorf("founding %v, want %v", got, s.Founding())
+	if got, err := s.Peer(tls.ConnectionState{PeerCertificates: sent}); err != nil || got.Founding != s.Founding() {
+		t.Errorf("founding %v, %v, want %v", got, err, s.Founding())
 	}
 	elsewhere := sourceOf(t, newCluster(t, newRoot(t)))
-	if got := elsewhere.FoundingOf(tls.ConnectionState{PeerCertificates: own}); !got.IsZero() {
+	if got, err := elsewhere.Peer(tls.ConnectionState{PeerCertificates: own}); err == nil {
 		t.Errorf("of a root that is not trusted: %v", got)
 	}
 }

@@ -10,10 +10,10 @@ import (
 
 // PeerPolicy says whether a member of our trust domain may play the role that a
 // connection asks for. Its error says what was expected and who came.
-type PeerPolicy func(ID) error
+type PeerPolicy func(Peer) error
 
 // AnyMember accepts every gateway and workload of the trust domain.
-func AnyMember() PeerPolicy { return func(ID) error { return nil } }
+func AnyMember() PeerPolicy { return func(Peer) error { return nil } }
 
 // AnyGateway accepts every gateway.
 func AnyGateway() PeerPolicy { return expect("a gateway", ID.IsGateway) }
@@ -50,6 +50,22 @@ func OneOf(ids []string) PeerPolicy {
 	return expect(oneOf(ids), func(id ID) bool { return slices.Contains(ids, id.String()) })
 }
 
+// Answers accepts who may answer for a destination: of the given SPIFFE IDs, which a
+// gateway has said, those that [Peer.CheckAnswer] lets pass, and only of the cluster
+// that the destination names, if it names one. It keeps ids, which must not change.
+func Answers(dest mesh.Destination, ids []string) PeerPolicy {
+	listed := OneOf(ids)
+	return func(p Peer) error {
+		if err := listed(p); err != nil {
+			return err
+		}
+		if dest.Cluster != "" && p.Cluster != dest.Cluster {
+			return fmt.Errorf("expected somebody of cluster %s, but the peer is %s", dest.Cluster, p.ID)
+		}
+		return p.CheckAnswer(dest.Service.Namespace)
+	}
+}
+
 func oneOf(ids []string) string {
 	const shown = 3
 	switch {
@@ -64,10 +80,10 @@ func oneOf(ids []string) string {
 }
 
 func expect(whom string, ok func(ID) bool) PeerPolicy {
-	return func(id ID) error {
-		if ok(id) {
+	return func(p Peer) error {
+		if ok(p.ID) {
 			return nil
 		}
-		return fmt.Errorf("expected %s, but the peer is %s", whom, id)
+		return fmt.Errorf("expected %s, but the peer is %s", whom, p.ID)
 	}
 }

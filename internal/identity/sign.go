@@ -38,36 +38,36 @@ func (s *Source) Sign(data []byte) (Signature, error) {
 	return Signature{Chain: m.tls.Certificate, Sig: sig}, nil
 }
 
-// Verify returns who signed data. The signer's certificate is checked as that
+// Verify returns what the signer of data is proved to be. The signer's certificate is checked as that
 // of a TLS peer is, at this moment; which role it must have is the caller's to
 // say. sig may come from anybody.
-func (s *Source) Verify(data []byte, sig Signature) (ID, error) {
+func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
 	if len(sig.Chain) > maxChain {
-		return ID{}, fmt.Errorf("signature: chain of %d certificates is longer than %d", len(sig.Chain), maxChain)
+		return Peer{}, fmt.Errorf("signature: chain of %d certificates is longer than %d", len(sig.Chain), maxChain)
 	}
 	if len(sig.Sig) > maxSignature {
-		return ID{}, fmt.Errorf("signature of %d bytes is longer than %d", len(sig.Sig), maxSignature)
+		return Peer{}, fmt.Errorf("signature of %d bytes is longer than %d", len(sig.Sig), maxSignature)
 	}
 	chain := make([]*x509.Certificate, len(sig.Chain))
 	for i, der := range sig.Chain {
 		if len(der) > maxCertificate {
-			return ID{}, fmt.Errorf("signature: certificate of %d bytes is longer than %d", len(der), maxCertificate)
+			return Peer{}, fmt.Errorf("signature: certificate of %d bytes is longer than %d", len(der), maxCertificate)
 		}
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return ID{}, fmt.Errorf("signature: certificate %d: %w", i, err)
+			return Peer{}, fmt.Errorf("signature: certificate %d: %w", i, err)
 		}
 		chain[i] = c
 	}
 	m := s.now.Load()
-	id, err := verify(chain, m.id.TrustDomain, m.roots, x509.ExtKeyUsageAny, time.Now())
+	peer, err := verify(chain, m.id.TrustDomain, m.roots, x509.ExtKeyUsageAny, time.Now())
 	if err != nil {
-		return ID{}, fmt.Errorf("signature: %w", err)
+		return Peer{}, fmt.Errorf("signature: %w", err)
 	}
 	if !valid(chain[0].PublicKey, data, sig.Sig) {
-		return ID{}, fmt.Errorf("signature: %w of %s", errBadSignature, id)
+		return Peer{}, fmt.Errorf("signature: %w of %s", errBadSignature, peer.ID)
 	}
-	return id, nil
+	return peer, nil
 }
 
 var errBadSignature = errors.New("the data is not what was signed with the key")

@@ -33,7 +33,7 @@ func TestASignatureNamesItsSigner(t *testing.T) {
 	if err := json.Unmarshal(wire, &got); err != nil {
 		t.Fatal(err)
 	}
-	if id, err := west.Verify(data, got); err != nil || id != east.ID() {
+	if id, err := west.Verify(data, got); err != nil || id.ID != east.ID() {
 		t.Errorf("%v, %v", id, err)
 	}
 	_, err = west.Verify([]byte(`{"epoch":2}`), got)
@@ -149,7 +149,7 @@ func FuzzVerify(f *testing.F) {
 		parts[i] = splice(parts[i], int(at), with)
 		id, err := s.Verify(parts[0], identity.Signature{Chain: parts[1:3], Sig: parts[3]})
 		untouched := bytes.Equal(parts[0], data) && bytes.Equal(parts[1], good.Chain[0])
-		if err == nil && (!untouched || id != s.ID()) {
+		if err == nil && (!untouched || id.ID != s.ID()) {
 			t.Errorf("accepted %q by %x as %s", parts[0], parts[1], id)
 		}
 	})

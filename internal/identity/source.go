@@ -174,10 +174,11 @@ func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Cer
 	}
 	now := time.Now()
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-		if _, err := verify(chain, id.TrustDomain, m.roots, usage, now); err != nil {
+		p, err := verify(chain, id.TrustDomain, m.roots, usage, now)
+		if err != nil {
 			return nil, err
 		}
+		m.founding = p.Founding
 	}
-	m.founding = founding(chain, m.roots)
 	return m, nil
 }

@@ -76,11 +76,11 @@ func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) fun
 // checkPeer returns why a peer may not play a role at a time.
 func (s *Source) checkPeer(cs tls.ConnectionState, policy PeerPolicy, usage x509.ExtKeyUsage, at time.Time) error {
 	m := s.now.Load()
-	id, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, at)
+	p, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, at)
 	if err != nil {
 		return err
 	}
-	return policy(id)
+	return policy(p)
 }
 
 // mustPolicy stops a connection without a role from being written.

@@ -6,36 +6,32 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 var errNoCertificate = errors.New("the peer sent no certificate: every connection of the mesh is mutual TLS")
 
-// verify returns who the leaf chain[0] is, when that is true at time now for a
+// verify returns what the leaf chain[0] proves, when that is true at time now for a
 // process of trust domain td that trusts roots. The other certificates of
 // chain are the intermediates that the peer sent along.
-func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (ID, error) {
+func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (Peer, error) {
 	if len(chain) == 0 {
-		return ID{}, errNoCertificate
+		return Peer{}, errNoCertificate
 	}
 	if len(chain) > maxChain {
-		return ID{}, fmt.Errorf("chain of %d certificates is longer than %d", len(chain), maxChain)
+		return Peer{}, fmt.Errorf("chain of %d certificates is longer than %d", len(chain), maxChain)
 	}
 	leaf := chain[0]
 	id, err := IDOf(leaf)
 	if err != nil {
-		return ID{}, err
+		return Peer{}, err
 	}
 	if id.TrustDomain != td {
-		return ID{}, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, td)
+		return Peer{}, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, td)
 	}
 	intermediates := x509.NewCertPool()
 	for i, c := range chain {
 		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
-			return ID{}, fmt.Errorf("certificate %s has an RSA key of %d bits, at most %d are accepted", subject(c), k.N.BitLen(), maxRSABits)
+			return Peer{}, fmt.Errorf("certificate %s has an RSA key of %d bits, at most %d are accepted", subject(c), k.N.BitLen(), maxRSABits)
 		}
 		if i > 0 {
 			intermediates.AddCert(c)
@@ -48,50 +44,15 @@ func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x5
 		KeyUsages:     []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return ID{}, fmt.Errorf("certificate of %s: %w", id, explain(err, td, leaf, now))
+		return Peer{}, fmt.Errorf("certificate of %s: %w", id, explain(err, td, leaf, now))
 	}
 	for _, c := range verified {
-		if err = maySpeakFor(c, id); err == nil {
-			return id, nil
+		var p Peer
+		if p, err = peerOf(c, id); err == nil {
+			return p, nil
 		}
 	}
-	return ID{}, err
-}
-
-// maySpeakFor returns an error when a CA of the verified chain is confined to
-// another trust domain or another cluster than the leaf claims.
-func maySpeakFor(chain []*x509.Certificate, id ID) error {
-	for _, ca := range chain[1:] {
-		for _, u := range ca.URIs {
-			td, cluster, err := parseAuthority(u.String())
-			if err != nil {
-				return fmt.Errorf("certificate of %s: CA %s: %w", id, subject(ca), err)
-			}
-			if td != id.TrustDomain || cluster != "" && cluster != id.Cluster {
-				return fmt.Errorf("certificate of %s: its CA %s may not speak for it, only for %s", id, subject(ca), u)
-			}
-		}
-	}
-	return nil
-}
-
-// parseAuthority reads the SPIFFE ID of a CA: a trust domain, or one cluster
-// of it.
-func parseAuthority(uri string) (td string, cluster mesh.ClusterName, err error) {
-	sid, err := spiffeid.FromString(uri)
-	if err != nil {
-		return "", "", fmt.Errorf("SPIFFE ID %q: %w", uri, err)
-	}
-	td = sid.TrustDomain().Name()
-	if sid.Path() == "" {
-		return td, "", nil
-	}
-	const prefix = "/cluster/"
-	name := sid.Path()
-	if len(name) <= len(prefix) || name[:len(prefix)] != prefix || mesh.CheckLabel(name[len(prefix):]) != nil {
-		return "", "", fmt.Errorf("SPIFFE ID %q of a CA: the path must be empty or /cluster/NAME", uri)
-	}
-	return td, mesh.ClusterName(name[len(prefix):]), nil
+	return Peer{}, err
 }
 
 // explain turns what x509 says into what an operator can act on.

@@ -19,7 +19,11 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			"gateway", c.gateway, "peer_addr", c.quic.RemoteAddr())
 		return duplicate(c.gateway)
 	}
-	c.founding = n.cfg.Identity.FoundingOf(c.quic.ConnectionState().TLS)
+	peer, err := n.cfg.Identity.Peer(c.quic.ConnectionState().TLS)
+	if err != nil {
+		return err
+	}
+	c.founding = peer.Founding
 	for {
 		incumbents, err := n.table.tryAdmit(c)
 		if err != nil || len(incumbents) == 0 {

@@ -98,7 +98,7 @@ func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 		{"another port", w.caller.ClientTLS("_81.orders.shop.mesh", identity.AnyMember()), false},
 		{"another service", w.caller.ClientTLS("cart.shop.mesh", identity.AnyMember()), false},
 		{"no mesh name", w.caller.ClientTLS("example.com", identity.AnyMember()), false},
-		{"another trust domain", foreign.ClientTLS("orders.shop.mesh", func(identity.ID) error { return nil }), false},
+		{"another trust domain", foreign.ClientTLS("orders.shop.mesh", func(identity.Peer) error { return nil }), false},
 		{"no certificate", &tls.Config{InsecureSkipVerify: true, ServerName: "orders.shop.mesh"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

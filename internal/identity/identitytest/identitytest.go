@@ -45,6 +45,22 @@ func (m *Mesh) Apart() *Mesh {
 	return &Mesh{Root: m.Root, t: m.t, clusters: make(map[mesh.ClusterName]*identity.Authority)}
 }
 
+// Confine makes the authority of a cluster that may offer the given namespaces only; none:
+// any. Call it before anything else is made of the cluster.
+func (m *Mesh) Confine(cluster mesh.ClusterName, namespaces ...string) {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clusters[cluster] != nil {
+		m.t.Fatalf("identitytest: cluster %s is there already", cluster)
+	}
+	a, err := m.Root.NewCluster(cluster, namespaces, TTL)
+	if err != nil {
+		m.t.Fatalf("identitytest: %v", err)
+	}
+	m.clusters[cluster] = a
+}
+
 // Cluster returns the authority of a cluster, made when first asked for.
 func (m *Mesh) Cluster(cluster mesh.ClusterName) *identity.Authority {
 	m.t.Helper()
@@ -53,7 +69,7 @@ func (m *Mesh) Cluster(cluster mesh.ClusterName) *identity.Authority {
 	a, ok := m.clusters[cluster]
 	if !ok {
 		var err error
-		if a, err = m.Root.NewCluster(cluster, TTL); err != nil {
+		if a, err = m.Root.NewCluster(cluster, nil, TTL); err != nil {
 			m.t.Fatalf("identitytest: %v", err)
 		}
 		m.clusters[cluster] = a
