@@ -25,8 +25,8 @@ func openIdentity(cfg *config.Sidecar) (*identity.Source, error) {
 		return refuse("%v", err)
 	}
 	id := source.ID()
-	if id.IsGateway() {
-		return refuse("holds the certificate of gateway %s: make a workload's with isthmus pki workload", id.GatewayID())
+	if !id.IsWorkload() {
+		return refuse("holds the certificate of %s, which is no workload's: make one with isthmus pki workload", id)
 	}
 	if svc := cfg.Service; svc != nil && svc.Name.Namespace != id.Namespace {
 		return refuse("holds the certificate of %s, which may only offer services of namespace %s: make one with isthmus pki workload --cluster %s %s",

@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -31,6 +33,29 @@ type Authority struct {
 
 // NotAfter returns when the authority's own certificate expires.
 func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
+
+// NotBefore returns when the authority's own certificate began.
+func (a *Authority) NotBefore() time.Time { return a.cert.NotBefore }
+
+// TrustDomain returns the trust domain that the authority is of.
+func (a *Authority) TrustDomain() string { return a.trustDomain }
+
+// Cluster returns the cluster that the authority speaks for, empty for the root.
+func (a *Authority) Cluster() mesh.ClusterName { return a.cluster }
+
+// Fingerprint returns the fingerprint of the authority's own certificate.
+func (a *Authority) Fingerprint() string { return FingerprintOf(a.cert) }
+
+// Roots returns the roots that the authority's members trust; the last one signed the
+// authority. They must not be changed.
+func (a *Authority) Roots() []*x509.Certificate { return a.roots }
+
+// FingerprintOf returns the SHA-256 of a certificate's public key (its
+// SubjectPublicKeyInfo), in hex.
+func FingerprintOf(cert *x509.Certificate) string {
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
 
 // NewRoot makes the root of a trust domain, such as "mesh.example", in memory.
 func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
@@ -119,6 +144,25 @@ type Request struct {
 
 // Issue makes a key and a certificate for it.
 func (a *Authority) Issue(r Request) (*Credential, error) {
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	chain, err := a.Certify(r, key.Public())
+	if err != nil {
+		return nil, err
+	}
+	id, err := IDOf(chain[0])
+	if err != nil {
+		return nil, err
+	}
+	return &Credential{id: id, chain: chain, key: key, roots: a.roots}, nil
+}
+
+// Certify makes a certificate for a key that somebody else holds. It returns the chain
+// to show with it, the leaf first, without the root. Whether the key is good and its
+// holder may be r.ID is the caller's to say.
+func (a *Authority) Certify(r Request, key crypto.PublicKey) ([]*x509.Certificate, error) {
 	id := r.ID
 	if id.TrustDomain == "" {
 		id.TrustDomain = a.trustDomain
@@ -136,10 +180,6 @@ func (a *Authority) Issue(r Request) (*Credential, error) {
 	if ttl == 0 {
 		ttl = DefaultLeafTTL
 	}
-	key, err := newKey()
-	if err != nil {
-		return nil, err
-	}
 	tmpl, err := template("", id.String(), r.NotBefore, ttl, a.cert)
 	if err != nil {
 		return nil, err
@@ -147,15 +187,15 @@ func (a *Authority) Issue(r Request) (*Credential, error) {
 	tmpl.DNSNames = r.DNSNames
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
 	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
-	cert, err := sign(tmpl, a.cert, key.Public(), a.key)
+	cert, err := sign(tmpl, a.cert, key, a.key)
 	if err != nil {
 		return nil, err
 	}
-	c := &Credential{id: id, chain: []*x509.Certificate{cert}, key: key, roots: a.roots}
+	chain := []*x509.Certificate{cert}
 	if a.cluster != "" {
-		c.chain = append(c.chain, a.cert)
+		chain = append(chain, a.cert)
 	}
-	return c, nil
+	return chain, nil
 }
 
 // template returns what every certificate has. parent is nil for a root. A
@@ -238,6 +278,33 @@ func authorityOf(cert *x509.Certificate, key crypto.Signer, roots []*x509.Certif
 	}
 	if of.cluster == "" {
 		roots = []*x509.Certificate{cert}
+	} else if roots, err = signerLast(cert, roots); err != nil {
+		return nil, err
 	}
 	return &Authority{trustDomain: of.trustDomain, cluster: of.cluster, namespaces: of.namespaces, cert: cert, key: key, roots: roots}, nil
+}
+
+// signerLast returns roots with the one at the end that signed the intermediate ca.
+func signerLast(ca *x509.Certificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	i := slices.IndexFunc(roots, func(r *x509.Certificate) bool { return ca.CheckSignatureFrom(r) == nil })
+	if i < 0 {
+		return nil, fmt.Errorf("none of the %d roots in %s signed it: nobody would accept what it issues", len(roots), rootsFile)
+	}
+	ordered := slices.Delete(slices.Clone(roots), i, i+1)
+	return append(ordered, roots[i]), nil
+}
+
+// IssueCA makes the certificate of a process that issues with this authority. It lasts as
+// long as the authority's own, since whoever has its key has that one's, too. The roots
+// come with it in every handshake, for clients that know their fingerprints only.
+func (a *Authority) IssueCA(name string, dnsNames []string) (*Credential, error) {
+	now := time.Now()
+	c, err := a.Issue(Request{ID: ID{CA: name}, DNSNames: dnsNames, NotBefore: now.Add(-backdate), TTL: a.cert.NotAfter.Sub(now) + backdate})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range a.roots[max(0, len(a.roots)-(maxChain-len(c.chain))):] {
+		c.chain = append(c.chain, r)
+	}
+	return c, nil
 }

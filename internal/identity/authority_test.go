@@ -41,7 +41,7 @@ func TestAnAuthorityIssuesOnlyWhatPeersAccept(t *testing.T) {
 		{"workload", east, identity.ID{Namespace: "shop", ServiceAccount: "orders"}, ""},
 		{"by the root", root, identity.ID{Cluster: "east", Gateway: "east-1"}, ""},
 		{"nobody", east, identity.ID{}, "SPIFFE ID"},
-		{"both", east, identity.ID{Gateway: "east-1", Namespace: "shop", ServiceAccount: "orders"}, "a gateway has no namespace"},
+		{"both", east, identity.ID{Gateway: "east-1", Namespace: "shop", ServiceAccount: "orders"}, "it must be a gateway, a CA or a workload"},
 		{"without a cluster", root, identity.ID{Gateway: "east-1"}, "SPIFFE ID"},
 		{"a bad name", east, identity.ID{Gateway: "East 1"}, "SPIFFE ID"},
 		{"another cluster", east, identity.ID{Cluster: "west", Gateway: "west-1"}, "cannot issue spiffe://mesh.example/cluster/west/gateway/west-1"},

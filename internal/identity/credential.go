@@ -96,8 +96,7 @@ func OpenCluster(dir string, cluster mesh.ClusterName) (*Authority, error) {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	sub := filepath.Join(dir, string(cluster))
-	a, err := openAuthority(filepath.Join(sub, clusterFile), filepath.Join(sub, clusterKeyFile), filepath.Join(sub, rootsFile),
-		fmt.Sprintf("make it with 'isthmus pki cluster %s'", cluster))
+	a, err := openCluster(sub, fmt.Sprintf("make it with 'isthmus pki cluster %s'", cluster))
 	if err != nil {
 		return nil, err
 	}
@@ -107,26 +106,47 @@ func OpenCluster(dir string, cluster mesh.ClusterName) (*Authority, error) {
 	return a, nil
 }
 
-// openAuthority reads one authority; rootsPath is empty for a root.
-func openAuthority(certPath, keyPath, rootsPath, how string) (*Authority, error) {
-	read := func(path string) ([]byte, error) {
-		b, err := readBounded(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s", err, how)
-		}
-		return b, err
-	}
-	certs, err := readPEM(read, certPath, parseCertificates)
+// OpenAuthority reads a cluster's intermediate from its own directory: the one that
+// 'isthmus pki cluster' names after the cluster, wherever it was moved to.
+func OpenAuthority(dir string) (*Authority, error) {
+	const how = "make them with 'isthmus pki cluster', and name the directory of the cluster"
+	a, err := openCluster(dir, how)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readPEM(read, keyPath, parseKey)
+	if a.cluster == "" {
+		return nil, fmt.Errorf("%s: is the root of %s, whose key must stay offline: %s", filepath.Join(dir, clusterFile), a.trustDomain, how)
+	}
+	return a, nil
+}
+
+// openCluster reads ca.pem, ca-key.pem and roots.pem; how says how to make them.
+func openCluster(dir, how string) (*Authority, error) {
+	return openAuthority(filepath.Join(dir, clusterFile), filepath.Join(dir, clusterKeyFile), filepath.Join(dir, rootsFile), how)
+}
+
+// openAuthority reads one authority; rootsPath is empty for a root.
+func openAuthority(certPath, keyPath, rootsPath, how string) (*Authority, error) {
+	orHow := func(read func(string) ([]byte, error)) func(string) ([]byte, error) {
+		return func(path string) ([]byte, error) {
+			b, err := read(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("%w: %s", err, how)
+			}
+			return b, err
+		}
+	}
+	certs, err := readPEM(orHow(readBounded), certPath, parseCertificates)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readPEM(orHow(readKey), keyPath, parseKey)
 	if err != nil {
 		return nil, err
 	}
 	var roots []*x509.Certificate
 	if rootsPath != "" {
-		if roots, err = readPEM(read, rootsPath, parseCertificates); err != nil {
+		if roots, err = readPEM(orHow(readBounded), rootsPath, parseCertificates); err != nil {
 			return nil, err
 		}
 	}

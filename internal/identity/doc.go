@@ -6,6 +6,7 @@
 //
 //	spiffe://<trust domain>/cluster/<cluster>/gateway/<name>                a gateway
 //	spiffe://<trust domain>/cluster/<cluster>/ns/<namespace>/sa/<account>   a workload
+//	spiffe://<trust domain>/cluster/<cluster>/ca/<name>                     a process that issues the cluster's certificates
 //
 // # Certificates
 //

@@ -47,7 +47,11 @@ func readFiles(dir string) (files, error) {
 	raw := make(files, 3)
 	var faults []error
 	for _, name := range []string{certFile, keyFile, rootsFile} {
-		b, err := readBounded(filepath.Join(dir, name))
+		read := readBounded
+		if name == keyFile {
+			read = readKey
+		}
+		b, err := read(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: %s", err, howToIssue)
 		}
@@ -84,12 +88,17 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readOpen(f)
+}
+
+// readOpen is readBounded of a file that is open.
+func readOpen(f *os.File) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(b) > maxFileSize {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFileSize)
+		return nil, fmt.Errorf("%s: larger than %d bytes", f.Name(), maxFileSize)
 	}
 	return b, nil
 }

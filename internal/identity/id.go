@@ -12,12 +12,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// ID is who a process of the mesh is: a gateway (Gateway is set) or a workload
-// (Namespace and ServiceAccount are set), never both. It is comparable.
+// ID is who a process of the mesh is: a gateway (Gateway is set), a cluster's certificate
+// authority (CA is set) or a workload (Namespace and ServiceAccount are set), never two of
+// them. It is comparable.
 type ID struct {
 	TrustDomain    string
 	Cluster        mesh.ClusterName
 	Gateway        mesh.GatewayName
+	CA             string // name of the process
 	Namespace      string
 	ServiceAccount string
 }
@@ -25,8 +27,14 @@ type ID struct {
 // IsGateway reports whether id is a gateway.
 func (id ID) IsGateway() bool { return id.Gateway != "" }
 
+// IsCA reports whether id is a process that issues its cluster's certificates.
+func (id ID) IsCA() bool { return id.CA != "" }
+
+// IsWorkload reports whether id is a workload.
+func (id ID) IsWorkload() bool { return !id.IsGateway() && !id.IsCA() }
+
 // GatewayID returns the gateway that id names within the mesh; it is zero for
-// a workload.
+// anybody else.
 func (id ID) GatewayID() mesh.GatewayID {
 	if !id.IsGateway() {
 		return mesh.GatewayID{}
@@ -36,22 +44,26 @@ func (id ID) GatewayID() mesh.GatewayID {
 
 // String returns the SPIFFE ID, the form that [ParseID] reads.
 func (id ID) String() string {
-	if id.IsGateway() {
-		return "spiffe://" + id.TrustDomain + "/cluster/" + string(id.Cluster) + "/gateway/" + string(id.Gateway)
+	cluster := "spiffe://" + id.TrustDomain + "/cluster/" + string(id.Cluster)
+	switch {
+	case id.IsGateway():
+		return cluster + "/gateway/" + string(id.Gateway)
+	case id.IsCA():
+		return cluster + "/ca/" + id.CA
 	}
-	return "spiffe://" + id.TrustDomain + "/cluster/" + string(id.Cluster) + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
+	return cluster + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
 }
 
 // check returns an error unless id can be written as a SPIFFE ID and read back.
 func (id ID) check() error {
-	if id.IsGateway() && (id.Namespace != "" || id.ServiceAccount != "") {
-		return fmt.Errorf("identity %s: a gateway has no namespace and no service account", id)
+	read, err := ParseID(id.String())
+	if err == nil && read != id {
+		err = fmt.Errorf("identity %s: it must be a gateway, a CA or a workload, and not two of them", id)
 	}
-	_, err := ParseID(id.String())
 	return err
 }
 
-// ParseID reads a SPIFFE ID of one of the two forms in the package comment.
+// ParseID reads a SPIFFE ID of one of the forms in the package comment.
 func ParseID(uri string) (ID, error) {
 	sid, err := spiffeid.FromString(uri)
 	if err != nil {
@@ -68,6 +80,11 @@ func ParseID(uri string) (ID, error) {
 		if err := mesh.CheckLabel(seg[3]); err != nil {
 			return bad("gateway", err)
 		}
+	case len(seg) == 4 && seg[0] == "cluster" && seg[2] == "ca":
+		id.Cluster, id.CA = mesh.ClusterName(seg[1]), seg[3]
+		if err := mesh.CheckLabel(seg[3]); err != nil {
+			return bad("ca", err)
+		}
 	case len(seg) == 6 && seg[0] == "cluster" && seg[2] == "ns" && seg[4] == "sa":
 		id.Cluster, id.Namespace, id.ServiceAccount = mesh.ClusterName(seg[1]), seg[3], seg[5]
 		if err := mesh.CheckLabel(seg[3]); err != nil {
@@ -77,7 +94,7 @@ func ParseID(uri string) (ID, error) {
 			return bad("service account", err)
 		}
 	default:
-		return ID{}, fmt.Errorf("SPIFFE ID %q: the path must be /cluster/NAME/gateway/NAME or /cluster/NAME/ns/NAMESPACE/sa/ACCOUNT", uri)
+		return ID{}, fmt.Errorf("SPIFFE ID %q: the path must be /cluster/NAME/gateway/NAME, /cluster/NAME/ca/NAME or /cluster/NAME/ns/NAMESPACE/sa/ACCOUNT", uri)
 	}
 	if err := mesh.CheckLabel(seg[1]); err != nil {
 		return bad("cluster", err)

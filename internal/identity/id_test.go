@@ -15,6 +15,7 @@ import (
 func TestAnIDReadsBackAsItWasWritten(t *testing.T) {
 	for uri, want := range map[string]identity.ID{
 		"spiffe://mesh.example/cluster/east/gateway/east-1":          {TrustDomain: "mesh.example", Cluster: "east", Gateway: "east-1"},
+		"spiffe://mesh.example/cluster/west/ca/ca-1":                 {TrustDomain: "mesh.example", Cluster: "west", CA: "ca-1"},
 		"spiffe://mesh.example/cluster/west/ns/shop/sa/orders":       {TrustDomain: "mesh.example", Cluster: "west", Namespace: "shop", ServiceAccount: "orders"},
 		"spiffe://mesh.example/cluster/west/ns/shop/sa/orders.batch": {TrustDomain: "mesh.example", Cluster: "west", Namespace: "shop", ServiceAccount: "orders.batch"},
 		"spiffe://m/cluster/ns/ns/ns/sa/sa":                          {TrustDomain: "m", Cluster: "ns", Namespace: "ns", ServiceAccount: "sa"},
@@ -29,6 +30,10 @@ func TestAnIDReadsBackAsItWasWritten(t *testing.T) {
 		t.Errorf("%+v", gw.GatewayID())
 	}
 	wl := identity.ID{TrustDomain: "m", Cluster: "east", Namespace: "a", ServiceAccount: "b"}
+	ca := identity.ID{TrustDomain: "m", Cluster: "east", CA: "ca-1"}
+	if !ca.IsCA() || ca.IsGateway() || ca.IsWorkload() || wl.IsCA() || !wl.IsWorkload() || gw.IsWorkload() || gw.IsCA() {
+		t.Error("somebody is two of gateway, CA and workload, or none")
+	}
 	if wl.IsGateway() || !wl.GatewayID().IsZero() {
 		t.Errorf("a workload is gateway %v", wl.GatewayID())
 	}
@@ -40,6 +45,8 @@ var badIDs = []string{
 	"spiffe://mesh.example/cluster/east", "spiffe://mesh.example/cluster/east/gateway", "spiffe://mesh.example/cluster/east/gateway/",
 	"spiffe://mesh.example/cluster/East/gateway/a", "spiffe://mesh.example/cluster/east/gateway/a.b", "spiffe://mesh.example/cluster/east/gateway/a/b",
 	"spiffe://mesh.example/cluster//gateway/a", "spiffe://mesh.example//cluster/east/gateway/a", "spiffe://mesh.example/cluster/east/gateway/..",
+	"spiffe://mesh.example/cluster/east/ca", "spiffe://mesh.example/cluster/east/ca/", "spiffe://mesh.example/cluster/east/ca/a.b",
+	"spiffe://mesh.example/cluster/east/ca/a/b", "spiffe://mesh.example/ca/a", "spiffe://mesh.example/cluster/East/ca/a",
 	"spiffe://mesh.example/cluster/east/ns/shop", "spiffe://mesh.example/cluster/east/ns/a.b/sa/x", "spiffe://mesh.example/cluster/east/ns/a/sa/x..y",
 	"spiffe://mesh.example/cluster/east/sa/a/ns/b", "spiffe://mesh.example/ns/shop/sa/orders", "spiffe://mesh.example/cluster/east/gateway/a?x=y",
 	"spiffe://mesh.example/cluster/east/gateway/a#f", "spiffe://mesh.example/cluster/east/gateway/%61",
@@ -65,8 +72,14 @@ func FuzzParseID(f *testing.F) {
 		if id.String() != s {
 			t.Errorf("%q reads as %+v, which is written %q", s, id, id)
 		}
-		if id.IsGateway() == (id.Namespace != "" || id.ServiceAccount != "") {
-			t.Errorf("%q is both or neither: %+v", s, id)
+		roles := 0
+		for _, is := range []bool{id.IsGateway(), id.IsCA(), id.IsWorkload() && id.Namespace != "" && id.ServiceAccount != ""} {
+			if is {
+				roles++
+			}
+		}
+		if roles != 1 {
+			t.Errorf("%q has %d roles: %+v", s, roles, id)
 		}
 	})
 }

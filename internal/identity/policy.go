@@ -12,21 +12,38 @@ import (
 // connection asks for. Its error says what was expected and who came.
 type PeerPolicy func(Peer) error
 
-// AnyMember accepts every gateway and workload of the trust domain.
-func AnyMember() PeerPolicy { return func(Peer) error { return nil } }
+// AnyMember accepts every gateway and workload of the trust domain. A CA is none: it
+// calls nobody and serves only who asks for a certificate, under [CAOf].
+func AnyMember() PeerPolicy {
+	return expect("a gateway or a workload", func(id ID) bool { return !id.IsCA() })
+}
 
 // AnyGateway accepts every gateway.
 func AnyGateway() PeerPolicy { return expect("a gateway", ID.IsGateway) }
 
 // AnyWorkload accepts every workload.
 func AnyWorkload() PeerPolicy {
-	return expect("a workload", func(id ID) bool { return !id.IsGateway() })
+	return expect("a workload", ID.IsWorkload)
 }
 
 // WorkloadOf accepts the workloads of one cluster.
 func WorkloadOf(cluster mesh.ClusterName) PeerPolicy {
 	return expect(fmt.Sprintf("a workload of cluster %s", cluster), func(id ID) bool {
-		return !id.IsGateway() && id.Cluster == cluster
+		return id.IsWorkload() && id.Cluster == cluster
+	})
+}
+
+// MemberOf accepts the gateways and workloads of one cluster.
+func MemberOf(td string, cluster mesh.ClusterName) PeerPolicy {
+	return expect(fmt.Sprintf("a gateway or workload of cluster %s of %s", cluster, td), func(id ID) bool {
+		return !id.IsCA() && id.TrustDomain == td && id.Cluster == cluster
+	})
+}
+
+// CAOf accepts the processes that issue the certificates of one cluster.
+func CAOf(td string, cluster mesh.ClusterName) PeerPolicy {
+	return expect(fmt.Sprintf("a CA of cluster %s of %s", cluster, td), func(id ID) bool {
+		return id.IsCA() && id.TrustDomain == td && id.Cluster == cluster
 	})
 }
 

@@ -27,6 +27,22 @@ func (s *Source) ServerTLS(policy PeerPolicy, alpn ...string) *tls.Config {
 	}
 }
 
+// OpenServerTLS is [Source.ServerTLS] that takes who shows no certificate, too: nobody,
+// with an empty list of PeerCertificates. One that is shown must pass policy. For a port
+// at which strangers may ask to become somebody.
+func (s *Source) OpenServerTLS(policy PeerPolicy, alpn ...string) *tls.Config {
+	c := s.ServerTLS(policy, alpn...)
+	c.ClientAuth = tls.RequestClientCert
+	verify := c.VerifyConnection
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if len(cs.PeerCertificates) == 0 {
+			return nil
+		}
+		return verify(cs)
+	}
+	return c
+}
+
 // ClientTLS returns the configuration of a dialler: TLS 1.3, SNI serverName
 // (may be empty), and the server must pass policy. Who the server is does not
 // depend on its DNS names. It always presents the current certificate and

@@ -101,6 +101,7 @@ func TestAClientWithoutALPNIsServed(t *testing.T) {
 func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	gw, wl := m.Gateway("east", "east-1"), m.Workload("west", "shop", "orders")
+	ca := caOf(t, m.Cluster("west"), "ca-1")
 	for _, tc := range []struct {
 		name   string
 		policy identity.PeerPolicy
@@ -108,6 +109,19 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 		want   string // empty: accepted
 	}{
 		{"any member", identity.AnyMember(), wl, ""},
+		{"any member, CA", identity.AnyMember(), ca, "expected a gateway or a workload, but the peer is spiffe://mesh.example/cluster/west/ca/ca-1"},
+		{"any workload, CA", identity.AnyWorkload(), ca, "expected a workload, but"},
+		{"workload of, CA", identity.WorkloadOf("west"), ca, "expected a workload of cluster west, but"},
+		{"member of", identity.MemberOf("mesh.example", "west"), wl, ""},
+		{"member of, gateway", identity.MemberOf("mesh.example", "east"), gw, ""},
+		{"member of another", identity.MemberOf("mesh.example", "east"), wl, "expected a gateway or workload of cluster east of mesh.example"},
+		{"member of another trust domain", identity.MemberOf("other.example", "west"), wl, "expected a gateway or workload of cluster west of other.example"},
+		{"member of, CA", identity.MemberOf("mesh.example", "west"), ca, "expected a gateway or workload of cluster west"},
+		{"CA of", identity.CAOf("mesh.example", "west"), ca, ""},
+		{"CA of another", identity.CAOf("mesh.example", "east"), ca, "expected a CA of cluster east of mesh.example"},
+		{"CA of another trust domain", identity.CAOf("other.example", "west"), ca, "expected a CA of cluster west of other.example"},
+		{"CA of, workload", identity.CAOf("mesh.example", "west"), wl, "expected a CA of cluster west"},
+		{"CA of, gateway", identity.CAOf("mesh.example", "east"), gw, "expected a CA of cluster east"},
 		{"any gateway", identity.AnyGateway(), gw, ""},
 		{"any gateway, workload", identity.AnyGateway(), wl, "expected a gateway, but the peer is spiffe://mesh.example/cluster/west/ns/shop/sa/orders"},
 		{"any workload", identity.AnyWorkload(), wl, ""},
@@ -129,6 +143,8 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			self := m.Gateway("north", "north-1")
 			_, _, _, atServer := handshake(t, tc.peer.ClientTLS("", identity.AnyMember()), self.ServerTLS(tc.policy))
+			_, _, _, atOpen := handshake(t, tc.peer.ClientTLS("", identity.AnyMember()), self.OpenServerTLS(tc.policy))
+			wantError(t, "open server", atOpen, tc.want)
 			wantError(t, "server", atServer, tc.want)
 			_, _, atClient, _ := handshake(t, self.ClientTLS("", tc.policy), tc.peer.ServerTLS(identity.AnyMember()))
 			wantError(t, "client", atClient, tc.want)
@@ -156,6 +172,31 @@ func TestAClientWithoutACertificateIsRefused(t *testing.T) {
 	if cerr == nil || serr == nil {
 		t.Fatalf("accepted: client %v, server %v", cerr, serr)
 	}
+}
+
+func TestAnOpenServerTakesWhoShowsNoCertificateAsNobody(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a stranger, who knows no root
+	_, ss, atClient, atServer := handshake(t, config, m.Gateway("east", "east-1").OpenServerTLS(identity.AnyWorkload()))
+	wantError(t, "client", atClient, "")
+	wantError(t, "server", atServer, "")
+	if len(ss.PeerCertificates) > 0 {
+		t.Errorf("nobody has certificates: %v", ss.PeerCertificates)
+	}
+}
+
+// caOf returns the identity of a CA process.
+func caOf(t *testing.T, a *identity.Authority, name string) *identity.Source {
+	t.Helper()
+	c, err := a.IssueCA(name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func TestTLS12IsRefused(t *testing.T) {
