@@ -71,6 +71,7 @@ var imports = map[string][]string{
 	"internal/identity":              {"internal/mesh", "internal/prom", "internal/state", "internal/wholefile"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
+	"internal/policy":                {"internal/identity", "internal/mesh"},
 	"internal/process":               {},
 	"internal/prom":                  {},
 	"internal/register":              {},

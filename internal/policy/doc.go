@@ -1,0 +1,33 @@
+// Package policy decides who may call a service. It is pure: a [Set] is what is in
+// force for one service, [Compile] makes an [Authorizer] of it once, and that decides
+// without I/O, clock or allocation.
+//
+// In this order, the first that applies decides:
+//
+//  1. Only workloads call: gateways and certificate authorities are nobody's callers.
+//  2. A service that is not exported is called from its own cluster only.
+//  3. A deny rule that matches refuses.
+//  4. Where the service has allow policies, one of their rules must match.
+//  5. Where it has none, the strict default is in force: callers of the service's own
+//     namespace, in every cluster whose certificate may speak for that namespace. The
+//     service's own cluster may.
+//
+// Policies with DryRun decide nothing; what they would change stands beside every
+// decision.
+//
+// # Where readers differ, allow is narrow and deny is wide
+//
+// A segment that a caller pattern leaves out stands in an allow rule for the own trust
+// domain, for the clusters whose certificate may speak for the caller's namespace, and
+// for the own namespace; in a deny rule for every one. Methods, paths and header values
+// are compared as they are written by allow, and in either case by deny. A condition
+// that cannot be judged (of the request, where only its connection is known; of a path
+// that has no normal form) does not allow, and denies.
+//
+// # Paths
+//
+// Programs disagree about "//", "/./", "%2e", "%2F" and the like, so that a rule about
+// paths is only as good as the form in which they are compared. [AppendPath] brings a
+// path to its one normal form (RFC 3986 §6.2.2) or says that it has none; what is
+// judged should also be what the program is given.
+package policy
