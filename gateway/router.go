@@ -185,13 +185,18 @@ func (r *Router) Inbound(req *forward.Request) ([]forward.Candidate, *connect.Re
 		return nil, connect.Refuse(http.StatusNotFound, connect.DestinationNotFound,
 			"no service %s in cluster %s", dest.Service, r.self)
 	}
-	if !svc.Export {
-		return nil, connect.Refuse(http.StatusForbidden, connect.RequestDenied,
-			"cluster %s does not export %s: add a ServiceExport beside it", r.self, dest.Service)
+	if !svc.Exported() {
+		return nil, r.notExported(dest)
 	}
 	p, ok := svc.PortNumbered(dest.Port)
+	if dest.Port == 0 { // the first one of those that other clusters know
+		p = &svc.Ports[slices.IndexFunc(svc.Ports, func(p mesh.ServicePort) bool { return p.Exported })]
+	}
 	if !ok {
 		return nil, noPort(dest)
+	}
+	if !p.Exported {
+		return nil, r.notExported(dest)
 	}
 	eps, reason := r.endpoints(p, req)
 	if len(eps) == 0 {
@@ -251,6 +256,11 @@ func (r *Router) wasOffered(dest mesh.Destination) bool {
 func (r *Router) lately(dest mesh.Destination) *connect.Refusal {
 	return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
 		"nobody offers %s any more: its last instance has left", dest)
+}
+
+func (r *Router) notExported(dest mesh.Destination) *connect.Refusal {
+	return connect.Refuse(http.StatusForbidden, connect.RequestDenied,
+		"cluster %s does not export %s: write export: true in its Service resource, or add a ServiceExport beside it", r.self, dest)
 }
 
 func noPort(dest mesh.Destination) *connect.Refusal {

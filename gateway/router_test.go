@@ -77,13 +77,13 @@ func (f fleet) view() *federation.View {
 
 // service returns shop/orders with endpoints orders-1, orders-2 …
 func service(export bool, ready ...bool) mesh.Service {
-	p := mesh.ServicePort{Port: 80, Protocol: mesh.HTTP}
+	p := mesh.ServicePort{Port: 80, Protocol: mesh.HTTP, Exported: export}
 	for i, r := range ready {
 		p.Endpoints = append(p.Endpoints, mesh.Endpoint{
 			Instance: fmt.Sprintf("orders-%d", i+1), Address: fmt.Sprintf("10.0.0.%d:15008", i+1), Ready: r, Weight: 1,
 		})
 	}
-	return mesh.Service{Name: orders, Export: export, Ports: []mesh.ServicePort{p}}
+	return mesh.Service{Name: orders, Ports: []mesh.ServicePort{p}}
 }
 
 func request(t *testing.T, authority string, exclude ...connect.Instance) *forward.Request {

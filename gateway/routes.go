@@ -13,7 +13,7 @@ import (
 func exportsOf(services []mesh.Service, terminator string) []mesh.Export {
 	exports := []mesh.Export{}
 	for i := range services {
-		if services[i].Export {
+		if services[i].Exported() {
 			exports = append(exports, mesh.ExportOf(&services[i], terminator))
 		}
 	}

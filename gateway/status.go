@@ -79,20 +79,23 @@ func peersOf(view *federation.View, node *tunnel.Node) []status.Peer {
 
 func servicesOf(view *federation.View, local []mesh.Service) []status.Service {
 	clusters := map[mesh.ServiceName][]status.ClusterService{}
-	add := func(cluster mesh.ClusterName, e mesh.Export, exported, reachable bool) {
-		for _, p := range e.Ports {
-			clusters[e.Service] = append(clusters[e.Service], status.ClusterService{
-				Cluster: cluster, Port: p.Port, Protocol: p.Protocol, Ready: p.Ready, Total: p.Total,
-				Exported: exported, Reachable: reachable,
+	for i := range local {
+		name := local[i].Name
+		for _, p := range local[i].Ports {
+			clusters[name] = append(clusters[name], status.ClusterService{
+				Cluster: view.Self.Cluster, Port: p.Port, Protocol: p.Protocol, Ready: readyOf(p.Endpoints), Total: uint32(len(p.Endpoints)),
+				Exported: p.Exported, Reachable: true,
 			})
 		}
 	}
-	for i := range local {
-		add(view.Self.Cluster, mesh.ExportOf(&local[i], ""), local[i].Export, true)
-	}
 	for _, name := range view.Services() {
 		for _, x := range view.Exports(name) {
-			add(x.Cluster, x.Export, true, len(x.Gateways) > 0)
+			for _, p := range x.Export.Ports {
+				clusters[name] = append(clusters[name], status.ClusterService{
+					Cluster: x.Cluster, Port: p.Port, Protocol: p.Protocol, Ready: p.Ready, Total: p.Total,
+					Exported: true, Reachable: len(x.Gateways) > 0,
+				})
+			}
 		}
 	}
 	services := make([]status.Service, 0, len(clusters))
@@ -104,6 +107,15 @@ func servicesOf(view *federation.View, local []mesh.Service) []status.Service {
 	}
 	slices.SortFunc(services, func(a, b status.Service) int { return a.Service.Compare(b.Service) })
 	return services
+}
+
+func readyOf(endpoints []mesh.Endpoint) (n uint32) {
+	for i := range endpoints {
+		if endpoints[i].Ready {
+			n++
+		}
+	}
+	return n
 }
 
 func originsOf(view *federation.View, now time.Time) []status.Origin {

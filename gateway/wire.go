@@ -100,20 +100,20 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 
 // wireServices makes the sources of this cluster's services.
 func (g *Gateway) wireServices() (err error) {
-	g.registered, err = registry.New(registry.Config{
-		Identity: g.identity, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
-	})
-	if err != nil {
+	if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
 		return err
 	}
-	if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
+	g.registered, err = registry.New(registry.Config{
+		Identity: g.identity, Resources: g.files.Snapshot, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
+	})
+	if err != nil {
 		return err
 	}
 	proven, err := checked.New(g.files, g.log, g.registry)
 	if err != nil {
 		return err
 	}
-	sources := []discovery.Source{g.registered, proven}
+	sources := []discovery.Source{proven, g.registered} // the operator's word first
 	if g.opts.Source != nil {
 		sources = append(sources, g.opts.Source)
 	}

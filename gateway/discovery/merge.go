@@ -19,7 +19,8 @@ type Merged struct {
 	store   state.Store[[]mesh.Service]
 }
 
-// Merge joins sources by service name, see [Union]. It says nil until every
+// Merge joins sources by service name, see [Union]: the first one's word counts
+// most. It says nil until every
 // source knows its set.
 func Merge(sources ...Source) *Merged { return &Merged{sources: sources} }
 
@@ -38,7 +39,7 @@ func (m *Merged) Run(ctx context.Context) error {
 
 // follow joins the sources' sets anew whenever one of them changes.
 func (m *Merged) follow(ctx context.Context) {
-	sets := make([][]mesh.Service, len(m.sources))
+	sets := make([][]Service, len(m.sources))
 	wait := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
 	for i, s := range m.sources {
 		set, past := s.Snapshot()
@@ -46,7 +47,7 @@ func (m *Merged) follow(ctx context.Context) {
 		wait = append(wait, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(past)})
 	}
 	for {
-		if !slices.ContainsFunc(sets, func(s []mesh.Service) bool { return s == nil }) {
+		if !slices.ContainsFunc(sets, func(s []Service) bool { return s == nil }) {
 			m.publish(Union(sets...))
 		}
 		chosen, _, _ := reflect.Select(wait)
@@ -67,33 +68,45 @@ func (m *Merged) publish(set []mesh.Service) {
 	m.store.Set(set)
 }
 
-// Union joins sets by service name. A service is exported when any of them
-// exports it; its ports are those of all, in the order of the sets; where two
-// disagree about a port's protocol, the earlier one is believed. An endpoint
-// with the instance and address of an earlier one is dropped; one that only
-// shares the instance's name is kept under another. A service without ports,
-// which is all that a lone ServiceExport describes, is left out.
+// Union joins sets by service name. The earlier a set, the more its word counts:
+// its protocol of a port, its word on the export, its names of endpoints. A port is
+// exported when somebody says so for the whole service, and else when everybody who
+// has endpoints there does: no flag of one offers the endpoints of another. An
+// endpoint with the instance and address of an earlier one is dropped; one that only
+// shares the instance's name is kept under another. A service without ports, which
+// is all that a lone ServiceExport describes, is left out.
 // The result is not nil, is sorted by name and shares nothing that changes.
-func Union(sets ...[]mesh.Service) []mesh.Service {
-	byName := make(map[mesh.ServiceName]*mesh.Service)
+func Union(sets ...[]Service) []mesh.Service {
+	type joined struct {
+		mesh.Service
+		export *bool
+	}
+	byName := make(map[mesh.ServiceName]*joined)
 	for _, set := range sets {
 		for _, s := range set {
 			into := byName[s.Name]
 			if into == nil {
-				into = &mesh.Service{Name: s.Name}
+				into = &joined{Service: mesh.Service{Name: s.Name}}
 				byName[s.Name] = into
 			}
-			into.Export = into.Export || s.Export
+			into.Declared = into.Declared || s.Declared
+			into.export = cmp.Or(into.export, s.Export)
 			for _, p := range s.Ports {
-				joinPort(into, p)
+				joinPort(&into.Service, p)
 			}
 		}
 	}
 	union := make([]mesh.Service, 0, len(byName))
 	for _, s := range byName {
-		if len(s.Ports) > 0 {
-			union = append(union, *s)
+		if len(s.Ports) == 0 {
+			continue
 		}
+		for i := range s.Ports {
+			if s.export != nil {
+				s.Ports[i].Exported = *s.export
+			}
+		}
+		union = append(union, s.Service)
 	}
 	slices.SortFunc(union, func(a, b mesh.Service) int { return a.Name.Compare(b.Name) })
 	return union
@@ -107,6 +120,7 @@ func joinPort(into *mesh.Service, p mesh.ServicePort) {
 		return
 	}
 	q := &into.Ports[i]
+	q.Exported = q.Exported && p.Exported
 	for _, e := range p.Endpoints {
 		if slices.ContainsFunc(q.Endpoints, func(o mesh.Endpoint) bool { return o.Instance == e.Instance && o.Address == e.Address }) {
 			continue

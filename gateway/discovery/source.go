@@ -12,13 +12,27 @@ import (
 // and never changes; the channel closes when a newer set is there. Run keeps the
 // set current until ctx ends; an error says that it cannot.
 type Source interface {
-	Snapshot() ([]mesh.Service, <-chan struct{})
+	Snapshot() ([]Service, <-chan struct{})
 	Run(ctx context.Context) error
 }
 
-// Described is a service as a source describes it, before anybody has looked
+// Service is a service as one source describes it. It may have no ports: then it
+// only says something of one that another source knows.
+type Service struct {
+	Name mesh.ServiceName
+	// Export is the operator's word, which outranks what the ports say; nil: there is
+	// none.
+	Export   *bool
+	Declared bool // by a resource of the operator's
+	Ports    []mesh.ServicePort
+}
+
+// Described is a service as a resource describes it, before anybody has looked
 // which of its endpoints answer. Their Ready says nothing.
 type Described struct {
-	Service mesh.Service
+	Service Service
 	Check   health.Check // with its defaults filled in
+	// Serves are the service accounts of the service's namespace that may register as
+	// it, beside the one of its name.
+	Serves []string
 }

@@ -209,7 +209,7 @@ func TestAGatewayThatRestartsSaysUnknownUntilItsSidecarsAreBack(t *testing.T) {
 	g.instances("the registration", count(1))
 }
 
-func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
+func TestARegistrationOfAnotherWorkloadsServiceIsRefused(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
 	orders := join(t, config{Identity: m.Workload("east", "shop", "orders"), Gateways: []string{g.addr}})
@@ -217,13 +217,13 @@ func TestARegistrationOfAnotherNamespaceOrATakenNameIsRefused(t *testing.T) {
 	g.instances("the registration", count(1))
 
 	for name, c := range map[string]struct {
-		namespace, address, want string
+		namespace, account, address, want string
 	}{
-		"another namespace": {"bank", ":15008", "may only register services of its own namespace"},
-		"a taken name":      {"shop", ":15009", "give each sidecar an instance name of its own"},
-		"no address":        {"shop", "0.0.0.0:15008", "nobody can dial it"},
+		"another namespace": {"bank", "orders", ":15008", "may only register services of its own namespace"},
+		"another account":   {"shop", "web", ":15008", "write serves: [web] into the spec of the Service shop/orders"},
+		"no address":        {"shop", "orders", "0.0.0.0:15008", "nobody can dial it"},
 	} {
-		s := join(t, config{Identity: m.Workload("east", c.namespace, "orders"), Gateways: []string{g.addr}})
+		s := join(t, config{Identity: m.Workload("east", c.namespace, c.account), Gateways: []string{g.addr}})
 		r := registrationOf("orders-1")
 		r.Address = c.address
 		s.Register(r)

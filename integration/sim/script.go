@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -79,7 +80,7 @@ func (w *world) cmdService(args []string, options map[string]string) (string, er
 		}
 	}
 	_, export := options["export"]
-	p := mesh.ServicePort{Port: uint16(port), Protocol: mesh.TCP}
+	p := mesh.ServicePort{Port: uint16(port), Protocol: mesh.TCP, Exported: export}
 	for i := range total {
 		p.Endpoints = append(p.Endpoints, mesh.Endpoint{
 			Instance: fmt.Sprintf("%s-%d", name.Name, i+1), Address: fmt.Sprintf("%s-%d.%s:15008", name.Name, i+1, c.name),
@@ -87,9 +88,9 @@ func (w *world) cmdService(args []string, options map[string]string) (string, er
 		})
 	}
 	old, _ := c.services.Snapshot()
-	services := slices.DeleteFunc(slices.Clone(old), func(s mesh.Service) bool { return s.Name == name })
-	services = append(services, mesh.Service{Name: name, Export: export, Ports: []mesh.ServicePort{p}})
-	slices.SortFunc(services, func(a, b mesh.Service) int { return a.Name.Compare(b.Name) })
+	services := slices.DeleteFunc(slices.Clone(old), func(s discovery.Service) bool { return s.Name == name })
+	services = append(services, discovery.Service{Name: name, Ports: []mesh.ServicePort{p}})
+	slices.SortFunc(services, func(a, b discovery.Service) int { return a.Name.Compare(b.Name) })
 	c.services.Set(services)
 	return "", nil
 }

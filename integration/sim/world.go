@@ -21,6 +21,7 @@ import (
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
@@ -58,7 +59,7 @@ type cluster struct {
 }
 
 // services is the source of what a cluster offers.
-type services struct{ state.Store[[]mesh.Service] }
+type services struct{ state.Store[[]discovery.Service] }
 
 // Run is part of discovery.Source.
 func (*services) Run(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -113,7 +114,7 @@ func (w *world) addCluster(name mesh.ClusterName, n int, rtt time.Duration) erro
 		return err
 	}
 	c := &cluster{name: name, workload: w.pki.Workload(name, "shop", "any")}
-	c.services.Set([]mesh.Service{})
+	c.services.Set([]discovery.Service{})
 	number := len(w.clusters) + 1
 	w.net.setRTT(byte(number), rtt)
 	w.clusters = append(w.clusters, c)
@@ -284,12 +285,18 @@ func (w *world) missingAt(c *cluster, g *gatewayProcess) string {
 			}
 		}
 		for _, svc := range other.services.Load() {
-			if !svc.Export && other != c || !other.alive() {
+			port := &svc.Ports[0]
+			if !port.Exported && other != c || !other.alive() {
 				continue
 			}
-			want := mesh.ExportOf(&svc, "")
-			if got := w.readyAt(s, svc.Name, other.name); got != int(want.Ports[0].Ready) {
-				return fmt.Sprintf("%s in %s: %d ready instead of %d", svc.Name, other.name, got, want.Ports[0].Ready)
+			want := 0
+			for _, e := range port.Endpoints {
+				if e.Ready {
+					want++
+				}
+			}
+			if got := w.readyAt(s, svc.Name, other.name); got != want {
+				return fmt.Sprintf("%s in %s: %d ready instead of %d", svc.Name, other.name, got, want)
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func ParseID(uri string) (ID, error) {
 		if err := mesh.CheckLabel(seg[3]); err != nil {
 			return bad("namespace", err)
 		}
-		if err := checkServiceAccount(seg[5]); err != nil {
+		if err := CheckServiceAccount(seg[5]); err != nil {
 			return bad("service account", err)
 		}
 	default:
@@ -102,8 +102,8 @@ func ParseID(uri string) (ID, error) {
 	return id, nil
 }
 
-// checkServiceAccount accepts what Kubernetes does: labels joined by dots.
-func checkServiceAccount(s string) error {
+// CheckServiceAccount returns nil for the name of a service account. It accepts what Kubernetes does: labels joined by dots.
+func CheckServiceAccount(s string) error {
 	if len(s) > 253 {
 		return errors.New("longer than 253 characters")
 	}

@@ -51,15 +51,21 @@ const MaxWeight = 1000
 
 // Service is a service as its own cluster knows it. It never leaves the cluster.
 type Service struct {
-	Name   ServiceName
-	Export bool // other clusters are told of it
-	Ports  []ServicePort
+	Name     ServiceName
+	Declared bool // by a resource of the operator's, not by its sidecars alone
+	Ports    []ServicePort
+}
+
+// Exported reports whether other clusters are told of any of the service's ports.
+func (s *Service) Exported() bool {
+	return slices.ContainsFunc(s.Ports, func(p ServicePort) bool { return p.Exported })
 }
 
 // ServicePort is one port of a Service with the endpoints that serve it.
 type ServicePort struct {
 	Port      uint16
 	Protocol  Protocol
+	Exported  bool // other clusters are told of it and may call it
 	Endpoints []Endpoint
 }
 
@@ -112,12 +118,15 @@ func (e *Export) PortNumbered(n uint16) (*ExportPort, bool) {
 	return nil, false
 }
 
-// ExportOf returns what other clusters are told of s. Endpoints without an
+// ExportOf returns what other clusters are told of s: its exported ports. Endpoints without an
 // identity of their own answer under terminator, the SPIFFE ID of the gateway
 // that ends their TLS.
 func ExportOf(s *Service, terminator string) Export {
 	e := Export{Service: s.Name, Ports: make([]ExportPort, 0, len(s.Ports))}
 	for _, p := range s.Ports {
+		if !p.Exported {
+			continue
+		}
 		x := ExportPort{Port: p.Port, Protocol: p.Protocol, Total: uint32(len(p.Endpoints))}
 		for _, ep := range p.Endpoints {
 			id := ep.Identity

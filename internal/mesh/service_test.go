@@ -6,7 +6,7 @@ import (
 )
 
 func TestAnExportCountsReadyEndpointsAndNamesWhoMayAnswer(t *testing.T) {
-	s := &Service{Name: ServiceName{"shop", "orders"}, Ports: []ServicePort{{Port: 80, Protocol: HTTP, Endpoints: []Endpoint{
+	s := &Service{Name: ServiceName{"shop", "orders"}, Ports: []ServicePort{{Port: 81}, {Port: 80, Protocol: HTTP, Exported: true, Endpoints: []Endpoint{
 		{Instance: "a", Ready: true, Weight: 3, Identity: "spiffe://m/b"},
 		{Instance: "b", Ready: true, Identity: "spiffe://m/b"},
 		{Instance: "c", Weight: 7},

@@ -29,7 +29,7 @@ type Registration struct {
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`        // namespace/name
 	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`             // the service's port, 1 to 65535
 	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`      // "http" or "tcp"
-	Instance      string                 `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`      // unique among the service's endpoints in the cluster
+	Instance      string                 `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`      // unique among the service's endpoints in the cluster, or the gateway gives another
 	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`        // host:port of the sidecar's inbound mTLS; ":15008" means the caller's own IP address
 	Ready         bool                   `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`           // the program beside the sidecar answers
 	Weight        uint32                 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`         // relative capacity; 0 means 1
@@ -126,7 +126,8 @@ func (x *Registration) GetUnexported() bool {
 
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // the address under which the cluster now dials the caller
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`   // the address under which the cluster now dials the caller
+	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // the name under which it knows the caller
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +169,13 @@ func (x *Ack) GetAddress() string {
 	return ""
 }
 
+func (x *Ack) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
 var File_internal_register_register_proto protoreflect.FileDescriptor
 
 const file_internal_register_register_proto_rawDesc = "" +
@@ -183,9 +191,10 @@ const file_internal_register_register_proto_rawDesc = "" +
 	"\x06weight\x18\a \x01(\rR\x06weight\x12\x1e\n" +
 	"\n" +
 	"unexported\x18\b \x01(\bR\n" +
-	"unexported\"\x1f\n" +
+	"unexported\";\n" +
 	"\x03Ack\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress2W\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance2W\n" +
 	"\bRegistry\x12K\n" +
 	"\bRegister\x12!.isthmus.register.v1.Registration\x1a\x18.isthmus.register.v1.Ack(\x010\x01B3Z1github.com/isthmus-mesh/isthmus/internal/registerb\x06proto3"
 

@@ -35,11 +35,12 @@ type RegistryClient interface {
 	// status when it refuses one:
 	//
 	//	INVALID_ARGUMENT   a field is missing or malformed
-	//	PERMISSION_DENIED  the service is not of the caller's namespace
-	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
+	//	PERMISSION_DENIED  the service is not named after the caller's service account,
+	//	                   and no resource says that the account may serve it
+	//	ALREADY_EXISTS     who is at the address registers it itself, or registered it later
 	//	FAILED_PRECONDITION the address is not the caller's own, and who answers
 	//	                   there does not prove to have the caller's identity
-	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
+	//	RESOURCE_EXHAUSTED the caller or the gateway has as many registrations as it may
 	//	UNAVAILABLE        the gateway is shutting down
 	//
 	// A caller that half-closes withdraws; the end of the stream (status OK)
@@ -78,11 +79,12 @@ type RegistryServer interface {
 	// status when it refuses one:
 	//
 	//	INVALID_ARGUMENT   a field is missing or malformed
-	//	PERMISSION_DENIED  the service is not of the caller's namespace
-	//	ALREADY_EXISTS     a live sidecar at another address has this instance name
+	//	PERMISSION_DENIED  the service is not named after the caller's service account,
+	//	                   and no resource says that the account may serve it
+	//	ALREADY_EXISTS     who is at the address registers it itself, or registered it later
 	//	FAILED_PRECONDITION the address is not the caller's own, and who answers
 	//	                   there does not prove to have the caller's identity
-	//	RESOURCE_EXHAUSTED the gateway holds as many registrations as it may
+	//	RESOURCE_EXHAUSTED the caller or the gateway has as many registrations as it may
 	//	UNAVAILABLE        the gateway is shutting down
 	//
 	// A caller that half-closes withdraws; the end of the stream (status OK)

@@ -31,7 +31,7 @@ type Source struct {
 	from    Describer
 	log     *slog.Logger
 	metrics metrics
-	store   state.Store[[]mesh.Service]
+	store   state.Store[[]discovery.Service]
 	results chan result
 	slots   chan struct{} // holds one entry per running check
 
@@ -81,7 +81,7 @@ func New(from Describer, log *slog.Logger, registerer prometheus.Registerer) (*S
 // Snapshot returns the services and a channel that closes when they are past.
 // Nil until every endpoint of the first set has been checked once, or has had
 // two seconds to be.
-func (s *Source) Snapshot() ([]mesh.Service, <-chan struct{}) { return s.store.Snapshot() }
+func (s *Source) Snapshot() ([]discovery.Service, <-chan struct{}) { return s.store.Snapshot() }
 
 // Run runs the describer and checks what it describes, until ctx ends or the
 // describer fails.
@@ -230,7 +230,7 @@ func (s *Source) apply(r result) bool {
 // publish gives readers the set with what is known of its endpoints.
 func (s *Source) publish() {
 	var ready, unready int
-	services := make([]mesh.Service, 0, len(s.set))
+	services := make([]discovery.Service, 0, len(s.set))
 	for _, d := range s.set {
 		out := d.Service
 		out.Ports = slices.Clone(out.Ports)

@@ -26,7 +26,7 @@ func (*fixed) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 // described is one service, shop/orders, whose instances are named by address.
 func described(addrs ...string) []discovery.Described {
 	check := health.Check{Interval: health.MinInterval}.WithDefaults()
-	s := mesh.Service{Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.TCP}}}
+	s := discovery.Service{Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.TCP}}}
 	for _, a := range addrs {
 		s.Ports[0].Endpoints = append(s.Ports[0].Endpoints, mesh.Endpoint{Instance: a, Address: a, Weight: 1})
 	}

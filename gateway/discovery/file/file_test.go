@@ -59,7 +59,7 @@ func TestAServiceIsReadWithItsExport(t *testing.T) {
 		}
 		s := got[0].Service
 		want := []mesh.Endpoint{{Instance: "10.0.1.7", Address: "10.0.1.7:8080", Weight: 1}, {Instance: "orders-2", Address: "10.0.1.8:8081", Weight: 2}}
-		if s.Name.String() != "shop/orders" || !s.Export || len(s.Ports) != 1 || s.Ports[0].Protocol != mesh.HTTP || s.Ports[0].Endpoints[0] != want[0] || s.Ports[0].Endpoints[1] != want[1] {
+		if s.Name.String() != "shop/orders" || s.Export == nil || !*s.Export || len(s.Ports) != 1 || s.Ports[0].Protocol != mesh.HTTP || s.Ports[0].Endpoints[0] != want[0] || s.Ports[0].Endpoints[1] != want[1] {
 			t.Errorf("%s: %+v", name, s)
 		}
 		if c := got[0].Check; c.Kind != health.HTTP || c.Path != "/healthz" || c.Interval != 2*time.Second || c.Timeout != health.DefaultTimeout {
@@ -255,7 +255,7 @@ func TestADirectoryThatIsMissingAtTheStartIsAnError(t *testing.T) {
 
 func TestTheQuickstartsResourcesAreGood(t *testing.T) {
 	got, err := Check(filepath.Join("..", "..", "..", "configs", "quickstart", "west", "resources"))
-	if err != nil || len(got) != 1 || !got[0].Service.Export {
+	if err != nil || len(got) != 1 || !*got[0].Service.Export {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

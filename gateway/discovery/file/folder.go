@@ -203,12 +203,14 @@ func (f *folder) services() []discovery.Described {
 	}
 	all := make([]discovery.Described, 0, len(byName))
 	for name, s := range byName {
-		s.Service.Export = s.Service.Export || exported[name]
+		if exported[name] {
+			s.Service.Export = new(true)
+		}
 		delete(exported, name)
 		all = append(all, s.Described)
 	}
 	for name := range exported { // of a service that another source knows
-		all = append(all, discovery.Described{Service: mesh.Service{Name: name, Export: true}})
+		all = append(all, discovery.Described{Service: discovery.Service{Name: name, Declared: true, Export: new(true)}})
 	}
 	slices.SortFunc(all, func(a, b discovery.Described) int { return a.Service.Name.Compare(b.Service.Name) })
 	return all

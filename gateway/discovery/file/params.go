@@ -19,5 +19,6 @@ const (
 	maxFiles     = 1000   // read of one directory
 	maxEndpoints = 10_000 // of one service
 	maxPorts     = 100    // of one service
+	maxAccounts  = 100    // that serve one service
 	maxServices  = 10_000 // of one directory
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/hostport"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
@@ -36,13 +37,18 @@ type serviceResource struct {
 	Metadata metadata `yaml:"metadata"`
 	// What the service is.
 	Spec struct {
-		// Whether other clusters are told of the service and may call it. A
-		// ServiceExport says the same.
-		Export bool `yaml:"export"`
-		// The ports that callers name. At least one.
+		// Whether other clusters are told of the service and may call it, whatever
+		// its sidecars say. A ServiceExport says true. Default: false with
+		// endpoints, else what the sidecars say.
+		Export *bool `yaml:"export"`
+		// The ports that callers name. At least one with endpoints; without them, of
+		// ports that are not here counts what the sidecars say.
 		Ports []portResource `yaml:"ports"`
 		// Where it runs: host, or host:port for a service of one port.
 		Endpoints []endpointResource `yaml:"endpoints"`
+		// Service accounts of the namespace whose sidecars may register as the
+		// service, beside the account of the service's own name.
+		Serves []string `yaml:"serves"`
 		// How every endpoint is checked. Default: a TCP connect.
 		Health health.Check `yaml:"health"`
 	} `yaml:"spec"`
@@ -51,7 +57,7 @@ type serviceResource struct {
 type portResource struct {
 	// The port that callers name, 1 to 65535. Required.
 	Port uint16 `yaml:"port"`
-	// What the endpoints speak: tcp or http. Default: tcp.
+	// What the endpoints speak: tcp or http, whatever sidecars say. Default: tcp.
 	Protocol mesh.Protocol `yaml:"protocol"`
 	// The port of the endpoints. Default: that which callers name.
 	TargetPort uint16 `yaml:"targetPort"`
@@ -122,11 +128,15 @@ func (r *reader) service() discovery.Described {
 		return discovery.Described{} // what follows would only echo it
 	}
 	d := discovery.Described{
-		Service: mesh.Service{Name: r.name(s.Metadata), Export: s.Spec.Export},
+		Service: discovery.Service{Name: r.name(s.Metadata), Declared: true, Export: s.Spec.Export},
 		Check:   s.Spec.Health.WithDefaults(),
+		Serves:  r.accounts(s.Spec.Serves),
+	}
+	if s.Spec.Export == nil && len(s.Spec.Endpoints) > 0 {
+		d.Service.Export = new(false)
 	}
 	s.Spec.Health.Validate(func(key, problem string) { r.fault("spec.health."+key, "%s", problem) })
-	if len(s.Spec.Ports) == 0 {
+	if len(s.Spec.Ports) == 0 && len(s.Spec.Serves) == 0 && s.Spec.Export == nil {
 		r.fault("spec.ports", "is missing: write the ports that callers name, such as [{port: 80, protocol: http}]")
 	}
 	if len(s.Spec.Ports) > maxPorts || len(s.Spec.Endpoints) > maxEndpoints {
@@ -148,9 +158,23 @@ func (r *reader) service() discovery.Described {
 	return d
 }
 
+// accounts checks the names of service accounts.
+func (r *reader) accounts(names []string) []string {
+	if len(names) > maxAccounts {
+		r.fault("spec.serves", "has %d accounts: at most %d are read", len(names), maxAccounts)
+		return nil
+	}
+	for i, name := range names {
+		if err := identity.CheckServiceAccount(name); err != nil {
+			r.fault(fmt.Sprintf("spec.serves[%d]", i), "%q: %v: write the name of a service account", name, err)
+		}
+	}
+	return names
+}
+
 // port gives a port of the service the endpoints at its target port.
 func (r *reader) port(key string, p portResource, endpoints []endpointAt) mesh.ServicePort {
-	out := mesh.ServicePort{Port: p.Port, Protocol: p.Protocol}
+	out := mesh.ServicePort{Port: p.Port, Protocol: p.Protocol, Exported: true} // unless the service is not
 	if p.Protocol == "" {
 		out.Protocol = mesh.TCP
 	} else if _, err := mesh.ParseProtocol(string(p.Protocol)); err != nil {

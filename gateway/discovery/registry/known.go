@@ -54,17 +54,18 @@ func (s *Server) completeLocked() {
 	s.changedLocked()
 }
 
-// Run waits for the registrations of before the restart and keeps the state file,
-// until ctx ends. Without a StatePath it only waits. It returns nil.
+// Run follows the resources, waits for the registrations of before the restart and
+// keeps the state file, until ctx ends. It returns nil.
 func (s *Server) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait() // also at the end: what broke off because this gateway stops is still known
+	running.Go(func() { s.judge(ctx) })
 	if s.path == "" {
 		<-ctx.Done()
 		return nil
 	}
 	s.restore()
-	var saving sync.WaitGroup
-	defer saving.Wait() // also at the end: what broke off because this gateway stops is still known
-	saving.Go(func() { s.saver.Run(ctx) })
+	running.Go(func() { s.saver.Run(ctx) })
 
 	late := time.NewTimer(awaitFor)
 	defer late.Stop()

@@ -7,9 +7,13 @@ const (
 	// 0.5 KiB each they are at most 50 MiB.
 	maxRegistrations = 100_000
 
-	// maxPerIdentity bounds those of one SPIFFE ID, so that no workload can take
-	// them all: ten times the instances of the largest service we know of.
-	maxPerIdentity = maxRegistrations / 10
+	// maxPerIdentity bounds those of one SPIFFE ID: twice the instances of the largest
+	// service we know of.
+	maxPerIdentity = 2_000
+
+	// maxWeightPerIdentity bounds the weights of one SPIFFE ID together, which other
+	// clusters are told as a service's capacity: 100 for each of its registrations.
+	maxWeightPerIdentity = 100 * maxPerIdentity
 
 	// maxRefusals bounds the memory of who was refused: 1 MiB.
 	maxRefusals = 1000
@@ -17,6 +21,10 @@ const (
 	// refusalInterval is how often the refusal of one registration is worth a
 	// line in the log, when it is refused for the same reason again.
 	refusalInterval = 10 * time.Minute
+
+	// refusedFor is how long a registration that was refused is in the status: its
+	// sidecar tries every 2 s at most.
+	refusedFor = time.Minute
 
 	// maxHost bounds a host name, in bytes (RFC 1035).
 	maxHost = 253

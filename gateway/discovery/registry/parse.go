@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 
@@ -14,15 +15,13 @@ import (
 )
 
 // parse checks a registration by the workload id that calls from addr, but not
-// whether the address is the caller's: that is [Server.prove]. Its errors are
+// whether the address is the caller's, which is [Server.prove], nor whether it may serve
+// ([mayServe]). Its errors are
 // gRPC statuses that tell the sidecar's operator what to change.
 func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry, error) {
 	name, err := mesh.ParseServiceName(m.GetService())
 	if err != nil {
 		return key{}, entry{}, errorf("%v", err)
-	}
-	if name.Namespace != id.Namespace {
-		return key{}, entry{}, status.Errorf(codes.PermissionDenied, "service %s is not of namespace %q, which is the namespace of %s: a workload may only register services of its own namespace", name, id.Namespace, id)
 	}
 	if m.GetPort() == 0 || m.GetPort() > 65535 {
 		return key{}, entry{}, errorf("port %d: must be 1 to 65535", m.GetPort())
@@ -44,7 +43,7 @@ func parse(m *register.Registration, id identity.ID, addr net.Addr) (key, entry,
 	}
 	return key{name, uint16(m.GetPort()), instance}, entry{
 		protocol: protocol,
-		export:   !m.GetUnexported(),
+		exported: !m.GetUnexported(),
 		endpoint: mesh.Endpoint{
 			Instance: instance,
 			Address:  address,
@@ -74,4 +73,9 @@ func parseAddress(s string, caller net.Addr) (string, error) {
 		return "", errorf("address %q: nobody can dial it, write the host's own address or leave the host out", s)
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(port, 10)), nil
+}
+
+// errorf is a refusal of a malformed message.
+func errorf(format string, args ...any) error {
+	return status.Error(codes.InvalidArgument, fmt.Sprintf(format, args...))
 }

@@ -18,35 +18,35 @@ import (
 // is dialled once: whoever answers there must be id, or a workload could have
 // the gateways of every cluster open connections to hosts that are not its own.
 // A host name becomes the IP address that answered, so that it cannot lead
-// elsewhere later. Its errors are gRPC statuses that say the same of an address
+// elsewhere later. own says that it is on the host of the caller. Its errors are gRPC statuses that say the same of an address
 // where nobody is and of one where somebody else is.
-func (s *Server) prove(ctx context.Context, address string, id identity.ID, caller net.Addr) (string, error) {
+func (s *Server) prove(ctx context.Context, address string, id identity.ID, caller net.Addr) (proved string, own bool, err error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", errorf("address %q: write host:port", address)
+		return "", false, errorf("address %q: write host:port", address)
 	}
 	if from, ok := caller.(*net.TCPAddr); ok {
 		if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap() == from.AddrPort().Addr().Unmap() {
-			return address, nil
+			return address, true, nil
 		}
 	}
 	refused := status.Errorf(codes.FailedPrecondition,
 		"address %q is not where the registration comes from (%s), and nobody there proves to be %s: write the address of this sidecar's inbound listener, or :%s for the one that the gateway sees",
 		address, caller, id, port)
 	if s.identity == nil {
-		return "", refused
+		return "", false, refused
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: s.identity.ClientTLS("", identity.OneOf([]string{id.String()}))}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if dialerr.Own(err) {
-		return "", status.Errorf(codes.Unavailable, "this gateway cannot look who answers at %q now: try again, or another one", address)
+		return "", false, status.Errorf(codes.Unavailable, "this gateway cannot look who answers at %q now: try again, or another one", address)
 	}
 	if err != nil {
 		s.log.Warn("a registered address is not proved", "peer_id", id.String(), "addr", address, "err", err)
-		return "", refused
+		return "", false, refused
 	}
 	defer func() { _ = conn.Close() }() // it has served
-	return conn.RemoteAddr().String(), nil
+	return conn.RemoteAddr().String(), false, nil
 }

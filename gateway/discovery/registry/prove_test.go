@@ -54,20 +54,21 @@ func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 		address string
 		caller  string
 		want    string // empty: refused
+		own     bool
 	}{
-		{"127.0.0.7:15008", "127.0.0.7", "127.0.0.7:15008"}, // nobody listens yet: it is the caller's
-		{"[::ffff:127.0.0.7]:15008", "127.0.0.7", "[::ffff:127.0.0.7]:15008"},
-		{"[fe80::1%eth0]:15008", "fe80::1%eth0", "[fe80::1%eth0]:15008"},
-		{mine, "127.0.0.1", mine},
-		{bank, "127.0.0.1", ""},
-		{plain, "127.0.0.1", ""},
-		{"127.0.0.2:1", "127.0.0.1", ""},
-		{"[fe80::1%eth1]:15008", "fe80::1%eth0", ""},
-		{"nobody.invalid:" + port, "127.0.0.1", ""},
+		{"127.0.0.7:15008", "127.0.0.7", "127.0.0.7:15008", true}, // nobody listens yet: it is the caller's
+		{"[::ffff:127.0.0.7]:15008", "127.0.0.7", "[::ffff:127.0.0.7]:15008", true},
+		{"[fe80::1%eth0]:15008", "fe80::1%eth0", "[fe80::1%eth0]:15008", true},
+		{mine, "127.0.0.1", mine, false},
+		{bank, "127.0.0.1", "", false},
+		{plain, "127.0.0.1", "", false},
+		{"127.0.0.2:1", "127.0.0.1", "", false},
+		{"[fe80::1%eth1]:15008", "fe80::1%eth0", "", false},
+		{"nobody.invalid:" + port, "127.0.0.1", "", false},
 	} {
 		host, zone, _ := strings.Cut(c.caller, "%")
-		got, err := s.prove(t.Context(), c.address, me.ID(), &net.TCPAddr{IP: net.ParseIP(host), Port: 40000, Zone: zone})
-		if got != c.want || (err == nil) != (c.want != "") {
+		got, own, err := s.prove(t.Context(), c.address, me.ID(), &net.TCPAddr{IP: net.ParseIP(host), Port: 40000, Zone: zone})
+		if got != c.want || own != c.own || (err == nil) != (c.want != "") {
 			t.Errorf("%s by %s: %q, %v; want %q", c.address, c.caller, got, err, c.want)
 		}
 		if err != nil && (status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "write the address")) {
@@ -75,42 +76,18 @@ func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 		}
 	}
 	// A gateway that cannot ask takes nothing on trust.
-	if got, err := server(t, Config{}).prove(t.Context(), mine, me.ID(), callerAddr); err == nil {
+	if got, _, err := server(t, Config{}).prove(t.Context(), mine, me.ID(), callerAddr); err == nil {
 		t.Errorf("without an identity %q is accepted", got)
-	}
-}
-
-func TestOneIdentityCannotTakeEveryRegistration(t *testing.T) {
-	s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
-	st := &stream{log: s.log}
-	put := func(i int, id string) error {
-		return s.put(key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(id, i)},
-			entry{stream: st, endpoint: mesh.Endpoint{Identity: id}})
-	}
-	for i := range maxPerIdentity {
-		if err := put(i, "hog"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := put(maxPerIdentity, "hog"); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("one more is accepted: %v", err)
-	}
-	if err := put(0, "other"); err != nil {
-		t.Errorf("another identity is refused: %v", err)
-	}
-	s.remove(key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, "hog0"}, st, true)
-	if err := put(maxPerIdentity, "hog"); err != nil {
-		t.Errorf("what is withdrawn does not make room: %v", err)
 	}
 }
 
 func TestWhoIsGoneIsNotRememberedWithoutBound(t *testing.T) {
 	for _, path := range []string{"", "file"} {
 		s := server(t, Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
-		st := &stream{log: s.log}
+		st := newStream(caller(), s.log)
 		for i := range maxRegistrations + 100 {
 			k := key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(i)}
-			if err := s.put(k, entry{stream: st}); err != nil {
+			if _, err := s.put(k, entry{stream: st}); err != nil {
 				t.Fatal(err)
 			}
 			s.remove(k, st, false)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -50,8 +51,8 @@ func TestTheEndpointIsTheCallersAndNotWhatItWrites(t *testing.T) {
 	if want := (mesh.Endpoint{
 		Instance: "orders-1", Address: "10.0.0.7:15008", Ready: true, Weight: 1,
 		Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/orders",
-	}); e.endpoint != want || !e.export {
-		t.Errorf("endpoint %+v exported %t, want %+v", e.endpoint, e.export, want)
+	}); e.endpoint != want || !e.exported {
+		t.Errorf("endpoint %+v exported %t, want %+v", e.endpoint, e.exported, want)
 	}
 }
 
@@ -62,7 +63,6 @@ func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
 		says   string
 	}{
 		"no service":        {func(r *register.Registration) { r.Service = "orders" }, codes.InvalidArgument, "namespace/name"},
-		"foreign namespace": {func(r *register.Registration) { r.Service = "bank/orders" }, codes.PermissionDenied, "its own namespace"},
 		"port 0":            {func(r *register.Registration) { r.Port = 0 }, codes.InvalidArgument, "1 to 65535"},
 		"port too high":     {func(r *register.Registration) { r.Port = 65536 }, codes.InvalidArgument, "1 to 65535"},
 		"protocol":          {func(r *register.Registration) { r.Protocol = "HTTP/2 please" }, codes.InvalidArgument, "protocol"},
@@ -109,7 +109,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, _, err := net.SplitHostPort(e.endpoint.Address); err != nil || k.Service.Namespace != "shop" || e.endpoint.Weight == 0 {
+		if _, _, err := net.SplitHostPort(e.endpoint.Address); err != nil || e.endpoint.Weight == 0 {
 			t.Fatalf("accepted %+v %+v", k, e)
 		}
 	})
@@ -117,7 +117,7 @@ func FuzzParse(f *testing.F) {
 
 func TestRegistrationsBecomeSortedServices(t *testing.T) {
 	s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
-	st := &stream{log: s.log}
+	st := newStream(caller(), s.log)
 	put := func(service string, port uint32, instance string, unexported bool) {
 		t.Helper()
 		m := message()
@@ -127,7 +127,7 @@ func TestRegistrationsBecomeSortedServices(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.stream = st
-		if err := s.put(k, e); err != nil {
+		if _, err := s.put(k, e); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,23 +143,20 @@ func TestRegistrationsBecomeSortedServices(t *testing.T) {
 	}
 	put("shop/orders", 80, "b", true)
 	put("shop/orders", 80, "a", false)
-	put("shop/cart", 80, "c", true)
 	services, past := s.Snapshot()
 	var got []string
 	for _, svc := range services {
 		for _, p := range svc.Ports {
 			for _, e := range p.Endpoints {
-				got = append(got, svc.Name.String()+" "+e.Instance)
+				got = append(got, fmt.Sprintf("%s:%d %s exported %t", svc.Name, p.Port, e.Instance, p.Exported))
 			}
 		}
 	}
-	if want := []string{"shop/cart c", "shop/orders a", "shop/orders b", "shop/orders b"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("services %v, want %v", got, want)
+	want := []string{"shop/orders:80 a exported false", "shop/orders:80 b exported false", "shop/orders:81 b exported true"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("services %v, want %v: a port is exported when all of its registrations say so", got, want)
 	}
-	if services[0].Export || !services[1].Export {
-		t.Error("a service is exported when one of its registrations says so")
-	}
-	put("shop/cart", 80, "c", true) // says the same again
+	put("shop/orders", 80, "b", true) // says the same again
 	select {
 	case <-past:
 		t.Error("what says the same again makes the snapshot past")
@@ -202,8 +199,8 @@ func TestARenewalOfTheCertificateIsNoOutage(t *testing.T) {
 		expired := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(-time.Second)}}}
 		valid := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(time.Hour)}}}
 		register := func() *stream {
-			e.stream = &stream{log: s.log}
-			if err := s.put(k, e); err != nil {
+			e.stream = newStream(caller(), s.log)
+			if _, err := s.put(k, e); err != nil {
 				t.Fatal(err)
 			}
 			return e.stream
@@ -232,7 +229,7 @@ func TestTheRefusalOfASidecarThatTriesOnIsOneLine(t *testing.T) {
 		var log bytes.Buffer
 		s := server(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		refuse := func(instance, why string) {
-			s.logRefusal(&stream{id: caller(), log: s.log}, &register.Registration{Service: "shop/orders", Instance: instance}, errors.New(why))
+			s.refused(newStream(caller(), s.log), &register.Registration{Service: "shop/orders", Instance: instance}, errors.New(why))
 		}
 		lines := func() int { return strings.Count(log.String(), "registration refused") }
 		for range 100 {

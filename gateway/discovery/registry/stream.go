@@ -1,0 +1,113 @@
+package registry
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/register"
+)
+
+// stream is one call of Register; its address tells it from others.
+type stream struct {
+	id    identity.ID
+	log   *slog.Logger
+	ended chan error // has room for one: why the gateway ends it
+}
+
+func newStream(id identity.ID, log *slog.Logger) *stream {
+	return &stream{id: id, log: log, ended: make(chan error, 1)}
+}
+
+// end has the stream end with err, a gRPC status. It does not block, and only the
+// first one counts.
+func (st *stream) end(err error) {
+	select {
+	case st.ended <- err:
+	default:
+	}
+}
+
+// received is what a stream gives next.
+type received struct {
+	registration *register.Registration
+	err          error
+}
+
+// receive hands on what the sidecar says until the stream is over, which it is once
+// the call of Register has returned.
+func receive(calls register.Registry_RegisterServer, to chan<- received) {
+	for {
+		m, err := calls.Recv()
+		select {
+		case to <- received{m, err}:
+		case <-calls.Context().Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Register serves one registration stream. Called by gRPC.
+func (s *Server) Register(calls register.Registry_RegisterServer) error {
+	p, ok := peer.FromContext(calls.Context())
+	if !ok {
+		return status.Error(codes.Unauthenticated, "no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return status.Error(codes.Unauthenticated, "not a mutual TLS connection")
+	}
+	id, err := identity.PeerID(info.State)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	st := newStream(id, s.log.With("peer_id", id.String(), "peer_addr", p.Addr.String()))
+	messages := make(chan received)
+	go receive(calls, messages)
+	c := conversation{server: s, calls: calls, stream: st, caller: p.Addr}
+	for {
+		select {
+		case err := <-st.ended:
+			return c.refuse(err)
+		case <-calls.Context().Done(): // it broke
+			s.ended(c.held, st, calls.Context().Err(), info.State)
+			return calls.Context().Err()
+		case m := <-messages:
+			if m.err != nil {
+				s.ended(c.held, st, m.err, info.State)
+				if errors.Is(m.err, io.EOF) {
+					return nil
+				}
+				return m.err
+			}
+			c.last = m.registration
+			if err := c.take(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// ended takes away what st registered under k, because reading from st gave err.
+// When it was ended because its certificate has expired (gateway/xds does that),
+// a sidecar with a new one is back in a moment: it gets that moment, so that a
+// renewal is no outage.
+func (s *Server) ended(k key, st *stream, err error, state tls.ConnectionState) {
+	withdrawn := errors.Is(err, io.EOF)
+	if withdrawn || !time.Now().After(state.PeerCertificates[0].NotAfter) {
+		s.remove(k, st, withdrawn)
+		return
+	}
+	time.AfterFunc(renewalTime, func() { s.remove(k, st, false) })
+}
