@@ -61,6 +61,7 @@ var imports = map[string][]string{
 
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
+	"internal/authorize":             {"internal/audit", "internal/mesh", "internal/policy", "internal/prom"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/connect":               {"internal/mesh"},
 	"internal/drain":                 {"internal/relay"},
@@ -82,7 +83,8 @@ var imports = map[string][]string{
 	"internal/tunnel":                {"internal/identity", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},
-	"internal/xds":                   {"internal/mesh"},
+	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/xds/authorization"},
+	"internal/xds/authorization":     {},
 }
 
 // homes says where each large library may be imported: as few folders as can

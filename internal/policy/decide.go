@@ -119,7 +119,7 @@ func (a *Authorizer) decide(q *question) Decision {
 // with tries.
 func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	switch {
-	case q.caller.Namespace == "" || q.caller.Gateway != "":
+	case !q.caller.IsWorkload() || q.caller.Namespace == "":
 		return Verdict{Cause: NotWorkload}
 	case !a.exported && (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain):
 		return Verdict{Cause: NotExported}

@@ -1,4 +1,5 @@
-// Package xds translates between [mesh.Route] and Envoy's resources. It is the only
+// Package xds translates between [mesh.Route] and Envoy's resources, and between
+// [policy.Set] and one of ours. It is the only
 // place that spells them, and it is pure: bytes are the same wherever and whenever
 // they are made, so that a hash of them serves as the version.
 //
@@ -17,4 +18,7 @@
 // by the SNI that its ClientHello shows to a gateway's mesh port, which has the port
 // as well. Envoy wants IP addresses in EDS: whoever does not say that it takes host
 // names ([TakesHostNames]) must be given those.
+//
+// Who may call a service is a resource of a type of our own ([PolicyType]), named by the
+// service, for the sidecars that serve it; an Envoy never asks for it.
 package xds
