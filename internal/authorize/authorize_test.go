@@ -25,7 +25,7 @@ func TestARefusalIsCountedAndLoggedAndAnAllowedCallCostsNothing(t *testing.T) {
 	}
 	service := mesh.ServiceName{Namespace: "shop", Name: "orders"}
 	tries := policy.Policy{Namespace: "shop", Name: "try", Action: policy.Deny, Rules: []policy.Rule{{From: []policy.Callers{{ServiceAccount: "cart"}}}}, DryRun: true}
-	a, err := policy.Compile(policy.SetOf(service, true, []policy.Policy{tries}), "mesh.example", "east")
+	a, err := policy.Compile(policy.SetOf(service, []uint16{80}, []policy.Policy{tries}), "mesh.example", "east")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type Authorizer struct {
 	trustDomain string
 	cluster     mesh.ClusterName
 
-	exported bool
+	exported []uint16
 	strict   pattern // the default
 	deny     []rule
 	allow    []rule

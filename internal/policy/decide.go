@@ -29,7 +29,7 @@ type Cause uint8
 // The causes.
 const (
 	NotWorkload  Cause = iota // the caller is a gateway or an authority
-	NotExported               // the caller is of another cluster, and the service is not exported
+	NotExported               // the caller is of another cluster, and the port is not exported
 	ByDeny                    // a deny rule matches: Rule
 	ByAllow                   // an allow rule matches: Rule
 	NoAllow                   // there are allow policies, and no rule of them matches
@@ -121,7 +121,7 @@ func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	switch {
 	case !q.caller.IsWorkload() || q.caller.Namespace == "":
 		return Verdict{Cause: NotWorkload}
-	case !a.exported && (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain):
+	case (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain) && !slices.Contains(a.exported, q.port):
 		return Verdict{Cause: NotExported}
 	}
 	depends := false // on the request that is to come

@@ -53,6 +53,7 @@ func from(t testing.TB, texts ...string) (all []Callers) {
 }
 
 func TestTheDefaultIsTheOwnNamespaceAndWhatIsExported(t *testing.T) {
+	port80 := []uint16{80}
 	foreign := caller("east/shop/cart")
 	foreign.TrustDomain = "other.example"
 	unvouched := caller("west/shop/cart")
@@ -60,22 +61,22 @@ func TestTheDefaultIsTheOwnNamespaceAndWhatIsExported(t *testing.T) {
 	here := caller("east/shop/cart")
 	here.Unvouched = true
 	for name, c := range map[string]struct {
-		exported bool
+		exported []uint16
 		caller   *Caller
 		allowed  bool
 		cause    Cause
 		says     string
 	}{
-		"own namespace":               {false, caller("east/shop/cart"), true, ByDefault, "allowed by default: the caller is of the service's namespace shop"},
-		"another namespace":           {true, caller("east/front/web"), false, ByDefault, "by default only namespace shop may call shop/orders: write allow: [shop/*, front/web] in Service shop/orders to permit this"},
-		"another cluster":             {true, caller("west/shop/cart"), true, ByDefault, ""},
-		"another cluster, unexported": {false, caller("west/shop/cart"), false, NotExported, "shop/orders is not exported by cluster east, and the caller is of cluster west: write export: true in Service shop/orders there"},
-		"a gateway":                   {true, caller("east/east-1"), false, NotWorkload, "spiffe://mesh.example/cluster/east/gateway/east-1 is no workload: only workloads call services"},
-		"another trust domain":        {true, foreign, false, ByDefault, "write allow: [shop/*, spiffe://other.example/cluster/east/ns/shop/sa/cart]"},
-		"a cluster that may not speak for the namespace": {true, unvouched, false, ByDefault,
+		"own namespace":               {nil, caller("east/shop/cart"), true, ByDefault, "allowed by default: the caller is of the service's namespace shop"},
+		"another namespace":           {port80, caller("east/front/web"), false, ByDefault, "by default only namespace shop may call shop/orders: write allow: [shop/*, front/web] in Service shop/orders to permit this"},
+		"another cluster":             {port80, caller("west/shop/cart"), true, ByDefault, ""},
+		"another cluster, unexported": {nil, caller("west/shop/cart"), false, NotExported, "shop/orders is not exported by cluster east at this port, and the caller is of cluster west: write export: true in Service shop/orders there"},
+		"a gateway":                   {port80, caller("east/east-1"), false, NotWorkload, "spiffe://mesh.example/cluster/east/gateway/east-1 is no workload: only workloads call services"},
+		"another trust domain":        {port80, foreign, false, ByDefault, "write allow: [shop/*, spiffe://other.example/cluster/east/ns/shop/sa/cart]"},
+		"a cluster that may not speak for the namespace": {port80, unvouched, false, ByDefault,
 			"write allow: [shop/*, {cluster: west, namespace: shop, serviceAccount: cart}] in Service shop/orders"},
-		"the own cluster, whatever its certificate says": {true, here, true, ByDefault, ""},
-		"nobody": {true, &Caller{}, false, NotWorkload, ""},
+		"the own cluster, whatever its certificate says": {port80, here, true, ByDefault, ""},
+		"nobody": {port80, &Caller{}, false, NotWorkload, ""},
 	} {
 		a := compile(t, SetOf(orders, c.exported, nil))
 		d := a.Connection(c.caller, 80)
@@ -117,7 +118,7 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 		"a request of nobody":      {[]Policy{deny("a", Rule{Paths: []string{"/admin/*"}})}, "east/front/web", "deny", "by default"},
 		"denied whatever it wants": {[]Policy{deny("a", Rule{Paths: []string{"/admin/*"}}, web)}, "east/front/web", "deny", "rules[1]"},
 	} {
-		a := compile(t, SetOf(orders, true, c.policies))
+		a := compile(t, SetOf(orders, []uint16{80}, c.policies))
 		d := a.Connection(caller(c.caller), 80)
 		if got := word(&d.Verdict); got != c.want {
 			t.Errorf("%s: %s, want %s (%+v)", name, got, c.want, d)
@@ -130,8 +131,8 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 
 func TestNoTrickWithAPathGetsPastARule(t *testing.T) {
 	// Everything but /admin is for everybody, by deny; and only /public, by allow.
-	denies := compile(t, SetOf(orders, true, []Policy{deny("d", Rule{Paths: []string{"/admin/*", "/secret"}})}))
-	allows := compile(t, SetOf(orders, true, []Policy{allow("a", Rule{From: from(t, "*"), Paths: []string{"/public/*", "/index"}})}))
+	denies := compile(t, SetOf(orders, []uint16{80}, []Policy{deny("d", Rule{Paths: []string{"/admin/*", "/secret"}})}))
+	allows := compile(t, SetOf(orders, []uint16{80}, []Policy{allow("a", Rule{From: from(t, "*"), Paths: []string{"/public/*", "/index"}})}))
 	for path, want := range map[string]struct{ byDeny, byAllow bool }{
 		"/admin":             {false, false},
 		"/admin/":            {false, false},
@@ -210,10 +211,10 @@ func TestMethodsAndHeadersAreReadNarrowlyByAllowAndWidelyByDeny(t *testing.T) {
 	} {
 		c.rule.From = everybody
 		h := &Head{Method: []byte(c.method), Path: []byte("/"), Fields: c.fields}
-		if d := compile(t, SetOf(orders, true, []Policy{allow("a", c.rule)})).Request(caller("east/shop/cart"), 80, h); d.Allowed != c.allows {
+		if d := compile(t, SetOf(orders, []uint16{80}, []Policy{allow("a", c.rule)})).Request(caller("east/shop/cart"), 80, h); d.Allowed != c.allows {
 			t.Errorf("%s: allowed: %v", name, d.Allowed)
 		}
-		if d := compile(t, SetOf(orders, true, []Policy{deny("a", c.rule)})).Request(caller("east/shop/cart"), 80, h); d.Allowed == c.hides {
+		if d := compile(t, SetOf(orders, []uint16{80}, []Policy{deny("a", c.rule)})).Request(caller("east/shop/cart"), 80, h); d.Allowed == c.hides {
 			t.Errorf("%s: denied: %v", name, !d.Allowed)
 		}
 	}
@@ -222,7 +223,7 @@ func TestMethodsAndHeadersAreReadNarrowlyByAllowAndWidelyByDeny(t *testing.T) {
 func TestAPolicyThatOnlyTriesDecidesNothing(t *testing.T) {
 	tries := allow("a", Rule{From: from(t, "front/web")})
 	tries.DryRun = true
-	a := compile(t, SetOf(orders, true, []Policy{tries}))
+	a := compile(t, SetOf(orders, []uint16{80}, []Policy{tries}))
 	for who, want := range map[string][2]bool{
 		"east/front/web": {false, true},
 		"east/shop/cart": {true, false},
@@ -235,7 +236,7 @@ func TestAPolicyThatOnlyTriesDecidesNothing(t *testing.T) {
 	}
 	l7 := deny("b", Rule{Paths: []string{"/x"}})
 	l7.DryRun = true
-	d := compile(t, SetOf(orders, true, []Policy{l7})).Connection(caller("east/shop/cart"), 80)
+	d := compile(t, SetOf(orders, []uint16{80}, []Policy{l7})).Connection(caller("east/shop/cart"), 80)
 	if !d.Allowed || !d.NeedsRequest() {
 		t.Errorf("requests are not looked at for the dry run: %+v", d)
 	}
@@ -245,7 +246,7 @@ func TestADecisionAllocatesNothing(t *testing.T) {
 	l7 := Rule{From: from(t, "front/web", "shop/*"), Methods: []string{"PUT", "GET"}, Paths: []string{"/a", "/orders/*"}, Headers: []Header{{"x-t", []string{"b*", "a"}}}}
 	tries := deny("c", l7)
 	tries.DryRun = true
-	a := compile(t, SetOf(orders, true, []Policy{allow("a", l7), deny("b", Rule{From: from(t, "zoo/*")}, Rule{Headers: []Header{{"x-u", []string{"q"}}}}), tries}))
+	a := compile(t, SetOf(orders, []uint16{80}, []Policy{allow("a", l7), deny("b", Rule{From: from(t, "zoo/*")}, Rule{Headers: []Header{{"x-u", []string{"q"}}}}), tries}))
 	c, h := caller("east/shop/cart"), &Head{Method: []byte("GET"), Path: []byte("/orders/%C3%A9/7"), Fields: fixed{"x-t", []byte("a")}}
 	for name, ask := range map[string]func() Decision{
 		"connection": func() Decision { return a.Connection(c, 80) },
@@ -271,7 +272,7 @@ type fixed struct {
 func (f fixed) Value(name string, n int) ([]byte, bool) { return f.value, n == 0 && name == f.name }
 
 func BenchmarkRequest(b *testing.B) {
-	a := compile(b, SetOf(orders, true, []Policy{allow("a", Rule{From: from(b, "front/web", "shop/*"), Methods: []string{"GET"}, Paths: []string{"/orders/*"}})}))
+	a := compile(b, SetOf(orders, []uint16{80}, []Policy{allow("a", Rule{From: from(b, "front/web", "shop/*"), Methods: []string{"GET"}, Paths: []string{"/orders/*"}})}))
 	c, h := caller("east/shop/cart"), &Head{Method: []byte("GET"), Path: []byte("/orders/1234567890/lines")}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -5,7 +5,7 @@
 // In this order, the first that applies decides:
 //
 //  1. Only workloads call: gateways and certificate authorities are nobody's callers.
-//  2. A service that is not exported is called from its own cluster only.
+//  2. A port that is not exported is called from the service's own cluster only.
 //  3. A deny rule that matches refuses.
 //  4. Where the service has allow policies, one of their rules must match.
 //  5. Where it has none, the strict default is in force: callers of the service's own

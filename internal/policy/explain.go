@@ -14,7 +14,7 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 	case NotWorkload:
 		return fmt.Sprintf("%s is no workload: only workloads call services", c.ID)
 	case NotExported:
-		return fmt.Sprintf("%s is not exported by cluster %s, and the caller is of cluster %s: write export: true in Service %s there", service, a.cluster, c.Cluster, service)
+		return fmt.Sprintf("%s is not exported by cluster %s at this port, and the caller is of cluster %s: write export: true in Service %s there", service, a.cluster, c.Cluster, service)
 	case NeedsRequest:
 		return "what the request asks for decides: give METHOD and PATH"
 	case ByAllow:

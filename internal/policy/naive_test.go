@@ -17,7 +17,7 @@ func naive(s *Set, td, cluster string, c *Caller, port uint16, h *Head, later, t
 	if c.IsGateway() {
 		return "deny"
 	}
-	if !s.Exported && string(c.Cluster)+" "+c.TrustDomain != cluster+" "+td {
+	if !slices.Contains(s.Exported, port) && string(c.Cluster)+" "+c.TrustDomain != cluster+" "+td {
 		return "deny"
 	}
 	denied, mayDeny, allowed, mayAllow, anyAllow := false, false, false, false, false
@@ -181,7 +181,7 @@ func TestADecisionIsWhatANaiveEvaluatorSays(t *testing.T) {
 		return p
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		s := &Set{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Exported: rapid.Bool().Draw(t, "exported"),
+		s := &Set{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Exported: rapid.SampledFrom([][]uint16{nil, {80}, {81}, {80, 81}}).Draw(t, "exported"),
 			Policies: rapid.SliceOfN(pol, 0, 3).Draw(t, "policies")}
 		a, err := Compile(s, "a.example", "east")
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -77,12 +78,12 @@ func (p *Policy) String() string {
 // the same everywhere; which cluster and trust domain it is read in comes beside.
 type Set struct {
 	Service  mesh.ServiceName
-	Exported bool     // other clusters may call at all
+	Exported []uint16 // the ports that other clusters may call at all
 	Policies []Policy // sorted by name
 }
 
 // SetOf returns what is in force for a service, out of all policies of its cluster.
-func SetOf(service mesh.ServiceName, exported bool, all []Policy) *Set {
+func SetOf(service mesh.ServiceName, exported []uint16, all []Policy) *Set {
 	s := &Set{Service: service, Exported: exported}
 	for i := range all {
 		if all[i].For(service) {
@@ -203,6 +204,9 @@ func (s *Set) Check() error {
 	}
 	if len(s.Policies) > MaxPolicies {
 		return fmt.Errorf("%s has %d policies: at most %d are read", s.Service, len(s.Policies), MaxPolicies)
+	}
+	if len(s.Exported) > math.MaxUint16 || slices.Contains(s.Exported, 0) {
+		return fmt.Errorf("%s: its exported ports must be 1 to 65535, each once", s.Service)
 	}
 	var faults []error
 	for i := range s.Policies {

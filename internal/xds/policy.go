@@ -3,6 +3,7 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -22,7 +23,7 @@ func EncodePolicy(s *policy.Set) (*discoveryv3.Resource, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	m := &authorization.ServicePolicy{Namespace: s.Service.Namespace, Name: s.Service.Name, Exported: s.Exported}
+	m := &authorization.ServicePolicy{Namespace: s.Service.Namespace, Name: s.Service.Name, Exported: encodePorts(s.Exported)}
 	for i := range s.Policies {
 		p := &s.Policies[i]
 		out := &authorization.Policy{Name: p.Name, Action: authorization.Policy_DENY, DryRun: p.DryRun}
@@ -42,9 +43,7 @@ func encodeRule(r *policy.Rule) *authorization.Rule {
 	for _, c := range r.From {
 		out.From = append(out.From, &authorization.Callers{TrustDomain: c.TrustDomain, Cluster: c.Cluster, Namespace: c.Namespace, ServiceAccount: c.ServiceAccount})
 	}
-	for _, p := range r.Ports {
-		out.Ports = append(out.Ports, uint32(p))
-	}
+	out.Ports = encodePorts(r.Ports)
 	for _, h := range r.Headers {
 		out.Headers = append(out.Headers, &authorization.Header{Name: h.Name, Values: h.Values})
 	}
@@ -62,7 +61,11 @@ func DecodePolicy(b []byte) (*policy.Set, error) {
 	if hasUnknown(m.ProtoReflect()) {
 		return nil, errors.New("policy: says something that this version does not know: renew this process")
 	}
-	s := &policy.Set{Service: mesh.ServiceName{Namespace: m.GetNamespace(), Name: m.GetName()}, Exported: m.GetExported()}
+	exported, err := decodePorts(m.GetExported())
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	s := &policy.Set{Service: mesh.ServiceName{Namespace: m.GetNamespace(), Name: m.GetName()}, Exported: exported}
 	if len(m.GetPolicies()) > policy.MaxPolicies {
 		return nil, fmt.Errorf("policy: %d policies, at most %d", len(m.GetPolicies()), policy.MaxPolicies)
 	}
@@ -96,14 +99,30 @@ func decodeRule(r *authorization.Rule) (policy.Rule, error) {
 	for _, c := range r.GetFrom() {
 		out.From = append(out.From, policy.Callers{TrustDomain: c.GetTrustDomain(), Cluster: c.GetCluster(), Namespace: c.GetNamespace(), ServiceAccount: c.GetServiceAccount()})
 	}
-	for _, p := range r.GetPorts() {
-		if p == 0 || p > 65535 {
-			return policy.Rule{}, fmt.Errorf("port %d: must be 1 to 65535", p)
-		}
-		out.Ports = append(out.Ports, uint16(p))
-	}
 	for _, h := range r.GetHeaders() {
 		out.Headers = append(out.Headers, policy.Header{Name: h.GetName(), Values: h.GetValues()})
+	}
+	var err error
+	out.Ports, err = decodePorts(r.GetPorts())
+	return out, err
+}
+
+func encodePorts(ports []uint16) (out []uint32) {
+	for _, p := range ports {
+		out = append(out, uint32(p))
+	}
+	return out
+}
+
+func decodePorts(ports []uint32) (out []uint16, err error) {
+	if len(ports) > math.MaxUint16 {
+		return nil, fmt.Errorf("%d ports", len(ports))
+	}
+	for _, p := range ports {
+		if p == 0 || p > math.MaxUint16 {
+			return nil, fmt.Errorf("port %d: must be 1 to 65535", p)
+		}
+		out = append(out, uint16(p))
 	}
 	return out, nil
 }

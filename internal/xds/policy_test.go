@@ -16,7 +16,7 @@ import (
 // everything is a policy set with every field set.
 func everything() *policy.Set {
 	return &policy.Set{
-		Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Exported: true,
+		Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Exported: []uint16{80, 81},
 		Policies: []policy.Policy{
 			{Namespace: "shop", Services: []string{"orders"}, Action: policy.Allow, Rules: []policy.Rule{{From: []policy.Callers{{Namespace: "front", ServiceAccount: "web"}}}}},
 			{Namespace: "shop", Name: "a", Action: policy.Allow, DryRun: true, Rules: []policy.Rule{{
@@ -71,6 +71,7 @@ func TestAPolicyWithSomethingUnknownIsRefused(t *testing.T) {
 		"action":    func(m *authorization.ServicePolicy) { m.Policies[1].Action = 9 },
 		"no action": func(m *authorization.ServicePolicy) { m.Policies[1].Action = 0 },
 		"port":      func(m *authorization.ServicePolicy) { m.Policies[1].Rules[0].Ports[0] = 65616 },
+		"exported":  func(m *authorization.ServicePolicy) { m.Exported[0] = 0 },
 		"path":      func(m *authorization.ServicePolicy) { m.Policies[1].Rules[0].Paths[0] = "/../a" },
 		"from":      func(m *authorization.ServicePolicy) { m.Policies[1].Rules[0].From = nil },
 		"service":   func(m *authorization.ServicePolicy) { m.Name = "" },

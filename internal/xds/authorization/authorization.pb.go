@@ -83,7 +83,7 @@ type ServicePolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Exported      bool                   `protobuf:"varint,3,opt,name=exported,proto3" json:"exported,omitempty"`
+	Exported      []uint32               `protobuf:"varint,3,rep,packed,name=exported,proto3" json:"exported,omitempty"` // ports that other clusters may call
 	Policies      []*Policy              `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -133,11 +133,11 @@ func (x *ServicePolicy) GetName() string {
 	return ""
 }
 
-func (x *ServicePolicy) GetExported() bool {
+func (x *ServicePolicy) GetExported() []uint32 {
 	if x != nil {
 		return x.Exported
 	}
-	return false
+	return nil
 }
 
 func (x *ServicePolicy) GetPolicies() []*Policy {
@@ -419,7 +419,7 @@ const file_internal_xds_authorization_authorization_proto_rawDesc = "" +
 	"\rServicePolicy\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
-	"\bexported\x18\x03 \x01(\bR\bexported\x12<\n" +
+	"\bexported\x18\x03 \x03(\rR\bexported\x12<\n" +
 	"\bpolicies\x18\x04 \x03(\v2 .isthmus.authorization.v1.PolicyR\bpolicies\"\xd8\x01\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12?\n" +
