@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
@@ -47,10 +47,10 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
-	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
+	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/liveness", "internal/mesh", "internal/osuser", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/routes":   {"internal/mesh", "internal/state"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
@@ -73,6 +73,7 @@ var imports = map[string][]string{
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
 	"internal/mesh":                  {},
 	"internal/policy":                {"internal/identity", "internal/mesh"},
+	"internal/osuser":                {},
 	"internal/process":               {},
 	"internal/prom":                  {},
 	"internal/register":              {},
@@ -95,7 +96,7 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                                     {"federation"},
 	"github.com/cilium/ebpf":                               {"interception/bpf", "interception/hooks", "interception/sockmap"},
 	"github.com/google/nftables":                           {"interception/nft"},
-	"github.com/mdlayher/netlink":                          {"interception/nft"},
+	"github.com/mdlayher/netlink":                          {"interception/nft", "internal/osuser"},
 	"github.com/miekg/dns":                                 {"sidecar/dns"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},

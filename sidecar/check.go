@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -11,8 +12,9 @@ import (
 // fault, and in what it names: a [*config.KeyError]. Only whether a program is
 // there to accelerate is not in it.
 func Check(cfg *config.Sidecar) error {
-	_, err := openIdentity(cfg)
-	return err
+	_, identityErr := openIdentity(cfg)
+	_, usersErr := explicit(cfg)
+	return errors.Join(identityErr, usersErr)
 }
 
 // openIdentity opens the certificate, which must be this workload's.

@@ -1,11 +1,13 @@
 package sidecar
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 )
 
@@ -18,14 +20,22 @@ func declared(cfg *config.Sidecar) []mesh.Destination {
 	return all
 }
 
-// explicit are the listeners whose callers reach one destination each.
-func explicit(cfg *config.Sidecar) []proxy.Explicit {
+// explicit are the listeners whose callers reach one destination each. Its error is a
+// [*config.KeyError].
+func explicit(cfg *config.Sidecar) ([]proxy.Explicit, error) {
 	var all []proxy.Explicit
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
-		all = append(all, proxy.Explicit{Listen: u.Listen, Destination: u.Destination()})
+		e := proxy.Explicit{Listen: u.Listen, Destination: u.Destination()}
+		if u.User != "" {
+			var err error
+			if e.User, err = osuser.Lookup(u.User); err != nil {
+				return nil, &config.KeyError{Key: fmt.Sprintf("upstreams[%d].user", i), Problem: err.Error() + ": write a name or a number of this host's users, or nothing for anybody"}
+			}
+		}
+		all = append(all, e)
 	}
-	return all
+	return all, nil
 }
 
 // inbound are the listeners for the callers of the program; nil without a service.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 )
 
 // ProgramError is returned by [Sidecar.Run] when the program that the sidecar
@@ -48,8 +50,9 @@ func newProgram(argv []string, log *slog.Logger) *program {
 
 // programStart is how to start a program.
 type programStart struct {
-	cgroup    *os.File // nil: ours
-	unspliced bool     // kept from the calls that denySplice says
+	cgroup    *os.File     // nil: ours
+	user      *osuser.User // nil: ours
+	unspliced bool         // kept from the calls that denySplice says
 	grace     time.Duration
 }
 
@@ -86,7 +89,13 @@ func (p *program) runHere(start programStart) error {
 	if start.cgroup != nil { // born in it: not even its first connection escapes
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(start.cgroup.Fd())
 	}
+	if start.user != nil {
+		become(cmd, start.user)
+	}
 	err := cmd.Start()
+	if errors.Is(err, syscall.EPERM) && start.user != nil {
+		err = fmt.Errorf("%w: a sidecar needs to be root, or to hold CAP_SETUID and CAP_SETGID, to run its program as %s", err, start.user.Name)
+	}
 	if err == nil {
 		p.process.Store(cmd.Process)
 		if os.Getpid() == 1 {
@@ -105,6 +114,13 @@ func (p *program) runHere(start programStart) error {
 		return nil
 	}
 	return err
+}
+
+// become has the program run as u, with none of our groups and with u's home. The
+// kernel then lets it neither read our key nor touch our pins.
+func become(cmd *exec.Cmd, u *osuser.User) {
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+	cmd.Env = append(os.Environ(), "HOME="+u.Home, "USER="+u.Name, "LOGNAME="+u.Name)
 }
 
 // stop asks the program to end and returns when it has, or when ctx has ended.

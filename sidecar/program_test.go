@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 )
 
 func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
@@ -20,6 +23,27 @@ func TestTheProgramsExitCodeIsTheSidecars(t *testing.T) {
 		ended, ok := errors.AsType[*ProgramError](err)
 		if !ok || ended.Code != code {
 			t.Errorf("%q: %v, want exit code %d", command, err, code)
+		}
+	}
+}
+
+func TestAProgramOfAnotherUserCannotReadTheSidecarsKey(t *testing.T) {
+	if os.Getuid() != 0 {
+		harness.Lacking(t, "root, to run a program as another user")
+	}
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(key, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := osuser.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, code := range map[*osuser.User]int{nil: 0, nobody: 5} {
+		script := `[ "$(id -G | tr " " "\n" | grep -cx 0)" = 0 ] || [ "$(id -u)" = 0 ] || exit 6; cat "$0" > /dev/null 2>&1 || exit 5`
+		err := newProgram([]string{"/bin/sh", "-c", script, key}, nil).run(t.Context(), programStart{user: user, grace: time.Minute})
+		if ended, ok := errors.AsType[*ProgramError](err); !ok || ended.Code != code {
+			t.Errorf("user %v: %v, want exit code %d", user, err, code)
 		}
 	}
 }

@@ -29,7 +29,11 @@ func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err er
 	}
 	before := s.inForce.Load()
 	after := s.withReloaded(before, file)
-	if err := s.proxy.SetExplicit(ctx, explicit(after)); err != nil {
+	listeners, err := explicit(after)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.proxy.SetExplicit(ctx, listeners); err != nil {
 		return nil, nil, err
 	}
 	s.inForce.Set(after)

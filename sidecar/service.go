@@ -65,7 +65,7 @@ func (s *Sidecar) register() {
 // ends by itself, what it sent last is still on its way: Run ends when that has
 // arrived, or the drain time is over.
 func (s *Sidecar) runProgram(ctx context.Context) error {
-	start := programStart{unspliced: s.accelerates(), grace: s.cfg.Drain}
+	start := programStart{user: s.opts.User, unspliced: s.accelerates(), grace: s.cfg.Drain}
 	if s.capture != nil {
 		start.cgroup = s.capture.cgroup
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
@@ -39,6 +40,7 @@ const (
 type Options struct {
 	Log     *slog.Logger // nil discards
 	Program []string     // started beside the sidecar, which ends with it; empty: none
+	User    *osuser.User // as whom the program runs; nil: as whom the sidecar does
 	Serving func() error // called when every listener is bound and the program captured; nil: nothing is
 
 	// Configuration reads the configuration again for Reload; nil: it cannot be.
@@ -138,8 +140,12 @@ func (s *Sidecar) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	listeners, err := explicit(s.cfg)
+	if err != nil {
+		return err
+	}
 	s.proxy, err = proxy.New(proxy.Config{
-		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Timeouts: s.timeoutsToward, Explicit: explicit(s.cfg), Captured: s.captured(), Inbound: s.inbound(),
+		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Timeouts: s.timeoutsToward, Explicit: listeners, Captured: s.captured(), Inbound: s.inbound(),
 		Log: s.log, Metrics: s.registry,
 	})
 	return err

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os/user"
-	"strconv"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/sidecar"
 )
 
@@ -59,12 +58,12 @@ configs/systemd of the source has units that give it no more.`,
 			if err != nil {
 				return err
 			}
-			uid, gid, err := lookupUser(owner)
+			user, err := osuser.Lookup(owner)
 			if err != nil {
-				return usageError{err}
+				return usageError{fmt.Errorf("--user: %w", err)}
 			}
 			unix.Umask(0o022) // what is made is for that user to enter, whatever root's umask is
-			i, err := sidecar.Attach(cfg, uid, gid, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			i, err := sidecar.Attach(cfg, int(user.UID), int(user.GID), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}
@@ -119,21 +118,4 @@ sidecar uses is left alone: stop it first.`,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "everything of this host")
 	return cmd
-}
-
-// lookupUser returns the ids of a user, named or numbered.
-func lookupUser(name string) (uid, gid int, err error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		if u, err = user.LookupId(name); err != nil {
-			return 0, 0, fmt.Errorf("--user %s: no such user", name)
-		}
-	}
-	if uid, err = strconv.Atoi(u.Uid); err != nil {
-		return 0, 0, fmt.Errorf("--user %s: %w", name, err)
-	}
-	if gid, err = strconv.Atoi(u.Gid); err != nil {
-		return 0, 0, fmt.Errorf("--user %s: %w", name, err)
-	}
-	return uid, gid, nil
 }

@@ -2,18 +2,20 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/sidecar"
 )
 
 // Sidecar is `isthmus sidecar`.
 func Sidecar() *cobra.Command {
-	var file string
+	var file, as string
 	cmd := &cobra.Command{
 		Use:   "sidecar -c FILE [-- PROGRAM ARGS...]",
 		Short: "Run a sidecar, and the program beside it",
@@ -21,7 +23,8 @@ func Sidecar() *cobra.Command {
 starts that and ends with it, with the program's exit code. The program is told of
 SIGTERM once its callers have been served, and has the mesh until it has ended; a
 program that SIGTERM then ends, without a code of its own, is exit code 0.
-SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it. SIGHUP reloads the
+With --user it runs as that user, and can neither read the sidecar's key nor lift its
+interception. SIGUSR1, SIGUSR2, SIGWINCH and SIGQUIT are passed on to it. SIGHUP reloads the
 configuration, and is passed on as well: 'isthmus reload' does not tell the program.
 At once take effect upstreams, drain, log.level, and of service advertise, weight,
 export and health; what else has changed is named, and waits for a restart.
@@ -55,8 +58,17 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 			if err != nil {
 				return err
 			}
+			var user *osuser.User
+			if as != "" {
+				if len(args) == 0 {
+					return usageError{errors.New("--user is for a program: write it behind \"--\"")}
+				}
+				if user, err = osuser.Lookup(as); err != nil {
+					return usageError{fmt.Errorf("--user: %w", err)}
+				}
+			}
 			log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
-			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Level: level, Program: args, Configuration: load, Serving: notifyServing})
+			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Level: level, Program: args, User: user, Configuration: load, Serving: notifyServing})
 			if err != nil {
 				return err
 			}
@@ -74,6 +86,7 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
+	cmd.Flags().StringVar(&as, "user", "", "user that the program runs as, who then cannot read the sidecar's key; the sidecar must be root")
 	config.SidecarFlags(cmd.Flags())
 	return cmd
 }

@@ -90,6 +90,9 @@ type Upstream struct {
 	Service mesh.ServiceName `yaml:"service"`
 	// The service's port. Default: 80.
 	Port uint16 `yaml:"port"`
+	// The user of this host, by name or number, whose programs alone may use the
+	// listener. Default: whoever reaches it.
+	User string `yaml:"user"`
 	// The only cluster that is to answer. Default: any.
 	Cluster mesh.ClusterName `yaml:"cluster"`
 	// Bounds on exchanges with the service.

@@ -3,41 +3,70 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // Explicit is a listener whose every connection is for one destination.
 type Explicit struct {
 	Listen      string // host:port
 	Destination mesh.Destination
+	User        *osuser.User // whose programs alone may use it; nil: anybody's
 }
 
 // listenExplicit makes the listener for one destination.
 func (p *Proxy) listenExplicit(e Explicit) *server {
 	s := &server{p: p, direction: outbound, address: e.Listen}
-	s.lead(e.Destination)
+	s.lead(e)
 	s.serve = func(c *client) { s.leads.Load().serveExplicit(c) }
 	return s
 }
 
-// lead has the listener lead to d from its next connection on.
-func (s *server) lead(d mesh.Destination) {
-	s.destination, s.label = d, d.String()
-	s.leads.Store(s.p.toward(d, s.label))
+// lead has the listener lead to where e says from its next connection on.
+func (s *server) lead(e Explicit) {
+	s.destination, s.label = e.Destination, e.Destination.String()
+	to := s.p.toward(s.destination, s.label)
+	to.user = e.User
+	s.leads.Store(to)
 }
 
 // serveExplicit serves who connected to an explicit listener.
 func (s *server) serveExplicit(c *client) {
-	service, err := s.service(s.p.ctx)
 	rewrite := s.rewrite
 	rewrite.ForwardedFor, rewrite.Outside = outsider(c.Accepted.RemoteAddr())
+	err := s.ofUser(c)
+	var service *upstream.Service
+	if err == nil {
+		service, err = s.service(s.p.ctx)
+	}
 	if err != nil {
 		s.refuse(c, rewrite, err)
 		return
 	}
 	s.drive(c, service.Protocol(), service, rewrite)
+}
+
+// ofUser returns the refusal for a connection of another user's program than the
+// listener is for.
+func (s *server) ofUser(c *client) error {
+	if s.user == nil {
+		return nil
+	}
+	uid, err := osuser.Peer(c.Accepted)
+	if err == nil && uid == s.user.UID {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("the caller is of user %d", uid)
+	}
+	s.log.Warn("refused a connection of another user", "user", s.user.Name, "from", c.Accepted.RemoteAddr(), "err", err)
+	return &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: fmt.Sprintf("only programs of user %q may use this listener", s.user.Name)}
 }
 
 // SetExplicit replaces the explicit listeners. One that stays leads to where it is
@@ -69,7 +98,7 @@ func (p *Proxy) SetExplicit(ctx context.Context, explicit []Explicit) error {
 	})
 	for _, e := range explicit {
 		if s := p.listensAt(e.Listen); s != nil {
-			s.lead(e.Destination)
+			s.lead(e)
 		}
 	}
 	for _, s := range added {

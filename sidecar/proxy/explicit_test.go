@@ -5,10 +5,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -28,7 +30,7 @@ func TestExplicitListenersComeAndGoWhileOthersServe(t *testing.T) {
 	store := routes.NewStore(set.Update, nil)
 	store.Replace([]*mesh.Route{toCart, route(mesh.HTTP, plainAt("o", w.saying("orders")))}, nil)
 	one, two, taken := w.refusing(), w.refusing(), listen(t).Addr().String()
-	p, err := New(Config{Routes: store, Upstreams: set, Log: w.log, Explicit: []Explicit{{one, dest}}})
+	p, err := New(Config{Routes: store, Upstreams: set, Log: w.log, Explicit: []Explicit{{Listen: one, Destination: dest}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func TestExplicitListenersComeAndGoWhileOthersServe(t *testing.T) {
 	}
 	asks(one, "orders")
 
-	err = p.SetExplicit(t.Context(), []Explicit{{two, other}, {taken, other}})
+	err = p.SetExplicit(t.Context(), []Explicit{{Listen: two, Destination: other}, {Listen: taken, Destination: other}})
 	if err == nil || !strings.Contains(err.Error(), taken) {
 		t.Errorf("an address that is taken: %v", err)
 	}
@@ -52,7 +54,7 @@ func TestExplicitListenersComeAndGoWhileOthersServe(t *testing.T) {
 		t.Error("a change that was refused left a listener open")
 	}
 
-	if err := p.SetExplicit(t.Context(), []Explicit{{one, dest}, {two, other}}); err != nil {
+	if err := p.SetExplicit(t.Context(), []Explicit{{Listen: one, Destination: dest}, {Listen: two, Destination: other}}); err != nil {
 		t.Fatal(err)
 	}
 	asks(one, "orders")
@@ -63,7 +65,7 @@ func TestExplicitListenersComeAndGoWhileOthersServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if err := p.SetExplicit(t.Context(), []Explicit{{two, dest}}); err != nil {
+	if err := p.SetExplicit(t.Context(), []Explicit{{Listen: two, Destination: dest}}); err != nil {
 		t.Fatal(err)
 	}
 	c.CloseIdleConnections()
@@ -97,7 +99,7 @@ func TestADrainOfCallersLeavesTheProgramsOwnConnections(t *testing.T) {
 	}))
 	p, err := New(Config{
 		Identity: w.mesh.Workload("east", orders.Namespace, orders.Name), Routes: store, Upstreams: set, Log: w.log,
-		Explicit: []Explicit{{"127.0.0.1:0", dest}},
+		Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}},
 		Inbound:  &Inbound{Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: program, Protocol: mesh.HTTP},
 	})
 	if err != nil {
@@ -131,5 +133,29 @@ func TestADrainOfCallersLeavesTheProgramsOwnConnections(t *testing.T) {
 	}
 	if code, body := get(t, c, "http://"+outboundAddr); code != 200 || body != "far" {
 		t.Errorf("afterwards: %d %q", code, body)
+	}
+}
+
+func TestAListenerOfAUserServesItsProgramsOnly(t *testing.T) {
+	w := newWorld(t)
+	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
+	t.Cleanup(set.Close)
+	store := routes.NewStore(set.Update, nil)
+	store.Replace([]*mesh.Route{route(mesh.HTTP, plainAt("o", w.saying("orders")))}, nil)
+	mine, others := w.refusing(), w.refusing()
+	p, err := New(Config{Routes: store, Upstreams: set, Log: w.log, Explicit: []Explicit{
+		{Listen: mine, Destination: dest, User: &osuser.User{Name: "me", UID: uint32(os.Getuid())}},
+		{Listen: others, Destination: dest, User: &osuser.User{Name: "somebody", UID: uint32(os.Getuid()) + 1}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.run(p)
+	c := httpClient(t)
+	if code, body := get(t, c, "http://"+mine); code != 200 || body != "orders" {
+		t.Errorf("my own listener answers %d %q", code, body)
+	}
+	if code, body := get(t, c, "http://"+others); code != 403 || !strings.Contains(body, `"somebody"`) {
+		t.Errorf("another's listener answers %d %q, want 403 and whose it is", code, body)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
@@ -39,6 +40,8 @@ type server struct {
 	queue       *queue // where it listens, set by bind
 
 	leads atomic.Pointer[server] // of an explicit listener: who serves its connections
+
+	user *osuser.User // whose programs alone are served; nil: anybody's
 
 	// serve owns the connection; the accept loop waits for nothing of it.
 	serve func(*client)
