@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -77,6 +78,7 @@ type Gateway struct {
 	mesh, xdsPort net.Listener
 	operators     admin.Ports
 
+	limits     *limit.Limits
 	tunnel     *tunnel.Node
 	federation *federation.Federation
 	files      *file.Source

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/prom"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -56,6 +57,9 @@ func (g *Gateway) bind() (err error) {
 // wire makes every part and connects them. Nothing runs yet.
 func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, Knowledge{Missing: justStarted}, nil))
+	if g.limits, err = limit.New(g.registry); err != nil {
+		return err
+	}
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
 		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
@@ -78,7 +82,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
 		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
-		StatePath: g.statePath(scopesFile), Lookup: g.opts.Lookup, Log: g.log, Metrics: g.registry,
+		StatePath: g.statePath(scopesFile), Lookup: g.opts.Lookup, Limits: g.limits, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -88,7 +92,7 @@ func (g *Gateway) wire(resetKey [32]byte) (err error) {
 		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Outbound(r) },
 		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
 		Open:     g.openStream, Dial: g.opts.Dial,
-		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths,
+		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths, Limits: g.limits,
 		Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {

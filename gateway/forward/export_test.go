@@ -4,7 +4,7 @@ package forward
 // candidates with load, connections to endpoints, and paths that drain waits for.
 func (f *Forward) Held() (paths, sources, loads, dials, running int) {
 	f.limits.mu.Lock()
-	paths, sources = f.limits.all, len(f.limits.sources)
+	paths, sources = f.limits.here+f.limits.there, len(f.limits.held)
 	f.limits.mu.Unlock()
 	f.load.mu.Lock()
 	loads = len(f.load.paths)

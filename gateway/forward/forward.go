@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
@@ -41,9 +42,11 @@ type Config struct {
 	// endpoints ends, and what it trusts.
 	Identity *identity.Source
 
-	// PathsPerSource bounds the paths of one source address on the mesh port
-	// and Paths those of all, tunnels included. 0: 1024 and 16384.
+	// PathsPerSource bounds the paths of one source on the mesh port and Paths those of
+	// all, tunnels included; see paths for how these are divided. 0: 1024 and 16384.
 	PathsPerSource, Paths int
+	// Limits are those of the process; nil: the Forward has its own.
+	Limits *limit.Limits
 	// Idle ends a path on which nothing moves. 0: 1 h.
 	Idle time.Duration
 
@@ -55,9 +58,11 @@ type Config struct {
 type Forward struct {
 	cfg     Config
 	metrics *metrics
-	limits  *limits
-	dials   *dials
-	load    *load
+	limits  *paths
+	// strangers are the connections to the mesh port that have not asked for a path.
+	strangers *limit.Strangers
+	dials     *dials
+	load      *load
 	// open has the paths that were not refused and have not ended.
 	open *drain.Set
 	// rejecting holds a token for each connection beyond the bounds that is
@@ -103,10 +108,16 @@ func New(cfg Config) (*Forward, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Limits == nil {
+		if cfg.Limits, err = limit.New(nil); err != nil {
+			return nil, err
+		}
+	}
 	f := &Forward{
 		cfg:       cfg,
 		metrics:   m,
-		limits:    newLimits(cfg.PathsPerSource, cfg.Paths),
+		limits:    newPaths(cfg.PathsPerSource, cfg.Paths),
+		strangers: cfg.Limits.Port("mesh", limit.Part(strangerPart, maxStrangers)),
 		dials:     newDials(),
 		load:      newLoad(),
 		open:      drain.NewSet(),
@@ -154,7 +165,9 @@ func (f *Forward) Run(ctx context.Context) (err error) {
 	defer unhook()
 	f.running.Go(func() { f.open.Watch(f.base, f.cfg.Identity.Past) }) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
 	if f.cfg.Listener != nil {
-		f.open.Accept(f.base, f.cfg.Listener, drain.AcceptConfig{Failed: f.metrics.acceptErrors.Inc, Log: f.cfg.Log}, f.serveMesh) //nolint:contextcheck // as above
+		f.open.Accept(f.base, f.cfg.Listener, drain.AcceptConfig{
+			Strangers: f.strangers, Short: f.cfg.Limits.Shed, Failed: f.metrics.acceptErrors.Inc, Log: f.cfg.Log,
+		}, f.serveMesh) //nolint:contextcheck // as above
 		if f.base.Err() == nil {
 			err = errors.New("the mesh port was closed")
 		}

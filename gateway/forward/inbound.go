@@ -3,9 +3,9 @@ package forward
 import (
 	"context"
 	"net/http"
-	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -40,11 +40,20 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		p.refuse(refusal)
 		return
 	}
-	if !f.limits.take(netip.Addr{}) { // of no source: only the total bounds it
+	from := holder{cluster: clusterOf(conn)}
+	if !f.limits.take(from) {
 		p.refuse(f.overLimit())
 		return
 	}
-	defer f.limits.release(netip.Addr{})
+	defer f.limits.release(from)
 	payload, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
 	p.serve(append([]byte(nil), payload...))                //nolint:contextcheck // as above
+}
+
+// clusterOf returns whose gateway opened a tunnel stream.
+func clusterOf(stream relay.Conn) mesh.ClusterName {
+	if s, ok := stream.(interface{ Peer() mesh.GatewayID }); ok {
+		return s.Peer().Cluster
+	}
+	return "unknown" // no tunnel's
 }

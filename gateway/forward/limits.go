@@ -2,75 +2,88 @@ package forward
 
 import (
 	"net"
-	"net/netip"
 	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// limits counts paths per source address and in total.
-type limits struct {
-	mu               sync.Mutex
-	perSource, total int
-	sources          map[netip.Addr]int // only sources that hold paths
-	all              int
+// holder is whose a path is: a source on the mesh port, or another cluster.
+type holder struct {
+	source  limit.Source
+	cluster mesh.ClusterName // empty: this one
 }
 
-func newLimits(perSource, total int) *limits {
-	return &limits{perSource: perSource, total: total, sources: make(map[netip.Addr]int)}
+// paths counts the open paths and bounds them:
+//
+//   - all together, by the configuration and by what file descriptors allow;
+//   - of these a quarter is kept for this cluster's callers, and a quarter for other
+//     clusters;
+//   - a source on the mesh port has its own bound;
+//   - another cluster may have as many paths as are free for other clusters, see
+//     [limit.Shares]: one that is alone has half of them, and there is something for
+//     the next one at any time.
+type paths struct {
+	mu               sync.Mutex
+	perSource, total int
+	held             map[holder]int // only those that hold paths
+	here, there      int            // of this cluster's callers, of other clusters
+}
+
+func newPaths(perSource, total int) *paths {
+	p := &paths{held: make(map[holder]int)}
+	p.set(perSource, total)
+	return p
 }
 
 // set replaces the bounds. Paths beyond them go on.
-func (l *limits) set(perSource, total int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.perSource, l.total = perSource, total
+func (p *paths) set(perSource, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.perSource, p.total = perSource, limit.Part(pathPart, total)
 }
 
-func (l *limits) bounds() (perSource, total int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.perSource, l.total
+func (p *paths) bounds() (perSource, total int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.perSource, p.total
 }
 
-// take counts one path of source; the zero Addr is bound by the total only. It
-// reports whether the path is within the bounds; then release must follow.
-func (l *limits) take(source netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.all >= l.total {
+// take counts a path. It reports whether the path is within the bounds; then release
+// must follow.
+func (p *paths) take(h holder) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.here+p.there >= p.total {
 		return false
 	}
-	if source.IsValid() {
-		if l.sources[source] >= l.perSource {
+	most := p.total - p.total/shareReserve // for either side
+	if h.cluster == "" {
+		if p.here >= most || p.held[h] >= p.perSource && h.source != (limit.Source{}) {
 			return false
 		}
-		l.sources[source]++
+		p.here++
+	} else {
+		if p.held[h] >= most-p.there {
+			return false
+		}
+		p.there++
 	}
-	l.all++
+	p.held[h]++
 	return true
 }
 
-func (l *limits) release(source netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if source.IsValid() {
-		if l.sources[source]--; l.sources[source] == 0 {
-			delete(l.sources, source)
-		}
+func (p *paths) release(h holder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h.cluster == "" {
+		p.here--
+	} else {
+		p.there--
 	}
-}
-
-// sourceOf returns the address that paths from addr are counted under; the zero
-// Addr when it is not an IP address.
-func sourceOf(addr net.Addr) netip.Addr {
-	if tcp, ok := addr.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	if p.held[h]--; p.held[h] == 0 {
+		delete(p.held, h)
 	}
-	ap, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
 }
 
 // load counts the paths that run to each candidate, by [Candidate.Key].

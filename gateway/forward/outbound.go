@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
 // serveMesh serves one connection to the mesh port and closes it.
-func (f *Forward) serveMesh(c net.Conn) {
+func (f *Forward) serveMesh(c net.Conn, who *limit.Stranger) {
 	conn, ok := c.(relay.Conn)
 	if !ok {
 		relay.Abort(c)
@@ -24,32 +25,29 @@ func (f *Forward) serveMesh(c net.Conn) {
 	liveness.KeepAlive(conn)
 	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
 	defer unhook()
-	source := sourceOf(conn.RemoteAddr())
-	if !f.limits.take(source) {
-		f.reject(conn)
-		return
-	}
-	defer f.limits.release(source)
-
 	p, payload := f.readPath(conn, headTimeout)
 	if p == nil {
 		return
 	}
+	from := holder{source: limit.SourceOf(conn.RemoteAddr())}
+	if !f.limits.take(from) {
+		f.reject(p)
+		return
+	}
+	defer f.limits.release(from)
+	who.Known()
 	p.serve(payload)
 }
 
-// reject tells a connection beyond the bounds so, if not too many are being told.
-func (f *Forward) reject(conn relay.Conn) {
+// reject tells a caller beyond the bounds so, if not too many are being told.
+func (f *Forward) reject(p *path) {
 	select {
 	case f.rejecting <- struct{}{}:
 		defer func() { <-f.rejecting }()
+		p.refuse(f.overLimit())
 	default:
 		f.metrics.refusal(outbound, reasonRejected)
-		relay.Abort(conn)
-		return
-	}
-	if p, _ := f.readPath(conn, rejectTimeout); p != nil {
-		p.refuse(f.overLimit())
+		relay.Abort(p.conn)
 	}
 }
 

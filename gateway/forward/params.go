@@ -40,17 +40,28 @@ const (
 	lingerTimeout = time.Second
 	lingerBytes   = 256 << 10
 
-	// defaultPathsPerSource and defaultPaths bound the paths that one source
-	// address and all together hold open, heads being read included. One
-	// sidecar with 1,000 connections in flight is a busy one; a path costs
-	// about 100 KiB and two file descriptors.
+	// defaultPathsPerSource and defaultPaths bound the paths that one source and all
+	// together hold open. One sidecar with 1,000 connections in flight is a busy one; a
+	// path costs about 100 KiB and two file descriptors.
 	defaultPathsPerSource = 1024
 	defaultPaths          = 16384
 
+	// pathPart is the part of the descriptors that paths may be: each has two of them at
+	// most, so that a third is left to sidecars' connections and strangers.
+	pathPart = 3
+
+	// strangerPart and maxStrangers bound the connections to the mesh port whose head is
+	// not read yet: at 12 KiB each they are 12 MiB at most.
+	strangerPart = 16
+	maxStrangers = 1 << 10
+
+	// shareReserve is the part of all paths that is kept for this cluster's callers, and
+	// as much for those of other clusters.
+	shareReserve = 4
+
 	// maxRejecting bounds how many connections beyond the bounds are told so at
-	// a time; further ones are reset. rejectTimeout is what each may take.
-	maxRejecting  = 64
-	rejectTimeout = time.Second
+	// a time; further ones are reset.
+	maxRejecting = 64
 
 	// defaultIdle ends paths on which nothing moves: long enough for idle
 	// database connections, short enough that what a dead peer left goes away.

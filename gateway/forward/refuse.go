@@ -30,7 +30,7 @@ func (p *path) refusalBytes(r *connect.Refusal) []byte {
 func (f *Forward) overLimit() *connect.Refusal {
 	perSource, total := f.limits.bounds()
 	return connect.Refuse(http.StatusServiceUnavailable, connect.ConnectionLimit,
-		"too many paths: %d of one source address and %d in all may be open", perSource, total)
+		"too many paths: %d of one source address may be open, %d in all, and of these each cluster has a share", perSource, total)
 }
 
 // alert returns a refusal as a plaintext TLS alert record, for a client that

@@ -12,8 +12,19 @@ const (
 	// encodings a second.
 	publishInterval = 50 * time.Millisecond
 
-	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
-	handshakeTimeout = 10 * time.Second
+	// prefaceTimeout bounds the HTTP/2 preface, once hands are shaken.
+	prefaceTimeout = 10 * time.Second
+
+	// connectionPart and maxConnections bound the sidecars' connections: one each, and
+	// one more while it is replaced. At 60 KiB each they are 1 GiB at most.
+	connectionPart = 4
+	maxConnections = 16 << 10
+
+	// strangerPart and maxStrangers bound those that have not proved who they are yet. It
+	// is many, because after a restart all sidecars come at once, and each of them waits
+	// for its turn: at 8 KiB until then they are 32 MiB.
+	strangerPart = 8
+	maxStrangers = 4 << 10
 
 	// maxMessage bounds one request, in bytes: about 60,000 names.
 	maxMessage = 4 << 20

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,14 +14,14 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 )
 
 // Config is what a [Server] is made of. Identity, Cluster and Listener are
@@ -42,6 +43,8 @@ type Config struct {
 	// Lookup resolves the host names of endpoints, for clients that do not do so
 	// themselves. Nil: the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Limits are those of the process; nil: the server has its own.
+	Limits *limit.Limits
 	// Log receives one line per stream and refusal. Nil: none.
 	Log *slog.Logger
 	// Metrics is where isthmus_xds_… are registered. Nil: not registered.
@@ -59,7 +62,7 @@ type Server struct {
 	hosts   *hosts
 	memory  *scopeMemory
 	streams *streams
-	conns   *conns
+	port    *tlsport.Port
 	grpc    *grpc.Server
 }
 
@@ -85,9 +88,20 @@ func New(cfg Config) (*Server, error) {
 	s.hosts = newHosts(cfg.Lookup, s.log)
 	s.cache = newCache(s.memory.namesOf, s.hosts, s.metrics)
 	s.streams = newStreams(s.metrics.streams)
-	s.conns = &conns{identity: cfg.Identity, policy: identity.WorkloadOf(cfg.Cluster), log: s.log,
-		rejected: s.metrics.rejectedHandshakes, open: drain.NewSet()}
-	s.grpc = newGRPC(cfg.Identity, s.conns)
+	if cfg.Limits == nil {
+		if cfg.Limits, err = limit.New(nil); err != nil {
+			return nil, err
+		}
+	}
+	policy := identity.WorkloadOf(cfg.Cluster)
+	s.port = tlsport.New(tlsport.Config{
+		Listener: cfg.Listener, TLS: cfg.Identity.ServerTLS(policy, "h2"),
+		Trusts: func(cs tls.ConnectionState) error { return cfg.Identity.Trusts(cs, policy) }, Past: cfg.Identity.Past,
+		Turns: cfg.Limits.Turns, Strangers: cfg.Limits.Port("xds", limit.Part(strangerPart, maxStrangers)),
+		Max: limit.Part(connectionPart, maxConnections), Short: cfg.Limits.Shed,
+		Refused: s.metrics.rejectedHandshakes, Log: s.log,
+	})
+	s.grpc = newGRPC()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{server: s})
 	for _, add := range cfg.Services {
 		add(s.grpc)
@@ -96,12 +110,12 @@ func New(cfg Config) (*Server, error) {
 }
 
 // newGRPC returns the gRPC server of the xDS port, without services.
-func newGRPC(id *identity.Source, conns *conns) *grpc.Server {
+func newGRPC() *grpc.Server {
 	return grpc.NewServer(
-		grpc.Creds(handshakes{credentials.NewTLS(id.ServerTLS(conns.policy, "h2")), conns}),
+		grpc.Creds(tlsport.Credentials()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: liveness.PingEvery, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: liveness.PingEvery, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.ConnectionTimeout(prefaceTimeout),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(connectionBuffer),
@@ -142,13 +156,14 @@ func (s *Server) Run(ctx context.Context) error {
 	beside.Go(func() { s.publish(ctx) })
 	beside.Go(func() { s.memory.run(ctx) })
 	beside.Go(func() { s.hosts.run(ctx) })
-	beside.Go(func() { s.conns.open.Watch(ctx, s.cfg.Identity.Past) })
+	beside.Go(s.port.Run)
 	defer beside.Wait()
+	defer s.grpc.Stop() // ends the connections that the port waits for
 	defer stop()
 
 	halt := context.AfterFunc(ctx, s.grpc.Stop)
 	defer halt()
-	if err := s.grpc.Serve(liveness.NewListener(s.cfg.Listener)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(s.port); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve xds on %s: %w", s.cfg.Listener.Addr(), err)
 	}
 	return nil

@@ -66,9 +66,11 @@ type GatewayListen struct {
 // GatewayLimits bound what callers may make a gateway hold.
 type GatewayLimits struct {
 	// Open paths in all: those of this cluster's callers, on the mesh port, and
-	// those of other gateways, in tunnels.
+	// those of other gateways, in tunnels. A quarter is kept for each of the two, and
+	// another cluster gets half of what is free for others at most. No more than a third of
+	// the file descriptors that the process may have (LimitNOFILE of its unit).
 	Paths int `yaml:"paths" flag:"open paths in all, of the mesh port and of tunnels"`
-	// Open paths of one source address on the mesh port.
+	// Open paths of one source on the mesh port: an IPv4 address, or an IPv6 /64.
 	PathsPerSource int `yaml:"pathsPerSource" flag:"open paths of one source address on the mesh port"`
 }
 

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -23,12 +24,16 @@ const (
 
 // AcceptConfig says how connections are accepted.
 type AcceptConfig struct {
-	// Max bounds the connections served at a time; beyond it callers wait in the
-	// kernel's queue. 0: no bound.
+	// Max bounds the connections served at a time. At the bound the next one ends
+	// strangers, or else idle entries of the set; while all are busy it waits, and those
+	// behind it in the kernel's queue. 0: no bound.
 	Max int
+	// Strangers counts each connection until serve says that it is known who calls.
+	// Nil: that does not matter here.
+	Strangers *limit.Strangers
 	// Short is called when there is no descriptor for the next connection, before
-	// idle entries of the set are ended: whoever else holds idle connections closes
-	// some. May be nil. It must not block.
+	// strangers and idle entries of the set are ended: whoever else holds such
+	// connections closes some. May be nil. It must not block.
 	Short func()
 	// Failed is called for every connection that could not be accepted. May be nil.
 	Failed func()
@@ -36,10 +41,11 @@ type AcceptConfig struct {
 }
 
 // Accept serves the connections of l, each in a goroutine of its own that closes it
-// afterwards, until l is closed or ctx has ended.
-// When descriptors run out, idle connections go first; then callers are refused at
-// once with a reset, which tells them more than silence.
-func (s *Set) Accept(ctx context.Context, l net.Listener, cfg AcceptConfig, serve func(net.Conn)) {
+// afterwards, until l is closed or ctx has ended. serve calls [limit.Stranger.Known]
+// once its peer has said who it is; a stranger may be cut at any time.
+// When descriptors run out, strangers and idle connections go first; then callers are
+// refused at once with a reset, which tells them more than silence.
+func (s *Set) Accept(ctx context.Context, l net.Listener, cfg AcceptConfig, serve func(net.Conn, *limit.Stranger)) {
 	a := acceptor{set: s, cfg: cfg, listener: l, log: cfg.Log}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -51,21 +57,30 @@ func (s *Set) Accept(ctx context.Context, l net.Listener, cfg AcceptConfig, serv
 		slots = make(chan struct{}, cfg.Max)
 	}
 	for {
-		if slots != nil {
-			slots <- struct{}{}
-		}
 		conn := a.next(ctx)
 		if conn == nil {
 			return
 		}
+		if slots != nil {
+			select {
+			case slots <- struct{}{}:
+			default:
+				if cfg.Strangers.Shed() == 0 {
+					s.Shed()
+				}
+				slots <- struct{}{}
+			}
+		}
+		who := cfg.Strangers.Meet(conn.RemoteAddr(), func(error) { relay.Abort(conn) })
 		s.running.Go(func() {
 			defer func() {
+				who.Known()
 				_ = conn.Close() // a second time, mostly
 				if slots != nil {
 					<-slots
 				}
 			}()
-			serve(conn)
+			serve(conn, who)
 		})
 	}
 }
@@ -97,7 +112,7 @@ func (a *acceptor) next(ctx context.Context) net.Conn {
 			if a.cfg.Short != nil {
 				a.cfg.Short()
 			}
-			if a.set.Shed() == 0 && short {
+			if a.cfg.Strangers.Shed()+a.set.Shed() == 0 && short {
 				a.refuse()
 			}
 			short = true

@@ -1,8 +1,8 @@
 // Package drain keeps account of what a part has open, so that all of it can be
 // ended well. It has the four things that whoever accepts connections needs:
 //
-//   - accept ([Set.Accept]): a goroutine per connection, a bound, and what to do
-//     when the process is out of descriptors;
+//   - accept ([Set.Accept]): a goroutine per connection, bounds, and who goes when
+//     they are reached or the process is out of descriptors;
 //   - track ([Set.Add]): what is open, and whether it waits for work;
 //   - drain ([Set.Drain], [Set.Abort]): nothing new, what is idle ends soon, what
 //     works may finish, what does not finish in time is cut;

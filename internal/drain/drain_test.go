@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // probe is something open, and what was done to it.
@@ -209,7 +211,7 @@ func TestOutOfDescriptorsIdleConnectionsGoFirstThenCallersAreRefusedAtOnce(t *te
 		var loop sync.WaitGroup
 		served := make(chan net.Conn, 1)
 		loop.Go(func() {
-			s.Accept(t.Context(), l, AcceptConfig{Short: func() { short++ }, Failed: func() { failed++ }}, func(c net.Conn) {
+			s.Accept(t.Context(), l, AcceptConfig{Short: func() { short++ }, Failed: func() { failed++ }}, func(c net.Conn, _ *limit.Stranger) {
 				served <- c
 				<-l.closed
 			})
@@ -251,7 +253,7 @@ func TestBeyondTheBoundCallersWait(t *testing.T) {
 		var running atomic.Int32
 		var loop sync.WaitGroup
 		loop.Go(func() {
-			s.Accept(t.Context(), l, AcceptConfig{Max: 2}, func(net.Conn) { running.Add(1); <-release })
+			s.Accept(t.Context(), l, AcceptConfig{Max: 2}, func(net.Conn, *limit.Stranger) { running.Add(1); <-release })
 		})
 		for range 2 {
 			_, c := net.Pipe()
@@ -271,6 +273,57 @@ func TestBeyondTheBoundCallersWait(t *testing.T) {
 			t.Errorf("%d were served after one has ended, want 3", n)
 		}
 		close(release)
+		_ = l.Close()
+		loop.Wait()
+		s.Wait()
+	})
+}
+
+func TestAtTheBoundStrangersMakeRoomForTheNextCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSet()
+		l := &listener{next: make(chan any), closed: make(chan struct{})}
+		limits, err := limit.New(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan net.Conn, 10)
+		var loop sync.WaitGroup
+		loop.Go(func() {
+			s.Accept(t.Context(), l, AcceptConfig{Max: 4, Strangers: limits.Port("test", 4)}, func(c net.Conn, who *limit.Stranger) {
+				b := make([]byte, 1)
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+				who.Known()
+				served <- c
+				_, _ = c.Read(b)
+			})
+		})
+		var clients []net.Conn
+		call := func(says string) {
+			client, c := net.Pipe()
+			clients = append(clients, client)
+			l.next <- c
+			if says != "" {
+				_, _ = client.Write([]byte(says))
+			}
+			synctest.Wait()
+		}
+		call("a")
+		for range 20 {
+			call("")
+		}
+		call("b")
+		if len(served) != 2 {
+			t.Errorf("%d callers are served among silent ones, want 2", len(served))
+		}
+		if _, err := clients[0].Write([]byte("c")); err != nil {
+			t.Errorf("one that is known was cut: %v", err)
+		}
+		for _, c := range clients {
+			_ = c.Close()
+		}
 		_ = l.Close()
 		loop.Wait()
 		s.Wait()

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // serveTCP serves the connections of l until that is closed.
 func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
-	s.conns.Accept(ctx, l, drain.AcceptConfig{Max: maxConnections, Log: s.log}, func(conn net.Conn) {
+	s.conns.Accept(ctx, l, drain.AcceptConfig{Max: maxConnections, Log: s.log}, func(conn net.Conn, _ *limit.Stranger) {
 		newClientConn(s, conn).run(ctx)
 	})
 }

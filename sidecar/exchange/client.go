@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -19,6 +20,10 @@ type Client struct {
 	Accepted   net.Conn     // below TLS
 	Peer       string       // the SPIFFE ID that was proved, empty without TLS
 	Open       *drain.Entry // says whether it waits for a request
+
+	// Stranger is what the connection counts as until its peer has said who it is;
+	// nil: that does not matter.
+	Stranger *limit.Stranger
 
 	// upstream is the connection that an exchange waits for, nil without: a forced
 	// end must wake its reader.

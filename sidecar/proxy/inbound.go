@@ -53,6 +53,13 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 			s.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 			return
 		}
+		if !s.p.callers.Take(c.Peer) {
+			s.metrics.refused().Inc()
+			s.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
+			c.Abort()
+			return
+		}
+		defer s.p.callers.Release(c.Peer)
 		rewrite := s.rewrite
 		rewrite.ClientCert = by + c.Peer
 		s.drive(c, in.Protocol, p.program, rewrite)
@@ -70,12 +77,15 @@ func programRetries() upstream.RetryPolicy {
 // handshake ends the mesh's TLS on c and records who called: the connection ends when
 // that caller may not call any more.
 func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPolicy) error {
-	ctx, cancel := context.WithTimeout(s.p.ctx, handshakeTimeout)
-	defer cancel()
-	conn := identity.Server(c.Conn, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	var conn *tls.Conn
+	err := s.p.turns.Handshake(c.Conn, handshakeTimeout, func(below net.Conn) error {
+		conn = identity.Server(below, config)
+		return conn.HandshakeContext(s.p.ctx)
+	})
+	if err != nil {
 		return fmt.Errorf("tls handshake: %w", err)
 	}
+	c.Stranger.Known()
 	id, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
 		return err

@@ -30,4 +30,16 @@ const (
 	// maxConnections bounds the connections of one listener: far above what one
 	// program has, and about 1 GiB if all of them were busy at once.
 	maxConnections = 16 << 10
+	// inboundPart is the part of the descriptors that callers of the program may
+	// hold, and as many go to the program for them: that leaves half to the program's
+	// own connections.
+	inboundPart = 4
+	// strangerPart and maxStrangers bound the callers that have not proved who they are.
+	// A handshake takes two round trips, so that 1,000 are as many new callers in half
+	// a second across the world; half-shaken they are 30 MiB at most.
+	strangerPart = 16
+	maxStrangers = 1 << 10
+	// callerMultiple is how much one caller may hold of what is free, see
+	// [limit.Shares]: alone, eight ninths.
+	callerMultiple = 8
 )

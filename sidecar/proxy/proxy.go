@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -30,6 +31,10 @@ type Proxy struct {
 	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
 	renewals identity.Renewals // of callers
+
+	turns     *limit.Turns
+	strangers *limit.Strangers      // among the callers of the program
+	callers   *limit.Shares[string] // SPIFFE ID: connections of callers that have proved theirs
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
@@ -60,6 +65,12 @@ func New(cfg Config) (*Proxy, error) {
 	if p.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	limits, err := limit.New(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p.turns, p.strangers = limits.Turns, limits.Port("inbound", limit.Part(strangerPart, maxStrangers))
+	p.callers = limit.NewShares[string](limit.Part(inboundPart, maxConnections), callerMultiple)
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	for _, e := range cfg.Explicit {
 		p.servers = append(p.servers, p.listenExplicit(e))
@@ -151,9 +162,11 @@ func (s *server) start() {
 	s.p.log.Info("listening", "addr", s.queue.Addr().String(), "service", s.label, "direction", s.direction)
 }
 
-// Shed ends the older half of the idle connections, of every listener and to every
-// host: the process is out of descriptors.
+// Shed ends half of the callers that have not said who they are and the older half of
+// the idle connections, of every listener and to every host: the process is out of
+// descriptors.
 func (p *Proxy) Shed() {
+	p.strangers.Shed()
 	for _, open := range p.conns {
 		open.Shed()
 	}

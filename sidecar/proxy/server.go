@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
@@ -67,13 +68,18 @@ func drivers() map[mesh.Protocol]driver {
 
 // accept runs until the listener is closed.
 func (s *server) accept() {
-	s.conns().Accept(s.p.ctx, s.queue, drain.AcceptConfig{Max: maxConnections, Short: s.p.Shed, Log: s.p.log},
-		func(conn net.Conn) {
-			if s.direction == inbound {
-				liveness.KeepAlive(conn)
-			}
-			s.serve(conn.(*accepted).client)
-		})
+	cfg := drain.AcceptConfig{Max: maxConnections, Short: s.p.Shed, Log: s.p.log}
+	if s.direction == inbound {
+		cfg.Max, cfg.Strangers = limit.Part(inboundPart, maxConnections), s.p.strangers
+	}
+	s.conns().Accept(s.p.ctx, s.queue, cfg, func(conn net.Conn, who *limit.Stranger) {
+		if s.direction == inbound {
+			liveness.KeepAlive(conn)
+		}
+		c := conn.(*accepted).client
+		c.Stranger = who
+		s.serve(c)
+	})
 }
 
 // conns are the open connections of its direction.

@@ -69,6 +69,7 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 	permissive := in.Steered.Permissive
 	if permissive && in.Protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
+		c.Stranger.Known()
 		s.drive(c, in.Protocol, s.p.program, s.rewrite)
 		return
 	}
@@ -79,6 +80,7 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 	case len(said) > 0 && said[0] == recordHandshake:
 		secure.serve(c)
 	case http || permissive:
+		c.Stranger.Known()
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
 		s.drive(c, mesh.HTTP, s.p.program, rewrite)

@@ -1,0 +1,85 @@
+package forward_test
+
+import (
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// ofCluster is a tunnel's stream as far as bounds are concerned.
+type ofCluster struct {
+	*net.TCPConn
+	cluster mesh.ClusterName
+}
+
+func (o ofCluster) Peer() mesh.GatewayID { return mesh.GatewayID{Cluster: o.cluster, Name: "gw"} }
+
+// tunnels accepts what stands for the streams of one cluster's gateway.
+type tunnels struct {
+	net.Listener
+	cluster mesh.ClusterName
+}
+
+func (l tunnels) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return ofCluster{c.(*net.TCPConn), l.cluster}, nil
+}
+
+// from lets a cluster's gateway ask f for paths, and returns where.
+func from(t *testing.T, f *forward.Forward, cluster mesh.ClusterName) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(f.ServeTunnel)}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(tunnels{l, cluster}) }()
+	t.Cleanup(func() { _ = srv.Close(); <-served })
+	return l.Addr().String()
+}
+
+func TestIdlePathsOfAnotherClusterLeaveRoomForOnesOwnAndForThirds(t *testing.T) {
+	here := always(at("orders-1", serve(t, echo)))
+	f, port := start(t, forward.Config{Inbound: here, Outbound: here, Paths: 40, PathsPerSource: 40})
+	hostile, third := from(t, f, "hostile"), from(t, f, "third")
+	ask := func(addr string) *http.Response {
+		c := dial(t, addr)
+		_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+		return reply(t, c)
+	}
+	opened := 0
+	for range 40 {
+		if ask(hostile).StatusCode == http.StatusOK {
+			opened++
+		}
+	}
+	if opened != 15 { // a quarter is kept for this cluster, and half of the rest for others
+		t.Errorf("another cluster holds %d of 40 paths, want 15", opened)
+	}
+	if resp := ask(third); resp.StatusCode != http.StatusOK {
+		t.Errorf("a third cluster is refused: %s", resp.Header.Get("Proxy-Status"))
+	}
+	for range 24 {
+		if resp := ask(port); resp.StatusCode != http.StatusOK {
+			t.Fatalf("a caller of this cluster is refused: %s", resp.Header.Get("Proxy-Status"))
+		}
+	}
+	refused(t, ask(port), http.StatusServiceUnavailable, connect.ConnectionLimit)
+}
+
+func TestSilentConnectionsToTheMeshPortUseUpNoPaths(t *testing.T) {
+	_, port := start(t, forward.Config{Outbound: always(at("orders-1", serve(t, echo))), PathsPerSource: 2})
+	for range 50 {
+		dial(t, port)
+	}
+	open(t, port)
+	open(t, port)
+}

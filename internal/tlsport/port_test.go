@@ -1,0 +1,143 @@
+package tlsport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
+)
+
+// serve runs a port that echoes until the test ends.
+func serve(t *testing.T, m *identitytest.Mesh, strangers, most int) (*Port, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits, err := limit.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw := m.Gateway("east", "east-1")
+	p := New(Config{
+		Listener: l, TLS: gw.ServerTLS(identity.WorkloadOf("east"), "h2"), Turns: limits.Turns,
+		Strangers: limits.Port("test", strangers), Max: most,
+	})
+	var run sync.WaitGroup
+	run.Go(p.Run)
+	run.Go(func() {
+		for {
+			c, err := p.Accept()
+			if err != nil {
+				return
+			}
+			run.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	t.Cleanup(func() { _ = p.Close(); run.Wait() })
+	return p, l.Addr().String()
+}
+
+// call shakes hands and has one word echoed.
+func call(t *testing.T, addr string, id *identity.Source) (*tls.Conn, error) {
+	t.Helper()
+	below, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = below.Close() })
+	_ = below.SetDeadline(time.Now().Add(time.Minute))
+	c := tls.Client(below, id.ClientTLS("", identity.GatewayOf("east"), "h2"))
+	if err := c.HandshakeContext(context.Background()); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 5)
+	_, err = c.Write([]byte("hello"))
+	if err == nil {
+		_, err = io.ReadFull(c, b)
+	}
+	return c, err
+}
+
+func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	_, addr := serve(t, m, 8, 32)
+	id := m.Workload("east", "shop", "web")
+	stays, err := call(t, addr, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for range 100 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+	}
+	if _, err := call(t, addr, id); err != nil {
+		t.Errorf("a peer is kept out: %v", err)
+	}
+	_ = silent[0].SetDeadline(time.Now().Add(time.Minute))
+	var late net.Error
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil || errors.As(err, &late) && late.Timeout() {
+		t.Errorf("the oldest silent connection is still there: %v", err)
+	}
+	if _, err := stays.Write([]byte("hello")); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(stays, make([]byte, 5)); err != nil {
+		t.Errorf("one that had proved who it is was cut: %v", err)
+	}
+}
+
+func TestOnePeerLeavesRoomForAnother(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	p, addr := serve(t, m, 4, 18)
+	hog, web := m.Workload("east", "shop", "hog"), m.Workload("east", "shop", "web")
+	held := 0
+	for range 20 {
+		if _, err := call(t, addr, hog); err == nil {
+			held++
+		}
+	}
+	if held != 16 {
+		t.Errorf("one peer holds %d of 18 connections, want 16", held)
+	}
+	if _, err := call(t, addr, web); err != nil {
+		t.Errorf("another peer is kept out: %v", err)
+	}
+	if p.Len() != held+1 {
+		t.Errorf("%d connections are counted", p.Len())
+	}
+}
+
+func TestWhoIsNoPeerIsRefused(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	_, addr := serve(t, m, 4, 18)
+	if _, err := call(t, addr, m.Workload("west", "shop", "web")); err == nil {
+		t.Error("a workload of another cluster is let in")
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	if _, err := io.Copy(io.Discard, c); err != nil && errors.Is(err, context.DeadlineExceeded) {
+		t.Error("it stays")
+	}
+}
