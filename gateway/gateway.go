@@ -79,6 +79,7 @@ type Gateway struct {
 	operators     admin.Ports
 
 	limits     *limit.Limits
+	resetKey   *resetKey // nil without a state directory
 	tunnel     *tunnel.Node
 	federation *federation.Federation
 	files      *file.Source
@@ -140,19 +141,18 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 // not miss is shut down before ctx ends.
 func (g *Gateway) Run(ctx context.Context) (err error) {
 	g.started = time.Now()
-	resetKey := [32]byte{}
 	if g.cfg.State != "" {
 		release, err := config.ClaimState(g.cfg.State, config.GatewayRole)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, release()) }()
-		resetKey = loadResetKey(g.statePath("reset.key"), g.log)
+		g.resetKey = loadResetKey(g.statePath(resetKeyFile), g.log)
 	}
 	if err := g.bind(); err != nil {
 		return err
 	}
-	if err := g.wire(resetKey); err != nil {
+	if err := g.wire(); err != nil {
 		g.operators.Close()
 		return errors.Join(err, g.mesh.Close(), g.xdsPort.Close())
 	}
@@ -183,7 +183,7 @@ type part struct {
 
 // parts are all of them, in the order in which they start.
 func (g *Gateway) parts() []part {
-	return []part{
+	all := []part{
 		{"admin", admin.New(admin.Config{
 			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
 			Status: func() any { return g.Status() },
@@ -198,6 +198,10 @@ func (g *Gateway) parts() []part {
 		{"publish", g.publish},
 		{"mesh port", g.forward.Run},
 	}
+	if g.resetKey != nil {
+		all = append(all, part{"reset key", g.resetKey.Run})
+	}
+	return all
 }
 
 // Shutdown leaves the mesh and drains: other gateways stop choosing this one,

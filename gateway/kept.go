@@ -8,6 +8,7 @@ func (g *Gateway) kept() []admin.KeptFile {
 		return nil
 	}
 	return []admin.KeptFile{
+		{Name: resetKeyFile, Err: g.resetKey.saver.Err},
 		{Name: federationFile, Err: g.federation.StateErr},
 		{Name: registrationsFile, Err: g.registered.StateErr},
 		{Name: scopesFile, Err: g.xds.StateErr},

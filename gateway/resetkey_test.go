@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestAResetKeyOfAWrongLengthIsReplacedAndThenKept(t *testing.T) {
@@ -14,19 +17,34 @@ func TestAResetKeyOfAWrongLengthIsReplacedAndThenKept(t *testing.T) {
 		if err := os.WriteFile(path, damage, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		key := loadResetKey(path, log)
-		if key == [32]byte{} {
+		made := loadResetKey(path, log)
+		if made.key == [32]byte{} {
 			t.Error("no key was made")
 		}
-		if again := loadResetKey(path, log); again != key {
+		if again := loadResetKey(path, log); again.key != made.key {
 			t.Error("the key that was made is not kept")
 		}
 	}
 }
 
-func TestAResetKeyThatCannotBeKeptIsNoReasonNotToServe(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "missing", "reset.key")
-	if key := loadResetKey(path, slog.New(slog.DiscardHandler)); key == [32]byte{} {
-		t.Error("no key was made")
-	}
+func TestAResetKeyThatCannotBeKeptServesAndIsKeptLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "missing", "reset.key")
+		made := loadResetKey(path, slog.New(slog.DiscardHandler))
+		if made.key == [32]byte{} || made.saver.Err() == nil {
+			t.Errorf("key %x, error %v; want one that is not kept", made.key, made.saver.Err())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- made.Run(ctx) }()
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * resetKeyRetry)
+		if again := loadResetKey(path, slog.New(slog.DiscardHandler)); again.key != made.key || made.saver.Err() != nil {
+			t.Errorf("the key is not kept once it can be: %v", made.saver.Err())
+		}
+		cancel()
+		<-ended
+	})
 }

@@ -55,10 +55,14 @@ func (g *Gateway) bind() (err error) {
 }
 
 // wire makes every part and connects them. Nothing runs yet.
-func (g *Gateway) wire(resetKey [32]byte) (err error) {
+func (g *Gateway) wire() (err error) {
 	g.router.Store(NewRouter(&federation.View{Self: g.cfg.ID()}, nil, Knowledge{Missing: justStarted}, nil))
 	if g.limits, err = limit.New(g.registry); err != nil {
 		return err
+	}
+	var resetKey [32]byte
+	if g.resetKey != nil {
+		resetKey = g.resetKey.key
 	}
 	g.tunnel, err = tunnel.New(tunnel.Config{
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,

@@ -210,7 +210,11 @@ func (c *check) interception(cfg *config.Interception) {
 			c.at("interception.mode", fmt.Sprintf("ebpf: %s: %v; %s", f.Name, f.Err, do))
 		}
 	default:
-		c.note("this machine can do interception.mode explicit, and nftables as root; ebpf lacks %s", strings.ReplaceAll(missing.Error(), "\n", "; "))
+		also := ", and nftables as root"
+		if _, err := interception.CgroupRoot(); err != nil { // its table tells the program by its cgroup, too
+			also = ""
+		}
+		c.note("this machine can do interception.mode explicit%s; ebpf lacks %s", also, strings.ReplaceAll(missing.Error(), "\n", "; "))
 	}
 }
 

@@ -19,9 +19,14 @@ type component interface {
 // runUntilSignal runs c, of the given role, until it fails or ctx, which a signal
 // ends, does; then it drains c for at most what drain says and ends it. The last log line
 // says that it stopped; why, when it failed, is the error.
-func runUntilSignal(ctx context.Context, role string, c component, drain func() time.Duration, log *slog.Logger) error {
+func runUntilSignal(ctx context.Context, role string, c component, drain func() time.Duration, log *slog.Logger) (err error) {
 	began := time.Now()
-	defer func() { log.Info(role+" stopped", "after", time.Since(began).Round(time.Second)) }()
+	defer func() {
+		// What never ran has its error and no end.
+		if ran := time.Since(began); err == nil || ran >= time.Second {
+			log.Info(role+" stopped", "ran", ran.Round(time.Second))
+		}
+	}()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	ended := make(chan error, 1)

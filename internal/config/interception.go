@@ -10,7 +10,8 @@ type Interception struct {
 	// explicit: only the upstreams' listeners. Or what makes
 	// the program's connections to mesh addresses and its DNS questions arrive
 	// here: ebpf, which needs root once (see 'isthmus intercept attach --help'),
-	// nftables, which needs root, or auto: the first of ebpf, nftables and
+	// nftables, which needs root and, for DNS questions, a route to the nameserver
+	// that the program asks, or auto: the first of ebpf, nftables and
 	// explicit that this machine can do.
 	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf or nftables"`
 	// What tells the sidecars of one host apart. Default: the service's
