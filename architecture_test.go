@@ -28,7 +28,7 @@ var imports = map[string][]string{
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
 
