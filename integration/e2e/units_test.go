@@ -94,6 +94,36 @@ func TestNoProgramStartsInASliceBeforeItsHooks(t *testing.T) {
 	}
 }
 
+func TestEveryServiceHasAUserAndAKeyThatIsItsAlone(t *testing.T) {
+	sysusers, err := os.ReadFile(filepath.Join(units, "sysusers.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]struct{ user, keys string }{
+		"isthmus-gateway.service":  {"isthmus-gateway", "/etc/isthmus/pki/gateway/"},
+		"isthmus-sidecar@.service": {"isthmus-%I", "/etc/isthmus/pki/%I/"},
+	} {
+		u := unit(t, name)
+		if !slices.Equal(u["User"], []string{want.user}) {
+			t.Errorf("%s runs as %s, want %s", name, u["User"], want.user)
+		}
+		if user := strings.ReplaceAll(want.user, "%I", "orders"); !bytes.Contains(sysusers, []byte("u "+user+" ")) {
+			t.Errorf("sysusers.conf lacks %s", user)
+		}
+		for _, file := range []string{"cert.pem", "key.pem", "roots.pem"} {
+			if !slices.Contains(u["LoadCredential"], file+":"+want.keys+file) {
+				t.Errorf("%s has %s not by LoadCredential=: %s", name, file, u["LoadCredential"])
+			}
+		}
+		if !slices.Contains(u["Environment"], "ISTHMUS_IDENTITY_DIR=%d") {
+			t.Errorf("%s does not read its credentials", name)
+		}
+	}
+	if start := unit(t, "isthmus-intercept@.service")["ExecStart"][0]; !strings.Contains(start, " --user isthmus-%I ") {
+		t.Errorf("the hooks are not given to the sidecar's user: %s", start)
+	}
+}
+
 func TestTheUnitsGiveThePrivilegeThatIsNeededAndNoMore(t *testing.T) {
 	t.Parallel()
 	harness.Tool(t, "curl")
@@ -142,7 +172,7 @@ type unitHost struct {
 	name, slice string
 }
 
-// serviceUser is what the units call isthmus.
+// serviceUser is whom the units call isthmus-NAME.
 const serviceUser = "nobody"
 
 // newUnitHost mounts what the mount unit does and writes the file of a sidecar for
@@ -194,7 +224,7 @@ func (h *unitHost) root(argv ...string) {
 // execStart returns the arguments with which a unit runs isthmus.
 func (h *unitHost) execStart(name string) []string {
 	line := unit(h.t, name)["ExecStart"][0]
-	line = strings.NewReplacer("/etc/isthmus", h.path("etc"), "--user isthmus", "--user "+serviceUser, "%I", h.name, "%i", h.name).Replace(line)
+	line = strings.NewReplacer("/etc/isthmus", h.path("etc"), "isthmus-%I", serviceUser, "%I", h.name, "%i", h.name).Replace(line)
 	return strings.Fields(line)[1:]
 }
 
