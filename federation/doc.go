@@ -1,20 +1,21 @@
 // Package federation makes the gateways of all clusters one mesh. It knows who
 // is there and what each offers, and nothing of how traffic gets there.
 //
-//	             packets on the tunnel's UDP port        streams in tunnels
-//	             ───────────────────────────────        ──────────────────
-//	membership   0x01 ‖ memberlist packet, AES-256      CONNECT gossip
-//	keys                                                POST /gossip/keys
-//	gone for good                                       POST /forget?gateway=west/west-1&gateway=…
-//	catalog      its version, in NodeMeta               GET /catalog
+//	             packets in tunnels        streams in tunnels
+//	             ──────────────────        ──────────────────
+//	membership   memberlist packet         CONNECT gossip
+//	gone for good                          POST /forget?gateway=west/west-1&gateway=…
+//	catalog      its version, in NodeMeta  GET /catalog
 //
 // # Membership
 //
 // All gateways of all clusters are one memberlist pool, each named
-// "cluster.gateway". A packet is one byte 0x01, which is no QUIC packet's first,
-// and memberlist's own packet. memberlist's addresses are numbers made from the
-// names; packets go where the gateway's tunnel comes from. Streams are
-// memberlist's own protocol behind the head "CONNECT gossip HTTP/1.1".
+// "cluster.gateway". Its packets are packets of tunnels (QUIC datagrams), its streams
+// memberlist's own protocol behind the head "CONNECT gossip HTTP/1.1". So whatever
+// comes is from a gateway that has proved who it is, and there is no secret beside the
+// certificates. memberlist's addresses are numbers made from the names; a packet to a
+// gateway without a tunnel is dropped, and so is one that finds a queue full: gossip
+// repeats itself. Package gossip says what memberlist is given to read.
 //
 // NodeMeta, at most 512 bytes, big endian:
 //
@@ -28,15 +29,6 @@
 // Tunnels do: every configured and every remembered address is dialled for as long
 // as the process lives, and whenever a tunnel is there to a gateway that is no
 // live member, memberlist is told to join it.
-//
-// # Keys
-//
-// The first gateway makes the key. Two gateways with a new tunnel share their
-// rings, JSON {"keys":[{"key":base64,"created":ms}]}, and both hold the newest
-// four of both; a ring that grew is handed on by every tunnel. The newest key
-// becomes the one to encrypt with after three seconds, when everybody has it;
-// a gateway that joins gives its own up at once. Rings and tunnels' certificates
-// are the only secrets: nobody copies a key.
 //
 // # Catalog
 //
@@ -56,8 +48,7 @@
 // that it names; and when every identity in it belongs to the origin's cluster.
 // Otherwise it is counted, logged and dropped.
 //
-// Gossip is held together by one shared key, and who has it can lie about anybody.
-// So gossip makes a gateway look and connect, and never route: routes need a
+// What a gateway gossips about others is not proved. So gossip makes a gateway look and connect, and never route: routes need a
 // signed record and a live tunnel to its origin, and sidecars are told of a gateway
 // what that has said itself over a tunnel.
 //
@@ -87,7 +78,7 @@
 // address and its records, marked stale with their age, for 72 hours, or until somebody says that
 // it is gone for good, which every gateway is told.
 //
-// The state file (bbolt) holds the own epoch, the keys, every origin's signed
+// The state file (bbolt) holds the own epoch, every origin's signed
 // catalog and newest version, and every gateway's last address: a gateway that
 // restarts alone knows what it knew. Without it a gateway works, and knows
 // nothing after a restart until it has met another.
@@ -104,7 +95,7 @@
 // # Inside
 //
 // Package core decides; this package tells it what happens ([Federation] apply) and
-// does what it says (loop.go, step). memberlist is in members.go and transport.go,
-// the gossip keys in keyring.go, requests to other gateways in client.go and the
-// answers to theirs in handler.go, the state file in store.go.
+// does what it says (loop.go, step). memberlist is in members.go, transport.go and
+// gossipstream.go, requests to other gateways in client.go and the answers to theirs in
+// handler.go, the state file in store.go.
 package federation

@@ -58,7 +58,6 @@ type Federation struct {
 
 	mu      sync.Mutex // memberlist must not be called with it held: it calls back
 	core    *core.Core
-	keys    gossipKeys
 	started bool
 	store   *store
 	list    *memberlist.Memberlist // nil before Run
@@ -142,7 +141,8 @@ func (f *Federation) Run(ctx context.Context) error {
 	if err := f.createList(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
-	f.running.Go(func() { f.transport.readPackets(ctx) })
+	f.cfg.Tunnel.HandlePackets(f.transport.receive)
+	defer f.cfg.Tunnel.HandlePackets(nil)
 	f.running.Go(func() { f.publishLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
 	f.running.Go(func() { f.saver.Run(ctx) })

@@ -2,12 +2,8 @@ package federation
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
@@ -22,19 +18,18 @@ const GossipAuthority = "gossip"
 
 const (
 	pathCatalog = "/catalog"
-	pathKeys    = "/gossip/keys"
 	pathForget  = "/forget"
 )
 
-// Handler serves the other gateways: "GET /catalog", "POST /gossip/keys",
-// "POST /forget" and "CONNECT gossip". Every answer is for a peer that the tunnel has authenticated
+// Handler serves the other gateways: "GET /catalog", "POST /forget" and "CONNECT
+// gossip". Every answer is for a peer that the tunnel has authenticated
 // as a gateway: it must be served on the tunnel's listener and nowhere else, with
 // [tunnel.ConnContext] as the server's ConnContext.
 func (f *Federation) Handler() http.Handler {
-	var streams atomic.Int32
+	streams := gossipStreams{peers: map[mesh.GatewayID]int{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case <-f.opened: // before, we do not know what we know: keys that came would be lost
+		case <-f.opened: // before, we do not know what we know
 		case <-f.ended:
 			http.Error(w, "the gateway stops", http.StatusServiceUnavailable)
 			return
@@ -43,17 +38,15 @@ func (f *Federation) Handler() http.Handler {
 		}
 		switch {
 		case r.Method == http.MethodConnect && r.Host == GossipAuthority:
-			if streams.Add(1) > maxGossipStreams {
-				streams.Add(-1)
+			s, ok := tunnel.StreamFrom(r.Context())
+			if !ok || !streams.start(s.Peer()) {
 				http.Error(w, "too many gossip streams", http.StatusServiceUnavailable)
 				return
 			}
-			defer streams.Add(-1)
-			f.transport.serveGossip(w, r)
+			defer streams.end(s.Peer())
+			f.transport.serveGossip(w, r, s.Peer())
 		case r.Method == http.MethodGet && r.URL.Path == pathCatalog:
 			f.serveCatalog(w, r)
-		case r.Method == http.MethodPost && r.URL.Path == pathKeys:
-			f.serveKeys(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathForget:
 			f.serveForget(w, r)
 		default:
@@ -107,52 +100,4 @@ func (f *Federation) held(id mesh.GatewayID) (*catalog.State, identity.Signature
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.core.Held(id)
-}
-
-// serveGossip hands the stream to memberlist and waits until that closes it.
-func (t *transport) serveGossip(w http.ResponseWriter, r *http.Request) {
-	h, ok := w.(http.Hijacker)
-	if !ok {
-		http.Error(w, "not a stream", http.StatusInternalServerError)
-		return
-	}
-	c, rw, err := h.Hijack()
-	if err != nil {
-		return
-	}
-	if err := c.SetDeadline(time.Now().Add(gossipStreamTimeout)); err != nil {
-		c.Close()
-		return
-	}
-	if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
-		c.Close()
-		return
-	}
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
-	if err != nil {
-		c.Close()
-		return
-	}
-	g := &gossipConn{Conn: &prefixedConn{Conn: c, prefix: append([]byte(nil), early...)}, closed: make(chan struct{})}
-	if !t.serve(r.Context(), g) {
-		c.Close()
-		return
-	}
-	<-g.closed // memberlist sets a deadline on every read and write
-}
-
-// gossipConn tells when memberlist is done with a stream.
-type gossipConn struct {
-	net.Conn
-	once   atomic.Bool
-	closed chan struct{}
-}
-
-// Close closes the stream, once.
-func (c *gossipConn) Close() error {
-	if !c.once.CompareAndSwap(false, true) {
-		return nil
-	}
-	defer close(c.closed)
-	return c.Conn.Close()
 }

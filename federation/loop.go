@@ -33,7 +33,6 @@ func (f *Federation) loop(ctx context.Context) {
 func (f *Federation) step(ctx context.Context) {
 	now := time.Now()
 	f.mu.Lock()
-	f.keys.choose(now, f.log)
 	f.core.Apply(now, core.Certificate{Expiry: f.cfg.Identity.NotAfter(), Founding: f.cfg.Identity.Founding()})
 	todo := f.core.Step(now)
 	f.mu.Unlock()
@@ -42,7 +41,6 @@ func (f *Federation) step(ctx context.Context) {
 		f.log.Log(ctx, n.Level, n.Message, n.Args...)
 	}
 	f.metrics.conflicts.Add(float64(todo.Conflicts))
-	f.transport.setAddrs(todo.Packets)
 	if todo.Targets != nil {
 		targets := make([]tunnel.Target, len(todo.Targets))
 		for i, t := range todo.Targets {

@@ -12,23 +12,18 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/federation/gossip"
+	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
 // createList starts memberlist, alone: catalogSync joins it to others.
 func (f *Federation) createList() error {
-	f.mu.Lock()
-	ring, err := f.keys.forMemberlist()
-	f.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	d := delegate{f}
 	c := memberlist.DefaultWANConfig()
-	c.Name = nodeName(f.cfg.Self)
+	c.Name = gossip.NodeName(f.cfg.Self)
 	c.Transport = f.transport
-	c.BindPort, c.AdvertisePort = gossipPort, gossipPort
+	c.BindPort, c.AdvertisePort = gossip.Port, gossip.Port
 	c.RequireNodeNames = true
-	c.Keyring = ring
 	c.Delegate, c.Events, c.Alive = d, d, d
 	c.Logger = log.New(logWriter{f.log}, "", 0)
 	c.EnableCompression = false // packets are small
@@ -38,7 +33,7 @@ func (f *Federation) createList() error {
 	c.GossipInterval, c.GossipNodes, c.GossipToTheDeadTime = gossipInterval, gossipNodes, gossipToTheDead
 	c.PushPullInterval = pushPullInterval
 	c.TCPTimeout = gossipStreamTimeout
-	c.UDPBufferSize = packetBytes - 1 // the tag
+	c.UDPBufferSize = tunnel.MaxPacket - checksumBytes
 	list, err := memberlist.Create(c)
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
@@ -79,11 +74,11 @@ func (d delegate) NodeMeta(limit int) []byte {
 // NotifyAlive implements [memberlist.AliveDelegate]: who is not a gateway with a
 // readable name and its number is no member.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	id, err := parseNodeName(n.Name)
+	id, err := gossip.ParseNodeName(n.Name)
 	if err != nil {
 		return err
 	}
-	if !nodeAddr(id).Equal(n.Addr) || n.Port != gossipPort {
+	if !gossip.NodeAddr(id).Equal(n.Addr) || n.Port != gossip.Port {
 		return errors.New("not the address that belongs to the name")
 	}
 	if _, err := decodeMeta(n.Meta); err != nil && !errors.Is(err, errMetaVersion) {
@@ -120,7 +115,7 @@ func (d delegate) MergeRemoteState([]byte, bool) {}
 
 // hearGossip tells the core what gossip says of a gateway.
 func (f *Federation) hearGossip(n *memberlist.Node, alive bool) {
-	id, err := parseNodeName(n.Name)
+	id, err := gossip.ParseNodeName(n.Name)
 	if err != nil || id == f.cfg.Self {
 		return
 	}

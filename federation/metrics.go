@@ -10,23 +10,32 @@ import (
 
 // metrics of one Federation; its handles are resolved once.
 type metrics struct {
-	packetsIn, packetsOut, packetsDropped prometheus.Counter
-	pulled, pullFailed, rejected          prometheus.Counter
-	conflicts                             prometheus.Counter
+	packetsIn, packetsOut prometheus.Counter
+	// Packets that were dropped, and streams that were refused.
+	droppedMalformed, droppedBusy, droppedNoTunnel, droppedQueue, streamsRefused prometheus.Counter
+
+	pulled, pullFailed, rejected prometheus.Counter
+	conflicts                    prometheus.Counter
 }
 
 func newMetrics(f *Federation) (*metrics, error) {
 	packets := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "isthmus_gossip_packets_total", Help: "Gossip packets, by what became of them: in, out or dropped."}, []string{"direction"})
+		Name: "isthmus_gossip_packets_total", Help: "Gossip packets that were received and read (in) or sent (out)."}, []string{"direction"})
+	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_gossip_packets_dropped_total", Help: "Gossip packets dropped: received and malformed or not the peer's to say (malformed) or not read in time (busy); to be sent without a tunnel (no_tunnel) or while too many wait (queue_full)."}, []string{"reason"})
+	refused := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "isthmus_gossip_streams_refused_total", Help: "Gossip streams on which a peer said what is malformed or not its to say."})
 	pulls := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_catalog_pulls_total", Help: "Pulls of another gateway's catalog: ok, failed (to be tried again) or rejected (signature, origin, digest or bounds)."}, []string{"result"})
 	conflicts := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "isthmus_catalog_conflicts_total", Help: "Two catalogs under one version: two gateways have one name and key."})
 	return &metrics{
-		packetsIn: packets.WithLabelValues("in"), packetsOut: packets.WithLabelValues("out"), packetsDropped: packets.WithLabelValues("dropped"),
+		packetsIn: packets.WithLabelValues("in"), packetsOut: packets.WithLabelValues("out"),
+		droppedMalformed: dropped.WithLabelValues("malformed"), droppedBusy: dropped.WithLabelValues("busy"),
+		droppedNoTunnel: dropped.WithLabelValues("no_tunnel"), droppedQueue: dropped.WithLabelValues("queue_full"), streamsRefused: refused,
 		pulled: pulls.WithLabelValues("ok"), pullFailed: pulls.WithLabelValues("failed"), rejected: pulls.WithLabelValues("rejected"),
 		conflicts: conflicts,
-	}, prom.Register(f.cfg.Metrics, packets, pulls, conflicts, viewCollector{f})
+	}, prom.Register(f.cfg.Metrics, packets, dropped, refused, pulls, conflicts, viewCollector{f})
 }
 
 // viewCollector reads gauges from the present view when asked, so that ages are

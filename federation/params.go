@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/federation/gossip"
 )
 
 const (
@@ -27,19 +28,13 @@ const (
 	// maxGossipStreams bounds the memberlist streams served at once; each is one
 	// list of all members, of some 500 bytes each.
 	maxGossipStreams = 32
+	// maxPeerGossipStreams is how many of them are one peer's: it opens one at a time,
+	// and another when a packet to us was lost.
+	maxPeerGossipStreams = 4
 
 	// maxForgotten is how many gateways one request asks to forget: their names are in
 	// its first line, of at most 128 bytes each.
 	maxForgotten = 64
-
-	// maxKeys bounds the gossip keys held; a mesh in peace has one, one that is
-	// changing keys two. The newest stay.
-	maxKeys = 4
-	// keySettle is how long a newer key is only understood before it is used, so
-	// that everybody has it by then: tunnels hand it on within milliseconds.
-	keySettle = 3 * time.Second
-	// maxKeysBytes bounds the JSON of a key ring.
-	maxKeysBytes = 4 << 10
 
 	// maxAddress bounds an address, in bytes: with the version and the digest it
 	// stays within the 512 of memberlist's NodeMeta.
@@ -58,6 +53,9 @@ const (
 	storeInterval = 200 * time.Millisecond
 )
 
+// Package gossip lets a push/pull name all gateways that core keeps, and this one.
+const _ = uint(gossip.MaxNodes - core.MaxGateways - 1)
+
 // memberlist's tuning. Dead means: out of the probe's reach for one interval and
 // suspected for suspicionMult × max(1, log10 n) intervals, which makes 1.2 to
 // 1.5 s for up to 10 gateways. Gossip only confirms what tunnels see first.
@@ -74,9 +72,8 @@ const (
 	pushPullInterval = 15 * time.Second
 	// gossipStreamTimeout bounds what memberlist does on one stream.
 	gossipStreamTimeout = 5 * time.Second
-	// packetBytes is memberlist's limit for a packet: below the 1,452 bytes of
-	// payload that IPv6 leaves in an Ethernet frame, tag and encryption included.
-	packetBytes = 1400
-	// maxQueuedPackets bounds received packets that memberlist has not read.
-	maxQueuedPackets = 256
+	// checksumBytes is what memberlist puts before some packets beyond its limit.
+	checksumBytes = 5
+	// maxQueuedPackets bounds the messages of packets that memberlist has not read.
+	maxQueuedPackets = 512
 )

@@ -6,11 +6,12 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/federation/gossip"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// A gateway of west holds the gossip key. It must not be able to have east's
+// A gateway of west gossips. It must not be able to have east's
 // sidecars send their traffic to it by inventing a gateway of east.
 func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 	f := idle(t, identitytest.New(t, "mesh.example"))
@@ -18,7 +19,7 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 	meta := encodeMeta(core.Meta{Advertise: "203.0.113.9:7443"})
 	meta = append(meta, 18)
 	meta = append(meta, "203.0.113.9:15443 "...)
-	n := &memberlist.Node{Name: nodeName(invented), Addr: nodeAddr(invented), Port: gossipPort, Meta: meta}
+	n := &memberlist.Node{Name: gossip.NodeName(invented), Addr: gossip.NodeAddr(invented), Port: gossip.Port, Meta: meta}
 	d := delegate{f}
 	if err := d.NotifyAlive(n); err != nil {
 		t.Fatal(err)

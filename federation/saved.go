@@ -2,7 +2,6 @@ package federation
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -30,9 +29,6 @@ func (f *Federation) restore(st *store, was *saved, epoch uint64) {
 	now := time.Now()
 	f.store = st
 	f.core.Apply(now, in)
-	first := !slices.ContainsFunc(f.cfg.Join, func(a string) bool { return a != "" && a != f.cfg.Advertise })
-	f.keys.restore(was.Keys, first, now)
-	f.core.Apply(now, core.KeyRing{Number: f.keys.number})
 	f.view.Set(f.core.View())
 }
 
@@ -40,7 +36,7 @@ func (f *Federation) restore(st *store, was *saved, epoch uint64) {
 func (f *Federation) save() error {
 	f.mu.Lock()
 	unsaved := f.core.Unsaved(time.Now())
-	c := &changes{Epoch: unsaved.Epoch, Keys: f.keys.takeUnsaved(), Origins: make(map[mesh.GatewayID]*savedOrigin, len(unsaved.Origins)), Confirmed: unsaved.Confirmed, Gateways: unsaved.Gateways}
+	c := &changes{Epoch: unsaved.Epoch, Origins: make(map[mesh.GatewayID]*savedOrigin, len(unsaved.Origins)), Confirmed: unsaved.Confirmed, Gateways: unsaved.Gateways}
 	st := f.store
 	f.mu.Unlock()
 	for id, o := range unsaved.Origins {
@@ -54,9 +50,6 @@ func (f *Federation) save() error {
 	}
 	err := st.save(c)
 	if err != nil {
-		f.mu.Lock()
-		f.keys.unsaved = f.keys.unsaved || c.Keys != nil
-		f.mu.Unlock()
 		f.notSaved(unsaved, err)
 	}
 	return err
@@ -68,9 +61,6 @@ func (f *Federation) notSaved(c *core.Changes, err error) {
 	f.apply(core.NotSaved{Changes: c})
 	if errors.Is(err, errDamaged) {
 		f.apply(core.StateLost{})
-		f.mu.Lock()
-		f.keys.unsaved = true
-		f.mu.Unlock()
 	}
 }
 

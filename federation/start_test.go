@@ -57,7 +57,7 @@ func TestGatewaysThatMeetForTheFirstTimeHaveNothingToComplainOf(t *testing.T) {
 			n.await("all alive", 10*time.Second, sees(east, west, north))
 		}
 		time.Sleep(time.Minute)
-		if said := log.with("WARN", "ERROR", "no installed keys"); len(said) > 0 {
+		if said := log.with("WARN", "ERROR", "refused"); len(said) > 0 {
 			t.Errorf("said:\n%s", strings.Join(said, "\n"))
 		}
 	})

@@ -24,12 +24,11 @@ import (
 
 // The buckets of the state file. Values are JSON, but for the epoch.
 var (
-	bucketSelf      = []byte("self")      // epoch: 8 bytes; keys: the gossip key ring
+	bucketSelf      = []byte("self")      // epoch: 8 bytes
 	bucketOrigins   = []byte("origins")   // GatewayID → savedOrigin
 	bucketConfirmed = []byte("confirmed") // GatewayID → Unix seconds, 8 bytes
 	bucketGateways  = []byte("gateways")  // GatewayID → core.KnownGateway
 	keyEpoch        = []byte("epoch")
-	keyKeys         = []byte("keys")
 )
 
 // savedOrigin is what is kept of a catalog across restarts.
@@ -43,7 +42,6 @@ type savedOrigin struct {
 // saved is the content of a state file.
 type saved struct {
 	Epoch     uint64
-	Keys      keyring
 	Origins   map[mesh.GatewayID]savedOrigin
 	Confirmed map[mesh.GatewayID]time.Time
 	Gateways  map[mesh.GatewayID]core.KnownGateway
@@ -236,12 +234,6 @@ func (s *store) load(log *slog.Logger) (*saved, error) {
 			if b := self.Get(keyEpoch); len(b) == 8 {
 				c.Epoch = binary.BigEndian.Uint64(b)
 			}
-			if b := self.Get(keyKeys); b != nil {
-				var err error
-				if c.Keys, err = decodeKeyring(b); err != nil {
-					log.Warn("gossip keys of the state file left out", "err", err)
-				}
-			}
 			return errors.Join(
 				each(tx, bucketOrigins, func(id mesh.GatewayID, v []byte) error {
 					var o savedOrigin
@@ -289,15 +281,14 @@ func putEpoch(tx *bbolt.Tx, epoch uint64) error {
 
 // changes are what one transaction writes. A nil entry is deleted.
 type changes struct {
-	Epoch     uint64  // 0: unchanged
-	Keys      keyring // nil: unchanged
+	Epoch     uint64 // 0: unchanged
 	Origins   map[mesh.GatewayID]*savedOrigin
 	Confirmed map[mesh.GatewayID]time.Time
 	Gateways  map[mesh.GatewayID]*core.KnownGateway
 }
 
 func (c *changes) empty() bool {
-	return c.Epoch == 0 && c.Keys == nil && len(c.Origins) == 0 && len(c.Confirmed) == 0 && len(c.Gateways) == 0
+	return c.Epoch == 0 && len(c.Origins) == 0 && len(c.Confirmed) == 0 && len(c.Gateways) == 0
 }
 
 // save writes changes, all or none. After an error that wraps errDamaged the file is
@@ -309,11 +300,6 @@ func (s *store) save(c *changes) error {
 	err := s.update(func(tx *bbolt.Tx) error {
 		if c.Epoch != 0 {
 			if err := putEpoch(tx, c.Epoch); err != nil {
-				return err
-			}
-		}
-		if c.Keys != nil {
-			if err := tx.Bucket(bucketSelf).Put(keyKeys, c.Keys.encode()); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/federation/gossip"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -20,17 +21,13 @@ func (f *Federation) sync(ctx context.Context, id mesh.GatewayID) {
 	f.apply(done)
 }
 
-// catalogSync shares the gossip keys with a gateway, without which they cannot
-// gossip, joins it, and asks it for its versions.
+// catalogSync joins a gateway in gossip and asks it for its versions.
 func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versionList, error) {
-	if err := f.shareKeys(ctx, id); err != nil {
-		return nil, fmt.Errorf("share gossip keys: %w", err)
-	}
 	f.mu.Lock()
 	join, list := f.core.MustJoin(id), f.list
 	f.mu.Unlock()
 	if join {
-		if _, err := list.Join([]string{joinAddress(id)}); err != nil {
+		if _, err := list.Join([]string{gossip.JoinAddress(id)}); err != nil {
 			return nil, fmt.Errorf("join gossip: %w", firstOf(err))
 		}
 	}

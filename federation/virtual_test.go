@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -51,6 +53,11 @@ func three(t *testing.T, test func(t *testing.T, w *world, east, west, north *no
 			n.await("all alive", 10*time.Second, sees(east, west, north))
 		}
 		test(t, w, east, west, north)
+		for _, n := range []*node{east, west, north} {
+			if packets, streams := testutil.ToFloat64(n.metrics.droppedMalformed), testutil.ToFloat64(n.metrics.streamsRefused); packets+streams > 0 {
+				t.Errorf("%s dropped %v packets and %v streams of honest gateways", n.id, packets, streams)
+			}
+		}
 	})
 }
 
@@ -282,11 +289,10 @@ func TestTwoGatewaysOfAClusterAreOneOffer(t *testing.T) {
 	})
 }
 
-func TestTwoMeshesWithKeysOfTheirOwnBecomeOne(t *testing.T) {
+func TestTwoMeshesBecomeOne(t *testing.T) {
 	virtual(t, func(t *testing.T, w *world) {
-		dir := t.TempDir()
 		east := w.start(plan{name: "east/east-1", addr: eastAddr})
-		p := plan{name: "west/west-1", addr: westAddr, state: filepath.Join(dir, "west.db")}
+		p := plan{name: "west/west-1", addr: westAddr, state: filepath.Join(t.TempDir(), "west.db")}
 		west := w.start(p)
 		time.Sleep(time.Second)
 		west.end()
@@ -294,24 +300,15 @@ func TestTwoMeshesWithKeysOfTheirOwnBecomeOne(t *testing.T) {
 		west = w.start(p)
 		east.await("west", 10*time.Second, sees(west))
 		west.await("east", 10*time.Second, sees(east))
-		time.Sleep(2 * keySettle)
-		east.mu.Lock()
-		west.mu.Lock()
-		if e, w := &east.keys, &west.keys; !e.ring.equal(w.ring) || len(e.ring) != 2 || e.primary.compare(w.primary) != 0 || e.primary.compare(e.ring[0]) != 0 {
-			t.Errorf("rings %v and %v", e.ring, w.ring)
-		}
-		west.mu.Unlock()
-		east.mu.Unlock()
 		time.Sleep(time.Minute)
 		if v, _ := east.View(); !sees(west)(v) {
-			t.Errorf("not one mesh after the change of keys:\n%s", show(v))
+			t.Errorf("not one mesh a minute later:\n%s", show(v))
 		}
 	})
 }
 
 func TestTwoGatewaysThatNameEachOtherMeet(t *testing.T) {
 	virtual(t, func(t *testing.T, w *world) {
-		// Neither is the first: both keys give way to one.
 		east := w.start(plan{name: "east/east-1", addr: eastAddr, join: []string{westAddr}})
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
 		east.Publish([]mesh.Export{serving("east", "shop/orders", 2)})

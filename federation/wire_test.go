@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"net"
 	"strings"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
@@ -67,9 +64,6 @@ func TestAnAnswerThatGrowsBeyondTheBoundIsRefused(t *testing.T) {
 	if _, err := decodeVersionList(bytes.NewReader(list), true); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a list of a byte too many: %v", err)
 	}
-	if _, err := decodeKeyring(bytes.Repeat([]byte(" "), maxKeysBytes+1)); err == nil {
-		t.Error("a key ring of more than the bound was read")
-	}
 }
 
 func FuzzSignedDelta(f *testing.F) {
@@ -110,73 +104,4 @@ func FuzzVersionList(f *testing.F) {
 			t.Fatalf("%d origins", len(l.Origins))
 		}
 	})
-}
-
-func FuzzKeyring(f *testing.F) {
-	f.Add(keyring{newKey(0), newKey(1)}.encode())
-	f.Add([]byte(`{"keys":[{"key":"AA=="}]}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeKeyring(b)
-		if err != nil {
-			return
-		}
-		if len(r) > maxKeys {
-			t.Fatalf("%d keys", len(r))
-		}
-		if again, err := decodeKeyring(r.encode()); err != nil || !again.equal(r) {
-			t.Fatalf("%v became %v, %v", r, again, err)
-		}
-	})
-}
-
-func TestKeyRingsThatMeetAgree(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		key := rapid.Custom(func(t *rapid.T) gossipKey {
-			k := gossipKey{Key: make([]byte, gossipKeyBytes), Created: rapid.Int64Range(0, 3).Draw(t, "created")}
-			k.Key[0] = rapid.Byte().Draw(t, "key")
-			k.Key[1] = byte(k.Created) // a key is made once
-			return k
-		})
-		ring := rapid.Custom(func(t *rapid.T) keyring {
-			return keyring(nil).union(rapid.SliceOfN(key, 1, 6).Draw(t, "keys"))
-		})
-		a, b, c := ring.Draw(t, "a"), ring.Draw(t, "b"), ring.Draw(t, "c")
-		if !a.union(b).equal(b.union(a)) || !a.union(b).union(c).equal(a.union(b.union(c))) || !a.union(a).equal(a) {
-			t.Fatalf("%v %v %v", a, b, c)
-		}
-	})
-}
-
-func TestPacketsGoWhereTheTunnelIsAndWhereTheGatewayListens(t *testing.T) {
-	for _, test := range []struct {
-		tunnel, advertise string
-		want              []string
-	}{
-		{"10.0.0.1:7443", "10.0.0.1:7443", []string{"10.0.0.1:7443"}},
-		{"10.0.0.1:50123", "10.0.0.1:7443", []string{"10.0.0.1:50123", "10.0.0.1:7443"}},
-		{"[::ffff:10.0.0.1]:7443", "10.0.0.1:7443", []string{"10.0.0.1:7443"}},
-		{"192.0.2.1:1024", "gw1.west.example:7443", []string{"192.0.2.1:1024"}},
-		{"", "", nil},
-	} {
-		var got []string
-		for _, a := range packetAddrs(test.tunnel, test.advertise) {
-			got = append(got, a.(*net.UDPAddr).String())
-		}
-		if strings.Join(got, " ") != strings.Join(test.want, " ") {
-			t.Errorf("%q, %q: %v, want %v", test.tunnel, test.advertise, got, test.want)
-		}
-	}
-}
-
-func TestANodeNameNamesItsGateway(t *testing.T) {
-	for _, id := range []mesh.GatewayID{west1, {Cluster: "a-1", Name: "b-2"}} {
-		if got, err := parseNodeName(nodeName(id)); err != nil || got != id {
-			t.Errorf("%s became %s, %v", id, got, err)
-		}
-	}
-	for _, bad := range []string{"", "west", "west.", ".west", "west.a.b", "west/a", strings.Repeat("a", 300)} {
-		if id, err := parseNodeName(bad); err == nil {
-			t.Errorf("%q was read as %s", bad, id)
-		}
-	}
 }

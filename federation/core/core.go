@@ -42,7 +42,6 @@ type Core struct {
 	pulling map[mesh.GatewayID]bool         // origins
 
 	forgotten   []mesh.GatewayID
-	keyRing     uint64 // number of the own gossip key ring
 	targets     []Target
 	viewChanged bool
 	unsaved     unsaved
@@ -66,22 +65,18 @@ type Input interface {
 // Actions are what the driver is to do, in any order. What has a result comes back
 // as an Input.
 type Actions struct {
-	Pull      []Pull                           // Received and then Pulled
-	Sync      []mesh.GatewayID                 // to be asked for their versions: Synced
-	MoveEpoch mesh.GatewayID                   // not zero: prove that it holds a newer catalog of ours, and move beyond that: Signed
-	ReSign    bool                             // the own catalog, with the new certificate: Signed
-	Packets   map[mesh.GatewayID]PacketAddress // where gossip packets go; always whole
-	Targets   []Target                         // to keep tunnels to; nil: as before
-	Redial    []mesh.GatewayID                 // without waiting: they are back
-	Forgotten []mesh.GatewayID                 // of which nothing is kept any more
-	View      *View                            // to be shown; nil: as before
-	Save      bool                             // Unsaved has something
-	Conflicts int                              // catalogs that differ under one version
+	Pull      []Pull           // Received and then Pulled
+	Sync      []mesh.GatewayID // to be asked for their versions: Synced
+	MoveEpoch mesh.GatewayID   // not zero: prove that it holds a newer catalog of ours, and move beyond that: Signed
+	ReSign    bool             // the own catalog, with the new certificate: Signed
+	Targets   []Target         // to keep tunnels to; nil: as before
+	Redial    []mesh.GatewayID // without waiting: they are back
+	Forgotten []mesh.GatewayID // of which nothing is kept any more
+	View      *View            // to be shown; nil: as before
+	Save      bool             // Unsaved has something
+	Conflicts int              // catalogs that differ under one version
 	Notes     []Note
 }
-
-// PacketAddress is where a gateway's packets come from, and where it says to listen.
-type PacketAddress struct{ Tunnel, Advertise string }
 
 // Note is a line for the log.
 type Note struct {
@@ -120,7 +115,6 @@ func (c *Core) Step(now time.Time) Actions {
 		Pull:      c.startPulls(now),
 		MoveEpoch: c.moveEpoch,
 		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.own.Expiry.Equal(c.certificate),
-		Packets:   packetAddresses(c.peers, c.members),
 		Targets:   c.newTargets(),
 		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),

@@ -144,8 +144,8 @@ func TestWhatTheTunnelMeasuresIsNoReasonForANewView(t *testing.T) {
 	again[0].Addr, again[0].LastErr = "10.0.0.9:7443", "a conn of several has ended"
 	c.Apply(now, again)
 	c.Apply(now, Gossip{Gateway: west, Alive: true, Known: true, Meta: Meta{Version: s.Head().Version, Digest: s.Head().Digest, Advertise: "10.0.0.2:7443"}})
-	if a := c.Step(now); a.View != nil || a.Packets[west].Tunnel != "10.0.0.9:7443" {
-		t.Errorf("a new view %v, packets to %v", a.View != nil, a.Packets)
+	if a := c.Step(now); a.View != nil {
+		t.Error("a new view")
 	}
 	for name, in := range map[string]Input{
 		"a new tunnel":    tunnelTo(west, true, now.Add(time.Second)),

@@ -29,7 +29,6 @@ type peer struct {
 	fault        string    // of the last failed sync that was logged; empty: the last one succeeded
 	faultLogged  time.Time
 	ackedVersion catalog.Version
-	keyRing      uint64 // number of ours that it has, as far as we know
 }
 
 type peers map[mesh.GatewayID]*peer
@@ -97,15 +96,15 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 	}
 }
 
-// startSyncs returns whom to ask for versions: live peers that have to be told
-// keys, joined, or asked again.
+// startSyncs returns whom to ask for versions: live peers that have to be joined, or
+// asked again.
 func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
 	var due []mesh.GatewayID
 	for id, p := range c.peers {
 		if p.syncing || !p.Up || c.leaving || now.Before(p.retry) {
 			continue
 		}
-		if c.MustTellKeys(id) || c.MustJoin(id) || now.Sub(p.synced) >= syncInterval {
+		if c.MustJoin(id) || now.Sub(p.synced) >= syncInterval {
 			p.syncing = true
 			due = append(due, id)
 		}
@@ -154,19 +153,4 @@ func (in Synced) apply(c *Core, now time.Time) {
 	if in.Err != nil || c.MustJoin(in.Gateway) { // memberlist was told, and did not take it
 		p.retry = c.retryAfter(now, 1)
 	}
-}
-
-// packetAddresses returns where gossip packets to each live peer go.
-func packetAddresses(ps peers, ms members) map[mesh.GatewayID]PacketAddress {
-	addrs := make(map[mesh.GatewayID]PacketAddress, len(ps))
-	for id, p := range ps {
-		if p.Up {
-			a := PacketAddress{Tunnel: p.Addr}
-			if m := ms[id]; m != nil {
-				a.Advertise = m.meta.Advertise
-			}
-			addrs[id] = a
-		}
-	}
-	return addrs
 }

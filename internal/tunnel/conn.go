@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -45,10 +46,12 @@ type conn struct {
 	idleSince time.Time   // when the last stream of a retired one ended
 	saidDone  bool
 
-	echoed    atomic.Uint32 // the highest number of a probe that came back
-	probed    atomic.Uint32 // the number of the peer's last probe
-	datagrams chan []byte   // to be sent
-	lost      uint64        // packets, as the metric has it; guarded by table.mu
+	echoed     atomic.Uint32 // the highest number of a probe that came back
+	probed     atomic.Uint32 // the number of the peer's last probe
+	datagrams  chan []byte   // to be sent: heartbeats, probes and echoes
+	packets    chan []byte   // to be sent, with their type
+	packetRate *rate.Limiter // of those that come
+	lost       uint64        // packets, as the metric has it; guarded by table.mu
 
 	closing   chan *closeError // holds 1: the first reason wins
 	ended     chan struct{}    // closed by serve
@@ -65,16 +68,18 @@ func newConn(n *Node, q *quic.Conn, dialled bool, ownUntil time.Time) (*conn, er
 		return nil, err
 	}
 	return &conn{
-		node:      n,
-		quic:      q,
-		gateway:   id.GatewayID(),
-		dialled:   dialled,
-		started:   time.Now(),
-		expires:   firstExpiry(proof, ownUntil),
-		ownUntil:  ownUntil,
-		datagrams: make(chan []byte, datagramQueue),
-		closing:   make(chan *closeError, 1),
-		ended:     make(chan struct{}),
+		node:       n,
+		quic:       q,
+		gateway:    id.GatewayID(),
+		dialled:    dialled,
+		started:    time.Now(),
+		expires:    firstExpiry(proof, ownUntil),
+		ownUntil:   ownUntil,
+		datagrams:  make(chan []byte, datagramQueue),
+		packets:    make(chan []byte, packetQueue),
+		packetRate: rate.NewLimiter(maxPacketRate, maxPacketBurst),
+		closing:    make(chan *closeError, 1),
+		ended:      make(chan struct{}),
 	}, nil
 }
 

@@ -53,7 +53,6 @@ func (n *Node) acceptConns(ctx context.Context, ln *quic.Listener) {
 
 // accept shakes hands on a connection that a peer dialled, then serves it.
 func (n *Node) accept(ctx context.Context, q *quic.Conn) {
-	n.targets.heard(q.RemoteAddr())
 	helloCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	c, err := newConn(n, q, false, n.cfg.Identity.NotAfter())

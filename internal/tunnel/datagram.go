@@ -14,6 +14,7 @@ const (
 	datagramHeartbeat datagramType = 0
 	datagramProbe     datagramType = 1
 	datagramEcho      datagramType = 2
+	datagramPacket    datagramType = 3
 )
 
 const (
@@ -33,7 +34,7 @@ func newDatagram(t datagramType, number uint32, size int) []byte {
 	return b
 }
 
-// parseDatagram reads what a peer sent; ok is false when it is too short.
+// parseDatagram reads what a peer sent but for packets; ok is false when it is too short.
 func parseDatagram(b []byte) (t datagramType, number uint32, ok bool) {
 	if len(b) < datagramHead {
 		return 0, 0, false
@@ -66,7 +67,8 @@ func (c *conn) queueDatagram(b []byte) {
 }
 
 // sendDatagrams sends what is queued until the connection ends. It blocks while
-// quic-go has 32 that it cannot send yet.
+// quic-go has 32 that it cannot send yet. Packets have a queue of their own, so that
+// they do not take the place of heartbeats.
 func (c *conn) sendDatagrams() {
 	for {
 		select {
@@ -76,16 +78,23 @@ func (c *conn) sendDatagrams() {
 			// An error means that the connection has ended, or that its packets have
 			// become smaller: a lost probe, then.
 			_ = c.quic.SendDatagram(b)
+		case b := <-c.packets:
+			_ = c.quic.SendDatagram(b)
 		}
 	}
 }
 
-// receiveDatagrams echoes probes and notes echoes until the connection ends.
+// receiveDatagrams echoes probes, notes echoes and hands on packets until the
+// connection ends.
 func (c *conn) receiveDatagrams() {
 	for {
 		b, err := c.quic.ReceiveDatagram(c.quic.Context())
 		if err != nil {
 			return // serve says why
+		}
+		if len(b) > 1 && datagramType(b[0]) == datagramPacket {
+			c.receivePacket(b[1:])
+			continue
 		}
 		t, number, ok := parseDatagram(b)
 		switch {

@@ -236,8 +236,6 @@ func (d *dialer) dialledLocked(ctx context.Context, err error) error {
 		}
 	}
 	n.metrics.dials.WithLabelValues(result).Inc()
-	if t.unanswered = label == "timeout" || label == "silent"; t.unanswered {
-		n.targets.unanswered.Store(true)
-	}
+	t.unanswered = label == "timeout" || label == "silent"
 	return err
 }

@@ -1,11 +1,10 @@
 // Package tunnel joins gateways by QUIC: byte streams as [net.Conn] that both
-// ends open and accept, and packets beside them on the same UDP socket. It is
-// the only package that knows QUIC.
+// ends open and accept, and packets beside them. It is the only package that knows
+// QUIC.
 //
-// A [Node] owns one UDP socket. On it arrive the connections that peers dial,
-// from it go those that this gateway dials, and on it travel the packets that
-// are not QUIC (gossip), told apart by the two upper bits of their first byte,
-// which are zero (RFC 9443). A tunnel is what joins two gateways: a few QUIC
+// A [Node] owns one UDP socket. On it arrive the connections that peers dial, and
+// from it go those that this gateway dials; what is not QUIC is dropped unread. A
+// tunnel is what joins two gateways: a few QUIC
 // connections under mutual TLS 1.3, [Config.Connections] of them. What a stream
 // carries is not this package's business.
 //
@@ -28,7 +27,8 @@
 // are ignored, so that both may be added later. The incarnation is a random number
 // that a process draws when it starts.
 //
-// Datagrams (RFC 9221) begin with a type and a number; zeros fill them up:
+// Datagrams (RFC 9221) begin with a type and, but for packets, a number; zeros fill
+// them up:
 //
 //	┌────────┬──────────────┬───────┐
 //	│ type 1 │ number 4, BE │ zeros │
@@ -36,6 +36,7 @@
 //	 0 heartbeat  64 bytes, number 0: meaningless but for being acknowledged
 //	 1 probe      as large as the connection's packets can be at the time
 //	 2 echo       64 bytes, the number of the probe that it answers
+//	 3 packet     no number: what follows the type is a packet of the users'
 //
 // Other types are ignored. A heartbeat is that long so that a restarted peer, which
 // does not know the connection, answers with a stateless reset (RFC 9000, section

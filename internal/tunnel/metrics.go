@@ -33,6 +33,8 @@ type metrics struct {
 	closed  *prometheus.CounterVec // reason
 	refused prometheus.Counter
 
+	packetsDropped prometheus.Counter
+
 	connections, rtt, streams *prometheus.Desc // gateway
 	bytes, streamsTotal       *prometheus.Desc // gateway, direction
 	lost                      *prometheus.Desc // gateway
@@ -55,6 +57,9 @@ func newMetrics(n *Node, reg prometheus.Registerer) (*metrics, error) {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_tunnel_refused_total", Help: "Clients refused because of their certificate.",
 		}),
+		packetsDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "isthmus_tunnel_packets_dropped_total", Help: "Packets dropped because their connection brought too many.",
+		}),
 		connections:  desc("connections", "Live QUIC connections to the peer."),
 		rtt:          desc("rtt_seconds", "Smoothed round-trip time to the peer; the last known while it is down."),
 		streams:      desc("streams", "Open streams to and from the peer."),
@@ -72,6 +77,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.dials.Describe(ch)
 	m.closed.Describe(ch)
 	m.refused.Describe(ch)
+	m.packetsDropped.Describe(ch)
 	for _, d := range []*prometheus.Desc{m.connections, m.rtt, m.streams, m.bytes, m.streamsTotal, m.lost, m.packetSize, m.reductions} {
 		ch <- d
 	}
@@ -82,6 +88,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.dials.Collect(ch)
 	m.closed.Collect(ch)
 	m.refused.Collect(ch)
+	m.packetsDropped.Collect(ch)
 	peers, _ := m.node.Peers()
 	sums := m.node.table.totals()
 	for _, p := range peers {

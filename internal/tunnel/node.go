@@ -60,6 +60,8 @@ type Node struct {
 	accepted   chan *Stream  // streams that peers opened
 	handshakes chan struct{} // one token per connection that has not said hello
 
+	handlePacket atomic.Pointer[func(mesh.GatewayID, []byte)]
+
 	// Set before ready is closed.
 	main      net.PacketConn
 	transport *quic.Transport
@@ -167,6 +169,16 @@ func (n *Node) Run(ctx context.Context) error {
 
 // Ready is closed when the main socket is bound.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// LocalAddr returns the main socket's address, nil before it is bound.
+func (n *Node) LocalAddr() net.Addr {
+	select {
+	case <-n.ready:
+		return n.main.LocalAddr()
+	default:
+		return nil
+	}
+}
 
 // closeAll closes all connections and admits no more.
 func (n *Node) closeAll() {

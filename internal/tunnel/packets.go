@@ -1,56 +1,53 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
-	"net"
+	"fmt"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// errNotPacket says that a packet could be taken for QUIC.
-var errNotPacket = errors.New("the two upper bits of a packet's first byte must be zero")
+// ErrPacketDropped is returned by [Node.SendPacket] when too many packets to the
+// gateway wait to be sent already.
+var ErrPacketDropped = errors.New("too many packets wait to be sent")
 
-// ReadPacket reads a packet that is not QUIC from the main socket into b; what
-// does not fit is dropped. Only one goroutine may read. It waits for Run to have
-// bound the socket, and fails with [net.ErrClosed] when Run has ended. Up to 32
-// packets wait for it, more are dropped.
-func (n *Node) ReadPacket(ctx context.Context, b []byte) (int, net.Addr, error) {
-	select {
-	case <-n.ready:
-	case <-n.ended:
-		return 0, nil, net.ErrClosed
-	case <-ctx.Done():
-		return 0, nil, ctx.Err()
-	}
-	size, addr, err := n.transport.ReadNonQUICPacket(ctx, b)
-	if err != nil && ctx.Err() == nil {
-		err = net.ErrClosed
-	}
-	if err == nil {
-		n.targets.heard(addr)
-	}
-	return size, addr, err
-}
+// errPacketSize says that a packet is empty or might not fit.
+var errPacketSize = fmt.Errorf("a packet has 1 to %d bytes", MaxPacket)
 
-// WritePacket sends a packet that is not QUIC from the main socket: the two
-// upper bits of its first byte must be zero.
-func (n *Node) WritePacket(b []byte, to net.Addr) (int, error) {
-	if len(b) == 0 || b[0]&0xc0 != 0 {
-		return 0, errNotPacket
+// SendPacket sends a packet of at most [MaxPacket] bytes to a gateway, once: it may
+// be lost, and it may be the second to arrive. It never blocks, and keeps b. It fails
+// with [ErrNoTunnel] when no tunnel to the gateway is up, and with [ErrPacketDropped].
+func (n *Node) SendPacket(to mesh.GatewayID, b []byte) error {
+	if len(b) == 0 || len(b) > MaxPacket {
+		return errPacketSize
+	}
+	conns := n.table.choices(to)
+	if len(conns) == 0 {
+		return ErrNoTunnel
 	}
 	select {
-	case <-n.ready:
-		return n.transport.WriteTo(b, to)
-	default:
-		return 0, net.ErrClosed
-	}
-}
-
-// LocalAddr returns the main socket's address, nil before it is bound.
-func (n *Node) LocalAddr() net.Addr {
-	select {
-	case <-n.ready:
-		return n.main.LocalAddr()
-	default:
+	case conns[0].packets <- append([]byte{byte(datagramPacket)}, b...):
 		return nil
+	default:
+		return ErrPacketDropped
+	}
+}
+
+// HandlePackets has the packets that come handled from now on; nil: they are dropped,
+// as they are before. The handler is given who sent the packet, as its certificate
+// proves, and owns the bytes. It is called by several goroutines at once and must not
+// block: meanwhile its connection answers no probe.
+func (n *Node) HandlePackets(handle func(from mesh.GatewayID, b []byte)) {
+	n.handlePacket.Store(&handle)
+}
+
+// receivePacket hands a packet to the handler. Each connection may bring so many.
+func (c *conn) receivePacket(b []byte) {
+	if !c.packetRate.Allow() {
+		c.node.metrics.packetsDropped.Inc()
+		return
+	}
+	if h := c.node.handlePacket.Load(); h != nil && *h != nil {
+		(*h)(c.gateway, b)
 	}
 }

@@ -54,7 +54,8 @@ const (
 	// probeHeard is in how many ticks the peer must have been heard meanwhile: one
 	// that is silent is dead, and not behind a narrow path.
 	probeHeard = 3
-	// datagramQueue is how many datagrams wait while quic-go takes no more.
+	// datagramQueue is how many datagrams wait while quic-go takes no more, but for
+	// packets.
 	datagramQueue = 8
 	// sizeSlack is how far from the true size quic-go's search may end, in bytes.
 	sizeSlack = 21
@@ -63,6 +64,22 @@ const (
 	minReduced = 10 * time.Second
 	// raiseEvery is when larger packets are tried again (RFC 8899's PMTU_RAISE_TIMER).
 	raiseEvery = 10 * time.Minute
+)
+
+// Packets.
+const (
+	// MaxPacket is how large a packet may be, in bytes: it fits into a datagram of the
+	// smallest QUIC packet, beside the packet's own overhead (datagramOverhead and 4 bytes
+	// of packet number), 3 bytes of the frame and 1 of its type, with some to spare.
+	MaxPacket = basePacketSize - datagramOverhead - 4 - 3 - 1 - 5
+	// packetQueue is how many packets wait on a connection to be sent while quic-go
+	// takes no more; then new ones are dropped.
+	packetQueue = 32
+	// maxPacketRate and maxPacketBurst bound the packets that one connection may bring,
+	// per second. A gossiping gateway sends 10 to any one peer, and some more that are
+	// answers.
+	maxPacketRate  = 200
+	maxPacketBurst = 200
 )
 
 // Flow control and limits.

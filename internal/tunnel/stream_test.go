@@ -224,42 +224,6 @@ func TestStreamsSpreadOverTheConnections(t *testing.T) {
 	}
 }
 
-func TestPacketsTravelBesideTunnels(t *testing.T) {
-	east, west := neighbours(t)
-	b := make([]byte, 1500)
-	read := make(chan error, 1)
-	var from net.Addr
-	var n int
-	go func() {
-		var err error
-		n, from, err = west.ReadPacket(t.Context(), b)
-		read <- err
-	}()
-	if _, err := east.WritePacket([]byte{0xff}, west.LocalAddr()); err == nil {
-		t.Error("a packet that looks like QUIC was sent")
-	}
-	// What arrives before the reader does is dropped, as packets are.
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		if _, err := east.WritePacket([]byte("\x01gossip"), west.LocalAddr()); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-again.C:
-			continue
-		case err := <-read:
-			if err != nil || string(b[:n]) != "\x01gossip" || from.String() != east.addr {
-				t.Errorf("got %q from %v, %v", b[:n], from, err)
-			}
-		}
-		break
-	}
-	west.stop()
-	_, _, err := west.ReadPacket(t.Context(), b)
-	wantError(t, err, net.ErrClosed)
-}
-
 func TestGarbagePacketsAreHarmless(t *testing.T) {
 	east, west := neighbours(t)
 	west.echoes(t)
@@ -351,8 +315,5 @@ func TestAPortThatIsTakenIsAnError(t *testing.T) {
 	}
 	if err := e.Run(t.Context()); err == nil {
 		t.Error("bound twice")
-	}
-	if _, _, err := e.ReadPacket(t.Context(), nil); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("reading packets: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 	"slices"
-	"sync/atomic"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -49,9 +48,8 @@ func (t *target) reaches(gw mesh.GatewayID) bool { return t.gatewayLocked() == g
 
 // targets are the addresses that this gateway keeps tunnels to, with a dialer for each.
 type targets struct {
-	node       *Node
-	changed    state.Notify // wanted is
-	unanswered atomic.Bool  // a target may be: whether a sign of life is worth the lock
+	node    *Node
+	changed state.Notify // wanted is
 
 	// Guarded by table.mu.
 	wanted  map[string]Target
@@ -105,31 +103,15 @@ func (n *Node) TargetStates() []TargetState {
 }
 
 // heardLocked ends the backoff of the targets that nobody answered at and that are
-// likely to be there again, because of a sign of life: those at the host that a
-// packet or connection came from, and those of the cluster of a gateway that has a
-// tunnel. Whoever can send a packet can cause one dial, once for each that failed.
+// likely to be there again, because a gateway has a tunnel: those at the host that it
+// comes from, and those of its cluster.
 func (ts *targets) heardLocked(from net.Addr, gw mesh.GatewayID) {
 	for _, t := range ts.running {
-		if t.unanswered && (sameHost(t.addr, from) || !gw.IsZero() && t.gatewayLocked().Cluster == gw.Cluster) {
+		if t.unanswered && (sameHost(t.addr, from) || t.gatewayLocked().Cluster == gw.Cluster) {
 			t.unanswered = false
 			t.redial.Notify()
 		}
 	}
-}
-
-// heard is heardLocked for a sign of life of nobody in particular.
-func (ts *targets) heard(from net.Addr) {
-	if !ts.unanswered.Load() {
-		return
-	}
-	ts.node.table.mu.Lock()
-	defer ts.node.table.mu.Unlock()
-	ts.heardLocked(from, mesh.GatewayID{})
-	left := false
-	for _, t := range ts.running {
-		left = left || t.unanswered
-	}
-	ts.unanswered.Store(left)
 }
 
 // redialLocked ends the backoff of the targets that lead to a gateway.
