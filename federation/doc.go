@@ -45,8 +45,13 @@
 // every ten seconds, so that gossip is an acceleration and not a necessity. A
 // delta is taken when its head names the origin asked for, is signed by exactly
 // that gateway, is not older than what was ever seen of it, and gives the digest
-// that it names; and when every identity in it belongs to the origin's cluster.
-// Otherwise it is counted, logged and dropped.
+// that it names. Otherwise it is counted, logged and dropped.
+//
+// Of a delta that is taken only that counts which the origin's cluster may offer
+// ([core.Judge]): services of the namespaces that its certificate names, if it names any,
+// with answers by workloads of the service's namespace in that cluster or by gateways of it. The
+// rest is kept for the digest and handed on, logged and shown. Then a gateway takes
+// what its own file imports.
 //
 // What a gateway gossips about others is not proved. So gossip makes a gateway look and connect, and never route: routes need a
 // signed record and a live tunnel to its origin, and sidecars are told of a gateway

@@ -27,6 +27,7 @@ type Config struct {
 	Advertise   string                // host:port that other gateways dial; empty: they cannot
 	MeshAddress string                // host:port that this cluster's sidecars dial
 	Join        []string              // addresses of other gateways, host:port; one is enough
+	Imports     mesh.Imports          // what is taken of other clusters; nil: everything
 	Tunnel      *tunnel.Node          // run and shut down by the caller
 	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
 	StatePath   string                // file that outlives the process; empty: memory only
@@ -102,7 +103,7 @@ func New(cfg Config) (*Federation, error) {
 		opened:    make(chan struct{}),
 		ended:     make(chan struct{}),
 		store:     &store{},
-		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Random: rand.Int64N}),
+		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Imports: cfg.Imports, Random: rand.Int64N}),
 	}
 	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})
 	var err error
@@ -248,6 +249,9 @@ func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() 
 
 // SetJoin replaces the addresses of other gateways that the configuration names.
 func (f *Federation) SetJoin(addresses []string) { f.apply(core.Join(slices.Clone(addresses))) }
+
+// SetImports replaces what this gateway takes of other clusters, which it keeps.
+func (f *Federation) SetImports(imports mesh.Imports) { f.apply(core.SetImports(imports)) }
 
 // apply tells the core what happened, and has the loop look what follows.
 func (f *Federation) apply(in core.Input) {

@@ -55,7 +55,7 @@ func (f *Federation) withPublished(s *catalog.State) (*catalog.State, error) {
 	if leaving {
 		return s, nil
 	}
-	mine, err := f.verifier.exportable(f.cfg.Self, exports)
+	mine, err := f.verifier.exportable(exports)
 	next, more := s.Next(mine)
 	return next, errors.Join(err, more)
 }
@@ -97,7 +97,7 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 func (f *Federation) moveEpoch(ctx context.Context, from mesh.GatewayID) {
 	d, err := f.client.delta(ctx, from, f.cfg.Self, catalog.Version{})
 	if err == nil && d != nil {
-		err = f.verifier.verify(f.cfg.Self, d)
+		_, err = f.verifier.verify(f.cfg.Self, d)
 	}
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn("a gateway says that it holds a newer catalog of ours, and does not prove it", "gateway", from.String(), "err", err)

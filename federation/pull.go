@@ -75,7 +75,8 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 // accept verifies a delta of an origin and hands the catalog that it makes to the
 // core.
 func (f *Federation) accept(id mesh.GatewayID, d *signedDelta) error {
-	if err := f.verifier.verify(id, d); err != nil {
+	signer, err := f.verifier.verify(id, d)
+	if err != nil {
 		return err
 	}
 	base, _ := f.held(id)
@@ -83,12 +84,7 @@ func (f *Federation) accept(id mesh.GatewayID, d *signedDelta) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRejected, err)
 	}
-	exports := next.Exports()
-	for i := range exports {
-		if err := f.verifier.maySpeakFor(id, &exports[i]); err != nil {
-			return fmt.Errorf("%w: %w", errRejected, err)
-		}
-	}
-	f.apply(core.Received{State: next, Signature: d.Signature, Exports: exports})
+	exports, leftOut := core.Judge(signer, next.Exports())
+	f.apply(core.Received{State: next, Signature: d.Signature, Signer: signer, Exports: exports, LeftOut: leftOut})
 	return nil
 }

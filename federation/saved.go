@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -16,10 +17,14 @@ func (f *Federation) restore(st *store, was *saved, epoch uint64) {
 		o := core.SavedOrigin{Floor: s.Floor}
 		if s.Delta != nil {
 			state, err := (*catalog.State)(nil).Apply(s.Delta)
+			if err == nil && s.Signer.GatewayID() != id {
+				err = fmt.Errorf("kept as signed by %s", s.Signer.ID)
+			}
 			if err != nil {
 				f.log.Warn("catalog of the state file left out", "gateway", id.String(), "err", err)
 			} else {
-				o.State, o.Signature, o.Exports = state, s.Signature, state.Exports()
+				o.State, o.Signature, o.Signer = state, s.Signature, s.Signer
+				o.Exports, o.LeftOut = core.Judge(s.Signer, state.Exports())
 			}
 		}
 		in.Origins[id] = o
@@ -42,7 +47,7 @@ func (f *Federation) save() error {
 	for id, o := range unsaved.Origins {
 		c.Origins[id] = nil
 		if o != nil {
-			c.Origins[id] = &savedOrigin{Floor: o.Floor, Signature: o.Signature}
+			c.Origins[id] = &savedOrigin{Floor: o.Floor, Signature: o.Signature, Signer: o.Signer}
 			if o.State != nil {
 				c.Origins[id].Delta = o.State.Whole()
 			}

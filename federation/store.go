@@ -37,6 +37,7 @@ type savedOrigin struct {
 	// Delta is the whole state, nil when the origin has left or was forgotten.
 	Delta     *catalog.Delta     `json:"delta,omitempty"`
 	Signature identity.Signature `json:"signature"`
+	Signer    identity.Peer      `json:"signer"`
 }
 
 // saved is the content of a state file.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -82,6 +84,106 @@ func TestWhereClustersDeclareDifferentProtocolsOneWordCounts(t *testing.T) {
 		}
 		if s := r.conflicts.status(); len(s) != 1 || s[0].InForce != tc.inForce || s[0].Port != 80 || s[0].Protocols["south"] != mesh.TCP {
 			t.Errorf("%s: status says %+v", name, s)
+		}
+	}
+}
+
+// A cluster that joins later must not be able to change what others say, whatever it is
+// called.
+func TestOfTwoProtocolsThatOfTheClusterFoundedFirstCounts(t *testing.T) {
+	all := map[mesh.ClusterName]mesh.Protocol{"east": mesh.TCP, "south": mesh.HTTP, "west": mesh.HTTP}
+	for name, tc := range map[string]struct {
+		founded map[mesh.ClusterName]int64
+		inForce mesh.ClusterName
+	}{
+		"founded first":            {map[mesh.ClusterName]int64{"east": 30, "south": 20, "west": 10}, "west"},
+		"not known is after known": {map[mesh.ClusterName]int64{"south": 20}, "south"},
+		"none is known":            {nil, "east"},
+	} {
+		view := speaking("middle", all)
+		for i := range view.Origins {
+			if at := tc.founded[view.Origins[i].ID.Cluster]; at != 0 {
+				view.Origins[i].Founding = identity.Founding{At: at, Key: "k"}
+			}
+		}
+		view = federation.NewView(view.Self, view.Gateways, view.Origins)
+		if s := conflictsOf(view, nil).status(); len(s) != 1 || s[0].InForce != tc.inForce {
+			t.Errorf("%s: %+v, want %s in force", name, s, tc.inForce)
+		}
+	}
+}
+
+func TestAPlainEndpointOfAnotherClusterNeverWinsOverOneWithIdentity(t *testing.T) {
+	port80 := mesh.Destination{Service: orders, Port: 80}
+	endpoint := mesh.Endpoint{Instance: "a", Address: "10.0.0.1:1", Ready: true, Weight: 1}
+	proved := endpoint
+	proved.Identity = "spiffe://m/cluster/middle/ns/shop/sa/orders"
+	here := func(e ...mesh.Endpoint) []mesh.Service {
+		return []mesh.Service{{Name: orders, Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: e}}}}
+	}
+	for name, tc := range map[string]struct {
+		plain  string // clusters
+		down   string // clusters whose endpoints are not ready
+		local  []mesh.Service
+		served string
+	}{
+		"all with identity":               {"", "", nil, "east west"},
+		"one is plain":                    {"east", "", nil, "west"},
+		"also when the other is down":     {"east", "west", nil, ""},
+		"all are plain":                   {"east west", "", nil, "east west"},
+		"the own one has identity":        {"east west", "", here(proved), "middle"},
+		"the own one is plain":            {"east", "", here(endpoint), "middle west"},
+		"the own one and all are plain":   {"east west", "", here(endpoint), "middle east west"},
+		"the own one has no instance now": {"east west", "", here(), "east west"},
+	} {
+		view := speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.HTTP, "west": mesh.HTTP})
+		for i := range view.Origins {
+			c := string(view.Origins[i].ID.Cluster)
+			p := &view.Origins[i].Records[0].Ports[0]
+			if strings.Contains(tc.plain, c) {
+				p.Plain, p.Identities = true, []string{"spiffe://m/cluster/" + c + "/gateway/" + c + "-1"}
+			}
+			if strings.Contains(tc.down, c) {
+				p.Ready = 0
+			}
+		}
+		view = federation.NewView(view.Self, view.Gateways, view.Origins)
+		r := NewRouter(view, tc.local, Knowledge{}, fleet{}.rtt)
+		got, _ := r.Outbound(request(t, "orders.shop.mesh:80"))
+		var served []string
+		for _, c := range got {
+			cluster := "middle"
+			if c.Remote() {
+				cluster = string(c.Gateway.Cluster)
+			}
+			served = append(served, cluster)
+		}
+		slices.Sort(served)
+		want := strings.Fields(tc.served)
+		slices.Sort(want)
+		if !slices.Equal(served, want) {
+			t.Errorf("%s: served by %v, want %v", name, served, want)
+		}
+		for _, route := range routesOf(view, tc.local, r) {
+			for _, id := range route.Identities {
+				if route.Destination == port80 && !strings.Contains(tc.served+tc.down, strings.Split(id, "/")[4]) {
+					t.Errorf("%s: %s may answer", name, id)
+				}
+			}
+		}
+		// Who names the cluster knows whom it trusts, and status says who offers it.
+		if got, refusal := r.Outbound(request(t, "orders.shop.east.mesh:80")); len(got) != 1 {
+			t.Errorf("%s: who names east gets %v, %v", name, names(got), refusal)
+		}
+		clusters := servicesOf(view, tc.local, r.conflicts)[0].Clusters
+		if n := 2 + len(tc.local); len(clusters) != n {
+			t.Errorf("%s: status names %d clusters, want %d", name, len(clusters), n)
+		}
+		for _, c := range clusters {
+			left := strings.Contains(tc.plain, string(c.Cluster)) && !strings.Contains(tc.served, string(c.Cluster))
+			if (c.LeftOut != "") != left {
+				t.Errorf("%s: of %s status says %q", name, c.Cluster, c.LeftOut)
+			}
 		}
 	}
 }

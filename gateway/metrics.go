@@ -27,7 +27,7 @@ func (serviceMetrics) Describe(to chan<- *prometheus.Desc) {
 func (m serviceMetrics) Collect(to chan<- prometheus.Metric) {
 	view, _ := m.gateway.federation.View()
 	services, _ := m.gateway.services.Snapshot()
-	for _, s := range servicesOf(view, services) {
+	for _, s := range servicesOf(view, services, nil) {
 		for _, c := range s.Clusters {
 			labels := []string{s.Service.String(), strconv.Itoa(int(c.Port)), string(c.Cluster)}
 			to <- prometheus.MustNewConstMetric(readyEndpoints, prometheus.GaugeValue, float64(c.Ready), labels...)

@@ -32,7 +32,7 @@ func (g *Gateway) reload(ctx context.Context) (changed, restart []string, err er
 	}
 	was := g.inForce.Load()
 	next := *was
-	next.Join, next.Resources, next.Limits, next.Drain, next.Log.Level = read.Join, read.Resources, read.Limits, read.Drain, read.Log.Level
+	next.Join, next.Imports, next.Resources, next.Limits, next.Drain, next.Log.Level = read.Join, read.Imports, read.Resources, read.Limits, read.Drain, read.Log.Level
 	if next.Resources != was.Resources {
 		if err := g.files.Move(ctx, next.Resources); err != nil {
 			return nil, nil, &config.KeyError{Key: "resources", Problem: err.Error()}
@@ -40,6 +40,7 @@ func (g *Gateway) reload(ctx context.Context) (changed, restart []string, err er
 	}
 	g.inForce.Store(&next)
 	g.federation.SetJoin(next.Join)
+	g.federation.SetImports(next.Imports)
 	g.forward.SetLimits(next.Limits.PathsPerSource, next.Limits.Paths)
 	if g.opts.Level != nil {
 		g.opts.Level.Set(slog.Level(next.Log.Level))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func TestAReloadPutsInForceWhatCanChangeAndNamesWhatCannot(t *testing.T) {
@@ -54,10 +55,11 @@ spec:
 	}
 
 	file.Resources, file.Join = folder, []string{west.Advertise}
+	file.Imports = mesh.Imports{"west": {{Namespace: "shop"}}}
 	file.Limits.Paths, file.Drain, file.Log.Level = 7, time.Minute, config.LogLevel(slog.LevelDebug)
 	file.Listen.Admin, file.Connections = "127.0.0.1:1", 2
 	v := g.Reload(t.Context())
-	if want := []string{"join", "resources", "limits.paths", "drain", "log.level"}; !slices.Equal(v.Changed, want) || v.Error != "" {
+	if want := []string{"join", "imports", "resources", "limits.paths", "drain", "log.level"}; !slices.Equal(v.Changed, want) || v.Error != "" {
 		t.Errorf("changed %v, want %v; %s", v.Changed, want, v.Error)
 	}
 	if want := []string{"listen.admin", "connections"}; !slices.Equal(v.Restart, want) {

@@ -225,7 +225,7 @@ func (r *Router) Reaches(dest mesh.Destination) bool {
 func (r *Router) MayBeReached(dest mesh.Destination) bool {
 	return slices.ContainsFunc(r.view.Exports(dest.Service), func(x federation.ClusterExport) bool {
 		p, ok := x.Export.PortNumbered(dest.Port)
-		return ok && p.Ready > 0 && (dest.Cluster == "" || dest.Cluster == x.Cluster)
+		return ok && p.Ready > 0 && (dest.Cluster == "" || dest.Cluster == x.Cluster) && r.conflicts.leftOut(dest, x.Cluster) == ""
 	})
 }
 

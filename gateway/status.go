@@ -22,7 +22,7 @@ func (g *Gateway) Status() *status.Gateway {
 	s := &status.Gateway{
 		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
 		Certificate: status.Certificate{NotAfter: g.identity.NotAfter(), WarnFrom: g.identity.WarnFrom(), Error: g.identity.Fault()},
-		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services), Origins: originsOf(view, time.Now()),
+		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
@@ -77,14 +77,14 @@ func peersOf(view *federation.View, node *tunnel.Node) []status.Peer {
 	return peers
 }
 
-func servicesOf(view *federation.View, local []mesh.Service) []status.Service {
+func servicesOf(view *federation.View, local []mesh.Service, conflicts conflicts) []status.Service {
 	clusters := map[mesh.ServiceName][]status.ClusterService{}
 	for i := range local {
 		name := local[i].Name
 		for _, p := range local[i].Ports {
 			clusters[name] = append(clusters[name], status.ClusterService{
 				Cluster: view.Self.Cluster, Port: p.Port, Protocol: p.Protocol, Ready: readyOf(p.Endpoints), Total: uint32(len(p.Endpoints)),
-				Exported: p.Exported, Reachable: true,
+				Exported: p.Exported, Reachable: true, Plain: slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity == "" }),
 			})
 		}
 	}
@@ -93,7 +93,8 @@ func servicesOf(view *federation.View, local []mesh.Service) []status.Service {
 			for _, p := range x.Export.Ports {
 				clusters[name] = append(clusters[name], status.ClusterService{
 					Cluster: x.Cluster, Port: p.Port, Protocol: p.Protocol, Ready: p.Ready, Total: p.Total,
-					Exported: true, Reachable: len(x.Gateways) > 0,
+					Exported: true, Reachable: len(x.Gateways) > 0, Plain: p.Plain,
+					LeftOut: conflicts.leftOut(mesh.Destination{Service: name, Port: p.Port}, x.Cluster),
 				})
 			}
 		}
@@ -122,9 +123,14 @@ func originsOf(view *federation.View, now time.Time) []status.Origin {
 	origins := make([]status.Origin, 0, len(view.Origins))
 	for i := range view.Origins {
 		o := &view.Origins[i]
+		var leftOut []status.LeftOut
+		for _, l := range o.LeftOut {
+			leftOut = append(leftOut, status.LeftOut(l))
+		}
 		origins = append(origins, status.Origin{
 			Origin: o.ID, Epoch: o.Version.Epoch, Seq: o.Version.Seq, Digest: hex.EncodeToString(o.Digest[:]),
 			Records: len(o.Records), Age: o.Age(now).Seconds(), Stale: o.Stale,
+			LeftOut: leftOut, LeftOutTotal: o.LeftOutTotal, NotImported: o.NotImported,
 		})
 	}
 	return origins

@@ -74,7 +74,7 @@ func (g *Gateway) wire() (err error) {
 		return err
 	}
 	g.federation, err = federation.New(federation.Config{
-		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join,
+		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join, Imports: g.cfg.Imports,
 		Tunnel: g.tunnel, Identity: g.identity, StatePath: g.statePath(federationFile), Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {

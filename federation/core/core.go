@@ -17,6 +17,7 @@ type Config struct {
 	Advertise   string              // host:port that other gateways dial; empty: they cannot
 	MeshAddress string              // host:port that this cluster's sidecars dial
 	Join        []string            // addresses of other gateways, host:port
+	Imports     mesh.Imports        // what is taken of other clusters
 	Random      func(n int64) int64 // a number in [0, n)
 }
 

@@ -15,7 +15,11 @@ import (
 type origin struct {
 	state     *catalog.State // nil: nothing, or forgotten
 	signature identity.Signature
-	exports   []mesh.Export // of state
+	signer    identity.Peer
+	exports   []mesh.Export // of state, those that the signer's cluster may offer
+	leftOut   []LeftOut     // of state, the others
+	taken     []mesh.Export // of exports, what this gateway imports
+	reported  time.Time     // when leftOut was last logged
 	// floor is the newest version ever accepted: nothing older is, even when the
 	// state was forgotten.
 	floor catalog.Version
@@ -162,11 +166,13 @@ func oneOf(ids []mesh.GatewayID, random func(int64) int64) []mesh.GatewayID {
 type Received struct {
 	State     *catalog.State
 	Signature identity.Signature
-	Exports   []mesh.Export // of State
+	Signer    identity.Peer
+	Exports   []mesh.Export // of State, as Judge has them
+	LeftOut   []LeftOut     // likewise
 }
 
 // apply merges the catalog. One that is not newer than what is held changes nothing.
-func (in Received) apply(c *Core, _ time.Time) {
+func (in Received) apply(c *Core, now time.Time) {
 	h := in.State.Head()
 	o := c.origins[h.Origin]
 	if o == nil || !o.admits(h.Version) { // forgotten, perhaps meanwhile
@@ -180,12 +186,27 @@ func (in Received) apply(c *Core, _ time.Time) {
 	if catalog.Prefer(o.state, in.State) != in.State {
 		return
 	}
-	o.state, o.signature, o.exports, o.floor = in.State, in.Signature, in.Exports, h.Version
+	c.reportLeftOut(h.Origin, o, in.LeftOut, now)
+	o.state, o.signature, o.signer, o.floor = in.State, in.Signature, in.Signer, h.Version
+	o.exports, o.leftOut = in.Exports, in.LeftOut
+	c.takeImports(h.Origin, o)
 	if h.Compare(o.announced) > 0 {
 		o.announced = h
 	}
 	c.unsaved.origins[h.Origin], c.viewChanged = true, true
 	c.note(slog.LevelDebug, "catalog received", "gateway", h.Origin.String(), "version", h.Version.String(), "digest", h.Digest.String(), "records", in.State.Len())
+}
+
+// reportLeftOut logs what of a new catalog does not count, unless that was so before or
+// was logged a moment ago.
+func (c *Core) reportLeftOut(id mesh.GatewayID, o *origin, leftOut []LeftOut, now time.Time) {
+	if len(leftOut) == 0 || slices.Equal(leftOut, o.leftOut) || now.Sub(o.reported) < faultInterval {
+		return
+	}
+	o.reported = now
+	for _, l := range leftOut[:min(len(leftOut), maxLeftOut)] {
+		c.note(slog.LevelWarn, "what a gateway offers is left out", "gateway", id.String(), "service", l.Service.String(), "err", l.Why, "left_out", len(leftOut))
+	}
 }
 
 // Pulled is the end of a Pull.

@@ -32,6 +32,9 @@ const (
 	redialPause    = time.Second
 	maxRedials     = 8
 
+	// maxLeftOut is how many of an origin's services are named that do not count.
+	maxLeftOut = 16
+
 	// epochMoveInterval is the least time between two moves to a later epoch
 	// because somebody holds records of ours that we do not know: two processes
 	// with one name would otherwise outbid each other at full speed.

@@ -32,7 +32,9 @@ type SavedOrigin struct {
 	Floor     catalog.Version
 	State     *catalog.State // nil: it has left or was forgotten
 	Signature identity.Signature
-	Exports   []mesh.Export // of State, when it is restored
+	Signer    identity.Peer
+	Exports   []mesh.Export // of State, as Judge has them; when it is restored
+	LeftOut   []LeftOut     // likewise
 }
 
 // Changes are what the state file has to be told. A nil entry is to be deleted.
@@ -60,7 +62,7 @@ func (c *Core) Unsaved(now time.Time) *Changes {
 	for id := range u.origins {
 		ch.Origins[id] = nil
 		if o := c.origins[id]; o != nil {
-			ch.Origins[id] = &SavedOrigin{Floor: o.floor, State: o.state, Signature: o.signature}
+			ch.Origins[id] = &SavedOrigin{Floor: o.floor, State: o.state, Signature: o.signature, Signer: o.signer}
 		}
 	}
 	for id, o := range c.origins {
@@ -128,7 +130,8 @@ func (in Restored) apply(c *Core, now time.Time) {
 			continue
 		}
 		s := in.Origins[id]
-		o := &origin{floor: s.Floor, stale: true, confirmed: now, state: s.State, signature: s.Signature, exports: s.Exports}
+		o := &origin{floor: s.Floor, stale: true, confirmed: now, state: s.State, signature: s.Signature, signer: s.Signer, exports: s.Exports, leftOut: s.LeftOut}
+		c.takeImports(id, o)
 		o.announced = o.head()
 		if at, ok := in.Confirmed[id]; ok && at.Before(now) {
 			o.confirmed = at

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -53,7 +54,12 @@ type Origin struct {
 	// here yet. Confirmed is when it was last known to be up to date.
 	Stale     bool
 	Confirmed time.Time
-	Records   []mesh.Export // sorted by service
+	Founding  identity.Founding // of its cluster, by the certificate that signed
+	Records   []mesh.Export     // what counts here, sorted by service
+	// LeftOut is what its cluster may not offer, so that it counts nowhere; at most maxLeftOut
+	// of LeftOutTotal are listed. NotImported is how much else this gateway does not take.
+	LeftOut                   []LeftOut
+	LeftOutTotal, NotImported int
 }
 
 // Age returns for how long the catalog has not been known to be up to date:
@@ -75,6 +81,8 @@ type ClusterExport struct {
 	// Gateways are those of the cluster with a live tunnel that export the service,
 	// sorted. Empty: the cluster cannot be reached now.
 	Gateways []mesh.GatewayID
+	// Founding is the cluster's; zero: not known.
+	Founding identity.Founding
 }
 
 // NewView returns the view of gateway self that knows gateways and origins, both
@@ -147,7 +155,7 @@ func (v *View) index() {
 				byCluster = make(map[mesh.ClusterName][]offer)
 				offers[e.Service] = byCluster
 			}
-			byCluster[o.ID.Cluster] = append(byCluster[o.ID.Cluster], offer{o.ID, e, up[o.ID]})
+			byCluster[o.ID.Cluster] = append(byCluster[o.ID.Cluster], offer{o.ID, o.Founding, e, up[o.ID]})
 		}
 	}
 	v.exports = make(map[mesh.ServiceName][]ClusterExport, len(offers))
@@ -163,9 +171,10 @@ func (v *View) index() {
 
 // offer is what one gateway says of a service.
 type offer struct {
-	by     mesh.GatewayID
-	export *mesh.Export
-	live   bool
+	by       mesh.GatewayID
+	founding identity.Founding
+	export   *mesh.Export
+	live     bool
 }
 
 // join makes one export of what the gateways of a cluster say: of those that can
@@ -174,6 +183,7 @@ func join(cluster mesh.ClusterName, service mesh.ServiceName, offers []offer) Cl
 	c := ClusterExport{Cluster: cluster, Export: mesh.Export{Service: service}}
 	reachable := slices.ContainsFunc(offers, func(o offer) bool { return o.live })
 	for _, o := range offers {
+		c.Founding = o.founding // of one name there is only one: others are refused
 		if o.live {
 			c.Gateways = append(c.Gateways, o.by)
 		}
@@ -202,6 +212,7 @@ func mergeExport(into, e *mesh.Export) {
 		q.Identities = append(q.Identities, p.Identities...)
 		slices.Sort(q.Identities)
 		q.Identities = slices.Compact(q.Identities)
+		q.Plain = q.Plain && p.Plain
 	}
 }
 
@@ -234,7 +245,8 @@ func (c *Core) View() *View {
 		if o.state != nil {
 			at(id)
 			origins = append(origins, Origin{ID: id, Version: o.state.Head().Version, Digest: o.state.Head().Digest,
-				Stale: o.stale, Confirmed: o.confirmed, Records: o.exports})
+				Stale: o.stale, Confirmed: o.confirmed, Founding: o.signer.Founding, Records: o.taken,
+				LeftOut: o.leftOut[:min(len(o.leftOut), maxLeftOut)], LeftOutTotal: len(o.leftOut), NotImported: len(o.exports) - len(o.taken)})
 		}
 	}
 	for id, p := range c.peers {

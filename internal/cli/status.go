@@ -161,14 +161,14 @@ func (t *table) gateway(s *status.Gateway) {
 			t.row("?", j.Address, "down", "", "", "", "", j.LastError)
 		}
 	}
-	t.head("SERVICE", "CLUSTER", "PORT", "READY", "EXPORTED", "REACHABLE")
+	t.head("SERVICE", "CLUSTER", "PORT", "READY", "EXPORTED", "REACHABLE", "NOTE")
 	for _, svc := range s.Services {
 		for _, c := range svc.Clusters {
 			t.row(svc.Service, c.Cluster, fmt.Sprintf("%d/%s", c.Port, c.Protocol), fmt.Sprintf("%d of %d", c.Ready, c.Total),
-				yesNo(c.Exported), yesNo(c.Reachable))
+				yesNo(c.Exported), yesNo(c.Reachable), noteOf(c))
 		}
 	}
-	t.head("CATALOG OF", "VERSION", "DIGEST", "SERVICES", "AGE")
+	t.head("CATALOG OF", "VERSION", "DIGEST", "SERVICES", "AGE", "NOTE")
 	for _, o := range s.Origins {
 		fresh := "current"
 		switch {
@@ -177,7 +177,15 @@ func (t *table) gateway(s *status.Gateway) {
 		case o.Stale:
 			fresh = "stale " + age(seconds(o.Age))
 		}
-		t.row(o.Origin, fmt.Sprintf("%d.%d", o.Epoch, o.Seq), fmt.Sprintf("%.12s", o.Digest), o.Records, fresh)
+		t.row(o.Origin, fmt.Sprintf("%d.%d", o.Epoch, o.Seq), fmt.Sprintf("%.12s", o.Digest), o.Records, fresh, catalogNote(o))
+	}
+	for _, o := range s.Origins {
+		if len(o.LeftOut) > 0 {
+			t.head("LEFT OUT OF "+o.Origin.String(), "WHY")
+		}
+		for _, l := range o.LeftOut {
+			t.row(l.Service, l.Why)
+		}
 	}
 	if len(s.Faults) > 0 {
 		t.head("RESOURCE FILE", "FAULT (its last good content is in force)")
@@ -187,6 +195,30 @@ func (t *table) gateway(s *status.Gateway) {
 			}
 		}
 	}
+}
+
+// noteOf says what is special about a service in a cluster.
+func noteOf(c status.ClusterService) string {
+	var notes []string
+	if c.Plain {
+		notes = append(notes, "plain")
+	}
+	if c.LeftOut != "" {
+		notes = append(notes, "gets nothing: "+c.LeftOut)
+	}
+	return strings.Join(notes, ", ")
+}
+
+// catalogNote says how much of a catalog does not count here.
+func catalogNote(o status.Origin) string {
+	var notes []string
+	if o.LeftOutTotal > 0 {
+		notes = append(notes, fmt.Sprintf("%d left out", o.LeftOutTotal))
+	}
+	if o.NotImported > 0 {
+		notes = append(notes, fmt.Sprintf("%d not imported", o.NotImported))
+	}
+	return strings.Join(notes, ", ")
 }
 
 func (t *table) sidecar(s *status.Sidecar) {

@@ -32,6 +32,14 @@ func (g *Gateway) complete(c *completer) {
 		}
 	}
 
+	for cluster := range g.Imports {
+		if cluster == g.Cluster {
+			c.fault("imports", "%s is this gateway's own cluster: write what is taken of others", cluster)
+		} else if err := mesh.CheckLabel(string(cluster)); err != nil && cluster != mesh.AnyCluster {
+			c.fault("imports", "cluster %q: %v; \"*\" is every other one", cluster, err)
+		}
+	}
+
 	c.between("connections", g.Connections, 1, maxConnections)
 	c.between("limits.paths", g.Limits.Paths, 1, maxPaths)
 	c.between("limits.pathsPerSource", g.Limits.PathsPerSource, 1, maxPaths)

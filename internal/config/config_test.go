@@ -59,6 +59,30 @@ resources: /etc/isthmus/resources # watched
 	}
 }
 
+func TestImportsNameNamespacesAndServicesOfClusters(t *testing.T) {
+	const head = "cluster: west\nname: a\nadvertise: h\nimports:"
+	g, err := LoadGateway(write(t, head+" {east: [shop, zoo/lion], north: [], '*': [shop]}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (mesh.Imports{"east": {{Namespace: "shop"}, {Namespace: "zoo", Name: "lion"}}, "north": {}, "*": {{Namespace: "shop"}}}); !reflect.DeepEqual(g.Imports, want) {
+		t.Errorf("got %v, want %v", g.Imports, want)
+	}
+	for text, want := range map[string]string{
+		"{east: shop}":             "imports.east",
+		"{east: [shop/*]}":         "shop/*",
+		"{east: [Shop]}":           "write a namespace such as shop",
+		"{East: [shop]}":           `cluster "East"`,
+		"{west: [shop]}":           "west is this gateway's own cluster",
+		"[east]":                   "write a mapping",
+		"{east: [shop], east: []}": "twice",
+	} {
+		if _, err := LoadGateway(write(t, head+" "+text+"\n"), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestASidecarNeedsNoMoreThanAFewLines(t *testing.T) {
 	s, err := LoadSidecar(write(t, `gateways: [10.0.0.5, 10.0.0.6]
 identity: {dir: /etc/isthmus/pki}

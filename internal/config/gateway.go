@@ -23,6 +23,11 @@ type Gateway struct {
 	// 7443 when left out. Until it has met one of them a gateway is not ready, and
 	// calls no service unknown.
 	Join []string `yaml:"join" flag:"host:port of any other gateway"`
+	// What this gateway takes of other clusters: for each cluster a list of namespaces and
+	// services, such as {west: [shop, zoo/lion]}. Of a cluster that is not named it takes what
+	// stands under "*", and without that everything that the cluster may offer; [] is nothing.
+	// Write the same for every gateway of a cluster.
+	Imports mesh.Imports `yaml:"imports"`
 	// Who this gateway is.
 	Identity Identity `yaml:"identity"`
 	// The directory of resource files, which is watched. Default: none.

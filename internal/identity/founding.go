@@ -52,4 +52,4 @@ func foundingOf(ca *x509.Certificate) Founding {
 }
 
 // Founding returns the founding of this process's cluster.
-func (s *Source) Founding() Founding { return s.now.Load().founding }
+func (s *Source) Founding() Founding { return s.now.Load().self.Founding }

@@ -30,18 +30,26 @@ func (p Peer) MayOffer(namespace string) bool {
 	return p.Namespaces == nil || slices.Contains(p.Namespaces, namespace)
 }
 
+// CheckOffer returns why the peer's cluster may not offer services of a namespace; nil: it may.
+func (p Peer) CheckOffer(namespace string) error {
+	if p.MayOffer(namespace) {
+		return nil
+	}
+	return fmt.Errorf("cluster %s may not offer namespace %s: its certificate names %s", p.Cluster, namespace, namesOf(p.Namespaces))
+}
+
 // CheckAnswer returns why the peer may not answer for a service of a namespace, nil when
 // it may: it must be a workload of that namespace, or a gateway, which ends the TLS for
 // plain endpoints of its own cluster; and its cluster must be allowed to offer the namespace.
 func (p Peer) CheckAnswer(namespace string) error {
-	switch {
-	case !p.IsGateway() && p.Namespace != namespace:
+	if !p.IsGateway() && p.Namespace != namespace {
 		return fmt.Errorf("%s is no workload of namespace %s", p.ID, namespace)
-	case !p.MayOffer(namespace):
-		return fmt.Errorf("cluster %s may not offer namespace %s: its certificate names %s", p.Cluster, namespace, namesOf(p.Namespaces))
 	}
-	return nil
+	return p.CheckOffer(namespace)
 }
+
+// Self returns what others take this process for. It must not be changed.
+func (s *Source) Self() Peer { return s.now.Load().self }
 
 // Peer returns what the chain of the peer of a finished handshake proves now.
 func (s *Source) Peer(cs tls.ConnectionState) (Peer, error) {

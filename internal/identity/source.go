@@ -48,13 +48,13 @@ type Source struct {
 // material is one consistent set of certificate, key and roots. It never
 // changes after it was made.
 type material struct {
-	id       ID
-	tls      *tls.Certificate // with Leaf
-	key      crypto.Signer
-	roots    *x509.CertPool
-	taken    time.Time // when it was made
-	ends     time.Time // when the first certificate of its own chain expires
-	founding Founding
+	id    ID
+	tls   *tls.Certificate // with Leaf
+	key   crypto.Signer
+	roots *x509.CertPool
+	taken time.Time // when it was made
+	ends  time.Time // when the first certificate of its own chain expires
+	self  Peer      // what others take it for
 }
 
 // New returns a source of material that is good now, which origin goes on giving.
@@ -178,7 +178,7 @@ func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Cer
 		if err != nil {
 			return nil, err
 		}
-		m.founding = p.Founding
+		m.self = p
 	}
 	return m, nil
 }

@@ -106,6 +106,9 @@ type ExportPort struct {
 	// Identities are the SPIFFE IDs that may end the TLS, sorted, without
 	// duplicates.
 	Identities []string `json:"identities"`
+	// Plain: nobody answers but gateways of the cluster, which end the TLS for endpoints
+	// without an identity of their own. It follows from Identities, and is not told.
+	Plain bool `json:"-"`
 }
 
 // PortNumbered returns the export's port n; n == 0 stands for the first.
@@ -141,6 +144,7 @@ func ExportOf(s *Service, terminator string) Export {
 		}
 		slices.Sort(x.Identities)
 		x.Identities = slices.Compact(x.Identities)
+		x.Plain = len(x.Identities) == 1 && x.Identities[0] == terminator
 		e.Ports = append(e.Ports, x)
 	}
 	return e

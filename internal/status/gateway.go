@@ -63,6 +63,10 @@ type ClusterService struct {
 	// Reachable is true for the own cluster and for those with a live tunnel.
 	Reachable bool `json:"reachable"`
 	Exported  bool `json:"exported"`
+	// Plain: a gateway of the cluster answers, for endpoints without an identity.
+	Plain bool `json:"plain,omitempty"`
+	// LeftOut says why the cluster gets nothing, unless a caller names it.
+	LeftOut string `json:"left_out,omitempty"`
 }
 
 // Conflict is a port of a service that clusters declare with different protocols.
@@ -84,6 +88,17 @@ type Origin struct {
 	Records int            `json:"records"`
 	Age     float64        `json:"age_seconds"` // since it was last confirmed
 	Stale   bool           `json:"stale"`       // no live tunnel to its cluster confirms it
+	// LeftOut is what it offers and its cluster may not, so that it counts nowhere; the first
+	// ones of LeftOutTotal.
+	LeftOut      []LeftOut `json:"left_out,omitempty"`
+	LeftOutTotal int       `json:"left_out_total,omitempty"`
+	NotImported  int       `json:"not_imported,omitempty"` // services that this gateway does not take
+}
+
+// LeftOut is a service that a gateway offers and its cluster may not.
+type LeftOut struct {
+	Service mesh.ServiceName `json:"service"`
+	Why     string           `json:"why"`
 }
 
 // ResourceFault is a resource file that could not be read; the last good

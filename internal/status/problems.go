@@ -88,6 +88,12 @@ func (g *Gateway) Problems(now time.Time) []string {
 			p.add("the catalog of %s is stale", o.Origin)
 		}
 	}
+	for _, o := range g.Origins {
+		if len(o.LeftOut) > 0 {
+			first := o.LeftOut[0]
+			p.add("gateway %s offers what does not count, %s of it: %s (%s)", o.Origin, plural(o.LeftOutTotal, "service"), first.Service, first.Why)
+		}
+	}
 	if len(g.Faults) == 1 {
 		p.add("resource file %s is bad: %s", g.Faults[0].File, strings.ReplaceAll(g.Faults[0].Error, "\n", ", "))
 	} else if len(g.Faults) > 1 { // what is wrong with each is too long for a verdict
