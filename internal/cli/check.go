@@ -236,10 +236,10 @@ func (c *check) identity(dir string) {
 }
 
 func (c *check) resources(dir string) {
-	services, err := file.Check(dir)
+	resources, err := file.Check(dir)
 	c.addAt("resources", err)
-	for _, d := range services {
-		if len(d.Service.Ports) == 0 {
+	for _, d := range resources.Services {
+		if len(d.Service.Ports) == 0 && d.Service.Export != nil {
 			c.note("ServiceExport %s has no Service in %s: it exports what sidecars register under that name", d.Service.Name, dir)
 		} else if !slices.ContainsFunc(d.Service.Ports, func(p mesh.ServicePort) bool { return len(p.Endpoints) > 0 }) {
 			c.note("service %s has no endpoints in %s: only sidecars that register it serve it", d.Service.Name, dir)

@@ -52,7 +52,8 @@ func TestAServiceIsReadWithItsExport(t *testing.T) {
 		for f, text := range files {
 			put(t, dir, f, text)
 		}
-		got, err := Check(dir)
+		all, err := Check(dir)
+		got := all.Services
 		if err != nil || len(got) != 1 {
 			t.Errorf("%s: %+v, %v", name, got, err)
 			continue
@@ -116,8 +117,8 @@ spec: {prots: []}
 		`f.yaml:16: spec.health.path: a tcp check asks for no path: remove it, or write type: http`,
 		`f.yaml:18: apiVersion: "v1" has no Service with endpoints: write isthmus.io/v1alpha1`,
 		`f.yaml:21: apiVersion: "x" has no ServiceExport: write multicluster.x-k8s.io/v1alpha1`,
-		`f.yaml:24: kind: "Sevrice" is not understood: write apiVersion: isthmus.io/v1alpha1 and kind: Service, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
-		`f.yaml:26: kind: is missing: write apiVersion: isthmus.io/v1alpha1 and kind: Service, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
+		`f.yaml:24: kind: "Sevrice" is not understood: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
+		`f.yaml:26: kind: is missing: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
 		`f.yaml:31: spec.prots: there is no such key: write ports`,
 	}
 	if err == nil {
@@ -135,7 +136,8 @@ func TestOfTwoFilesWithTheSameServiceTheFirstIsBelieved(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a.yaml", orders)
 	put(t, dir, "b.yaml", strings.ReplaceAll(orders, "10.0.1.7", "10.9.9.9"))
-	got, err := Check(dir)
+	all, err := Check(dir)
+	got := all.Services
 	if len(got) != 1 || got[0].Service.Ports[0].Endpoints[0].Address != "10.0.1.7:8080" {
 		t.Errorf("got %+v", got)
 	}
@@ -254,7 +256,8 @@ func TestADirectoryThatIsMissingAtTheStartIsAnError(t *testing.T) {
 }
 
 func TestTheQuickstartsResourcesAreGood(t *testing.T) {
-	got, err := Check(filepath.Join("..", "..", "..", "configs", "quickstart", "west", "resources"))
+	all, err := Check(filepath.Join("..", "..", "..", "configs", "quickstart", "west", "resources"))
+	got := all.Services
 	if err != nil || len(got) != 1 || !*got[0].Service.Export {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
@@ -230,17 +231,29 @@ func (f *folder) status() []Status {
 	return all
 }
 
+// Resources are what the files of a directory describe.
+type Resources struct {
+	Services []discovery.Described // sorted by name
+	Policies []policy.Policy
+}
+
 // Check reads dir once and returns what its files describe. The error joins
-// everything that is wrong with them; what is good is returned all the same.
-func Check(dir string) ([]discovery.Described, error) {
+// everything that is wrong with them; what is good is returned all the same, but for
+// policies, which are nil when not all of them are known.
+func Check(dir string) (Resources, error) {
 	f := folder{dir: dir, files: map[string]*entry{}}
 	if _, err := f.scan(); err != nil {
-		return nil, err
+		return Resources{}, err
 	}
-	services := f.services()
+	all := Resources{Services: f.services()}
+	var unknown string
 	var errs []error
+	all.Policies, unknown = f.policies()
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {
 		errs = append(errs, f.files[name].err, f.files[name].clash)
 	}
-	return services, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || unknown == "" {
+		return all, err
+	}
+	return all, fmt.Errorf("policies in %s are not known: %s", dir, unknown)
 }

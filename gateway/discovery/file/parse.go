@@ -19,6 +19,7 @@ const (
 type content struct {
 	services []described
 	exports  []mesh.ServiceName
+	policies []policyAt
 }
 
 // described is a service and the line that it begins at.
@@ -44,11 +45,20 @@ func parse(name string, data []byte) (content, error) {
 		api, kind := doc.Text("apiVersion"), doc.Text("kind")
 		switch {
 		case kind == "Service" && api == isthmusAPI:
-			s := r.service()
+			s, allow := r.service()
 			if i := slices.IndexFunc(c.services, func(o described) bool { return o.Service.Name == s.Service.Name }); i >= 0 && r.faults == nil {
 				r.fault("metadata.name", "%s is described at line %d already: join the two", s.Service.Name, c.services[i].line)
 			}
 			c.services = append(c.services, described{s, doc.Line()})
+			if allow != nil {
+				c.policies = append(c.policies, policyAt{*allow, doc.Line()})
+			}
+		case kind == "AuthorizationPolicy" && api == isthmusAPI:
+			p := r.authorization()
+			if i := slices.IndexFunc(c.policies, func(o policyAt) bool { return o.Name != "" && o.String() == p.String() }); i >= 0 && r.faults == nil {
+				r.fault("metadata.name", "%s is at line %d already: join the two", p.String(), c.policies[i].line)
+			}
+			c.policies = append(c.policies, policyAt{p, doc.Line()})
 		case kind == "ServiceExport" && (api == mcsAlpha || api == mcsBeta):
 			c.exports = append(c.exports, r.export())
 		default:
@@ -64,7 +74,7 @@ func parse(name string, data []byte) (content, error) {
 
 // unknown says why a document is none that is understood.
 func (r *reader) unknown(api, kind string) {
-	const forms = "write apiVersion: " + isthmusAPI + " and kind: Service, or apiVersion: " + mcsAlpha + " and kind: ServiceExport"
+	const forms = "write apiVersion: " + isthmusAPI + " and kind: Service or AuthorizationPolicy, or apiVersion: " + mcsAlpha + " and kind: ServiceExport"
 	var decoded struct {
 		APIVersion string `yaml:"apiVersion"`
 		Kind       string `yaml:"kind"`
@@ -75,6 +85,8 @@ func (r *reader) unknown(api, kind string) {
 		r.fault("kind", "is missing: %s", forms)
 	case kind == "Service":
 		r.fault("apiVersion", "%q has no Service with endpoints: write %s", api, isthmusAPI)
+	case kind == "AuthorizationPolicy":
+		r.fault("apiVersion", "%q has no AuthorizationPolicy that is read here: write %s", api, isthmusAPI)
 	case kind == "ServiceExport":
 		r.fault("apiVersion", "%q has no ServiceExport: write %s", api, mcsAlpha)
 	default:

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
@@ -49,6 +50,10 @@ type serviceResource struct {
 		// Service accounts of the namespace whose sidecars may register as the
 		// service, beside the account of the service's own name.
 		Serves []string `yaml:"serves"`
+		// Who may call, in every port, as the from of an AuthorizationPolicy has it:
+		// nobody else may, but by a policy of the service. Default: the service's own
+		// namespace.
+		Allow []callersResource `yaml:"allow"`
 		// How every endpoint is checked. Default: a TCP connect.
 		Health health.Check `yaml:"health"`
 	} `yaml:"spec"`
@@ -122,10 +127,10 @@ func (r *reader) label(key, value string) {
 	}
 }
 
-func (r *reader) service() discovery.Described {
+func (r *reader) service() (discovery.Described, *policy.Policy) {
 	var s serviceResource
 	if !r.decode(&s) {
-		return discovery.Described{} // what follows would only echo it
+		return discovery.Described{}, nil // what follows would only echo it
 	}
 	d := discovery.Described{
 		Service: discovery.Service{Name: r.name(s.Metadata), Declared: true, Export: s.Spec.Export},
@@ -135,13 +140,14 @@ func (r *reader) service() discovery.Described {
 	if s.Spec.Export == nil && len(s.Spec.Endpoints) > 0 {
 		d.Service.Export = new(false)
 	}
+	allow := r.allow(&s)
 	s.Spec.Health.Validate(func(key, problem string) { r.fault("spec.health."+key, "%s", problem) })
-	if len(s.Spec.Ports) == 0 && len(s.Spec.Serves) == 0 && s.Spec.Export == nil {
+	if len(s.Spec.Ports) == 0 && len(s.Spec.Serves) == 0 && s.Spec.Export == nil && allow == nil {
 		r.fault("spec.ports", "is missing: write the ports that callers name, such as [{port: 80, protocol: http}]")
 	}
 	if len(s.Spec.Ports) > maxPorts || len(s.Spec.Endpoints) > maxEndpoints {
 		r.fault("spec", "has %d ports and %d endpoints: at most %d and %d are read", len(s.Spec.Ports), len(s.Spec.Endpoints), maxPorts, maxEndpoints)
-		return d
+		return d, allow
 	}
 	endpoints := r.endpoints(s.Spec.Endpoints, len(s.Spec.Ports))
 	first := map[uint16]int{}
@@ -155,7 +161,7 @@ func (r *reader) service() discovery.Described {
 		first[p.Port] = i
 		d.Service.Ports = append(d.Service.Ports, r.port(key, p, endpoints))
 	}
-	return d
+	return d, allow
 }
 
 // accounts checks the names of service accounts.

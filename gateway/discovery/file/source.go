@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -23,6 +24,8 @@ type Source struct {
 	log      *slog.Logger
 	metrics  metrics
 	store    state.Store[[]discovery.Described]
+	policies state.Store[[]policy.Policy]
+	unknown  state.Store[string] // why the policies, as the files have them now, are not in force
 	statuses state.Store[[]Status]
 }
 
@@ -51,6 +54,15 @@ func New(dir string, log *slog.Logger, registerer prometheus.Registerer) (*Sourc
 // Snapshot returns all services that the files describe, sorted by name, and a
 // channel that closes when they are past. Nil until the files have been read.
 func (s *Source) Snapshot() ([]discovery.Described, <-chan struct{}) { return s.store.Snapshot() }
+
+// Policies returns all policies that the files describe, and a channel that closes when
+// they are past. Nil until every file has been read well once: what is not known might
+// refuse. Later the last that were known stay.
+func (s *Source) Policies() ([]policy.Policy, <-chan struct{}) { return s.policies.Snapshot() }
+
+// PoliciesUnknown says why the policies as the files have them now are not in force;
+// empty: they are.
+func (s *Source) PoliciesUnknown() string { return s.unknown.Load() }
 
 // Status returns the state of every file, sorted by name.
 func (s *Source) Status() []Status { return s.statuses.Load() }
@@ -162,6 +174,7 @@ func (s *Source) scan(f *folder) error {
 		s.log.Info("resources can be read again", "dir", f.dir)
 	}
 	services := f.services()
+	policies, unknown := f.policies()
 	status := f.status()
 	var good, bad float64
 	for _, st := range status {
@@ -177,8 +190,16 @@ func (s *Source) scan(f *folder) error {
 			}
 		}
 	}
+	if was := s.unknown.Load(); unknown != was {
+		if s.unknown.Set(unknown); unknown != "" {
+			s.log.Error("policies are not known: those that were last known stay in force", "err", unknown)
+		}
+	}
 	s.metrics.good.Set(good)
 	s.metrics.bad.Set(bad)
+	if old := s.policies.Load(); unknown == "" && (old == nil || !reflect.DeepEqual(old, policies)) {
+		s.policies.Set(policies)
+	}
 	s.statuses.Set(status)
 	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
 		return nil
