@@ -5,10 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -43,19 +41,12 @@ func (a *Authority) TrustDomain() string { return a.trustDomain }
 // Cluster returns the cluster that the authority speaks for, empty for the root.
 func (a *Authority) Cluster() mesh.ClusterName { return a.cluster }
 
-// Fingerprint returns the fingerprint of the authority's own certificate.
-func (a *Authority) Fingerprint() string { return FingerprintOf(a.cert) }
+// Fingerprint returns the fingerprint of the authority's own key.
+func (a *Authority) Fingerprint() Fingerprint { return FingerprintOf(a.cert) }
 
 // Roots returns the roots that the authority's members trust; the last one signed the
 // authority. They must not be changed.
 func (a *Authority) Roots() []*x509.Certificate { return a.roots }
-
-// FingerprintOf returns the SHA-256 of a certificate's public key (its
-// SubjectPublicKeyInfo), in hex.
-func FingerprintOf(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	return hex.EncodeToString(sum[:])
-}
 
 // NewRoot makes the root of a trust domain, such as "mesh.example", in memory.
 func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
@@ -307,4 +298,14 @@ func (a *Authority) IssueCA(name string, dnsNames []string) (*Credential, error)
 		c.chain = append(c.chain, r)
 	}
 	return c, nil
+}
+
+// Certificate returns the authority's own.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
+// Trusting returns the authority such that whom it issues certificates to is given roots.
+func (a *Authority) Trusting(roots []*x509.Certificate) *Authority {
+	with := *a
+	with.roots = roots
+	return &with
 }

@@ -31,6 +31,32 @@
 //	key.pem     the leaf's private key (PKCS #8, SEC 1 or PKCS #1)
 //	roots.pem   every root that is trusted; two during a rotation
 //
+// and, where there is one, bundle.json.
+//
+// # Bundles
+//
+// A [Bundle] says what is trusted beside roots.pem: the roots of a trust domain, those that
+// are retired, and what is revoked. It is numbered, the highest is in force, and it
+// is taken from anybody when a root signed it that is trusted already:
+//
+//	{"bundle":"base64 of the payload","signatures":[{"key":"SubjectPublicKeyInfo","sig":"…"}]}
+//	payload {"trust_domain":"mesh.example","number":3,"made":"…","roots":["DER"],"retired":["DER"],
+//	         "revoked":[{"what":"spiffe://…, or sha256:HEX of a key","at":"…"}]}
+//
+// A chain must end at a root of roots.pem or of the bundle that is neither retired nor
+// revoked; for a connection that is open already, a retired root is good enough. What is
+// revoked is good for nothing: a leaf by its SPIFFE ID, a cluster with everything in it, a
+// key with everything that it signed.
+//
+// # Other trust domains
+//
+// A [Domain] is another trust domain whose members are taken in, each judged by that
+// one's roots and bundle only. It says which clusters are its own: what is known by a
+// cluster's name, such as a gateway, is then never somebody else's. Gateways send their root
+// along, so that its fingerprint is enough to begin with.
+//
+// # TLS
+//
 // TLS is 1.3 only, the peer's certificate is checked on every handshake, and no
 // session is resumed: a ticket would outlive what it was granted for. Who keeps
 // connections for long judges them again: [Source.Past], [Source.Trusts], and

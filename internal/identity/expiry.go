@@ -7,9 +7,17 @@ import (
 	"time"
 )
 
-// Err returns an [ExpiredError] when the certificate in use has expired, so that
-// no peer accepts it, and nil otherwise.
-func (s *Source) Err() error { return s.expired(s.now.Load(), time.Now()) }
+// Err returns an [ExpiredError] or a [RevokedError] when the certificate in use has
+// expired or was revoked, so that no peer accepts it, and nil otherwise.
+func (s *Source) Err() error { return s.unusable(s.now.Load(), time.Now()) }
+
+// unusable returns an error when no peer accepts m.
+func (s *Source) unusable(m *material, now time.Time) error {
+	if err := s.expired(m, now); err != nil {
+		return err
+	}
+	return m.revoked
+}
 
 // Lifetime is how long the current certificate is valid, from when it was issued or,
 // if that is longer, from when this process took it: an issuer may have dated it back.

@@ -36,7 +36,7 @@ type files map[string][]byte
 
 // whole returns all of it, to see a change.
 func (f files) whole() string {
-	return string(f[certFile]) + string(f[keyFile]) + string(f[rootsFile])
+	return string(f[certFile]) + string(f[keyFile]) + string(f[rootsFile]) + string(f[bundleFile])
 }
 
 // readFiles reads an identity directory.
@@ -44,7 +44,7 @@ func readFiles(dir string) (files, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("identity: no directory is given: set identity: {dir: …}, or %s", howToIssue)
 	}
-	raw := make(files, 3)
+	raw := make(files, 4)
 	var faults []error
 	for _, name := range []string{certFile, keyFile, rootsFile} {
 		read := readBounded
@@ -60,6 +60,11 @@ func readFiles(dir string) (files, error) {
 		}
 		raw[name] = b
 	}
+	b, err := readBounded(filepath.Join(dir, bundleFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		faults = append(faults, fmt.Errorf("identity: %w", err))
+	}
+	raw[bundleFile] = b // nil: there need be none
 	return raw, errors.Join(faults...)
 }
 
@@ -77,6 +82,7 @@ func parseFiles(dir string, raw files) (m Material, err error) {
 	fault(keyFile, err)
 	m.Roots, err = parseCertificates(raw[rootsFile])
 	fault(rootsFile, err)
+	m.Bundle = raw[bundleFile]
 	return m, errors.Join(faults...)
 }
 

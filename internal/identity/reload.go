@@ -19,7 +19,7 @@ func Open(dir string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	first, err := newMaterial(m.Chain, m.Key, m.Roots)
+	first, err := newMaterial(m, nil)
 	if err != nil {
 		return nil, inFile(dir, certFile, err)
 	}

@@ -35,7 +35,7 @@ func (s *Source) Sign(data []byte) (Signature, error) {
 	if err != nil {
 		return Signature{}, fmt.Errorf("sign as %s: %w", m.id, err)
 	}
-	return Signature{Chain: m.tls.Certificate, Sig: sig}, nil
+	return Signature{Chain: m.proof, Sig: sig}, nil
 }
 
 // Verify returns what the signer of data is proved to be. The signer's certificate is checked as that
@@ -59,8 +59,7 @@ func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
 		}
 		chain[i] = c
 	}
-	m := s.now.Load()
-	peer, err := verify(chain, m.id.TrustDomain, m.roots, x509.ExtKeyUsageAny, time.Now())
+	peer, err := verify(chain, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: time.Now()})
 	if err != nil {
 		return Peer{}, fmt.Errorf("signature: %w", err)
 	}

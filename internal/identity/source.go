@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +20,9 @@ import (
 type Material struct {
 	Chain []*x509.Certificate // leaf first, then its intermediates
 	Key   crypto.Signer       // the leaf's
-	Roots []*x509.Certificate // every root that is trusted
+	Roots []*x509.Certificate // every root that is trusted, beside what bundles say
+	// Bundle is a signed [Bundle] that came with the rest; nil: none did.
+	Bundle []byte
 }
 
 // Origin is where the material of a [Source] comes from. The zero value gives none
@@ -41,25 +45,32 @@ type Source struct {
 	origin    Origin
 	now       state.Store[*material]
 	fault     state.Store[string] // what Fail was told last; empty: all is well
-	replacing sync.Mutex          // held by Replace
+	replacing sync.Mutex          // held by who replaces now
+	kept      string              // file of the bundles in force; guarded by replacing; empty: none
+	unkept    state.Store[error]  // why they are not in it
 	metrics   metrics
 }
 
 // material is one consistent set of certificate, key and roots. It never
 // changes after it was made.
 type material struct {
-	id    ID
-	tls   *tls.Certificate // with Leaf
-	key   crypto.Signer
-	roots *x509.CertPool
-	taken time.Time // when it was made
-	ends  time.Time // when the first certificate of its own chain expires
-	self  Peer      // what others take it for
+	id      ID
+	chain   []*x509.Certificate
+	proof   [][]byte          // chain in DER, for signatures
+	root    *x509.Certificate // that it is under
+	tls     *tls.Certificate  // chain with its key, and a gateway's with its root
+	key     crypto.Signer
+	roots   []*x509.Certificate
+	trust   *trust    // roots, and what bundles say beside them
+	taken   time.Time // when it was made
+	ends    time.Time // when the first certificate of its own chain expires
+	self    Peer      // what others take it for
+	revoked error     // a [RevokedError]: no peer accepts it; nil: it is not
 }
 
 // New returns a source of material that is good now, which origin goes on giving.
 func New(m Material, origin Origin) (*Source, error) {
-	first, err := newMaterial(m.Chain, m.Key, m.Roots)
+	first, err := newMaterial(m, nil)
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
@@ -77,14 +88,18 @@ func newSource(first *material, origin Origin) *Source {
 func (s *Source) Replace(m Material) error {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
-	next, err := newMaterial(m.Chain, m.Key, m.Roots)
+	old := s.now.Load()
+	next, err := newMaterial(m, old.trust)
 	if err != nil {
 		return err
 	}
-	if id := s.ID(); next.id != id {
-		return fmt.Errorf("the new certificate is that of %s, this process is %s: restart it to change who it is", next.id, id)
+	if next.id != old.id {
+		return fmt.Errorf("the new certificate is that of %s, this process is %s: restart it to change who it is", next.id, old.id)
 	}
 	s.now.Set(next)
+	if !maps.Equal(next.trust.bundles(), old.trust.bundles()) {
+		s.keepLocked()
+	}
 	s.fault.Set("")
 	s.metrics.replaced.Inc()
 	s.log().Info("identity replaced", "id", next.id.String(), "not_after", next.ends)
@@ -140,45 +155,64 @@ func (s *Source) Fault() string { return s.fault.Load() }
 // intermediates, expires. A later certificate may replace it before.
 func (s *Source) NotAfter() time.Time { return s.now.Load().ends }
 
-// Past returns a channel that closes when the certificate or the roots in use
-// are replaced: then who was trusted before has to be looked at again, with
-// [Source.Trusts]. It never closes for a source in memory.
+// Past returns a channel that closes when the certificate in use or what is trusted is
+// replaced: then who was trusted before has to be looked at again, with
+// [Source.Trusts].
 func (s *Source) Past() <-chan struct{} {
 	_, past := s.now.Snapshot()
 	return past
 }
 
-// newMaterial checks that the parts belong together and are good at this
-// moment, as a peer will.
-func newMaterial(chain []*x509.Certificate, key crypto.Signer, roots []*x509.Certificate) (*material, error) {
-	if len(chain) == 0 {
+// newMaterial checks that the parts belong together and are good at this moment, as a
+// peer will. What was trusted beside other roots still is; nil: nothing.
+func newMaterial(from Material, was *trust) (*material, error) {
+	if len(from.Chain) == 0 {
 		return nil, errors.New("no certificate")
 	}
-	leaf := chain[0]
+	leaf := from.Chain[0]
 	id, err := IDOf(leaf)
 	if err != nil {
 		return nil, err
 	}
-	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
+	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(from.Key.Public()) {
 		return nil, fmt.Errorf("the key is not that of certificate %s", id)
 	}
-	m := &material{id: id, tls: &tls.Certificate{PrivateKey: key, Leaf: leaf}, key: key, roots: x509.NewCertPool(), taken: time.Now(), ends: leaf.NotAfter}
-	for _, c := range chain {
-		m.tls.Certificate = append(m.tls.Certificate, c.Raw)
+	m := &material{id: id, chain: from.Chain, tls: &tls.Certificate{PrivateKey: from.Key, Leaf: leaf}, key: from.Key, roots: from.Roots, taken: time.Now(), ends: leaf.NotAfter}
+	for _, c := range from.Chain {
+		m.proof = append(m.proof, c.Raw)
 		if c.NotAfter.Before(m.ends) {
 			m.ends = c.NotAfter
 		}
 	}
-	for _, r := range roots {
-		m.roots.AddCert(r)
+	m.trust = was.under(id.TrustDomain, from.Roots)
+	if err := m.acceptOwn(from.Bundle); err != nil {
+		return nil, err
 	}
 	now := time.Now()
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-		p, err := verify(chain, id.TrustDomain, m.roots, usage, now)
+		p, err := verify(from.Chain, m.trust, judgement{usage: usage, at: now})
 		if err != nil {
 			return nil, err
 		}
 		m.self = p
 	}
+	m.root = m.trust.domains[id.TrustDomain].rootOf(from.Chain)
+	m.tls.Certificate = m.proof
+	if id.IsGateway() && m.root != nil {
+		// For gateways of other trust domains that know its fingerprint only.
+		m.tls.Certificate = append(slices.Clone(m.proof), m.root.Raw)
+	}
 	return m, nil
+}
+
+// set puts other trust in force. The caller holds replacing.
+func (s *Source) set(m *material, t *trust) {
+	next := *m
+	next.trust, next.revoked = t, nil
+	_, err := verify(m.chain, t, judgement{usage: x509.ExtKeyUsageAny, at: time.Now(), open: true})
+	if revoked := (*RevokedError)(nil); errors.As(err, &revoked) {
+		next.revoked = revoked
+		s.log().Error("this process is revoked: no peer accepts it", "err", revoked)
+	}
+	s.now.Set(&next)
 }

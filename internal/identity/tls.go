@@ -55,7 +55,7 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 		ServerName: serverName,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			m := s.now.Load()
-			return m.tls, s.expired(m, time.Now()) // before the server refuses it, which says less
+			return m.tls, s.unusable(m, time.Now()) // before the server refuses it, which says less
 		},
 		// Turns off the check of DNS names only: VerifyConnection verifies the
 		// chain and the SPIFFE ID on every handshake.
@@ -66,10 +66,11 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 }
 
 // Trusts returns why the peer of a finished handshake would not pass policy
-// now: its certificate has expired since, or its root is trusted no more.
+// now: its certificate has expired since, it was revoked, or its root is trusted no
+// more. A root that was retired is still trusted here.
 func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	return s.checkPeer(cs, policy, x509.ExtKeyUsageAny, time.Now())
+	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, time.Now(), true})
 }
 
 // TrustsRenewed is Trusts for a peer that has shown a newer certificate on
@@ -82,17 +83,18 @@ func (s *Source) TrustsRenewed(cs tls.ConnectionState, policy PeerPolicy) error 
 			at = c.NotAfter
 		}
 	}
-	return s.checkPeer(cs, policy, x509.ExtKeyUsageAny, at)
+	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, at, true})
 }
 
 func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
-	return func(cs tls.ConnectionState) error { return s.checkPeer(cs, policy, usage, time.Now()) }
+	return func(cs tls.ConnectionState) error {
+		return s.checkPeer(cs, policy, judgement{usage, time.Now(), false})
+	}
 }
 
-// checkPeer returns why a peer may not play a role at a time.
-func (s *Source) checkPeer(cs tls.ConnectionState, policy PeerPolicy, usage x509.ExtKeyUsage, at time.Time) error {
-	m := s.now.Load()
-	p, err := verify(cs.PeerCertificates, m.id.TrustDomain, m.roots, usage, at)
+// checkPeer returns why a peer may not play a role.
+func (s *Source) checkPeer(cs tls.ConnectionState, policy PeerPolicy, j judgement) error {
+	p, err := verify(cs.PeerCertificates, s.now.Load().trust, j)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package identity
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -48,7 +47,7 @@ type Token struct {
 	Issued  time.Time // to the second
 	Expires time.Time // to the second
 	// Roots are the fingerprints of the roots to trust, see [FingerprintOf].
-	Roots []string
+	Roots []Fingerprint
 }
 
 // tokenJSON is a [Token] as it is written.
@@ -58,7 +57,7 @@ type tokenJSON struct {
 	Serial  string   `json:"serial"`
 	Issued  int64    `json:"issued"` // Unix seconds
 	Expires int64    `json:"expires"`
-	Roots   []string `json:"roots"`
+	Roots   []Fingerprint `json:"roots"`
 }
 
 // NewToken makes a token for a workload or gateway of the authority's cluster, which the
@@ -180,11 +179,6 @@ func splitToken(text string) (t Token, signed string, sig []byte, err error) {
 	if len(t.Roots) == 0 || len(t.Roots) > maxTokenRoots {
 		return fail("%d roots: must be 1 to %d", len(t.Roots), maxTokenRoots)
 	}
-	for _, r := range t.Roots {
-		if raw, err := hex.DecodeString(r); err != nil || len(raw) != sha256.Size || strings.ToLower(r) != r {
-			return fail("root %q: must be a SHA-256 in lower-case hex", r)
-		}
-	}
 	return t, tokenPrefix + payload, sig, nil
 }
 
@@ -198,11 +192,8 @@ func (t Token) ClientTLS(alpn ...string) *tls.Config {
 		// Turns off the check of DNS names only, as in Source.ClientTLS.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			roots := x509.NewCertPool()
-			for _, r := range t.RootsOf(cs) {
-				roots.AddCert(r)
-			}
-			peer, err := verify(cs.PeerCertificates, t.ID.TrustDomain, roots, x509.ExtKeyUsageServerAuth, time.Now())
+			trust := newTrust(t.ID.TrustDomain, t.RootsOf(cs), nil, nil)
+			peer, err := verify(cs.PeerCertificates, trust, judgement{usage: x509.ExtKeyUsageServerAuth, at: time.Now()})
 			if err != nil {
 				return err
 			}

@@ -152,7 +152,7 @@ func TestAWorkloadWithTheRootInItsChainIsNoCA(t *testing.T) {
 	west := f.under("spiffe://mesh.example/cluster/west")
 	leaf := west.leaf("spiffe://mesh.example/cluster/west/ns/shop/sa/evil", nil)
 	leaf.Certificate = append(leaf.Certificate, f.root.Raw)
-	token := identity.Token{ID: identity.ID{TrustDomain: "mesh.example", Cluster: "west"}, Roots: []string{identity.FingerprintOf(f.root)}}
+	token := identity.Token{ID: identity.ID{TrustDomain: "mesh.example", Cluster: "west"}, Roots: []identity.Fingerprint{identity.FingerprintOf(f.root)}}
 	_, _, atClient, _ := handshake(t, token.ClientTLS(), &tls.Config{Certificates: []tls.Certificate{leaf}})
 	wantError(t, "client", atClient, "expected a CA of cluster west of mesh.example, but the peer is")
 }

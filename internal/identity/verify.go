@@ -10,10 +10,16 @@ import (
 
 var errNoCertificate = errors.New("the peer sent no certificate: every connection of the mesh is mutual TLS")
 
-// verify returns what the leaf chain[0] proves, when that is true at time now for a
-// process of trust domain td that trusts roots. The other certificates of
-// chain are the intermediates that the peer sent along.
-func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (Peer, error) {
+// judgement says for what a certificate is verified.
+type judgement struct {
+	usage x509.ExtKeyUsage
+	at    time.Time
+	open  bool // for a connection that is open, or data that was taken, not for a new one
+}
+
+// verify returns what the leaf chain[0] proves, when that is true by trust. The other
+// certificates of chain are the intermediates that the peer sent along.
+func verify(chain []*x509.Certificate, trust *trust, j judgement) (Peer, error) {
 	if len(chain) == 0 {
 		return Peer{}, errNoCertificate
 	}
@@ -25,8 +31,9 @@ func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x5
 	if err != nil {
 		return Peer{}, err
 	}
-	if id.TrustDomain != td {
-		return Peer{}, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, td)
+	domain, err := trust.of(id)
+	if err != nil {
+		return Peer{}, err
 	}
 	intermediates := x509.NewCertPool()
 	for i, c := range chain {
@@ -38,17 +45,20 @@ func verify(chain []*x509.Certificate, td string, roots *x509.CertPool, usage x5
 		}
 	}
 	verified, err := leaf.Verify(x509.VerifyOptions{
-		Roots:         roots,
+		Roots:         domain.pool(chain, j.open),
 		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{usage},
+		CurrentTime:   j.at,
+		KeyUsages:     []x509.ExtKeyUsage{j.usage},
 	})
 	if err != nil {
-		return Peer{}, fmt.Errorf("certificate of %s: %w", id, explain(err, td, leaf, now))
+		return Peer{}, fmt.Errorf("certificate of %s: %w", id, explain(err, id.TrustDomain, leaf, j.at))
 	}
 	for _, c := range verified {
 		var p Peer
 		if p, err = peerOf(c, id); err == nil {
+			err = trust.revokes(c, id)
+		}
+		if err == nil {
 			return p, nil
 		}
 	}

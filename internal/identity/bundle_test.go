@@ -1,0 +1,343 @@
+package identity_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// signed makes a bundle of mesh.example.
+func signed(t *testing.T, b identity.Bundle, by ...*identity.Authority) *identity.Bundle {
+	t.Helper()
+	if b.TrustDomain == "" {
+		b.TrustDomain = "mesh.example"
+	}
+	s, err := b.Sign(by...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func certs(of ...*identity.Authority) (all []*x509.Certificate) {
+	for _, a := range of {
+		all = append(all, a.Certificate())
+	}
+	return all
+}
+
+func accept(t *testing.T, s *identity.Source, b *identity.Bundle) {
+	t.Helper()
+	if changed, err := s.Accept(b.Bytes()); err != nil || !changed {
+		t.Fatalf("bundle %d: changed %t, %v", b.Number, changed, err)
+	}
+}
+
+// shake makes a connection from client to server, and returns what each of them says.
+func shake(t *testing.T, client, server *identity.Source) (fromClient, fromServer tls.ConnectionState, err error) {
+	t.Helper()
+	fromClient, fromServer, err, other := handshake(t, client.ClientTLS("", identity.AnyMember()), server.ServerTLS(identity.AnyMember()))
+	return fromClient, fromServer, errors.Join(err, other)
+}
+
+func rootOf(t *testing.T, td string) *identity.Authority {
+	t.Helper()
+	r, err := identity.NewRoot(td, identitytest.TTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// under returns a mesh of the same trust domain under another root.
+func gatewayUnder(t *testing.T, root *identity.Authority, cluster mesh.ClusterName, name mesh.GatewayName) *identity.Source {
+	t.Helper()
+	ca, err := root.NewCluster(cluster, nil, identitytest.TTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ca.Issue(identity.Request{ID: identity.ID{Gateway: name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestARootIsReplacedWithoutABreak(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	next := rootOf(t, "mesh.example")
+	a, b := m.Gateway("east", "east-1"), m.Gateway("west", "west-1")
+	renewed := gatewayUnder(t, next, "west", "west-1")
+	if _, _, err := shake(t, a, renewed); err == nil {
+		t.Fatal("a root that nobody has said is trusted")
+	}
+	both := signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root, next)}, m.Root)
+	accept(t, a, both)
+	accept(t, b, both)
+	// renewed trusts what it was issued with; old ones come to it through the bundle, which
+	// the next root has not signed.
+	if _, err := renewed.Accept(both.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
+		t.Fatalf("a bundle of a root that is not trusted: %v", err)
+	}
+	both = signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root, next)}, m.Root, next)
+	for _, s := range []*identity.Source{a, b, renewed} {
+		accept(t, s, both)
+	}
+	open, _, err := shake(t, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := shake(t, a, renewed); err != nil {
+		t.Fatalf("with both roots: %v", err)
+	}
+	past := a.Past()
+	alone := signed(t, identity.Bundle{Number: 3, Roots: certs(next), Retired: certs(m.Root)}, next)
+	for _, s := range []*identity.Source{a, b, renewed} {
+		accept(t, s, alone)
+	}
+	select {
+	case <-past:
+	default:
+		t.Error("nobody was told that what is trusted has changed")
+	}
+	if err := a.Trusts(open, identity.AnyMember()); err != nil {
+		t.Errorf("a connection that was open when its root retired: %v", err)
+	}
+	if _, _, err := shake(t, renewed, b); err == nil {
+		t.Error("a new connection under a retired root")
+	}
+	late := signed(t, identity.Bundle{Number: 4, Roots: certs(m.Root, next)}, m.Root)
+	if _, err := a.Accept(late.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
+		t.Errorf("a retired root signed a bundle: %v", err)
+	}
+	gone := signed(t, identity.Bundle{Number: 4, Roots: certs(next), Retired: certs(m.Root), Revoked: []identity.Revocation{
+		{What: identity.FingerprintOf(m.Root.Certificate()).String()}}}, next)
+	accept(t, a, gone)
+	if err := a.Trusts(open, identity.AnyMember()); err == nil {
+		t.Error("a connection outlives the revocation of its root")
+	}
+}
+
+func TestWhatIsRevokedIsTrustedNoMoreAndTheRestIs(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	west := m.Gateway("west", "west-1")
+	west2 := m.Gateway("west", "west-2")
+	orders := m.Workload("west", "shop", "orders")
+	gone := map[string][]*identity.Source{
+		west.ID().String():                   {west},
+		"spiffe://mesh.example/cluster/west": {west, west2, orders},
+		identity.FingerprintOf(m.Cluster("west").Certificate()).String(): {west, west2, orders},
+		orders.ID().String(): {orders},
+	}
+	for what, who := range gone {
+		east := m.Gateway("east", "east-1")
+		proofs := map[*identity.Source]tls.ConnectionState{}
+		for _, s := range []*identity.Source{west, west2, orders} {
+			open, _, err := shake(t, east, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proofs[s] = open
+		}
+		accept(t, east, signed(t, identity.Bundle{Number: 7, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: what}}}, m.Root))
+		for s, open := range proofs {
+			revoked := false
+			for _, w := range who {
+				revoked = revoked || w == s
+			}
+			for how, err := range map[string]error{"open": east.Trusts(open, identity.AnyMember()), "renewed": east.TrustsRenewed(open, identity.AnyMember())} {
+				if errors.As(err, new(*identity.RevokedError)) != revoked || !revoked && err != nil {
+					t.Errorf("%s, %s, after %s was revoked: %v", s.ID(), how, what, err)
+				}
+			}
+			sig, err := s.Sign([]byte("head"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := east.Verify([]byte("head"), sig); (err != nil) != revoked {
+				t.Errorf("a signature of %s after %s was revoked: %v", s.ID(), what, err)
+			}
+			if _, _, err := shake(t, s, east); (err != nil) != revoked {
+				t.Errorf("a handshake of %s after %s was revoked: %v", s.ID(), what, err)
+			}
+		}
+	}
+}
+
+func TestAProcessThatIsRevokedSaysSo(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	s := m.Gateway("west", "west-1")
+	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: "spiffe://mesh.example/cluster/west"}}}, m.Root))
+	wantError(t, "its state", s.Err(), "is revoked, by the entry spiffe://mesh.example/cluster/west")
+	_, _, err := shake(t, s, m.Gateway("east", "east-1"))
+	wantError(t, "its dial", err, "is revoked")
+	accept(t, s, signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root)}, m.Root))
+	wantError(t, "its state after the entry was lifted", s.Err(), "")
+}
+
+func TestTheHighestBundleWinsInWhateverOrderTheyCome(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	var all []*identity.Bundle
+	for _, what := range []string{"", m.Gateway("west", "west-1").ID().String(), m.Gateway("west", "west-2").ID().String()} {
+		b := identity.Bundle{Number: 2, Roots: certs(m.Root)}
+		if what != "" {
+			b.Revoked = []identity.Revocation{{What: what}}
+		}
+		all = append(all, signed(t, b, m.Root))
+	}
+	all = append(all, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root)}, m.Root))
+	forwards, backwards := m.Gateway("east", "east-1"), m.Gateway("east", "east-1")
+	for i := range all {
+		for s, b := range map[*identity.Source]*identity.Bundle{forwards: all[i], backwards: all[len(all)-1-i]} {
+			if _, err := s.Accept(b.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a, b := forwards.Bundles()[0], backwards.Bundles()[0]
+	if a.Number != 2 || string(a.Bytes()) != string(b.Bytes()) {
+		t.Errorf("one holds %d %s, the other %d %s", a.Number, a.Bytes(), b.Number, b.Bytes())
+	}
+}
+
+func TestBundlesInForceOutliveARestart(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	next := rootOf(t, "mesh.example")
+	file := filepath.Join(t.TempDir(), "bundles.json")
+	s := m.Gateway("east", "east-1")
+	s.KeepBundles(file)
+	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root, next)}, m.Root))
+	accept(t, s, signed(t, identity.Bundle{Number: 2, Roots: certs(next), Retired: certs(m.Root)}, next))
+	if err := s.KeptErr(); err != nil {
+		t.Fatal(err)
+	}
+	again := m.Gateway("east", "east-1") // its roots.pem is still the old one
+	again.KeepBundles(file)
+	if b := again.Bundles(); len(b) != 1 || b[0].Number != 2 {
+		t.Errorf("after a restart: %v", b)
+	}
+	other := identitytest.New(t, "mesh.example").Gateway("east", "east-1")
+	other.KeepBundles(file)
+	if b := other.Bundles(); len(b) != 0 {
+		t.Error("a mesh that was made anew under the old name trusts the old one's roots")
+	}
+	if err := os.WriteFile(file, []byte(`[{"bundle":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Gateway("east", "east-1").KeepBundles(file) // is logged
+}
+
+func TestAForeignTrustDomainSpeaksForItsOwnClustersOnly(t *testing.T) {
+	m, other := identitytest.New(t, "mesh.example"), identitytest.New(t, "other.example")
+	for how, d := range map[string]identity.Domain{
+		"by its roots":     {Name: "other.example", Roots: certs(other.Root), Clusters: []mesh.ClusterName{"paris"}},
+		"by a fingerprint": {Name: "other.example", Pins: []identity.Fingerprint{identity.FingerprintOf(other.Root.Certificate())}, Clusters: []mesh.ClusterName{"paris"}},
+	} {
+		t.Run(how, func(t *testing.T) {
+			east := m.Gateway("east", "east-1")
+			paris := other.Gateway("paris", "paris-1")
+			if err := paris.TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := shake(t, east, paris)
+			wantError(t, "before it is configured", err, "trust domain other.example, expected mesh.example")
+			if err := east.TrustDomains([]identity.Domain{d}); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := shake(t, east, paris); err != nil {
+				t.Errorf("as client: %v", err)
+			}
+			if _, _, err := shake(t, paris, east); err != nil {
+				t.Errorf("as server: %v", err)
+			}
+			posing := other.Gateway("east", "east-1")
+			_, _, err = shake(t, east, posing)
+			wantError(t, "a cluster that is ours", err, "cluster east is of trust domain mesh.example here")
+			_, _, err = shake(t, east, m.Gateway("paris", "paris-2"))
+			wantError(t, "a cluster that is theirs", err, "cluster paris is of trust domain other.example here")
+			_, _, err = shake(t, east, identitytest.New(t, "other.example").Gateway("paris", "paris-1"))
+			wantError(t, "another root of that name", err, "not signed by a root of trust domain other.example")
+
+			// It follows the other's rotation, and revocations by either.
+			next := rootOf(t, "other.example")
+			b := signed(t, identity.Bundle{TrustDomain: "other.example", Number: 3, Roots: certs(next), Retired: certs(other.Root)}, other.Root, next)
+			accept(t, east, b)
+			if _, _, err := shake(t, east, paris); err == nil {
+				t.Error("their retired root")
+			}
+			successor := gatewayUnder(t, next, "paris", "paris-1")
+			if err := successor.TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := shake(t, east, successor); err != nil {
+				t.Errorf("their new root: %v", err)
+			}
+			accept(t, east, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: "spiffe://other.example/cluster/paris"}}}, m.Root))
+			_, _, err = shake(t, east, successor)
+			wantError(t, "revoked by us", err, "is revoked")
+		})
+	}
+}
+
+func TestAClusterIsOfOneTrustDomain(t *testing.T) {
+	m, other := identitytest.New(t, "mesh.example"), identitytest.New(t, "other.example")
+	east := m.Gateway("east", "east-1")
+	roots := certs(other.Root)
+	for want, d := range map[string]identity.Domain{
+		"cluster east is said to be of trust domain mesh.example and of other.example": {Name: "other.example", Roots: roots, Clusters: []mesh.ClusterName{"east"}},
+		"name its clusters":          {Name: "other.example", Roots: roots},
+		"name a file with its roots": {Name: "other.example", Clusters: []mesh.ClusterName{"paris"}},
+		"is this process's own":      {Name: "mesh.example", Roots: roots, Clusters: []mesh.ClusterName{"paris"}},
+	} {
+		wantError(t, want, east.TrustDomains([]identity.Domain{d}), want)
+	}
+}
+
+func FuzzABundleFromAnybodyIsReadOrRefused(f *testing.F) {
+	root, err := identity.NewRoot("mesh.example", identitytest.TTL)
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: certs(root), Retired: certs(root), Revoked: []identity.Revocation{
+		{What: "spiffe://mesh.example/cluster/west"}, {What: identity.FingerprintOf(root.Certificate()).String()}}}.Sign(root)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte(`{"bundle":"e30=","signatures":[{"key":"","sig":""}]}`))
+	ca, err := root.NewCluster("east", nil, identitytest.TTL)
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := ca.Issue(identity.Request{ID: identity.ID{Gateway: "east-1"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		b, err := identity.ParseBundle(raw)
+		if err != nil {
+			return
+		}
+		if len(b.Roots) == 0 || len(b.Revoked) > identity.MaxRevoked {
+			t.Errorf("%d roots, %d revoked", len(b.Roots), len(b.Revoked))
+		}
+		s, err := c.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := s.Accept(raw); changed && err == nil && b.TrustDomain != "mesh.example" {
+			t.Error("a bundle of another trust domain")
+		}
+	})
+}

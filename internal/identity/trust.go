@@ -1,0 +1,211 @@
+package identity
+
+import (
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Domain is another trust domain whose members are taken in.
+type Domain struct {
+	Name string
+	// Roots and Pins say whom to believe until a bundle says more: certificates, or
+	// the fingerprints of roots that a peer then has to send along, as gateways do.
+	Roots []*x509.Certificate
+	Pins  []Fingerprint
+	// Clusters are those that are its own. A cluster belongs to one trust domain:
+	// what is known by the name of a cluster is nobody else's.
+	Clusters []mesh.ClusterName
+}
+
+// trust is by what peers are judged. It never changes.
+type trust struct {
+	self    string // our own trust domain
+	domains map[string]*domain
+	owner   map[mesh.ClusterName]string // the trust domain that a cluster belongs to, of those of others
+	foreign []Domain
+}
+
+// domain is what is trusted of one trust domain.
+type domain struct {
+	bundle  *Bundle                  // nil: none has come yet
+	fresh   *x509.CertPool           // roots that a new connection may be under
+	open    *x509.CertPool           // those of connections that are open
+	pins    map[Fingerprint]struct{} // roots that a peer may send along
+	signers map[Fingerprint]struct{} // whose bundles count
+	last    Fingerprint              // of the root that certificates should be under; zero: not said
+	revoked map[string]struct{}
+	roots   []*x509.Certificate // of fresh
+}
+
+// newTrust puts together what is trusted: roots of our own trust domain, foreign ones,
+// and the newest bundle of each.
+func newTrust(self string, roots []*x509.Certificate, foreign []Domain, bundles map[string]*Bundle) *trust {
+	t := &trust{self: self, domains: make(map[string]*domain, 1+len(foreign)), owner: map[mesh.ClusterName]string{}, foreign: foreign}
+	t.domains[self] = newDomain(roots, nil, bundles[self])
+	for _, f := range foreign {
+		t.domains[f.Name] = newDomain(f.Roots, f.Pins, bundles[f.Name])
+		for _, c := range f.Clusters {
+			t.owner[c] = f.Name
+		}
+	}
+	return t
+}
+
+func newDomain(roots []*x509.Certificate, pins []Fingerprint, b *Bundle) *domain {
+	d := &domain{
+		bundle: b, fresh: x509.NewCertPool(), open: x509.NewCertPool(),
+		pins: map[Fingerprint]struct{}{}, signers: map[Fingerprint]struct{}{}, revoked: map[string]struct{}{},
+	}
+	var retired []*x509.Certificate
+	if b != nil {
+		roots, retired = slices.Concat(roots, b.Roots), b.Retired
+		d.last = FingerprintOf(b.Roots[len(b.Roots)-1])
+		for _, r := range b.Revoked {
+			d.revoked[r.What] = struct{}{}
+		}
+	}
+	revoked := func(f Fingerprint) bool { _, yes := d.revoked[f.String()]; return yes }
+	for _, c := range slices.Concat(roots, retired) {
+		f := FingerprintOf(c)
+		if revoked(f) {
+			continue
+		}
+		d.open.AddCert(c)
+		if !among(retired, f) {
+			d.fresh.AddCert(c)
+			d.roots = append(d.roots, c)
+			d.signers[f] = struct{}{}
+		}
+	}
+	for _, f := range pins {
+		if !revoked(f) && !among(retired, f) {
+			d.pins[f], d.signers[f] = struct{}{}, struct{}{}
+		}
+	}
+	return d
+}
+
+// bundles returns those in force.
+func (t *trust) bundles() map[string]*Bundle {
+	all := make(map[string]*Bundle, len(t.domains))
+	for td, d := range t.domains {
+		if d.bundle != nil {
+			all[td] = d.bundle
+		}
+	}
+	return all
+}
+
+// under returns the trust with other roots of our own; t may be nil.
+func (t *trust) under(self string, roots []*x509.Certificate) *trust {
+	if t == nil {
+		return newTrust(self, roots, nil, nil)
+	}
+	return newTrust(self, roots, t.foreign, t.bundles())
+}
+
+// with returns the trust with one more bundle in force.
+func (t *trust) with(roots []*x509.Certificate, b *Bundle) *trust {
+	all := t.bundles()
+	all[b.TrustDomain] = b
+	return newTrust(t.self, roots, t.foreign, all)
+}
+
+// of returns what is trusted of the trust domain that an identity names, unless that
+// trust domain may not speak for its cluster.
+func (t *trust) of(id ID) (*domain, error) {
+	d := t.domains[id.TrustDomain]
+	if d == nil {
+		return nil, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, t.self)
+	}
+	owner, taken := t.owner[id.Cluster]
+	if !taken {
+		owner = t.self
+	}
+	if owner != id.TrustDomain {
+		return nil, fmt.Errorf("%s: cluster %s is of trust domain %s here, and a cluster belongs to one: name it below trustDomains if that is wrong", id, id.Cluster, owner)
+	}
+	return d, nil
+}
+
+// rootOf returns the root that signed the last certificate of a chain, or is it; nil: none
+// that is known.
+func (d *domain) rootOf(chain []*x509.Certificate) *x509.Certificate {
+	last := chain[len(chain)-1]
+	for _, r := range d.roots {
+		if last.Equal(r) || last.CheckSignatureFrom(r) == nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// pool returns the roots that a chain may be under, with those that it brings along
+// and that are pinned.
+func (d *domain) pool(chain []*x509.Certificate, open bool) *x509.CertPool {
+	pool := d.fresh
+	if open {
+		pool = d.open
+	}
+	if len(d.pins) == 0 {
+		return pool
+	}
+	pool = pool.Clone()
+	for _, c := range chain[1:] {
+		if _, ok := d.pins[FingerprintOf(c)]; ok && c.IsCA {
+			pool.AddCert(c)
+		}
+	}
+	return pool
+}
+
+// RevokedError says that a certificate, its cluster or a key above it was revoked.
+type RevokedError struct {
+	ID   ID
+	What string // the entry of the revocation list
+}
+
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("%s is revoked, by the entry %s of the revocation list: give it a certificate with another key or name, or lift the entry with 'isthmus pki revoke --lift'", e.ID, e.What)
+}
+
+// revokes returns a [RevokedError] when id is revoked that a verified chain proves: by
+// its own trust domain, or by ours, which may do so with anybody.
+func (t *trust) revokes(chain []*x509.Certificate, id ID) error {
+	for _, td := range []string{t.self, id.TrustDomain} {
+		d := t.domains[td]
+		if d == nil || len(d.revoked) == 0 {
+			continue
+		}
+		names := []string{id.String(), clusterURI(id.TrustDomain, id.Cluster)}
+		for _, c := range chain {
+			names = append(names, FingerprintOf(c).String())
+		}
+		for _, name := range names {
+			if _, yes := d.revoked[name]; yes {
+				return &RevokedError{id, name}
+			}
+		}
+	}
+	return nil
+}
+
+// related reports whether a bundle is about the trust domain that d's roots are of,
+// and not about another one of the same name: they have a key in common.
+func (d *domain) related(b *Bundle) bool {
+	for _, s := range b.signers {
+		if _, ok := d.signers[keyFingerprint(s.Key)]; ok {
+			return true
+		}
+	}
+	for f := range maps.Keys(d.signers) {
+		if among(b.Roots, f) || among(b.Retired, f) {
+			return true
+		}
+	}
+	return false
+}
