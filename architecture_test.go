@@ -84,7 +84,7 @@ var imports = map[string][]string{
 	"internal/status":                {"internal/mesh"},
 	"internal/strictyaml":            {},
 	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit", "internal/liveness"},
-	"internal/tunnel":                {"internal/identity", "internal/mesh", "internal/prom", "internal/state"},
+	"internal/tunnel":                {"internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/xds/authorization"},

@@ -134,6 +134,10 @@ func (c *conn) acceptStreams() {
 		}
 		c.accepted.Add(1)
 		s := newStream(c, q)
+		if s.incoming = c.node.incoming.Take(c.gateway.Cluster); !s.incoming {
+			_ = s.Abort() // it is open
+			continue
+		}
 		select {
 		case c.node.accepted <- s:
 		case <-c.quic.Context().Done():
@@ -154,7 +158,10 @@ func (c *conn) open(ctx context.Context) (*Stream, error) {
 }
 
 // streamEnded is called once for every stream, when its user has ended it.
-func (c *conn) streamEnded() {
+func (c *conn) streamEnded(s *Stream) {
+	if s.incoming {
+		c.node.incoming.Release(c.gateway.Cluster)
+	}
 	if c.streams.Add(-1) == 0 {
 		c.closeIfDone()
 		c.node.table.drained.Notify()

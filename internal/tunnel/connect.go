@@ -40,13 +40,6 @@ func (n *Node) acceptConns(ctx context.Context, ln *quic.Listener) {
 		if err != nil {
 			return // ctx or the transport has ended
 		}
-		select {
-		case n.handshakes <- struct{}{}:
-		default:
-			// Beside the loop: closing waits for the connection's own goroutine.
-			n.wg.Go(func() { closeConn(q, &closeError{code: codeBusy, reason: "too many handshakes"}) })
-			continue
-		}
 		n.wg.Go(func() { n.accept(ctx, q) })
 	}
 }
@@ -59,7 +52,7 @@ func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 	if err == nil {
 		err = c.handshake(helloCtx, n.admit)
 	}
-	<-n.handshakes
+	ended(q)
 	if err != nil {
 		closeConn(q, err)
 		if c != nil {
@@ -133,11 +126,4 @@ func (n *Node) serverTLS() *tls.Config {
 		return c, nil
 	}
 	return conf
-}
-
-// verifySourceAddress returns whether a client must prove its address first: only when
-// handshakes come faster than unverified per second.
-func verifySourceAddress() func(net.Addr) bool {
-	limiter := rate.NewLimiter(unverified, unverified)
-	return func(net.Addr) bool { return !limiter.Allow() }
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -55,10 +56,11 @@ type Node struct {
 	stop  chan struct{} // closed by Shutdown: Run returns
 	ended chan struct{} // closed when Run returns
 
-	table      *table
-	targets    *targets
-	accepted   chan *Stream  // streams that peers opened
-	handshakes chan struct{} // one token per connection that has not said hello
+	table    *table
+	targets  *targets
+	accepted chan *Stream // streams that peers opened
+	halfOpen *halfOpen
+	incoming *limit.Shares[mesh.ClusterName] // open streams that peers opened
 
 	handlePacket atomic.Pointer[func(mesh.GatewayID, []byte)]
 
@@ -93,13 +95,14 @@ func New(cfg Config) (*Node, error) {
 		cfg.Resolve = resolve
 	}
 	n := &Node{
-		cfg:        cfg,
-		log:        cfg.Log,
-		ready:      make(chan struct{}),
-		stop:       make(chan struct{}),
-		ended:      make(chan struct{}),
-		accepted:   make(chan *Stream, acceptQueue),
-		handshakes: make(chan struct{}, maxHandshakes),
+		cfg:      cfg,
+		log:      cfg.Log,
+		ready:    make(chan struct{}),
+		stop:     make(chan struct{}),
+		ended:    make(chan struct{}),
+		accepted: make(chan *Stream, acceptQueue),
+		halfOpen: newHalfOpen(),
+		incoming: limit.NewShares[mesh.ClusterName](maxIncoming, 1),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -130,7 +133,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	n.main, n.transport = socket, n.newTransport(socket)
-	n.transport.VerifySourceAddress = verifySourceAddress()
+	n.transport.VerifySourceAddress, n.transport.ConnContext = n.halfOpen.doubts, n.halfOpen.begin
 	ln, err := n.transport.Listen(n.serverTLS(), quicConfig())
 	if err != nil {
 		closeTransport(n.transport, socket)

@@ -90,9 +90,12 @@ const (
 	maxStreamWindow     = 8 << 20   // bytes: 800 Mbit/s at 80 ms
 	initialConnWindow   = 16 << 20  // bytes
 	maxConnWindow       = 64 << 20  // bytes
-	// maxStreams is how many streams a peer may have open on one connection; paths
-	// are bounded by the gateway, per source address.
-	maxStreams = 1 << 16
+	// maxStreams is how many streams a peer may have open on one connection, and
+	// maxIncoming how many all peers together. Of these the gateways of one cluster may
+	// have as many as are free, see [limit.Shares]: half of them when they are alone.
+	// What is beyond is reset. One on which nothing was asked yet costs some 20 KiB.
+	maxStreams  = 1 << 13
+	maxIncoming = 1 << 14
 	// acceptQueue is how many accepted streams wait for the Listener's user before
 	// connections stop accepting.
 	acceptQueue = 256
@@ -100,12 +103,12 @@ const (
 	defaultConnections = 2
 	// maxConnections bounds the connections to one peer, whoever dialled.
 	maxConnections = 16
-	// maxHandshakes bounds the connections that have not said hello yet.
-	maxHandshakes = 256
-	// unverified is the rate per second and burst of handshakes that are begun
-	// without making the client prove its address first (a Retry costs the dialler
-	// a round trip; a forged address costs us a handshake).
-	unverified = 100
+	// maxHalfOpen bounds the connections that have not said hello yet.
+	maxHalfOpen = 512
+	// maxUnverified is how many of them there may be before a client must prove its
+	// address first: a Retry costs the dialler a round trip, a forged address costs us
+	// a handshake.
+	maxUnverified = 64
 	// refusalsLogged is the rate per second and burst of log lines about refused
 	// clients; the metric counts them all.
 	refusalsLogged = 5

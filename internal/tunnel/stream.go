@@ -19,6 +19,8 @@ type Stream struct {
 	conn  *conn
 	quic  *quic.Stream
 	ended atomic.Bool // Close or Abort was called
+	// incoming says that the peer opened it, and that it counts in [Node.incoming].
+	incoming bool
 
 	// writing is held while a Write or CloseWrite runs: QUIC streams must not be
 	// closed under a Write.
@@ -78,7 +80,7 @@ func (s *Stream) Close() error {
 		s.quic.CancelWrite(streamAborted)
 	}
 	s.quic.CancelRead(streamUnread)
-	s.conn.streamEnded()
+	s.conn.streamEnded(s)
 	return nil
 }
 
@@ -91,7 +93,7 @@ func (s *Stream) Abort() error {
 	}
 	s.quic.CancelWrite(streamAborted)
 	s.quic.CancelRead(streamAborted)
-	s.conn.streamEnded()
+	s.conn.streamEnded(s)
 	return nil
 }
 
