@@ -5,7 +5,7 @@ import "reflect"
 // Changes returns the keys whose values differ between two configurations of the
 // same process, in the order of the struct: a list or a service that came or went
 // is one key.
-func Changes[T Gateway | Sidecar](before, after *T) []string {
+func Changes[T Gateway | Sidecar | CA](before, after *T) []string {
 	return changes(reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem(), "")
 }
 

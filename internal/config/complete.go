@@ -116,6 +116,33 @@ func (s *Sidecar) complete(c *completer) {
 	s.Interception.complete(c, s.Service)
 }
 
+// complete fills in what was left out and tells c what is wrong.
+func (ca *CA) complete(c *completer) {
+	c.label("name", ca.Name, "the host's name cannot be used: write this CA's, such as ca-1")
+	if ca.Authority == "" {
+		c.fault("authority", "is missing: write the directory of the cluster's intermediate, such as pki/west, which isthmus pki cluster makes")
+	}
+	c.path("authority", &ca.Authority)
+	if ca.TTL < minCATTL || ca.TTL > maxCATTL {
+		c.fault("ttl", "%s is out of range: write %s to %s", ca.TTL, minCATTL, maxCATTL)
+	}
+	if len(ca.DNSNames) > maxListed {
+		c.fault("dnsNames", "has %d entries: at most %d are read", len(ca.DNSNames), maxListed)
+	}
+	for i, name := range ca.DNSNames {
+		if err := hostport.CheckName(name); err != nil {
+			c.fault(fmt.Sprintf("dnsNames[%d]", i), "%v", err)
+		}
+	}
+	c.required("state", &ca.State)
+	c.path("audit.file", &ca.Audit.File)
+	c.listen("listen.grpc", &ca.Listen.GRPC, CAPort, false)
+	c.listen("listen.admin", &ca.Listen.Admin, CAAdminPort, true)
+	c.listenIfSet("listen.metrics", &ca.Listen.Metrics, false)
+	c.listenIfSet("listen.profiles", &ca.Listen.Profiles, true)
+	c.drain(ca.Drain)
+}
+
 func (s *Service) complete(c *completer, inbound string) {
 	if s.Name == (mesh.ServiceName{}) {
 		c.fault("service.name", "is missing: write namespace/name, such as shop/orders")

@@ -116,6 +116,42 @@ upstreams:                                                                      
 	}
 }
 
+func TestACANeedsNoMoreThanItsAuthority(t *testing.T) {
+	path := write(t, "name: ca-1\nauthority: pki/west\n")
+	ca, err := LoadCA(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &CA{
+		Name: "ca-1", Authority: filepath.Join(filepath.Dir(path), "pki/west"), TTL: 24 * time.Hour, State: "/var/lib/isthmus",
+		Listen: CAListen{GRPC: ":15010", Admin: "127.0.0.1:15014"}, Drain: 10 * time.Second,
+		Audit: Audit{Calls: AuditRefused}, Log: Log{Format: LogText},
+	}
+	if !reflect.DeepEqual(ca, want) {
+		t.Errorf("got  %+v\nwant %+v", ca, want)
+	}
+}
+
+func TestEveryFaultOfACAIsToldAtOnce(t *testing.T) {
+	path := write(t, `name: CA 1
+ttl: 1s
+dnsNames: [ca.example, "not a name"]
+state: ""
+listen: {grpc: "127.0.0.1:15014", admin: ":15014"}
+drain: 2h
+`)
+	_, err := LoadCA(path, nil)
+	want := []string{
+		"name: ", "authority: is missing: write the directory of the cluster's intermediate", "ttl: 1s is out of range: write 10s to 720h0m0s",
+		"dnsNames[1]: ", "state: is empty", "listen.admin: \":15014\" listens on every interface", "drain: 2h0m0s is out of range",
+	}
+	for _, w := range want {
+		if !strings.Contains(faults(path, err), w) {
+			t.Errorf("want %q, got\n%s", w, faults(path, err))
+		}
+	}
+}
+
 func TestPortsThatAreLeftOutAreTheDefaultOnes(t *testing.T) {
 	g, err := LoadGateway(write(t, "cluster: a\nname: b\nadvertise: h\nmeshAddress: 10.0.0.1\njoin: [x, 'fd00::1', 'x:7443']\nlisten: {mesh: 10.0.0.1, tunnel: ':7000'}\n"), nil)
 	if err != nil {
@@ -331,6 +367,7 @@ func TestAFileWithTwoDocumentsOrNoneIsNoSurprise(t *testing.T) {
 func TestTheRoleIsGuessedFromTheKeys(t *testing.T) {
 	for text, want := range map[string]Role{
 		"cluster: a\n": GatewayRole, "gateways: [a]\n": SidecarRole, "state: x\n": "", "upstreams:\n": SidecarRole,
+		"authority: pki/west\n": CARole, "name: a\n": "", "name: a\nttl: 1h\n": CARole, "name: a\ncluster: b\n": GatewayRole,
 	} {
 		if got, err := GuessRole(write(t, text)); err != nil || got != want {
 			t.Errorf("%q: %q, %v", text, got, err)

@@ -17,6 +17,8 @@ const (
 	GatewayAdminPort = 15000 // gateway, loopback
 	InboundPort      = 15008 // sidecar: mTLS for the program
 	SidecarAdminPort = 15020 // sidecar, loopback
+	CAPort           = 15010 // CA: certificates
+	CAAdminPort      = 15014 // CA, loopback
 	OutboundPort     = 15001 // sidecar, loopback: captured connections
 	DNSPort          = 15053 // sidecar, loopback: captured DNS questions
 	ServicePort      = 80    // of services and upstreams
@@ -41,6 +43,10 @@ const (
 	// defaultPaths is about 1 GiB of relay buffers when all of them are busy.
 	defaultPaths = 16384
 	maxPaths     = 1 << 20
+
+	defaultCATTL = 24 * time.Hour
+	minCATTL     = 10 * time.Second
+	maxCATTL     = 30 * 24 * time.Hour // who wants longer wants 'isthmus pki'
 
 	// maxListed bounds lists of addresses and of upstreams.
 	maxListed = 1000
@@ -83,6 +89,22 @@ func sidecarDefaults() *Sidecar {
 		Listen: SidecarListen{
 			Inbound: ":15008",
 			Admin:   "127.0.0.1:15020",
+		},
+		Drain: defaultDrain,
+		Audit: Audit{Calls: AuditRefused},
+		Log:   Log{Format: LogText},
+	}
+}
+
+// caDefaults are what a file need not say.
+func caDefaults() *CA {
+	return &CA{
+		Name:  hostLabel(),
+		TTL:   defaultCATTL,
+		State: defaultState,
+		Listen: CAListen{
+			GRPC:  ":15010",
+			Admin: "127.0.0.1:15014",
 		},
 		Drain: defaultDrain,
 		Audit: Audit{Calls: AuditRefused},

@@ -1,4 +1,4 @@
-// Package config is the configuration of Isthmus's two processes. It is the
+// Package config is the configuration of Isthmus's processes. It is the
 // only place that knows viper.
 //
 // A value comes from, each over the one before: the default, the file, the

@@ -26,12 +26,21 @@ func LoadSidecar(path string, flags *pflag.FlagSet) (*Sidecar, error) {
 	return s, load(path, flags, s, s.complete)
 }
 
+// LoadCA is [LoadGateway] for a CA.
+func LoadCA(path string, flags *pflag.FlagSet) (*CA, error) {
+	ca := caDefaults()
+	return ca, load(path, flags, ca, ca.complete)
+}
+
 // GatewayFlags defines the flags that LoadGateway understands: one for every
 // key that fits on a command line, named like it (listen.mesh is --listen-mesh).
 func GatewayFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Gateway](), flags) }
 
 // SidecarFlags is [GatewayFlags] for a sidecar.
 func SidecarFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Sidecar](), flags) }
+
+// CAFlags is [GatewayFlags] for a CA.
+func CAFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[CA](), flags) }
 
 // load decodes into the struct that into points to, which holds the defaults,
 // and has it completed.

@@ -37,8 +37,8 @@ func TestTheReferenceIsGeneratedFromTheStructsThatAreRead(t *testing.T) {
 }
 
 func makeReference(t *testing.T) string {
-	gateway, sidecar := gatewayDefaults(), sidecarDefaults()
-	gateway.Name, sidecar.Service.Instance = "", "" // the machine's
+	gateway, sidecar, ca := gatewayDefaults(), sidecarDefaults(), caDefaults()
+	gateway.Name, sidecar.Service.Instance, ca.Name = "", "", "" // the machine's
 	r := referenceWriter{t: t, sources: map[string]map[string]*ast.StructType{}}
 	r.WriteString(`# Every key
 
@@ -52,6 +52,7 @@ Durations have a unit: 5s, 100ms, 2h.
 `)
 	r.section("gateway.yaml", "`isthmus gateway -c FILE`", ".", "Gateway", reflect.ValueOf(gateway).Elem())
 	r.section("sidecar.yaml", "`isthmus sidecar -c FILE [-- PROGRAM ARGS…]`", ".", "Sidecar", reflect.ValueOf(sidecar).Elem())
+	r.section("ca.yaml", "`isthmus ca -c FILE`", ".", "CA", reflect.ValueOf(ca).Elem())
 	r.section("Service resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: Service`: a service whose endpoints\nhave no sidecar.", "../../gateway/discovery/file", "serviceResource", reflect.Value{})
 	r.section("AuthorizationPolicy resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: AuthorizationPolicy`: who may\ncall services of its namespace. The README has the whole of it.", "../../gateway/discovery/file", "authorizationResource", reflect.Value{})
 	r.WriteString(`## ServiceExport resource

@@ -8,14 +8,26 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
-// Role is one of the two processes.
+// Role is one of the processes.
 type Role string
 
 // The roles.
 const (
 	GatewayRole Role = "gateway"
 	SidecarRole Role = "sidecar"
+	CARole      Role = "ca"
 )
+
+// defaultsOf returns what a role reads its file into, as it is before.
+func defaultsOf(role Role) any {
+	switch role {
+	case SidecarRole:
+		return sidecarDefaults()
+	case CARole:
+		return caDefaults()
+	}
+	return gatewayDefaults()
+}
 
 // GuessRole returns the role whose keys the file uses, or "" when that is not
 // clear. The error says why the file cannot be read.
@@ -25,24 +37,26 @@ func GuessRole(path string) (Role, error) {
 		return "", err
 	}
 	if len(doc.Keys()) == 0 {
-		return "", strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's or a sidecar's configuration, see isthmus gateway --help"}}
+		return "", strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's, a sidecar's or a CA's configuration, see isthmus gateway --help"}}
 	}
-	gateway, sidecar := keysOf(reflect.TypeFor[Gateway]()), keysOf(reflect.TypeFor[Sidecar]())
-	var score int // positive: more like a gateway's
-	for _, key := range doc.Keys() {
-		inGateway, inSidecar := slices.Contains(gateway, key), slices.Contains(sidecar, key)
-		switch {
-		case inGateway && !inSidecar:
-			score++
-		case inSidecar && !inGateway:
-			score--
+	var likely []Role // those that know the most of the keys
+	most := 0
+	for _, role := range []Role{GatewayRole, SidecarRole, CARole} {
+		known := 0
+		for _, key := range keysOf(reflect.TypeOf(defaultsOf(role)).Elem()) {
+			if slices.Contains(doc.Keys(), key) {
+				known++
+			}
+		}
+		if known > most {
+			most, likely = known, nil
+		}
+		if known == most {
+			likely = append(likely, role)
 		}
 	}
-	switch {
-	case score > 0:
-		return GatewayRole, nil
-	case score < 0:
-		return SidecarRole, nil
+	if len(likely) == 1 {
+		return likely[0], nil
 	}
 	return "", nil
 }
@@ -62,11 +76,7 @@ func FaultAt(path string, role Role, key, problem string) strictyaml.Fault {
 	if err != nil {
 		return strictyaml.Fault{Source: path, Key: key, Problem: problem}
 	}
-	var into any = gatewayDefaults()
-	if role == SidecarRole {
-		into = sidecarDefaults()
-	}
-	_ = doc.Decode(into) // its faults are known; it finds the lines
+	_ = doc.Decode(defaultsOf(role)) // its faults are known; it finds the lines
 	return doc.Fault(key, "%s", strings.ReplaceAll(problem, "\n", "; "))
 }
 
