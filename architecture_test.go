@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/ca", "internal/config", "internal/demo", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
@@ -60,6 +60,7 @@ var imports = map[string][]string{
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
+	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/mesh", "internal/prom", "internal/status", "internal/version", "internal/wholefile"},
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
 	"internal/authorize":             {"internal/audit", "internal/mesh", "internal/policy", "internal/prom"},
@@ -104,6 +105,7 @@ var homes = map[string][]string{
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},
 	"go.yaml.in/yaml/v3":                                   {"internal/strictyaml"},
+	"istio.io/api":                                         {"internal/ca"},
 	"github.com/spiffe/go-spiffe/v2":                       {"internal/identity"},
 	"github.com/envoyproxy/go-control-plane/pkg":           {"gateway/xds"},
 	"github.com/envoyproxy/go-control-plane/envoy/config":  {"internal/xds"},

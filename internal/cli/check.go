@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/interception"
+	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -30,7 +31,7 @@ func Check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Say everything that is wrong with a configuration",
-		Long: `Reads a gateway's or sidecar's configuration file and says everything that is
+		Long: `Reads a gateway's, sidecar's or CA's configuration file and says everything that is
 wrong with it at once, each with file, line, key and what to write instead.
 It looks at what the file names, too: the certificate, the resource files, the
 state directory, and whether the ports are free. It changes nothing.
@@ -44,15 +45,15 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 				return usageError{errors.New("which file? write isthmus check -c FILE")}
 			}
 			switch config.Role(role) {
-			case "", config.GatewayRole, config.SidecarRole:
+			case "", config.GatewayRole, config.SidecarRole, config.CARole:
 			default:
-				return usageError{fmt.Errorf("--role %q: write gateway or sidecar", role)}
+				return usageError{fmt.Errorf("--role %q: write gateway, sidecar or ca", role)}
 			}
 			return runCheck(cmd.Context(), cmd.OutOrStdout(), path, config.Role(role), format)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file")
-	cmd.Flags().StringVar(&role, "role", "", "gateway or sidecar (default: guessed from the keys)")
+	cmd.Flags().StringVar(&role, "role", "", "gateway, sidecar or ca (default: guessed from the keys)")
 	format.flag(cmd)
 	return cmd
 }
@@ -64,13 +65,17 @@ func runCheck(ctx context.Context, w io.Writer, path string, role config.Role, f
 	case err != nil: // what would be found in the defaults instead is not in the file
 		c.add(err)
 	case role == "" && guessed == "":
-		return usageError{fmt.Errorf("%s can be a gateway's as well as a sidecar's: say which with --role", path)}
-	case cmp.Or(role, guessed) == config.GatewayRole:
-		c.Role = config.GatewayRole
-		c.gateway(ctx)
+		return usageError{fmt.Errorf("%s can be a gateway's, a sidecar's or a CA's: say which with --role", path)}
 	default:
-		c.Role = config.SidecarRole
-		c.sidecar(ctx)
+		c.Role = cmp.Or(role, guessed)
+		switch c.Role {
+		case config.GatewayRole:
+			c.gateway(ctx)
+		case config.SidecarRole:
+			c.sidecar(ctx)
+		case config.CARole:
+			c.ca(ctx)
+		}
 	}
 	c.OK = len(c.Faults) == 0
 	if format.json() {
@@ -185,6 +190,21 @@ func (c *check) sidecar(ctx context.Context) {
 	}
 }
 
+func (c *check) ca(ctx context.Context) {
+	cfg, err := config.LoadCA(c.Path, nil)
+	c.add(err)
+	if err == nil {
+		c.add(ca.Check(cfg))
+	}
+	if authority, err := identity.OpenAuthority(cfg.Authority); err == nil {
+		c.expiry("the intermediate", cfg.Authority, authority.NotAfter())
+	}
+	if c.state(cfg.State) {
+		c.port(ctx, "tcp", "listen.grpc", cfg.Listen.GRPC)
+		c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
+	}
+}
+
 // interception says which modes this machine can do, and what stands against the
 // one that is asked for.
 func (c *check) interception(cfg *config.Interception) {
@@ -230,8 +250,13 @@ func (c *check) identity(dir string) {
 		c.at("identity.dir", err.Error())
 		return
 	}
-	if left := time.Until(source.NotAfter()); left < soon {
-		c.note("the certificate in %s expires in %s, at %s", dir, left.Round(time.Minute), source.NotAfter().Format(time.RFC3339))
+	c.expiry("the certificate", dir, source.NotAfter())
+}
+
+// expiry notes that something ends soon.
+func (c *check) expiry(what, dir string, end time.Time) {
+	if left := time.Until(end); left < soon {
+		c.note("%s in %s expires in %s, at %s", what, dir, left.Round(time.Minute), end.Format(time.RFC3339))
 	}
 }
 

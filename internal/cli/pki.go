@@ -50,14 +50,15 @@ What is made, below the directory of --dir:
   east/workloads/shop/orders/           cert.pem key.pem roots.pem
 
 A running process loads new files by itself, so to renew an identity, make it
-again with --force.`,
+again with --force. Or have 'isthmus ca' issue the identities of a cluster, with its
+directory: then they renew by themselves, and 'token' is how they begin.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var f pkiFlags
 	cmd.PersistentFlags().StringVarP(&f.dir, "dir", "d", "pki", "directory of the root and the clusters")
 	cmd.PersistentFlags().BoolVar(&f.force, "force", false, "replace what is there")
-	cmd.AddCommand(pkiInit(&f), pkiCluster(&f), pkiGateway(&f), pkiWorkload(&f))
+	cmd.AddCommand(pkiInit(&f), pkiCluster(&f), pkiGateway(&f), pkiWorkload(&f), pkiToken())
 	return cmd
 }
 

@@ -16,7 +16,7 @@ func Reload() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have a gateway or a sidecar read its configuration again",
+		Short: "Have a gateway, a sidecar or a CA read its configuration again",
 		Long: `Asks a process at its admin port to read its configuration file again, as SIGHUP
 does, and shows the verdict: the keys whose new values are in force, and those that
 wait for a restart. A file with a fault changes nothing.
@@ -46,7 +46,7 @@ Exits with 1 when the process cannot be asked or what the file says is not in fo
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000) or sidecar (15020)")
+	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020) or CA (15014)")
 	out.flag(cmd)
 	return cmd
 }

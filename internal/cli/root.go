@@ -72,6 +72,7 @@ cluster dies.
 Start here:
   isthmus demo                    three clusters on this machine, and their failures
   isthmus pki init                make the mesh's root certificate
+  isthmus ca -c ca.yaml           issue a cluster's certificates
   isthmus gateway -c gateway.yaml run a cluster's gateway
   isthmus sidecar -c sidecar.yaml -- program args
                                   run a program with its sidecar`,
@@ -91,7 +92,7 @@ Start here:
 	})
 	root.SetVersionTemplate("isthmus {{.Version}}\n")
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(Demo(), Gateway(), Sidecar(), PKI(), Check(), Status(), Reload(), Forget(), Intercept())
+	root.AddCommand(Demo(), Gateway(), Sidecar(), CA(), PKI(), Check(), Status(), Reload(), Forget(), Intercept())
 	completeFlags(root)
 	return root
 }

@@ -25,14 +25,14 @@ func Status() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what a gateway or a sidecar knows of the mesh",
+		Short: "Show what a gateway, a sidecar or a CA knows of the mesh",
 		Long: `Asks a process at its admin port. The first line is the verdict: how much there
 is, and what is wrong.
 
 Of a gateway it shows the gateways with their tunnels, the services with their
 ready instances in every cluster, and how fresh what it knows of every other
 gateway's catalog is. Of a sidecar it shows its gateways, and where each of its
-upstreams leads.
+upstreams leads. Of a CA it shows what it issues with.
 
 Exits with 1 when the process cannot be asked or something is wrong: it is not
 ready, a tunnel or a gateway is down, nobody was met at an address of join, a
@@ -41,6 +41,7 @@ an upstream leads nowhere, or the certificate ends soon.`,
 		Example: `  isthmus status
   isthmus status --wait                         until nothing is wrong, for 30s at most
   isthmus status --admin 127.0.0.1:15020        a sidecar
+  isthmus status --admin 127.0.0.1:15014        a CA
   isthmus status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,7 +66,7 @@ an upstream leads nowhere, or the certificate ends soon.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000) or sidecar (15020)")
+	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020) or CA (15014)")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "ask until nothing is wrong, for this long at most (30s without a value)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = defaultWaited.String()
 	out.flag(cmd)
@@ -100,40 +101,55 @@ func ask(ctx context.Context, address string) (r report, err error) {
 		return r, err
 	}
 	r.at = time.Now()
-	if r.Gateway != nil {
+	switch {
+	case r.Gateway != nil:
 		r.problems = r.Gateway.Problems(r.at)
-	} else {
+	case r.Sidecar != nil:
 		r.problems = r.Sidecar.Problems(r.at)
+	case r.CA != nil:
+		r.problems = r.CA.Problems(r.at)
 	}
 	return r, nil
 }
 
 // writeJSON writes what the process said, with the problems before it.
 func (r report) writeJSON(w io.Writer) error {
-	problems := append([]string{}, r.problems...)
-	if r.Gateway != nil {
-		return writeJSON(w, struct {
-			OK       bool     `json:"ok"`
-			Problems []string `json:"problems"`
-			*status.Gateway
-		}{len(problems) == 0, problems, r.Gateway})
-	}
-	return writeJSON(w, struct {
+	type verdict struct {
 		OK       bool     `json:"ok"`
 		Problems []string `json:"problems"`
-		*status.Sidecar
-	}{len(problems) == 0, problems, r.Sidecar})
+	}
+	v := verdict{len(r.problems) == 0, append([]string{}, r.problems...)}
+	switch {
+	case r.Gateway != nil:
+		return writeJSON(w, struct {
+			verdict
+			*status.Gateway
+		}{v, r.Gateway})
+	case r.Sidecar != nil:
+		return writeJSON(w, struct {
+			verdict
+			*status.Sidecar
+		}{v, r.Sidecar})
+	}
+	return writeJSON(w, struct {
+		verdict
+		*status.CA
+	}{v, r.CA})
 }
 
 // writeTables writes the verdict, and tables for people.
 func (r report) writeTables(w io.Writer) error {
 	t := newTable(w)
-	if r.Gateway != nil {
+	switch {
+	case r.Gateway != nil:
 		t.line(r.Gateway.Verdict(r.at))
 		t.gateway(r.Gateway)
-	} else {
+	case r.Sidecar != nil:
 		t.line(r.Sidecar.Verdict(r.at))
 		t.sidecar(r.Sidecar)
+	case r.CA != nil:
+		t.line(r.CA.Verdict(r.at))
+		t.ca(r.CA)
 	}
 	return t.flush()
 }
@@ -260,6 +276,11 @@ func (t *table) sidecar(s *status.Sidecar) {
 			t.row(u.Destination, u.Listen, u.State, "", name, "avoided")
 		}
 	}
+}
+
+func (t *table) ca(s *status.CA) {
+	t.line(fmt.Sprintf("CA %s, version %s, up %s, certificate until %s", s.ID, s.Version, age(seconds(s.Uptime)), until(s.Certificate)))
+	t.line(fmt.Sprintf("issues with intermediate %.19s, for %s at most; %d used tokens remembered", s.Intermediate, age(seconds(s.TTL)), s.TokensUsed))
 }
 
 func until(c status.Certificate) string { return c.NotAfter.UTC().Format(time.RFC3339) }

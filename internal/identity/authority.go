@@ -32,9 +32,6 @@ type Authority struct {
 // NotAfter returns when the authority's own certificate expires.
 func (a *Authority) NotAfter() time.Time { return a.cert.NotAfter }
 
-// NotBefore returns when the authority's own certificate began.
-func (a *Authority) NotBefore() time.Time { return a.cert.NotBefore }
-
 // TrustDomain returns the trust domain that the authority is of.
 func (a *Authority) TrustDomain() string { return a.trustDomain }
 
@@ -47,6 +44,11 @@ func (a *Authority) Fingerprint() Fingerprint { return FingerprintOf(a.cert) }
 // Roots returns the roots that the authority's members trust; the last one signed the
 // authority. They must not be changed.
 func (a *Authority) Roots() []*x509.Certificate { return a.roots }
+
+// Same reports whether two authorities have the same certificate and trust the same roots.
+func (a *Authority) Same(other *Authority) bool {
+	return a.cert.Equal(other.cert) && slices.EqualFunc(a.roots, other.roots, (*x509.Certificate).Equal)
+}
 
 // NewRoot makes the root of a trust domain, such as "mesh.example", in memory.
 func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {

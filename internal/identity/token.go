@@ -52,11 +52,11 @@ type Token struct {
 
 // tokenJSON is a [Token] as it is written.
 type tokenJSON struct {
-	ID      string   `json:"id"`
-	CA      string   `json:"ca"`
-	Serial  string   `json:"serial"`
-	Issued  int64    `json:"issued"` // Unix seconds
-	Expires int64    `json:"expires"`
+	ID      string        `json:"id"`
+	CA      string        `json:"ca"`
+	Serial  string        `json:"serial"`
+	Issued  int64         `json:"issued"` // Unix seconds
+	Expires int64         `json:"expires"`
 	Roots   []Fingerprint `json:"roots"`
 }
 

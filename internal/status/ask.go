@@ -14,10 +14,11 @@ const (
 	maxBytes   = 64 << 20 // of an answer: a mesh of 100,000 services
 )
 
-// Answer is what a process says of itself. One of the two is set.
+// Answer is what a process says of itself. One of them is set.
 type Answer struct {
 	Gateway *Gateway
 	Sidecar *Sidecar
+	CA      *CA
 }
 
 // Ask asks the process whose admin port is at host:port.
@@ -38,6 +39,7 @@ func Parse(b []byte) (Answer, error) {
 	var who struct {
 		Self     string `json:"self"`     // a gateway's
 		Identity string `json:"identity"` // a sidecar's
+		CA       string `json:"ca"`       // a CA's
 	}
 	if err := json.Unmarshal(b, &who); err != nil {
 		return Answer{}, err
@@ -49,8 +51,11 @@ func Parse(b []byte) (Answer, error) {
 	case who.Identity != "":
 		var s Sidecar
 		return Answer{Sidecar: &s}, json.Unmarshal(b, &s)
+	case who.CA != "":
+		var ca CA
+		return Answer{CA: &ca}, json.Unmarshal(b, &ca)
 	}
-	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar")
+	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar nor a CA")
 }
 
 // request asks the admin port at host:port and returns the answer's body, at most

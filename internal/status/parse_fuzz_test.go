@@ -8,7 +8,7 @@ import (
 func FuzzWhatAnybodyAnswersIsReadOrRefused(f *testing.F) {
 	g := gatewayThatIsWell()
 	g.Services[0].Clusters[1].Protocol = "tcp"
-	for _, v := range []any{g, Sidecar{Identity: "spiffe://a", Upstreams: []Upstream{{}}, Service: &Registration{}}} {
+	for _, v := range []any{g, Sidecar{Identity: "spiffe://a", Upstreams: []Upstream{{}}, Service: &Registration{}}, CA{ID: "spiffe://a"}} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			f.Fatal(err)
@@ -24,8 +24,10 @@ func FuzzWhatAnybodyAnswersIsReadOrRefused(f *testing.F) {
 			_ = a.Gateway.Verdict(now)
 		case a.Sidecar != nil:
 			_ = a.Sidecar.Verdict(now)
+		case a.CA != nil:
+			_ = a.CA.Verdict(now)
 		default:
-			t.Error("neither a gateway nor a sidecar")
+			t.Error("nobody")
 		}
 	})
 }

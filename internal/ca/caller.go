@@ -1,0 +1,97 @@
+package ca
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+)
+
+// caller is who asks.
+type caller struct {
+	addr  netip.Addr // zero: unknown
+	state tls.ConnectionState
+	token string // empty: none
+}
+
+// callerOf reads what gRPC knows of a call.
+func callerOf(ctx context.Context) caller {
+	var c caller
+	if p, ok := peer.FromContext(ctx); ok {
+		c.addr = addrOf(p.Addr)
+		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			c.state = info.State
+		}
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		for _, v := range md.Get("authorization") {
+			if scheme, token, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+				c.token = strings.TrimSpace(token)
+			}
+		}
+	}
+	return c
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// proven is whom a caller has proved to be.
+type proven struct {
+	id    identity.ID
+	token *identity.Token // nil: it showed a certificate
+}
+
+// prove returns whom the caller has proved to be, by its certificate or, when it shows
+// none, by a token, which it does not use up.
+func (ca *CA) prove(c caller, now time.Time) (proven, *refusal) {
+	if len(c.state.PeerCertificates) > 0 {
+		// Again, since it may have ended or been revoked while the connection was open.
+		if err := ca.identity.Trusts(c.state, ca.members()); err != nil {
+			return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
+		}
+		id, err := identity.IDOf(c.state.PeerCertificates[0])
+		if err != nil {
+			return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
+		}
+		return proven{id: id}, nil
+	}
+	if c.token == "" {
+		return proven{}, refuse(codes.Unauthenticated, nobody,
+			"neither a certificate nor a token: make a token with 'isthmus pki token', and send it as authorization: Bearer")
+	}
+	token, err := identity.ReadToken(c.token)
+	if err != nil {
+		return proven{}, refuse(codes.Unauthenticated, badToken, "%w", err)
+	}
+	if token.CA != ca.cfg.Name { // first of all: the client is to try the next CA
+		return proven{}, refuse(codes.FailedPrecondition, badToken, "token: it is for the CA %q, this one is %s: ask that one, or make one for this", token.CA, ca.cfg.Name)
+	}
+	if token, err = ca.authority.Load().VerifyToken(c.token, now); err != nil {
+		return proven{}, refuse(codes.Unauthenticated, badToken, "%w", err)
+	}
+	return proven{id: token.ID, token: &token}, nil
+}
+
+// members accepts who may renew here.
+func (ca *CA) members() identity.PeerPolicy {
+	self := ca.identity.ID()
+	return identity.MemberOf(self.TrustDomain, self.Cluster)
+}

@@ -1,0 +1,54 @@
+package ca
+
+import "time"
+
+const (
+	// maxRequest bounds one call, in bytes: a CSR with a key of RSA 8192 is 4 KiB.
+	maxRequest = 32 << 10
+	// maxCSR bounds the PEM of a certificate request, in bytes.
+	maxCSR = 16 << 10
+	// maxHeaders bounds the metadata of a call, in bytes: a token and what a client adds.
+	maxHeaders = 16 << 10
+
+	// minRSABits and maxRSABits bound an RSA key. Less can be broken; checking more
+	// costs its owner nothing, and everybody who meets it a lot.
+	minRSABits = 2048
+	maxRSABits = 4096
+
+	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
+	handshakeTimeout = 10 * time.Second
+	// idleTimeout closes a connection that asks for nothing: clients come back in hours.
+	idleTimeout = 30 * time.Second
+	// maxAge ends a connection whatever it does, after maxAgeGrace for running calls.
+	maxAge      = 5 * time.Minute
+	maxAgeGrace = 10 * time.Second
+	// maxStreams bounds the calls at a time of one connection.
+	maxStreams = 16
+
+	// sourceRate and sourceBurst bound the calls of one source address (a /64 of IPv6),
+	// per second and at once: a host with 200 sidecars that all start.
+	sourceRate  = 20
+	sourceBurst = 200
+	// identityRate and identityBurst bound the certificates of one identity: a service
+	// of 100 instances that all start, or of 300 that renew every minute.
+	identityRate  = 5
+	identityBurst = 100
+	// maxCounted bounds the sources, and the identities, that are counted apart.
+	maxCounted = 16384
+
+	// backdate is how long before now a certificate begins, at most and as a part of its
+	// life, so that a peer whose clock is behind accepts it at once.
+	backdate     = time.Hour
+	backdatePart = 10
+
+	// followEvery is how often the authority's files are looked at.
+	followEvery = 5 * time.Second
+	// tidyEvery is how often used tokens are forgotten that ended long ago.
+	tidyEvery = 10 * time.Minute
+	// forgetAfter is how long after its end a used token is remembered: a clock that is
+	// set back by less makes none good again.
+	forgetAfter = 24 * time.Hour
+)
+
+// usedTokensFile is what is kept in the state directory.
+const usedTokensFile = "used-tokens"

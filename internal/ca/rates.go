@@ -1,0 +1,61 @@
+package ca
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// rates bounds how often each of many may do something. Its methods may be called
+// concurrently.
+type rates[K comparable] struct {
+	rate  rate.Limit
+	burst int
+
+	mu      sync.Mutex
+	buckets map[K]*rate.Limiter
+	rest    *rate.Limiter // of all for whom there is no room among buckets
+}
+
+func newRates[K comparable](perSecond float64, burst int) *rates[K] {
+	return &rates[K]{
+		rate: rate.Limit(perSecond), burst: burst, buckets: make(map[K]*rate.Limiter),
+		rest: rate.NewLimiter(rate.Limit(perSecond), burst),
+	}
+}
+
+// allow reports whether k may once more, and counts it.
+func (r *rates[K]) allow(k K, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b, ok := r.buckets[k]
+	if !ok && len(r.buckets) >= maxCounted {
+		for k, b := range r.buckets {
+			if b.TokensAt(now) >= float64(r.burst) { // says nothing any more
+				delete(r.buckets, k)
+			}
+		}
+	}
+	switch {
+	case ok:
+	case len(r.buckets) < maxCounted:
+		b = rate.NewLimiter(r.rate, r.burst)
+		r.buckets[k] = b
+	default:
+		b = r.rest
+	}
+	return b.AllowN(now, 1)
+}
+
+// sourceOf returns what is counted as one source: an IPv4 address, or the /64 that an
+// IPv6 host chooses its addresses from.
+func sourceOf(a netip.Addr) netip.Prefix {
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.Prefix(bits) // the zero Addr has no prefix: all unknown are one
+	return p
+}
