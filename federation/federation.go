@@ -45,7 +45,8 @@ type Federation struct {
 	client    client
 	verifier  verifier
 	view      state.Store[*View]
-	saver     *state.Saver // of the state file
+	leftOut   state.Store[[]mesh.ServiceName] // of what Publish was last given
+	saver     *state.Saver                    // of the state file
 
 	published state.Notify // Publish has something
 	changed   state.Notify // the core was told something

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -10,7 +11,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Publish replaces what this gateway's cluster offers. It keeps no reference to
+// Publish replaces what this gateway's cluster offers, what matters most first: what
+// does not fit is left out from the end. It keeps no reference to
 // the slice, never blocks and may be called before Run. Until the first call the
 // others keep what they knew before this process started: unknown is not empty.
 func (f *Federation) Publish(exports []mesh.Export) {
@@ -57,7 +59,22 @@ func (f *Federation) withPublished(s *catalog.State) (*catalog.State, error) {
 	}
 	mine, err := f.verifier.exportable(exports)
 	next, more := s.Next(mine)
+	f.leftOut.Set(leftOutOf(exports, next))
 	return next, errors.Join(err, more)
+}
+
+// LeftOut returns the services that Publish was last given and others are not told
+// of, since they are too many or too large, or not this cluster's. Others may know
+// them by another gateway of the cluster.
+func (f *Federation) LeftOut() []mesh.ServiceName { return f.leftOut.Load() }
+
+func leftOutOf(exports []mesh.Export, s *catalog.State) (names []mesh.ServiceName) {
+	for _, e := range exports {
+		if !s.Has(e.Service) {
+			names = append(names, e.Service)
+		}
+	}
+	return names
 }
 
 // updateOwn takes the own catalog to what next makes of it, signs and announces
@@ -69,7 +86,7 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 		f.mu.Unlock()
 		s, err := next(was)
 		if err != nil {
-			f.log.Error("part of the catalog is not published", "err", err)
+			f.log.Error("part of the catalog is not published", "services", len(f.LeftOut()), "err", fmt.Sprintf("%.1024s", err))
 		}
 		if s == was {
 			break

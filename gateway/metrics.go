@@ -14,6 +14,8 @@ var (
 	serviceLabels  = []string{"service", "port", "cluster"}
 	readyEndpoints = prometheus.NewDesc("isthmus_service_endpoints_ready",
 		"Endpoints that answer, as their cluster says; of a cluster out of reach the last that it said.", serviceLabels, nil)
+	leftOut = prometheus.NewDesc("isthmus_exports_left_out",
+		"Exported services that other clusters are not told of: they are too many, or too large.", nil, nil)
 	allEndpoints = prometheus.NewDesc("isthmus_service_endpoints", "Endpoints that exist.", serviceLabels, nil)
 )
 
@@ -21,10 +23,12 @@ var (
 func (serviceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- readyEndpoints
 	to <- allEndpoints
+	to <- leftOut
 }
 
 // Collect is part of [prometheus.Collector].
 func (m serviceMetrics) Collect(to chan<- prometheus.Metric) {
+	to <- prometheus.MustNewConstMetric(leftOut, prometheus.GaugeValue, float64(len(m.gateway.federation.LeftOut())))
 	view, _ := m.gateway.federation.View()
 	services, _ := m.gateway.services.Snapshot()
 	for _, s := range servicesOf(view, services, nil) {

@@ -8,18 +8,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// exportsOf returns what other clusters are told of services. terminator is
-// the SPIFFE ID that answers for endpoints without one of their own.
-func exportsOf(services []mesh.Service, terminator string) []mesh.Export {
-	exports := []mesh.Export{}
-	for i := range services {
-		if services[i].Exported() {
-			exports = append(exports, mesh.ExportOf(&services[i], terminator))
-		}
-	}
-	return exports
-}
-
 // routesOf returns everything that a sidecar of this cluster may dial: each
 // service and each of its ports, by itself and pinned to each cluster that has
 // it. A sidecar is told only what it asks for.

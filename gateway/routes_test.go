@@ -104,16 +104,3 @@ func TestEqualInputsGiveEqualRoutes(t *testing.T) {
 		}
 	}
 }
-
-func TestOnlyExportedServicesAreTold(t *testing.T) {
-	got := exportsOf([]mesh.Service{
-		{Name: orders, Ports: []mesh.ServicePort{{Port: 80}, {Port: 81, Exported: true}}},
-		{Name: mesh.ServiceName{Namespace: "shop", Name: "secret"}, Ports: []mesh.ServicePort{{Port: 80}}},
-	}, "spiffe://m/gw")
-	if len(got) != 1 || got[0].Service != orders || len(got[0].Ports) != 1 || got[0].Ports[0].Port != 81 {
-		t.Errorf("exports %v, want port 81 of shop/orders only", got)
-	}
-	if exportsOf(nil, "") == nil {
-		t.Error("nothing to export is nil: it must say nothing rather than unknown")
-	}
-}

@@ -26,6 +26,10 @@ func (g *Gateway) Status() *status.Gateway {
 	}
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
+	s.LeftOut = g.federation.LeftOut()
+	for _, r := range g.registered.Refused() {
+		s.Refused = append(s.Refused, status.RefusedRegistration{Peer: r.Peer, Service: r.Service, Instance: r.Instance, Error: r.Why})
+	}
 	for _, f := range g.files.Status() {
 		if f.Err != "" {
 			s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})

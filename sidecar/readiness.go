@@ -3,6 +3,8 @@ package sidecar
 import (
 	"fmt"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
 // requireReadiness says what must hold for the sidecar to be ready. All of it may
@@ -39,20 +41,17 @@ func (s *Sidecar) unknownRoutes() string {
 }
 
 // lostGateways says why there is no gateway to talk to, if there is something to say.
+// One that refuses the registration is there.
 func (s *Sidecar) lostGateways() string {
-	var why []string
+	why := s.gatewaysSay(gatewaylink.Status.LastError)
 	for _, l := range s.gateways {
-		st := l.Status()
-		if st.ADS || st.Registered {
+		if st := l.Status(); st.ADS || st.Registered || st.Refused {
 			return ""
-		}
-		if err := st.LastError(); err != "" {
-			why = append(why, st.Gateway+": "+err)
 		}
 	}
 	switch cfg := s.inForce.Load(); {
-	case len(why) > 0:
-		return "none serves this sidecar: " + some(why)
+	case why != "":
+		return "none serves this sidecar: " + why
 	case cfg.Service != nil || len(cfg.Upstreams) > 0:
 		return "none has answered yet"
 	}
@@ -61,20 +60,39 @@ func (s *Sidecar) lostGateways() string {
 
 // unregistered says why no gateway knows of the service beside.
 func (s *Sidecar) unregistered() string {
-	why := []string{}
 	for _, l := range s.gateways {
-		st := l.Status()
-		if st.Registered {
+		if l.Status().Registered {
 			return ""
 		}
-		if st.RegistrationError != "" {
-			why = append(why, st.Gateway+": "+st.RegistrationError)
+	}
+	if s.lostGateways() != "" {
+		return "there is no gateway to hold it"
+	}
+	if why := s.gatewaysSay(func(st gatewaylink.Status) string { return st.RegistrationError }); why != "" {
+		return "no gateway holds it: " + why
+	}
+	return "no gateway has answered yet"
+}
+
+// gatewaysSay lists what is wrong with the gateways, each thing once.
+func (s *Sidecar) gatewaysSay(what func(gatewaylink.Status) string) string {
+	var order []string
+	who := map[string][]string{}
+	for _, l := range s.gateways {
+		st := l.Status()
+		why := what(st)
+		if why == "" {
+			continue
 		}
+		if who[why] == nil {
+			order = append(order, why)
+		}
+		who[why] = append(who[why], st.Gateway)
 	}
-	if len(why) == 0 {
-		return "no gateway has answered yet"
+	for i, why := range order {
+		order[i] = some(who[why]) + ": " + why
 	}
-	return "no gateway holds it: " + some(why)
+	return some(order)
 }
 
 // some lists what fits on a line.

@@ -65,10 +65,18 @@ func TestASidecarIsReadyWhileItsRoutesItsRegistrationItsProgramAndAGatewayAreThe
 	if got := s.ready.Unmet()[0].Reason; got != "no gateway holds it: 127.0.0.1:2: the name is taken" {
 		t.Error(got)
 	}
+	for _, l := range s.gateways {
+		l.Update(func(st *gatewaylink.Status) { st.RegistrationError, st.ADS, st.Refused = "write serves", false, true })
+	}
+	expect("registration") // who refuses it is there
+	if got := s.ready.Unmet()[0].Reason; got != "no gateway holds it: 127.0.0.1:1, 127.0.0.1:2: write serves" {
+		t.Error(got)
+	}
 	s.gateways[0].Update(func(st *gatewaylink.Status) { st.Registered = true }) // one is enough
 	expect()
 
 	s.gateways[0].Update(func(st *gatewaylink.Status) { *st = gatewaylink.Status{Gateway: st.Gateway, ADSError: "refused"} })
+	s.gateways[1].Update(func(st *gatewaylink.Status) { st.RegistrationError, st.Refused = "the name is taken", false })
 	expect("gateways", "registration")
 	if got := s.ready.Unmet()[0].Reason; got != "none serves this sidecar: 127.0.0.1:1: refused, 127.0.0.1:2: the name is taken" {
 		t.Error(got)

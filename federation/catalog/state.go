@@ -72,6 +72,9 @@ func (s *State) Head() Head { return s.head }
 // Len returns the number of records.
 func (s *State) Len() int { return len(s.records) }
 
+// Has reports whether a service is among the records.
+func (s *State) Has(service mesh.ServiceName) bool { return s.records[service] != nil }
+
 // Exports returns the records, sorted by service.
 func (s *State) Exports() []mesh.Export {
 	es := make([]mesh.Export, 0, len(s.records))
@@ -84,18 +87,16 @@ func (s *State) Exports() []mesh.Export {
 
 // Next returns the origin's state after it offers exactly the given exports. It
 // is s itself when nothing changed and s is not the first of its epoch. What does
-// not fit the bounds of this package is left out, in the order of names, and
+// not fit the bounds of this package is left out, the first ones come first, and
 // reported by the error, which comes beside a usable state.
 func (s *State) Next(exports []mesh.Export) (*State, error) {
-	sorted := slices.Clone(exports)
-	slices.SortStableFunc(sorted, func(a, b mesh.Export) int { return a.Service.Compare(b.Service) })
 	n := &State{head: s.head, floor: s.floor}
 	n.head.Version.Seq++
-	n.records = make(map[mesh.ServiceName]*record, len(sorted))
+	n.records = make(map[mesh.ServiceName]*record, len(exports))
 	var errs []error
 	changed := s.head.Version.Seq == 0
 	size := 0
-	for _, e := range sorted {
+	for _, e := range exports {
 		raw, err := json.Marshal(e)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("export %s: %w", e.Service, err))

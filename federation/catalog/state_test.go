@@ -137,8 +137,8 @@ func TestMoreThanTheBoundIsLeftOutAndReported(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "s10000") || !strings.Contains(err.Error(), "a/big") {
 		t.Errorf("error %v: want the last service and the big one named", err)
 	}
-	if s.Len() != MaxRecords {
-		t.Errorf("%d records, want %d", s.Len(), MaxRecords)
+	if s.Len() != MaxRecords || !s.Has(es[0].Service) || s.Has(es[MaxRecords].Service) {
+		t.Errorf("%d records, want the first %d", s.Len(), MaxRecords)
 	}
 }
 

@@ -172,6 +172,7 @@ func (c *check) sidecar(ctx context.Context) {
 	c.identity(cfg.Identity.Dir)
 	if err == nil {
 		c.add(sidecar.Check(cfg))
+		c.account(cfg)
 	}
 	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
@@ -260,12 +261,24 @@ func (c *check) expiry(what, dir string, end time.Time) {
 	}
 }
 
+// account says when the gateways will not take the certificate for the service's.
+func (c *check) account(cfg *config.Sidecar) {
+	source, err := identity.Open(cfg.Identity.Dir)
+	if err != nil || cfg.Service == nil || !source.ID().IsWorkload() {
+		return // is a fault
+	}
+	if id := source.ID(); id.Namespace == cfg.Service.Name.Namespace && id.ServiceAccount != cfg.Service.Name.Name {
+		c.note("the certificate is of service account %s and the service is %s: the gateways register it only where their Service resource %s has serves: [%s]",
+			id.ServiceAccount, cfg.Service.Name, cfg.Service.Name, id.ServiceAccount)
+	}
+}
+
 func (c *check) resources(dir string) {
 	resources, err := file.Check(dir)
 	c.addAt("resources", err)
 	for _, d := range resources.Services {
-		if len(d.Service.Ports) == 0 && d.Service.Export != nil {
-			c.note("ServiceExport %s has no Service in %s: it exports what sidecars register under that name", d.Service.Name, dir)
+		if len(d.Service.Ports) == 0 {
+			c.note("%s has no Service with ports in %s: what stands there is about sidecars that register it", d.Service.Name, dir)
 		} else if !slices.ContainsFunc(d.Service.Ports, func(p mesh.ServicePort) bool { return len(p.Endpoints) > 0 }) {
 			c.note("service %s has no endpoints in %s: only sidecars that register it serve it", d.Service.Name, dir)
 		} else if d.Check.Kind == health.None {

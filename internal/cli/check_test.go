@@ -149,6 +149,14 @@ func TestCheckComparesTheCertificateWithTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestCheckSaysWhenAServiceIsOfAnotherAccount(t *testing.T) {
+	web := identitytest.New(t, "mesh.example").WorkloadDir("west", "shop", "web")
+	_, out := checkFile(t, t.TempDir(), "gateways: [a]\nstate: state\nidentity: {dir: "+web+"}\nlisten: {admin: '127.0.0.1:0', inbound: '127.0.0.1:0'}\nservice: {name: shop/orders, target: 'localhost:1'}\n")
+	if !strings.Contains(out, "note: the certificate is of service account web") || !strings.Contains(out, "serves: [web]") {
+		t.Error(out)
+	}
+}
+
 func TestCheckLeavesThePortsOfARunningProcessAlone(t *testing.T) {
 	dir := t.TempDir()
 	held, err := net.Listen("tcp", "127.0.0.1:0")

@@ -95,7 +95,11 @@ func (s ServiceName) Compare(o ServiceName) int {
 func ParseServiceName(s string) (ServiceName, error) {
 	ns, name, ok := strings.Cut(s, "/")
 	if !ok {
-		return ServiceName{}, fmt.Errorf("service %q: write namespace/name, such as shop/%s", s, s)
+		example := "shop/orders"
+		if CheckLabel(s) == nil {
+			example = "shop/" + s
+		}
+		return ServiceName{}, fmt.Errorf("service %q: write namespace/name, such as %s", s, example)
 	}
 	if err := CheckLabel(ns); err != nil {
 		return ServiceName{}, fmt.Errorf("service %q: namespace: %w", s, err)

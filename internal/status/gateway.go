@@ -20,8 +20,12 @@ type Gateway struct {
 	Conflicts   []Conflict      `json:"conflicts,omitempty"`
 	Origins     []Origin        `json:"origins"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
-	StateError  string          `json:"state_error,omitempty"` // why what it knows is not kept on disk
-	Reload      *Reload         `json:"reload,omitempty"`      // the last one
+	// LeftOut are the exported services that other clusters are not told of.
+	LeftOut []mesh.ServiceName `json:"left_out,omitempty"`
+	// Refused are the registrations that were refused in the last minute.
+	Refused    []RefusedRegistration `json:"refused_registrations,omitempty"`
+	StateError string                `json:"state_error,omitempty"` // why what it knows is not kept on disk
+	Reload     *Reload               `json:"reload,omitempty"`      // the last one
 }
 
 // Peer is one gateway of the mesh as the answering one sees it.
@@ -106,4 +110,13 @@ type LeftOut struct {
 type ResourceFault struct {
 	File  string `json:"file"`
 	Error string `json:"error"`
+}
+
+// RefusedRegistration is a sidecar that offers to serve and may not. What it wrote is
+// as it wrote it.
+type RefusedRegistration struct {
+	Peer     string `json:"peer"` // its SPIFFE ID
+	Service  string `json:"service"`
+	Instance string `json:"instance"`
+	Error    string `json:"error"`
 }

@@ -103,6 +103,17 @@ func (g *Gateway) Problems(now time.Time) []string {
 		}
 		p.add("%d resource files are bad: %s", len(files), strings.Join(files, ", "))
 	}
+	if len(g.LeftOut) > 0 {
+		p.add("%s left out of what other clusters are told: %s", plural(len(g.LeftOut), "service"), someOf(g.LeftOut, mesh.ServiceName.String))
+	}
+	if len(g.Refused) == 1 {
+		r := &g.Refused[0]
+		p.add("%s may not register as %q: %s", r.Peer, r.Service, r.Error)
+	} else if len(g.Refused) > 1 { // why each is, is too long for a verdict
+		p.add("%d registrations are refused: %s", len(g.Refused), someOf(g.Refused, func(r RefusedRegistration) string {
+			return fmt.Sprintf("%q by %s", r.Service, r.Peer)
+		}))
+	}
 	for _, c := range g.Conflicts {
 		var said []string
 		for _, cluster := range slices.Sorted(maps.Keys(c.Protocols)) {
@@ -127,11 +138,13 @@ func (g *Gateway) Clusters() int {
 func (s *Sidecar) Problems(now time.Time) []string {
 	var p problems
 	p.common(s.Pending, s.Certificate, s.StateError, s.Reload, now)
+	said := Explain(s.Pending)
 	for _, g := range s.Gateways {
 		switch {
+		case g.LastError != "" && strings.Contains(said, g.LastError):
 		case g.LastError != "":
 			p.add("gateway %s: %s", g.Address, g.LastError)
-		case s.Service != nil && !g.Registered:
+		case s.Service != nil && !g.Registered && !strings.Contains(said, "registration"):
 			p.add("gateway %s does not know of %s here", g.Address, s.Service.Service)
 		}
 	}
@@ -155,6 +168,20 @@ func ready(hosts []Host) (n int) {
 		}
 	}
 	return n
+}
+
+// someOf lists what fits on a line.
+func someOf[T any](all []T, text func(T) string) string {
+	const most = 3
+	var texts []string
+	for _, x := range all[:min(len(all), most)] {
+		texts = append(texts, text(x))
+	}
+	list := strings.Join(texts, ", ")
+	if len(all) > most {
+		list += fmt.Sprintf(" and %d more", len(all)-most)
+	}
+	return list
 }
 
 func because(what, why string) string {

@@ -53,6 +53,15 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 		"2 resource files are bad: a.yaml, b.yaml": func(g *Gateway) {
 			g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}, {"b.yaml", "b.yaml:1: no"}}
 		},
+		"4 services left out of what other clusters are told: shop/orders, shop/orders, shop/orders and 1 more": func(g *Gateway) {
+			g.LeftOut = []mesh.ServiceName{shop, shop, shop, shop}
+		},
+		`spiffe://m/sa/web may not register as "shop/orders": write serves`: func(g *Gateway) {
+			g.Refused = []RefusedRegistration{{Peer: "spiffe://m/sa/web", Service: "shop/orders", Error: "write serves"}}
+		},
+		`2 registrations are refused: "shop/orders" by spiffe://m/sa/web, "shop/cart" by spiffe://m/sa/web`: func(g *Gateway) {
+			g.Refused = []RefusedRegistration{{Peer: "spiffe://m/sa/web", Service: "shop/orders"}, {Peer: "spiffe://m/sa/web", Service: "shop/cart"}}
+		},
 		"no newer certificate, the last good one stays in use: no key": func(g *Gateway) { g.Certificate.Error = "no key" },
 		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
 			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
@@ -78,7 +87,11 @@ func TestEverythingThatIsWrongWithASidecarIsAProblem(t *testing.T) {
 	for want, spoil := range map[string]func(*Sidecar){
 		"":                             func(s *Sidecar) { s.Reload = &Reload{Changed: []string{"upstreams"}} },
 		"not ready: program (refused)": func(s *Sidecar) { s.Pending = []Condition{{"program", "refused"}} },
-		"gateway h:15012: refused":     func(s *Sidecar) { s.Gateways[0].LastError = "refused" },
+		"not ready: registration (no gateway holds it: h:15012: write serves)": func(s *Sidecar) {
+			s.Pending = []Condition{{"registration", "no gateway holds it: h:15012: write serves"}}
+			s.Gateways[0].Registered, s.Gateways[0].LastError = false, "write serves"
+		},
+		"gateway h:15012: refused":                          func(s *Sidecar) { s.Gateways[0].LastError = "refused" },
 		"gateway h:15012 does not know of shop/orders here": func(s *Sidecar) { s.Gateways[0].Registered = false },
 		"no cluster offers orders.shop.mesh:80":             func(s *Sidecar) { s.Upstreams[0].State = "absent" },
 		"nothing is known of orders.shop.mesh:80 yet":       func(s *Sidecar) { s.Upstreams[0].State = "pending" },

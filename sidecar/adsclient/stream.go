@@ -90,7 +90,7 @@ func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, e
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.ADS = s.ADS, false
 		if err != nil {
-			s.ADSError = err.Error()
+			s.ADSError = gatewaylink.Why(err)
 		}
 	})
 	return stood, err

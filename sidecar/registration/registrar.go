@@ -120,7 +120,7 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 			if stood {
 				said = "no longer registered with this gateway"
 			}
-			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", err)
+			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", gatewaylink.Why(err))
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
@@ -141,7 +141,7 @@ func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) (stood bool
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.Registered, s.Address = s.Registered, false, ""
 		if err != nil {
-			s.RegistrationError = err.Error()
+			s.RegistrationError, s.Refused = gatewaylink.Why(err), gatewaylink.IsRefusal(err)
 		}
 	})
 	return stood, err
@@ -176,10 +176,10 @@ func (r *Registrar) hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) e
 				return s.Err()
 			}
 			if s.Answered() {
-				r.log.Info("registered with this gateway", "gateway", l.Addr(), "address", ack.GetAddress())
+				r.log.Info("registered with this gateway", "gateway", l.Addr(), "address", ack.GetAddress(), "instance", ack.GetInstance())
 			}
 			l.Update(func(st *gatewaylink.Status) {
-				st.Registered, st.Address, st.RegistrationError = true, ack.GetAddress(), ""
+				st.Registered, st.Address, st.RegistrationError, st.Refused = true, ack.GetAddress(), "", false
 			})
 		case <-past:
 			return nil

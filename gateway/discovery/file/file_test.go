@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -128,6 +129,40 @@ spec: {prots: []}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
 			t.Fatalf("from line %d on, got:\n%s\nwant:\n%s", i, strings.Join(got[min(i, len(got)):], "\n"), strings.Join(want[min(i, len(want)):], "\n"))
+		}
+	}
+}
+
+func TestAResourceSaysWhoServesAndWhatIsExported(t *testing.T) {
+	const head = "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: orders}\nspec: "
+	for spec, want := range map[string]string{
+		"{serves: [canary, batch.v2]}":                               "nobody's word, [canary batch.v2]",
+		"{export: false}":                                            "false, []",
+		"{export: true, serves: [canary]}":                           "true, [canary]",
+		"{ports: [{port: 80}]}":                                      "nobody's word, []",
+		"{ports: [{port: 80}], endpoints: [10.0.0.1]}":               "false, []",
+		"{ports: [{port: 80}], endpoints: [10.0.0.1], export: true}": "true, []",
+	} {
+		c, err := parse("f", []byte(head+spec))
+		if err != nil {
+			t.Errorf("%s: %v", spec, err)
+			continue
+		}
+		got := "nobody's word"
+		if e := c.services[0].Service.Export; e != nil {
+			got = fmt.Sprint(*e)
+		}
+		if got = fmt.Sprint(got, ", ", c.services[0].Serves); got != want {
+			t.Errorf("%s: %s, want %s", spec, got, want)
+		}
+	}
+	for spec, want := range map[string]string{
+		"{}":                     "f:4: spec.ports: is missing",
+		`{serves: ["shop/web"]}`: `f:4: spec.serves[0]: "shop/web"`,
+		`{serves: [web, "*"]}`:   `f:4: spec.serves[1]: "*"`,
+	} {
+		if _, err := parse("f", []byte(head+spec)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", spec, err, want)
 		}
 	}
 }

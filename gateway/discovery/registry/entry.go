@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -77,6 +78,7 @@ func (s *Server) put(k key, e entry) (key, error) {
 	}
 	if !exists {
 		e.stream.log.Info("registered", "service", k.Service.String(), "instance", k.Instance, "addr", e.endpoint.Address)
+		s.audit.Add(e.stream.event(audit.Granted, k.Service.String()+" "+k.Instance, ""))
 		s.rememberLocked(k)
 	}
 	if !exists || !old.saysAs(&e) {
@@ -108,6 +110,7 @@ func (s *Server) removeLocked(k key, withdrawn bool) {
 	delete(s.entries, k)
 	s.holders.remove(&e)
 	s.endedLocked(k, withdrawn)
+	s.audit.Add(e.stream.event(audit.Ended, k.Service.String()+" "+k.Instance, ""))
 	e.stream.log.Info("registration ended", "service", k.Service.String(), "instance", k.Instance, "withdrawn", withdrawn)
 	s.changedLocked()
 }

@@ -84,7 +84,7 @@ func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 func TestWhoIsGoneIsNotRememberedWithoutBound(t *testing.T) {
 	for _, path := range []string{"", "file"} {
 		s := server(t, Config{StatePath: path, Log: slog.New(slog.DiscardHandler)})
-		st := newStream(caller(), s.log)
+		st := newStream(caller(), callerAddr, s.log)
 		for i := range maxRegistrations + 100 {
 			k := key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(i)}
 			if _, err := s.put(k, entry{stream: st}); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 )
 
@@ -58,6 +59,7 @@ func (m refusals) note(r refusedKey, why string) (news bool) {
 func (s *Server) refused(st *stream, msg *register.Registration, err error) {
 	why := status.Convert(err)
 	s.metrics.refused.WithLabelValues(reasonOf(why.Code())).Inc()
+	s.audit.Add(st.event(audit.Refused, msg.GetService()+" "+msg.GetInstance(), why.Message()))
 	s.mu.Lock()
 	news := s.refusals.note(refusedAs(st, msg), why.Message())
 	s.mu.Unlock()

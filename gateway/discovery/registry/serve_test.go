@@ -98,7 +98,9 @@ func (c *sidecar) register(m *register.Registration) (*register.Ack, error) {
 }
 
 // resources is what the operator says.
-type resources struct{ state.Store[[]discovery.Described] }
+type resources struct {
+	state.Store[[]discovery.Described]
+}
 
 func serving(service string, accounts ...string) discovery.Described {
 	name, err := mesh.ParseServiceName(service)
@@ -258,13 +260,13 @@ func TestASidecarThatRestartsTakesTheNameOfItsOwnPast(t *testing.T) {
 
 func TestWhoIsAtAnAddressIsNotReplacedByWhoIsNot(t *testing.T) {
 	s := server(t, Config{})
-	e := entry{stream: newStream(caller(), s.log), own: true, endpoint: mesh.Endpoint{Instance: "orders-1", Address: "10.0.0.7:15008", Identity: caller().String()}}
+	e := entry{stream: newStream(caller(), callerAddr, s.log), own: true, endpoint: mesh.Endpoint{Instance: "orders-1", Address: "10.0.0.7:15008", Identity: caller().String()}}
 	k := key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, "orders-1"}
 	if _, err := s.put(k, e); err != nil {
 		t.Fatal(err)
 	}
 	thief := e
-	thief.stream, thief.own = newStream(caller(), s.log), false // a replica that proved the address of another
+	thief.stream, thief.own = newStream(caller(), callerAddr, s.log), false // a replica that proved the address of another
 	if _, err := s.put(k, thief); status.Code(err) != codes.AlreadyExists {
 		t.Errorf("%v", err)
 	}
@@ -280,7 +282,7 @@ func filled(t *testing.T, n int) (*Server, *stream) {
 	t.Helper()
 	s := server(t, Config{})
 	s.most = n
-	flood := newStream(identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "shop", ServiceAccount: "orders"}, s.log)
+	flood := newStream(identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "shop", ServiceAccount: "orders"}, callerAddr, s.log)
 	for i := range n {
 		if _, err := put(s, flood, i); err != nil {
 			t.Fatal(err)
@@ -297,7 +299,7 @@ func put(s *Server, st *stream, i int) (key, error) {
 
 func TestAFloodOfOneNamespaceDoesNotPushOutAnother(t *testing.T) {
 	s, flood := filled(t, 1000)
-	bank := newStream(identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "bank", ServiceAccount: "ledger"}, s.log)
+	bank := newStream(identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "bank", ServiceAccount: "ledger"}, callerAddr, s.log)
 	for i := range 500 {
 		if _, err := put(s, bank, i); err != nil {
 			t.Fatalf("registration %d of another namespace: %v", i, err)
@@ -322,7 +324,7 @@ func TestAFloodOfOneNamespaceDoesNotPushOutAnother(t *testing.T) {
 
 func TestOneIdentityHasSoManyRegistrationsAndSoMuchWeight(t *testing.T) {
 	s := server(t, Config{})
-	hog := newStream(caller(), s.log)
+	hog := newStream(caller(), callerAddr, s.log)
 	first, err := put(s, hog, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -335,14 +337,14 @@ func TestOneIdentityHasSoManyRegistrationsAndSoMuchWeight(t *testing.T) {
 	if _, err := put(s, hog, maxPerIdentity); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := put(s, newStream(identity.ID{Namespace: "shop", ServiceAccount: "cart"}, s.log), 0); err != nil {
+	if _, err := put(s, newStream(identity.ID{Namespace: "shop", ServiceAccount: "cart"}, callerAddr, s.log), 0); err != nil {
 		t.Errorf("another identity: %v", err)
 	}
 	s.remove(first, hog, true)
 	if _, err := put(s, hog, maxPerIdentity); err != nil {
 		t.Errorf("in place of what is withdrawn: %v", err)
 	}
-	heavy := newStream(identity.ID{Namespace: "shop", ServiceAccount: "heavy"}, s.log)
+	heavy := newStream(identity.ID{Namespace: "shop", ServiceAccount: "heavy"}, callerAddr, s.log)
 	for i := 0; ; i++ {
 		k := key{mesh.ServiceName{Namespace: "shop", Name: "heavy"}, 80, fmt.Sprint(i)}
 		_, err := s.put(k, entry{stream: heavy, endpoint: mesh.Endpoint{Address: fmt.Sprint(i), Weight: mesh.MaxWeight, Identity: "heavy"}})
@@ -357,7 +359,7 @@ func TestOneIdentityHasSoManyRegistrationsAndSoMuchWeight(t *testing.T) {
 
 func TestOfTwoProtocolsOfAPortThatOfMostCounts(t *testing.T) {
 	s := server(t, Config{})
-	st := newStream(caller(), s.log)
+	st := newStream(caller(), callerAddr, s.log)
 	say := func(i int, p mesh.Protocol) mesh.Protocol {
 		t.Helper()
 		k := key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 80, fmt.Sprint(i)}

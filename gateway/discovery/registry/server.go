@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -23,6 +24,8 @@ type Config struct {
 	// a channel that closes when that is past; nil: it is not known yet. No function:
 	// there are none.
 	Resources func() ([]discovery.Described, <-chan struct{})
+	// Audit is told who came, went and was refused. Nil discards.
+	Audit *audit.Log
 	// StatePath is the file that keeps which registrations to wait for after a
 	// restart. Empty: none, the source knows its set from the start.
 	StatePath string
@@ -39,6 +42,7 @@ type Server struct {
 
 	identity  *identity.Source
 	resources func() ([]discovery.Described, <-chan struct{})
+	audit     *audit.Log
 	path      string
 	most      int // registrations at a time
 	log       *slog.Logger
@@ -68,6 +72,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		identity:  cfg.Identity,
 		resources: cfg.Resources,
+		audit:     cfg.Audit,
 		path:      cfg.StatePath,
 		most:      maxRegistrations,
 		log:       cfg.Log,

@@ -62,23 +62,42 @@ func TestARegistrationThatIsWrongSaysWhatToWrite(t *testing.T) {
 		code   codes.Code
 		says   string
 	}{
-		"no service":        {func(r *register.Registration) { r.Service = "orders" }, codes.InvalidArgument, "namespace/name"},
-		"port 0":            {func(r *register.Registration) { r.Port = 0 }, codes.InvalidArgument, "1 to 65535"},
-		"port too high":     {func(r *register.Registration) { r.Port = 65536 }, codes.InvalidArgument, "1 to 65535"},
-		"protocol":          {func(r *register.Registration) { r.Protocol = "HTTP/2 please" }, codes.InvalidArgument, "protocol"},
-		"no instance":       {func(r *register.Registration) { r.Instance = "" }, codes.InvalidArgument, "instance"},
-		"long instance":     {func(r *register.Registration) { r.Instance = strings.Repeat("a", 254) }, codes.InvalidArgument, "1 to 253"},
-		"header in it":      {func(r *register.Registration) { r.Instance = "a\r\nb: c" }, codes.InvalidArgument, "letters"},
-		"no port":           {func(r *register.Registration) { r.Address = "10.0.0.1" }, codes.InvalidArgument, "host:port"},
-		"address port":      {func(r *register.Registration) { r.Address = ":99999" }, codes.InvalidArgument, "1 to 65535"},
-		"unspecified":       {func(r *register.Registration) { r.Address = "[::]:15008" }, codes.InvalidArgument, "nobody can dial"},
-		"weight":            {func(r *register.Registration) { r.Weight = mesh.MaxWeight + 1 }, codes.InvalidArgument, "at most"},
+		"no service":    {func(r *register.Registration) { r.Service = "orders" }, codes.InvalidArgument, "namespace/name"},
+		"port 0":        {func(r *register.Registration) { r.Port = 0 }, codes.InvalidArgument, "1 to 65535"},
+		"port too high": {func(r *register.Registration) { r.Port = 65536 }, codes.InvalidArgument, "1 to 65535"},
+		"protocol":      {func(r *register.Registration) { r.Protocol = "HTTP/2 please" }, codes.InvalidArgument, "protocol"},
+		"no instance":   {func(r *register.Registration) { r.Instance = "" }, codes.InvalidArgument, "instance"},
+		"long instance": {func(r *register.Registration) { r.Instance = strings.Repeat("a", 254) }, codes.InvalidArgument, "1 to 253"},
+		"header in it":  {func(r *register.Registration) { r.Instance = "a\r\nb: c" }, codes.InvalidArgument, "letters"},
+		"no port":       {func(r *register.Registration) { r.Address = "10.0.0.1" }, codes.InvalidArgument, "host:port"},
+		"address port":  {func(r *register.Registration) { r.Address = ":99999" }, codes.InvalidArgument, "1 to 65535"},
+		"unspecified":   {func(r *register.Registration) { r.Address = "[::]:15008" }, codes.InvalidArgument, "nobody can dial"},
+		"weight":        {func(r *register.Registration) { r.Weight = mesh.MaxWeight + 1 }, codes.InvalidArgument, "at most"},
 	} {
 		m := message()
 		c.change(m)
 		_, _, err := parse(m, caller(), callerAddr)
 		if status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %s with %q", name, err, c.code, c.says)
+		}
+	}
+}
+
+func TestWhatASidecarWritesIsQuotedInItsRefusal(t *testing.T) {
+	const escape = "\x1b[31m\n"
+	for _, spoil := range []func(*register.Registration){
+		func(r *register.Registration) { r.Service = escape },
+		func(r *register.Registration) { r.Service = "shop/" + escape },
+		func(r *register.Registration) { r.Protocol = escape },
+		func(r *register.Registration) { r.Instance = escape },
+		func(r *register.Registration) { r.Address = escape },
+		func(r *register.Registration) { r.Address = escape + ":http" },
+	} {
+		m := message()
+		spoil(m)
+		_, _, err := parse(m, caller(), callerAddr)
+		if err == nil || strings.ContainsAny(err.Error(), escape[:1]+"\n") {
+			t.Errorf("%v of %v", err, m)
 		}
 	}
 }
@@ -117,7 +136,7 @@ func FuzzParse(f *testing.F) {
 
 func TestRegistrationsBecomeSortedServices(t *testing.T) {
 	s := server(t, Config{Log: slog.New(slog.DiscardHandler)})
-	st := newStream(caller(), s.log)
+	st := newStream(caller(), callerAddr, s.log)
 	put := func(service string, port uint32, instance string, unexported bool) {
 		t.Helper()
 		m := message()
@@ -199,7 +218,7 @@ func TestARenewalOfTheCertificateIsNoOutage(t *testing.T) {
 		expired := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(-time.Second)}}}
 		valid := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(time.Hour)}}}
 		register := func() *stream {
-			e.stream = newStream(caller(), s.log)
+			e.stream = newStream(caller(), callerAddr, s.log)
 			if _, err := s.put(k, e); err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +248,7 @@ func TestTheRefusalOfASidecarThatTriesOnIsOneLine(t *testing.T) {
 		var log bytes.Buffer
 		s := server(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		refuse := func(instance, why string) {
-			s.refused(newStream(caller(), s.log), &register.Registration{Service: "shop/orders", Instance: instance}, errors.New(why))
+			s.refused(newStream(caller(), callerAddr, s.log), &register.Registration{Service: "shop/orders", Instance: instance}, errors.New(why))
 		}
 		lines := func() int { return strings.Count(log.String(), "registration refused") }
 		for range 100 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 )
@@ -19,12 +21,22 @@ import (
 // stream is one call of Register; its address tells it from others.
 type stream struct {
 	id    identity.ID
+	from  string // the host that calls
 	log   *slog.Logger
 	ended chan error // has room for one: why the gateway ends it
 }
 
-func newStream(id identity.ID, log *slog.Logger) *stream {
-	return &stream{id: id, log: log, ended: make(chan error, 1)}
+func newStream(id identity.ID, addr net.Addr, log *slog.Logger) *stream {
+	host, _, _ := net.SplitHostPort(addr.String()) // without a port there is no host
+	return &stream{
+		id: id, from: host, ended: make(chan error, 1),
+		log: log.With("peer_id", id.String(), "peer_addr", addr.String()),
+	}
+}
+
+// event is a decision about the stream, for the audit.
+func (st *stream) event(d audit.Decision, what, why string) audit.Event {
+	return audit.Event{Kind: audit.Registration, Decision: d, Who: st.id.String(), From: st.from, What: what, Why: why}
 }
 
 // end has the stream end with err, a gRPC status. It does not block, and only the
@@ -72,7 +84,7 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	st := newStream(id, s.log.With("peer_id", id.String(), "peer_addr", p.Addr.String()))
+	st := newStream(id, p.Addr, s.log)
 	messages := make(chan received)
 	go receive(calls, messages)
 	c := conversation{server: s, calls: calls, stream: st, caller: p.Addr}
