@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway/bundles": {"internal/identity", "internal/trust"},
 	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
 
@@ -57,6 +58,7 @@ var imports = map[string][]string{
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
+	"sidecar/bundles":      {"internal/identity", "internal/state", "internal/trust", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
@@ -85,6 +87,7 @@ var imports = map[string][]string{
 	"internal/status":                {"internal/mesh"},
 	"internal/strictyaml":            {},
 	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit", "internal/liveness"},
+	"internal/trust":                 {},
 	"internal/tunnel":                {"internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},

@@ -94,6 +94,19 @@ func (s *Source) Bundles() []*Bundle {
 	return all
 }
 
+// Held returns the number of the bundle in force of every trust domain that is taken; 0:
+// there is none yet.
+func (s *Source) Held() map[string]uint64 {
+	held := map[string]uint64{}
+	for td, d := range s.now.Load().trust.domains {
+		held[td] = 0
+		if d.bundle != nil {
+			held[td] = d.bundle.Number
+		}
+	}
+	return held
+}
+
 // Root returns the root that this process's certificate is under, and whether that is
 // the one that it should be under, the last of the bundle in force. Without a
 // bundle any is. The fingerprint is zero when the root is not known.

@@ -42,22 +42,9 @@ func (s *Source) Sign(data []byte) (Signature, error) {
 // of a TLS peer is, at this moment; which role it must have is the caller's to
 // say. sig may come from anybody.
 func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
-	if len(sig.Chain) > maxChain {
-		return Peer{}, fmt.Errorf("signature: chain of %d certificates is longer than %d", len(sig.Chain), maxChain)
-	}
-	if len(sig.Sig) > maxSignature {
-		return Peer{}, fmt.Errorf("signature of %d bytes is longer than %d", len(sig.Sig), maxSignature)
-	}
-	chain := make([]*x509.Certificate, len(sig.Chain))
-	for i, der := range sig.Chain {
-		if len(der) > maxCertificate {
-			return Peer{}, fmt.Errorf("signature: certificate of %d bytes is longer than %d", len(der), maxCertificate)
-		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return Peer{}, fmt.Errorf("signature: certificate %d: %w", i, err)
-		}
-		chain[i] = c
+	chain, err := sig.parse()
+	if err != nil {
+		return Peer{}, fmt.Errorf("signature: %w", err)
 	}
 	peer, err := verify(chain, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: time.Now()})
 	if err != nil {
@@ -67,6 +54,38 @@ func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
 		return Peer{}, fmt.Errorf("signature: %w of %s", errBadSignature, peer.ID)
 	}
 	return peer, nil
+}
+
+// TrustsSigner returns why the signer of what was verified before is trusted no more. That
+// its certificate has expired since does not count.
+func (s *Source) TrustsSigner(sig Signature) error {
+	chain, err := sig.parse()
+	if err == nil {
+		_, err = verify(chain, s.now.Load().trust, judgement{x509.ExtKeyUsageAny, beforeEnd(chain), true})
+	}
+	return err
+}
+
+// parse reads the chain of a signature within bounds.
+func (sig Signature) parse() ([]*x509.Certificate, error) {
+	if len(sig.Chain) > maxChain {
+		return nil, fmt.Errorf("chain of %d certificates is longer than %d", len(sig.Chain), maxChain)
+	}
+	if len(sig.Sig) > maxSignature {
+		return nil, fmt.Errorf("%d bytes are longer than %d", len(sig.Sig), maxSignature)
+	}
+	chain := make([]*x509.Certificate, len(sig.Chain))
+	for i, der := range sig.Chain {
+		if len(der) > maxCertificate {
+			return nil, fmt.Errorf("certificate of %d bytes is longer than %d", len(der), maxCertificate)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", i, err)
+		}
+		chain[i] = c
+	}
+	return chain, nil
 }
 
 var errBadSignature = errors.New("the data is not what was signed with the key")

@@ -77,19 +77,24 @@ func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
 // another connection: that the older one has expired since does not count.
 func (s *Source) TrustsRenewed(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	at := time.Now()
-	for _, c := range cs.PeerCertificates {
-		if c.NotAfter.Before(at) {
-			at = c.NotAfter
-		}
-	}
-	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, at, true})
+	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, beforeEnd(cs.PeerCertificates), true})
 }
 
 func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		return s.checkPeer(cs, policy, judgement{usage, time.Now(), false})
 	}
+}
+
+// beforeEnd returns this moment or, if that is earlier, the last one at which a chain was valid.
+func beforeEnd(chain []*x509.Certificate) time.Time {
+	at := time.Now()
+	for _, c := range chain {
+		if c.NotAfter.Before(at) {
+			at = c.NotAfter
+		}
+	}
+	return at
 }
 
 // checkPeer returns why a peer may not play a role.

@@ -1,0 +1,135 @@
+// Package bundles keeps a sidecar's bundles up to date: it follows every gateway of the
+// cluster (package internal/trust), and tells them what it holds.
+package bundles
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/trust"
+	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+)
+
+// Follower follows the gateways.
+type Follower struct {
+	links    []*gatewaylink.Link
+	identity *identity.Source
+	log      *slog.Logger
+}
+
+// New returns a follower that does nothing until Run. A nil log discards.
+func New(links []*gatewaylink.Link, id *identity.Source, log *slog.Logger) *Follower {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Follower{links, id, log}
+}
+
+// Run follows all gateways until ctx ends. It returns nil: what is trusted stays so when
+// they are out of reach.
+func (f *Follower) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, l := range f.links {
+		all.Go(func() { f.follow(ctx, l) })
+	}
+	all.Wait()
+	return nil
+}
+
+// follow keeps a stream to one gateway until ctx ends.
+func (f *Follower) follow(ctx context.Context, l *gatewaylink.Link) {
+	backoff := gatewaylink.NewBackoff()
+	var outage gatewaylink.Outage
+	for ctx.Err() == nil {
+		began := time.Now()
+		stood, err := f.stream(ctx, l)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > gatewaylink.StableAfter {
+			backoff.Reset()
+		}
+		if outage.Failed(err, stood) {
+			f.log.Warn("no bundles come from this gateway", "gateway", l.Addr(), "err", err)
+		}
+		if !state.Pause(ctx, backoff.Next()) {
+			return
+		}
+	}
+}
+
+type stream = gatewaylink.Stream[trust.Holding, trust.Bundles]
+
+// stream is one stream from its dial to its end. stood says that the gateway answered.
+func (f *Follower) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, err error) {
+	err = gatewaylink.Converse(ctx, l,
+		func(ctx context.Context, conn grpc.ClientConnInterface) (trust.Trust_FollowClient, error) {
+			return trust.NewTrustClient(conn).Follow(ctx)
+		},
+		func(s *stream) error {
+			refused := ""
+			for {
+				past := f.identity.Past()
+				if err := s.Send(f.holding(refused)); err != nil {
+					return err
+				}
+				next, err := f.hear(s, past, &stood)
+				if err != nil {
+					return err
+				}
+				refused = next
+			}
+		})
+	return stood, err
+}
+
+// hear takes what the gateway sends until there is something to say: what this process
+// holds has changed, or it does not take what came, because of refused.
+func (f *Follower) hear(s *stream, past <-chan struct{}, stood *bool) (refused string, err error) {
+	for {
+		select {
+		case m, ok := <-s.Received():
+			if !ok {
+				return "", s.Err()
+			}
+			*stood = s.Answered() || *stood
+			if err := f.accept(m); err != nil {
+				return err.Error(), nil
+			}
+		case <-past:
+			return "", nil
+		}
+	}
+}
+
+// accept takes the bundles of a gateway, each because a root has signed it.
+func (f *Follower) accept(m *trust.Bundles) error {
+	var faults []error
+	for _, raw := range m.GetBundles() {
+		if _, err := f.identity.Accept(raw); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	err := errors.Join(faults...)
+	if err != nil {
+		f.log.Error("a bundle from a gateway is not taken", "err", err)
+	}
+	return err
+}
+
+// holding says what this process holds.
+func (f *Follower) holding(refused string) *trust.Holding {
+	root, newest := f.identity.Root()
+	h := &trust.Holding{Root: root.String(), OutdatedRoot: !newest, Refused: refused}
+	for td, number := range f.identity.Held() {
+		h.Held = append(h.Held, &trust.Held{TrustDomain: td, Number: number})
+	}
+	return h
+}
