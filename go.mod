@@ -2,6 +2,8 @@ module github.com/isthmus-mesh/isthmus
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require (
 	github.com/cilium/ebpf v0.22.0
 	github.com/coder/websocket v1.8.15
