@@ -132,7 +132,7 @@ func (o *Observer) say(what string, c *Call, why string) {
 	if !o.lines.Allow() {
 		level = slog.LevelDebug
 	}
-	o.log.Log(context.Background(), level, what, "service", c.To.String(), "peer_id", c.Caller.ID.String(), "peer_addr", addr(c.Peer),
+	o.log.Log(context.Background(), level, what, "service", c.To.String(), "peer_id", c.Caller.String(), "peer_addr", addr(c.Peer),
 		"request", strings.TrimSpace(string(c.Method)+" "+string(c.Path)), "why", why)
 }
 
@@ -141,7 +141,11 @@ func (c *Call) event(d audit.Decision, why string) audit.Event {
 	if err != nil {
 		from = addr(c.Peer)
 	}
-	return audit.Event{Kind: audit.Call, Decision: d, Who: c.Caller.ID.String(), From: from, What: c.what(), Why: why}
+	who := ""
+	if !c.Caller.Anonymous {
+		who = c.Caller.String()
+	}
+	return audit.Event{Kind: audit.Call, Decision: d, Who: who, From: from, What: c.what(), Why: why}
 }
 
 func addr(a net.Addr) string {

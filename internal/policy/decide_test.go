@@ -129,6 +129,31 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 	}
 }
 
+func TestWhoHasNoIdentityIsLetInByARuleThatNamesItOnly(t *testing.T) {
+	who := &Caller{Anonymous: true}
+	for _, c := range []struct {
+		policies []Policy
+		allowed  bool
+		says     string
+	}{
+		{nil, false, "write allow: [shop/*, anonymous] in Service shop/orders"},
+		{[]Policy{allow("all", Rule{From: from(t, "*")})}, false, "add anonymous to one of them"},
+		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")})}, true, "allowed by"},
+		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")}), deny("web", Rule{From: from(t, "front/web")})}, true, "allowed by"},
+		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")}), deny("all", Rule{From: from(t, "*")})}, false, "except anonymous"},
+		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")}), deny("admin", Rule{Ports: []uint16{80}})}, false, "except anonymous"},
+	} {
+		a := compile(t, SetOf(orders, nil, c.policies))
+		d := a.Opaque(who, 80)
+		if d.Allowed != c.allowed || !strings.Contains(a.Explain(d.Verdict, who), c.says) {
+			t.Errorf("%v: %+v, %s", c.policies, d, a.Explain(d.Verdict, who))
+		}
+		if a.Opaque(caller("east/front/other"), 80).Allowed && len(c.policies) > 0 && c.policies[0].Name == "plain" {
+			t.Errorf("%v: a rule for who has no identity lets in one who has", c.policies)
+		}
+	}
+}
+
 func TestNoTrickWithAPathGetsPastARule(t *testing.T) {
 	// Everything but /admin is for everybody, by deny; and only /public, by allow.
 	denies := compile(t, SetOf(orders, []uint16{80}, []Policy{deny("d", Rule{Paths: []string{"/admin/*", "/secret"}})}))

@@ -12,6 +12,10 @@
 //     namespace, in every cluster whose certificate may speak for that namespace. The
 //     service's own cluster may.
 //
+// A caller without an identity, whom a permissive sidecar serves, is of no namespace and
+// no cluster: 1 and 2 do not concern it, and 4 lets it in by a rule that names
+// "anonymous" only. Deny rules about everybody are about it, too.
+//
 // Policies with DryRun decide nothing; what they would change stands beside every
 // decision.
 //

@@ -60,9 +60,12 @@ func (a *Authorizer) allowNames() string {
 
 // pattern returns the narrowest pattern that matches c, in its shortest form.
 func (a *Authorizer) pattern(c *Caller) Callers {
+	if c.Anonymous {
+		return Callers{Anonymous: true}
+	}
 	p := Callers{Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
 	if c.TrustDomain != a.trustDomain {
-		return Callers{c.TrustDomain, string(c.Cluster), c.Namespace, c.ServiceAccount}
+		return Callers{TrustDomain: c.TrustDomain, Cluster: string(c.Cluster), Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
 	}
 	if c.Unvouched && c.Cluster != a.cluster {
 		p.Cluster = string(c.Cluster)
@@ -70,4 +73,9 @@ func (a *Authorizer) pattern(c *Caller) Callers {
 	return p
 }
 
-func callerName(c *Caller) string { return c.Namespace + "/" + c.ServiceAccount }
+func callerName(c *Caller) string {
+	if c.Anonymous {
+		return anonymous
+	}
+	return c.Namespace + "/" + c.ServiceAccount
+}

@@ -17,7 +17,7 @@ func naive(s *Set, td, cluster string, c *Caller, port uint16, h *Head, later, t
 	if c.IsGateway() {
 		return "deny"
 	}
-	if !slices.Contains(s.Exported, port) && string(c.Cluster)+" "+c.TrustDomain != cluster+" "+td {
+	if !c.Anonymous && !slices.Contains(s.Exported, port) && string(c.Cluster)+" "+c.TrustDomain != cluster+" "+td {
 		return "deny"
 	}
 	denied, mayDeny, allowed, mayAllow, anyAllow := false, false, false, false, false
@@ -42,7 +42,7 @@ func naive(s *Set, td, cluster string, c *Caller, port uint16, h *Head, later, t
 		}
 	}
 	if !anyAllow {
-		allowed = c.TrustDomain == td && c.Namespace == s.Service.Namespace && (!c.Unvouched || string(c.Cluster) == cluster)
+		allowed = !c.Anonymous && c.TrustDomain == td && c.Namespace == s.Service.Namespace && (!c.Unvouched || string(c.Cluster) == cluster)
 	}
 	switch {
 	case denied, !allowed && !mayAllow:
@@ -77,6 +77,10 @@ func naiveRule(p *Policy, r *Rule, td string, c *Caller, port uint16, h *Head) (
 		}
 		if !deny && f.Cluster == "" && c.Unvouched && string(c.Cluster) != "east" {
 			ok = false
+		}
+		if c.Anonymous || f.Anonymous {
+			all := func(s string) bool { return s == "*" || s == "" }
+			ok = c.Anonymous && (f.Anonymous || deny && all(f.TrustDomain) && all(f.Cluster) && all(f.Namespace) && all(f.ServiceAccount))
 		}
 		from = from || ok
 	}
@@ -147,6 +151,9 @@ func (f fields) Value(name string, n int) ([]byte, bool) {
 func TestADecisionIsWhatANaiveEvaluatorSays(t *testing.T) {
 	segment := func(values ...string) *rapid.Generator[string] { return rapid.SampledFrom(append(values, "", "*")) }
 	callers := rapid.Custom(func(t *rapid.T) Callers {
+		if rapid.IntRange(0, 5).Draw(t, "anonymous") == 0 {
+			return Callers{Anonymous: true}
+		}
 		return Callers{
 			TrustDomain: segment("a.example", "b.example").Draw(t, "td"), Cluster: segment("east", "west").Draw(t, "cluster"),
 			Namespace: segment("shop", "front").Draw(t, "ns"), ServiceAccount: segment("web", "cart").Draw(t, "sa"),
@@ -189,9 +196,12 @@ func TestADecisionIsWhatANaiveEvaluatorSays(t *testing.T) {
 		}
 		c := &Caller{ID: identity.ID{TrustDomain: rapid.SampledFrom([]string{"a.example", "b.example"}).Draw(t, "td"),
 			Cluster: rapid.SampledFrom([]mesh.ClusterName{"east", "west"}).Draw(t, "cluster")}, Unvouched: rapid.Bool().Draw(t, "unvouched")}
-		if rapid.IntRange(0, 9).Draw(t, "gateway") == 0 {
+		switch rapid.IntRange(0, 9).Draw(t, "who") {
+		case 0:
 			c.Gateway = "east-1"
-		} else {
+		case 1:
+			c = &Caller{Anonymous: true}
+		default:
 			c.Namespace = rapid.SampledFrom([]string{"shop", "front", "zoo"}).Draw(t, "ns")
 			c.ServiceAccount = rapid.SampledFrom([]string{"web", "cart"}).Draw(t, "sa")
 		}

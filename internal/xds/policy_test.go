@@ -20,7 +20,7 @@ func everything() *policy.Set {
 		Policies: []policy.Policy{
 			{Namespace: "shop", Services: []string{"orders"}, Action: policy.Allow, Rules: []policy.Rule{{From: []policy.Callers{{Namespace: "front", ServiceAccount: "web"}}}}},
 			{Namespace: "shop", Name: "a", Action: policy.Allow, DryRun: true, Rules: []policy.Rule{{
-				From:  []policy.Callers{{TrustDomain: "mesh.example", Cluster: "*", Namespace: "front", ServiceAccount: "web"}, {}},
+				From:  []policy.Callers{{TrustDomain: "mesh.example", Cluster: "*", Namespace: "front", ServiceAccount: "web"}, {}, {Anonymous: true}},
 				Ports: []uint16{80, 65535}, Methods: []string{"GET"}, Paths: []string{"/a", "/b/*"},
 				Headers: []policy.Header{{Name: "x-a", Values: []string{"1", "2*"}}, {Name: "x-b"}},
 			}}},

@@ -53,7 +53,8 @@ type ruleResource struct {
 	Headers []headerResource `yaml:"headers"`
 }
 
-// callersResource has a short form: namespace/account, a SPIFFE ID, or * for everybody.
+// callersResource has a short form: namespace/account, a SPIFFE ID, * for every workload,
+// or anonymous.
 type callersResource struct {
 	// The trust domain, or *. Default: the cluster's own; with deny, *.
 	TrustDomain string `yaml:"trustDomain"`
@@ -64,6 +65,9 @@ type callersResource struct {
 	Namespace string `yaml:"namespace"`
 	// The service account, or *. Default: *.
 	ServiceAccount string `yaml:"serviceAccount"`
+	// Callers without an identity, whom a sidecar serves with interception.inbound:
+	// permissive. Nothing else may stand beside it. Default: false.
+	Anonymous bool `yaml:"anonymous"`
 }
 
 // UnmarshalText reads the short form.
