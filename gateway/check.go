@@ -7,6 +7,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
@@ -14,7 +15,7 @@ import (
 // [*config.KeyError] for each key whose value cannot be used. It reads the
 // identity and opens nothing else.
 func Check(cfg *config.Gateway) error {
-	_, err := openIdentity(cfg)
+	_, err := enroll.Check(Process(cfg))
 	return errors.Join(checkAddresses(cfg), err)
 }
 
@@ -33,25 +34,25 @@ func checkAddresses(cfg *config.Gateway) error {
 	return errors.Join(faults...)
 }
 
-// openIdentity opens the certificate, which must be this gateway's.
-func openIdentity(cfg *config.Gateway) (*identity.Source, error) {
-	source, err := identity.Open(cfg.Identity.Dir)
-	if err != nil {
-		return nil, &config.KeyError{Key: "identity.dir", Problem: err.Error()}
+// Process says whose identity a gateway needs.
+func Process(cfg *config.Gateway) enroll.Process {
+	return enroll.Process{
+		Identity: cfg.Identity, Role: config.GatewayRole, State: cfg.State,
+		Accept: func(id identity.ID) error { return checkIdentity(cfg, id) },
+		Name:   "gateway " + cfg.ID().String(), TokenFor: "--gateway " + string(cfg.Name),
+		Make: fmt.Sprintf("isthmus pki gateway --cluster %s %s", cfg.Cluster, cfg.Name),
+		Path: fmt.Sprintf("/cluster/%s/gateway/%s", cfg.Cluster, cfg.Name),
 	}
-	return source, checkIdentity(cfg, source.ID())
 }
 
 // checkIdentity refuses a certificate that is not this gateway's.
 func checkIdentity(cfg *config.Gateway, id identity.ID) error {
-	holds := fmt.Sprintf("workload %s", id)
+	whose := "workload " + id.String()
 	switch {
 	case id.IsGateway() && id.GatewayID() == cfg.ID():
 		return nil
 	case id.IsGateway():
-		holds = fmt.Sprintf("gateway %s", id.GatewayID())
+		whose = "gateway " + id.GatewayID().String()
 	}
-	return &config.KeyError{Key: "identity.dir", Problem: fmt.Sprintf(
-		"holds the certificate of %s, but this is gateway %s: correct cluster and name, or make one with isthmus pki gateway --cluster %s %s",
-		holds, cfg.ID(), cfg.Cluster, cfg.Name)}
+	return fmt.Errorf("it is that of %s, but this is gateway %s: correct cluster and name", whose, cfg.ID())
 }

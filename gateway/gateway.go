@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
@@ -39,7 +40,7 @@ type Options struct {
 	Configuration func() (*config.Gateway, error)
 	Level         *slog.LevelVar
 
-	// Identity replaces the one that the configuration names.
+	// Identity is who the gateway is; nil: what the files of identity.dir say.
 	Identity *identity.Source
 	// ListenPacket, ListenExtra, Listen and Dial replace the network: the tunnel's
 	// UDP socket, sockets for further connections to a peer (nil with
@@ -102,7 +103,7 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 	id := opts.Identity
 	if id == nil {
 		var err error
-		if id, err = openIdentity(cfg); err != nil {
+		if id, err = enroll.Files(Process(cfg)); err != nil {
 			return nil, err
 		}
 	} else if err := checkIdentity(cfg, id.ID()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
@@ -12,27 +13,34 @@ import (
 // fault, and in what it names: a [*config.KeyError]. Only whether a program is
 // there to accelerate is not in it.
 func Check(cfg *config.Sidecar) error {
-	_, identityErr := openIdentity(cfg)
+	_, identityErr := enroll.Check(Process(cfg))
 	_, usersErr := explicit(cfg)
 	return errors.Join(identityErr, usersErr)
 }
 
-// openIdentity opens the certificate, which must be this workload's.
-func openIdentity(cfg *config.Sidecar) (*identity.Source, error) {
-	refuse := func(format string, args ...any) (*identity.Source, error) {
-		return nil, &config.KeyError{Key: "identity.dir", Problem: fmt.Sprintf(format, args...)}
+// Process says whose identity a sidecar needs.
+func Process(cfg *config.Sidecar) enroll.Process {
+	p := enroll.Process{
+		Identity: cfg.Identity, Role: config.SidecarRole, State: cfg.State,
+		Accept: func(id identity.ID) error { return checkIdentity(cfg, id) },
+		Name:   "sidecar", TokenFor: "--workload NAMESPACE/NAME",
+		Make: "isthmus pki workload --cluster CLUSTER NAMESPACE/NAME", Path: "/cluster/CLUSTER/ns/NAMESPACE/sa/NAME",
 	}
-	source, err := identity.Open(cfg.Identity.Dir)
-	if err != nil {
-		return refuse("%v", err)
+	if svc := cfg.Service; svc != nil {
+		p.Name, p.TokenFor = "sidecar of "+svc.Name.String(), "--workload "+svc.Name.String()
+		p.Make = "isthmus pki workload --cluster CLUSTER " + svc.Name.String()
+		p.Path = fmt.Sprintf("/cluster/CLUSTER/ns/%s/sa/%s", svc.Name.Namespace, svc.Name.Name)
 	}
-	id := source.ID()
+	return p
+}
+
+// checkIdentity refuses a certificate that is not this workload's.
+func checkIdentity(cfg *config.Sidecar, id identity.ID) error {
 	if !id.IsWorkload() {
-		return refuse("holds the certificate of %s, which is no workload's: make one with isthmus pki workload", id)
+		return fmt.Errorf("it is that of %s, which is no workload", id)
 	}
 	if svc := cfg.Service; svc != nil && svc.Name.Namespace != id.Namespace {
-		return refuse("holds the certificate of %s, which may only offer services of namespace %s: make one with isthmus pki workload --cluster %s %s",
-			id, id.Namespace, id.Cluster, svc.Name)
+		return fmt.Errorf("it is that of %s, which may only offer services of namespace %s", id, id.Namespace)
 	}
-	return source, nil
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
@@ -42,6 +43,9 @@ type Options struct {
 	Program []string     // started beside the sidecar, which ends with it; empty: none
 	User    *osuser.User // as whom the program runs; nil: as whom the sidecar does
 	Serving func() error // called when every listener is bound and the program captured; nil: nothing is
+
+	// Identity is who the sidecar is; nil: what the files of identity.dir say.
+	Identity *identity.Source
 
 	// Configuration reads the configuration again for Reload; nil: it cannot be.
 	Configuration func() (*config.Sidecar, error)
@@ -92,8 +96,13 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	id, err := openIdentity(cfg)
-	if err != nil {
+	id := opts.Identity
+	if id == nil {
+		var err error
+		if id, err = enroll.Files(Process(cfg)); err != nil {
+			return nil, err
+		}
+	} else if err := checkIdentity(cfg, id.ID()); err != nil {
 		return nil, err
 	}
 	if cfg.Interception.Acceleration == config.AccelerationOn && len(opts.Program) == 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/interception"
 	"github.com/isthmus-mesh/isthmus/internal/ca"
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -151,7 +152,7 @@ func (c *check) note(format string, args ...any) {
 func (c *check) gateway(ctx context.Context) {
 	cfg, err := config.LoadGateway(c.Path, nil)
 	c.add(err)
-	c.identity(cfg.Identity.Dir)
+	c.identity(gateway.Process(cfg))
 	if err == nil {
 		c.add(gateway.Check(cfg))
 	}
@@ -169,10 +170,12 @@ func (c *check) gateway(ctx context.Context) {
 func (c *check) sidecar(ctx context.Context) {
 	cfg, err := config.LoadSidecar(c.Path, nil)
 	c.add(err)
-	c.identity(cfg.Identity.Dir)
+	source := c.identity(sidecar.Process(cfg))
 	if err == nil {
 		c.add(sidecar.Check(cfg))
-		c.account(cfg)
+		if source != nil {
+			c.account(source.ID(), cfg.Service)
+		}
 	}
 	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
@@ -242,16 +245,24 @@ func (c *check) interception(cfg *config.Interception) {
 // soon is when an expiry is worth a note: time to make a new certificate.
 const soon = 7 * 24 * time.Hour
 
-func (c *check) identity(dir string) {
-	if dir == "" {
-		return // a fault of the configuration
+// identity says what is wrong with who the process will be. It returns that when it is on
+// this machine.
+func (c *check) identity(p enroll.Process) *identity.Source {
+	if p.Identity.Dir == "" && len(p.Identity.CA) == 0 {
+		return nil // a fault of the configuration, or for an agent to say
 	}
-	source, err := identity.Open(dir)
-	if err != nil {
-		c.at("identity.dir", err.Error())
-		return
+	source, err := enroll.Check(p)
+	c.add(err)
+	switch {
+	case err != nil:
+	case source == nil:
+		c.note("the first certificate comes from %s, by the token in %s", strings.Join(p.Identity.CA, ", "), p.Identity.Token)
+	case p.Identity.Dir != "":
+		c.expiry("the certificate", p.Identity.Dir, source.NotAfter())
+	case time.Now().After(source.WarnFrom()):
+		c.expiry("the certificate", p.State, source.NotAfter())
 	}
-	c.expiry("the certificate", dir, source.NotAfter())
+	return source
 }
 
 // expiry notes that something ends soon.
@@ -261,15 +272,14 @@ func (c *check) expiry(what, dir string, end time.Time) {
 	}
 }
 
-// account says when the gateways will not take the certificate for the service's.
-func (c *check) account(cfg *config.Sidecar) {
-	source, err := identity.Open(cfg.Identity.Dir)
-	if err != nil || cfg.Service == nil || !source.ID().IsWorkload() {
-		return // is a fault
+// account says when the gateways will not take a workload for the service.
+func (c *check) account(id identity.ID, service *config.Service) {
+	if service == nil || !id.IsWorkload() {
+		return
 	}
-	if id := source.ID(); id.Namespace == cfg.Service.Name.Namespace && id.ServiceAccount != cfg.Service.Name.Name {
+	if id.Namespace == service.Name.Namespace && id.ServiceAccount != service.Name.Name {
 		c.note("the certificate is of service account %s and the service is %s: the gateways register it only where their Service resource %s has serves: [%s]",
-			id.ServiceAccount, cfg.Service.Name, cfg.Service.Name, id.ServiceAccount)
+			id.ServiceAccount, service.Name, service.Name, id.ServiceAccount)
 	}
 }
 

@@ -138,9 +138,9 @@ func TestCheckComparesTheCertificateWithTheConfiguration(t *testing.T) {
 	gateway, workload := pki.GatewayDir("west", "west-1"), pki.WorkloadDir("west", "shop", "orders")
 	rest := "advertise: h:1\nstate: state\n" + freePorts
 	for text, want := range map[string]string{
-		"cluster: east\nname: west-1\nidentity: {dir: " + gateway + "}\n" + rest:                                                                                                   "holds the certificate of gateway west/west-1, but this is gateway east/west-1",
-		"cluster: west\nname: west-1\nidentity: {dir: " + workload + "}\n" + rest:                                                                                                  "holds the certificate of workload",
-		"gateways: [a]\nstate: state\nidentity: {dir: " + gateway + "}\nlisten: {admin: '127.0.0.1:0'}\n":                                                                          "which is no workload's: make one with isthmus pki workload",
+		"cluster: east\nname: west-1\nidentity: {dir: " + gateway + "}\n" + rest:                                                                                                   "it is that of gateway west/west-1, but this is gateway east/west-1",
+		"cluster: west\nname: west-1\nidentity: {dir: " + workload + "}\n" + rest:                                                                                                  "it is that of workload",
+		"gateways: [a]\nstate: state\nidentity: {dir: " + gateway + "}\nlisten: {admin: '127.0.0.1:0'}\n":                                                                          "which is no workload; or make one with isthmus pki workload",
 		"gateways: [a]\nstate: state\nidentity: {dir: " + workload + "}\nlisten: {admin: '127.0.0.1:0', inbound: '127.0.0.1:0'}\nservice: {name: bank/x, target: 'localhost:1'}\n": "may only offer services of namespace shop",
 	} {
 		if code, out := checkFile(t, dir, text); code != 1 || !strings.Contains(out, want) || !strings.Contains(out, "identity.dir: ") {

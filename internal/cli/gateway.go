@@ -40,8 +40,12 @@ Every key can be overridden by a flag or by an environment variable
 			}
 			quietQUIC()
 			log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
+			id, err := openIdentity(cmd.Context(), gateway.Process(cfg), cfg.Listen.Admin, cfg.Listen.Metrics, log)
+			if id == nil {
+				return err
+			}
 			g, err := gateway.New(cfg, gateway.Options{
-				Log: log, Level: level, Serving: notifyServing,
+				Log: log, Level: level, Identity: id, Serving: notifyServing,
 				Configuration: func() (*config.Gateway, error) { return config.LoadGateway(file, cmd.Flags()) },
 			})
 			if err != nil {

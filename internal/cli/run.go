@@ -3,12 +3,28 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
+
+// openIdentity returns who the process is, and waits for that with its admin ports open. It
+// returns nil without an error when a signal ends the wait.
+func openIdentity(ctx context.Context, p enroll.Process, admins, metrics string, log *slog.Logger) (*identity.Source, error) {
+	p.Log = log
+	id, err := enroll.Open(ctx, p, func() (admin.Ports, error) { return admin.Bind(net.Listen, admins, metrics, "") })
+	if err != nil && ctx.Err() != nil {
+		return nil, nil
+	}
+	return id, err
+}
 
 // component is a process role.
 type component interface {

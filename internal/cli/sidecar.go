@@ -68,7 +68,11 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 				}
 			}
 			log, level := newLogger(cfg.Log, cmd.ErrOrStderr())
-			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Level: level, Program: args, User: user, Configuration: load, Serving: notifyServing})
+			id, err := openIdentity(cmd.Context(), sidecar.Process(cfg), cfg.Listen.Admin, cfg.Listen.Metrics, log)
+			if id == nil {
+				return err
+			}
+			s, err := sidecar.New(cfg, sidecar.Options{Log: log, Level: level, Identity: id, Program: args, User: user, Configuration: load, Serving: notifyServing})
 			if err != nil {
 				return err
 			}

@@ -108,6 +108,8 @@ func ask(ctx context.Context, address string) (r report, err error) {
 		r.problems = r.Sidecar.Problems(r.at)
 	case r.CA != nil:
 		r.problems = r.CA.Problems(r.at)
+	case r.Waiting != nil:
+		r.problems = r.Waiting.Problems()
 	}
 	return r, nil
 }
@@ -130,11 +132,16 @@ func (r report) writeJSON(w io.Writer) error {
 			verdict
 			*status.Sidecar
 		}{v, r.Sidecar})
+	case r.CA != nil:
+		return writeJSON(w, struct {
+			verdict
+			*status.CA
+		}{v, r.CA})
 	}
 	return writeJSON(w, struct {
 		verdict
-		*status.CA
-	}{v, r.CA})
+		*status.Waiting
+	}{v, r.Waiting})
 }
 
 // writeTables writes the verdict, and tables for people.
@@ -150,6 +157,8 @@ func (r report) writeTables(w io.Writer) error {
 	case r.CA != nil:
 		t.line(r.CA.Verdict(r.at))
 		t.ca(r.CA)
+	case r.Waiting != nil:
+		t.line(r.Waiting.Verdict())
 	}
 	return t.flush()
 }

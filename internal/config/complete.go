@@ -12,7 +12,7 @@ import (
 func (g *Gateway) complete(c *completer) {
 	c.label("cluster", string(g.Cluster), "write this cluster's name, such as west")
 	c.label("name", string(g.Name), "the host's name cannot be used: write this gateway's, such as west-1")
-	c.required("identity.dir", &g.Identity.Dir)
+	g.Identity.complete(c)
 	c.path("resources", &g.Resources)
 	c.required("state", &g.State)
 	c.path("audit.file", &g.Audit.File)
@@ -93,7 +93,7 @@ func (s *Sidecar) complete(c *completer) {
 		c.fault("gateways", "is missing: write the addresses of this cluster's gateways, such as [10.0.0.5, 10.0.0.6]")
 	}
 	c.dials("gateways", &s.Gateways, XDSPort, "10.0.0.5:15012")
-	c.required("identity.dir", &s.Identity.Dir)
+	s.Identity.complete(c)
 	c.required("state", &s.State)
 	c.path("audit.file", &s.Audit.File)
 	if s.Service != nil {

@@ -46,7 +46,7 @@ resources: /etc/isthmus/resources # watched
 	}
 	want := &Gateway{
 		Cluster: "west", Name: "west-1", Advertise: "gw1.west.example:7443", MeshAddress: "gw1.west.example:15443",
-		Join: []string{"gw1.east.example:7443"}, Identity: Identity{"/etc/isthmus/pki"}, Resources: "/etc/isthmus/resources",
+		Join: []string{"gw1.east.example:7443"}, Identity: Identity{Dir: "/etc/isthmus/pki"}, Resources: "/etc/isthmus/resources",
 		State: "/var/lib/isthmus", Listen: GatewayListen{Tunnel: ":7443", Mesh: ":15443", XDS: ":15012", Admin: "127.0.0.1:15000"}, Connections: 2,
 		Limits: GatewayLimits{16384, 1024}, Drain: 10 * time.Second, Audit: Audit{Calls: AuditRefused},
 		Log: Log{Format: LogText},
@@ -94,7 +94,7 @@ upstreams:                                                                      
 		t.Fatal(err)
 	}
 	want := &Sidecar{
-		Gateways: []string{"10.0.0.5:15012", "10.0.0.6:15012"}, Identity: Identity{"/etc/isthmus/pki"},
+		Gateways: []string{"10.0.0.5:15012", "10.0.0.6:15012"}, Identity: Identity{Dir: "/etc/isthmus/pki"},
 		Service: &Service{
 			Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80, Target: "127.0.0.1:8080", Protocol: mesh.HTTP,
 			Instance: hostName(), Advertise: ":15008", Weight: 1, Health: health.Check{}.WithDefaults(), Timeouts: Timeouts{Connect: time.Second},

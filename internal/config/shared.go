@@ -3,14 +3,52 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
-// Identity says where a process has its certificate from.
+// Identity says where a process has its certificate from: one of dir, ca, and
+// workloadAPI.
 type Identity struct {
 	// The directory of cert.pem, key.pem and roots.pem, as isthmus pki writes them.
-	// It is watched.
+	// It is watched. Without ca and workloadAPI its default counts.
 	Dir string `yaml:"dir" flag:"directory of cert.pem, key.pem and roots.pem"`
+	// host or host:port of this cluster's CAs, isthmus ca; port 15010 when left out. The
+	// process makes its key itself, keeps it in the state directory, and renews its
+	// certificate at half of its life.
+	CA []string `yaml:"ca" flag:"host:port of this cluster's CAs"`
+	// The file of the token with which a process gets its first certificate from ca, as
+	// isthmus pki token writes it. It is read when there is no valid certificate in the
+	// state directory.
+	Token string `yaml:"token" flag:"file of the token for the first certificate of identity.ca"`
+	// The socket of the SPIFFE Workload API, such as SPIRE's agent has:
+	// unix:///run/spire/agent.sock. Its SPIFFE IDs must be those of the mesh.
+	WorkloadAPI string `yaml:"workloadAPI" flag:"socket of the SPIFFE Workload API"`
+}
+
+// complete fills in what was left out and tells c what is wrong.
+func (i *Identity) complete(c *completer) {
+	fromCA := len(i.CA) > 0
+	elsewhere := fromCA || i.WorkloadAPI != ""
+	switch {
+	case fromCA && i.WorkloadAPI != "", elsewhere && i.Dir != "" && c.doc.Has("identity.dir"):
+		c.fault("identity", "names more than one origin of the certificate: write one of dir, ca and workloadAPI")
+	case elsewhere:
+		i.Dir = ""
+	default:
+		c.required("identity.dir", &i.Dir)
+	}
+	c.dials("identity.ca", &i.CA, CAPort, "10.0.0.4:15010")
+	c.path("identity.token", &i.Token)
+	if fromCA && i.Token == "" {
+		c.fault("identity.token", "is missing: write the file that isthmus pki token -o FILE writes")
+	} else if !fromCA && i.Token != "" {
+		c.fault("identity.token", "is of no use without identity.ca: write the addresses of this cluster's CAs, such as [10.0.0.4:15010]")
+	}
+	if socket, ok := strings.CutPrefix(i.WorkloadAPI, "unix://"); i.WorkloadAPI != "" && (!ok || !filepath.IsAbs(socket)) {
+		c.fault("identity.workloadAPI", "%q is no socket: write its path, such as unix:///run/spire/agent.sock", i.WorkloadAPI)
+	}
 }
 
 // Log says what a process logs.

@@ -155,6 +155,13 @@ func (s *Source) Fault() string { return s.fault.Load() }
 // intermediates, expires. A later certificate may replace it before.
 func (s *Source) NotAfter() time.Time { return s.now.Load().ends }
 
+// Roots returns the roots of our own trust domain that a new connection may be under
+// now; they must not be changed.
+func (s *Source) Roots() []*x509.Certificate {
+	m := s.now.Load()
+	return m.trust.domains[m.id.TrustDomain].roots
+}
+
 // Past returns a channel that closes when the certificate in use or what is trusted is
 // replaced: then who was trusted before has to be looked at again, with
 // [Source.Trusts].

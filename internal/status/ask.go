@@ -19,6 +19,7 @@ type Answer struct {
 	Gateway *Gateway
 	Sidecar *Sidecar
 	CA      *CA
+	Waiting *Waiting // a gateway or sidecar, before it has an identity
 }
 
 // Ask asks the process whose admin port is at host:port.
@@ -40,6 +41,7 @@ func Parse(b []byte) (Answer, error) {
 		Self     string `json:"self"`     // a gateway's
 		Identity string `json:"identity"` // a sidecar's
 		CA       string `json:"ca"`       // a CA's
+		Waiting  string `json:"waiting"`  // that of one which waits
 	}
 	if err := json.Unmarshal(b, &who); err != nil {
 		return Answer{}, err
@@ -54,6 +56,9 @@ func Parse(b []byte) (Answer, error) {
 	case who.CA != "":
 		var ca CA
 		return Answer{CA: &ca}, json.Unmarshal(b, &ca)
+	case who.Waiting != "":
+		var w Waiting
+		return Answer{Waiting: &w}, json.Unmarshal(b, &w)
 	}
 	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar nor a CA")
 }

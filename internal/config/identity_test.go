@@ -1,0 +1,48 @@
+package config
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+func TestACertificateHasOneOrigin(t *testing.T) {
+	const more = "identity: names more than one origin of the certificate: write one of dir, ca and workloadAPI"
+	for identity, want := range map[string]string{
+		"{dir: pki}":                                                    "",
+		"{ca: [10.0.0.4], token: token}":                                "",
+		"{workloadAPI: 'unix:///run/spire/agent.sock'}":                 "",
+		"{dir: pki, ca: [10.0.0.4], token: token}":                      more,
+		"{dir: pki, workloadAPI: 'unix:///run/a.sock'}":                 more,
+		"{ca: [10.0.0.4], token: t, workloadAPI: 'unix:///run/a.sock'}": more,
+		"{ca: [10.0.0.4]}":                                              "identity.token: is missing: write the file that isthmus pki token -o FILE writes",
+		"{ca: [':1'], token: t}":                                        `identity.ca[0]: ":1" has no host: write host:port, such as 10.0.0.4:15010`,
+		"{dir: pki, token: token}":                                      "identity.token: is of no use without identity.ca: write the addresses of this cluster's CAs, such as [10.0.0.4:15010]",
+		"{workloadAPI: /run/a}":                                         `identity.workloadAPI: "/run/a" is no socket: write its path, such as unix:///run/spire/agent.sock`,
+		"{workloadAPI: 'unix://a'}":                                     `identity.workloadAPI: "unix://a" is no socket: write its path, such as unix:///run/spire/agent.sock`,
+	} {
+		path := write(t, "gateways: [10.0.0.5]\nidentity: "+identity+"\n")
+		_, err := LoadSidecar(path, nil)
+		if want != "" {
+			want = "f.yaml:2: " + want
+		}
+		if got := faults(path, err); got != want {
+			t.Errorf("%s: %q, want %q", identity, got, want)
+		}
+	}
+}
+
+func TestWithoutAnotherOriginACertificateIsInTheDefaultDirectory(t *testing.T) {
+	path := write(t, "gateways: [10.0.0.5]\n")
+	s, err := LoadSidecar(path, nil)
+	if err != nil || s.Identity.Dir != defaultIdentityDir {
+		t.Errorf("%+v, %v", s.Identity, err)
+	}
+	path = write(t, "gateways: [10.0.0.5]\nidentity: {ca: [10.0.0.4, 10.0.0.5:1], token: token}\n")
+	s, err = LoadSidecar(path, nil)
+	if err != nil || s.Identity.Dir != "" || s.Identity.Token != filepath.Join(filepath.Dir(path), "token") {
+		t.Errorf("%+v, %v", s.Identity, err)
+	}
+	if got := s.Identity.CA; len(got) != 2 || got[0] != "10.0.0.4:15010" || got[1] != "10.0.0.5:1" {
+		t.Errorf("CAs %q", got)
+	}
+}

@@ -1,0 +1,208 @@
+package caclient
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	auth "istio.io/api/security/v1alpha1"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+)
+
+const (
+	askTimeout = 5 * time.Second // of one address, with its handshake
+	maxAnswer  = 256 << 10       // bytes: far more than the longest chain and its roots
+	maxChain   = 16              // certificates of an answer
+)
+
+// enroll becomes what the token says.
+func (c *Client) enroll(ctx context.Context) (m identity.Material, err error) {
+	text, token, err := c.token()
+	if err != nil {
+		return m, err
+	}
+	if c.pending == nil {
+		if c.pending, err = identity.NewKey(); err != nil {
+			return m, err
+		}
+		c.save(identity.Material{Key: c.pending}) // before the token is used up for it
+	}
+	m.Key = c.pending
+	m.Chain, m.Roots, err = c.ask(ctx, token.ID, m.Key, text, token.ClientTLS("h2"), token.RootsOf)
+	if err != nil {
+		if f, ok := errors.AsType[faults](err); ok && f.refused() {
+			err = fmt.Errorf("%w; put another token into %s with '%s'", err, c.cfg.TokenFile, c.cfg.Command)
+		}
+		return m, err
+	}
+	if err := check(m, token.ID); err != nil {
+		return m, err
+	}
+	c.save(m)
+	c.pending = nil
+	return m, nil
+}
+
+// renew gets a certificate for another key by the one that s has; whether it is good is
+// for [identity.Source.Replace]. The roots are not changed by it.
+func (c *Client) renew(ctx context.Context, s *identity.Source) (m identity.Material, err error) {
+	if m.Key, err = identity.NewKey(); err != nil {
+		return m, err
+	}
+	id := s.ID()
+	m.Roots = s.Roots()
+	m.Chain, _, err = c.ask(ctx, id, m.Key, "", s.ClientTLS("", identity.CAOf(id.TrustDomain, id.Cluster), "h2"), nil)
+	return m, err
+}
+
+// check says why an answer is not what was asked for, or not good.
+func check(m identity.Material, id identity.ID) error {
+	s, err := identity.New(m, identity.Origin{})
+	if err != nil {
+		return fmt.Errorf("the CA's answer: %w", err)
+	}
+	if got := s.ID(); got != id {
+		return fmt.Errorf("the CA's answer is for %s, asked was for %s", got, id)
+	}
+	return nil
+}
+
+// ask asks one CA after the other for a certificate of key, beginning with the one that
+// answered last. roots picks the roots out of the handshake of the one that issues.
+func (c *Client) ask(ctx context.Context, id identity.ID, key crypto.Signer, token string, conf *tls.Config, rootsOf func(tls.ConnectionState) []*x509.Certificate) (chain, roots []*x509.Certificate, err error) {
+	csr, err := request(id, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+	var why faults
+	for i := range c.cfg.Addresses {
+		at := (c.last + i) % len(c.cfg.Addresses)
+		answer, cs, err := c.call(ctx, c.cfg.Addresses[at], csr, conf)
+		if err == nil {
+			chain, err = parseAnswer(answer)
+		}
+		if err != nil {
+			why = append(why, fault{c.cfg.Addresses[at], err})
+			continue
+		}
+		c.last = at
+		if rootsOf != nil {
+			roots = rootsOf(cs)
+		}
+		return chain, roots, nil
+	}
+	return nil, nil, why
+}
+
+// request returns a CSR in PEM. The CA knows by the token or the certificate whom it is
+// for; the SAN is for CAs that ask for one.
+func request(id identity.ID, key crypto.Signer) (string, error) {
+	uri, err := url.Parse(id.String())
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{uri}}, key)
+	if err != nil {
+		return "", fmt.Errorf("certificate request: %w", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+}
+
+// call makes one call on a connection of its own.
+func (c *Client) call(ctx context.Context, address, csr string, conf *tls.Config) ([]string, tls.ConnectionState, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cc, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
+		grpc.WithContextDialer(c.cfg.Dial),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
+	if err != nil {
+		return nil, tls.ConnectionState{}, err
+	}
+	defer func() { _ = cc.Close() }() // nothing is written on it any more
+	var who peer.Peer
+	answer, err := auth.NewIstioCertificateServiceClient(cc).CreateCertificate(ctx, &auth.IstioCertificateRequest{Csr: csr}, grpc.Peer(&who))
+	if err != nil {
+		return nil, tls.ConnectionState{}, err
+	}
+	info, ok := who.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return nil, tls.ConnectionState{}, errors.New("answered without TLS")
+	}
+	return answer.CertChain, info.State, nil
+}
+
+// parseAnswer returns the leaf and its intermediates. Roots among them are left out.
+func parseAnswer(texts []string) (chain []*x509.Certificate, err error) {
+	rest := []byte(strings.Join(texts, "\n"))
+	for n := 0; ; n++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if n == maxChain {
+			return nil, fmt.Errorf("the CA's answer has more than %d certificates", maxChain)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("the CA's answer: certificate %d: %w", n+1, err)
+		}
+		if len(chain) > 0 && string(cert.RawIssuer) == string(cert.RawSubject) {
+			continue
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("the CA's answer holds no certificate")
+	}
+	return chain, nil
+}
+
+// faults are why no CA has issued, in the order in which they were asked.
+type faults []fault
+
+type fault struct {
+	address string
+	err     error
+}
+
+func (f faults) Error() string {
+	var all []string
+	for _, a := range f {
+		why := a.err.Error()
+		if s, ok := status.FromError(a.err); ok {
+			why = s.Message()
+		}
+		all = append(all, fmt.Sprintf("CA %s: %s", a.address, why))
+	}
+	return strings.Join(all, "; ")
+}
+
+// refused reports that a CA has understood what it was shown, and does not take it.
+func (f faults) refused() bool {
+	return slices.ContainsFunc(f, func(a fault) bool {
+		code := status.Code(a.err)
+		return code == codes.Unauthenticated || code == codes.PermissionDenied
+	})
+}
