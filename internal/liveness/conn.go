@@ -21,9 +21,11 @@ const (
 	lateness = 250 * time.Millisecond
 )
 
-// NewConn returns c with a bound on its silence: a Read that hears nothing for
-// [SilenceLimit] fails with os.ErrDeadlineExceeded. Deadlines that are set on it
-// hold as well. A connection that is not being read is not watched.
+// NewConn returns c with a bound on its silence: from the first byte that is heard on,
+// a Read that hears nothing for [SilenceLimit] fails with os.ErrDeadlineExceeded. Until
+// then who shakes hands bounds it: a server that is alive may have a queue for that.
+// Deadlines that are set on it hold as well. A connection that is not being read is
+// not watched.
 func NewConn(c net.Conn) net.Conn { return &conn{Conn: c} }
 
 type conn struct {
@@ -31,6 +33,7 @@ type conn struct {
 
 	mu    sync.Mutex
 	outer time.Time // the read deadline that our user has set
+	heard bool      // something was read
 }
 
 // Read reads, and fails after SilenceLimit.
@@ -41,6 +44,9 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		n, err := c.Conn.Read(b)
+		if n > 0 {
+			c.hear()
+		}
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.stalled(due) {
 			continue
 		}
@@ -48,15 +54,28 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 }
 
+// hear notes that something was heard.
+func (c *conn) hear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = true
+}
+
 // watch sets the deadline of the next Read and returns when that is due.
 func (c *conn) watch() (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	due := time.Now().Add(SilenceLimit)
-	if !c.outer.IsZero() && c.outer.Before(due) {
-		due = c.outer
-	}
+	due := c.boundLocked(c.outer)
 	return due, c.Conn.SetReadDeadline(due)
+}
+
+// boundLocked returns the user's deadline, or the end of the silence if that is sooner.
+func (c *conn) boundLocked(outer time.Time) time.Time {
+	due := time.Now().Add(SilenceLimit)
+	if !c.heard || !outer.IsZero() && outer.Before(due) {
+		return outer
+	}
+	return due
 }
 
 // stalled reports whether a Read that was due to fail came back much later than
@@ -73,27 +92,10 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.outer = t
-	if due := time.Now().Add(SilenceLimit); t.IsZero() || t.After(due) {
-		t = due
-	}
-	return c.Conn.SetReadDeadline(t)
+	return c.Conn.SetReadDeadline(c.boundLocked(t))
 }
 
 // SetDeadline sets the user's read and write deadlines.
 func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.Conn.SetWriteDeadline(t), c.SetReadDeadline(t))
-}
-
-// NewListener returns l with [NewConn] around each connection.
-func NewListener(l net.Listener) net.Listener { return listener{l} }
-
-type listener struct{ net.Listener }
-
-// Accept waits for the next connection.
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return NewConn(c), nil
 }

@@ -43,7 +43,7 @@ func TestADeadlineThatTheUserSetHoldsTooAndDoesNotLiftTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		c := NewConn(near)
+		c := talking(t, near, far)
 		defer c.Close()
 		for set, want := range map[time.Duration]time.Duration{
 			time.Second: time.Second,
@@ -74,7 +74,34 @@ func TestADeadlineThatTheUserSetHoldsTooAndDoesNotLiftTheLimit(t *testing.T) {
 	})
 }
 
-// stopped is a connection whose first read comes back late, as it does in a process
+// talking returns a watched connection on which something was heard.
+func talking(t *testing.T, near, far net.Conn) net.Conn {
+	t.Helper()
+	c := NewConn(near)
+	var said sync.WaitGroup
+	said.Go(func() { _, _ = far.Write([]byte{1}) })
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	said.Wait()
+	return c
+}
+
+func TestAConnectionThatWasNeverHeardIsItsUsersToBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := NewConn(near)
+		defer c.Close()
+		began := time.Now()
+		_ = c.SetReadDeadline(began.Add(time.Minute))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Minute {
+			t.Errorf("the read ended after %s with %v", time.Since(began), err)
+		}
+	})
+}
+
+// stopped is a connection whose second read comes back late, as it does in a process
 // that was stopped meanwhile.
 type stopped struct {
 	net.Conn
@@ -85,7 +112,7 @@ type stopped struct {
 func (s *stopped) Read(b []byte) (int, error) {
 	s.reads++
 	n, err := s.Conn.Read(b)
-	if s.reads == 1 {
+	if s.reads == 2 {
 		time.Sleep(s.late)
 	}
 	return n, err
@@ -95,7 +122,7 @@ func TestAProcessThatStoodStillDoesNotBlameTheOtherEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for late, forgiven := range map[time.Duration]bool{4 * time.Second: true, 10 * time.Millisecond: false} {
 			near, far := net.Pipe()
-			c := NewConn(&stopped{Conn: near, late: late})
+			c := talking(t, &stopped{Conn: near, late: late}, far)
 			var ping sync.WaitGroup
 			ping.Go(func() {
 				time.Sleep(SilenceLimit + late + PingEvery)

@@ -9,7 +9,9 @@
 //
 // Liveness: a gateway pings when it has heard nothing for a second, so silence of
 // 2.5 s means one that is dead or frozen, whatever its kernel acknowledges, and
-// ends the connection; see internal/liveness.
+// ends the connection; see internal/liveness. One that is alive may be slow to shake
+// hands, when all its sidecars come at once: after 2.5 s another gateway is tried, and
+// the connection keeps its place in the queue meanwhile.
 //
 // The callers decide when to try again, with [NewBackoff]: gRPC's own backoff is
 // not used.

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -43,8 +46,9 @@ func (s Status) LastError() string {
 }
 
 // Link is the way to one gateway. Its connection is there only while a stream uses
-// it. A stream that fails with its connection declares it broken, so the next one
-// dials anew at once. The methods may be called concurrently.
+// it, or while it is being made and may still have its turn. A stream that fails with its
+// connection declares it broken, so the next one dials anew at once. The methods may be
+// called concurrently.
 type Link struct {
 	addr string
 	tls  credentials.TransportCredentials
@@ -56,8 +60,25 @@ type Link struct {
 
 type conn struct {
 	*grpc.ClientConn
+	began time.Time
+
 	users  int // guarded by Link.mu
 	broken bool
+}
+
+// stands waits until c stands or has failed, of which the first call on it says why;
+// false: not before ctx has ended.
+func (c *conn) stands(ctx context.Context) bool {
+	c.Connect()
+	for {
+		s := c.GetState()
+		if s == connectivity.Ready || s == connectivity.TransientFailure || s == connectivity.Shutdown {
+			return true
+		}
+		if !c.WaitForStateChange(ctx, s) {
+			return false
+		}
+	}
 }
 
 // New returns a link to each of the xDS addresses (host:port) of the cluster's
@@ -105,30 +126,45 @@ func (l *Link) acquire() (*conn, error) {
 			grpc.WithReadBufferSize(connectionBuffer),
 			grpc.WithWriteBufferSize(connectionBuffer),
 			grpc.WithNoProxy(),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: queueLimit}),
 			grpc.WithDisableServiceConfig(),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		)
 		if err != nil {
 			return nil, err
 		}
-		l.conn = &conn{ClientConn: cc}
+		l.conn = &conn{ClientConn: cc, began: time.Now()}
 	}
 	l.conn.users++
 	return l.conn, nil
 }
 
-// release gives c back. The last user closes it; a broken one is not handed out
-// again.
-func (l *Link) release(c *conn, broken bool) {
+// release gives c back; end is why the stream ended. The last user closes it; a broken one
+// is not handed out again. One that is still being made is kept for the next stream.
+func (l *Link) release(c *conn, end error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	c.users--
-	c.broken = c.broken || broken
-	last := c.users == 0
-	if l.conn == c && (last || c.broken) {
+	c.broken = c.broken || breaks(end)
+	if errors.Is(end, errNoConnection) && !c.broken && time.Since(c.began) < queueLimit {
+		time.AfterFunc(queueLimit-time.Since(c.began), func() { l.closeUnused(c) })
+		return
+	}
+	l.closeUnusedLocked(c)
+}
+
+// closeUnused closes c unless a stream uses it.
+func (l *Link) closeUnused(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeUnusedLocked(c)
+}
+
+func (l *Link) closeUnusedLocked(c *conn) {
+	if l.conn == c && (c.users == 0 || c.broken) {
 		l.conn = nil
 	}
-	l.mu.Unlock()
-	if last {
+	if c.users == 0 {
 		_ = c.Close() // can only say that it was closed before
 	}
 }
@@ -158,7 +194,7 @@ func IsRefusal(err error) bool { return err != nil && !breaks(err) }
 // breaks reports whether err, the end of a stream, says something about the whole
 // connection: everything does but a refusal of this one stream.
 func breaks(err error) bool {
-	if err == nil {
+	if err == nil || errors.Is(err, errNoConnection) {
 		return false
 	}
 	switch status.Code(err) {
@@ -171,7 +207,7 @@ func breaks(err error) bool {
 
 // dial dials a connection that breaks when the gateway falls silent.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: answerLimit}
+	d := net.Dialer{Timeout: connectLimit}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

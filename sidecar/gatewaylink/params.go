@@ -7,9 +7,22 @@ import (
 )
 
 const (
-	// answerLimit bounds dialling a gateway, the TLS handshake and its first answer
-	// on a stream, together.
-	answerLimit = 2500 * time.Millisecond
+	// connectLimit is how long a stream waits for the connection to its gateway: then
+	// another gateway is tried, if there is one.
+	connectLimit = 2500 * time.Millisecond
+
+	// queueLimit is how long the connection itself is waited for meanwhile, by streams
+	// that follow: a gateway to which all sidecars come back at once shakes hands with
+	// one after the other, and who hangs up loses its place.
+	queueLimit = 30 * time.Second
+
+	// answerLimit bounds the first answer on a stream of a connection that stands. One
+	// that falls silent breaks long before, see internal/liveness.
+	answerLimit = 10 * time.Second
+
+	// endLimit is how long a gateway may take to end a stream on which we have nothing
+	// more to say.
+	endLimit = 2500 * time.Millisecond
 
 	// minRetry and maxRetry bound the pause before a gateway (or, for ADS, the
 	// whole list of them) is tried again; it doubles in between, with jitter.

@@ -24,9 +24,13 @@ type Stream[Req, Resp any] struct {
 	limit    *time.Timer     // ends the stream unless an answer stops it
 }
 
+// errNoConnection says that a gateway has not shaken hands in time. It may still do so,
+// for the next stream.
+var errNoConnection = fmt.Errorf("no connection within %s: frozen or overloaded?", connectLimit)
+
 // Converse opens a stream over l, has talk speak on it, and ends it when talk
-// returns. The gateway must answer within 2.5 s from here, dialling included. The
-// error is talk's, or why there was no stream.
+// returns. The connection must stand within 2.5 s from here, and the gateway must answer
+// within 10 s of that. The error is talk's, or why there was no stream.
 func Converse[Req, Resp any](
 	ctx context.Context, l *Link,
 	open func(context.Context, grpc.ClientConnInterface) (grpc.BidiStreamingClient[Req, Resp], error),
@@ -36,11 +40,19 @@ func Converse[Req, Resp any](
 	if err != nil {
 		return err
 	}
-	defer func() { l.release(conn, breaks(err)) }()
+	defer func() { l.release(conn, err) }()
 	var receiving sync.WaitGroup
 	defer receiving.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	waiting, enough := context.WithTimeout(ctx, connectLimit)
+	defer enough()
+	if !conn.stands(waiting) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return errNoConnection
+	}
 	s := &Stream[Req, Resp]{received: make(chan *Resp), ctx: ctx}
 	s.limit = time.AfterFunc(answerLimit, func() { cancel(fmt.Errorf("no answer within %s: frozen or overloaded?", answerLimit)) })
 	defer s.limit.Stop()
@@ -89,7 +101,7 @@ func (s *Stream[Req, Resp]) Send(m *Req) error {
 // CloseSend says that we have nothing more to say. The gateway must end the stream
 // within 2.5 s.
 func (s *Stream[Req, Resp]) CloseSend() error {
-	s.limit.Reset(answerLimit)
+	s.limit.Reset(endLimit)
 	return s.because(s.client.CloseSend())
 }
 
