@@ -63,10 +63,10 @@ func hear(f *Federation, origin mesh.GatewayID) {
 	f.apply(core.Synced{Origins: []catalog.Head{{Origin: origin, Version: catalog.Version{Epoch: 1, Seq: 1}}}})
 }
 
-// leaves has f hear by gossip that a gateway was there and has left.
+// leaves has a gateway connect to f and leave.
 func leaves(f *Federation, id mesh.GatewayID) {
-	f.apply(core.Gossip{Gateway: id, Alive: true, Known: true})
-	f.apply(core.Gossip{Gateway: id, Known: true, Meta: core.Meta{Leaving: true}})
+	f.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
+	f.apply(core.Tunnels{{Gateway: id, Left: true, Tunnel: core.Tunnel{Since: time.Now()}}})
 	f.core.Step(time.Now())
 }
 

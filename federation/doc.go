@@ -21,14 +21,20 @@
 //
 //	 0       1       2           10          18              50
 //	┌───────┬───────┬───────────┬───────────┬───────────────┬─────┬───────────┬───────┐
-//	│ 1     │ flags │ epoch     │ seq       │ digest        │ len │ advertise │ later │
+//	│ 1     │ 0     │ epoch     │ seq       │ digest        │ len │ advertise │ later │
 //	└───────┴───────┴───────────┴───────────┴───────────────┴─────┴───────────┴───────┘
-//	 version  bit 0: leaving      of the own catalog          at most 200 bytes ignored
+//	 version  ignored             of the own catalog          at most 200 bytes ignored
 //
 // memberlist does not look for the dead once it has stopped gossiping to them.
 // Tunnels do: every configured and every remembered address is dialled for as long
 // as the process lives, and whenever a tunnel is there to a gateway that is no
 // live member, memberlist is told to join it.
+//
+// A gateway is known when a tunnel has led to it: then it has proved its name, and its
+// address and what it holds is what it says itself, over the tunnel. Of others, and of
+// where a known gateway has moved to, gossip is hearsay: there are at most 256 such
+// members, 8 of a cluster, of which 32 addresses are dialled at a time, 4 of a cluster,
+// in turn. Nothing of it is kept on disk, and of what they offer nobody is asked.
 //
 // # Catalog
 //
@@ -37,8 +43,8 @@
 // pulls the difference, from the origin, from another gateway of its cluster, or
 // from whoever has it:
 //
-//	GET /catalog                                        {"origins":[head…],"mesh_address":…}: what the gateway holds,
-//	                                                    and what the sidecars of its cluster dial
+//	GET /catalog                                        {"origins":[head…],"advertise":…,"mesh_address":…}: what the gateway
+//	                                                    holds, and what others and the sidecars of its cluster dial
 //	GET /catalog?origin=west/west-1&epoch=7&since=41    200 {"delta":…,"signature":…}; 204: nothing newer; 404: nothing held
 //
 // Bodies are gzip where asked for. The list is asked for on every new tunnel and
@@ -77,15 +83,14 @@
 //
 // A gateway without a live tunnel is out of routing at once, whatever gossip says,
 // and one with a live tunnel is in it. A gateway that leaves first withdraws its
-// catalog and waits until the others have that, then says so in gossip and by its
-// tunnels, and is forgotten when its tunnels close; the version it had reached is
+// catalog and waits until the others have that, then says so by its tunnels, and is
+// forgotten when they close, whatever others say; the version it had reached is
 // kept, so that nobody can bring its records back. One that dies is kept with its
 // address and its records, marked stale with their age, for 72 hours, or until somebody says that
 // it is gone for good, which every gateway is told.
 //
-// The state file (bbolt) holds the own epoch, every origin's signed
-// catalog and newest version, and every gateway's last address: a gateway that
-// restarts alone knows what it knew. Without it a gateway works, and knows
+// The state file (bbolt) holds the own epoch, every origin's signed catalog and newest
+// version, and every known gateway's last address: a gateway that restarts alone knows what it knew. Without it a gateway works, and knows
 // nothing after a restart until it has met another.
 //
 // # Not promised
@@ -95,7 +100,9 @@
 // order. Two processes with one name and one certificate are told from each other
 // by package tunnel, not here; if both get through, each moves beyond the other's
 // epoch every five seconds and says so. A gateway whose clock is behind the start
-// of another's certificate refuses its catalog until the clock is right.
+// of another's certificate refuses its catalog until the clock is right. A gateway that
+// lies about others costs the mesh speed: gossip may call them dead or hide their
+// versions, and their news then come by the question every ten seconds.
 //
 // # Inside
 //

@@ -128,7 +128,7 @@ func (f *Federation) Run(ctx context.Context) error {
 		return errors.New("federation: Run was called before")
 	}
 	f.started = true
-	leaving := f.core.Meta().Leaving
+	leaving := f.core.Leaving()
 	f.mu.Unlock()
 	defer close(f.ended)
 	if leaving {

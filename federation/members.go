@@ -71,25 +71,19 @@ func (d delegate) NodeMeta(limit int) []byte {
 	return b[:min(len(b), limit)] // New has checked that it fits
 }
 
-// NotifyAlive implements [memberlist.AliveDelegate]: who is not a gateway with a
-// readable name and its number is no member.
+// NotifyAlive implements [memberlist.AliveDelegate]: whom there is no room for is no
+// member. Package gossip has checked the name.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	id, err := gossip.ParseNodeName(n.Name)
 	if err != nil {
 		return err
-	}
-	if !gossip.NodeAddr(id).Equal(n.Addr) || n.Port != gossip.Port {
-		return errors.New("not the address that belongs to the name")
 	}
 	if _, err := decodeMeta(n.Meta); err != nil && !errors.Is(err, errMetaVersion) {
 		return err
 	}
 	d.f.mu.Lock()
 	defer d.f.mu.Unlock()
-	if !d.f.core.HasRoomFor(id) {
-		return fmt.Errorf("more than %d gateways", core.MaxGateways)
-	}
-	return nil
+	return d.f.core.HasRoomFor(id)
 }
 
 // NotifyJoin implements [memberlist.EventDelegate].

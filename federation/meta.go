@@ -12,18 +12,11 @@ import (
 // a member of which only the name is known.
 const metaVersion = 1
 
-// flagLeaving in NodeMeta: the gateway is shutting down, and when gossip reports
-// it gone, it has left and not died.
-const flagLeaving = 1 << 0
-
 var errMetaVersion = errors.New("another version of NodeMeta")
 
 // encodeMeta writes NodeMeta, drawn in doc.go.
 func encodeMeta(m core.Meta) []byte {
 	b := []byte{metaVersion, 0}
-	if m.Leaving {
-		b[1] |= flagLeaving
-	}
 	b = binary.BigEndian.AppendUint64(b, m.Version.Epoch)
 	b = binary.BigEndian.AppendUint64(b, m.Version.Seq)
 	b = append(b, m.Digest[:]...)
@@ -44,7 +37,6 @@ func decodeMeta(b []byte) (m core.Meta, err error) {
 	if len(b) < fixed {
 		return m, fmt.Errorf("NodeMeta of %d bytes: want at least %d", len(b), fixed)
 	}
-	m.Leaving = b[1]&flagLeaving != 0
 	m.Version.Epoch = binary.BigEndian.Uint64(b[2:])
 	m.Version.Seq = binary.BigEndian.Uint64(b[10:])
 	copy(m.Digest[:], b[18:])

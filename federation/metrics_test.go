@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -22,6 +23,7 @@ func TestMetricsNameEveryOrigin(t *testing.T) {
 	}
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
 	f.apply(core.Gossip{Gateway: west1, Alive: true, Known: true, Meta: core.Meta{Version: state.Head().Version, Digest: state.Head().Digest}})
+	f.apply(core.Synced{Origins: []catalog.Head{state.Head()}})
 	f.apply(core.Received{State: state, Exports: state.Exports()})
 	f.view.Set(f.core.Step(time.Now()).View)
 	want := `

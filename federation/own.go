@@ -52,7 +52,7 @@ func (f *Federation) publishLoop(ctx context.Context) {
 // withPublished returns the catalog with what Publish was last given.
 func (f *Federation) withPublished(s *catalog.State) (*catalog.State, error) {
 	f.mu.Lock()
-	exports, leaving := f.exports, f.core.Meta().Leaving
+	exports, leaving := f.exports, f.core.Leaving()
 	f.mu.Unlock()
 	if leaving {
 		return s, nil

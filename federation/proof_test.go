@@ -2,6 +2,7 @@ package federation
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -36,6 +37,7 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 		}
 	}
 	// What it says itself, over a tunnel, is believed; and a later rumour changes nothing.
+	f.apply(core.Tunnels{{Gateway: invented, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
 	f.apply(core.Synced{Gateway: invented, MeshAddress: "10.0.0.9:15443"})
 	d.NotifyUpdate(n)
 	for _, g := range local() {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,8 @@ func stateful(t *testing.T, path string) *Federation {
 func learn(t *testing.T, f *Federation, id mesh.GatewayID) {
 	t.Helper()
 	s := stateOf(t, id, 7, []mesh.Export{serving(id.Cluster, "shop/orders", 2)})
-	f.apply(core.Gossip{Gateway: id, Alive: true, Known: true, Meta: core.Meta{Version: s.Head().Version, Digest: s.Head().Digest, Advertise: "10.0.0.2:7443"}})
+	f.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
+	f.apply(core.Synced{Gateway: id, Origins: []catalog.Head{s.Head()}, Advertise: "10.0.0.2:7443"})
 	f.apply(core.Received{State: s, Exports: s.Exports()})
 }
 

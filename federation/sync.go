@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/federation/gossip"
@@ -16,7 +17,7 @@ func (f *Federation) sync(ctx context.Context, id mesh.GatewayID) {
 	if l, err := f.catalogSync(ctx, id); err != nil {
 		done.Err = err
 	} else {
-		done.Origins, done.MeshAddress = l.Origins, l.MeshAddress
+		done.Origins, done.Advertise, done.MeshAddress = l.Origins, l.Advertise, l.MeshAddress
 	}
 	f.apply(done)
 }
@@ -24,7 +25,7 @@ func (f *Federation) sync(ctx context.Context, id mesh.GatewayID) {
 // catalogSync joins a gateway in gossip and asks it for its versions.
 func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versionList, error) {
 	f.mu.Lock()
-	join, list := f.core.MustJoin(id), f.list
+	join, list := f.core.MustJoin(id, time.Now()), f.list
 	f.mu.Unlock()
 	if join {
 		if _, err := list.Join([]string{gossip.JoinAddress(id)}); err != nil {

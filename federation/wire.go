@@ -23,7 +23,9 @@ type signedDelta struct {
 // versionList is the body of an answer to "GET /catalog".
 type versionList struct {
 	Origins []catalog.Head `json:"origins"`
-	// MeshAddress is what the sidecars of the answering gateway's cluster dial.
+	// Advertise is what other gateways dial to reach the answering one, and MeshAddress
+	// what the sidecars of its cluster dial.
+	Advertise   string `json:"advertise"`
 	MeshAddress string `json:"mesh_address"`
 }
 
@@ -49,8 +51,8 @@ func decodeVersionList(body io.Reader, gzipped bool) (*versionList, error) {
 	if len(l.Origins) > core.MaxGateways {
 		return nil, fmt.Errorf("list of %d origins: at most %d", len(l.Origins), core.MaxGateways)
 	}
-	if len(l.MeshAddress) > maxAddress {
-		return nil, fmt.Errorf("mesh address of %d bytes: at most %d", len(l.MeshAddress), maxAddress)
+	if len(l.Advertise) > maxAddress || len(l.MeshAddress) > maxAddress {
+		return nil, fmt.Errorf("addresses of %d and %d bytes: at most %d", len(l.Advertise), len(l.MeshAddress), maxAddress)
 	}
 	return &l, nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestNodeMetaOfTheLongestNamesFits(t *testing.T) {
-	m := core.Meta{Leaving: true, Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
+	m := core.Meta{Version: catalog.Version{Epoch: 1 << 63, Seq: 1 << 63}, Digest: catalog.Digest{1},
 		Advertise: strings.Repeat("a", maxAddress)}
 	b := encodeMeta(m)
 	if len(b) > 512 { // memberlist.MetaMaxSize

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -102,7 +103,8 @@ type plan struct {
 	state      string
 	identity   *identity.Source // nil: the right one
 	wrap       func(http.Handler) http.Handler
-	log        slog.Handler  // nil: silent
+	log        slog.Handler // nil: silent
+	metrics    prometheus.Registerer
 	slow       time.Duration // how late the federation runs after the tunnel
 }
 
@@ -136,7 +138,7 @@ func (w *world) start(p plan) *node {
 	}
 	n.addr = conn.LocalAddr().String()
 	n.tunnel, err = tunnel.New(tunnel.Config{
-		Self: id, Identity: src, ResetKey: [32]byte{7}, Log: log,
+		Self: id, Identity: src, ResetKey: [32]byte{7}, Log: log, Metrics: p.metrics,
 		Listen: func() (net.PacketConn, error) { return conn, nil },
 	})
 	if err != nil {

@@ -116,7 +116,7 @@ func (c *Core) Step(now time.Time) Actions {
 		Pull:      c.startPulls(now),
 		MoveEpoch: c.moveEpoch,
 		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.own.Expiry.Equal(c.certificate),
-		Targets:   c.newTargets(),
+		Targets:   c.newTargets(now),
 		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),
 		Forgotten: c.forgotten,

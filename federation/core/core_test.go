@@ -167,6 +167,12 @@ func TestWhoIsAliveAndNotReachedIsDialledEveryFewSecondsAFewAtATime(t *testing.T
 	now := time.Unix(1_800_000_000, 0)
 	c := New(Config{Self: self})
 	const n = 3*maxRedials - 1
+	var met Tunnels
+	for i := range n {
+		met = append(met, Peer{Gateway: gw("north", mesh.GatewayName(fmt.Sprint("north-", i))), Tunnel: Tunnel{Up: true, Since: now}})
+	}
+	c.Apply(now, met)
+	c.Apply(now, Tunnels{}) // long ago
 	for i := range n {
 		c.Apply(now, Gossip{Gateway: gw("north", mesh.GatewayName(fmt.Sprint("north-", i))), Alive: true})
 	}

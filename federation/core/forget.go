@@ -47,16 +47,13 @@ func (c *Core) forget(now time.Time) {
 	}
 }
 
-// hasLeft reports whether the gateway said that it leaves, and is gone.
+// hasLeft reports whether the gateway said that it leaves, over its own tunnel, and is gone.
 func (c *Core) hasLeft(id mesh.GatewayID) bool {
 	m, p := c.members[id], c.peers[id]
 	if c.peers.up(id) {
 		return false
 	}
-	if m != nil && !m.alive && m.meta.Leaving {
-		return true
-	}
-	// It said so when it closed the tunnel, and has not joined since.
+	// It has not joined since.
 	return p != nil && p.Left && (m == nil || !m.alive || m.since.Before(p.Since))
 }
 

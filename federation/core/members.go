@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -14,7 +15,6 @@ import (
 // Meta is what gossip carries about a gateway. Nothing of it is proved: it says
 // where to look, never what to route.
 type Meta struct {
-	Leaving   bool
 	Version   catalog.Version
 	Digest    catalog.Digest
 	Advertise string
@@ -34,8 +34,12 @@ type member struct {
 	known     bool // meta could be read
 	meta      Meta
 	since     time.Time // when alive last became true
-	redial    bool      // since then it was not dialled anew
+	died      time.Time // when it last became false
+	redial    bool      // since it became true it was not dialled anew
 	redialled time.Time // when it was, or needed not be
+	dialled   time.Time // when it last was because it became true
+	place     bool      // its address is one of the hints that are dialled
+	placed    time.Time // since when, or when it last was; zero: never
 }
 
 type members map[mesh.GatewayID]*member
@@ -56,8 +60,10 @@ func (c *Core) redials(now time.Time) []mesh.GatewayID {
 		switch {
 		case !m.alive || c.peers.up(id):
 			m.redialled = now
-		case m.redial && c.peers[id] != nil:
+		case !c.proved(id): // its address is dialled while it has a place
+		case m.redial && c.peers[id] != nil && now.Sub(m.dialled) >= redialPause:
 			back = append(back, id)
+			m.dialled = now
 		case now.Sub(m.redialled) >= redialInterval:
 			waiting = append(waiting, id)
 		}
@@ -86,6 +92,9 @@ func (in Gossip) apply(c *Core, now time.Time) {
 		if !in.Alive {
 			return // forgotten before
 		}
+		if c.HasRoomFor(id) != nil {
+			return
+		}
 		m = &member{}
 		c.members[id] = m
 		c.viewChanged = true
@@ -93,34 +102,77 @@ func (in Gossip) apply(c *Core, now time.Time) {
 	if in.Alive && !m.alive {
 		m.since, m.redial, m.redialled = now, true, now
 	}
+	if !in.Alive && m.alive {
+		m.died = now
+	}
 	if in.Alive != m.alive {
-		c.note(slog.LevelInfo, "gossip", "gateway", id.String(), "alive", in.Alive, "leaving", in.Meta.Leaving)
+		c.note(slog.LevelInfo, "gossip", "gateway", id.String(), "alive", in.Alive)
 	}
 	if in.Alive != m.alive || in.Known != m.known || in.Meta.Advertise != m.meta.Advertise {
 		c.viewChanged = true
 	}
 	m.alive, m.known, m.meta = in.Alive, in.Known, in.Meta
-	if !in.Alive || !in.Known {
-		return
+	if !c.proved(id) {
+		if !in.Alive { // nothing of it is worth keeping
+			delete(c.members, id)
+		}
+		return // those that hold what it offers say so
 	}
-	if k := c.known[id]; in.Meta.Advertise != "" && k.Advertise != in.Meta.Advertise {
-		k.Advertise, k.Seen = in.Meta.Advertise, now
-		c.keepKnown(id, k)
+	if in.Alive && in.Known {
+		c.rememberHint(id, now)
+		c.hear(catalog.Head{Origin: id, Version: in.Meta.Version, Digest: in.Meta.Digest}, id, now)
 	}
-	c.hear(catalog.Head{Origin: id, Version: in.Meta.Version, Digest: in.Meta.Digest}, id, now)
 }
 
-// HasRoomFor reports whether gossip may tell of the gateway.
-func (c *Core) HasRoomFor(id mesh.GatewayID) bool {
-	return c.members[id] != nil || len(c.members) < MaxGateways
+// rememberHint has a gateway that has not said yet where it is, although a tunnel leads
+// to it, remembered where gossip says.
+func (c *Core) rememberHint(id mesh.GatewayID, now time.Time) {
+	m, p := c.members[id], c.peers[id]
+	if k, ok := c.known[id]; ok && k.Advertise == "" && m != nil && m.meta.Advertise != "" && p != nil && p.synced.IsZero() {
+		k.Advertise, k.Seen = m.meta.Advertise, now
+		c.keepKnown(id, k)
+	}
+}
+
+// proved reports whether the gateway has shown its certificate, and is not forgotten:
+// it was or is at the other end of a tunnel.
+func (c *Core) proved(id mesh.GatewayID) bool {
+	_, known := c.known[id]
+	return known || c.peers.up(id)
+}
+
+// HasRoomFor returns an error unless gossip may tell of the gateway. Names cost nothing
+// to make up, so there is little room for those that are not proved.
+func (c *Core) HasRoomFor(id mesh.GatewayID) error {
+	switch {
+	case c.members[id] != nil:
+		return nil
+	case len(c.members) >= MaxGateways:
+		return fmt.Errorf("more than %d gateways", MaxGateways)
+	case c.proved(id):
+		return nil
+	}
+	all, cluster := 0, 0
+	for other := range c.members {
+		if !c.proved(other) {
+			all++
+			if other.Cluster == id.Cluster {
+				cluster++
+			}
+		}
+	}
+	if all >= maxUnproved || cluster >= maxClusterUnproved {
+		return fmt.Errorf("%d gateways that nobody here has met, %d of its cluster", all, cluster)
+	}
+	return nil
 }
 
 // MustJoin reports whether gossip has lost or not yet found the gateway.
 // memberlist does not look for the dead by itself for long, so tunnels, which do,
-// tell it.
-func (c *Core) MustJoin(id mesh.GatewayID) bool {
+// tell it: after a while, in which a gateway that leaves closes its tunnel.
+func (c *Core) MustJoin(id mesh.GatewayID, now time.Time) bool {
 	m := c.members[id]
-	return m == nil || !m.alive && !m.meta.Leaving
+	return m == nil || !m.alive && now.Sub(m.died) >= rejoinAfter
 }
 
 // present reports whether the gateway is there, by gossip or by tunnel.
@@ -128,15 +180,37 @@ func (c *Core) present(id mesh.GatewayID) bool {
 	return c.members.alive(id) || c.peers.up(id)
 }
 
-// KnownGateway is where a gateway was last seen.
+// KnownGateway is where a gateway was last seen that has proved who it is.
 type KnownGateway struct {
-	Advertise   string            `json:"advertise"`    // as gossip said
+	Advertise   string            `json:"advertise"`    // as it said itself, over a tunnel, or gossip before that
 	MeshAddress string            `json:"mesh_address"` // as it said itself, over a tunnel
 	Seen        time.Time         `json:"seen"`
 	Founding    identity.Founding `json:"founding,omitzero"` // of its cluster, as its certificate said
 }
 
+// keepKnown keeps where a gateway is. A cluster has room for so many gateways: whoever
+// holds its key can make up more, and one that is out of reach makes room.
 func (c *Core) keepKnown(id mesh.GatewayID, k KnownGateway) {
+	if _, ok := c.known[id]; !ok {
+		var longest mesh.GatewayID // out of reach
+		n := 0
+		for other, was := range c.known {
+			if other.Cluster != id.Cluster {
+				continue
+			}
+			n++
+			if !c.present(other) && (longest.IsZero() || was.Seen.Before(c.known[longest].Seen)) {
+				longest = other
+			}
+		}
+		if n >= maxClusterGateways || len(c.known) >= MaxGateways {
+			if longest.IsZero() {
+				return
+			}
+			delete(c.known, longest)
+			c.unsaved.gateways[longest] = true
+		}
+	}
 	c.known[id] = k
 	c.unsaved.gateways[id], c.viewChanged = true, true
 }

@@ -53,6 +53,7 @@ type model struct {
 	held    map[mesh.GatewayID]catalog.Head
 	floor   map[mesh.GatewayID]catalog.Version
 	gossip  map[mesh.GatewayID]Gossip
+	proved  map[mesh.GatewayID]bool // it was connected, and is not forgotten
 	peers   map[mesh.GatewayID]Peer
 	fresh   map[mesh.GatewayID]time.Time // when its catalog was last shown as up to date, or first heard of
 	pulls   []Pull                       // in flight
@@ -66,7 +67,7 @@ func newModel(t *rapid.T) *model {
 	m := &model{
 		T: t, now: time.Unix(1_800_000_000, 0),
 		heard: map[mesh.GatewayID]bool{}, held: map[mesh.GatewayID]catalog.Head{}, floor: map[mesh.GatewayID]catalog.Version{},
-		gossip: map[mesh.GatewayID]Gossip{}, peers: map[mesh.GatewayID]Peer{}, fresh: map[mesh.GatewayID]time.Time{}, retry: map[mesh.GatewayID]time.Time{},
+		gossip: map[mesh.GatewayID]Gossip{}, proved: map[mesh.GatewayID]bool{}, peers: map[mesh.GatewayID]Peer{}, fresh: map[mesh.GatewayID]time.Time{}, retry: map[mesh.GatewayID]time.Time{},
 	}
 	random := rapid.Int64Range(0, 1<<40)
 	m.core = New(Config{Self: self, Advertise: addressOf(self), Join: joined, Random: func(n int64) int64 { return random.Draw(t, "random") % n }})
@@ -97,6 +98,7 @@ func (m *model) tunnelChanges() {
 	p.Gateway, p.Addr, p.Since, p.Up = id, addressOf(id), m.now, !p.Up
 	p.Left = !p.Up && rapid.Bool().Draw(m.T, "left")
 	m.peers[id] = p
+	m.proved[id] = m.proved[id] || p.Up
 	delete(m.retry, id)
 	var all Tunnels
 	for _, p := range m.peers {
@@ -108,11 +110,11 @@ func (m *model) tunnelChanges() {
 func (m *model) gossipTells() {
 	g := Gossip{Gateway: m.oneOf(others), Alive: rapid.Bool().Draw(m.T, "alive"), Known: true}
 	h := m.stateOf(g.Gateway).Head()
-	g.Meta = Meta{Leaving: rapid.Bool().Draw(m.T, "leaving"), Version: h.Version, Digest: h.Digest, Advertise: addressOf(g.Gateway)}
+	g.Meta = Meta{Version: h.Version, Digest: h.Digest, Advertise: addressOf(g.Gateway)}
 	if _, known := m.gossip[g.Gateway]; g.Alive || known {
 		m.gossip[g.Gateway] = g
 	}
-	if g.Alive {
+	if g.Alive && m.proved[g.Gateway] {
 		m.hear(g.Gateway)
 	}
 	m.apply(g)
@@ -129,6 +131,7 @@ func (m *model) syncEnds() {
 	if rapid.Bool().Draw(m.T, "failed") {
 		in.Err = fmt.Errorf("out of reach")
 	} else {
+		in.Advertise = addressOf(in.Gateway)
 		for range rapid.IntRange(0, 3).Draw(m.T, "heads") {
 			h := m.stateOf(m.oneOf(others)).Head()
 			in.Origins = append(in.Origins, h)
@@ -188,11 +191,8 @@ func (m *model) timePasses() {
 	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 100 * time.Millisecond, time.Second, 15 * time.Second, time.Hour, 40 * time.Hour}).Draw(m.T, "time"))
 }
 
-// hasLeft: it said so in gossip or at the end of its tunnel, and has no tunnel.
-func (m *model) hasLeft(id mesh.GatewayID) bool {
-	g := m.gossip[id]
-	return !m.peers[id].Up && (m.peers[id].Left || g.Meta.Leaving && !g.Alive)
-}
+// hasLeft: it said so at the end of its tunnel, and has no tunnel.
+func (m *model) hasLeft(id mesh.GatewayID) bool { return !m.peers[id].Up && m.peers[id].Left }
 
 func (m *model) step() {
 	a := m.core.Step(m.now)
@@ -253,14 +253,13 @@ func (m *model) checkForgotten() {
 			}
 			delete(m.held, id)
 		}
-		if g := m.gossip[id]; g.Meta.Leaving && !g.Alive && !m.peers[id].Up {
-			if s != nil {
-				m.Fatalf("%s has left and its catalog is there", id)
-			}
+		if m.hasLeft(id) && !m.gossip[id].Alive && s != nil {
+			m.Fatalf("%s has left and its catalog is there", id)
 		}
 		if m.core.members[id] == nil {
 			delete(m.gossip, id)
 		}
+		m.proved[id] = m.core.proved(id)
 		m.compareHeld(id)
 	}
 }

@@ -51,13 +51,16 @@ func (in Acked) apply(c *Core, _ time.Time) {
 	}
 }
 
+// Leaving reports whether this gateway shuts down.
+func (c *Core) Leaving() bool { return c.leaving }
+
 // Own returns the own catalog.
 func (c *Core) Own() Own { return c.own }
 
 // Meta returns what gossip says of this gateway.
 func (c *Core) Meta() Meta {
 	h := c.own.State.Head()
-	return Meta{Leaving: c.leaving, Version: h.Version, Digest: h.Digest, Advertise: c.cfg.Advertise}
+	return Meta{Version: h.Version, Digest: h.Digest, Advertise: c.cfg.Advertise}
 }
 
 // AllAcked reports whether every gateway that is alive and connected has the

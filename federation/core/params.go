@@ -35,6 +35,24 @@ const (
 	// maxLeftOut is how many of an origin's services are named that do not count.
 	maxLeftOut = 16
 
+	// maxUnproved bounds the members that only gossip tells of, as no tunnel has led to
+	// them, and maxClusterUnproved those of one cluster. Who joins a large mesh meets
+	// more than that, a few at a time, and is met by all.
+	maxUnproved        = 256
+	maxClusterUnproved = 8
+	// maxHints bounds the addresses that are dialled although only gossip tells of them,
+	// and maxClusterHints those of one cluster's gateways. While others wait, each
+	// is dialled for hintTurn: some two to four times.
+	maxHints        = 32
+	maxClusterHints = 4
+	hintTurn        = 10 * time.Second
+	// maxClusterGateways bounds the gateways of one cluster that are known by tunnels.
+	maxClusterGateways = 256
+	// rejoinAfter is how long gossip has called a gateway dead that a tunnel leads to
+	// before it is told to join it again: longer than one that leaves takes to say so
+	// in its tunnels.
+	rejoinAfter = 2 * time.Second
+
 	// epochMoveInterval is the least time between two moves to a later epoch
 	// because somebody holds records of ours that we do not know: two processes
 	// with one name would otherwise outbid each other at full speed.

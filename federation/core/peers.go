@@ -85,9 +85,10 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 			c.viewChanged = true
 		}
 		was.Peer = p
-		if k := c.known[p.Gateway]; p.Up && !p.Founding.IsZero() && k.Founding != p.Founding {
+		if k, ok := c.known[p.Gateway]; p.Up && (!ok || !p.Founding.IsZero() && k.Founding != p.Founding) {
 			k.Founding, k.Seen = p.Founding, now
 			c.keepKnown(p.Gateway, k)
+			c.rememberHint(p.Gateway, now)
 		}
 	}
 	for id := range gone {
@@ -104,7 +105,7 @@ func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
 		if p.syncing || !p.Up || c.leaving || now.Before(p.retry) {
 			continue
 		}
-		if c.MustJoin(id) || now.Sub(p.synced) >= syncInterval {
+		if c.MustJoin(id, now) || now.Sub(p.synced) >= syncInterval {
 			p.syncing = true
 			due = append(due, id)
 		}
@@ -113,18 +114,20 @@ func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
 }
 
 // Synced is the end of a sync with a gateway, started by Actions.Sync: what it
-// holds, and where the sidecars of its cluster find it, or why that is not known.
+// holds, and where other gateways and the sidecars of its cluster find it, or why that
+// is not known.
 type Synced struct {
 	Gateway     mesh.GatewayID
 	Origins     []catalog.Head
+	Advertise   string
 	MeshAddress string
 	Err         error
 }
 
 func (in Synced) apply(c *Core, now time.Time) {
 	if in.Err == nil {
-		if k := c.known[in.Gateway]; k.MeshAddress != in.MeshAddress {
-			k.MeshAddress, k.Seen = in.MeshAddress, now
+		if k, ok := c.known[in.Gateway]; ok && (k.Advertise != in.Advertise || k.MeshAddress != in.MeshAddress) {
+			k.Advertise, k.MeshAddress, k.Seen = in.Advertise, in.MeshAddress, now
 			c.keepKnown(in.Gateway, k)
 		}
 		for _, h := range in.Origins {
@@ -150,7 +153,7 @@ func (in Synced) apply(c *Core, now time.Time) {
 		p.fault, p.faultLogged = why, now
 		c.note(slog.LevelWarn, "sync with a gateway", "gateway", in.Gateway.String(), "err", in.Err)
 	}
-	if in.Err != nil || c.MustJoin(in.Gateway) { // memberlist was told, and did not take it
+	if in.Err != nil || c.MustJoin(in.Gateway, now) { // memberlist was told, and did not take it
 		p.retry = c.retryAfter(now, 1)
 	}
 }

@@ -57,7 +57,8 @@ func TestARestartedGatewayAwaitsThoseItRemembersUntilItMeetsOneOrTenMinutes(t *t
 				t.Fatal(err)
 			}
 			h := north.Head()
-			core.Apply(now, Gossip{Gateway: h.Origin, Alive: true, Known: true, Meta: Meta{Version: h.Version, Digest: h.Digest, Advertise: "10.0.0.3:7443"}})
+			core.Apply(now, tunnelTo(h.Origin, true, now))
+			core.Apply(now, Synced{Gateway: h.Origin, Origins: []catalog.Head{h}, Advertise: "10.0.0.3:7443"})
 			if v := core.Step(now).View; v.Awaiting != c.want {
 				t.Error("who is alive has not said yet what it offers")
 			}

@@ -28,7 +28,7 @@ type View struct {
 // Gateway is what is known of one gateway.
 type Gateway struct {
 	ID          mesh.GatewayID
-	Advertise   string // what other clusters dial, host:port; empty when never heard
+	Advertise   string // what other clusters dial, host:port, as it says itself, else as gossip does; empty when never heard
 	MeshAddress string // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
 	Alive       bool   // gossip says so; only the tunnel decides what is routed
 	Tunnel      Tunnel // zero for this gateway itself
@@ -236,7 +236,7 @@ func (c *Core) View() *View {
 	for id, m := range c.members {
 		g := at(id)
 		g.Alive = m.alive
-		if m.known {
+		if g.Advertise == "" && m.alive {
 			g.Advertise = m.meta.Advertise
 		}
 	}
