@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 )
 
 // Options are what a CA has beside its configuration file. The zero value is a process
@@ -48,12 +49,13 @@ type CA struct {
 	authority  atomic.Pointer[identity.Authority]
 	identity   *identity.Source // this process's own certificate; it ends with the authority's
 	audit      *audit.Log
-	sources    *rates[netip.Prefix]
+	limits     *limit.Limits
+	sources    *rates[limit.Source]
 	identities *rates[identity.ID]
 
 	// wired is set when what follows is: Shutdown may be called before.
 	wired     atomic.Bool
-	port      net.Listener
+	port      *tlsport.Port
 	operators admin.Ports
 	used      *usedTokens
 	metrics   *metrics
@@ -76,7 +78,7 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	}
 	ca := &CA{
 		cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), audit: decisions,
-		sources: newRates[netip.Prefix](sourceRate, sourceBurst), identities: newRates[identity.ID](identityRate, identityBurst),
+		sources: newRates[limit.Source](sourceRate, sourceBurst), identities: newRates[identity.ID](identityRate, identityBurst),
 	}
 	ca.inForce.Store(cfg)
 	ca.authority.Store(authority)
@@ -90,6 +92,9 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	ca.identity.Log = ca.log
 	if opts.Configuration != nil {
 		ca.reloader = admin.NewReloader(ca.log, ca.reload)
+	}
+	if ca.limits, err = limit.New(ca.registry); err != nil {
+		return nil, err
 	}
 	ca.ready.Require("certificate", func() string {
 		if err := ca.identity.Err(); err != nil {
@@ -127,13 +132,14 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 		return err
 	}
 	ca.ready.Require("state", func() string { return admin.KeptError(kept) })
-	if ca.port, err = net.Listen("tcp", ca.cfg.Listen.GRPC); err != nil {
+	listener, err := net.Listen("tcp", ca.cfg.Listen.GRPC)
+	if err != nil {
 		return fmt.Errorf("listen.grpc: %w", err)
 	}
 	if ca.operators, err = admin.Bind(net.Listen, ca.cfg.Listen.Admin, ca.cfg.Listen.Metrics, ca.cfg.Listen.Profiles); err != nil {
-		return errors.Join(err, ca.port.Close())
+		return errors.Join(err, listener.Close())
 	}
-	ca.grpc = ca.newServer()
+	ca.port, ca.grpc = ca.newPort(listener), newGRPC(service{ca: ca})
 	ca.wired.Store(true)
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 
 // caller is who asks.
 type caller struct {
-	addr  netip.Addr // zero: unknown
+	addr  net.Addr // nil: unknown
 	state tls.ConnectionState
 	token string // empty: none
 }
@@ -27,7 +26,7 @@ type caller struct {
 func callerOf(ctx context.Context) caller {
 	var c caller
 	if p, ok := peer.FromContext(ctx); ok {
-		c.addr = addrOf(p.Addr)
+		c.addr = p.Addr
 		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
 			c.state = info.State
 		}
@@ -42,15 +41,17 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
-func addrOf(a net.Addr) netip.Addr {
-	if a == nil {
-		return netip.Addr{}
+// host returns the caller's address without its port, for the audit stream; empty:
+// unknown.
+func (c caller) host() string {
+	if c.addr == nil {
+		return ""
 	}
-	ap, err := netip.ParseAddrPort(a.String())
+	host, _, err := net.SplitHostPort(c.addr.String())
 	if err != nil {
-		return netip.Addr{}
+		return ""
 	}
-	return ap.Addr().Unmap()
+	return host
 }
 
 // proven is whom a caller has proved to be.

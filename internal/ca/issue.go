@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // service is Istio's certificate service.
@@ -40,7 +41,7 @@ func (s service) CreateCertificate(ctx context.Context, r *securityv1.IstioCerti
 // answer returns who asks, as far as that is proved, and its new certificate: the leaf
 // first, the root last.
 func (ca *CA) answer(c caller, r *securityv1.IstioCertificateRequest, now time.Time) (who proven, chain []*x509.Certificate, refused *refusal) {
-	if !ca.sources.allow(sourceOf(c.addr), now) {
+	if !ca.sources.allow(limit.SourceOf(c.addr), now) {
 		return who, nil, refuse(codes.ResourceExhausted, tooOften, "your address asks too often: wait a second")
 	}
 	if who, refused = ca.prove(c, now); refused != nil {
@@ -111,9 +112,9 @@ func (ca *CA) tellIssued(c caller, who proven, leaf *x509.Certificate) {
 	} else {
 		ca.metrics.renewed.Inc()
 	}
-	level("certificate issued", "peer_id", who.id.String(), "peer_addr", c.addr, "by", how, "serial", leaf.SerialNumber.Text(16), "not_after", leaf.NotAfter)
+	level("certificate issued", "peer_id", who.id.String(), "peer_addr", c.host(), "by", how, "serial", leaf.SerialNumber.Text(16), "not_after", leaf.NotAfter)
 	ca.audit.Add(audit.Event{
-		Kind: audit.Certificate, Decision: audit.Granted, Who: who.id.String(), From: from(c.addr),
+		Kind: audit.Certificate, Decision: audit.Granted, Who: who.id.String(), From: c.host(),
 		What: "serial " + leaf.SerialNumber.Text(16) + " until " + leaf.NotAfter.UTC().Format(time.RFC3339), Why: how,
 	})
 }
@@ -127,6 +128,6 @@ func (ca *CA) tellRefused(c caller, who proven, r *refusal) {
 	} else {
 		peer = who.id.String()
 	}
-	level("certificate refused", "peer_id", peer, "peer_addr", c.addr, "reason", string(r.reason), "err", r.err)
-	ca.audit.Add(audit.Event{Kind: audit.Certificate, Decision: audit.Refused, Who: peer, From: from(c.addr), Why: r.err.Error()})
+	level("certificate refused", "peer_id", peer, "peer_addr", c.host(), "reason", string(r.reason), "err", r.err)
+	ca.audit.Add(audit.Event{Kind: audit.Certificate, Decision: audit.Refused, Who: peer, From: c.host(), Why: r.err.Error()})
 }

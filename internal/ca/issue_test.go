@@ -304,7 +304,7 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		who := caller{addr: addrOf(&net.TCPAddr{IP: net.ParseIP(addr)}), state: tls.ConnectionState{PeerCertificates: cred.Material().Chain}}
+		who := caller{addr: &net.TCPAddr{IP: net.ParseIP(addr)}, state: tls.ConnectionState{PeerCertificates: cred.Material().Chain}}
 		_, _, refused := ca.answer(who, &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}, now)
 		return refused
 	}
@@ -320,7 +320,7 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 		t.Errorf("another identity of that address: %v", r.err)
 	}
 	stranger := func(addr string) *refusal {
-		_, _, refused := ca.answer(caller{addr: addrOf(&net.TCPAddr{IP: net.ParseIP(addr)})}, nil, now)
+		_, _, refused := ca.answer(caller{addr: &net.TCPAddr{IP: net.ParseIP(addr)}}, nil, now)
 		return refused
 	}
 	for range sourceBurst {

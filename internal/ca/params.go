@@ -15,12 +15,19 @@ const (
 	minRSABits = 2048
 	maxRSABits = 4096
 
-	// handshakeTimeout bounds TCP accept to the end of the HTTP/2 preface.
-	handshakeTimeout = 10 * time.Second
+	// connectionPart and maxConnections bound the connections, a part of the descriptors;
+	// strangerPart and maxStrangers those whose handshake is not done.
+	connectionPart = 4
+	maxConnections = 16 << 10
+	strangerPart   = 8
+	maxStrangers   = 4 << 10
+
+	// prefaceTimeout bounds the HTTP/2 preface, once hands are shaken.
+	prefaceTimeout = 10 * time.Second
 	// idleTimeout closes a connection that asks for nothing: clients come back in hours.
 	idleTimeout = 30 * time.Second
 	// maxAge ends a connection whatever it does, after maxAgeGrace for running calls.
-	maxAge      = 5 * time.Minute
+	maxAge      = time.Minute
 	maxAgeGrace = 10 * time.Second
 	// maxStreams bounds the calls at a time of one connection.
 	maxStreams = 16

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
@@ -47,15 +46,4 @@ func (r *rates[K]) allow(k K, now time.Time) bool {
 		b = r.rest
 	}
 	return b.AllowN(now, 1)
-}
-
-// sourceOf returns what is counted as one source: an IPv4 address, or the /64 that an
-// IPv6 host chooses its addresses from.
-func sourceOf(a netip.Addr) netip.Prefix {
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	p, _ := a.Prefix(bits) // the zero Addr has no prefix: all unknown are one
-	return p
 }

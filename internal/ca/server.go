@@ -5,20 +5,39 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	securityv1 "istio.io/api/security/v1alpha1"
+
+	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 )
 
-// newServer returns the gRPC server of the port at which certificates are asked for.
-func (ca *CA) newServer() *grpc.Server {
-	s := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(ca.serverTLS())),
-		grpc.ConnectionTimeout(handshakeTimeout),
+// newPort returns the port at which certificates are asked for. Who shows a certificate is
+// judged again as long as the connection is open.
+func (ca *CA) newPort(listener net.Listener) *tlsport.Port {
+	return tlsport.New(tlsport.Config{
+		Listener: listener, TLS: ca.serverTLS(), Past: ca.identity.Past,
+		Trusts: func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				return nil
+			}
+			return ca.identity.Trusts(cs, ca.members())
+		},
+		Turns: ca.limits.Turns, Strangers: ca.limits.Port("certificates", limit.Part(strangerPart, maxStrangers)),
+		Max: limit.Part(connectionPart, maxConnections), Short: ca.limits.Shed, Log: ca.log,
+	})
+}
+
+// newGRPC returns the gRPC server behind that port.
+func newGRPC(s securityv1.IstioCertificateServiceServer) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.Creds(tlsport.Credentials()),
+		grpc.ConnectionTimeout(prefaceTimeout),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -27,8 +46,8 @@ func (ca *CA) newServer() *grpc.Server {
 		}),
 		grpc.WaitForHandlers(true),
 	)
-	securityv1.RegisterIstioCertificateServiceServer(s, service{ca: ca})
-	return s
+	securityv1.RegisterIstioCertificateServiceServer(g, s)
+	return g
 }
 
 // serverTLS asks every client for a certificate, takes those without, and says when one
@@ -41,7 +60,7 @@ func (ca *CA) serverTLS() *tls.Config {
 		own.VerifyConnection = func(cs tls.ConnectionState) error {
 			err := verify(cs)
 			if err != nil {
-				ca.tellRefused(caller{addr: addrOf(hello.Conn.RemoteAddr())}, proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err))
+				ca.tellRefused(caller{addr: hello.Conn.RemoteAddr()}, proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err))
 			}
 			return err
 		}
@@ -53,18 +72,14 @@ func (ca *CA) serverTLS() *tls.Config {
 // serve serves until ctx ends or the listener fails, and returns when every call has
 // ended.
 func (ca *CA) serve(ctx context.Context) error {
+	var port sync.WaitGroup
+	port.Go(ca.port.Run)
+	defer port.Wait()
+	defer ca.grpc.Stop() // ends the connections that the port waits for
 	halt := context.AfterFunc(ctx, ca.grpc.Stop)
 	defer halt()
 	if err := ca.grpc.Serve(ca.port); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve on %s: %w", ca.port.Addr(), err)
 	}
 	return nil
-}
-
-// from names an address in the audit stream; empty: unknown.
-func from(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }

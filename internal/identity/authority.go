@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -27,6 +28,7 @@ type Authority struct {
 	cert        *x509.Certificate
 	key         crypto.Signer
 	roots       []*x509.Certificate
+	bundle      []byte // signed, from the authority's directory; nil: none
 }
 
 // NotAfter returns when the authority's own certificate expires.
@@ -45,9 +47,9 @@ func (a *Authority) Fingerprint() Fingerprint { return FingerprintOf(a.cert) }
 // authority. They must not be changed.
 func (a *Authority) Roots() []*x509.Certificate { return a.roots }
 
-// Same reports whether two authorities have the same certificate and trust the same roots.
+// Same reports whether two authorities have the same certificate and trust the same.
 func (a *Authority) Same(other *Authority) bool {
-	return a.cert.Equal(other.cert) && slices.EqualFunc(a.roots, other.roots, (*x509.Certificate).Equal)
+	return a.cert.Equal(other.cert) && bytes.Equal(a.bundle, other.bundle) && slices.EqualFunc(a.roots, other.roots, (*x509.Certificate).Equal)
 }
 
 // NewRoot makes the root of a trust domain, such as "mesh.example", in memory.
@@ -299,6 +301,7 @@ func (a *Authority) IssueCA(name string, dnsNames []string) (*Credential, error)
 	for _, r := range a.roots[max(0, len(a.roots)-(maxChain-len(c.chain))):] {
 		c.chain = append(c.chain, r)
 	}
+	c.bundle = a.bundle
 	return c, nil
 }
 

@@ -23,6 +23,9 @@ type Credential struct {
 	chain []*x509.Certificate // leaf first
 	key   crypto.Signer
 	roots []*x509.Certificate
+	// bundle came with the authority that issued it, if it is that authority's own
+	// process; nil: none did.
+	bundle []byte
 }
 
 // ID returns who the credential makes its holder.
@@ -38,7 +41,7 @@ func (c *Credential) Source() (*Source, error) {
 
 // Material returns the credential for [New] or [Source.Replace].
 func (c *Credential) Material() Material {
-	return Material{Chain: c.chain, Key: c.key, Roots: c.roots}
+	return Material{Chain: c.chain, Key: c.key, Roots: c.roots, Bundle: c.bundle}
 }
 
 // Save writes cert.pem, key.pem and roots.pem for [Open] to dir, which it makes
@@ -122,7 +125,14 @@ func OpenAuthority(dir string) (*Authority, error) {
 
 // openCluster reads ca.pem, ca-key.pem and roots.pem; how says how to make them.
 func openCluster(dir, how string) (*Authority, error) {
-	return openAuthority(filepath.Join(dir, clusterFile), filepath.Join(dir, clusterKeyFile), filepath.Join(dir, rootsFile), how)
+	a, err := openAuthority(filepath.Join(dir, clusterFile), filepath.Join(dir, clusterKeyFile), filepath.Join(dir, rootsFile), how)
+	if err != nil {
+		return nil, err
+	}
+	if a.bundle, err = readBundle(dir); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // openAuthority reads one authority; rootsPath is empty for a root.

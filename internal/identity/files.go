@@ -60,12 +60,21 @@ func readFiles(dir string) (files, error) {
 		}
 		raw[name] = b
 	}
-	b, err := readBounded(filepath.Join(dir, bundleFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	b, err := readBundle(dir)
+	if err != nil {
 		faults = append(faults, fmt.Errorf("identity: %w", err))
 	}
-	raw[bundleFile] = b // nil: there need be none
+	raw[bundleFile] = b
 	return raw, errors.Join(faults...)
+}
+
+// readBundle reads the bundle of a directory; nil: there need be none.
+func readBundle(dir string) ([]byte, error) {
+	b, err := readBounded(filepath.Join(dir, bundleFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // parseFiles reads what an identity directory holds. Whether it is good is for [New].

@@ -59,7 +59,7 @@ type Config struct {
 type Port struct {
 	cfg     Config
 	open    *drain.Set
-	callers *limit.Shares[string] // by SPIFFE ID
+	callers *limit.Shares[string] // by SPIFFE ID, or source
 	ready   chan *Conn
 	closed  chan struct{}
 	once    sync.Once
@@ -120,7 +120,7 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 		p.cfg.Log.Debug("connection refused", "peer_addr", addr, "err", err)
 		return
 	}
-	peer := peerOf(conn.ConnectionState())
+	peer := holderOf(conn)
 	if !p.callers.Take(peer) {
 		p.cfg.Log.Debug("connection refused", "peer_addr", addr, "peer_id", peer, "err", errTooMany)
 		return
@@ -150,11 +150,12 @@ func (p *Port) handshake(below net.Conn) (conn *tls.Conn, err error) {
 	return conn, err
 }
 
-// peerOf is under whose name a connection is counted; empty: it proved nothing.
-func peerOf(state tls.ConnectionState) string {
-	id, err := identity.PeerID(state)
+// holderOf is under whose name a connection is counted: its peer's SPIFFE ID, or the
+// source of who was let in without a certificate.
+func holderOf(conn *tls.Conn) string {
+	id, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
-		return ""
+		return limit.SourceOf(conn.RemoteAddr()).String()
 	}
 	return id.String()
 }
