@@ -28,7 +28,7 @@ var imports = map[string][]string{
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":         {"federation", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/bundles": {"internal/identity", "internal/trust"},
 	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
 	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
@@ -49,7 +49,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
@@ -87,7 +87,7 @@ var imports = map[string][]string{
 	"internal/register":              {},
 	"internal/relay":                 {},
 	"internal/state":                 {},
-	"internal/status":                {"internal/mesh"},
+	"internal/status":                {"internal/identity", "internal/mesh"},
 	"internal/strictyaml":            {},
 	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit", "internal/liveness"},
 	"internal/trust":                 {},

@@ -23,16 +23,19 @@ import (
 
 // Config is what a Federation needs. Self, Tunnel and Identity are required.
 type Config struct {
-	Self        mesh.GatewayID        // this gateway; Identity must be its own
-	Advertise   string                // host:port that other gateways dial; empty: they cannot
-	MeshAddress string                // host:port that this cluster's sidecars dial
-	Join        []string              // addresses of other gateways, host:port; one is enough
-	Imports     mesh.Imports          // what is taken of other clusters; nil: everything
-	Tunnel      *tunnel.Node          // run and shut down by the caller
-	Identity    *identity.Source      // signs this gateway's catalog and verifies the others'
-	StatePath   string                // file that outlives the process; empty: memory only
-	Log         *slog.Logger          // nil discards
-	Metrics     prometheus.Registerer // nil: not registered
+	Self        mesh.GatewayID   // this gateway; Identity must be its own
+	Advertise   string           // host:port that other gateways dial; empty: they cannot
+	MeshAddress string           // host:port that this cluster's sidecars dial
+	Join        []string         // addresses of other gateways, host:port; one is enough
+	Imports     mesh.Imports     // what is taken of other clusters; nil: everything
+	Tunnel      *tunnel.Node     // run and shut down by the caller
+	Identity    *identity.Source // signs this gateway's catalog and verifies the others'
+	// Sidecars returns those that hold less than this gateway, and how many there are in
+	// all; nil: there are none.
+	Sidecars  func() (behind []TrustSidecar, all int)
+	StatePath string                // file that outlives the process; empty: memory only
+	Log       *slog.Logger          // nil discards
+	Metrics   prometheus.Registerer // nil: not registered
 }
 
 // Federation is this gateway's part in the mesh of gateways: it tells package core
@@ -42,6 +45,7 @@ type Federation struct {
 	log       *slog.Logger
 	metrics   *metrics
 	transport *transport
+	trust     trustTable
 	client    client
 	verifier  verifier
 	view      state.Store[*View]
@@ -97,6 +101,7 @@ func New(cfg Config) (*Federation, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		client:    client{cfg.Tunnel},
+		trust:     trustTable{peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}},
 		verifier:  verifier{cfg.Identity},
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),
@@ -147,6 +152,7 @@ func (f *Federation) Run(ctx context.Context) error {
 	defer f.cfg.Tunnel.HandlePackets(nil)
 	f.running.Go(func() { f.publishLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
+	f.running.Go(func() { f.trustLoop(ctx) })
 	f.running.Go(func() { f.saver.Run(ctx) })
 	f.running.Go(func() { f.loop(ctx) })
 	select {

@@ -19,9 +19,10 @@ const GossipAuthority = "gossip"
 const (
 	pathCatalog = "/catalog"
 	pathForget  = "/forget"
+	pathTrust   = "/trust"
 )
 
-// Handler serves the other gateways: "GET /catalog", "POST /forget" and "CONNECT
+// Handler serves the other gateways: "GET /catalog", "POST /forget", "POST /trust" and "CONNECT
 // gossip". Every answer is for a peer that the tunnel has authenticated
 // as a gateway: it must be served on the tunnel's listener and nowhere else, with
 // [tunnel.ConnContext] as the server's ConnContext.
@@ -49,6 +50,8 @@ func (f *Federation) Handler() http.Handler {
 			f.serveCatalog(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathForget:
 			f.serveForget(w, r)
+		case r.Method == http.MethodPost && r.URL.Path == pathTrust:
+			f.serveTrust(w, r)
 		default:
 			http.NotFound(w, r)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/federation/gossip"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
 const (
@@ -31,6 +32,19 @@ const (
 	// maxPeerGossipStreams is how many of them are one peer's: it opens one at a time,
 	// and another when a packet to us was lost.
 	maxPeerGossipStreams = 4
+
+	// trustInterval is how often gateways compare what they trust when nothing has changed
+	// that they know of.
+	trustInterval = 10 * time.Second
+	// maxTrustExchanges bounds those at a time: a revocation goes to a thousand gateways
+	// within some round-trip times.
+	maxTrustExchanges = 64
+	// maxTrustDomains bounds the trust domains of a report, and maxBehind the sidecars.
+	maxTrustDomains = 16
+	maxBehind       = 64
+	// maxTrustBytes bounds a message of bundles: four of the largest, or sixteen of those
+	// that there are.
+	maxTrustBytes = 4*identity.MaxBundle + 128<<10
 
 	// maxForgotten is how many gateways one request asks to forget: their names are in
 	// its first line, of at most 128 bytes each.

@@ -15,7 +15,10 @@ import (
 // [*config.KeyError] for each key whose value cannot be used. It reads the
 // identity and opens nothing else.
 func Check(cfg *config.Gateway) error {
-	_, err := enroll.Check(Process(cfg))
+	source, err := enroll.Check(Process(cfg))
+	if source != nil && err == nil {
+		err = enroll.TrustDomains(source, cfg.TrustDomains)
+	}
 	return errors.Join(checkAddresses(cfg), err)
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/bundles"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
@@ -85,6 +86,7 @@ type Gateway struct {
 	federation *federation.Federation
 	files      *file.Source
 	registered *registry.Server
+	bundles    *bundles.Server
 	services   *discovery.Merged
 	forward    *forward.Forward
 	xds        *xds.Server
@@ -107,6 +109,9 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 			return nil, err
 		}
 	} else if err := checkIdentity(cfg, id.ID()); err != nil {
+		return nil, err
+	}
+	if err := enroll.TrustDomains(id, cfg.TrustDomains); err != nil {
 		return nil, err
 	}
 	if opts.ListenPacket == nil {
@@ -150,6 +155,9 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, release()) }()
 		g.resetKey = loadResetKey(g.statePath(resetKeyFile), g.log)
 	}
+	if path := g.statePath(bundlesFile); path != "" {
+		g.identity.KeepBundles(path)
+	}
 	if err := g.bind(); err != nil {
 		return err
 	}
@@ -186,7 +194,7 @@ type part struct {
 func (g *Gateway) parts() []part {
 	all := []part{
 		{"admin", admin.New(admin.Config{
-			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Forget: g.forget, Log: g.log,
+			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Bundle: g.takeBundle, Forget: g.forget, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
 		{"audit", g.audit.Run},

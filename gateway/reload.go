@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -17,8 +18,9 @@ func (g *Gateway) Reload(ctx context.Context) *status.Reload { return g.reloader
 // Drain is how long a shutdown may take.
 func (g *Gateway) Drain() time.Duration { return g.inForce.Load().Drain }
 
-// reload is what the reloader does, one call at a time. The folder of resources is
-// first: it is all that can be refused once the configuration is found good.
+// reload is what the reloader does, one call at a time. Other trust domains
+// and the folder of resources are first: they are all that can be refused once the
+// configuration is found good.
 func (g *Gateway) reload(ctx context.Context) (changed, restart []string, err error) {
 	if !g.wired.Load() {
 		return nil, nil, errors.New("the gateway is still starting")
@@ -33,6 +35,10 @@ func (g *Gateway) reload(ctx context.Context) (changed, restart []string, err er
 	was := g.inForce.Load()
 	next := *was
 	next.Join, next.Imports, next.Resources, next.Limits, next.Drain, next.Log.Level = read.Join, read.Imports, read.Resources, read.Limits, read.Drain, read.Log.Level
+	next.TrustDomains = read.TrustDomains
+	if err := enroll.TrustDomains(g.identity, next.TrustDomains); err != nil {
+		return nil, nil, err
+	}
 	if next.Resources != was.Resources {
 		if err := g.files.Move(ctx, next.Resources); err != nil {
 			return nil, nil, &config.KeyError{Key: "resources", Problem: err.Error()}

@@ -24,6 +24,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Certificate: status.Certificate{NotAfter: g.identity.NotAfter(), WarnFrom: g.identity.WarnFrom(), Error: g.identity.Fault()},
 		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
+	s.Trust = g.trustStatus(view)
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
 	s.LeftOut = g.federation.LeftOut()

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/bundles"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/checked"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
@@ -73,9 +74,10 @@ func (g *Gateway) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	g.bundles = bundles.New(g.identity, g.log)
 	g.federation, err = federation.New(federation.Config{
 		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join, Imports: g.cfg.Imports,
-		Tunnel: g.tunnel, Identity: g.identity, StatePath: g.statePath(federationFile), Log: g.log, Metrics: g.registry,
+		Tunnel: g.tunnel, Identity: g.identity, Sidecars: g.sidecarsBehind, StatePath: g.statePath(federationFile), Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
@@ -85,7 +87,7 @@ func (g *Gateway) wire() (err error) {
 	}
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
-		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach},
+		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach, g.bundles.Attach},
 		StatePath: g.statePath(scopesFile), Lookup: g.opts.Lookup, Limits: g.limits, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
@@ -134,6 +136,7 @@ const (
 	federationFile    = "federation.db"
 	registrationsFile = "registrations.json"
 	scopesFile        = "scopes.json"
+	bundlesFile       = "gateway-bundles.json"
 )
 
 // statePath returns where a part keeps what it learned; empty: nowhere.

@@ -13,7 +13,10 @@ import (
 // fault, and in what it names: a [*config.KeyError]. Only whether a program is
 // there to accelerate is not in it.
 func Check(cfg *config.Sidecar) error {
-	_, identityErr := enroll.Check(Process(cfg))
+	source, identityErr := enroll.Check(Process(cfg))
+	if source != nil && identityErr == nil {
+		identityErr = enroll.TrustDomains(source, cfg.TrustDomains)
+	}
 	_, usersErr := explicit(cfg)
 	return errors.Join(identityErr, usersErr)
 }

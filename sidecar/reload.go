@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
@@ -36,6 +37,9 @@ func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err er
 	if err := s.proxy.SetExplicit(ctx, listeners); err != nil {
 		return nil, nil, err
 	}
+	if err := enroll.TrustDomains(s.identity, after.TrustDomains); err != nil {
+		return nil, nil, err // Check has found it good: a file has changed since
+	}
 	s.inForce.Set(after)
 	s.ads.Subscribe(declared(after)...)
 	if s.capture == nil { // else the program may use them by name
@@ -56,7 +60,7 @@ func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err er
 // the sidecar runs.
 func (s *Sidecar) withReloaded(inForce, file *config.Sidecar) *config.Sidecar {
 	next := *inForce
-	next.Upstreams, next.Drain = file.Upstreams, file.Drain
+	next.Upstreams, next.Drain, next.TrustDomains = file.Upstreams, file.Drain, file.TrustDomains
 	if s.opts.Level != nil {
 		next.Log.Level = file.Log.Level
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
+	"github.com/isthmus-mesh/isthmus/sidecar/bundles"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 	"github.com/isthmus-mesh/isthmus/sidecar/registration"
@@ -35,6 +36,7 @@ import (
 const (
 	routesFile    = "routes.pb"
 	addressesFile = "addresses"
+	bundlesFile   = "sidecar-bundles.json"
 )
 
 // Options are what a sidecar has beside its configuration file.
@@ -69,6 +71,7 @@ type Sidecar struct {
 	routes    *routes.Store
 	gateways  []*gatewaylink.Link
 	registrar *registration.Registrar
+	bundles   *bundles.Follower
 	ads       *adsclient.Client
 	proxy     *proxy.Proxy
 	program   *program // nil: none is started
@@ -103,6 +106,9 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 			return nil, err
 		}
 	} else if err := checkIdentity(cfg, id.ID()); err != nil {
+		return nil, err
+	}
+	if err := enroll.TrustDomains(id, cfg.TrustDomains); err != nil {
 		return nil, err
 	}
 	if cfg.Interception.Acceleration == config.AccelerationOn && len(opts.Program) == 0 {
@@ -142,6 +148,7 @@ func (s *Sidecar) wire() (err error) {
 		return err
 	}
 	s.registrar = registration.New(s.gateways, s.log)
+	s.bundles = bundles.New(s.gateways, s.identity, s.log)
 	s.ads, err = adsclient.New(adsclient.Config{
 		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
 		StatePath: filepath.Join(s.cfg.State, routesFile), Log: s.log, Metrics: s.registry,
@@ -174,6 +181,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	s.identity.KeepBundles(filepath.Join(s.cfg.State, bundlesFile))
 	if s.mode != config.Explicit {
 		if s.capture, err = s.newCapture(); err != nil {
 			return fmt.Errorf("interception: %w", err)
@@ -219,6 +227,7 @@ func (s *Sidecar) start(all *parts) {
 	}).Run)
 	all.start("audit", s.audit.Run)
 	all.start("identity", s.identity.Run)
+	all.start("bundles", s.bundles.Run)
 	all.start("ads", s.ads.Run)
 	all.start("registration", s.registrar.Run)
 	if s.cfg.Service != nil {

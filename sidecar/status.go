@@ -17,6 +17,7 @@ func (s *Sidecar) Status() *status.Sidecar {
 		Certificate: status.Certificate{NotAfter: s.identity.NotAfter(), WarnFrom: s.identity.WarnFrom(), Error: s.identity.Fault()},
 		Gateways:    []status.GatewayLink{}, Upstreams: []status.Upstream{},
 	}
+	st.Trust = status.TrustOf(s.identity)
 	st.Ready = len(st.Pending) == 0
 	st.Reload = s.reloader.Last()
 	st.StateError = admin.KeptError(s.kept())
@@ -62,7 +63,7 @@ func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
 
 // kept are the files of the state directory.
 func (s *Sidecar) kept() []admin.KeptFile {
-	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}}
+	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}, {Name: bundlesFile, Err: s.identity.KeptErr}}
 	if s.capture != nil {
 		files = append(files, admin.KeptFile{Name: addressesFile, Err: s.capture.addresses.StateErr})
 	}

@@ -137,6 +137,17 @@ func (c *Core) MayForget(ids []mesh.GatewayID) error {
 	return nil
 }
 
+// Distrusted says that the signers of gateways' catalogs are trusted no more: what is held
+// of these gateways is dropped, whether they are alive or not, but for the versions that
+// their records must exceed.
+type Distrusted struct{ Gateways []mesh.GatewayID }
+
+func (in Distrusted) apply(c *Core, now time.Time) {
+	for _, id := range in.Gateways {
+		c.drop(id, now)
+	}
+}
+
 // Forget says that gateways are gone for good: what is held of them, but for the
 // versions that their records must exceed, is dropped. Those that are alive are kept.
 type Forget struct{ Gateways []mesh.GatewayID }

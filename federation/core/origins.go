@@ -247,6 +247,17 @@ func (c *Core) Heads() []catalog.Head {
 	return heads
 }
 
+// Signatures returns the signature of every catalog held of another gateway.
+func (c *Core) Signatures() map[mesh.GatewayID]identity.Signature {
+	all := make(map[mesh.GatewayID]identity.Signature, len(c.origins))
+	for id, o := range c.origins {
+		if o.state != nil {
+			all[id] = o.signature
+		}
+	}
+	return all
+}
+
 // Held returns the catalog held of an origin; nil: none, or it has said nothing yet.
 func (c *Core) Held(id mesh.GatewayID) (*catalog.State, identity.Signature) {
 	if id == c.cfg.Self {

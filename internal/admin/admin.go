@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -22,6 +23,7 @@ const (
 	idleTimeout  = 60 * time.Second       // keep-alive between two scrapes
 	closeTimeout = 500 * time.Millisecond // running answers get this long when the process ends
 	maxHeadBytes = 16 << 10
+	maxBundle    = 1 << 20 // bytes, as package identity reads
 )
 
 // Config says what an admin port serves.
@@ -31,6 +33,7 @@ type Config struct {
 	Metrics   prometheus.Gatherer                                   // what /metrics serves
 	Status    func() any                                            // what /status encodes; must not block
 	Reload    *Reloader                                             // what POST /reload does; nil: there is no such page
+	Bundle    func(signed []byte) (changed bool, err error)         // what POST /trust does with its body; nil: there is no such page
 	Forget    func(ctx context.Context, name string) *status.Forget // what POST /forget?name= does; nil: there is no such page
 	Log       *slog.Logger
 }
@@ -96,6 +99,9 @@ func (s *Server) pages() http.Handler {
 			s.writeJSON(w, code, verdict)
 		})
 	}
+	if s.cfg.Bundle != nil {
+		mux.HandleFunc("POST /trust", s.takeBundle)
+	}
 	if s.cfg.Forget != nil {
 		mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), status.ForgetTimeout) // begun is done, whoever waits
@@ -108,6 +114,20 @@ func (s *Server) pages() http.Handler {
 		})
 	}
 	return fromHere(mux)
+}
+
+// takeBundle hands on a signed bundle.
+func (s *Server) takeBundle(w http.ResponseWriter, r *http.Request) {
+	code, verdict := http.StatusOK, status.TrustVerdict{}
+	signed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBundle))
+	if err == nil {
+		verdict.Changed, err = s.cfg.Bundle(signed)
+	}
+	if err != nil {
+		code, verdict.Error = http.StatusUnprocessableEntity, err.Error()
+	}
+	verdict.Answered = true
+	s.writeJSON(w, code, &verdict)
 }
 
 // public serves what a port for other hosts may.

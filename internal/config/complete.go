@@ -13,6 +13,7 @@ func (g *Gateway) complete(c *completer) {
 	c.label("cluster", string(g.Cluster), "write this cluster's name, such as west")
 	c.label("name", string(g.Name), "the host's name cannot be used: write this gateway's, such as west-1")
 	g.Identity.complete(c)
+	c.trustDomains(g.TrustDomains)
 	c.path("resources", &g.Resources)
 	c.required("state", &g.State)
 	c.path("audit.file", &g.Audit.File)
@@ -44,6 +45,12 @@ func (g *Gateway) complete(c *completer) {
 	c.between("limits.paths", g.Limits.Paths, 1, maxPaths)
 	c.between("limits.pathsPerSource", g.Limits.PathsPerSource, 1, maxPaths)
 	c.drain(g.Drain)
+}
+
+func (c *completer) trustDomains(domains []TrustDomain) {
+	for i := range domains {
+		domains[i].complete(c, fmt.Sprintf("trustDomains[%d]", i))
+	}
 }
 
 // isItself reports whether whoever dials address meets this gateway. It resolves
@@ -94,6 +101,7 @@ func (s *Sidecar) complete(c *completer) {
 	}
 	c.dials("gateways", &s.Gateways, XDSPort, "10.0.0.5:15012")
 	s.Identity.complete(c)
+	c.trustDomains(s.TrustDomains)
 	c.required("state", &s.State)
 	c.path("audit.file", &s.Audit.File)
 	if s.Service != nil {

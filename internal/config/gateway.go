@@ -30,6 +30,8 @@ type Gateway struct {
 	Imports mesh.Imports `yaml:"imports"`
 	// Who this gateway is.
 	Identity Identity `yaml:"identity"`
+	// Other trust domains whose clusters are part of the mesh.
+	TrustDomains []TrustDomain `yaml:"trustDomains"`
 	// The directory of resource files, which is watched. Default: none.
 	Resources string `yaml:"resources" flag:"directory of resource files, watched"`
 	// The directory in which this process keeps what it learned: the catalog, the

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // Identity says where a process has its certificate from: one of dir, ca, and
@@ -49,6 +51,39 @@ func (i *Identity) complete(c *completer) {
 	if socket, ok := strings.CutPrefix(i.WorkloadAPI, "unix://"); i.WorkloadAPI != "" && (!ok || !filepath.IsAbs(socket)) {
 		c.fault("identity.workloadAPI", "%q is no socket: write its path, such as unix:///run/spire/agent.sock", i.WorkloadAPI)
 	}
+}
+
+// TrustDomain is another trust domain whose clusters are part of the mesh.
+type TrustDomain struct {
+	// The trust domain, such as other.example. Required.
+	Name string `yaml:"name"`
+	// Its clusters in this mesh. Required. A cluster belongs to one trust domain: what
+	// others say in its name is refused.
+	Clusters []mesh.ClusterName `yaml:"clusters"`
+	// A PEM file with roots to begin with. From then on what a bundle says counts that one
+	// of them has signed, so that its rotations and revocations are followed.
+	Roots string `yaml:"roots"`
+	// Or the fingerprint of one of its roots, sha256:HEX, as isthmus pki fingerprint
+	// prints it.
+	Fingerprint string `yaml:"fingerprint"`
+}
+
+func (t *TrustDomain) complete(c *completer, key string) {
+	if t.Name == "" {
+		c.fault(key+".name", "is missing: write the trust domain, such as other.example")
+	}
+	if len(t.Clusters) == 0 {
+		c.fault(key+".clusters", "is missing: write its clusters, such as [paris]: nothing of it is accepted otherwise")
+	}
+	for i, name := range t.Clusters {
+		if err := mesh.CheckLabel(string(name)); err != nil {
+			c.fault(fmt.Sprintf("%s.clusters[%d]", key, i), "%v", err)
+		}
+	}
+	if (t.Roots == "") == (t.Fingerprint == "") {
+		c.fault(key, "needs either roots, a PEM file, or fingerprint, that of one of its roots")
+	}
+	c.path(key+".roots", &t.Roots)
 }
 
 // Log says what a process logs.

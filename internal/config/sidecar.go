@@ -16,6 +16,8 @@ type Sidecar struct {
 	Gateways []string `yaml:"gateways" flag:"address of a gateway of this cluster"`
 	// Who this workload is.
 	Identity Identity `yaml:"identity"`
+	// Other trust domains whose clusters are part of the mesh.
+	TrustDomains []TrustDomain `yaml:"trustDomains"`
 	// What runs beside the sidecar. Left out by a sidecar that only calls others.
 	Service *Service `yaml:"service"`
 	// Listeners whose callers reach a service, wherever it runs.

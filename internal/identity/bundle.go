@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,12 @@ func (b Bundle) Sign(roots ...*Authority) (*Bundle, error) {
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	return ParseBundle(raw)
+}
+
+// Digest tells bundles of one number apart.
+func (b *Bundle) Digest() []byte {
+	sum := sha256.Sum256(b.payload)
+	return sum[:8]
 }
 
 // Bytes returns the signed bundle as it travels. It must not be changed.
@@ -224,7 +231,7 @@ func (b *Bundle) signedBy(trusted func(Fingerprint) bool) bool {
 	return false
 }
 
-// Compare orders bundles of one trust domain: what is in force is the greatest. Two
+// compare orders bundles of one trust domain: what is in force is the greatest. Two
 // under one number are a mistake, about which all shall agree.
 func (b *Bundle) compare(o *Bundle) int {
 	switch {

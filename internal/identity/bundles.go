@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
@@ -107,6 +111,14 @@ func (s *Source) Held() map[string]uint64 {
 	return held
 }
 
+// Takes reports whether a gateway may be part of the mesh: it is not revoked by name, nor
+// is its cluster. Of revoked keys it knows nothing.
+func (s *Source) Takes(gateway mesh.GatewayID) bool {
+	t := s.now.Load().trust
+	id := ID{TrustDomain: cmp.Or(t.owner[gateway.Cluster], t.self), Cluster: gateway.Cluster, Gateway: gateway.Name}
+	return t.revokes(nil, id) == nil
+}
+
 // Root returns the root that this process's certificate is under, and whether that is
 // the one that it should be under, the last of the bundle in force. Without a
 // bundle any is. The fingerprint is zero when the root is not known.
@@ -130,6 +142,28 @@ func (s *Source) TrustDomains(domains []Domain) error {
 	}
 	s.set(m, newTrust(m.id.TrustDomain, m.roots, domains, m.trust.bundles()))
 	return nil
+}
+
+// NewDomain reads what a configuration says of another trust domain: a PEM file with its
+// roots or, where there is none, the fingerprint of one.
+func NewDomain(name string, clusters []mesh.ClusterName, rootsFile, fingerprint string) (Domain, error) {
+	d := Domain{Name: name, Clusters: clusters}
+	if td, err := spiffeid.TrustDomainFromString(name); err != nil || td.Name() != name {
+		return Domain{}, fmt.Errorf("trust domain %q: use lower-case letters, digits, dots and hyphens, such as other.example", name)
+	}
+	if rootsFile == "" {
+		f, err := ParseFingerprint(fingerprint)
+		d.Pins = []Fingerprint{f}
+		return d, err
+	}
+	raw, err := readBounded(rootsFile)
+	if err != nil {
+		return Domain{}, err
+	}
+	if d.Roots, err = parseCertificates(raw); err != nil {
+		return Domain{}, fmt.Errorf("%s: %w", rootsFile, err)
+	}
+	return d, nil
 }
 
 func checkDomains(self ID, domains []Domain) error {

@@ -24,7 +24,7 @@ type Answer struct {
 
 // Ask asks the process whose admin port is at host:port.
 func Ask(ctx context.Context, admin string) (Answer, error) {
-	b, answered, err := request(ctx, http.MethodGet, admin, "/status", askTimeout)
+	b, answered, err := request(ctx, http.MethodGet, admin, "/status", nil, askTimeout)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -65,10 +65,10 @@ func Parse(b []byte) (Answer, error) {
 
 // request asks the admin port at host:port and returns the answer's body, at most
 // maxBytes of it, and its status line.
-func request(ctx context.Context, method, admin, pathAndQuery string, timeout time.Duration) (body []byte, status string, err error) {
+func request(ctx context.Context, method, admin, pathAndQuery string, body io.Reader, timeout time.Duration) (answer []byte, status string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+admin+pathAndQuery, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+admin+pathAndQuery, body)
 	if err != nil {
 		return nil, "", err
 	}
@@ -77,6 +77,6 @@ func request(ctx context.Context, method, admin, pathAndQuery string, timeout ti
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBytes))
-	return body, resp.Status, err
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxBytes))
+	return answer, resp.Status, err
 }

@@ -25,7 +25,7 @@ type Forget struct {
 // AskForget has the gateway whose admin port is at host:port, and through it all
 // others, forget a cluster or a gateway.
 func AskForget(ctx context.Context, admin, name string) (*Forget, error) {
-	b, answered, err := request(ctx, http.MethodPost, admin, "/forget?"+url.Values{"name": {name}}.Encode(), ForgetTimeout+askTimeout)
+	b, answered, err := request(ctx, http.MethodPost, admin, "/forget?"+url.Values{"name": {name}}.Encode(), nil, ForgetTimeout+askTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type Gateway struct {
 	Services    []Service       `json:"services"`
 	Conflicts   []Conflict      `json:"conflicts,omitempty"`
 	Origins     []Origin        `json:"origins"`
+	Trust       []Trust         `json:"trust"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
 	// LeftOut are the exported services that other clusters are not told of.
 	LeftOut []mesh.ServiceName `json:"left_out,omitempty"`

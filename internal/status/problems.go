@@ -83,6 +83,11 @@ func (g *Gateway) Problems(now time.Time) []string {
 			p.add("nobody met at %s", because(j.Address, j.LastError))
 		}
 	}
+	for i := range g.Trust {
+		if problem := g.Trust[i].problem(now); problem != "" {
+			p.add("%s", problem)
+		}
+	}
 	for _, o := range g.Origins {
 		if age := time.Duration(o.Age * float64(time.Second)); o.Stale && age > Updating && !unreachable[o.Origin] {
 			p.add("the catalog of %s is stale", o.Origin)

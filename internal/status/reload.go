@@ -43,7 +43,7 @@ func (r *Reload) String() string {
 // AskReload has the process whose admin port is at host:port reload its
 // configuration, and returns its verdict.
 func AskReload(ctx context.Context, admin string) (*Reload, error) {
-	b, answered, err := request(ctx, http.MethodPost, admin, "/reload", ReloadTimeout+askTimeout)
+	b, answered, err := request(ctx, http.MethodPost, admin, "/reload", nil, ReloadTimeout+askTimeout)
 	if err != nil {
 		return nil, err
 	}

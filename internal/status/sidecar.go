@@ -13,6 +13,7 @@ type Sidecar struct {
 	Gateways    []GatewayLink `json:"gateways"`
 	Upstreams   []Upstream    `json:"upstreams"`
 	Service     *Registration `json:"service,omitempty"`
+	Trust       []Trust       `json:"trust"`
 	StateError  string        `json:"state_error,omitempty"` // why what it knows is not kept on disk
 	Reload      *Reload       `json:"reload,omitempty"`      // the last one
 
