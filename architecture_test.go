@@ -28,10 +28,10 @@ var imports = map[string][]string{
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":         {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":         {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/bundles": {"internal/identity", "internal/trust"},
-	"gateway/forward": {"internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay"},
-	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
+	"gateway/forward": {"internal/authorize", "internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/relay"},
+	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
@@ -49,7 +49,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/relay", "sidecar/http1", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/prom", "internal/relay", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
@@ -57,7 +57,7 @@ var imports = map[string][]string{
 	"sidecar/routes":   {"internal/mesh", "internal/state"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
 
-	"sidecar/adsclient":    {"internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
+	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
 	"sidecar/bundles":      {"internal/identity", "internal/state", "internal/trust", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},

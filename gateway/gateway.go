@@ -91,6 +91,8 @@ type Gateway struct {
 	forward    *forward.Forward
 	xds        *xds.Server
 	router     atomic.Pointer[Router]
+	// authorizers is who may call; nil: that is not known yet.
+	authorizers atomic.Pointer[authorizers]
 }
 
 // New opens the identity and checks cfg. It listens nowhere and starts nothing.

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
 
 // joinTime is how long a gateway that starts waits for the first answer from those
@@ -21,7 +23,8 @@ const (
 )
 
 // publish tells the others what changes: the data plane gets a new router, the
-// federation this cluster's exports, the sidecars their routes. Of what it has not
+// federation this cluster's exports, the sidecars their routes and, where they serve,
+// who may call. Of what it has not
 // heard of yet it says nothing: a gateway that has met none of those it joins, or none
 // since its restart, knows its own cluster, and cannot say what others do not have.
 func (g *Gateway) publish(ctx context.Context) error {
@@ -41,6 +44,9 @@ func (g *Gateway) publish(ctx context.Context) error {
 	var said conflicts // what the log was last told
 	for {
 		services, servicesPast := g.services.Snapshot()
+		resources, resourcesPast := g.files.Snapshot()
+		policies, policiesPast := g.files.Policies()
+		g.authorize(services, resources, policies)
 		view, viewPast := g.federation.View()
 		met = met || view.Met()
 		joining = joining && !slices.ContainsFunc(view.Origins, func(o federation.Origin) bool {
@@ -83,12 +89,32 @@ func (g *Gateway) publish(ctx context.Context) error {
 			joining = false
 		case <-forget.C:
 		case <-servicesPast:
+		case <-resourcesPast:
+		case <-policiesPast:
 		case <-viewPast:
 		}
 	}
 }
 
+// authorize puts in force who may call, once all of what decides it is known. Whoever
+// may not any more is cut off.
+func (g *Gateway) authorize(services []mesh.Service, resources []discovery.Described, policies []policy.Policy) {
+	was := g.authorizers.Load()
+	if services == nil || policies == nil || was.madeOf(services, resources, policies) {
+		return
+	}
+	id := g.identity.ID()
+	next, err := authorizersOf(was, services, resources, policies, home{id.TrustDomain, id.Cluster})
+	if err != nil {
+		g.log.Error("who may call is not changed", "err", err)
+		return
+	}
+	g.authorizers.Store(next)
+	g.xds.PublishPolicies(next.told())
+	g.forward.JudgeCallers()
+}
+
 // sameSet reports whether a and b are one published value, which never changes.
-func sameSet(a, b []mesh.Service) bool {
+func sameSet[T any](a, b []T) bool {
 	return b != nil && len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

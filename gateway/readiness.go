@@ -23,6 +23,7 @@ func (g *Gateway) requireParts() {
 		return view.Refused()
 	})
 	g.ready.Require("resources", func() string { return folderFault(g.files) })
+	g.ready.Require("policies", g.unknownPolicies)
 }
 
 // unmet says that none of the gateways that this one joins was ever met: it does not
@@ -40,6 +41,17 @@ func (g *Gateway) unmet() string {
 		tried = append(tried, fmt.Sprintf("%s (%s)", j.Address, why))
 	}
 	return "met none of the gateways to join, so what other clusters offer is not known: " + strings.Join(tried, ", ")
+}
+
+// unknownPolicies says why it is not known who may call this cluster's services.
+func (g *Gateway) unknownPolicies() string {
+	if g.authorizers.Load() != nil {
+		return ""
+	}
+	if why := g.files.PoliciesUnknown(); why != "" {
+		return "who may call is not known: in the resources, " + why
+	}
+	return "who may call is not known yet"
 }
 
 // folderFault says why the folder of resource files cannot be read.

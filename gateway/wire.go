@@ -18,9 +18,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/authorize"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/prom"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
@@ -93,11 +95,16 @@ func (g *Gateway) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	calls, err := authorize.New(authorize.Config{Audit: g.audit, Log: g.log, Metrics: g.registry})
+	if err != nil {
+		return err
+	}
 	g.forward, err = forward.New(forward.Config{
 		Self: g.cfg.ID(), Identity: g.identity, Listener: g.mesh,
 		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Outbound(r) },
 		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
 		Open:     g.openStream, Dial: g.opts.Dial,
+		Authorizer: func(s mesh.ServiceName) *policy.Authorizer { return g.authorizers.Load().of(s) }, Calls: calls,
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths, Limits: g.limits,
 		Log: g.log, Metrics: g.registry,
 	})

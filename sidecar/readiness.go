@@ -14,6 +14,7 @@ func (s *Sidecar) requireReadiness() {
 	s.ready.Require("gateways", s.lostGateways)
 	if svc := s.cfg.Service; svc != nil {
 		s.ready.Require("registration", s.unregistered)
+		s.ready.Require("policy", s.unknownPolicy)
 		s.answers = s.ready.Condition("program", "nothing at "+svc.Target+" has answered yet")
 	}
 	s.ready.Require("certificate", func() string {

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
@@ -55,6 +56,8 @@ func TestASidecarIsReadyWhileItsRoutesItsRegistrationItsProgramAndAGatewayAreThe
 			t.Errorf("unmet %v, want %v: %v", got, want, s.ready.Unmet())
 		}
 	}
+	expect("routes", "gateways", "registration", "policy", "program")
+	s.applyPolicy(policy.SetOf(mesh.ServiceName{Namespace: "shop", Name: "orders"}, nil, nil))
 	expect("routes", "gateways", "registration", "program")
 	cart := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80}
 	s.routes.Replace(nil, []mesh.Destination{cart})

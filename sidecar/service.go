@@ -50,14 +50,15 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 	return nil
 }
 
-// register has the gateways told of the service as it is now.
+// register has the gateways told of the service as it is now. It is not ready before
+// it is known who may call.
 func (s *Sidecar) register() {
 	s.registering.Lock()
 	defer s.registering.Unlock()
 	svc := s.inForce.Load().Service
 	s.registrar.Register(&register.Registration{
 		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
-		Address: svc.Advertise, Ready: s.healthy.Load(), Weight: svc.Weight, Unexported: !svc.Export,
+		Address: svc.Advertise, Ready: s.healthy.Load() && s.policyKnown.Load(), Weight: svc.Weight, Unexported: !svc.Export,
 	})
 }
 

@@ -17,11 +17,13 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
+	"github.com/isthmus-mesh/isthmus/internal/authorize"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/bundles"
@@ -73,6 +75,7 @@ type Sidecar struct {
 	registrar *registration.Registrar
 	bundles   *bundles.Follower
 	ads       *adsclient.Client
+	calls     *authorize.Observer // is told of what callers decides
 	proxy     *proxy.Proxy
 	program   *program // nil: none is started
 
@@ -91,6 +94,9 @@ type Sidecar struct {
 
 	registering sync.Mutex // serializes register
 	healthy     atomic.Bool
+
+	callers     state.Store[*policy.Authorizer] // who may call the service beside; nil without one
+	policyKnown atomic.Bool                     // by a gateway's word
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -149,8 +155,15 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.registrar = registration.New(s.gateways, s.log)
 	s.bundles = bundles.New(s.gateways, s.identity, s.log)
+	if err := s.assumePolicy(); err != nil {
+		return err
+	}
+	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
+		return err
+	}
 	s.ads, err = adsclient.New(adsclient.Config{
 		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
+		Service: served(s.cfg), ApplyPolicy: s.applyPolicy,
 		StatePath: filepath.Join(s.cfg.State, routesFile), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {

@@ -106,7 +106,7 @@ func TestWhateverHappensNothingIsHeldAfterwards(t *testing.T) {
 			rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			return all[:1+rnd.IntN(len(all))], nil
 		}
-		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: outbound, Inbound: nobody, Identity: anIdentity(t), Idle: time.Minute,
+		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: outbound, Inbound: nobody, Authorizer: byDefault("east"), Identity: anIdentity(t), Idle: time.Minute,
 			Open: func(ctx context.Context, _ mesh.GatewayID) (relay.Conn, error) {
 				if pause(100 * time.Millisecond); random(5) == 0 || ctx.Err() != nil {
 					return nil, errors.New("tunnel down")

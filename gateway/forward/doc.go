@@ -18,7 +18,8 @@
 // whose payload does not begin with a ClientHello is refused, and who may call
 // is decided where the TLS ends. That is the sidecar, or, for an endpoint
 // without an identity, this gateway: it ends the TLS under the service's name
-// and dials in the clear. Paths are bounded per source address and in total,
+// and dials in the clear, for whom the service's policies allow. It sees no requests:
+// rules about those do not allow, and deny. Paths are bounded per source address and in total,
 // heads in size and time.
 //
 // # Attempts

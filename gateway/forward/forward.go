@@ -11,11 +11,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/internal/authorize"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -41,6 +43,11 @@ type Config struct {
 	// Identity is this gateway's certificate, under which the TLS of plain
 	// endpoints ends, and what it trusts.
 	Identity *identity.Source
+	// Authorizer returns who may call a service of this cluster; nil: that is not known,
+	// and nobody may. It is asked where the TLS of a plain endpoint ends.
+	Authorizer func(mesh.ServiceName) *policy.Authorizer
+	// Calls is told what was decided; nil: nobody is.
+	Calls *authorize.Observer
 
 	// PathsPerSource bounds the paths of one source on the mesh port and Paths those of
 	// all, tunnels included; see paths for how these are divided. 0: 1024 and 16384.
@@ -100,8 +107,8 @@ func New(cfg Config) (*Forward, error) {
 		return nil, errors.New("forward: no routing functions")
 	case cfg.Open == nil:
 		return nil, errors.New("forward: no way to open streams")
-	case cfg.Identity == nil:
-		return nil, errors.New("forward: no identity for plain endpoints")
+	case cfg.Identity == nil || cfg.Authorizer == nil:
+		return nil, errors.New("forward: no identity for plain endpoints, or nobody who says who may call them")
 	}
 	cfg.setDefaults()
 	m, err := newMetrics(cfg.Metrics)

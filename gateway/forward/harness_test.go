@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
@@ -66,6 +67,17 @@ func plainAt(instance, address string) forward.Candidate {
 	return c
 }
 
+// byDefault is the strict default for every service of a cluster, exported at port 80.
+func byDefault(cluster mesh.ClusterName) func(mesh.ServiceName) *policy.Authorizer {
+	return func(s mesh.ServiceName) *policy.Authorizer {
+		a, err := policy.Compile(policy.SetOf(s, []uint16{80}, nil), "mesh.example", cluster)
+		if err != nil {
+			panic(err)
+		}
+		return a
+	}
+}
+
 // start runs a Forward on a loopback mesh port and returns that port's address.
 func start(t *testing.T, cfg forward.Config) (*forward.Forward, string) {
 	t.Helper()
@@ -94,6 +106,9 @@ func run(t *testing.T, cfg forward.Config) *forward.Forward {
 	}
 	if cfg.Identity == nil {
 		cfg.Identity = anIdentity(t)
+	}
+	if cfg.Authorizer == nil {
+		cfg.Authorizer = byDefault(cfg.Self.Cluster)
 	}
 	f, err := forward.New(cfg)
 	if err != nil {

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
-	"github.com/isthmus-mesh/isthmus/internal/identity"
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -28,6 +25,7 @@ type path struct {
 	entry *drain.Entry // of f.open, while serve runs
 
 	leave     func() // ends what expectGoodbye began; nil: it did not
+	answered  bool   // the client was told why it may not call, and is closed
 	sentEarly int64  // bytes of the payload that were sent before the relay began
 }
 
@@ -98,11 +96,16 @@ func (p *path) reach(ctx context.Context, early *early) (*attempt, *connect.Refu
 
 // fail resets both sides of a path of which the client was told that it is open.
 func (p *path) fail(won *attempt, err error) {
-	relay.Abort(p.conn)
+	if !p.answered {
+		relay.Abort(p.conn)
+	}
 	relay.Abort(won.conn)
 	reason := connect.ConnectionTerminated
-	if errors.Is(err, errNotTLS) {
+	switch {
+	case errors.Is(err, errNotTLS):
 		reason = reasonNotTLS
+	case errors.Is(err, errMayNotCall):
+		reason = connect.RequestDenied
 	}
 	p.f.metrics.refusal(p.dir, reason)
 	p.log("path failed", won, relay.Stats{}, err)
@@ -149,7 +152,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 		return &behindEarly{Conn: relay.WithPrefix(won.conn, won.rest), won: won}, nil
 	}
 	if won.candidate.Endpoint.Identity == "" {
-		return won.conn, p.endTLS(hello, payload, won.candidate.Protocol)
+		return won.conn, p.endTLS(hello, payload, &won.candidate)
 	}
 	_ = won.conn.SetWriteDeadline(time.Now().Add(headTimeout))
 	if _, err := won.conn.Write(payload); err != nil {
@@ -158,20 +161,6 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 	_ = won.conn.SetWriteDeadline(time.Time{})
 	p.sentEarly = int64(len(payload))
 	return won.conn, nil
-}
-
-// endTLS ends the client's TLS, which begins with payload, for an endpoint that
-// has none: any workload of the mesh may call it, for as long as it is trusted.
-func (p *path) endTLS(ctx context.Context, payload []byte, protocol mesh.Protocol) error {
-	id := p.f.cfg.Identity
-	callers := identity.AnyWorkload()
-	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, protocol.ALPN()...))
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
-	}
-	p.conn = conn
-	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error { return id.Trusts(cs, callers) })
-	return nil
 }
 
 // behindEarly is the connection to a far gateway to which the early payload may

@@ -128,7 +128,7 @@ func inTime(t *testing.T, far map[mesh.GatewayID]farGateway, candidates []forwar
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateways{far: far}
 		l := newPipes()
-		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: always(candidates...), Inbound: nobody, Open: g.Open,
+		f, err := forward.New(forward.Config{Self: east1, Listener: l, Outbound: always(candidates...), Inbound: nobody, Authorizer: byDefault("east"), Open: g.Open,
 			Identity: anIdentity(t)})
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
@@ -20,6 +21,7 @@ const (
 	clusters         kind = iota
 	endpoints             // as configured: some have host names, which our sidecars resolve
 	numericEndpoints      // with IP addresses only, which is all that Envoy takes
+	policies              // who may call a service, for the workloads that serve it
 	nothing               // every other type: nothing of it exists
 	kinds
 )
@@ -35,6 +37,8 @@ func kindOf(typeURL string, takesHostNames bool) kind {
 		return endpoints
 	case typeURL == xds.EndpointType:
 		return numericEndpoints
+	case typeURL == xds.PolicyType:
+		return policies
 	}
 	return nothing
 }
@@ -47,6 +51,7 @@ type table [kinds]map[string]*discoveryv3.Resource
 type known struct {
 	resources map[string]*discoveryv3.Resource
 	complete  bool // what is not among them does not exist
+	answers   bool // a request that acknowledges nothing is answered, if only with nothing
 	now       time.Time
 }
 
@@ -60,11 +65,13 @@ type cache struct {
 	changed sync.Mutex
 	routes  map[string]*mesh.Route // what the table was encoded from; guarded by changed
 	named   map[string]bool        // those of them with host names; guarded by changed
+	sets    map[string]*policy.Set // likewise; guarded by changed
 
 	mu       sync.Mutex
 	ready    bool // a first table was published
 	complete bool // what is not in the table does not exist
 	table    table
+	servers  map[string]servers                    // whom the table's policies are for, by name
 	watches  [kinds]map[string]map[*watch]struct{} // open watches by each name they are about
 	wildcard map[string]map[*watch]struct{}        // open wildcard watches by identity
 }
@@ -151,6 +158,7 @@ func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, er
 			}
 		}
 	}
+	next[policies] = old[policies]
 	return next, errors.Join(faults...)
 }
 
@@ -316,7 +324,7 @@ func (c *cache) answerLocked(w *watch) bool {
 	if w.ended {
 		return false
 	}
-	told, ok := w.diff(known{c.table[w.kind], c.complete || w.kind == nothing, time.Now()})
+	told, ok := w.diff(c.knownLocked(w))
 	c.countLocked(w.stream)
 	if !ok {
 		return false
@@ -338,6 +346,23 @@ func (c *cache) answerLocked(w *watch) bool {
 	c.metrics.removed.Add(float64(len(told.removed)))
 	c.unindexLocked(w)
 	return true
+}
+
+// knownLocked returns what w may be told of. Policies are for those who serve the
+// service only, and none is ever said to be absent: who serves has one, if only the
+// default.
+func (c *cache) knownLocked(w *watch) known {
+	if w.kind != policies {
+		complete := c.complete || w.kind == nothing
+		return known{c.table[w.kind], complete, complete, time.Now()}
+	}
+	own := map[string]*discoveryv3.Resource{}
+	for _, name := range w.names {
+		if r := c.table[policies][name]; r != nil && c.servers[name].has(w.stream.id) {
+			own[name] = r
+		}
+	}
+	return known{own, false, true, time.Now()}
 }
 
 // unindexLocked takes w out of every index, and its timer with it.

@@ -29,6 +29,10 @@
 //
 // While not everything is known (Publish) nothing is said to be absent.
 //
+// Who may call a service ([Server.PublishPolicies]) is a resource of a type of ours. Only
+// the service accounts that serve the service are told of it, and its absence is never
+// said: a sidecar keeps the last one that it was told.
+//
 // A client that cannot use one resource refuses (NACK) the whole response in which it
 // came. What it refused is sent again in parts, until only the bad one stays out
 // (doubts). Endpoints that have host names go as they are to clients that take them;

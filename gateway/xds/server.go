@@ -54,16 +54,17 @@ type Config struct {
 // Server serves ADS to the sidecars of one cluster. Its methods may be called
 // from any goroutine.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	routes  state.Store[*publication] // what was published last; nil: nothing yet
-	cache   *cache
-	hosts   *hosts
-	memory  *scopeMemory
-	streams *streams
-	port    *tlsport.Port
-	grpc    *grpc.Server
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	routes   state.Store[*publication] // what was published last; nil: nothing yet
+	policies state.Store[*[]Policy]    // likewise
+	cache    *cache
+	hosts    *hosts
+	memory   *scopeMemory
+	streams  *streams
+	port     *tlsport.Port
+	grpc     *grpc.Server
 }
 
 // New returns a server that serves nothing until Run.
@@ -189,7 +190,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // publish hands what was published to the cache, until ctx ends.
 func (s *Server) publish(ctx context.Context) {
+	var told *[]Policy
 	for {
+		all, policiesPast := s.policies.Snapshot()
+		if all != told {
+			told = all
+			if err := s.cache.replacePolicies(*all); err != nil {
+				s.log.Error("a policy is not told to sidecars", "err", err)
+			}
+		}
 		p, past := s.routes.Snapshot()
 		if p != nil {
 			if err := s.cache.replace(p.routes, p.complete); err != nil {
@@ -203,6 +212,7 @@ func (s *Server) publish(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-past:
+		case <-policiesPast:
 		case <-s.hosts.changed.C():
 		}
 	}

@@ -61,7 +61,7 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *adsStream
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	host, _, _ := net.SplitHostPort(addr) // without one, all of the identity share the bound
-	s := &adsStream{server: srv, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel, names: map[string]int{}}
+	s := &adsStream{server: srv, id: id, identity: id.String(), caller: id.String() + " " + host, log: log, end: cancel, names: map[string]int{}}
 	if !srv.streams.enter(s) {
 		return status.Error(codes.Unavailable, "this gateway is shutting down: use another one")
 	}
@@ -90,7 +90,8 @@ func caller(ctx context.Context) (identity.ID, string, error) {
 // adsStream is one ADS stream: the cache that its protocol engine sees.
 type adsStream struct {
 	server   *Server
-	identity string       // SPIFFE ID of the caller
+	id       identity.ID  // of the caller
+	identity string       // the same as SPIFFE ID
 	caller   string       // identity and IP address, which share maxNamesPerCaller
 	entry    *drain.Entry // of the server's streams
 	log      *slog.Logger
@@ -197,7 +198,7 @@ func (s *adsStream) open(w *watch, typeURL string, names []string) (func(), erro
 		return nil, err
 	}
 	c := s.server.cache
-	if w.kind != nothing && s.server.memory.remember(s.identity, names) {
+	if w.kind != nothing && w.kind != policies && s.server.memory.remember(s.identity, names) {
 		c.wake(s.identity)
 	}
 	return c.open(w), nil

@@ -34,7 +34,7 @@ type watch struct {
 
 // scope returns what w is about.
 func (w *watch) scope(remembered func(identity string) []string) []string {
-	if !w.sub.IsWildcard() || w.kind == nothing {
+	if !w.sub.IsWildcard() || w.kind == nothing || w.kind == policies {
 		return scopeOf(w.sub, nil)
 	}
 	return scopeOf(w.sub, remembered(w.stream.identity))
@@ -57,7 +57,7 @@ func (w *watch) diff(known known) (change, bool) {
 	// nothing: Envoy does not go on before its first one is, and our sidecar
 	// takes it for the sign that what it holds is current, which cannot be said
 	// of what is not known.
-	return c, w.first && known.complete
+	return c, w.first && known.answers
 }
 
 // diffWhole is diff for the state-of-the-world protocol.

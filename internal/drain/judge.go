@@ -42,12 +42,15 @@ func (s *Set) Watch(ctx context.Context, past func() <-chan struct{}) {
 			return
 		case <-changed:
 			changed = past()
-			s.judge(func(*proof) bool { return true })
+			s.Judge()
 		case now := <-tick.C:
 			s.judge(func(p *proof) bool { return len(p.state.PeerCertificates) > 0 && now.After(p.expires) })
 		}
 	}
 }
+
+// Judge judges all entries again now: what their trust depends on has changed.
+func (s *Set) Judge() { s.judge(func(*proof) bool { return true }) }
 
 // judge ends the entries of which suspect holds and that are not trusted now.
 func (s *Set) judge(suspect func(*proof) bool) {

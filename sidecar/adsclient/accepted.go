@@ -10,12 +10,16 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
-// types are the type URLs of the resources that a sidecar asks for, in the order
+// routeTypes are the type URLs of the resources that a route is made of, in the order
 // of asking. The resources of a destination have its name in each.
-var types = [...]string{xds.ClusterType, xds.EndpointType}
+var routeTypes = [...]string{xds.ClusterType, xds.EndpointType}
+
+// types are all that a sidecar asks for.
+var types = [...]string{xds.ClusterType, xds.EndpointType, xds.PolicyType}
 
 // accepted is what the gateways told and the sidecar took. It is pure state: no
 // lock, I/O or clock.
@@ -27,10 +31,13 @@ type accepted struct {
 	resources map[string]map[string]*discoveryv3.Resource // by type URL and name; has every one of types
 	absent    map[string]struct{}                         // told that there is no such Cluster
 	routes    map[string]*mesh.Route                      // decoded from the resources
+	service   mesh.ServiceName                            // whose policy is taken; zero: nobody's
+	policy    *policy.Set                                 // decoded from its resource; nil: none was told yet
 }
 
-func newAccepted() *accepted {
+func newAccepted(service mesh.ServiceName) *accepted {
 	a := &accepted{
+		service:   service,
 		resources: map[string]map[string]*discoveryv3.Resource{},
 		absent:    map[string]struct{}{},
 		routes:    map[string]*mesh.Route{},
@@ -41,7 +48,7 @@ func newAccepted() *accepted {
 	return a
 }
 
-// take applies a response and reports whether a route or an absence changed. A
+// take applies a response and reports whether a route, an absence or the policy changed. A
 // resource that cannot be used is left out and the old one stays; the error joins
 // all such.
 func (a *accepted) take(resp *discoveryv3.DeltaDiscoveryResponse) (changed bool, err error) {
@@ -72,7 +79,11 @@ func (a *accepted) put(typeURL string, r *discoveryv3.Resource) error {
 	ofType := a.resources[typeURL]
 	old, had := ofType[name]
 	ofType[name] = r
-	if err := a.decode(name); err != nil {
+	decode := a.decode
+	if typeURL == xds.PolicyType {
+		decode = a.decodePolicy
+	}
+	if err := decode(name); err != nil {
 		if delete(ofType, name); had {
 			ofType[name] = old
 		}
@@ -84,8 +95,12 @@ func (a *accepted) put(typeURL string, r *discoveryv3.Resource) error {
 	return nil
 }
 
-// remove drops one resource and reports whether that changed anything.
+// remove drops one resource and reports whether that changed anything. A policy stays:
+// who serves has one, and a gateway that knows of none has not heard of the service yet.
 func (a *accepted) remove(typeURL, name string) bool {
+	if typeURL == xds.PolicyType {
+		return false
+	}
 	_, had := a.resources[typeURL][name]
 	delete(a.resources[typeURL], name)
 	delete(a.routes, name) // it had both
@@ -113,12 +128,28 @@ func (a *accepted) decode(name string) error {
 	return nil
 }
 
-// retain forgets everything but about these names, and reports whether that changed
-// a route or an absence.
+// decodePolicy takes the policy of the service beside anew.
+func (a *accepted) decodePolicy(name string) error {
+	if a.service == (mesh.ServiceName{}) || name != a.service.String() {
+		return fmt.Errorf("policy %q was not asked for", name)
+	}
+	set, err := xds.DecodePolicy(a.resources[xds.PolicyType][name].GetResource().GetValue())
+	if err != nil {
+		return fmt.Errorf("policy of %s: %w", name, err)
+	}
+	if set.Service != a.service {
+		return fmt.Errorf("policy %q is that of %s", name, set.Service)
+	}
+	a.policy = set
+	return nil
+}
+
+// retain forgets everything about destinations but these, and reports whether that
+// changed a route or an absence.
 func (a *accepted) retain(names map[string]struct{}) (changed bool) {
 	before := len(a.routes) + len(a.absent)
-	for _, ofType := range a.resources {
-		retain(ofType, names)
+	for _, typeURL := range routeTypes {
+		retain(a.resources[typeURL], names)
 	}
 	retain(a.absent, names)
 	retain(a.routes, names)

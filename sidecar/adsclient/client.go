@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -25,6 +26,11 @@ type Config struct {
 	// and are explicitly not there, both sorted and not to be changed. It should not
 	// block for long.
 	Apply func(routes []*mesh.Route, absent []mesh.Destination)
+	// Service is the service beside, whose policy is asked for; zero: there is none.
+	Service mesh.ServiceName
+	// ApplyPolicy is handed who may call Service when that was told first, and each time
+	// it has changed, as Apply is. Until then it is not known. Needed with Service only.
+	ApplyPolicy func(*policy.Set)
 	// StatePath is the file that keeps the last accepted state. Empty: none.
 	StatePath string
 	// Log receives one line per change of gateway and refusal. Nil discards.
@@ -44,6 +50,8 @@ type Client struct {
 
 	mu       sync.Mutex // the ADS loop writes accepted under it, the saver reads
 	accepted *accepted
+
+	applied *policy.Set // what ApplyPolicy was handed last; the ADS loop's
 }
 
 // New returns a client that does nothing until Run.
@@ -56,10 +64,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(), synced: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(cfg.Service), synced: make(chan struct{}),
 	}
 	c.saver = state.NewSaver(state.SaverConfig{
-		What: "the routes last accepted", Write: c.save, Delay: saveDelay, Interval: saveInterval, Log: c.log,
+		What: "the routes and the policy last accepted", Write: c.save, Delay: saveDelay, Interval: saveInterval, Log: c.log,
 	})
 	c.Subscribe(cfg.Subscribe...)
 	c.checkSynced() // nothing declared, nothing to wait for
@@ -118,7 +126,7 @@ func (c *Client) restore() {
 		c.log.Warn("the last accepted state is not used", "err", err)
 		return
 	}
-	if len(c.accepted.routes) == 0 {
+	if len(c.accepted.routes) == 0 && c.accepted.policy == nil {
 		return
 	}
 	for _, r := range c.accepted.routes {
@@ -140,4 +148,8 @@ func (c *Client) apply() {
 	c.metrics.routes.Set(float64(len(routes)))
 	c.metrics.absent.Set(float64(len(absent)))
 	c.cfg.Apply(routes, absent)
+	if set := c.accepted.policy; set != c.applied {
+		c.applied = set
+		c.cfg.ApplyPolicy(set)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/internal/wholefile"
+	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
 
 // stateFormat marks the state file: a marshalled DeltaDiscoveryResponse whose
@@ -59,11 +60,11 @@ func (a *accepted) unmarshal(b []byte) error {
 	if file.GetTypeUrl() != stateFormat {
 		return fmt.Errorf("format %q, this program writes %q", file.GetTypeUrl(), stateFormat)
 	}
-	fresh := newAccepted()
+	fresh := newAccepted(a.service)
 	for _, typeURL := range types {
 		part := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL}
 		for _, r := range file.GetResources() {
-			if r.GetResource().GetTypeUrl() == typeURL {
+			if r.GetResource().GetTypeUrl() == typeURL && (typeURL != xds.PolicyType || r.GetName() == a.service.String()) {
 				part.Resources = append(part.Resources, r)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
@@ -59,11 +60,11 @@ func (c *Client) follow(ctx context.Context) {
 }
 
 // waitSubscribed returns when something is subscribed to; false: ctx ended. A sidecar
-// without upstreams needs no ADS stream.
+// without a service and without upstreams needs no ADS stream.
 func (c *Client) waitSubscribed(ctx context.Context) bool {
 	for {
 		names := c.subscribed.clone()
-		if len(names) > 0 {
+		if len(names) > 0 || c.serves() {
 			return true
 		}
 		c.prune(names)
@@ -77,6 +78,9 @@ func (c *Client) waitSubscribed(ctx context.Context) bool {
 		}
 	}
 }
+
+// serves reports whether there is a service beside, whose policy is asked for.
+func (c *Client) serves() bool { return c.cfg.Service != mesh.ServiceName{} }
 
 // stream is one stream from its dial to its end. stood says that routes came. Its
 // error is nil when nothing is subscribed to any more.
@@ -100,10 +104,10 @@ func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, e
 func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 	asked := c.subscribed.clone()
 	c.prune(asked)
-	if err := c.ask(s, asked); err != nil {
+	unanswered, err := c.ask(s, asked)
+	if err != nil {
 		return err
 	}
-	unanswered := slices.Clone(types[:])
 	for {
 		select {
 		case resp, ok := <-s.Received():
@@ -125,7 +129,7 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 		case <-c.subscribed.changed.C():
 			names := c.subscribed.clone()
 			c.prune(names)
-			if len(names) == 0 {
+			if len(names) == 0 && !c.serves() {
 				return nil
 			}
 			if err := askChange(s, asked, names); err != nil {
@@ -144,20 +148,34 @@ func (c *Client) routesFrom(l *gatewaylink.Link) {
 	}
 }
 
-// ask begins a stream: it says what is subscribed to, and what of it we have.
-func (c *Client) ask(s *stream, names map[string]struct{}) error {
-	subscribe := slices.Sorted(maps.Keys(names))
-	for _, typeURL := range types {
-		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
+// ask begins a stream: it says what is subscribed to, and what of it we have. It
+// returns the types that it asked for, the first request of each of which a gateway
+// answers.
+func (c *Client) ask(s *stream, names map[string]struct{}) (asked []string, err error) {
+	send := func(typeURL string, names ...string) error {
+		asked = append(asked, typeURL)
+		return s.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node:                    xds.Node(c.cfg.ID),
 			TypeUrl:                 typeURL,
-			ResourceNamesSubscribe:  subscribe,
+			ResourceNamesSubscribe:  names,
 			InitialResourceVersions: c.accepted.versions(typeURL),
-		}); err != nil {
-			return err
+		})
+	}
+	if c.serves() {
+		if err := send(xds.PolicyType, c.cfg.Service.String()); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	if len(names) == 0 { // which would ask for everything
+		return asked, nil
+	}
+	subscribe := slices.Sorted(maps.Keys(names))
+	for _, typeURL := range routeTypes {
+		if err := send(typeURL, subscribe...); err != nil {
+			return nil, err
+		}
+	}
+	return asked, nil
 }
 
 // askChange says what is subscribed to now that was not before, and the opposite.
@@ -166,7 +184,7 @@ func askChange(s *stream, before, now map[string]struct{}) error {
 	if len(add) == 0 && len(drop) == 0 {
 		return nil
 	}
-	for _, typeURL := range types {
+	for _, typeURL := range routeTypes {
 		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{
 			TypeUrl: typeURL, ResourceNamesSubscribe: add, ResourceNamesUnsubscribe: drop,
 		}); err != nil {

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+)
+
+// authorizers is who may call each service of this cluster. It never changes.
+type authorizers struct {
+	byService map[mesh.ServiceName]*authorizer
+	// Of which it was made.
+	services  []mesh.Service
+	resources []discovery.Described
+	policies  []policy.Policy
+}
+
+type authorizer struct {
+	*policy.Authorizer
+	accounts []string // service accounts that serve it
+	plain    bool     // it has endpoints for which this gateway ends the TLS
+}
+
+// authorizersOf makes them of services, of what resources say of who serves, and of
+// all policies of this cluster. What is the same as in was is the very one. The error of
+// a service leaves it out, with what was.
+func authorizersOf(was *authorizers, services []mesh.Service, resources []discovery.Described, all []policy.Policy, home home) (*authorizers, error) {
+	next := &authorizers{services: services, resources: resources, policies: all, byService: make(map[mesh.ServiceName]*authorizer, len(services))}
+	byNamespace := map[string][]policy.Policy{}
+	for _, p := range all {
+		byNamespace[p.Namespace] = append(byNamespace[p.Namespace], p)
+	}
+	same := was != nil && sameSet(all, was.policies)
+	for i := range services {
+		s := &services[i]
+		a := &authorizer{accounts: []string{s.Name.Name}, plain: isPlain(s)}
+		if i, found := slices.BinarySearchFunc(resources, s.Name, func(d discovery.Described, n mesh.ServiceName) int { return d.Service.Name.Compare(n) }); found {
+			a.accounts = append(a.accounts, resources[i].Serves...)
+		}
+		exported := exportedPorts(s)
+		if was != nil {
+			if old := was.byService[s.Name]; old != nil && same && slices.Equal(old.Set().Exported, exported) {
+				a.Authorizer = old.Authorizer
+			}
+		}
+		if a.Authorizer == nil {
+			var err error
+			if a.Authorizer, err = policy.Compile(policy.SetOf(s.Name, exported, byNamespace[s.Name.Namespace]), home.trustDomain, home.cluster); err != nil {
+				return was, err
+			}
+		}
+		next.byService[s.Name] = a
+	}
+	return next, nil
+}
+
+// madeOf reports whether a was made of these very values.
+func (a *authorizers) madeOf(services []mesh.Service, resources []discovery.Described, policies []policy.Policy) bool {
+	return a != nil && sameSet(services, a.services) && sameSet(resources, a.resources) && sameSet(policies, a.policies)
+}
+
+// home is where the services are.
+type home struct {
+	trustDomain string
+	cluster     mesh.ClusterName
+}
+
+func exportedPorts(s *mesh.Service) (ports []uint16) {
+	for i := range s.Ports {
+		if s.Ports[i].Exported {
+			ports = append(ports, s.Ports[i].Port)
+		}
+	}
+	slices.Sort(ports)
+	return ports
+}
+
+func isPlain(s *mesh.Service) bool {
+	return slices.ContainsFunc(s.Ports, func(p mesh.ServicePort) bool {
+		return slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity == "" })
+	})
+}
+
+// of returns who may call a service; nil: that is not known.
+func (a *authorizers) of(s mesh.ServiceName) *policy.Authorizer {
+	if a == nil || a.byService[s] == nil {
+		return nil
+	}
+	return a.byService[s].Authorizer
+}
+
+// told is what sidecars are told of them.
+func (a *authorizers) told() []xds.Policy {
+	all := make([]xds.Policy, 0, len(a.byService))
+	for _, s := range a.byService {
+		all = append(all, xds.Policy{Set: s.Set(), Accounts: s.accounts})
+	}
+	slices.SortFunc(all, func(x, y xds.Policy) int { return x.Set.Service.Compare(y.Set.Service) })
+	return all
+}
+
+// unjudged names the rules of services with plain endpoints that this gateway, which
+// sees no requests, cannot judge: they do not allow, and deny. Sorted.
+func (a *authorizers) unjudged() (all []unjudgedRule) {
+	if a == nil {
+		return nil
+	}
+	for name, s := range a.byService {
+		if !s.plain {
+			continue
+		}
+		for i := range s.Set().Policies {
+			p := &s.Set().Policies[i]
+			for n := range p.Rules {
+				if p.Rules[n].L7() {
+					all = append(all, unjudgedRule{name, p.String(), n, p.Action})
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y unjudgedRule) int {
+		return cmp.Or(x.service.Compare(y.service), cmp.Compare(x.policy, y.policy), cmp.Compare(x.rule, y.rule))
+	})
+	return all
+}
+
+// unjudgedRule is a rule about requests of a service whose requests nobody sees.
+type unjudgedRule struct {
+	service mesh.ServiceName
+	policy  string
+	rule    int
+	action  policy.Action
+}

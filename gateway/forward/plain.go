@@ -1,0 +1,102 @@
+package forward
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/authorize"
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+)
+
+// errMayNotCall is the end of a path whose client may not call the service.
+var errMayNotCall = errors.New("the caller may not call the service")
+
+// endTLS ends the client's TLS, which begins with payload, for an endpoint that has
+// none, and sees that the client may call it. It may for as long as it is trusted and
+// allowed to.
+func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) error {
+	id := p.f.cfg.Identity
+	callers := identity.AnyWorkload()
+	peerAddr := p.conn.RemoteAddr()
+	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, served.Protocol.ALPN()...))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
+	}
+	p.conn = conn
+	peer, err := id.Peer(conn.ConnectionState())
+	if err != nil {
+		return err
+	}
+	caller := policy.CallerOf(peer)
+	call := &authorize.Call{Caller: &caller, Peer: peerAddr, To: mesh.Destination{Service: p.req.Destination.Service, Port: served.Port}}
+	if why := p.f.refusalOf(call); why != "" {
+		p.deny(served.Protocol, why)
+		return fmt.Errorf("%w: %s", errMayNotCall, why)
+	}
+	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
+		if err := id.Trusts(cs, callers); err != nil {
+			return err
+		}
+		return p.f.judgeAgain(call)
+	})
+	return nil
+}
+
+// refusalOf says why a call of a plain endpoint is refused; empty: it is not.
+func (f *Forward) refusalOf(c *authorize.Call) string {
+	a := f.cfg.Authorizer(c.To.Service)
+	if a == nil {
+		return fmt.Sprintf("gateway %s does not know yet who may call %s", f.cfg.Self, c.To.Service)
+	}
+	d := a.Opaque(c.Caller, c.To.Port)
+	if f.cfg.Calls != nil {
+		f.cfg.Calls.Decided(a, &d, c)
+	}
+	if d.Allowed {
+		return ""
+	}
+	return a.Explain(d.Verdict, c.Caller)
+}
+
+// judgeAgain returns why an open call may not go on.
+func (f *Forward) judgeAgain(c *authorize.Call) error {
+	a := f.cfg.Authorizer(c.To.Service)
+	if a == nil { // its endpoint has gone, of which it hears in another way
+		return nil
+	}
+	d := a.Opaque(c.Caller, c.To.Port)
+	if d.Allowed {
+		return nil
+	}
+	if f.cfg.Calls != nil {
+		f.cfg.Calls.Ended(a, &d, c)
+	}
+	return fmt.Errorf("%w: %s", errMayNotCall, a.Explain(d.Verdict, c.Caller))
+}
+
+// JudgeCallers judges the callers of plain endpoints again: who may call has changed.
+func (f *Forward) JudgeCallers() { f.open.Judge() }
+
+// deny tells a client who speaks HTTP why it may not call, once it has asked for
+// something: what comes before a request would be taken for the answer to none. It
+// is within TLS, so that nobody else reads it. Who speaks something else is reset.
+func (p *path) deny(protocol mesh.Protocol, why string) {
+	if protocol != mesh.HTTP {
+		return
+	}
+	_ = p.conn.SetReadDeadline(time.Now().Add(headTimeout))
+	if n, _ := p.conn.Read(make([]byte, firstRead)); n == 0 {
+		return
+	}
+	p.answered = true
+	refusal := connect.Refuse(http.StatusForbidden, connect.RequestDenied, "%s", why)
+	linger(p.conn, refusal.Append(nil, connect.ProxyName(p.f.cfg.Self)), lingerTimeout)
+}
