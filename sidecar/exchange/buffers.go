@@ -15,6 +15,8 @@ type buffers struct {
 	x    exchange
 	req  http1.Request
 	resp http1.Response
+
+	question question // of the policy, about req
 }
 
 var bufferPool = sync.Pool{New: func() any {
@@ -38,5 +40,6 @@ func (m *buffers) release() {
 		m.back = make([]byte, backBuffer)
 	}
 	m.x = exchange{}
+	m.question = question{path: m.question.path[:0]}
 	bufferPool.Put(m)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -16,10 +17,11 @@ import (
 // Client is one accepted connection. It belongs to one goroutine, but for End; an
 // upload reads from it as well while it lasts.
 type Client struct {
-	relay.Conn              // what is read and written: the TLS connection or the accepted one
-	Accepted   net.Conn     // below TLS
-	Peer       string       // the SPIFFE ID that was proved, empty without TLS
-	Open       *drain.Entry // says whether it waits for a request
+	relay.Conn                // what is read and written: the TLS connection or the accepted one
+	Accepted   net.Conn       // below TLS
+	Peer       string         // the SPIFFE ID that was proved, empty without TLS
+	Caller     *policy.Caller // what Access is asked about; may be nil without one
+	Open       *drain.Entry   // says whether it waits for a request
 
 	// Stranger is what the connection counts as until its peer has said who it is;
 	// nil: that does not matter.

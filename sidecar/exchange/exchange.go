@@ -77,6 +77,13 @@ func (h *session) serveRequest() bool {
 		h.rewrite.RequestID = appendID(h.id[:0])
 	}
 	defer x.log()
+	h.rewrite.Path = nil
+	if a := h.s.Access; a != nil {
+		if refused := a.request(h); refused != nil {
+			x.local = *refused
+			return x.replyLocally()
+		}
+	}
 	service, err := h.service()
 	if err != nil {
 		x.local = noService(err)

@@ -23,6 +23,7 @@ type Server struct {
 	// Outbound says that who answers may be a sidecar, which says of itself that its
 	// program gave no answer.
 	Outbound bool
+	Access   *Access       // who may call; nil: everybody
 	Conns    *drain.Set    // of which every [Client.Open] is
 	Park     time.Duration // how long an idle connection keeps its buffers
 	Log      *slog.Logger  // one line per exchange

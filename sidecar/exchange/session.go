@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 )
 
@@ -19,7 +20,10 @@ type session struct {
 	client  *Client
 	rewrite http1.RequestRewrite
 	// refusal is why the first request cannot be served; the next ask again.
-	refusal    error
+	refusal error
+	// judgedBy is the policy that decided about the connection last, as connection says.
+	judgedBy   *policy.Authorizer
+	connection policy.Decision
 	writeLimit streamDeadline // of the client
 	from       int            // in buffers.in: what has arrived and is not consumed
 	to         int

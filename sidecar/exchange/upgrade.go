@@ -15,6 +15,12 @@ func (x *exchange) upgrade() outcome {
 	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
 		return x.reply(inner(502, upgradeFailed, x.lease.Addr(), "switched to another protocol without being asked"))
 	}
+	if a := x.s.Access; a != nil {
+		if !a.admitUpgrade(x.session) {
+			return x.reply(*denied(a.policy.Load(), &x.question))
+		}
+		defer a.Leave(x.client)
+	}
 	x.answeredAt, x.status = time.Now(), 101
 	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.Name})
 	x.extendWriteDeadline(time.Now())

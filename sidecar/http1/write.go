@@ -17,6 +17,9 @@ type RequestRewrite struct {
 	// when set, is said instead.
 	Outside      bool
 	ForwardedFor string
+	// Path takes the place of the target's path, whose query stays; nil: the path stays.
+	// It must be one that [Request.Path] could return.
+	Path []byte
 	// ClientCert becomes x-forwarded-client-cert (as Envoy writes it): who the
 	// caller proved to be. What the request claimed is always dropped.
 	ClientCert string
@@ -28,7 +31,7 @@ type RequestRewrite struct {
 func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, r.bytes(r.method)...)
 	dst = append(dst, ' ')
-	dst = r.appendTarget(dst)
+	dst = r.appendTarget(dst, o.Path)
 	dst = append(dst, " HTTP/1.1\r\n"...)
 	if host := r.Host(); len(host) > 0 {
 		dst = appendField(dst, hostField, host)
@@ -40,23 +43,9 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	var run span
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
-		switch f.kind {
-		case host, transferEncoding, connection, hopByHop, te, identity, listedHopByHop:
-			continue
-		case upgrade:
-			if up == nil {
-				continue
-			}
-		case expect:
-			if r.http10 {
-				continue
-			}
-		case forwarded, forwardedProto:
-			if o.Outside {
-				continue
-			}
+		if r.passes(f.kind, o.Outside) {
+			dst, run = r.extend(dst, run, f.line)
 		}
-		dst, run = r.extend(dst, run, f.line)
 	}
 	dst = append(dst, r.bytes(run)...)
 	if r.chunked {
@@ -85,18 +74,17 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	return append(dst, '\r', '\n')
 }
 
-func (r *Request) appendTarget(dst []byte) []byte {
-	if !r.absolute {
-		return append(dst, r.bytes(r.target)...)
-	}
-	path := r.bytes(r.path)
+func (r *Request) appendTarget(dst, instead []byte) []byte {
+	path, query := r.pathAndQuery()
 	switch {
-	case len(path) == 0 && r.Method == Options:
+	case path == nil && r.absolute:
 		return append(dst, '*')
-	case len(path) == 0 || path[0] == '?':
-		dst = append(dst, '/')
+	case path == nil:
+		return append(dst, r.bytes(r.target)...)
+	case instead != nil:
+		path = instead
 	}
-	return append(dst, path...)
+	return append(append(dst, path...), query...)
 }
 
 // ResponseRewrite is what a response is given on its way to the client.

@@ -10,8 +10,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/internal/authorize"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -58,7 +61,11 @@ type Inbound struct {
 	Connect time.Duration
 	// Steered are the listeners for callers of the program's own port; nil: none.
 	Steered *Steered
-	// Peers says who may call; nil: every member of the mesh (gateways included,
+	// Policy says who may call: nobody while it holds nil, since that is not known yet;
+	// without a store everybody may. Observer is told of what it decides.
+	Policy   *state.Store[*policy.Authorizer]
+	Observer *authorize.Observer
+	// Peers says whose TLS is taken; nil: every member of the mesh (gateways included,
 	// which check health and deliver for others).
 	Peers identity.PeerPolicy
 }
@@ -79,6 +86,9 @@ func (c *Config) validate() error {
 			faults = append(faults, errors.New("inbound needs an identity"))
 		}
 		faults = append(faults, checkHostPorts("inbound listener", in.Listen), checkHostPorts("target of "+in.Service.String(), in.Target))
+		if in.Policy != nil && in.Observer == nil {
+			faults = append(faults, errors.New("inbound has a policy and no observer"))
+		}
 		if in.Steered != nil {
 			faults = append(faults, in.Steered.validate())
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -28,6 +29,9 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 		rewrite:     http1.RequestRewrite{Proto: "http"},
 		retries:     programRetries(),
 		bounds:      exchange.DefaultTimeouts(),
+	}
+	if in.Policy != nil {
+		s.access = exchange.NewAccess(s.destination, in.Policy, in.Observer)
 	}
 	if in.Timeouts != nil {
 		s.bounds = *in.Timeouts
@@ -86,12 +90,13 @@ func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPol
 		return fmt.Errorf("tls handshake: %w", err)
 	}
 	c.Stranger.Known()
-	id, err := identity.PeerID(conn.ConnectionState())
+	peer, err := s.p.cfg.Identity.Peer(conn.ConnectionState())
 	if err != nil {
 		return err
 	}
 	s.p.renewals.Seen(conn.ConnectionState())
-	c.Conn, c.Peer = conn, id.String()
+	caller := policy.CallerOf(peer)
+	c.Conn, c.Peer, c.Caller = conn, peer.ID.String(), &caller
 	c.Open.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
 		err := s.p.renewals.Trusts(s.p.cfg.Identity, cs, check)
 		if err != nil {

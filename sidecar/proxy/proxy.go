@@ -28,6 +28,7 @@ type Proxy struct {
 	steered  []*server         // of these, where it sends connections to the program's port
 	program  *upstream.Service // nil without Inbound
 	ready    chan struct{}     // closed once every listener is bound
+	access   *exchange.Access  // who may call the program; nil: everybody
 	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
 	renewals identity.Renewals // of callers
@@ -82,7 +83,7 @@ func New(cfg Config) (*Proxy, error) {
 	if in := cfg.Inbound; in != nil {
 		p.program = upstream.Static(upstream.Config{Cluster: cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
 		secure := p.listenInbound(*in)
-		p.servers = append(p.servers, secure)
+		p.servers, p.access = append(p.servers, secure), secure.access
 		if in.Steered != nil {
 			p.steered = p.listenSteered(*in, secure)
 			p.servers = append(p.servers, p.steered...)
@@ -122,6 +123,9 @@ func (p *Proxy) bind(ctx context.Context) error {
 		s.start()
 	}
 	p.judging.Go(func() { p.relays.Watch(p.ctx) })
+	if p.access != nil {
+		p.judging.Go(func() { p.access.Watch(p.ctx) })
+	}
 	if p.cfg.Identity != nil {
 		for _, open := range p.conns {
 			p.judging.Go(func() { open.Watch(p.ctx, p.cfg.Identity.Past) })

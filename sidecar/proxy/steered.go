@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
@@ -20,7 +21,8 @@ import (
 type Steered struct {
 	// Listen are host:port; ports may be 0, since nobody needs to know them.
 	Listen []string
-	// Permissive serves callers that do not speak the mesh's TLS. Otherwise they are
+	// Permissive serves callers that do not speak the mesh's TLS, as far as the policy
+	// lets in who has no identity. Otherwise they are
 	// refused: an HTTP client by 403 with the reason, any other by a reset.
 	//
 	// A permissive TCP service is relayed as it comes, TLS included: it may be the
@@ -56,7 +58,7 @@ func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
 		s.rewrite.Outside = true
 		s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
 		if in.Steered.Permissive {
-			s.service = secure.service
+			s.service, s.access = secure.service, secure.access
 		}
 		s.finish()
 		s.serve = func(c *client) { s.serveSteered(c, in, secure) }
@@ -70,6 +72,7 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 	if permissive && in.Protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
 		c.Stranger.Known()
+		c.Caller = &policy.Caller{Anonymous: true}
 		s.drive(c, in.Protocol, s.p.program, s.rewrite)
 		return
 	}
@@ -81,6 +84,7 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		secure.serve(c)
 	case http || permissive:
 		c.Stranger.Known()
+		c.Caller = &policy.Caller{Anonymous: true}
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
 		s.drive(c, mesh.HTTP, s.p.program, rewrite)

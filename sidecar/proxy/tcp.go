@@ -13,6 +13,15 @@ import (
 // serveTCP relays c to one of the service's hosts. Hosts that cannot be reached cost
 // the client nothing but time; once a connection is made, its end is the client's.
 func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrite) {
+	if s.access != nil {
+		if err := s.access.Admit(c); err != nil {
+			s.metrics.refused().Inc()
+			s.log.Debug("tcp connection refused", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
+			c.Abort()
+			return
+		}
+		defer s.access.Leave(c)
+	}
 	s.metrics.tcpOpen().Inc()
 	s.metrics.tcpTotal().Inc()
 	defer s.metrics.tcpOpen().Dec()
