@@ -58,7 +58,8 @@ directory: then they renew by themselves, and 'token' is how they begin.`,
 	var f pkiFlags
 	cmd.PersistentFlags().StringVarP(&f.dir, "dir", "d", "pki", "directory of the root and the clusters")
 	cmd.PersistentFlags().BoolVar(&f.force, "force", false, "replace what is there")
-	cmd.AddCommand(pkiInit(&f), pkiCluster(&f), pkiGateway(&f), pkiWorkload(&f), pkiToken())
+	cmd.AddCommand(pkiInit(&f), pkiCluster(&f), pkiGateway(&f), pkiWorkload(&f), pkiToken(),
+		pkiRotate(&f), pkiRevoke(&f), pkiPush(&f), pkiFingerprint())
 	return cmd
 }
 

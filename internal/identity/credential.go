@@ -225,3 +225,34 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
+
+// OpenBundle reads the bundle that [Bundle.Save] wrote to dir; nil: there is none.
+func OpenBundle(dir string) (*Bundle, error) {
+	path := filepath.Join(dir, bundleFile)
+	raw, err := readBounded(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := ParseBundle(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return b, nil
+}
+
+// Save writes bundle.json to dir.
+func (b *Bundle) Save(dir string) error {
+	return wholefile.Write(filepath.Join(dir, bundleFile), b.signed, 0o644)
+}
+
+// ReadCertificate reads the first certificate of a PEM file.
+func ReadCertificate(path string) (*x509.Certificate, error) {
+	certs, err := readPEM(readBounded, path, parseCertificates)
+	if err != nil {
+		return nil, err
+	}
+	return certs[0], nil
+}

@@ -35,7 +35,7 @@ func (s *Source) Sign(data []byte) (Signature, error) {
 	if err != nil {
 		return Signature{}, fmt.Errorf("sign as %s: %w", m.id, err)
 	}
-	return Signature{Chain: m.proof, Sig: sig}, nil
+	return Signature{Chain: m.tls.Certificate, Sig: sig}, nil
 }
 
 // Verify returns what the signer of data is proved to be. The signer's certificate is checked as that

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -186,7 +185,7 @@ func newMaterial(from Material, was *trust) (*material, error) {
 	}
 	m := &material{id: id, chain: from.Chain, tls: &tls.Certificate{PrivateKey: from.Key, Leaf: leaf}, key: from.Key, roots: from.Roots, taken: time.Now(), ends: leaf.NotAfter}
 	for _, c := range from.Chain {
-		m.proof = append(m.proof, c.Raw)
+		m.tls.Certificate = append(m.tls.Certificate, c.Raw)
 		if c.NotAfter.Before(m.ends) {
 			m.ends = c.NotAfter
 		}
@@ -204,10 +203,9 @@ func newMaterial(from Material, was *trust) (*material, error) {
 		m.self = p
 	}
 	m.root = m.trust.domains[id.TrustDomain].rootOf(from.Chain)
-	m.tls.Certificate = m.proof
 	if id.IsGateway() && m.root != nil {
-		// For gateways of other trust domains that know its fingerprint only.
-		m.tls.Certificate = append(slices.Clone(m.proof), m.root.Raw)
+		// For those of other trust domains that know its fingerprint only.
+		m.tls.Certificate = append(m.tls.Certificate, m.root.Raw)
 	}
 	return m, nil
 }

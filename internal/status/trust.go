@@ -100,20 +100,10 @@ func (l Lacking) String() string {
 	return fmt.Sprintf("%s has a certificate under root %.19s…", l.Who(), l.Root)
 }
 
-// LackBundle returns those that do not hold the bundle, LackRoot those whose certificate is
-// under another root than its last.
-func (t *Trust) LackBundle() []Lacking {
-	return lacking(t.Lacking, func(l Lacking) bool { return l.Bundle })
-}
-
-// LackRoot returns those whose certificate is under another root than the bundle's last.
-func (t *Trust) LackRoot() []Lacking {
-	return lacking(t.Lacking, func(l Lacking) bool { return l.Root != "" || l.Bundle && l.Has == 0 })
-}
-
-func lacking(all []Lacking, is func(Lacking) bool) (some []Lacking) {
-	for _, l := range all {
-		if is(l) {
+// LackBundle returns those that do not hold the bundle.
+func (t *Trust) LackBundle() (some []Lacking) {
+	for _, l := range t.Lacking {
+		if l.Bundle {
 			some = append(some, l)
 		}
 	}
