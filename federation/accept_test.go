@@ -70,6 +70,15 @@ func leaves(f *Federation, id mesh.GatewayID) {
 	f.core.Step(time.Now())
 }
 
+// takes has f verify and accept a delta, as when it has pulled it.
+func takes(f *Federation, id mesh.GatewayID, d *signedDelta) error {
+	signer, err := f.verifier.verify(id, d.Delta.Head, d.Signature)
+	if err != nil {
+		return err
+	}
+	return f.accept(signer, d)
+}
+
 func holds(f *Federation, id mesh.GatewayID) *catalog.State {
 	s, _ := f.held(id)
 	return s
@@ -82,7 +91,7 @@ func TestOnlyTheOriginsOwnCatalogIsAccepted(t *testing.T) {
 	orders := []mesh.Export{serving("west", "shop/orders", 2)}
 	good := stateOf(t, west1, 7, orders)
 	tampered := signed(t, west, good.Whole())
-	tampered.Delta.Records[0].Export = json.RawMessage(strings.Replace(string(tampered.Delta.Records[0].Export), `"ready":2`, `"ready":9`, 1))
+	tampered.Delta.Records[0].Raw = json.RawMessage(strings.Replace(string(tampered.Delta.Records[0].Raw), `"ready":2`, `"ready":9`, 1))
 	later := signed(t, west, good.Whole())
 	d := *later.Delta
 	d.Head.Version.Seq = 9
@@ -105,7 +114,7 @@ func TestOnlyTheOriginsOwnCatalogIsAccepted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := idle(t, m)
 			hear(f, west1)
-			err := f.accept(west1, test.d)
+			err := takes(f, west1, test.d)
 			held := holds(f, west1) != nil
 			if test.want == "" {
 				if err != nil || !held {
@@ -134,7 +143,7 @@ func TestWhatAClusterMayNotOfferIsLeftOutAndTheRestCounts(t *testing.T) {
 	const td = "spiffe://mesh.example/cluster/"
 	f := idle(t, m)
 	hear(f, west1)
-	err := f.accept(west1, signed(t, west, stateOf(t, west1, 7, []mesh.Export{
+	err := takes(f, west1, signed(t, west, stateOf(t, west1, 7, []mesh.Export{
 		serving("west", "shop/orders", 2),
 		answeredBy("shop/plain", td+"west/gateway/west-1", td+"west/gateway/west-2"),
 		serving("west", "pay/card", 2),                                     // a namespace of others
@@ -196,7 +205,7 @@ func TestImportsNarrowWhatIsTaken(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	f := idle(t, m)
 	hear(f, west1)
-	err := f.accept(west1, signed(t, m.Gateway("west", "west-1"), stateOf(t, west1, 7, []mesh.Export{
+	err := takes(f, west1, signed(t, m.Gateway("west", "west-1"), stateOf(t, west1, 7, []mesh.Export{
 		serving("west", "shop/cart", 1), serving("west", "shop/orders", 1), serving("west", "zoo/lion", 1)}).Whole()))
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +241,7 @@ func TestAnOlderCatalogNeverComesBack(t *testing.T) {
 	f := idle(t, m)
 	hear(f, west1)
 	for _, s := range []*catalog.State{now, old} {
-		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+		if err := takes(f, west1, signed(t, west, s.Whole())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,7 +250,7 @@ func TestAnOlderCatalogNeverComesBack(t *testing.T) {
 	}
 	leaves(f, west1)
 	for _, s := range []*catalog.State{old, now} {
-		if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+		if err := takes(f, west1, signed(t, west, s.Whole())); err != nil {
 			t.Fatal(err)
 		}
 		if holds(f, west1) != nil {
@@ -249,7 +258,7 @@ func TestAnOlderCatalogNeverComesBack(t *testing.T) {
 		}
 	}
 	again := stateOf(t, west1, 9, []mesh.Export{serving("west", "shop/cart", 2)})
-	if err := f.accept(west1, signed(t, west, again.Whole())); err != nil || holds(f, west1) == nil {
+	if err := takes(f, west1, signed(t, west, again.Whole())); err != nil || holds(f, west1) == nil {
 		t.Errorf("a new epoch after leaving: %v", err)
 	}
 }
@@ -264,7 +273,7 @@ func TestTwoCatalogsUnderOneVersionSettleAlike(t *testing.T) {
 		f := idle(t, m)
 		hear(f, west1)
 		for _, s := range order {
-			if err := f.accept(west1, signed(t, west, s.Whole())); err != nil {
+			if err := takes(f, west1, signed(t, west, s.Whole())); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -281,16 +290,16 @@ func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
 	w := newWorld(t, nil)
 	north1 := mesh.GatewayID{Cluster: "north", Name: "north-1"}
 	liar := w.mesh.Gateway("west", "west-1")
-	forged := signed(t, liar, stateOf(t, north1, 1<<62, []mesh.Export{serving("north", "shop/orders", 2)}).Whole())
+	forged := signed(t, liar, stateOf(t, north1, uint64(time.Now().Add(time.Hour).UnixMilli()), []mesh.Export{serving("north", "shop/orders", 2)}).Whole())
 	asked := make(chan struct{}, 100)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}, identity: liar, wrap: func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == pathCatalog && !r.URL.Query().Has("origin"):
-				_ = writeJSON(rw, r, versionList{Origins: []catalog.Head{forged.Delta.Head}})
+				_ = send(rw, mustCompress(t, versionList{Origins: []catalog.Head{forged.Delta.Head}}.write))
 			case r.URL.Path == pathCatalog && r.URL.Query().Get("origin") == north1.String():
-				_ = writeJSON(rw, r, forged)
+				_ = send(rw, mustCompress(t, forged.write))
 				asked <- struct{}{}
 			default:
 				h.ServeHTTP(rw, r)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
@@ -73,21 +74,21 @@ func (c client) versions(ctx context.Context, from mesh.GatewayID) (l *versionLi
 			return answered(r)
 		}
 		var err error
-		l, err = decodeVersionList(r.Body, gzipped(r))
+		l, err = readVersionList(r.Body, gzipped(r))
 		return err
 	})
 	return l, err
 }
 
 // delta asks a gateway for an origin's catalog since a version; nil: it has
-// nothing newer.
-func (c client) delta(ctx context.Context, from, origin mesh.GatewayID, have catalog.Version) (d *signedDelta, err error) {
+// nothing newer. Nothing is read but the head and its signature unless verify takes them.
+func (c client) delta(ctx context.Context, from, origin mesh.GatewayID, have catalog.Version, verify func(catalog.Head, identity.Signature) error) (d *signedDelta, err error) {
 	q := url.Values{"origin": {origin.String()}, "epoch": {strconv.FormatUint(have.Epoch, 10)}, "since": {strconv.FormatUint(have.Seq, 10)}}
 	err = c.request(ctx, from, http.MethodGet, pathCatalog+"?"+q.Encode(), nil, func(r *http.Response) error {
 		switch r.StatusCode {
 		case http.StatusOK:
 			var err error
-			d, err = decodeSignedDelta(r.Body, gzipped(r))
+			d, err = readSignedDelta(r.Body, gzipped(r), verify)
 			return err
 		case http.StatusNoContent:
 			return nil

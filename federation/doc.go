@@ -43,11 +43,15 @@
 // pulls the difference, from the origin, from another gateway of its cluster, or
 // from whoever has it:
 //
-//	GET /catalog                                        {"origins":[head…],"advertise":…,"mesh_address":…}: what the gateway
+//	GET /catalog                                        {"origins":2,"advertise":…,"mesh_address":…} head head: what the gateway
 //	                                                    holds, and what others and the sidecars of its cluster dial
-//	GET /catalog?origin=west/west-1&epoch=7&since=41    200 {"delta":…,"signature":…}; 204: nothing newer; 404: nothing held
+//	GET /catalog?origin=west/west-1&epoch=7&since=41    200 {"head":…,"signature":…,"removed":1,"records":2} removal record record
+//	                                                    204: nothing newer; 404: nothing held
 //
-// Bodies are gzip where asked for. The list is asked for on every new tunnel and
+// Bodies are gzip, one JSON value a line. Nothing behind the head of a delta is read before
+// its signature is good, and no more than the head says and a catalog may have. An
+// answer is encoded once for all who ask for the same; so many are written at once, and few to
+// gateways of one cluster, each for ten seconds. An epoch of more than a day ahead is refused. The list is asked for on every new tunnel and
 // every ten seconds, so that gossip is an acceleration and not a necessity. A
 // delta is taken when its head names the origin asked for, is signed by exactly
 // that gateway, is not older than what was ever seen of it, and gives the digest

@@ -187,7 +187,12 @@ func (f *Federation) open() error {
 	}
 	// The clock makes the epoch grow even without a state file; the file makes it
 	// grow even when the clock was set back.
-	epoch := max(was.Epoch+1, uint64(time.Now().UnixMilli()))
+	now := time.Now()
+	epoch := max(was.Epoch+1, uint64(now.UnixMilli()))
+	if latest := uint64(now.Add(core.MaxAhead).UnixMilli()); epoch > latest {
+		f.log.Error("this gateway's last epoch is more than a day ahead of its clock, where nobody believes it: check the clock", "epoch", was.Epoch)
+		epoch = uint64(now.UnixMilli())
+	}
 	saved := st.saveEpoch(epoch)
 	f.restore(st, was, epoch)
 	if saved != nil {

@@ -28,6 +28,7 @@ const (
 // [tunnel.ConnContext] as the server's ConnContext.
 func (f *Federation) Handler() http.Handler {
 	streams := gossipStreams{peers: map[mesh.GatewayID]int{}}
+	answers := newAnswers()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-f.opened: // before, we do not know what we know
@@ -47,7 +48,13 @@ func (f *Federation) Handler() http.Handler {
 			defer streams.end(s.Peer())
 			f.transport.serveGossip(w, r, s.Peer())
 		case r.Method == http.MethodGet && r.URL.Path == pathCatalog:
-			f.serveCatalog(w, r)
+			s, ok := tunnel.StreamFrom(r.Context())
+			if !ok || !answers.start(r.Context(), s.Peer().Cluster) {
+				http.Error(w, "too many of your cluster ask for catalogs", http.StatusServiceUnavailable)
+				return
+			}
+			defer answers.end(s.Peer().Cluster)
+			f.serveCatalog(w, r, answers, s.Peer())
 		case r.Method == http.MethodPost && r.URL.Path == pathForget:
 			f.serveForget(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathTrust:
@@ -59,10 +66,14 @@ func (f *Federation) Handler() http.Handler {
 }
 
 // serveCatalog lists the heads held, or gives one origin's changes since a version.
-func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request) {
+func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request, answers *answers, peer mesh.GatewayID) {
 	q := r.URL.Query()
 	if !q.Has("origin") {
-		if err := writeJSON(w, r, f.heads()); err != nil {
+		body, err := compressed(f.heads().write)
+		if err == nil {
+			err = send(w, body)
+		}
+		if err != nil {
 			f.log.Debug("list catalogs", "err", err)
 		}
 		return
@@ -82,12 +93,18 @@ func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request) {
 	d := state.Delta(catalog.Version{Epoch: epoch, Seq: since})
 	if d == nil {
 		w.WriteHeader(http.StatusNoContent)
-	} else if err := writeJSON(w, r, signedDelta{d, sig}); err != nil {
-		f.log.Debug("send catalog", "err", err)
-		return
+	} else {
+		body, err := answers.body(signedDelta{d, sig})
+		if err == nil {
+			err = send(w, body)
+		}
+		if err != nil {
+			f.log.Debug("send catalog", "err", err)
+			return
+		}
 	}
-	if s, ok := tunnel.StreamFrom(r.Context()); ok && id == f.cfg.Self {
-		f.apply(core.Acked{Gateway: s.Peer(), Version: state.Head().Version})
+	if id == f.cfg.Self {
+		f.apply(core.Acked{Gateway: peer, Version: state.Head().Version})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -112,10 +113,10 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 
 // moveEpoch makes the own catalog newer than what a gateway proves to hold of it.
 func (f *Federation) moveEpoch(ctx context.Context, from mesh.GatewayID) {
-	d, err := f.client.delta(ctx, from, f.cfg.Self, catalog.Version{})
-	if err == nil && d != nil {
-		_, err = f.verifier.verify(f.cfg.Self, d)
-	}
+	d, err := f.client.delta(ctx, from, f.cfg.Self, catalog.Version{}, func(h catalog.Head, sig identity.Signature) error {
+		_, err := f.verifier.verify(f.cfg.Self, h, sig)
+		return err
+	})
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn("a gateway says that it holds a newer catalog of ours, and does not prove it", "gateway", from.String(), "err", err)
 	}

@@ -26,6 +26,17 @@ const (
 	// maxListBytes bounds the decompressed list of versions: that many entries
 	// of at most 300 bytes.
 	maxListBytes = core.MaxGateways * 300
+	// maxLineBytes bounds one line of an answer: a record, or a head with its signature.
+	maxLineBytes = 256 << 10
+	// maxAnswers bounds the answers about catalogs that are written at once, and
+	// maxClusterAnswers those to gateways of one cluster. Who asks for more waits for answerWait.
+	maxAnswers        = 32
+	maxClusterAnswers = 8
+	answerWait        = 2 * time.Second
+	// maxKeptBytes and maxKeptAnswers bound the encoded answers that are kept for the next
+	// who asks: after a change everybody asks for the same.
+	maxKeptBytes   = 32 << 20
+	maxKeptAnswers = 256
 	// maxGossipStreams bounds the memberlist streams served at once; each is one
 	// list of all members, of some 500 bytes each.
 	maxGossipStreams = 32

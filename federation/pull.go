@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -25,7 +27,11 @@ func (f *Federation) pull(ctx context.Context, p core.Pull) {
 		err = fmt.Errorf("from %s: %w", src, err)
 		if errors.Is(err, errRejected) {
 			f.metrics.rejected.Inc()
-			f.log.Warn("catalog rejected", "gateway", p.Origin.String(), "err", err)
+			level := slog.LevelWarn
+			if p.Failures > 0 {
+				level = slog.LevelDebug // it was said, and is tried again and again
+			}
+			f.log.Log(ctx, level, "catalog rejected", "gateway", p.Origin.String(), "err", err)
 		}
 	}
 	switch {
@@ -46,7 +52,12 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 	if p.Announced.Version == since {
 		since = catalog.Version{} // one version, two digests
 	}
-	d, err := f.client.delta(ctx, src, p.Origin, since)
+	var signer identity.Peer
+	verify := func(h catalog.Head, sig identity.Signature) (err error) {
+		signer, err = f.verifier.verify(p.Origin, h, sig)
+		return err
+	}
+	d, err := f.client.delta(ctx, src, p.Origin, since, verify)
 	if err != nil {
 		return nil, err
 	}
@@ -56,15 +67,15 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 		}
 		return &p.Have, nil // what was announced was an error or a lie
 	}
-	err = f.accept(p.Origin, d)
+	err = f.accept(signer, d)
 	if errors.Is(err, catalog.ErrMismatch) && !d.Delta.Whole {
-		if d, err = f.client.delta(ctx, src, p.Origin, catalog.Version{}); err != nil {
+		if d, err = f.client.delta(ctx, src, p.Origin, catalog.Version{}, verify); err != nil {
 			return nil, err
 		}
 		if d == nil {
 			return nil, errors.New("it has nothing any more")
 		}
-		err = f.accept(p.Origin, d)
+		err = f.accept(signer, d)
 	}
 	if err != nil || src != p.Origin {
 		return nil, err
@@ -72,14 +83,9 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 	return &d.Delta.Head, nil
 }
 
-// accept verifies a delta of an origin and hands the catalog that it makes to the
-// core.
-func (f *Federation) accept(id mesh.GatewayID, d *signedDelta) error {
-	signer, err := f.verifier.verify(id, d)
-	if err != nil {
-		return err
-	}
-	base, _ := f.held(id)
+// accept hands the catalog that a verified delta makes to the core.
+func (f *Federation) accept(signer identity.Peer, d *signedDelta) error {
+	base, _ := f.held(d.Delta.Head.Origin)
 	next, err := base.Apply(d.Delta)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRejected, err)

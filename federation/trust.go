@@ -2,6 +2,7 @@ package federation
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -280,7 +281,11 @@ func (f *Federation) serveTrust(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := writeJSON(w, r, f.trustMessage(s.Peer())); err != nil {
+	body, err := compressed(func(to io.Writer) error { return json.NewEncoder(to).Encode(f.trustMessage(s.Peer())) })
+	if err == nil {
+		err = send(w, body)
+	}
+	if err != nil {
 		f.log.Debug("send bundles", "err", err)
 	}
 }
@@ -288,7 +293,21 @@ func (f *Federation) serveTrust(w http.ResponseWriter, r *http.Request) {
 // decodeTrust reads a message within bounds. It checks form only.
 func decodeTrust(body io.Reader, gzipped bool) (*trustMessage, error) {
 	var m trustMessage
-	if err := decodeBody(body, gzipped, maxTrustBytes, &m); err != nil {
+	if gzipped {
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
+		body = z
+	}
+	b, err := io.ReadAll(io.LimitReader(body, maxTrustBytes+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(b) > maxTrustBytes:
+		return nil, fmt.Errorf("more than %d bytes", maxTrustBytes)
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, err
 	}
 	if m.Report.Held == nil || len(m.Report.Held) > maxTrustDomains || len(m.Bundles) > maxTrustDomains || len(m.Report.Behind) > maxBehind {

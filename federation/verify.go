@@ -3,7 +3,10 @@ package federation
 import (
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -12,13 +15,15 @@ import (
 // verifier says who may say what in a catalog.
 type verifier struct{ identity *identity.Source }
 
-// verify returns who signed the delta: an error unless it is of the origin and signed by it.
-func (v verifier) verify(id mesh.GatewayID, d *signedDelta) (identity.Peer, error) {
-	h := d.Delta.Head
+// verify returns who signed a head: an error unless it is of the origin and signed by it.
+func (v verifier) verify(id mesh.GatewayID, h catalog.Head, sig identity.Signature) (identity.Peer, error) {
 	if h.Origin != id || h.Version.Seq == 0 {
 		return identity.Peer{}, fmt.Errorf("%w: asked for %s, the answer is %s at %s", errRejected, id, h.Origin, h.Version)
 	}
-	signer, err := v.identity.Verify(h.SignedBytes(), d.Signature)
+	if ahead := time.Until(time.UnixMilli(int64(min(h.Version.Epoch, math.MaxInt64)))); ahead > core.MaxAhead {
+		return identity.Peer{}, fmt.Errorf("%w: an epoch %s ahead of this gateway's clock: check both clocks", errRejected, ahead.Round(time.Second))
+	}
+	signer, err := v.identity.Verify(h.SignedBytes(), sig)
 	if err != nil {
 		return identity.Peer{}, fmt.Errorf("%w: %w", errRejected, err)
 	}

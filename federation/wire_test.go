@@ -3,7 +3,11 @@ package federation
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -52,17 +56,72 @@ func compress(b []byte) []byte {
 	return z.Bytes()
 }
 
-func TestAnAnswerThatGrowsBeyondTheBoundIsRefused(t *testing.T) {
-	bomb := compress(bytes.Repeat([]byte(" "), catalog.MaxPullBytes+1))
-	if len(bomb) > 1<<20 {
-		t.Fatalf("%d bytes are no bomb", len(bomb))
+// accepting takes every head.
+func accepting(catalog.Head, identity.Signature) error { return nil }
+
+func mustCompress(t testing.TB, write func(io.Writer) error) []byte {
+	t.Helper()
+	b, err := compressed(write)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := decodeSignedDelta(bytes.NewReader(bomb), true); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("a delta of 16 MiB and a byte: %v", err)
+	return b
+}
+
+func TestAnAnswerReadsBackAsItWasWritten(t *testing.T) {
+	raw := []byte(`{"note":"<b>&\u2028","n":1}`) // of a later version, which escapes otherwise
+	want := signedDelta{&catalog.Delta{Head: catalog.Head{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 3}}, Since: 1,
+		Removed: []catalog.Removal{{Name: "shop/cart", Seq: 2}}, Records: []catalog.DeltaRecord{{Name: "note:x", Seq: 3, Raw: raw}}},
+		identity.Signature{Chain: [][]byte{{1}}, Sig: []byte{2}}}
+	got, err := readSignedDelta(bytes.NewReader(mustCompress(t, want.write)), true, accepting)
+	if err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v, %v", got, err)
 	}
-	list := compress(bytes.Repeat([]byte(" "), maxListBytes+1))
-	if _, err := decodeVersionList(bytes.NewReader(list), true); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("a list of a byte too many: %v", err)
+	list := versionList{[]catalog.Head{want.Delta.Head}, "10.0.0.5:7443", "10.0.0.5:15443"}
+	if got, err := readVersionList(bytes.NewReader(mustCompress(t, list.write)), true); err != nil || !reflect.DeepEqual(*got, list) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A gzip of some kilobytes that is 16 MiB of nothing.
+func TestAnAnswerIsReadOnlyAsFarAsItsHeadIsTrueAndItsBoundsAllow(t *testing.T) {
+	head := `{"head":{"origin":"west/west-1","version":{"epoch":7,"seq":1},"digest":"` + strings.Repeat("0", 64) + `"},"removed":0,"records":%d}` + "\n"
+	empty := strings.Repeat("{}\n", catalog.MaxPullBytes/3+1)
+	refused := errors.New("not signed")
+	for name, tc := range map[string]struct {
+		body   string
+		verify error
+		want   string
+		most   int // bytes allocated
+	}{
+		"a head that is not signed":  {fmt.Sprintf(head, catalog.MaxRecords) + empty, refused, "not signed", 4 << 20},
+		"a head of too many records": {fmt.Sprintf(head, 1<<30) + empty, nil, "at most 10000", 4 << 20},
+		"a negative number":          {fmt.Sprintf(head, -1) + empty, nil, "at most 10000", 4 << 20},
+		"empty records":              {fmt.Sprintf(head, catalog.MaxRecords) + empty, nil, "more lines than", 16 << 20},
+		"more bytes than a catalog":  {fmt.Sprintf(head, catalog.MaxRecords) + strings.Repeat(`{"raw":"`+strings.Repeat("x", 60<<10)+"\"}\n", 300), nil, "more than a catalog may have", 64 << 20},
+		"one line without an end":    {fmt.Sprintf(head, 1) + strings.Repeat(" ", 1<<20), nil, "a line of more than", 4 << 20},
+		"a head without an end":      {strings.Repeat("[", 1<<20), nil, "a line of more than", 4 << 20},
+		"less than it says":          {fmt.Sprintf(head, 2) + `{"name":"a/b","seq":1,"raw":{}}` + "\n", nil, "unexpected EOF", 4 << 20},
+	} {
+		body := compress([]byte(tc.body))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := readSignedDelta(bytes.NewReader(body), true, func(catalog.Head, identity.Signature) error { return tc.verify })
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+		if got := int(after.TotalAlloc - before.TotalAlloc); got > tc.most {
+			t.Errorf("%s: %d bytes of gzip made %d bytes", name, len(body), got)
+		}
+	}
+	for name, body := range map[string]string{
+		"more bytes than a list may have": `{"origins":4096}` + "\n" + strings.Repeat(`{"origin":"a/b"}`+strings.Repeat(" ", 1000)+"\n", 4096),
+		"too many origins":                `{"origins":1000000}` + "\n",
+	} {
+		if _, err := readVersionList(bytes.NewReader(compress([]byte(body))), true); err == nil {
+			t.Errorf("%s: read", name)
+		}
 	}
 }
 
@@ -71,17 +130,13 @@ func FuzzSignedDelta(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := json.Marshal(signedDelta{s.Whole(), identity.Signature{Chain: [][]byte{{1}}, Sig: []byte{2}}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good, false)
-	f.Add(compress(good), true)
-	f.Add(compress(good)[:40], true)
-	f.Add([]byte(`{"delta":null}`), false)
-	f.Add([]byte(`{"delta":{"head":{"origin":"west"}}}`), false)
+	good := mustCompress(f, signedDelta{s.Whole(), identity.Signature{Chain: [][]byte{{1}}, Sig: []byte{2}}}.write)
+	f.Add(good, true)
+	f.Add(good[:40], true)
+	f.Add([]byte(`{"head":{"origin":"west/west-1"},"records":1,"removed":1}`+"\n"+`{"name":"a/b"}`+"\n"+`{"name":"a:b","raw":1}`+"\n"), false)
+	f.Add([]byte(`{"head":null}`+"\n"), false)
 	f.Fuzz(func(t *testing.T, b []byte, gz bool) {
-		d, err := decodeSignedDelta(bytes.NewReader(b), gz)
+		d, err := readSignedDelta(bytes.NewReader(b), gz, accepting)
 		if err != nil {
 			return
 		}
@@ -92,15 +147,11 @@ func FuzzSignedDelta(f *testing.F) {
 }
 
 func FuzzVersionList(f *testing.F) {
-	good, err := json.Marshal(versionList{Origins: []catalog.Head{{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 1}}}, MeshAddress: "10.0.0.5:15443"})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good, false)
-	f.Add(compress(good), true)
-	f.Add([]byte(`{"origins":[null,{}]}`), false)
+	good := mustCompress(f, versionList{Origins: []catalog.Head{{Origin: west1, Version: catalog.Version{Epoch: 7, Seq: 1}}}, MeshAddress: "10.0.0.5:15443"}.write)
+	f.Add(good, true)
+	f.Add([]byte(`{"origins":2}`+"\nnull\n{}\n"), false)
 	f.Fuzz(func(t *testing.T, b []byte, gz bool) {
-		if l, err := decodeVersionList(bytes.NewReader(b), gz); err == nil && len(l.Origins) > core.MaxGateways {
+		if l, err := readVersionList(bytes.NewReader(b), gz); err == nil && len(l.Origins) > core.MaxGateways {
 			t.Fatalf("%d origins", len(l.Origins))
 		}
 	})

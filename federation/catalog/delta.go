@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // Delta leads from one state of an origin to a later one. It is immutable.
@@ -24,14 +22,15 @@ type Delta struct {
 
 // DeltaRecord is a record that was written since.
 type DeltaRecord struct {
-	Seq    uint64          `json:"seq"`
-	Export json.RawMessage `json:"export"`
+	Name string          `json:"name"`
+	Seq  uint64          `json:"seq"`
+	Raw  json.RawMessage `json:"raw"`
 }
 
-// Removal is a service that is exported no more.
+// Removal is a record that is there no more, such as a service that is exported no more.
 type Removal struct {
-	Seq     uint64           `json:"seq"`
-	Service mesh.ServiceName `json:"service"`
+	Name string `json:"name"`
+	Seq  uint64 `json:"seq"`
 }
 
 // ErrMismatch reports that a delta does not lead to the state that its head
@@ -50,12 +49,12 @@ func (s *State) Delta(have Version) *Delta {
 	}
 	for _, r := range s.records {
 		if r.seq > have.Seq {
-			d.Records = append(d.Records, DeltaRecord{r.seq, r.raw})
+			d.Records = append(d.Records, DeltaRecord{r.name, r.seq, r.raw})
 		}
 	}
 	for name, seq := range s.removed {
 		if seq > have.Seq {
-			d.Removed = append(d.Removed, Removal{seq, name})
+			d.Removed = append(d.Removed, Removal{name, seq})
 		}
 	}
 	d.sort()
@@ -66,7 +65,7 @@ func (s *State) Delta(have Version) *Delta {
 func (s *State) Whole() *Delta {
 	d := &Delta{Head: s.head, Whole: true}
 	for _, r := range s.records {
-		d.Records = append(d.Records, DeltaRecord{r.seq, r.raw})
+		d.Records = append(d.Records, DeltaRecord{r.name, r.seq, r.raw})
 	}
 	d.sort()
 	return d
@@ -75,10 +74,10 @@ func (s *State) Whole() *Delta {
 // sort makes the same delta the same bytes.
 func (d *Delta) sort() {
 	slices.SortFunc(d.Records, func(a, b DeltaRecord) int {
-		return cmp.Or(cmp.Compare(a.Seq, b.Seq), slices.Compare(a.Export, b.Export))
+		return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(d.Removed, func(a, b Removal) int {
-		return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.Service.Compare(b.Service))
+		return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Name, b.Name))
 	})
 }
 
@@ -88,8 +87,11 @@ func (d *Delta) sort() {
 // and verify d.Head before keeping the outcome.
 func (s *State) Apply(d *Delta) (*State, error) {
 	n := &State{head: d.Head}
+	if len(d.Records) > MaxRecords || len(d.Removed) > MaxTombstones {
+		return nil, fmt.Errorf("delta of %s: %d records and %d removals: at most %d and %d", d.Head.Origin, len(d.Records), len(d.Removed), MaxRecords, MaxTombstones)
+	}
 	if d.Whole {
-		n.records = make(map[mesh.ServiceName]*record, min(len(d.Records), MaxRecords))
+		n.records = make(map[string]*record, len(d.Records))
 		n.floor = d.Head.Version.Seq
 	} else {
 		if s == nil || s.head.Origin != d.Head.Origin ||
@@ -97,26 +99,30 @@ func (s *State) Apply(d *Delta) (*State, error) {
 			return nil, fmt.Errorf("delta of %s since %d.%d: %w", d.Head.Origin, d.Head.Version.Epoch, d.Since, ErrMismatch)
 		}
 		n.records, n.removed, n.floor = maps.Clone(s.records), maps.Clone(s.removed), s.floor
+		n.size = s.size
 		if n.records == nil {
-			n.records = make(map[mesh.ServiceName]*record)
+			n.records = make(map[string]*record)
 		}
 	}
 	for _, x := range d.Removed {
-		delete(n.records, x.Service)
-		n.remember(x.Service, x.Seq)
+		if err := checkName(x.Name); err != nil {
+			return nil, fmt.Errorf("delta of %s: %w", d.Head.Origin, err)
+		}
+		n.put(x.Name, nil)
+		n.remember(x.Name, x.Seq)
 	}
 	for _, x := range d.Records {
-		raw, err := compactJSON(x.Export)
+		raw, err := compactJSON(x.Raw)
 		if err != nil {
 			return nil, fmt.Errorf("delta of %s: %w", d.Head.Origin, err)
 		}
-		r, err := newRecord(x.Seq, raw)
+		r, err := newRecord(x.Name, x.Seq, raw)
 		if err != nil {
 			return nil, fmt.Errorf("delta of %s: %w", d.Head.Origin, err)
 		}
-		n.records[r.export.Service] = r
-		if len(n.records) > MaxRecords {
-			return nil, fmt.Errorf("delta of %s: more than %d records", d.Head.Origin, MaxRecords)
+		n.put(x.Name, r)
+		if len(n.records) > MaxRecords || n.size > MaxStateBytes {
+			return nil, fmt.Errorf("delta of %s: more than %d records or %d bytes", d.Head.Origin, MaxRecords, MaxStateBytes)
 		}
 	}
 	n.seal()
@@ -125,4 +131,16 @@ func (s *State) Apply(d *Delta) (*State, error) {
 	}
 	n.head = d.Head
 	return n, nil
+}
+
+// put replaces the record of a name, or with nil takes it away. n is being made.
+func (n *State) put(name string, r *record) {
+	if old := n.records[name]; old != nil {
+		n.size -= len(old.raw)
+		delete(n.records, name)
+	}
+	if r != nil {
+		n.size += len(r.raw)
+		n.records[name] = r
+	}
 }

@@ -2,12 +2,13 @@
 // clock, socket or goroutine, and its values never change once made.
 //
 // Each gateway, the origin, writes one [State]: a record per service that its
-// cluster exports. Every change gives a new [Version]. Other gateways hold
+// cluster exports, named like the service. A name with a colon is of a kind that a later
+// version writes: such a record is kept and handed on, and means nothing. Every change gives a new [Version]. Other gateways hold
 // copies, which they may have from the origin or from each other, so a copy must
 // be provable without trusting who handed it over:
 //
 //	record sum = SHA-256(len(name) name seq raw)      raw: the record's JSON as the origin wrote it
-//	digest     = SHA-256("isthmus catalog 1\n" sum…)  sums in the order of service names
+//	digest     = SHA-256("isthmus catalog 1\n" sum…)  sums in the order of names, as bytes
 //	head       = origin, epoch, seq, digest           signed by the origin
 //
 // The digest covers the records' bytes rather than their meaning, so that a

@@ -21,6 +21,8 @@ const (
 	// MaxIdentities is the number of identities of one port. With more
 	// instances than this under one identity each, nobody has met it yet.
 	MaxIdentities = 1024
+	// maxNameBytes bounds the name of a record: two labels, or what a later version thinks of.
+	maxNameBytes = 256
 	// maxIdentityBytes is SPIFFE's own limit for an ID.
 	maxIdentityBytes = 2048
 )

@@ -7,27 +7,42 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// record is one service of one origin.
+// record is one thing that an origin says. Its name is that of a service that the origin
+// exports, "namespace/name", or of a thing of a kind that this version does not know,
+// which has a colon in it: such a one is kept and handed on, and means nothing here.
 type record struct {
+	name   string
 	seq    uint64 // of the change that wrote it
 	raw    []byte // compact JSON, as the origin wrote it
-	export mesh.Export
+	export *mesh.Export
 	sum    [sha256.Size]byte
 }
 
 // newRecord checks raw, which it keeps.
-func newRecord(seq uint64, raw []byte) (*record, error) {
-	e, err := parseExport(raw)
-	if err != nil {
+func newRecord(name string, seq uint64, raw []byte) (*record, error) {
+	r := &record{name: name, seq: seq, raw: raw}
+	if len(raw) > MaxRecordBytes {
+		return nil, fmt.Errorf("record of %d bytes: at most %d", len(raw), MaxRecordBytes)
+	}
+	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	r := &record{seq: seq, raw: raw, export: e}
+	if !strings.Contains(name, ":") {
+		e, err := parseExport(raw)
+		if err != nil {
+			return nil, err
+		}
+		if e.Service.String() != name {
+			return nil, fmt.Errorf("record %q is of service %s", name, e.Service)
+		}
+		r.export = &e
+	}
 	h := sha256.New()
-	name := e.Service.String()
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(name))))
 	h.Write([]byte(name))
 	h.Write(binary.BigEndian.AppendUint64(nil, seq))
@@ -36,13 +51,22 @@ func newRecord(seq uint64, raw []byte) (*record, error) {
 	return r, nil
 }
 
+// checkName refuses what cannot name a record.
+func checkName(name string) error {
+	if name == "" || len(name) > maxNameBytes {
+		return fmt.Errorf("record with a name of %d bytes: 1 to %d", len(name), maxNameBytes)
+	}
+	if strings.Contains(name, ":") {
+		return nil
+	}
+	_, err := mesh.ParseServiceName(name)
+	return err
+}
+
 // parseExport reads a record's JSON within bounds. Fields that this version does
 // not know are ignored: a newer gateway's catalog must not be lost to an older one.
 // So are ports whose protocol is no word; see [mesh.ReadProtocol].
 func parseExport(raw []byte) (mesh.Export, error) {
-	if len(raw) > MaxRecordBytes {
-		return mesh.Export{}, fmt.Errorf("record of %d bytes: at most %d", len(raw), MaxRecordBytes)
-	}
 	var e mesh.Export
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return mesh.Export{}, fmt.Errorf("record: %w", err)

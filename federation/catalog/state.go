@@ -51,8 +51,9 @@ func Conflict(a, b Head) bool {
 // State is what one origin exports at one version. It is immutable.
 type State struct {
 	head    Head
-	records map[mesh.ServiceName]*record
-	removed map[mesh.ServiceName]uint64 // removed names, with the sequence number of the removal
+	records map[string]*record // by name
+	size    int                // bytes of all records
+	removed map[string]uint64  // removed names, with the sequence number of the removal
 	// floor is the oldest sequence number for which removed is complete: who
 	// holds less needs the whole state.
 	floor uint64
@@ -73,13 +74,18 @@ func (s *State) Head() Head { return s.head }
 func (s *State) Len() int { return len(s.records) }
 
 // Has reports whether a service is among the records.
-func (s *State) Has(service mesh.ServiceName) bool { return s.records[service] != nil }
+func (s *State) Has(service mesh.ServiceName) bool { return s.records[service.String()] != nil }
 
-// Exports returns the records, sorted by service.
+// Size returns the bytes of all records.
+func (s *State) Size() int { return s.size }
+
+// Exports returns the services among the records, sorted by service.
 func (s *State) Exports() []mesh.Export {
 	es := make([]mesh.Export, 0, len(s.records))
 	for _, r := range s.records {
-		es = append(es, r.export)
+		if r.export != nil {
+			es = append(es, *r.export)
+		}
 	}
 	slices.SortFunc(es, func(a, b mesh.Export) int { return a.Service.Compare(b.Service) })
 	return es
@@ -92,34 +98,34 @@ func (s *State) Exports() []mesh.Export {
 func (s *State) Next(exports []mesh.Export) (*State, error) {
 	n := &State{head: s.head, floor: s.floor}
 	n.head.Version.Seq++
-	n.records = make(map[mesh.ServiceName]*record, len(exports))
+	n.records = make(map[string]*record, min(len(exports), MaxRecords))
 	var errs []error
 	changed := s.head.Version.Seq == 0
-	size := 0
 	for _, e := range exports {
+		name := e.Service.String()
 		raw, err := json.Marshal(e)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("export %s: %w", e.Service, err))
 			continue
 		}
 		switch {
-		case n.records[e.Service] != nil:
+		case n.records[name] != nil:
 			errs = append(errs, fmt.Errorf("export %s: there twice, the first is kept", e.Service))
 			continue
-		case len(n.records) == MaxRecords || size+len(raw) > MaxStateBytes:
+		case len(n.records) == MaxRecords || n.size+len(raw) > MaxStateBytes:
 			errs = append(errs, fmt.Errorf("export %s: left out: a gateway may export %d services in %d bytes", e.Service, MaxRecords, MaxStateBytes))
 			continue
 		}
-		r := s.records[e.Service]
+		r := s.records[name]
 		if r == nil || !bytes.Equal(r.raw, raw) {
-			if r, err = newRecord(n.head.Version.Seq, raw); err != nil {
+			if r, err = newRecord(name, n.head.Version.Seq, raw); err != nil {
 				errs = append(errs, fmt.Errorf("export %s: left out: %w", e.Service, err))
 				continue
 			}
 			changed = true
 		}
-		size += len(raw)
-		n.records[e.Service] = r
+		n.size += len(raw)
+		n.records[name] = r
 	}
 	n.removed = maps.Clone(s.removed)
 	for name := range s.records {
@@ -162,9 +168,9 @@ func Prefer(a, b *State) *State {
 	return b
 }
 
-func (s *State) remember(name mesh.ServiceName, seq uint64) {
+func (s *State) remember(name string, seq uint64) {
 	if s.removed == nil {
-		s.removed = make(map[mesh.ServiceName]uint64)
+		s.removed = make(map[string]uint64)
 	}
 	s.removed[name] = seq
 }
@@ -189,8 +195,8 @@ func (s *State) seal() {
 	s.head.Digest = digest(s.records)
 }
 
-func digest(records map[mesh.ServiceName]*record) Digest {
-	names := slices.SortedFunc(maps.Keys(records), mesh.ServiceName.Compare)
+func digest(records map[string]*record) Digest {
+	names := slices.Sorted(maps.Keys(records))
 	h := sha256.New()
 	h.Write([]byte("isthmus catalog 1\n"))
 	for _, name := range names {

@@ -44,7 +44,7 @@ func TestADeltaHoldsOnlyWhatChanged(t *testing.T) {
 	a := mustNext(t, New(west1, 7), exportNamed("orders", 2), exportNamed("cart", 1), exportNamed("users", 1))
 	b := mustNext(t, a, exportNamed("orders", 1), exportNamed("cart", 1))
 	d := b.Delta(a.Head().Version)
-	if d.Whole || len(d.Records) != 1 || len(d.Removed) != 1 || d.Removed[0].Service.Name != "users" {
+	if d.Whole || len(d.Records) != 1 || len(d.Removed) != 1 || d.Removed[0].Name != "shop/users" {
 		t.Errorf("delta %+v: want orders and the removal of users", d)
 	}
 	if d := b.Delta(Version{6, 1}); !d.Whole || len(d.Records) != 2 {
@@ -60,13 +60,13 @@ func TestAChangedDeltaIsAMismatch(t *testing.T) {
 	b := mustNext(t, a, exportNamed("orders", 1), exportNamed("users", 1))
 	for name, change := range map[string]func(*Delta){
 		"a count": func(d *Delta) {
-			d.Records[0].Export = bytes.Replace(d.Records[0].Export, []byte(`"ready":1`), []byte(`"ready":9`), 1)
+			d.Records[0].Raw = bytes.Replace(d.Records[0].Raw, []byte(`"ready":1`), []byte(`"ready":9`), 1)
 		},
 		"a record's seq":   func(d *Delta) { d.Records[0].Seq++ },
 		"a record missing": func(d *Delta) { d.Records = d.Records[1:] },
 		"a removal left":   func(d *Delta) { d.Removed = nil },
 		"a removal added": func(d *Delta) {
-			d.Removed = append(d.Removed, Removal{2, mesh.ServiceName{Namespace: "shop", Name: "orders"}})
+			d.Removed = append(d.Removed, Removal{"shop/orders", 2})
 			d.Records = d.Records[:1]
 		},
 		"another start": func(d *Delta) { d.Since = 0 },
@@ -83,11 +83,11 @@ func TestAChangedDeltaIsAMismatch(t *testing.T) {
 
 func TestUnknownFieldsAndProtocolsSurviveBeingHandedOn(t *testing.T) {
 	raw := `{"service":"shop/orders","ports":[{"port":80,"protocol":"http","ready":1,"total":1,"capacity":1,"identities":[]},{"port":90,"protocol":"quic","hops":3},{"port":91,"protocol":"?"}],"later":{"a":1}}`
-	r, err := newRecord(1, []byte(raw))
+	r, err := newRecord("shop/orders", 1, []byte(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &State{head: Head{Origin: west1, Version: Version{7, 1}}, records: map[mesh.ServiceName]*record{r.export.Service: r}}
+	s := &State{head: Head{Origin: west1, Version: Version{7, 1}}, records: map[string]*record{r.name: r}}
 	s.seal()
 	got, err := (*State)(nil).Apply(s.Whole())
 	if err != nil {
@@ -98,6 +98,45 @@ func TestUnknownFieldsAndProtocolsSurviveBeingHandedOn(t *testing.T) {
 	}
 	if e := got.Exports(); len(e) != 1 || len(e[0].Ports) != 2 || e[0].Ports[0].Protocol != mesh.HTTP || e[0].Ports[1].Protocol != mesh.TCP {
 		t.Errorf("exports %+v: want the port that is understood, and bytes on the other", e)
+	}
+}
+
+// A later version may write records of another kind. They must not cost its services here.
+func TestARecordOfAKindOfTomorrowIsKeptAndMeansNothing(t *testing.T) {
+	today := mustNext(t, New(west1, 7), exportNamed("orders", 2))
+	d := today.Whole()
+	d.Records = append(d.Records, DeltaRecord{"policy:shop/limits", 1, []byte(`{"service":7,"ports":"none","rules":[{"a":1}]}`)})
+	records := map[string]*record{}
+	for _, x := range d.Records {
+		r, err := newRecord(x.Name, x.Seq, x.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records[x.Name] = r
+	}
+	d.Head.Digest = digest(records)
+	got, err := (*State)(nil).Apply(d)
+	if err != nil || got.Len() != 2 || len(got.Exports()) != 1 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if b, _ := json.Marshal(got.Whole()); !strings.Contains(string(b), `{"name":"policy:shop/limits","seq":1,"raw":{"service":7`) {
+		t.Errorf("handed on as %s", b)
+	}
+	// It goes like any other.
+	gone := Delta{Head: Head{Origin: west1, Version: Version{7, 2}, Digest: digest(today.records)}, Since: 1, Removed: []Removal{{"policy:shop/limits", 2}}}
+	if got, err = got.Apply(&gone); err != nil || got.Len() != 1 || got.Size() != today.Size() {
+		t.Errorf("%v, %v", got, err)
+	}
+	for name, raw := range map[string]string{
+		"":                        `{}`,
+		"orders":                  `{"service":"shop/orders"}`,
+		"shop/orders":             `{"service":"shop/cart"}`,
+		"shop/cart":               `{"rules":[]}`,
+		strings.Repeat("x:", 200): `{}`,
+	} {
+		if r, err := newRecord(name, 1, []byte(raw)); err == nil {
+			t.Errorf("%q: %s is a record: %v", name, raw, r)
+		}
 	}
 }
 
@@ -188,7 +227,7 @@ func FuzzApply(f *testing.F) {
 		raw, _ := json.Marshal(d)
 		f.Add(raw)
 	}
-	f.Add([]byte(`{"head":{"origin":"west/west-1","version":{"epoch":7,"seq":2}},"since":1,"records":[{"export":null},{"export":{"service":"a/b","ports":[{"port":0}]}}]}`))
+	f.Add([]byte(`{"head":{"origin":"west/west-1","version":{"epoch":7,"seq":2}},"since":1,"records":[{"raw":null},{"name":"a/b","raw":{"service":"a/b","ports":[{"port":0}]}},{"name":"x:y","raw":1}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var d Delta
 		if json.Unmarshal(raw, &d) != nil {

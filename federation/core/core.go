@@ -39,8 +39,8 @@ type Core struct {
 	origins origins
 	members members
 	peers   peers
-	known   map[mesh.GatewayID]KnownGateway // by address, present or not
-	pulling map[mesh.GatewayID]bool         // origins
+	known   map[mesh.GatewayID]KnownGateway   // by address, present or not
+	pulling map[mesh.GatewayID]mesh.GatewayID // origins, and who is asked for them first
 
 	forgotten   []mesh.GatewayID
 	targets     []Target
@@ -96,7 +96,7 @@ func New(cfg Config) *Core {
 		members:     make(members),
 		peers:       make(peers),
 		known:       make(map[mesh.GatewayID]KnownGateway),
-		pulling:     make(map[mesh.GatewayID]bool),
+		pulling:     make(map[mesh.GatewayID]mesh.GatewayID),
 		viewChanged: true,
 		unsaved:     newUnsaved(),
 	}

@@ -23,10 +23,10 @@ func (c *Core) forget(now time.Time) {
 	for id, o := range c.origins {
 		if o.state != nil && o.stale && now.Sub(o.confirmed) > staleAfter {
 			c.note(slog.LevelWarn, "catalog forgotten: its gateway was out of reach for too long", "gateway", id.String(), "age", now.Sub(o.confirmed))
-			o.state, o.exports = nil, nil
+			o.state, o.exports, o.leftOut, o.taken = nil, nil, nil, nil
 			c.unsaved.origins[id], c.viewChanged = true, true
 		}
-		if o.state == nil && now.Sub(o.confirmed) > floorAfter && !c.pulling[id] {
+		if o.state == nil && now.Sub(o.confirmed) > floorAfter && c.pulling[id].IsZero() {
 			delete(c.origins, id)
 			c.unsaved.origins[id] = true
 		}
@@ -77,7 +77,8 @@ func (c *Core) everybody() []mesh.GatewayID {
 // drop forgets a gateway, but for the version that its records must exceed.
 func (c *Core) drop(id mesh.GatewayID, now time.Time) {
 	if o := c.origins[id]; o != nil {
-		o.state, o.exports, o.announced, o.confirmed = nil, nil, catalog.Head{}, now
+		o.state, o.exports, o.leftOut, o.taken = nil, nil, nil, nil
+		o.announced, o.confirmed = catalog.Head{}, now
 		c.unsaved.origins[id] = true
 	}
 	delete(c.members, id)

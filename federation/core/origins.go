@@ -32,6 +32,7 @@ type origin struct {
 	stale     bool
 	confirmed time.Time // while stale: when it last was not
 
+	tooLarge bool // the last pull ended with too much for its cluster
 	failures int
 	retry    time.Time // not before
 }
@@ -60,9 +61,12 @@ func (o *origin) due(now time.Time) bool {
 // hear takes note that somebody says an origin is at a head. Nothing of it is
 // proved, so it only makes us look.
 func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
+	if h.Version.Epoch > uint64(max(now.Add(MaxAhead).UnixMilli(), 0)) {
+		return // whoever wrote it: it would not be taken
+	}
 	o := c.origins[h.Origin]
 	if o == nil {
-		if len(c.origins) >= MaxGateways && !c.origins.evict(c.pulling) {
+		if !c.makeRoom(h.Origin, from) {
 			return
 		}
 		o = &origin{confirmed: now, stale: true}
@@ -70,27 +74,62 @@ func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
 	}
 	switch newer := h.Compare(o.announced); {
 	case newer > 0:
-	case newer == 0 && from != h.Origin && from != o.heardFrom: // it holds what we may still be looking for
+		o.failures = 0
+	case newer == 0 && from != h.Origin && from != o.heardFrom: // it holds what we may still be looking for, or lies as well
 	default:
 		return
 	}
 	o.announced, o.heardFrom, o.heardAt = h, from, now
-	o.failures, o.retry = 0, time.Time{}
+	o.retry = time.Time{}
 }
 
 type origins map[mesh.GatewayID]*origin
 
-// evict makes room for an origin by dropping one of which nothing was ever
-// accepted, and none of keep: names cost nothing to make up.
-func (os origins) evict(keep map[mesh.GatewayID]bool) bool {
-	var victim mesh.GatewayID
-	for id, o := range os {
-		if o.floor == (catalog.Version{}) && !keep[id] && (victim.IsZero() || id.Compare(victim) < 0) {
-			victim = id
+// makeRoom makes room for an origin that somebody says is there, or says that there is none.
+// Names cost nothing to make up, and gateways nothing to who holds a cluster's key: of
+// each cluster so many are known, and so many that a cluster tells of and that nobody
+// has proved. Those that nothing was ever accepted of go first, then those that have left.
+func (c *Core) makeRoom(id, from mesh.GatewayID) bool {
+	ofCluster, told := 0, 0
+	for other, o := range c.origins {
+		if other.Cluster == id.Cluster {
+			ofCluster++
+		}
+		if o.floor == (catalog.Version{}) && o.heardFrom.Cluster == from.Cluster {
+			told++
 		}
 	}
-	delete(os, victim)
-	return !victim.IsZero()
+	switch {
+	case ofCluster >= maxClusterOrigins:
+		return c.evict(func(other mesh.GatewayID, _ *origin) bool { return other.Cluster == id.Cluster })
+	case told >= maxTold:
+		return c.evict(func(_ mesh.GatewayID, o *origin) bool {
+			return o.floor == (catalog.Version{}) && o.heardFrom.Cluster == from.Cluster
+		})
+	case len(c.origins) >= MaxGateways:
+		return c.evict(func(_ mesh.GatewayID, o *origin) bool { return o.floor == (catalog.Version{}) })
+	}
+	return true
+}
+
+// evict drops one of the origins that may go and that nothing is held of.
+func (c *Core) evict(may func(mesh.GatewayID, *origin) bool) bool {
+	var victim mesh.GatewayID
+	var was *origin
+	for id, o := range c.origins {
+		if o.state != nil || !c.pulling[id].IsZero() || !may(id, o) {
+			continue
+		}
+		if was == nil || cmp.Or(o.floor.Compare(was.floor), id.Compare(victim)) < 0 {
+			victim, was = id, o
+		}
+	}
+	if was == nil {
+		return false
+	}
+	delete(c.origins, victim)
+	c.unsaved.origins[victim] = true
+	return true
 }
 
 // Pull is a catalog to fetch: since Have, from the first of From that has it.
@@ -99,17 +138,24 @@ type Pull struct {
 	Have      catalog.Head // zero: nothing
 	Announced catalog.Head // what is expected; not proved
 	From      []mesh.GatewayID
+	Failures  int // in a row before this
 }
 
 // startPulls returns the catalogs to fetch that are announced newer than held, who
-// was announced first first.
+// was announced first first. No peer is asked for two at a time, and of one cluster few:
+// who answers slowly, or with what is not right, holds up its own.
 func (c *Core) startPulls(now time.Time) []Pull {
 	if c.leaving || len(c.pulling) >= maxPulls {
 		return nil
 	}
+	peers, clusters := map[mesh.GatewayID]bool{}, map[mesh.ClusterName]int{} // that are asked
+	for _, from := range c.pulling {
+		peers[from] = true
+		clusters[from.Cluster]++
+	}
 	var due []mesh.GatewayID
 	for id, o := range c.origins {
-		if !c.pulling[id] && o.due(now) {
+		if c.pulling[id].IsZero() && o.due(now) {
 			due = append(due, id)
 		}
 	}
@@ -119,15 +165,16 @@ func (c *Core) startPulls(now time.Time) []Pull {
 	var pulls []Pull
 	for _, id := range due {
 		o := c.origins[id]
-		from := c.peers.sources(id, o.heardFrom, c.cfg.Random)
-		if len(from) == 0 {
+		from := slices.DeleteFunc(c.peers.sources(id, o.heardFrom, c.cfg.Random), func(p mesh.GatewayID) bool { return peers[p] })
+		if len(from) == 0 || clusters[from[0].Cluster] >= maxClusterPulls {
 			continue
 		}
 		if len(c.pulling) >= maxPulls {
 			break
 		}
-		c.pulling[id] = true
-		pulls = append(pulls, Pull{id, o.head(), o.announced, from})
+		c.pulling[id], peers[from[0]] = from[0], true
+		clusters[from[0].Cluster]++
+		pulls = append(pulls, Pull{id, o.head(), o.announced, from, o.failures})
 	}
 	return pulls
 }
@@ -186,6 +233,11 @@ func (in Received) apply(c *Core, now time.Time) {
 	if catalog.Prefer(o.state, in.State) != in.State {
 		return
 	}
+	if c.sizeOf(h.Origin)+in.State.Size() > maxClusterBytes {
+		o.tooLarge = true
+		c.note(slog.LevelError, "a catalog is left out: its cluster has too much", "gateway", h.Origin.String(), "bytes", in.State.Size(), "limit", maxClusterBytes)
+		return
+	}
 	c.reportLeftOut(h.Origin, o, in.LeftOut, now)
 	o.state, o.signature, o.signer, o.floor = in.State, in.Signature, in.Signer, h.Version
 	o.exports, o.leftOut = in.Exports, in.LeftOut
@@ -195,6 +247,16 @@ func (in Received) apply(c *Core, now time.Time) {
 	}
 	c.unsaved.origins[h.Origin], c.viewChanged = true, true
 	c.note(slog.LevelDebug, "catalog received", "gateway", h.Origin.String(), "version", h.Version.String(), "digest", h.Digest.String(), "records", in.State.Len())
+}
+
+// sizeOf returns the bytes held of the other gateways of an origin's cluster.
+func (c *Core) sizeOf(origin mesh.GatewayID) (n int) {
+	for id, o := range c.origins {
+		if id != origin && id.Cluster == origin.Cluster && o.state != nil {
+			n += o.state.Size()
+		}
+	}
+	return n
 }
 
 // reportLeftOut logs what of a new catalog does not count, unless that was so before or
@@ -225,8 +287,11 @@ func (in Pulled) apply(c *Core, now time.Time) {
 	if o == nil {
 		return
 	}
-	if in.Failed {
+	if in.Failed || o.tooLarge {
 		o.failures++
+		if o.tooLarge {
+			o.tooLarge, o.failures = false, maxFailures
+		}
 		o.retry = c.retryAfter(now, o.failures)
 		return
 	}

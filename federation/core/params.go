@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/federation/catalog"
+)
 
 const (
 	// staleAfter is for how long the catalog and the address of a gateway out of
@@ -20,8 +24,18 @@ const (
 	syncInterval = 10 * time.Second
 	// faultInterval is the least time between two lines about one outage of syncs.
 	faultInterval = time.Minute
-	// maxPulls bounds the catalogs pulled at once, and so their memory.
-	maxPulls = 4
+	// maxPulls bounds the catalogs pulled at once, and so their memory, and maxClusterPulls
+	// those of them that gateways of one cluster are asked for.
+	maxPulls        = 4
+	maxClusterPulls = 2
+	// maxFailures in a row is as long a wait as there is.
+	maxFailures = 8
+	// maxClusterOrigins and maxClusterBytes bound what is held of one cluster: its gateways,
+	// those that have left lately included, and their catalogs. maxTold bounds the gateways that
+	// those of one cluster tell of and that have not shown a catalog yet.
+	maxClusterOrigins = 64
+	maxClusterBytes   = 4 * catalog.MaxStateBytes
+	maxTold           = 512
 	// minRetry and maxRetry bound the wait after a failed pull; it doubles.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
@@ -52,6 +66,9 @@ const (
 	// before it is told to join it again: longer than one that leaves takes to say so
 	// in its tunnels.
 	rejoinAfter = 2 * time.Second
+	// MaxAhead is how far ahead of this gateway's clock an epoch may be, which is when its
+	// process started: nobody can set a version that nothing newer can follow.
+	MaxAhead = 24 * time.Hour
 
 	// epochMoveInterval is the least time between two moves to a later epoch
 	// because somebody holds records of ours that we do not know: two processes
