@@ -90,7 +90,7 @@ var imports = map[string][]string{
 	"internal/state":                 {},
 	"internal/status":                {"internal/identity", "internal/mesh"},
 	"internal/strictyaml":            {},
-	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit", "internal/liveness"},
+	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit"},
 	"internal/trust":                 {},
 	"internal/tunnel":                {"internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},

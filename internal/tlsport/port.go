@@ -19,7 +19,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
-	"github.com/isthmus-mesh/isthmus/internal/liveness"
 )
 
 // handshakeTimeout is how long the peer may take for its part of a handshake. Waiting
@@ -41,6 +40,10 @@ type Config struct {
 	// certificate of its chain ends. Nil: nobody is.
 	Trusts func(tls.ConnectionState) error
 	Past   func() <-chan struct{}
+
+	// Watched is what is read through, below TLS: [liveness.NewConn] for a server that
+	// pings. Nil: the connection itself.
+	Watched func(net.Conn) net.Conn
 
 	Turns     *limit.Turns
 	Strangers *limit.Strangers
@@ -112,7 +115,6 @@ func (p *Port) Run() {
 func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 	addr := below.RemoteAddr().String()
 	conn, err := p.handshake(below)
-	who.Known()
 	if err != nil {
 		if p.cfg.Refused != nil {
 			p.cfg.Refused.Inc()
@@ -120,7 +122,10 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 		p.cfg.Log.Debug("connection refused", "peer_addr", addr, "err", err)
 		return
 	}
-	peer := holderOf(conn)
+	peer, proved := holderOf(conn)
+	if proved {
+		who.Known()
+	}
 	if !p.callers.Take(peer) {
 		p.cfg.Log.Debug("connection refused", "peer_addr", addr, "peer_id", peer, "err", errTooMany)
 		return
@@ -143,7 +148,10 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 }
 
 func (p *Port) handshake(below net.Conn) (conn *tls.Conn, err error) {
-	err = p.cfg.Turns.Handshake(liveness.NewConn(below), handshakeTimeout, func(c net.Conn) error {
+	if p.cfg.Watched != nil {
+		below = p.cfg.Watched(below)
+	}
+	err = p.cfg.Turns.Handshake(below, handshakeTimeout, func(c net.Conn) error {
 		conn = identity.Server(c, p.cfg.TLS)
 		return conn.HandshakeContext(p.ctx)
 	})
@@ -151,13 +159,13 @@ func (p *Port) handshake(below net.Conn) (conn *tls.Conn, err error) {
 }
 
 // holderOf is under whose name a connection is counted: its peer's SPIFFE ID, or the
-// source of who was let in without a certificate.
-func holderOf(conn *tls.Conn) string {
+// source of who was let in without a certificate, which stays a stranger.
+func holderOf(conn *tls.Conn) (name string, proved bool) {
 	id, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
-		return limit.SourceOf(conn.RemoteAddr()).String()
+		return limit.SourceOf(conn.RemoteAddr()).String(), false
 	}
-	return id.String()
+	return id.String(), true
 }
 
 // Len returns how many connections there are whose handshake is done.
