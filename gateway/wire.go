@@ -121,7 +121,7 @@ func (g *Gateway) wireServices() (err error) {
 		return err
 	}
 	g.registered, err = registry.New(registry.Config{
-		Identity: g.identity, Resources: g.files.Snapshot, Audit: g.audit, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
+		Identity: g.identity, Ranges: g.cfg.EndpointRanges, Resources: g.files.Snapshot, Audit: g.audit, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -34,6 +35,10 @@ type Gateway struct {
 	TrustDomains []TrustDomain `yaml:"trustDomains"`
 	// The directory of resource files, which is watched. Default: none.
 	Resources string `yaml:"resources" flag:"directory of resource files, watched"`
+	// Where endpoints of this cluster may be, besides the host that a sidecar calls from, as
+	// [10.1.0.0/16]: who answers at another address is asked only there. Default: the
+	// private ranges, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 and fc00::/7.
+	EndpointRanges []netip.Prefix `yaml:"endpointRanges"`
 	// The directory in which this process keeps what it learned: the catalog, the
 	// peers, and what sidecars use. Two gateways may not share one.
 	State string `yaml:"state" flag:"directory in which this process keeps what it learned"`

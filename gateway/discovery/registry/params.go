@@ -33,6 +33,11 @@ const (
 	// waits for the answer to its registration (2.5 s).
 	proofTimeout = 1500 * time.Millisecond
 
+	// maxProofs bounds the addresses that are asked at a time, and maxProofsPerIdentity those
+	// for one SPIFFE ID: who waits has no turn within proofTimeout, and tries again.
+	maxProofs            = 64
+	maxProofsPerIdentity = 8
+
 	// awaitFor is how long a gateway that has restarted waits for the sidecars
 	// that it knew before. They try every 2 s at most (sidecar/gatewaylink), so this is
 	// time for two tries.

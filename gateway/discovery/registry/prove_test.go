@@ -1,12 +1,16 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -79,6 +83,96 @@ func TestAnAddressThatIsNotTheCallersMustProveToBe(t *testing.T) {
 	if got, _, err := server(t, Config{}).prove(t.Context(), mine, me.ID(), callerAddr); err == nil {
 		t.Errorf("without an identity %q is accepted", got)
 	}
+}
+
+func TestAGatewayAsksNobodyOutsideItsClustersRanges(t *testing.T) {
+	ranges := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("::/0")}
+	for _, c := range []struct {
+		addr, caller string
+		ranges       []netip.Prefix
+		want         bool
+	}{
+		{"10.1.2.3", "10.1.9.9", privateRanges(), true},
+		{"192.168.1.1", "10.1.9.9", privateRanges(), true},
+		{"::ffff:10.1.2.3", "10.1.9.9", privateRanges(), true},
+		{"fd00::7", "10.1.9.9", privateRanges(), true},
+		{"8.8.8.8", "10.1.9.9", privateRanges(), false},
+		{"2001:db8::1", "10.1.9.9", privateRanges(), false},
+		{"8.8.8.8", "10.1.9.9", ranges, true},
+		{"172.16.0.1", "10.1.9.9", ranges[:1], false},
+		// Never, whatever the ranges say.
+		{"169.254.169.254", "10.1.9.9", []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, false},
+		{"fe80::1%eth0", "10.1.9.9", ranges, false},
+		{"127.0.0.1", "10.1.9.9", ranges, false},
+		{"::1", "10.1.9.9", ranges, false},
+		{"::ffff:127.0.0.1", "10.1.9.9", ranges, false},
+		{"0.0.0.0", "10.1.9.9", ranges, false},
+		{"224.0.0.1", "10.1.9.9", []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, false},
+		{"127.0.0.2", "127.0.0.1", nil, true}, // all of it is this machine
+	} {
+		if got := mayAsk(netip.MustParseAddr(c.addr), netip.MustParseAddr(c.caller), c.ranges); got != c.want {
+			t.Errorf("%s for %s within %v: %v", c.addr, c.caller, c.ranges, got)
+		}
+	}
+	// A name is asked about only where it leads to.
+	m := identitytest.New(t, "mesh.example")
+	me := m.Workload("east", "shop", "orders")
+	s := server(t, Config{Identity: m.Gateway("east", "east-1"), Log: slog.New(slog.DiscardHandler)})
+	knocked := make(chan struct{}, 1)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if c, err := l.Accept(); err == nil {
+			knocked <- struct{}{}
+			c.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if _, _, err := s.prove(t.Context(), "localhost:"+port, me.ID(), &net.TCPAddr{IP: net.ParseIP("10.1.9.9"), Port: 1}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("localhost for another host: %v", err)
+	}
+	l.Close()
+	<-done
+	if len(knocked) > 0 {
+		t.Error("a workload of another host had the gateway connect to its own loopback")
+	}
+}
+
+func TestAFewAddressesAreAskedAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProofs()
+		who := func(n int) identity.ID { return identity.ID{ServiceAccount: fmt.Sprint(n)} }
+		ctx, cancel := context.WithTimeout(t.Context(), proofTimeout)
+		defer cancel()
+		for range maxProofsPerIdentity {
+			p.start(ctx, who(0))
+		}
+		if !p.start(ctx, who(1)) {
+			t.Error("one identity holds up another")
+		}
+		go func() {
+			time.Sleep(proofTimeout / 2)
+			p.end(who(0))
+		}()
+		if !p.start(ctx, who(0)) {
+			t.Error("who waits has no turn when one ends")
+		}
+		if p.start(ctx, who(0)) {
+			t.Error("one identity has more than its share")
+		}
+		more, cancel := context.WithTimeout(t.Context(), proofTimeout)
+		defer cancel()
+		for n := maxProofsPerIdentity + 1; n < maxProofs; n++ {
+			p.start(more, who(n))
+		}
+		if p.start(more, who(-1)) {
+			t.Errorf("more than %d at a time", maxProofs)
+		}
+	})
 }
 
 func TestWhoIsGoneIsNotRememberedWithoutBound(t *testing.T) {

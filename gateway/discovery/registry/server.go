@@ -2,6 +2,7 @@ package registry
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ type Config struct {
 	// Identity is this gateway's, to ask who is at an address that is not the
 	// caller's own. Nil: nobody is asked and such an address is refused.
 	Identity *identity.Source
+	// Ranges are where such an address may be. Nil: private ones.
+	Ranges []netip.Prefix
 	// Resources gives what the operator's resources say of this cluster's services, and
 	// a channel that closes when that is past; nil: it is not known yet. No function:
 	// there are none.
@@ -41,6 +44,8 @@ type Server struct {
 	register.UnimplementedRegistryServer
 
 	identity  *identity.Source
+	ranges    []netip.Prefix
+	proofs    *proofs
 	resources func() ([]discovery.Described, <-chan struct{})
 	audit     *audit.Log
 	path      string
@@ -71,6 +76,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		identity:  cfg.Identity,
+		ranges:    cfg.Ranges,
+		proofs:    newProofs(),
 		resources: cfg.Resources,
 		audit:     cfg.Audit,
 		path:      cfg.StatePath,
@@ -86,6 +93,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.ranges == nil {
+		s.ranges = privateRanges()
 	}
 	if s.resources == nil {
 		s.resources = func() ([]discovery.Described, <-chan struct{}) { return []discovery.Described{}, nil }

@@ -1,0 +1,98 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+)
+
+// privateRanges are where a cluster's endpoints are when nothing else is said: RFC 1918,
+// RFC 6598 (shared address space) and RFC 4193 (unique local).
+func privateRanges() []netip.Prefix {
+	var all []netip.Prefix
+	for _, s := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"} {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
+}
+
+// mayAsk reports whether a gateway may dial addr for who calls from caller. A workload must
+// not have it knock at whatever the gateway reaches: link-local addresses, where
+// clouds answer questions about the machine, never; loopback only for this machine's own.
+func mayAsk(addr, caller netip.Addr, ranges []netip.Prefix) bool {
+	addr, caller = addr.Unmap().WithZone(""), caller.Unmap()
+	if addr.IsLoopback() {
+		return caller.IsLoopback()
+	}
+	if addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+		return false
+	}
+	for _, r := range ranges {
+		if r.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// control refuses connections to where [mayAsk] forbids, once a name is an address.
+func control(caller netip.Addr, ranges []netip.Prefix) func(context.Context, string, string, syscall.RawConn) error {
+	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		if !mayAsk(at.Addr(), caller, ranges) {
+			return fmt.Errorf("%s is not among the ranges where endpoints of this cluster are", at.Addr())
+		}
+		return nil
+	}
+}
+
+// proofs bounds the addresses that are asked at a time: in all, and for one identity, so that
+// who names addresses where nobody answers holds up itself.
+type proofs struct {
+	mu      sync.Mutex
+	running map[identity.ID]int
+	total   int
+	ended   chan struct{} // closed and replaced when one has
+}
+
+func newProofs() *proofs {
+	return &proofs{running: map[identity.ID]int{}, ended: make(chan struct{})}
+}
+
+// start waits for its turn; false: ctx ended before. After true, [proofs.end] must be called.
+func (p *proofs) start(ctx context.Context, id identity.ID) bool {
+	for {
+		p.mu.Lock()
+		if p.total < maxProofs && p.running[id] < maxProofsPerIdentity {
+			p.total++
+			p.running[id]++
+			p.mu.Unlock()
+			return true
+		}
+		ended := p.ended
+		p.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (p *proofs) end(id identity.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total--
+	if p.running[id]--; p.running[id] == 0 {
+		delete(p.running, id)
+	}
+	close(p.ended)
+	p.ended = make(chan struct{})
+}
