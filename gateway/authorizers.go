@@ -37,7 +37,7 @@ func authorizersOf(was *authorizers, services []mesh.Service, resources []discov
 	same := was != nil && sameSet(all, was.policies)
 	for i := range services {
 		s := &services[i]
-		a := &authorizer{accounts: []string{s.Name.Name}, plain: isPlain(s)}
+		a := &authorizer{accounts: []string{s.Name.Name}, plain: hasPlain(s)}
 		if i, found := slices.BinarySearchFunc(resources, s.Name, func(d discovery.Described, n mesh.ServiceName) int { return d.Service.Name.Compare(n) }); found {
 			a.accounts = append(a.accounts, resources[i].Serves...)
 		}
@@ -79,10 +79,13 @@ func exportedPorts(s *mesh.Service) (ports []uint16) {
 	return ports
 }
 
-func isPlain(s *mesh.Service) bool {
-	return slices.ContainsFunc(s.Ports, func(p mesh.ServicePort) bool {
-		return slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity == "" })
-	})
+func hasPlain(s *mesh.Service) bool {
+	return slices.ContainsFunc(s.Ports, func(p mesh.ServicePort) bool { return isPlain(&p) })
+}
+
+// isPlain reports whether this gateway ends the TLS for an endpoint of p.
+func isPlain(p *mesh.ServicePort) bool {
+	return slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity == "" })
 }
 
 // of returns who may call a service; nil: that is not known.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type Config struct {
 	Reload    *Reloader                                             // what POST /reload does; nil: there is no such page
 	Bundle    func(signed []byte) (changed bool, err error)         // what POST /trust does with its body; nil: there is no such page
 	Forget    func(ctx context.Context, name string) *status.Forget // what POST /forget?name= does; nil: there is no such page
+	Authz     func(url.Values) *status.Authorization                // what GET /authz answers; nil: there is no such page
 	Log       *slog.Logger
 }
 
@@ -101,6 +103,15 @@ func (s *Server) pages() http.Handler {
 	}
 	if s.cfg.Bundle != nil {
 		mux.HandleFunc("POST /trust", s.takeBundle)
+	}
+	if s.cfg.Authz != nil {
+		mux.HandleFunc("GET /authz", func(w http.ResponseWriter, r *http.Request) {
+			code, answer := http.StatusOK, s.cfg.Authz(r.URL.Query())
+			if answer.Error != "" {
+				code = http.StatusUnprocessableEntity
+			}
+			s.writeJSON(w, code, answer)
+		})
 	}
 	if s.cfg.Forget != nil {
 		mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,122 @@
+package authorize
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/status"
+)
+
+// Question is about a call that might be made.
+type Question struct {
+	Caller       policy.Caller
+	To           mesh.Destination // Port 0: the service's first
+	Method, Path string           // empty: a connection
+}
+
+// ParseQuestion reads a question as people write it, to a cluster of a trust domain. The
+// caller is namespace/account, cluster/namespace/account, anonymous or a SPIFFE ID, and
+// its cluster's certificate is taken to speak for its namespace. The service is
+// namespace/name or a mesh name, with :port for one that is not the first.
+func ParseQuestion(caller, service, method, path, trustDomain string, cluster mesh.ClusterName) (*Question, error) {
+	q := &Question{Method: method, Path: path}
+	switch seg := strings.Split(caller, "/"); {
+	case caller == "anonymous":
+		q.Caller.Anonymous = true
+	case strings.HasPrefix(caller, "spiffe://"):
+		id, err := identity.ParseID(caller)
+		if err != nil {
+			return nil, err
+		}
+		q.Caller.ID = id
+	case len(seg) == 2 || len(seg) == 3:
+		of := string(cluster)
+		if len(seg) == 3 {
+			of, seg = seg[0], seg[1:]
+		}
+		id, err := identity.ParseID("spiffe://" + trustDomain + "/cluster/" + of + "/ns/" + seg[0] + "/sa/" + seg[1])
+		if err != nil {
+			return nil, fmt.Errorf("caller %q: %w", caller, err)
+		}
+		q.Caller.ID = id
+	default:
+		return nil, fmt.Errorf("caller %q: write namespace/account, cluster/namespace/account or a SPIFFE ID", caller)
+	}
+	var err error
+	if q.To, err = parseService(service); err != nil {
+		return nil, err
+	}
+	if (method == "") != (path == "") {
+		return nil, fmt.Errorf("write METHOD and PATH, or neither")
+	}
+	if q.Path, _, _ = strings.Cut(path, "?"); q.Path != "" {
+		if normal, err := policy.AppendPath(nil, []byte(q.Path)); err == nil {
+			q.Path = string(normal)
+		}
+	}
+	return q, nil
+}
+
+// In returns an error when the service is pinned to another cluster.
+func (q *Question) In(cluster mesh.ClusterName) error {
+	if q.To.Cluster == "" || q.To.Cluster == cluster {
+		return nil
+	}
+	return fmt.Errorf("%s is of cluster %s: ask a gateway there", q.To, q.To.Cluster)
+}
+
+func parseService(s string) (mesh.Destination, error) {
+	name, port, hasPort := strings.Cut(s, ":")
+	if strings.Contains(name, "/") {
+		n, err := mesh.ParseServiceName(name)
+		if err != nil {
+			return mesh.Destination{}, err
+		}
+		if name = n.Host(); !hasPort {
+			return mesh.ParseHost(name)
+		}
+		s = name + ":" + port
+	}
+	return mesh.ParseDestinationName(s)
+}
+
+// Answer says what would become of the call by a. Opaque is for ports whose requests
+// nobody sees; plain for endpoints for which a gateway decides, which sees none either.
+func (q *Question) Answer(a *policy.Authorizer, opaque, plain bool) *status.Authorization {
+	out := &status.Authorization{Caller: q.Caller.String(), Service: q.To, Where: "sidecar"}
+	if plain {
+		out.Where = "gateway"
+	}
+	var d policy.Decision
+	switch {
+	case opaque || plain:
+		d = a.Opaque(&q.Caller, q.To.Port)
+	case q.Method == "":
+		d = a.Connection(&q.Caller, q.To.Port)
+	default:
+		out.Method, out.Path = q.Method, q.Path
+		path := q.Path
+		if path == "*" || q.Method == "CONNECT" {
+			path = ""
+		}
+		d = a.Request(&q.Caller, q.To.Port, &policy.Head{Method: []byte(q.Method), Path: []byte(path)})
+	}
+	out.Decision, out.Cause, out.Why = word(&d.Verdict), d.Cause.String(), a.Explain(d.Verdict, &q.Caller)
+	if d.WouldDiffer() || d.DryRun.Cause != d.Cause {
+		out.DryRun = word(&d.DryRun) + ": " + a.Explain(d.DryRun, &q.Caller)
+	}
+	return out
+}
+
+func word(v *policy.Verdict) string {
+	switch {
+	case v.Allowed:
+		return "allowed"
+	case v.Cause == policy.NeedsRequest:
+		return v.Cause.String()
+	}
+	return "refused"
+}
