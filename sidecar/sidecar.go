@@ -241,6 +241,10 @@ func (s *Sidecar) start(all *parts) {
 	all.start("audit", s.audit.Run)
 	all.start("identity", s.identity.Run)
 	all.start("bundles", s.bundles.Run)
+	all.start("renewals", func(ctx context.Context) error {
+		gatewaylink.ShowRenewals(ctx, s.identity, s.gateways)
+		return nil
+	})
 	all.start("ads", s.ads.Run)
 	all.start("registration", s.registrar.Run)
 	if s.cfg.Service != nil {

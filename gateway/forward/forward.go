@@ -90,6 +90,8 @@ type Forward struct {
 	drainDeadline context.Context
 	closeIdle     context.CancelFunc
 
+	renewals identity.Renewals // of callers of plain endpoints
+
 	// running counts the goroutines that Run waits for, those of open.Accept
 	// aside: of tunnel streams and of attempts.
 	running sync.WaitGroup

@@ -31,6 +31,7 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
 	}
 	p.conn = conn
+	p.f.renewals.Seen(conn.ConnectionState())
 	peer, err := id.Peer(conn.ConnectionState())
 	if err != nil {
 		return err
@@ -42,7 +43,7 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 		return fmt.Errorf("%w: %s", errMayNotCall, why)
 	}
 	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
-		if err := id.Trusts(cs, callers); err != nil {
+		if err := p.f.renewals.Trusts(id, cs, callers); err != nil {
 			return err
 		}
 		return p.f.judgeAgain(call)

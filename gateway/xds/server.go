@@ -65,6 +65,7 @@ type Server struct {
 	streams  *streams
 	port     *tlsport.Port
 	grpc     *grpc.Server
+	renewals identity.Renewals // of sidecars
 }
 
 // New returns a server that serves nothing until Run.
@@ -97,7 +98,8 @@ func New(cfg Config) (*Server, error) {
 	policy := identity.WorkloadOf(cfg.Cluster)
 	s.port = tlsport.New(tlsport.Config{
 		Listener: cfg.Listener, TLS: cfg.Identity.ServerTLS(policy, "h2"),
-		Trusts: func(cs tls.ConnectionState) error { return cfg.Identity.Trusts(cs, policy) }, Past: cfg.Identity.Past,
+		Trusts: func(cs tls.ConnectionState) error { return s.renewals.Trusts(cfg.Identity, cs, policy) }, Past: cfg.Identity.Past,
+		Seen:    s.renewals.Seen,
 		Watched: liveness.NewConn, Turns: cfg.Limits.Turns, Strangers: cfg.Limits.Port("xds", limit.Part(strangerPart, maxStrangers)),
 		Max: limit.Part(connectionPart, maxConnections), Short: cfg.Limits.Shed,
 		Refused: s.metrics.rejectedHandshakes, Log: s.log,

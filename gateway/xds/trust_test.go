@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,7 +30,7 @@ func TestAStreamEndsWithItsCertificate(t *testing.T) {
 	stays := g.dial("web")
 	stays.subscribe("orders")
 	stays.expect([]string{"orders"}, nil)
-	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: 2 * time.Second})
+	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "cart"}, TTL: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +51,49 @@ func TestAStreamEndsWithItsCertificate(t *testing.T) {
 			t.Fatalf("%d connections are counted, one is there", g.port.Len())
 		}
 	}
+}
+
+func TestAStreamOutlivesItsCertificateWhenANewerOneWasShown(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	g := start(t, m, "", routeTo("orders", 1))
+	issue := func(ttl time.Duration) *identity.Credential {
+		c, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: ttl})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	short := issue(2 * time.Second)
+	id, err := short.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dialAs(id)
+	c.subscribe("orders")
+	c.expect([]string{"orders"}, nil)
+	if err := id.Replace(issue(time.Hour).Material()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", g.addr, id.ClientTLS("", identity.AnyGateway(), "h2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+
+	cart, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "cart"}, TTL: time.Until(short.NotAfter()) + time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := cart.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := g.dialAs(other)
+	later.subscribe("orders")
+	later.isSentAway() // so that certificates were judged after the short one had ended
+	c.quiet()
+	c.subscribe("cart")
+	c.next()
 }
 
 func TestAStreamEndsWhenItsRootIsTrustedNoMore(t *testing.T) {

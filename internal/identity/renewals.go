@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// maxRenewals bounds the peers of which the newest certificate is kept in mind.
-const maxRenewals = 4096
+// maxRenewals bounds the peers of which the newest certificate is kept in mind: about
+// 10 MB. Those of whom there is no room lose their connections when the certificate that
+// was shown on them ends.
+const maxRenewals = 1 << 16
 
 // Renewals knows how long the newest certificate is valid that each peer has shown: who
 // has renewed in time keeps the connections that were made with the older one. The zero

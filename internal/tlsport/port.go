@@ -40,6 +40,8 @@ type Config struct {
 	// certificate of its chain ends. Nil: nobody is.
 	Trusts func(tls.ConnectionState) error
 	Past   func() <-chan struct{}
+	// Seen is told of every handshake that has succeeded; nil: nobody is.
+	Seen func(tls.ConnectionState)
 
 	// Watched is what is read through, below TLS: [liveness.NewConn] for a server that
 	// pings. Nil: the connection itself.
@@ -121,6 +123,9 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 		}
 		p.cfg.Log.Debug("connection refused", "peer_addr", addr, "err", err)
 		return
+	}
+	if p.cfg.Seen != nil {
+		p.cfg.Seen(conn.ConnectionState())
 	}
 	peer, proved := holderOf(conn)
 	if proved {

@@ -154,6 +154,8 @@ const (
 	// retireQuiet is how long a retired connection must be without streams before
 	// this end says so: until then the peer may have opened one.
 	retireQuiet = time.Second
-	// maxRetired bounds the retired connections of a peer that still have streams.
-	maxRetired = 8
+	// maxRetired bounds the retired connections of a peer that still have streams. With
+	// two at a time, and certificates of a day that are renewed at half of their life,
+	// a stream may last eight days.
+	maxRetired = 32
 )

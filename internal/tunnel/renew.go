@@ -12,9 +12,10 @@ import "time"
 func (c *conn) expiring(now time.Time) bool { return now.After(c.expires.Add(-renewLead)) }
 
 // renewable reports that our certificate of this connection expires soon and that
-// we have a new one.
+// we have a new one, which is worth a new connection.
 func (c *conn) renewable(now time.Time) bool {
-	return c.expiring(now) && c.ownUntil.Equal(c.expires) && c.node.cfg.Identity.NotAfter().After(c.expires.Add(renewLead))
+	own := c.node.cfg.Identity
+	return c.expiring(now) && c.ownUntil.Equal(c.expires) && own.NotAfter().After(c.expires.Add(min(renewLead, own.Lifetime()/4)))
 }
 
 // replaceable reports that this end should dial a replacement.

@@ -3,6 +3,7 @@ package gatewaylink
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
@@ -51,7 +52,10 @@ func (s Status) LastError() string {
 // called concurrently.
 type Link struct {
 	addr string
-	tls  credentials.TransportCredentials
+	conf *tls.Config
+	tls  credentials.TransportCredentials // of conf
+
+	shown time.Time // end of the newest certificate that the gateway was shown; of ShowRenewals
 
 	mu     sync.Mutex
 	conn   *conn // nil: none, or only broken ones
@@ -87,11 +91,11 @@ func New(id *identity.Source, gateways []string) ([]*Link, error) {
 	if len(gateways) == 0 {
 		return nil, errors.New("no gateways: name at least one gateway of this cluster")
 	}
-	tls := id.ClientTLS("", identity.GatewayOf(id.ID().Cluster), "h2")
+	conf := id.ClientTLS("", identity.GatewayOf(id.ID().Cluster), "h2")
 	var links []*Link
 	for _, addr := range gateways {
 		if !slices.ContainsFunc(links, func(l *Link) bool { return l.addr == addr }) {
-			links = append(links, &Link{addr: addr, tls: credentials.NewTLS(tls), status: Status{Gateway: addr}})
+			links = append(links, &Link{addr: addr, conf: conf, tls: credentials.NewTLS(conf), shown: id.NotAfter(), status: Status{Gateway: addr}})
 		}
 	}
 	return links, nil
