@@ -50,10 +50,11 @@
 //
 // Bodies are gzip, one JSON value a line. Nothing behind the head of a delta is read before
 // its signature is good, and no more than the head says and a catalog may have. An
-// answer is encoded once for all who ask for the same; so many are written at once, and few to
-// gateways of one cluster, each for ten seconds. An epoch of more than a day ahead is refused. The list is asked for on every new tunnel and
-// every ten seconds, so that gossip is an acceleration and not a necessity. A
-// delta is taken when its head names the origin asked for, is signed by exactly
+// answer is encoded once for all who ask for the same; so many are written at once, and
+// few to gateways of one cluster, each for ten seconds. An epoch of more than a day ahead
+// is refused. The list is asked for on every new tunnel and every ten seconds (of more
+// than a hundred peers ten a second), so that gossip is an acceleration and not a
+// necessity. A delta is taken when its head names the origin asked for, is signed by exactly
 // that gateway, is not older than what was ever seen of it, and gives the digest
 // that it names. Otherwise it is counted, logged and dropped.
 //
@@ -63,9 +64,9 @@
 // rest is kept for the digest and handed on, logged and shown. Then a gateway takes
 // what its own file imports.
 //
-// What a gateway gossips about others is not proved. So gossip makes a gateway look and connect, and never route: routes need a
-// signed record and a live tunnel to its origin, and sidecars are told of a gateway
-// what that has said itself over a tunnel.
+// What a gateway gossips about others is not proved. So gossip makes a gateway look and
+// connect, and never route: routes need a signed record and a live tunnel to its origin,
+// and sidecars are told of a gateway what that has said itself over a tunnel.
 //
 // # Conflict resolution
 //
@@ -86,7 +87,9 @@
 // # Dead, left, unknown
 //
 // A gateway without a live tunnel is out of routing at once, whatever gossip says,
-// and one with a live tunnel is in it. A gateway that leaves first withdraws its
+// and one with a live tunnel is in it. A tunnel that carries no paths sees late that its
+// peer is dead; gossip sees it within some two seconds, and then the tunnel is asked.
+// A gateway that leaves first withdraws its
 // catalog and waits until the others have that, then says so by its tunnels, and is
 // forgotten when they close, whatever others say; the version it had reached is
 // kept, so that nobody can bring its records back. One that dies is kept with its

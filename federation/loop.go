@@ -51,6 +51,9 @@ func (f *Federation) step(ctx context.Context) {
 	for _, id := range todo.Redial {
 		f.cfg.Tunnel.Redial(id)
 	}
+	for _, id := range todo.Doubt {
+		f.cfg.Tunnel.Doubt(id)
+	}
 	for _, id := range todo.Forgotten {
 		f.cfg.Tunnel.Forget(id)
 	}

@@ -28,6 +28,9 @@ func (g *Gateway) serveTunnels(ctx context.Context) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodConnect && r.Host != federation.GossipAuthority {
+				if s, ok := tunnel.StreamFrom(r.Context()); ok {
+					s.CarriesPath()
+				}
 				g.forward.ServeTunnel(w, r)
 				return
 			}

@@ -154,11 +154,12 @@ func (g *Gateway) statePath(name string) string {
 	return filepath.Join(g.cfg.State, name)
 }
 
-// openStream opens a stream to a gateway of another cluster.
+// openStream opens a stream for a path to a gateway of another cluster.
 func (g *Gateway) openStream(ctx context.Context, to mesh.GatewayID) (relay.Conn, error) {
 	s, err := g.tunnel.Open(ctx, to)
 	if err != nil {
 		return nil, err // not s: a nil *Stream is not a nil Conn
 	}
+	s.CarriesPath()
 	return s, nil
 }

@@ -43,6 +43,7 @@ type Core struct {
 	pulling map[mesh.GatewayID]mesh.GatewayID // origins, and who is asked for them first
 
 	forgotten   []mesh.GatewayID
+	doubted     []mesh.GatewayID
 	targets     []Target
 	viewChanged bool
 	unsaved     unsaved
@@ -72,6 +73,7 @@ type Actions struct {
 	ReSign    bool             // the own catalog, with the new certificate: Signed
 	Targets   []Target         // to keep tunnels to; nil: as before
 	Redial    []mesh.GatewayID // without waiting: they are back
+	Doubt     []mesh.GatewayID // gossip has lost them, and a tunnel leads to them: do they live?
 	Forgotten []mesh.GatewayID // of which nothing is kept any more
 	View      *View            // to be shown; nil: as before
 	Save      bool             // Unsaved has something
@@ -120,8 +122,9 @@ func (c *Core) Step(now time.Time) Actions {
 		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),
 		Forgotten: c.forgotten,
+		Doubt:     sortIDs(c.doubted),
 	}
-	c.forgotten = nil
+	c.forgotten, c.doubted = nil, nil
 	c.moveEpoch = mesh.GatewayID{}
 	if c.viewChanged {
 		c.viewChanged = false

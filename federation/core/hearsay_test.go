@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -164,5 +165,76 @@ func TestAClusterMakesRoomForItsOwnGatewaysOnly(t *testing.T) {
 	}
 	if _, ok := c.known[invented("west", 2*maxClusterGateways-1)]; !ok {
 		t.Error("the last one is not known, and those before it are out of reach")
+	}
+}
+
+func TestATunnelIsAskedWhenGossipHasLostItsGateway(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c, _ := start(t, now)
+	c.Step(now)
+	c.Apply(now, Gossip{Gateway: west, Known: true})
+	if a := c.Step(now); len(a.Doubt) != 1 || a.Doubt[0] != west {
+		t.Errorf("doubts %v", a.Doubt)
+	}
+	if a := c.Step(now); len(a.Doubt) != 0 {
+		t.Errorf("doubts %v again", a.Doubt)
+	}
+}
+
+func TestOfManyPeersTenASecondAreAsked(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c := New(Config{Self: self, Random: func(n int64) int64 { return n - 1 }})
+	const n = 500
+	var peers Tunnels
+	for i := range n {
+		id := gw(mesh.ClusterName(fmt.Sprint("c", i)), "g-1")
+		peers = append(peers, Peer{Gateway: id, Tunnel: Tunnel{Up: true, Since: now}})
+	}
+	c.Apply(now, peers)
+	for _, p := range peers {
+		c.Apply(now, rumour(p.Gateway, ""))
+	}
+	asked := 0
+	for range 200 * 4 {
+		syncs := c.Step(now).Sync
+		if len(syncs) > maxSyncs {
+			t.Fatalf("%d are asked at once", len(syncs))
+		}
+		for _, id := range syncs {
+			c.Apply(now, Synced{Gateway: id})
+			asked++
+		}
+		now = now.Add(time.Second / 4)
+	}
+	if want := n + n*200/50; asked > want || asked < n*3 {
+		t.Errorf("%d questions in 200 seconds, want at most %d", asked, want)
+	}
+}
+
+func TestAClusterThatDoesNotAnswerKeepsNobodyElseWaiting(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	c := New(Config{Self: self, Random: func(n int64) int64 { return n - 1 }})
+	var peers Tunnels
+	for i := range 100 {
+		peers = append(peers, Peer{Gateway: invented("hostile", i), Tunnel: Tunnel{Up: true, Since: now}})
+	}
+	peers = append(peers, Peer{Gateway: west, Tunnel: Tunnel{Up: true, Since: now}})
+	c.Apply(now, peers)
+	syncs := c.Step(now).Sync
+	if len(syncs) != maxClusterSyncs+1 || syncs[len(syncs)-1] != west {
+		t.Errorf("asked are %v", syncs)
+	}
+	// None of them answers in time, and each is asked in its turn.
+	asked := map[mesh.GatewayID]int{}
+	for range 50 {
+		for _, id := range syncs {
+			asked[id]++
+			c.Apply(now, Synced{Gateway: id, Err: errors.New("no answer")})
+		}
+		now = now.Add(10 * time.Second)
+		syncs = c.Step(now).Sync
+	}
+	if len(asked) != 101 {
+		t.Errorf("%d of 101 were asked", len(asked))
 	}
 }

@@ -104,6 +104,9 @@ func (in Gossip) apply(c *Core, now time.Time) {
 	}
 	if !in.Alive && m.alive {
 		m.died = now
+		if c.peers.up(id) {
+			c.doubted = append(c.doubted, id)
+		}
 	}
 	if in.Alive != m.alive {
 		c.note(slog.LevelInfo, "gossip", "gateway", id.String(), "alive", in.Alive)

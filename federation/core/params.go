@@ -22,6 +22,12 @@ const (
 	// syncInterval is how often each live peer is asked which versions it has. It
 	// repairs whatever gossip lost; gossip is faster by two orders of magnitude.
 	syncInterval = 10 * time.Second
+	// syncShare is how much longer that is for every peer: of more than a hundred, ten are
+	// asked a second. maxSyncs bounds those that are asked at once, and maxClusterSyncs
+	// those of one cluster, which may keep us waiting.
+	syncShare       = 100 * time.Millisecond
+	maxSyncs        = 16
+	maxClusterSyncs = 4
 	// faultInterval is the least time between two lines about one outage of syncs.
 	faultInterval = time.Minute
 	// maxPulls bounds the catalogs pulled at once, and so their memory, and maxClusterPulls

@@ -1,7 +1,9 @@
 package core
 
 import (
+	"cmp"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -24,6 +26,7 @@ type Peer struct {
 type peer struct {
 	Peer
 	syncing      bool
+	asked        time.Time // when the last sync began
 	synced       time.Time
 	retry        time.Time // not before
 	fault        string    // of the last failed sync that was logged; empty: the last one succeeded
@@ -98,19 +101,35 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 }
 
 // startSyncs returns whom to ask for versions: live peers that have to be joined, or
-// asked again.
+// asked again. Of too many, those that were not asked for the longest time.
 func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
-	var due []mesh.GatewayID
+	every := max(syncInterval, time.Duration(len(c.peers))*syncShare)
+	var due, started []mesh.GatewayID
+	running, cluster := 0, map[mesh.ClusterName]int{}
 	for id, p := range c.peers {
+		if p.syncing {
+			running++
+			cluster[id.Cluster]++
+		}
 		if p.syncing || !p.Up || c.leaving || now.Before(p.retry) {
 			continue
 		}
-		if c.MustJoin(id, now) || now.Sub(p.synced) >= syncInterval {
-			p.syncing = true
+		if c.MustJoin(id, now) || now.Sub(p.synced) >= every {
 			due = append(due, id)
 		}
 	}
-	return sortIDs(due)
+	slices.SortFunc(due, func(a, b mesh.GatewayID) int {
+		return cmp.Or(c.peers[a].asked.Compare(c.peers[b].asked), a.Compare(b))
+	})
+	for _, id := range due {
+		if running < maxSyncs && cluster[id.Cluster] < maxClusterSyncs {
+			running++
+			cluster[id.Cluster]++
+			c.peers[id].syncing, c.peers[id].asked = true, now
+			started = append(started, id)
+		}
+	}
+	return started
 }
 
 // Synced is the end of a sync with a gateway, started by Actions.Sync: what it

@@ -28,6 +28,7 @@ type conn struct {
 	expires     time.Time // when the first certificate of either end does
 	ownUntil    time.Time // when ours does
 
+	use      *use         // of the peer; set when it is admitted
 	streams  atomic.Int64 // open ones, until the user closes them
 	opened   atomic.Uint64
 	accepted atomic.Uint64
@@ -40,6 +41,7 @@ type conn struct {
 
 	// These belong to the [watcher], which sets quiet
 	// and narrow.
+	unchecked time.Duration // since it was last looked at, in ticks
 	pulse     pulse
 	prober    prober
 	quiet     atomic.Bool // half dead already: rather use another connection
@@ -48,6 +50,7 @@ type conn struct {
 
 	echoed     atomic.Uint32 // the highest number of a probe that came back
 	probed     atomic.Uint32 // the number of the peer's last probe
+	probeNext  atomic.Uint32 // in how many seconds the next one follows that
 	datagrams  chan []byte   // to be sent: heartbeats, probes and echoes
 	packets    chan []byte   // to be sent, with their type
 	packetRate *rate.Limiter // of those that come
@@ -159,6 +162,7 @@ func (c *conn) open(ctx context.Context) (*Stream, error) {
 
 // streamEnded is called once for every stream, when its user has ended it.
 func (c *conn) streamEnded(s *Stream) {
+	s.pathEnded()
 	if s.incoming {
 		c.node.incoming.Release(c.gateway.Cluster)
 	}

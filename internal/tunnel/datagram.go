@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -18,7 +19,8 @@ const (
 )
 
 const (
-	datagramHead = 1 + 4 // type, number
+	datagramHead = 1 + 4            // type, number
+	probeHead    = datagramHead + 1 // and when the next one follows
 	// datagramOverhead is how much larger than the largest datagram quic-go takes a
 	// packet to be, in bytes: a type byte, the longest connection ID, the AEAD's tag.
 	datagramOverhead = 1 + 20 + 16
@@ -54,9 +56,20 @@ func (c *conn) maxDatagram() int {
 // heartbeat asks for a heartbeat to be sent. It never blocks.
 func (c *conn) heartbeat() { c.queueDatagram(newDatagram(datagramHeartbeat, 0, heartbeatSize)) }
 
-// probe asks for a probe to be sent. It never blocks.
-func (c *conn) probe(number uint32) {
-	c.queueDatagram(newDatagram(datagramProbe, number, c.maxDatagram()))
+// probe asks for a probe to be sent, which the next one follows in time. It never
+// blocks.
+func (c *conn) probe(number uint32, next time.Duration) {
+	b := newDatagram(datagramProbe, number, max(c.maxDatagram(), probeHead))
+	b[datagramHead] = byte(next / time.Second)
+	c.queueDatagram(b)
+}
+
+// nextProbe returns in how many seconds the next probe follows b, at least one.
+func nextProbe(b []byte) uint32 {
+	if len(b) < probeHead {
+		return 1
+	}
+	return max(uint32(b[datagramHead]), 1)
 }
 
 func (c *conn) queueDatagram(b []byte) {
@@ -100,6 +113,7 @@ func (c *conn) receiveDatagrams() {
 		switch {
 		case !ok:
 		case t == datagramProbe:
+			c.probeNext.Store(nextProbe(b))
 			c.probed.Store(number)
 			c.queueDatagram(newDatagram(datagramEcho, number, heartbeatSize))
 		case t == datagramEcho && number > c.echoed.Load():

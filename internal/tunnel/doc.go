@@ -34,7 +34,8 @@
 //	│ type 1 │ number 4, BE │ zeros │
 //	└────────┴──────────────┴───────┘
 //	 0 heartbeat  64 bytes, number 0: meaningless but for being acknowledged
-//	 1 probe      as large as the connection's packets can be at the time
+//	 1 probe      as large as the connection's packets can be at the time; behind the
+//	              number one byte says in how many seconds the next one comes
 //	 2 echo       64 bytes, the number of the probe that it answers
 //	 3 packet     no number: what follows the type is a packet of the users'
 //
@@ -73,14 +74,19 @@
 // not blame its peers. One goroutine counts for all connections; [pulse] is its pure
 // arithmetic.
 //
+// A peer that no path leads to, and none did within the last minute, is not in use,
+// unless a connection to it is that young. It is dead when nothing was heard for 20 seconds, and asked every five, so that a
+// thousand idle tunnels cost little. As soon as a path is opened, or a user doubts that
+// it is alive ([Node.Doubt]), it is asked at once, and its silence counts from then.
+//
 // # Packet size
 //
 // A connection begins with packets of 1200 bytes, and path MTU discovery makes them
 // larger. QUIC does not notice that a path passes them no more (a changed route, a
 // lowered MTU): small packets still do, heartbeats and acknowledgements among them,
-// and streams hang. So each end sends a probe of full size every second, and more
-// while no echo comes. After a second without, or two without a probe of the
-// peer's, the connection is replaced by one that begins small again (RFC 8899,
+// and streams hang. So each end sends a probe of full size every second (every 20
+// while the peer is not in use), and more while no echo comes. After a second without,
+// or when the peer's probe is a second late, the connection is replaced by one that begins small again (RFC 8899,
 // section 4.3): new streams pass within three seconds. If nothing comes later
 // either, the old one is closed, as its streams hang. [Peer] says so. Every ten
 // minutes larger packets are tried again, on connections that replace those of the

@@ -256,11 +256,25 @@ func connections(n int) func(Peer) bool {
 	return func(p Peer) bool { return p.Connections == n }
 }
 
-// open opens a stream and fails the test when it cannot.
+// open opens a stream that carries a path, and fails the test when it cannot.
 func (g *gateway) open(t *testing.T, to *gateway) *Stream {
 	t.Helper()
 	s, err := g.Open(t.Context(), to.id)
 	if err != nil {
+		t.Fatal(err)
+	}
+	s.CarriesPath()
+	return s
+}
+
+// path opens a path to a gateway that echoes: both ends know of it.
+func (g *gateway) path(t *testing.T, to *gateway) *Stream {
+	t.Helper()
+	s := g.open(t, to)
+	if _, err := io.WriteString(s, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -273,7 +287,9 @@ func (g *gateway) accept(t *testing.T) *Stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.(*Stream)
+	s := c.(*Stream)
+	s.CarriesPath()
+	return s
 }
 
 // echoes answers every stream with what comes in, until Run ends.
@@ -288,6 +304,7 @@ func (g *gateway) echoes(t *testing.T) {
 			}
 			wg.Go(func() {
 				s := c.(*Stream)
+				s.CarriesPath()
 				if _, err := io.Copy(s, s); err != nil {
 					_ = s.Abort()
 					return

@@ -115,7 +115,7 @@ func TestLossIsNotTakenForANarrowPath(t *testing.T) {
 	for _, loss := range []float64{0.1, 0.2, 0.3} {
 		pair(t, func(t *testing.T, w *world, east, west *gateway) {
 			west.echoes(t)
-			s := east.open(t, west)
+			s := east.path(t, west)
 			w.net.mu.Lock()
 			w.net.loss = loss
 			w.net.mu.Unlock()
@@ -132,7 +132,7 @@ func TestLossIsNotTakenForANarrowPath(t *testing.T) {
 // run lets a prober tick with the peer heard, and its probes echoed or not.
 func (p *prober) run(n int, echoed *uint32, passes bool) (probes int, lost bool) {
 	for range n {
-		probe, passage := p.tick(tick, true, *echoed, 0, 10*time.Millisecond)
+		probe, passage := p.tick(tick, probeEvery, heardOf{any: true, echoed: *echoed}, 10*time.Millisecond)
 		if probe {
 			probes++
 			if passes {
@@ -170,7 +170,7 @@ func TestAProberCallsLargePacketsLostOnlyOfAPeerThatHasAnsweredAndIsHeard(t *tes
 	p, echoed = prober{}, 0
 	p.run(20, &echoed, true)
 	for range 1000 {
-		if _, passes := p.tick(tick, false, echoed, 0, 0); passes != passesAll {
+		if _, passes := p.tick(tick, probeEvery, heardOf{echoed: echoed}, 0); passes != passesAll {
 			t.Fatal("lost, though the peer is silent")
 		}
 	}
@@ -179,13 +179,13 @@ func TestAProberCallsLargePacketsLostOnlyOfAPeerThatHasAnsweredAndIsHeard(t *tes
 func TestWhoGetsNoMoreProbesOfAPeerThatIsHeardDoubtsThePathToo(t *testing.T) {
 	var p prober
 	for i := range 100 {
-		if _, passes := p.tick(tick, true, p.sent, 0, 0); passes != passesAll {
+		if _, passes := p.tick(tick, probeEvery, heardOf{any: true, echoed: p.sent}, 0); passes != passesAll {
 			t.Fatalf("doubt after %d ticks, though the peer has never sent a probe", i)
 		}
 	}
 	ticks := 0
 	for passes := passesAll; passes == passesAll; ticks++ {
-		_, passes = p.tick(tick, true, p.sent, 1, 0)
+		_, passes = p.tick(tick, probeEvery, heardOf{any: true, echoed: p.sent, probed: 1, next: probeEvery}, 0)
 	}
 	if d := time.Duration(ticks) * tick; d < probeEvery+probeDoubt || d > probeEvery+probeDoubt+2*tick {
 		t.Errorf("doubt after %v", d)

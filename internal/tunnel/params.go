@@ -15,7 +15,7 @@ const (
 	silence = time.Second
 	// maxLateSilence bounds what a peer that was late gains.
 	maxLateSilence = 2 * time.Second
-	// maxSilence bounds it on the longest path; below quicIdle.
+	// maxSilence bounds it on the longest path; below quicIdle, as is idleSilence.
 	maxSilence = 6 * time.Second
 	// minSilenceRTTs is the least silence in round trips: one lost heartbeat and its
 	// retransmission fit.
@@ -29,7 +29,17 @@ const (
 	heartbeatSize = 64
 	// quicIdle is QUIC's own idle timeout. It only backs up the pulse, for a
 	// process whose pulse hardly runs; it counts authenticated packets.
-	quicIdle = 10 * time.Second
+	quicIdle = 30 * time.Second
+
+	// busyFor is how long a peer counts as in use after the last path to it has ended
+	// or a connection has begun, and doubtFor after somebody has doubted that it is alive.
+	busyFor  = time.Minute
+	doubtFor = 5 * time.Second
+	// idleSilence is how long a peer may be unheard that is not in use: a heartbeat every
+	// five seconds keeps the state of address translations, which lasts 30 s in most.
+	idleSilence = 20 * time.Second
+	// idleTick is how often the connections to such a peer are looked at.
+	idleTick = 500 * time.Millisecond
 )
 
 // Packet size. See the package comment.
@@ -41,6 +51,8 @@ const (
 	// probeEvery is how often a packet of full size is sent to see whether it
 	// passes. It adds to the time to see that it does not.
 	probeEvery = time.Second
+	// idleProbeEvery is the same for a peer that is not in use.
+	idleProbeEvery = 20 * time.Second
 	// probeRepeat is when the next one follows that waits for its echo, then one at
 	// every tick: after two round trips at least.
 	probeRepeat = 200 * time.Millisecond

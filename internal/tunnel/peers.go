@@ -49,6 +49,7 @@ type peer struct {
 	rtt       time.Duration
 	toldRTT   time.Duration // rtt when watchers were last told
 	past      totals        // of connections that have ended
+	use       use           // not guarded
 
 	packetSize  int
 	reducedFrom int       // the size of packets that were lost; 0: none are

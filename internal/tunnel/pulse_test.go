@@ -40,7 +40,7 @@ func TestAProcessThatDidNotRunDoesNotBlameItsPeers(t *testing.T) {
 	var packets uint64
 	p.hear(10, &packets)
 	// One tick came an hour late: stopped and continued.
-	if heartbeat, dead := p.tick(time.Hour, packets, 0); heartbeat || dead {
+	if heartbeat, dead := p.tick(worth(time.Hour), packets, 0); heartbeat || dead {
 		t.Errorf("after one late tick: heartbeat %v, dead %v", heartbeat, dead)
 	}
 	// Starved: every tick comes 400 ms late. All that is heard in between helps,
@@ -48,7 +48,7 @@ func TestAProcessThatDidNotRunDoesNotBlameItsPeers(t *testing.T) {
 	asked, ticks := 0, 0
 	for dead := false; !dead; ticks++ {
 		var heartbeat bool
-		if heartbeat, dead = p.tick(400*time.Millisecond, packets, 0); heartbeat {
+		if heartbeat, dead = p.tick(worth(400*time.Millisecond), packets, 0); heartbeat {
 			asked++
 		}
 	}

@@ -19,6 +19,8 @@ type Stream struct {
 	conn  *conn
 	quic  *quic.Stream
 	ended atomic.Bool // Close or Abort was called
+
+	path, pathOver atomic.Bool // CarriesPath was called; and it has ended since
 	// incoming says that the peer opened it, and that it counts in [Node.incoming].
 	incoming bool
 

@@ -81,6 +81,8 @@ func (t *table) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	case all >= maxConnections, c.dialled && own >= t.connections:
 		return nil, &closeError{code: codeSurplus, reason: "there are enough connections already"}
 	}
+	c.use = &p.use
+	c.use.extend(busyFor) // whoever is new is used soon, and the size of packets is found
 	p.conns = append(p.conns, c)
 	p.left, p.forgotten, p.lastErr, p.addr, p.founding = false, false, "", c.quic.RemoteAddr().String(), c.founding
 	if p.refreshLocked(now) {

@@ -36,7 +36,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		elapsed := now.Sub(last)
+		elapsed := worth(now.Sub(last))
 		last = now
 		for _, c := range w.table.conns() {
 			w.check(c, now, elapsed)
@@ -48,8 +48,23 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// check looks at one connection, once a tick.
+// worth returns what a tick that comes so long after the last adds to a peer's silence.
+func worth(elapsed time.Duration) time.Duration { return min(elapsed, tickWorth) }
+
+// check looks at one connection: every tick while its peer is in use or a probe is to be
+// echoed, else now and then.
 func (w *watcher) check(c *conn, now time.Time, elapsed time.Duration) {
+	c.unchecked += elapsed
+	switch busy := c.use.busy(now); {
+	case busy && c.pulse.idle:
+		c.pulse.wake()
+		c.heartbeat()
+	case !busy && c.unchecked < idleTick && c.prober.oldest == 0:
+		return
+	default:
+		c.pulse.idle = !busy
+	}
+	elapsed, c.unchecked = c.unchecked, 0
 	stats := c.quic.ConnectionStats()
 	if w.closeIfDead(c, now, elapsed, stats) {
 		return
@@ -78,9 +93,14 @@ func (w *watcher) closeIfDead(c *conn, now time.Time, elapsed time.Duration, sta
 
 // checkSize sees to it that a connection whose large packets are lost is replaced.
 func (w *watcher) checkSize(c *conn, now time.Time, elapsed, rtt time.Duration) {
-	probe, passes := c.prober.tick(elapsed, c.pulse.silent == 0, c.echoed.Load(), c.probed.Load(), rtt)
+	every := probeEvery
+	if c.pulse.idle {
+		every = idleProbeEvery
+	}
+	heard := heardOf{c.pulse.silent == 0, c.echoed.Load(), c.probed.Load(), time.Duration(c.probeNext.Load()) * time.Second}
+	probe, passes := c.prober.tick(elapsed, every, heard, rtt)
 	if probe {
-		c.probe(c.prober.sent)
+		c.probe(c.prober.sent, every)
 	}
 	if was := c.narrow.Swap(passes != passesAll); passes != passesAll && !was {
 		w.table.reduced(c, now)
