@@ -48,6 +48,7 @@ func (s *Sidecar) inbound() *proxy.Inbound {
 	return &proxy.Inbound{
 		Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
 		Dial: s.dialProgram, Timeouts: &bounds, Connect: connectTimeout(svc.Timeouts), Steered: s.steered(),
+		Policy: &s.callers, Observer: s.calls,
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *Sidecar) register() {
 	svc := s.inForce.Load().Service
 	s.registrar.Register(&register.Registration{
 		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
-		Address: svc.Advertise, Ready: s.healthy.Load() && s.policyKnown.Load(), Weight: svc.Weight, Unexported: !svc.Export,
+		Address: svc.Advertise, Ready: s.healthy.Load() && s.policyKnown(), Weight: svc.Weight, Unexported: !svc.Export,
 	})
 }
 

@@ -95,8 +95,7 @@ type Sidecar struct {
 	registering sync.Mutex // serializes register
 	healthy     atomic.Bool
 
-	callers     state.Store[*policy.Authorizer] // who may call the service beside; nil without one
-	policyKnown atomic.Bool                     // by a gateway's word
+	callers state.Store[*policy.Authorizer] // who may call the service beside; nil: not known yet
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -155,9 +154,6 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.registrar = registration.New(s.gateways, s.log)
 	s.bundles = bundles.New(s.gateways, s.identity, s.log)
-	if err := s.assumePolicy(); err != nil {
-		return err
-	}
 	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
 		return err
 	}
