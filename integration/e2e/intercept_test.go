@@ -225,6 +225,7 @@ func TestWhoCallsTheProgramsOwnPortIsRefusedOrServedAsConfigured(t *testing.T) {
 	m := newMesh(t, "east")
 	m.needRoot()
 	m.gateway("east", "east-1")
+	m.resource("east", "permissive", "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: server-permissive}\nspec: {allow: [\"shop/*\", anonymous]}\n")
 	for _, c := range []struct{ inbound, want string }{
 		{"strict", "only callers of the mesh are served here"},
 		{"permissive", "it is me 200"},

@@ -53,6 +53,13 @@ func (w *world) pki(clusters ...hosts.Network) error {
 	return nil
 }
 
+// permissive lets callers without an identity call shop/permissive.
+const permissive = `apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: shop, name: permissive}
+spec: {allow: ["shop/*", anonymous]}
+`
+
 // gateway starts a cluster's gateway, which joins through the first one.
 func (w *world) gateway(cluster hosts.Network, number int) error {
 	name := cluster.Name + "-gw"
@@ -70,6 +77,13 @@ func (w *world) gateway(cluster hosts.Network, number int) error {
 	if err := isthmus("pki", "gateway", "--cluster", cluster.Name, name, "-d", w.path("pki"), "-o", w.path(name, "pki")); err != nil {
 		return err
 	}
+	resources := w.path(name, "resources")
+	if err := os.MkdirAll(resources, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(resources, "permissive.yaml"), []byte(permissive), 0o600); err != nil {
+		return err
+	}
 	file := w.path(name, "gateway.yaml")
 	err = os.WriteFile(file, fmt.Appendf(nil, `cluster: %s
 name: %s
@@ -77,8 +91,9 @@ advertise: "%s:7443"
 meshAddress: "%s:15443"
 join: [%s]
 identity: {dir: %s}
+resources: %s
 state: %s
-`, cluster.Name, name, wan.V4(number), h.Address(), join, w.path(name, "pki"), w.path(name, "state")), 0o600)
+`, cluster.Name, name, wan.V4(number), h.Address(), join, w.path(name, "pki"), resources, w.path(name, "state")), 0o600)
 	if err != nil {
 		return err
 	}

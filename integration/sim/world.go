@@ -59,7 +59,9 @@ type cluster struct {
 }
 
 // services is the source of what a cluster offers.
-type services struct{ state.Store[[]discovery.Service] }
+type services struct {
+	state.Store[[]discovery.Service]
+}
 
 // Run is part of discovery.Source.
 func (*services) Run(ctx context.Context) error { <-ctx.Done(); return nil }
