@@ -25,7 +25,8 @@ type Interception struct {
 	OnFailure OnFailure `yaml:"onFailure" flag:"while no sidecar runs: closed or open"`
 	// What becomes of connections to the program's own port (that of
 	// service.target) which do not come through the mesh: strict (the default) refuses
-	// them, permissive serves them, off leaves that port alone. It takes mode ebpf.
+	// them, permissive serves them where the service's policy allows anonymous, off
+	// leaves that port alone. It takes mode ebpf.
 	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
 	// on has the bytes between the program and the sidecar go from socket
 	// to socket, without TCP. It takes mode ebpf and a program that the sidecar starts:

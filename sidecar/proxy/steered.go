@@ -35,7 +35,7 @@ type Steered struct {
 const recordHandshake = 22
 
 // errPlainCaller is why a strict service does not serve whom it cannot identify.
-var errPlainCaller = &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: "only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive"}
+var errPlainCaller = &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: "only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive, and its policy allow anonymous"}
 
 func (st *Steered) validate() error {
 	var faults []error
