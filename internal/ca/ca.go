@@ -127,6 +127,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 	if ca.metrics, err = newMetrics(ca.registry, ca.used); err != nil {
 		return err
 	}
+	ca.identity.KeepBundles(filepath.Join(ca.cfg.State, bundlesFile))
 	kept := ca.kept()
 	if err := admin.RegisterKept(ca.registry, kept); err != nil {
 		return err
@@ -152,7 +153,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 		})
 	}
 	start("admin", admin.New(admin.Config{
-		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Log: ca.log,
+		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Bundle: ca.identity.Accept, Log: ca.log,
 		Status: func() any { return ca.Status() },
 	}).Run)
 	start("audit", ca.audit.Run)
@@ -193,5 +194,5 @@ func (ca *CA) Shutdown(ctx context.Context) error {
 
 // kept are the files of the state directory.
 func (ca *CA) kept() []admin.KeptFile {
-	return []admin.KeptFile{{Name: usedTokensFile, Err: ca.used.err}}
+	return []admin.KeptFile{{Name: usedTokensFile, Err: ca.used.err}, {Name: bundlesFile, Err: ca.identity.KeptErr}}
 }

@@ -43,6 +43,14 @@
 // A token is used once because only one of them takes it; while that one is down it
 // cannot be used, and another has to be made. Renewals go to either.
 //
+// # Revocation
+//
+// Nobody gets a certificate that the mesh would not accept: who is revoked, by identity,
+// cluster or key, neither renews nor uses a token. The CA hears of it at its admin port
+// ('isthmus pki push --admin') or by bundle.json beside the intermediate; it follows no
+// gateway. One that was not told certifies a revoked identity in vain, since nobody
+// accepts it; but who was revoked by its key alone gets another key from it.
+//
 // # Not promised
 //
 // Who removes the state directory makes the tokens of the last minutes good once more. A

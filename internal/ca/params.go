@@ -57,5 +57,8 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// usedTokensFile is what is kept in the state directory.
-const usedTokensFile = "used-tokens"
+// The files of the state directory.
+const (
+	usedTokensFile = "ca-used-tokens"
+	bundlesFile    = "ca-bundles.json"
+)

@@ -10,6 +10,7 @@ type CA struct {
 	Pending     []Condition `json:"pending,omitempty"` // of readiness
 	Uptime      float64     `json:"uptime_seconds"`
 	Certificate Certificate `json:"certificate"` // its own, which ends with the intermediate
+	Trust       []Trust     `json:"trust"`
 	// Intermediate is the fingerprint of the one that it issues with.
 	Intermediate string  `json:"intermediate"`
 	TTL          float64 `json:"ttl_seconds"`           // of certificates, at most
