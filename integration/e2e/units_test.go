@@ -62,7 +62,7 @@ func TestSystemdHasNothingToSayAboutTheUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{
-		"isthmus-gateway.service", "isthmus-sidecar@orders.service", "isthmus-intercept@orders.service",
+		"isthmus-gateway.service", "isthmus-ca.service", "isthmus-sidecar@orders.service", "isthmus-intercept@orders.service",
 		"run-isthmus-bpf.mount", "isthmus-orders.slice", "orders.service",
 	} {
 		cmd := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, name))
@@ -118,6 +118,15 @@ func TestEveryServiceHasAUserAndAKeyThatIsItsAlone(t *testing.T) {
 		if !slices.Contains(u["Environment"], "ISTHMUS_IDENTITY_DIR=%d") {
 			t.Errorf("%s does not read its credentials", name)
 		}
+	}
+	ca := unit(t, "isthmus-ca.service")
+	for _, file := range []string{"ca.pem", "ca-key.pem", "roots.pem"} {
+		if !slices.Contains(ca["LoadCredential"], file+":/etc/isthmus/ca/"+file) {
+			t.Errorf("isthmus-ca.service has %s not by LoadCredential=: %s", file, ca["LoadCredential"])
+		}
+	}
+	if !slices.Equal(ca["User"], []string{"isthmus-ca"}) || !bytes.Contains(sysusers, []byte("u isthmus-ca ")) || !slices.Contains(ca["Environment"], "ISTHMUS_AUTHORITY=%d") {
+		t.Errorf("isthmus-ca.service runs as %s with %s", ca["User"], ca["Environment"])
 	}
 	if start := unit(t, "isthmus-intercept@.service")["ExecStart"][0]; !strings.Contains(start, " --user isthmus-%I ") {
 		t.Errorf("the hooks are not given to the sidecar's user: %s", start)
