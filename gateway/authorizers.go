@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // authorizers is who may call each service of this cluster. It never changes.
@@ -108,7 +109,7 @@ func (a *authorizers) told() []xds.Policy {
 
 // unjudged names the rules of services with plain endpoints that this gateway, which
 // sees no requests, cannot judge: they do not allow, and deny. Sorted.
-func (a *authorizers) unjudged() (all []unjudgedRule) {
+func (a *authorizers) unjudged() (all []status.UnjudgedRule) {
 	if a == nil {
 		return nil
 	}
@@ -119,22 +120,14 @@ func (a *authorizers) unjudged() (all []unjudgedRule) {
 		for i := range s.Set().Policies {
 			p := &s.Set().Policies[i]
 			for n := range p.Rules {
-				if p.Rules[n].L7() {
-					all = append(all, unjudgedRule{name, p.String(), n, p.Action})
+				if p.Rules[n].L7() && !p.DryRun {
+					all = append(all, status.UnjudgedRule{Service: name, Policy: p.String(), Rule: n, Action: string(p.Action)})
 				}
 			}
 		}
 	}
-	slices.SortFunc(all, func(x, y unjudgedRule) int {
-		return cmp.Or(x.service.Compare(y.service), cmp.Compare(x.policy, y.policy), cmp.Compare(x.rule, y.rule))
+	slices.SortFunc(all, func(x, y status.UnjudgedRule) int {
+		return cmp.Or(x.Service.Compare(y.Service), cmp.Compare(x.Policy, y.Policy), cmp.Compare(x.Rule, y.Rule))
 	})
 	return all
-}
-
-// unjudgedRule is a rule about requests of a service whose requests nobody sees.
-type unjudgedRule struct {
-	service mesh.ServiceName
-	policy  string
-	rule    int
-	action  policy.Action
 }

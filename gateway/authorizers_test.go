@@ -42,7 +42,7 @@ func TestEachServiceHasThePoliciesThatAreAboutItAndTellsThemToThoseWhoServe(t *t
 	if p := told[1].Set.Policies; len(p) != 2 || p[0].Name != "a" || p[1].Name != "b" || len(told[1].Set.Exported) != 2 || told[1].Set.Exported[0] != 80 {
 		t.Errorf("orders: %+v", told[1].Set)
 	}
-	if u := a.unjudged(); len(u) != 1 || u[0].service != cart || u[0].policy != "AuthorizationPolicy shop/b" {
+	if u := a.unjudged(); len(u) != 1 || u[0].Service != cart || u[0].Policy != "AuthorizationPolicy shop/b" {
 		t.Errorf("unjudged: %+v", u)
 	}
 	if a.of(mesh.ServiceName{Namespace: "shop", Name: "none"}) != nil || (*authorizers)(nil).of(cart) != nil {

@@ -18,6 +18,7 @@ type Gateway struct {
 	Join        []JoinTarget    `json:"join,omitempty"`
 	Services    []Service       `json:"services"`
 	Conflicts   []Conflict      `json:"conflicts,omitempty"`
+	Unjudged    []UnjudgedRule  `json:"unjudged_rules,omitempty"`
 	Origins     []Origin        `json:"origins"`
 	Trust       []Trust         `json:"trust"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
@@ -82,6 +83,15 @@ type Conflict struct {
 	Service   mesh.ServiceName                   `json:"service"`
 	Port      uint16                             `json:"port"`
 	Protocols map[mesh.ClusterName]mesh.Protocol `json:"protocols"`
+}
+
+// UnjudgedRule is a rule of a policy that asks for more than this gateway sees of the
+// calls of plain endpoints: it denies, or does not allow.
+type UnjudgedRule struct {
+	Service mesh.ServiceName `json:"service"`
+	Policy  string           `json:"policy"`
+	Rule    int              `json:"rule"` // in spec.rules
+	Action  string           `json:"action"`
 }
 
 // Origin is the last applied catalog version of one origin.

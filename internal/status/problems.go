@@ -126,6 +126,16 @@ func (g *Gateway) Problems(now time.Time) []string {
 		}
 		p.add("port %d of %s is %s: only what %s says counts here", c.Port, c.Service, strings.Join(said, ", "), c.InForce)
 	}
+	if len(g.Unjudged) > 0 {
+		does := map[string]string{"allow": "does not allow", "deny": "denies"}
+		r := &g.Unjudged[0]
+		more := ""
+		if len(g.Unjudged) > 1 {
+			more = fmt.Sprintf(" (and %d more)", len(g.Unjudged)-1)
+		}
+		p.add("%s rules[%d] asks about requests, and %s has endpoints without a sidecar, whose requests nobody sees: there it %s%s",
+			r.Policy, r.Rule, r.Service, does[r.Action], more)
+	}
 	return p
 }
 
