@@ -118,6 +118,24 @@ func TestAPeersGossipStreamsAreFew(t *testing.T) {
 	})
 }
 
+func TestNobodyTellsAGatewayGossipKeys(t *testing.T) {
+	virtual(t, func(t *testing.T, w *world) {
+		east := w.start(plan{name: "east/east-1", addr: eastAddr})
+		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
+		east.await("west-1", 10*time.Second, sees(west))
+		body := []byte(`{"keys":[{"key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","created":9000000000000000}]}`)
+		err := west.client.request(t.Context(), east.id, http.MethodPost, "/gossip/keys", body, func(r *http.Response) error {
+			if r.StatusCode != http.StatusNotFound {
+				t.Errorf("answered %s", r.Status)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAPanicOfTheCheckIsAnError(t *testing.T) {
 	var none []byte
 	_, err := checked(func() (byte, error) { return none[len(none)], nil })

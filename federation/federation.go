@@ -116,7 +116,7 @@ func New(cfg Config) (*Federation, error) {
 	if f.metrics, err = newMetrics(f); err != nil {
 		return nil, err
 	}
-	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics)
+	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics, f.log)
 	f.view.Set(f.core.View())
 	return f, nil
 }

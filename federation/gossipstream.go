@@ -19,12 +19,13 @@ import (
 // says is read whole and checked before memberlist reads a byte of it.
 type gossipConn struct {
 	net.Conn
-	peer    io.Reader                       // what the peer says, behind the heads
-	check   func(io.Reader) ([]byte, error) // reads it; nil: it was read
-	left    []byte                          // checked, and not read by memberlist yet
-	metrics *metrics
-	once    sync.Once
-	closed  chan struct{}
+	transport *transport
+	from      mesh.GatewayID
+	peer      io.Reader                       // what it says, behind the heads
+	check     func(io.Reader) ([]byte, error) // reads it; nil: it was read
+	left      []byte                          // checked, and not read by memberlist yet
+	once      sync.Once
+	closed    chan struct{}
 }
 
 // Read is called by one goroutine.
@@ -35,7 +36,8 @@ func (c *gossipConn) Read(b []byte) (int, error) {
 		var err error
 		if c.left, err = checked(func() ([]byte, error) { return check(peer) }); err != nil {
 			if peer.err == nil && !errors.Is(err, io.EOF) { // it said something, and that is the fault
-				c.metrics.streamsRefused.Inc()
+				c.transport.metrics.streamsRefused.Inc()
+				c.transport.refused(c.from, err)
 			}
 			return 0, err
 		}
@@ -104,7 +106,7 @@ func (t *transport) serveGossip(w http.ResponseWriter, r *http.Request, peer mes
 	if err != nil {
 		return
 	}
-	g := &gossipConn{Conn: c, peer: rw.Reader, check: gossip.Check{Self: t.self, Peer: peer}.Stream, metrics: t.metrics, closed: make(chan struct{})}
+	g := &gossipConn{Conn: c, transport: t, from: peer, peer: rw.Reader, check: gossip.Check{Self: t.self, Peer: peer}.Stream, closed: make(chan struct{})}
 	if err := c.SetDeadline(time.Now().Add(gossipStreamTimeout)); err != nil {
 		g.Close()
 		return

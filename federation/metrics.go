@@ -46,7 +46,7 @@ var (
 	descAge      = prometheus.NewDesc("isthmus_catalog_age_seconds", "For how long an origin's catalog has not been known to be up to date; 0 while it is.", []string{"origin"}, nil)
 	descRecords  = prometheus.NewDesc("isthmus_catalog_records", "Services in an origin's catalog.", []string{"origin"}, nil)
 	descRefused  = prometheus.NewDesc("isthmus_gateways_refused", "Gateways that nothing is sent to: their cluster has the name of an earlier one.", nil, nil)
-	descGateways = prometheus.NewDesc("isthmus_gateways", "Gateways known, by what gossip says of them.", []string{"state"}, nil)
+	descGateways = prometheus.NewDesc("isthmus_gateways", "Gateways, by what gossip says of them; hearsay: no tunnel has led to them yet.", []string{"state"}, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -66,9 +66,12 @@ func (c viewCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descAge, prometheus.GaugeValue, o.Age(now).Seconds(), o.ID.String())
 		ch <- prometheus.MustNewConstMetric(descRecords, prometheus.GaugeValue, float64(len(o.Records)), o.ID.String())
 	}
-	alive, refused := 0, 0
+	alive, hearsay, refused := 0, 0, 0
 	for _, g := range v.Gateways {
-		if g.Alive {
+		switch {
+		case g.Hearsay:
+			hearsay++
+		case g.Alive:
 			alive++
 		}
 		if g.Refused != "" && g.ID != v.Self {
@@ -76,6 +79,7 @@ func (c viewCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(alive), "alive")
-	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(len(v.Gateways)-alive), "not alive")
+	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(len(v.Gateways)-alive-hearsay), "not alive")
+	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(hearsay), "hearsay")
 	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.GaugeValue, float64(refused))
 }

@@ -97,6 +97,9 @@ const (
 	pushPullInterval = 15 * time.Second
 	// gossipStreamTimeout bounds what memberlist does on one stream.
 	gossipStreamTimeout = 5 * time.Second
+	// refusalInterval is the least time between two lines about gossip that is refused;
+	// the metrics count all.
+	refusalInterval = 10 * time.Second
 	// checksumBytes is what memberlist puts before some packets beyond its limit.
 	checksumBytes = 5
 	// maxQueuedPackets bounds the messages of packets that memberlist has not read.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"golang.org/x/time/rate"
 
 	"github.com/isthmus-mesh/isthmus/federation/gossip"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -30,11 +32,13 @@ type transport struct {
 	streams chan net.Conn
 	done    chan struct{} // closed when memberlist is shut down
 	once    sync.Once
+	log     *slog.Logger
+	lines   *rate.Limiter // of log
 }
 
-func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics) *transport {
+func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics, log *slog.Logger) *transport {
 	return &transport{
-		self: self, tunnel: e, metrics: m,
+		self: self, tunnel: e, metrics: m, log: log, lines: rate.NewLimiter(rate.Every(refusalInterval), 1),
 		packets: make(chan *memberlist.Packet, maxQueuedPackets),
 		streams: make(chan net.Conn),
 		done:    make(chan struct{}),
@@ -57,6 +61,7 @@ func (t *transport) receive(from mesh.GatewayID, b []byte) {
 	messages, err := checked(func() ([][]byte, error) { return gossip.Check{Self: t.self, Peer: from}.Packet(b) })
 	if err != nil {
 		t.metrics.droppedMalformed.Inc()
+		t.refused(from, err)
 		return
 	}
 	t.metrics.packetsIn.Inc()
@@ -68,6 +73,13 @@ func (t *transport) receive(from mesh.GatewayID, b []byte) {
 			t.metrics.droppedBusy.Inc()
 			return
 		}
+	}
+}
+
+// refused says now and then that a gateway gossips what it may not, or what is not gossip.
+func (t *transport) refused(from mesh.GatewayID, err error) {
+	if t.lines.Allow() {
+		t.log.Warn("gossip of a gateway is refused: is it of another version, or is somebody else using its certificate?", "gateway", from.String(), "err", err)
 	}
 }
 
@@ -113,8 +125,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 		_ = s.Abort()
 		return nil, fmt.Errorf("gossip to %s: %w", id, err)
 	}
-	c.check = gossip.Check{Self: t.self, Peer: id}.Answer
-	c.metrics = t.metrics
+	c.transport, c.from, c.check = t, id, gossip.Check{Self: t.self, Peer: id}.Answer
 	return c, nil
 }
 

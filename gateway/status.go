@@ -63,7 +63,7 @@ func peersOf(view *federation.View, node *tunnel.Node) []status.Peer {
 	tunnels, _ := node.Peers()
 	peers := make([]status.Peer, 0, len(view.Gateways))
 	for _, g := range view.Gateways {
-		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead", Refused: g.Refused}
+		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead", Hearsay: g.Hearsay, Refused: g.Refused}
 		if g.Alive {
 			p.Gossip = "alive"
 		}

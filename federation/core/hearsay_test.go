@@ -38,6 +38,11 @@ func TestThereIsLittleRoomForGatewaysThatOnlyGossipTellsOf(t *testing.T) {
 	if len(c.members) != maxUnproved || len(c.known) > 0 || len(c.origins) > 0 || len(a.Pull) > 0 {
 		t.Errorf("%d members, %d known, %d origins, %d pulls", len(c.members), len(c.known), len(c.origins), len(a.Pull))
 	}
+	for _, g := range a.View.Gateways {
+		if g.Hearsay != (g.ID != self) {
+			t.Fatalf("shown is %+v", g)
+		}
+	}
 	// Who proves itself is let in all the same.
 	c.Apply(now, tunnelTo(west, true, now))
 	if err := c.HasRoomFor(west); err != nil {

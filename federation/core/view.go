@@ -31,6 +31,7 @@ type Gateway struct {
 	Advertise   string // what other clusters dial, host:port, as it says itself, else as gossip does; empty when never heard
 	MeshAddress string // what its own cluster's sidecars dial, host:port; empty until it has said so over a tunnel
 	Alive       bool   // gossip says so; only the tunnel decides what is routed
+	Hearsay     bool   // only gossip says that it exists: no tunnel has led to it yet
 	Tunnel      Tunnel // zero for this gateway itself
 	// Refused says why nothing is sent to it: its cluster has the name of an earlier
 	// one. What it exports does not count. Of this gateway itself it is what the others do.
@@ -259,6 +260,9 @@ func (c *Core) View() *View {
 	}
 	for id, why := range c.refused {
 		at(id).Refused = why
+	}
+	for id, g := range known {
+		g.Hearsay = id != c.cfg.Self && c.members[id] != nil && !c.proved(id)
 	}
 	gateways := make([]Gateway, 0, len(known))
 	for _, id := range slices.SortedFunc(maps.Keys(known), mesh.GatewayID.Compare) {

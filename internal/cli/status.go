@@ -176,6 +176,9 @@ func (t *table) gateway(s *status.Gateway) {
 			streams = fmt.Sprint(g.Streams)
 		}
 		note := g.LastError
+		if g.Hearsay {
+			note = "only gossip tells of it: no tunnel has led to it yet"
+		}
 		if g.Tunnel == "up" && g.MTUReduced {
 			note = fmt.Sprintf("only packets up to %d bytes pass: an MTU has shrunk on the way", g.PacketSize)
 		}

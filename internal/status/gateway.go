@@ -34,8 +34,9 @@ type Gateway struct {
 type Peer struct {
 	ID          mesh.GatewayID `json:"id"`
 	Address     string         `json:"address"`
-	Tunnel      string         `json:"tunnel"` // self, up, down
-	Gossip      string         `json:"gossip"` // alive, dead
+	Tunnel      string         `json:"tunnel"`            // self, up, down
+	Gossip      string         `json:"gossip"`            // alive, dead
+	Hearsay     bool           `json:"hearsay,omitempty"` // only gossip tells of it: no tunnel has led to it yet
 	RTT         float64        `json:"rtt_ms"`
 	Connections int            `json:"connections"`
 	Streams     int            `json:"streams"`
