@@ -183,7 +183,7 @@ func TestTheDemoLosesNoRequest(t *testing.T) {
 	if (err == nil) != r.OK {
 		t.Errorf("exit status %v does not match ok: %v", err, r.OK)
 	}
-	want := []string{"join", "steady", "instance-killed", "service-down", "gateway-killed", "cluster-frozen", "recovered"}
+	want := []string{"join", "steady", "instance-killed", "service-down", "gateway-killed", "cluster-frozen", "recovered", "renewed"}
 	if len(r.Phases) != len(want) {
 		t.Fatalf("%d phases, want %d", len(r.Phases), len(want))
 	}

@@ -21,9 +21,10 @@ func Demo() *cobra.Command {
 		Short: "Run three clusters on this machine and break them",
 		Long: `Starts three clusters (east, west, north) as real processes on loopback, two
 gateways each, with shop/orders running twice in each behind sidecars, and a
-caller in east. It sends steady traffic while it kills an instance, the whole
-service in east, a gateway, and freezes a whole cluster; then it brings
-everything back. The closing table says what the caller noticed.
+caller in east; each cluster has a CA whose certificates live for a minute. It sends
+steady traffic while it kills an instance, the whole service in east, a gateway, and
+freezes a whole cluster; then it brings everything back, and waits until every
+certificate was renewed. The closing table says what the caller noticed.
 
 Needs no privilege. Takes about a minute.`,
 		Example: `  isthmus demo

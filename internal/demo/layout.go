@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	trustDomain   = "demo.isthmus.example"
-	certificateOf = 30 * 24 * time.Hour
+	trustDomain = "demo.isthmus.example"
+	authorityOf = 24 * time.Hour
+	// certificateOf is so short that every certificate is renewed while the demo runs.
+	certificateOf = time.Minute
 )
 
 var (
@@ -30,9 +32,17 @@ var (
 type layout struct {
 	dir       string
 	program   string // this one, which every process runs
+	cas       []*ca
 	gateways  []*gateway
 	instances []*instance
 	caller    *instance
+}
+
+// ca is the process that issues one cluster's certificates.
+type ca struct {
+	*process.Process
+	cluster     string
+	grpc, admin string
 }
 
 // gateway is one gateway process and its addresses.
@@ -49,7 +59,7 @@ type instance struct {
 	inbound, target, admin, upstream string
 }
 
-const gatewayPorts, instancePorts = 4, 4
+const caPorts, gatewayPorts, instancePorts = 2, 4, 4
 
 // newLayout chooses ports and writes certificates and config files.
 func newLayout(dir string) (*layout, error) {
@@ -59,13 +69,14 @@ func newLayout(dir string) (*layout, error) {
 	}
 	l := &layout{dir: dir, program: program}
 	const perCluster = 2
-	ports, err := process.NewPorts().Take(len(clusters)*perCluster*(gatewayPorts+instancePorts) + instancePorts)
+	ports, err := process.NewPorts().Take(len(clusters)*(caPorts+perCluster*(gatewayPorts+instancePorts)) + instancePorts)
 	if err != nil {
 		return nil, err
 	}
 	next := func() string { p := ports[0]; ports = ports[1:]; return p }
 
 	for _, c := range clusters {
+		l.cas = append(l.cas, &ca{Process: l.process("ca-" + c), cluster: c, grpc: next(), admin: next()})
 		for n := range perCluster {
 			name := fmt.Sprintf("%s-%d", c, n+1)
 			l.gateways = append(l.gateways, &gateway{Process: l.process("gateway-" + name), cluster: c,
@@ -76,16 +87,16 @@ func newLayout(dir string) (*layout, error) {
 	}
 	l.caller = &instance{Process: l.process("caller"), cluster: "east", inbound: next(), admin: next(), upstream: next()}
 
-	root, err := identity.NewRoot(trustDomain, certificateOf)
+	root, err := identity.NewRoot(trustDomain, authorityOf)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range clusters {
-		ca, err := root.NewCluster(mesh.ClusterName(c), []string{service.Namespace}, certificateOf)
+	for _, ca := range l.cas {
+		authority, err := root.NewCluster(mesh.ClusterName(ca.cluster), []string{service.Namespace}, authorityOf)
 		if err != nil {
 			return nil, err
 		}
-		if err := l.writeCluster(c, ca); err != nil {
+		if err := l.writeCluster(ca, authority); err != nil {
 			return nil, fmt.Errorf("write the demo's files: %w", err)
 		}
 	}
@@ -97,7 +108,24 @@ func (l *layout) process(name string) *process.Process {
 }
 
 // writeCluster writes the files of one cluster's processes.
-func (l *layout) writeCluster(c string, ca *identity.Authority) error {
+func (l *layout) writeCluster(ca *ca, authority *identity.Authority) error {
+	c := ca.cluster
+	if err := authority.Save(l.dir, true); err != nil {
+		return err
+	}
+	err := l.writeConfig(ca.Process, "ca.yaml", fmt.Sprintf(`name: %s
+authority: %s
+ttl: %s
+state: %s
+listen: {grpc: "%s", admin: "%s"}
+`, ca.Name, filepath.Join(l.dir, c), certificateOf, l.file(ca.Name, "state"), ca.grpc, ca.admin))
+	if err != nil {
+		return err
+	}
+	ca.Args = []string{l.program, "ca", "-c", l.file(ca.Name, "ca.yaml")}
+	identityOf := func(p *process.Process) string {
+		return fmt.Sprintf("{ca: [%s], token: %s}", ca.grpc, l.file(p.Name, "token"))
+	}
 	var xds []string
 	for i, g := range l.gatewaysOf(c) {
 		xds = append(xds, g.xds)
@@ -106,23 +134,23 @@ func (l *layout) writeCluster(c string, ca *identity.Authority) error {
 			join = ""
 		}
 		name := fmt.Sprintf("%s-%d", c, i+1)
-		err := l.write(g.Process, ca, identity.Request{ID: identity.ID{Gateway: mesh.GatewayName(name)}}, fmt.Sprintf(`cluster: %s
+		err := l.write(g.Process, ca, authority, identity.ID{Gateway: mesh.GatewayName(name)}, fmt.Sprintf(`cluster: %s
 name: %s
 advertise: %s
 meshAddress: %s
 join: [%s]
-identity: {dir: %s}
+identity: %s
 state: %s
 listen: {tunnel: "%s", mesh: "%s", xds: "%s", admin: "%s"}
-`, c, name, g.tunnel, g.mesh, join, l.file(g.Name, "pki"), l.file(g.Name, "state"), g.tunnel, g.mesh, g.xds, g.admin))
+`, c, name, g.tunnel, g.mesh, join, identityOf(g.Process), l.file(g.Name, "state"), g.tunnel, g.mesh, g.xds, g.admin))
 		if err != nil {
 			return err
 		}
 		g.Args = []string{l.program, "gateway", "-c", l.file(g.Name, "gateway.yaml")}
 	}
 	for _, i := range l.instancesOf(c) {
-		err := l.write(i.Process, ca, workload(service), fmt.Sprintf(`gateways: [%s]
-identity: {dir: %s}
+		err := l.write(i.Process, ca, authority, workload(service), fmt.Sprintf(`gateways: [%s]
+identity: %s
 state: %s
 service:
   name: %s
@@ -133,7 +161,7 @@ service:
   advertise: %s
   export: true
 listen: {inbound: "%s", admin: "%s"}
-`, strings.Join(xds, ", "), l.file(i.Name, "pki"), l.file(i.Name, "state"), service, i.target, i.Name, i.inbound, i.inbound, i.admin))
+`, strings.Join(xds, ", "), identityOf(i.Process), l.file(i.Name, "state"), service, i.target, i.Name, i.inbound, i.inbound, i.admin))
 		if err != nil {
 			return err
 		}
@@ -145,41 +173,40 @@ listen: {inbound: "%s", admin: "%s"}
 	}
 	caller := mesh.ServiceName{Namespace: "shop", Name: "caller"}
 	l.caller.Args = []string{l.program, "sidecar", "-c", l.file(l.caller.Name, "sidecar.yaml")}
-	return l.write(l.caller.Process, ca, workload(caller), fmt.Sprintf(`gateways: [%s]
-identity: {dir: %s}
+	return l.write(l.caller.Process, ca, authority, workload(caller), fmt.Sprintf(`gateways: [%s]
+identity: %s
 state: %s
 upstreams:
   - {listen: "%s", service: %s, port: 80}
 listen: {admin: "%s"}
-`, strings.Join(xds, ", "), l.file(l.caller.Name, "pki"), l.file(l.caller.Name, "state"), l.caller.upstream, service, l.caller.admin))
+`, strings.Join(xds, ", "), identityOf(l.caller.Process), l.file(l.caller.Name, "state"), l.caller.upstream, service, l.caller.admin))
 }
 
-// workload is the certificate of a service's instances.
-func workload(s mesh.ServiceName) identity.Request {
-	return identity.Request{
-		ID:       identity.ID{Namespace: s.Namespace, ServiceAccount: s.Name},
-		DNSNames: []string{s.Host()},
-	}
+// workload is who a service's instances are.
+func workload(s mesh.ServiceName) identity.ID {
+	return identity.ID{Namespace: s.Namespace, ServiceAccount: s.Name}
 }
 
-// write writes one process's certificate and config file.
-func (l *layout) write(p *process.Process, ca *identity.Authority, r identity.Request, config string) error {
-	for _, d := range []string{"pki", "state"} {
-		if err := os.MkdirAll(l.file(p.Name, d), 0o700); err != nil {
-			return err
-		}
+// write writes one process's token and config file.
+func (l *layout) write(p *process.Process, ca *ca, authority *identity.Authority, id identity.ID, config string) error {
+	file := "sidecar.yaml"
+	if id.IsGateway() {
+		file = "gateway.yaml"
 	}
-	r.TTL = certificateOf
-	cred, err := ca.Issue(r)
+	if err := l.writeConfig(p, file, config); err != nil {
+		return err
+	}
+	token, _, err := authority.NewToken(id, ca.Name, identity.DefaultTokenTTL)
 	if err != nil {
 		return err
 	}
-	if err := cred.Save(l.file(p.Name, "pki"), true); err != nil {
+	return os.WriteFile(l.file(p.Name, "token"), []byte(token+"\n"), 0o600)
+}
+
+// writeConfig writes one process's config file and makes its state directory.
+func (l *layout) writeConfig(p *process.Process, file, config string) error {
+	if err := os.MkdirAll(l.file(p.Name, "state"), 0o700); err != nil {
 		return err
-	}
-	file := "sidecar.yaml"
-	if r.ID.IsGateway() {
-		file = "gateway.yaml"
 	}
 	return os.WriteFile(l.file(p.Name, file), []byte(config), 0o600)
 }
@@ -209,6 +236,11 @@ func (l *layout) instancesOf(cluster string) []*instance {
 // clusterOf returns the processes that make up a cluster.
 func (l *layout) clusterOf(cluster string) []*process.Process {
 	var ps []*process.Process
+	for _, ca := range l.cas {
+		if ca.cluster == cluster {
+			ps = append(ps, ca.Process)
+		}
+	}
 	for _, g := range l.gatewaysOf(cluster) {
 		ps = append(ps, g.Process)
 	}
@@ -225,6 +257,28 @@ func (l *layout) all() []*process.Process {
 		ps = append(ps, l.clusterOf(c)...)
 	}
 	return append(ps, l.caller.Process)
+}
+
+// certificates asks every gateway and sidecar until when its certificate is valid; those
+// that do not answer are left out.
+func (l *layout) certificates(ctx context.Context) map[string]time.Time {
+	ends := map[string]time.Time{}
+	ask := func(name, admin string) {
+		switch a, err := status.Ask(ctx, admin); {
+		case err != nil:
+		case a.Gateway != nil:
+			ends[name] = a.Gateway.Certificate.NotAfter
+		case a.Sidecar != nil:
+			ends[name] = a.Sidecar.Certificate.NotAfter
+		}
+	}
+	for _, g := range l.gateways {
+		ask(g.Name, g.admin)
+	}
+	for _, i := range append(l.instances[:len(l.instances):len(l.instances)], l.caller) {
+		ask(i.Name, i.admin)
+	}
+	return ends
 }
 
 func (l *layout) callerURL() string { return "http://" + l.caller.upstream + "/" }
@@ -280,11 +334,11 @@ Everything keeps running until you press Ctrl-C. Try:
   curl http://%[3]s/metrics
   curl http://%[4]s/status                             # what one sidecar knows
 
-Configs, certificates, state and logs are in %[5]s.
+Configs, tokens, state and logs are in %[5]s.
 `, l.caller.upstream, service, g.admin, i.admin, l.dir)
 	fmt.Fprintf(w, `
 A program with a mesh certificate needs no sidecar to call a service:
 
-  curl -p -x http://%[1]s --cacert %[2]s --cert %[3]s --key %[4]s https://%[5]s:80/
-`, g.mesh, l.file("caller", "pki/roots.pem"), l.file("caller", "pki/cert.pem"), l.file("caller", "pki/key.pem"), service.Host())
+  curl -p -x http://%[1]s --cacert %[2]s --cert %[3]s https://%[4]s:80/
+`, g.mesh, filepath.Join(l.dir, "east", "roots.pem"), l.file("caller", "state/sidecar-identity.pem"), service.Host())
 }

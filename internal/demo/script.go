@@ -24,12 +24,14 @@ const (
 	phaseGatewayKilled  = "gateway-killed"
 	phaseClusterFrozen  = "cluster-frozen"
 	phaseRecovered      = "recovered"
+	phaseRenewed        = "renewed"
 )
 
 const (
 	convergeTimeout = 45 * time.Second // for all processes to find each other
 	phaseTime       = 4 * time.Second
 	recoverTimeout  = 45 * time.Second // for all traffic to be back home
+	renewTimeout    = 45 * time.Second // for the last certificate to be renewed
 	homeTime        = 2 * time.Second  // all answers from east for this long: it is back
 	pollEvery       = 100 * time.Millisecond
 	pollTimeout     = time.Second
@@ -76,13 +78,16 @@ type demo struct {
 	spawn  *process.Spawner
 	load   *load
 	report *Report
+	// first is until when the first certificate of each process was valid.
+	first map[string]time.Time
 }
 
 // play runs every phase in order.
 func (d *demo) play(ctx context.Context) error {
 	began := time.Now()
 	d.say("files are in %s", d.layout.dir)
-	d.say("starting %d gateways, %d instances of %s and a caller in east", len(d.layout.gateways), len(d.layout.instances), service)
+	d.say("starting %d CAs, whose certificates live for %v, %d gateways, %d instances of %s and a caller in east",
+		len(d.layout.cas), certificateOf, len(d.layout.gateways), len(d.layout.instances), service)
 	for _, p := range d.layout.all() {
 		if err := p.Start(d.spawn); err != nil {
 			return err
@@ -92,6 +97,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.report.ConvergedMS = time.Since(began).Milliseconds()
+	d.first = d.layout.certificates(ctx)
 
 	sending, stop := context.WithCancel(ctx)
 	var sender sync.WaitGroup
@@ -145,6 +151,7 @@ func (d *demo) phases(ctx context.Context, records *[]*record) error {
 			}
 			return nil
 		}},
+		{phaseRenewed, "the last certificates are renewed", func() error { return nil }},
 	}
 	if err := d.wait(ctx, phaseTime/2); err != nil {
 		return err
@@ -158,9 +165,12 @@ func (d *demo) phases(ctx context.Context, records *[]*record) error {
 		if err := s.fault(); err != nil {
 			return err
 		}
-		end := d.comeHome
-		if s.name != phaseRecovered {
-			end = func(ctx context.Context, _ *record) error { return d.wait(ctx, phaseTime) }
+		end := func(ctx context.Context, _ *record) error { return d.wait(ctx, phaseTime) }
+		switch s.name {
+		case phaseRecovered:
+			end = d.comeHome
+		case phaseRenewed:
+			end = d.renewed
 		}
 		if err := end(ctx, rec); err != nil {
 			return err
@@ -185,6 +195,30 @@ func (d *demo) comeHome(ctx context.Context, rec *record) error {
 		if time.Now().After(deadline) {
 			d.report.fault("%s: after %v requests are still served by %v", phaseRecovered, recoverTimeout, served)
 			return nil
+		}
+	}
+}
+
+// renewed waits until every process has another certificate than its first.
+func (d *demo) renewed(ctx context.Context, _ *record) error {
+	for deadline := time.Now().Add(renewTimeout); ; {
+		var old []string
+		now := d.layout.certificates(ctx)
+		for name, first := range d.first {
+			if !now[name].After(first) {
+				old = append(old, name)
+			}
+		}
+		if len(old) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			slices.Sort(old)
+			d.report.fault("%s: after %v there is no new certificate of %s", phaseRenewed, renewTimeout, strings.Join(old, ", "))
+			return nil
+		}
+		if err := d.wait(ctx, homeTime/4); err != nil {
+			return err
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // The pauses between attempts to become somebody.
 const (
-	minPause = time.Second
+	minPause = 250 * time.Millisecond
 	maxPause = 15 * time.Second
 )
 
