@@ -61,7 +61,7 @@ func (o *origin) due(now time.Time) bool {
 // hear takes note that somebody says an origin is at a head. Nothing of it is
 // proved, so it only makes us look.
 func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
-	if h.Version.Epoch > uint64(max(now.Add(MaxAhead).UnixMilli(), 0)) {
+	if ahead(h.Version, now) {
 		return // whoever wrote it: it would not be taken
 	}
 	o := c.origins[h.Origin]
@@ -81,6 +81,11 @@ func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
 	}
 	o.announced, o.heardFrom, o.heardAt = h, from, now
 	o.retry = time.Time{}
+}
+
+// ahead reports whether an epoch is so far in the future that the version is refused.
+func ahead(v catalog.Version, now time.Time) bool {
+	return v.Epoch > uint64(max(now.Add(MaxAhead).UnixMilli(), 0))
 }
 
 type origins map[mesh.GatewayID]*origin

@@ -79,7 +79,7 @@ func (c *Core) AllAcked() bool {
 // hearOwn takes note that a gateway says it holds a catalog of ours. A newer one
 // than we know of means that our state file was lost and our clock was behind.
 func (c *Core) hearOwn(h catalog.Head, from mesh.GatewayID, now time.Time) {
-	if c.leaving || h.Version.Seq == 0 || h.Compare(c.own.State.Head()) <= 0 || now.Sub(c.epochMoved) < epochMoveInterval {
+	if c.leaving || ahead(h.Version, now) || h.Version.Seq == 0 || h.Compare(c.own.State.Head()) <= 0 || now.Sub(c.epochMoved) < epochMoveInterval {
 		return
 	}
 	c.epochMoved, c.moveEpoch = now, from
