@@ -70,11 +70,11 @@ func TestWhoMayNotCallAPlainEndpointIsToldWhy(t *testing.T) {
 		"an allow list":               {[]uint16{80}, []policy.Policy{{Namespace: "shop", Services: []string{"orders"}, Action: policy.Allow, Rules: []policy.Rule{{From: web}}}}, ""},
 		"denied":                      {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web}), rules(policy.Deny, "b", policy.Rule{From: web})}, "AuthorizationPolicy shop/b rules[0]"},
 		"not exported":                {nil, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web})}, "is not exported by cluster west"},
-		"a rule about requests":       {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web, Paths: []string{"/*"}})}, "no rule of AuthorizationPolicy shop/a"},
+		"a rule about requests":       {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web, Paths: []string{"/*"}})}, "nothing in AuthorizationPolicy shop/a"},
 		"a denial of some requests":   {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web}), rules(policy.Deny, "b", policy.Rule{Methods: []string{"DELETE"}})}, "of which not every condition can be judged here"},
 		"a denial of somebody else":   {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web}), rules(policy.Deny, "b", policy.Rule{From: []policy.Callers{{Namespace: "zoo"}}})}, ""},
 		"a policy that only tries":    {[]uint16{80}, []policy.Policy{{Namespace: "shop", Name: "a", Action: policy.Allow, Rules: []policy.Rule{{From: web}}, DryRun: true}}, "by default only namespace shop"},
-		"of another port than theirs": {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web, Ports: []uint16{81}})}, "no rule of"},
+		"of another port than theirs": {[]uint16{80}, []policy.Policy{rules(policy.Allow, "a", policy.Rule{From: web, Ports: []uint16{81}})}, "nothing in"},
 	} {
 		c.are(t, test.exported, test.policies...)
 		for way, ask := range ways {

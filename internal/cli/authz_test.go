@@ -44,7 +44,7 @@ spec: {ports: [{port: 5432}], endpoints: [10.0.0.1]}
 		"front/web shop/orders":                                         {1, "give METHOD and PATH"},
 		"shop/cart shop/orders":                                         {0, "allowed by Service shop/orders allow[0]"},
 		"shop/cron shop/orders":                                         {0, "refused: denied by AuthorizationPolicy shop/try rules[0]"},
-		"zoo/ape shop/orders":                                           {1, "no rule of allow of Service shop/orders allows it: add zoo/ape"},
+		"zoo/ape shop/orders":                                           {1, "nothing in allow list of Service shop/orders allows it: add zoo/ape"},
 		"zoo/ape shop/legacy":                                           {1, "write allow: [shop/*, zoo/ape] in Service shop/legacy"},
 		"west/shop/cart shop/legacy":                                    {1, "is not exported by cluster here"},
 		"shop/cart shop/legacy":                                         {0, "by the gateway"},

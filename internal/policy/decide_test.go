@@ -98,10 +98,10 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 		says     string
 	}{
 		"allowed":                  {[]Policy{allow("a", web)}, "west/front/web", "allow", "allowed by AuthorizationPolicy shop/a rules[0]"},
-		"the default is gone":      {[]Policy{allow("a", web)}, "east/shop/cart", "deny", "no rule of AuthorizationPolicy shop/a allows it: add shop/cart to one of them to permit this"},
+		"the default is gone":      {[]Policy{allow("a", web)}, "east/shop/cart", "deny", "nothing in AuthorizationPolicy shop/a allows it: add shop/cart there to permit this"},
 		"deny before allow":        {[]Policy{allow("a", web), deny("b", web)}, "east/front/web", "deny", "denied by AuthorizationPolicy shop/b rules[0]: except front/web from it to permit this"},
 		"deny and the default":     {[]Policy{deny("b", web)}, "east/shop/cart", "allow", "by default"},
-		"nobody":                   {[]Policy{allow("none")}, "east/shop/cart", "deny", "no rule of AuthorizationPolicy shop/none"},
+		"nobody":                   {[]Policy{allow("none")}, "east/shop/cart", "deny", "nothing in AuthorizationPolicy shop/none"},
 		"deny everybody":           {[]Policy{deny("b", Rule{})}, "east/shop/cart", "deny", ""},
 		"deny a whole cluster":     {[]Policy{deny("b", Rule{From: []Callers{{Cluster: "west"}}})}, "west/shop/cart", "deny", ""},
 		"allow of a cluster":       {[]Policy{allow("a", Rule{From: []Callers{{Cluster: "west"}}})}, "west/shop/cart", "allow", ""},
@@ -112,7 +112,7 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 		"the short form":           {[]Policy{{Namespace: "shop", Services: []string{"orders"}, Action: Allow, Rules: []Rule{{From: from(t, "shop/*")}, web}}}, "east/front/web", "allow", "allowed by Service shop/orders allow[1]"},
 		"of another service":       {[]Policy{{Namespace: "shop", Services: []string{"cart"}, Action: Allow, Rules: []Rule{web}}}, "east/front/web", "deny", "by default only namespace shop"},
 		"of another namespace":     {[]Policy{{Namespace: "zoo", Name: "a", Action: Allow, Rules: []Rule{web}}}, "east/front/web", "deny", "by default only namespace shop"},
-		"another port":             {[]Policy{allow("a", Rule{From: from(t, "*"), Ports: []uint16{81}})}, "east/shop/cart", "deny", "no rule of"},
+		"another port":             {[]Policy{allow("a", Rule{From: from(t, "*"), Ports: []uint16{81}})}, "east/shop/cart", "deny", "nothing in"},
 		"a request later":          {[]Policy{allow("a", Rule{From: from(t, "*"), Methods: []string{"GET"}})}, "east/shop/cart", "?", "what the request asks for decides"},
 		"a request that may not":   {[]Policy{deny("a", Rule{Paths: []string{"/admin/*"}})}, "east/shop/cart", "?", ""},
 		"a request of nobody":      {[]Policy{deny("a", Rule{Paths: []string{"/admin/*"}})}, "east/front/web", "deny", "by default"},
@@ -137,7 +137,7 @@ func TestWhoHasNoIdentityIsLetInByARuleThatNamesItOnly(t *testing.T) {
 		says     string
 	}{
 		{nil, false, "write allow: [shop/*, anonymous] in Service shop/orders"},
-		{[]Policy{allow("all", Rule{From: from(t, "*")})}, false, "add anonymous to one of them"},
+		{[]Policy{allow("all", Rule{From: from(t, "*")})}, false, "add anonymous there"},
 		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")})}, true, "allowed by"},
 		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")}), deny("web", Rule{From: from(t, "front/web")})}, true, "allowed by"},
 		{[]Policy{allow("plain", Rule{From: from(t, "anonymous")}), deny("all", Rule{From: from(t, "*")})}, false, "except anonymous"},

@@ -26,7 +26,7 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 		}
 		return fmt.Sprintf("denied by %s%s: except %s from it to permit this", v.Rule, why, callerName(c))
 	case NoAllow:
-		return fmt.Sprintf("no rule of %s allows it: add %s to one of them to permit this", a.allowNames(), a.pattern(c))
+		return fmt.Sprintf("nothing in %s allows it: add %s there to permit this", a.allowNames(), a.pattern(c))
 	}
 	if v.Allowed {
 		return fmt.Sprintf("allowed by default: the caller is of the service's namespace %s", service.Namespace)

@@ -69,7 +69,7 @@ func (p *Policy) For(service mesh.ServiceName) bool {
 // String names p as its operator knows it.
 func (p *Policy) String() string {
 	if p.Name == "" {
-		return "allow of Service " + p.Namespace + "/" + strings.Join(p.Services, ",")
+		return "allow list of Service " + p.Namespace + "/" + strings.Join(p.Services, ",")
 	}
 	return "AuthorizationPolicy " + p.Namespace + "/" + p.Name
 }
