@@ -82,7 +82,7 @@ func TestTheQuickstartCanBePastedAsABlockAndServesNoKeys(t *testing.T) {
 			if err := os.CopyFS(filepath.Join(dir, "configs"), os.DirFS(filepath.Join(repository, "configs"))); err != nil {
 				t.Fatal(err)
 			}
-			for _, made := range []string{"pki", "east/pki", "west/pki", "east/state", "west/state"} { // by whoever tried it here
+			for _, made := range []string{"pki", "east/state", "west/state", "east/gateway.token", "east/web.token", "west/gateway.token", "west/orders.token"} { // by whoever tried it here
 				if err := os.RemoveAll(filepath.Join(dir, "configs/quickstart", made)); err != nil {
 					t.Fatal(err)
 				}
