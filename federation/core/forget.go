@@ -31,6 +31,12 @@ func (c *Core) forget(now time.Time) {
 			c.unsaved.origins[id] = true
 		}
 	}
+	for id, m := range c.members {
+		if !m.alive && !c.proved(id) && now.Sub(m.died) > unprovedDeadFor {
+			delete(c.members, id)
+			c.viewChanged = true
+		}
+	}
 	for id, k := range c.known {
 		if c.present(id) {
 			if now.Sub(k.Seen) > confirmInterval {

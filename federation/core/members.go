@@ -115,13 +115,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 		c.viewChanged = true
 	}
 	m.alive, m.known, m.meta = in.Alive, in.Known, in.Meta
-	if !c.proved(id) {
-		if !in.Alive { // nothing of it is worth keeping
-			delete(c.members, id)
-		}
-		return // those that hold what it offers say so
-	}
-	if in.Alive && in.Known {
+	if in.Alive && in.Known && c.proved(id) { // of others those say it that hold what they offer
 		c.rememberHint(id, now)
 		c.hear(catalog.Head{Origin: id, Version: in.Meta.Version, Digest: in.Meta.Digest}, id, now)
 	}

@@ -60,6 +60,9 @@ const (
 	// more than that, a few at a time, and is met by all.
 	maxUnproved        = 256
 	maxClusterUnproved = 8
+	// unprovedDeadFor is how long such a one keeps its place after its death: longer than
+	// memberlist remembers the dead, so that the bound is memberlist's too.
+	unprovedDeadFor = 2 * time.Minute
 	// maxHints bounds the addresses that are dialled although only gossip tells of them,
 	// and maxClusterHints those of one cluster's gateways. While others wait, each
 	// is dialled for hintTurn: some two to four times.

@@ -75,9 +75,10 @@
 // arithmetic.
 //
 // A peer that no path leads to, and none did within the last minute, is not in use,
-// unless a connection to it is that young. It is dead when nothing was heard for 20 seconds, and asked every five, so that a
-// thousand idle tunnels cost little. As soon as a path is opened, or a user doubts that
-// it is alive ([Node.Doubt]), it is asked at once, and its silence counts from then.
+// unless a connection to it is that young. It is dead when nothing was heard for 20
+// seconds, and asked every five, so that a thousand idle tunnels cost little. As soon as
+// a path is opened, or a user doubts that it is alive ([Node.Doubt]), it is asked at
+// once, and its silence counts from then.
 //
 // # Packet size
 //
@@ -86,8 +87,8 @@
 // lowered MTU): small packets still do, heartbeats and acknowledgements among them,
 // and streams hang. So each end sends a probe of full size every second (every 20
 // while the peer is not in use), and more while no echo comes. After a second without,
-// or when the peer's probe is a second late, the connection is replaced by one that begins small again (RFC 8899,
-// section 4.3): new streams pass within three seconds. If nothing comes later
+// or when the peer's probe is a second late, the connection is replaced by one that
+// begins small again (RFC 8899, section 4.3): new streams pass within three seconds. If nothing comes later
 // either, the old one is closed, as its streams hang. [Peer] says so. Every ten
 // minutes larger packets are tried again, on connections that replace those of the
 // peer.
