@@ -74,10 +74,48 @@ func FuzzRequestAgainstNetHTTP(f *testing.F) {
 		if n, err := first.Parse(in); n > 0 && err == nil && len(AppendRequest(nil, &first, &RequestRewrite{})) > len(in[:n])+requestRoom {
 			t.Fatalf("%q grew by more than there is room for: %q", in[:n], onward)
 		}
+		if string(again.Path()) != string(r.Path()) {
+			t.Fatalf("path %q was judged, and %q is passed on", r.Path(), again.Path())
+		}
+		judgedAsPassedOn(t, &r, &again)
 		if len(r.Host()) > 0 && string(again.Host()) != string(r.Host()) {
 			t.Fatalf("host %q became %q", r.Host(), again.Host())
 		}
 	})
+}
+
+// judgedAsPassedOn checks that the fields of which whoever decides about r is told are
+// those that stand in the head that was made of it.
+func judgedAsPassedOn(t *testing.T, r, onward *Request) {
+	t.Helper()
+	written := map[string][]string{}
+	for i := range onward.fields[:onward.n] {
+		f := &onward.fields[i]
+		name := strings.ToLower(string(onward.bytes(f.name)))
+		if f.kind == requestID && !r.hasID || f.kind == forwardedProto && !r.hasProto || f.kind == te || f.kind == connection || f.kind == transferEncoding || f.kind == host {
+			continue // ours
+		}
+		written[name] = append(written[name], string(onward.bytes(f.value)))
+	}
+	for i := range r.fields[:r.n] { // and what is not written must not be found
+		if f := &r.fields[i]; f.kind != host {
+			if name := strings.ToLower(string(r.bytes(f.name))); written[name] == nil {
+				written[name] = []string{}
+			}
+		}
+	}
+	judged := Forwarded{Request: r}
+	for name, want := range written {
+		for n := 0; ; n++ {
+			v, ok := judged.Value(name, n)
+			if ok != (n < len(want)) || ok && string(v) != want[n] {
+				t.Fatalf("value %d of %s is judged as %q, %t, and passed on as %q", n, name, v, ok, want)
+			}
+			if !ok {
+				break
+			}
+		}
+	}
 }
 
 func compare(t *testing.T, r *Request, rest []byte, theirs *http.Request) {
