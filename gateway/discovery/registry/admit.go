@@ -80,6 +80,7 @@ func (s *Server) judgeAll(resources []discovery.Described) {
 type holders struct {
 	identities map[string]*holding // by SPIFFE ID
 	namespaces map[string]int
+	ports      map[mesh.ServiceName]map[uint16]int
 }
 
 // holding is what one identity has.
@@ -95,7 +96,11 @@ func (h *holders) of(e *entry) holding {
 	return holding{}
 }
 
-func (h *holders) add(e *entry) {
+func (h *holders) add(k key, e *entry) {
+	if h.ports[k.Service] == nil {
+		h.ports[k.Service] = map[uint16]int{}
+	}
+	h.ports[k.Service][k.Port]++
 	held := h.identities[e.endpoint.Identity]
 	if held == nil {
 		held = &holding{}
@@ -106,7 +111,14 @@ func (h *holders) add(e *entry) {
 	h.namespaces[e.stream.id.Namespace]++
 }
 
-func (h *holders) remove(e *entry) {
+func (h *holders) remove(k key, e *entry) {
+	ports := h.ports[k.Service]
+	if ports[k.Port]--; ports[k.Port] == 0 {
+		delete(ports, k.Port)
+	}
+	if len(ports) == 0 {
+		delete(h.ports, k.Service)
+	}
 	held, namespace := h.identities[e.endpoint.Identity], e.stream.id.Namespace
 	held.weight -= e.endpoint.Weight
 	if held.count--; held.count == 0 {
@@ -131,9 +143,11 @@ func (h *holders) largest() (namespace string, count int) {
 // admitLocked makes room for a registration, which may replace one: when the gateway
 // is full, the namespace that has the most gives one up for one that has
 // fewer, the last one of the identity that has the most there.
-func (s *Server) admitLocked(e *entry, replaces bool) error {
-	held := s.holders.of(e)
+func (s *Server) admitLocked(k key, e *entry, replaces bool) error {
+	held, ports := s.holders.of(e), s.holders.ports[k.Service]
 	switch {
+	case ports[k.Port] == 0 && len(ports) >= maxPorts:
+		return status.Errorf(codes.ResourceExhausted, "%s is registered with %d ports, no more: other clusters could not be told of it", k.Service, maxPorts)
 	case held.count >= maxPerIdentity:
 		return status.Errorf(codes.ResourceExhausted, "%s has %d registrations here, no more: give the services accounts of their own", e.endpoint.Identity, maxPerIdentity)
 	case held.weight+e.endpoint.Weight > maxWeightPerIdentity:
@@ -147,9 +161,9 @@ func (s *Server) admitLocked(e *entry, replaces bool) error {
 	if s.holders.namespaces[e.stream.id.Namespace]+1 >= count {
 		return full
 	}
-	k := s.lastOf(largest)
-	st := s.entries[k].stream
-	s.removeLocked(k, true)
+	last := s.lastOf(largest)
+	st := s.entries[last].stream
+	s.removeLocked(last, true)
 	st.end(full)
 	return nil
 }

@@ -63,15 +63,15 @@ func (s *Server) put(k key, e entry) (key, error) {
 	e.endpoint.Instance, e.since = k.Instance, time.Now()
 	if exists {
 		e.since = old.since
-		s.holders.remove(&old)
+		s.holders.remove(k, &old)
 	}
-	if err := s.admitLocked(&e, exists); err != nil {
+	if err := s.admitLocked(k, &e, exists); err != nil {
 		if exists {
-			s.holders.add(&old)
+			s.holders.add(k, &old)
 		}
 		return k, err
 	}
-	s.holders.add(&e)
+	s.holders.add(k, &e)
 	s.entries[k] = e
 	if taken {
 		old.stream.end(status.Errorf(codes.AlreadyExists, "%s at %s is registered anew by another connection", k.Service, e.endpoint.Address))
@@ -108,7 +108,7 @@ func (s *Server) remove(k key, st *stream, withdrawn bool) {
 func (s *Server) removeLocked(k key, withdrawn bool) {
 	e := s.entries[k]
 	delete(s.entries, k)
-	s.holders.remove(&e)
+	s.holders.remove(k, &e)
 	s.endedLocked(k, withdrawn)
 	s.audit.Add(e.stream.event(audit.Ended, k.Service.String()+" "+k.Instance, ""))
 	e.stream.log.Info("registration ended", "service", k.Service.String(), "instance", k.Instance, "withdrawn", withdrawn)

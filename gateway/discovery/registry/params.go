@@ -15,6 +15,10 @@ const (
 	// clusters are told as a service's capacity: 100 for each of its registrations.
 	maxWeightPerIdentity = 100 * maxPerIdentity
 
+	// maxPorts bounds the ports that one service is registered with: half of what other
+	// clusters can be told of one.
+	maxPorts = 32
+
 	// maxRefusals bounds the memory of who was refused: 1 MiB.
 	maxRefusals = 1000
 

@@ -357,6 +357,30 @@ func TestOneIdentityHasSoManyRegistrationsAndSoMuchWeight(t *testing.T) {
 	}
 }
 
+func TestAServiceHasNoMorePortsThanOtherClustersCanBeTold(t *testing.T) {
+	s := server(t, Config{})
+	st := newStream(caller(), callerAddr, s.log)
+	port := func(p uint16, instance string) error {
+		_, err := s.put(key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, p, instance}, entry{stream: st, endpoint: mesh.Endpoint{Address: instance}})
+		return err
+	}
+	for p := range uint16(maxPorts) {
+		if err := port(p+1, "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := port(maxPorts+1, "a"); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more: %v", err)
+	}
+	if err := port(1, "b"); err != nil {
+		t.Errorf("another instance of a port that is there: %v", err)
+	}
+	s.remove(key{mesh.ServiceName{Namespace: "shop", Name: "orders"}, 2, "a"}, st, true)
+	if err := port(maxPorts+1, "a"); err != nil {
+		t.Errorf("in place of one that is gone: %v", err)
+	}
+}
+
 func TestOfTwoProtocolsOfAPortThatOfMostCounts(t *testing.T) {
 	s := server(t, Config{})
 	st := newStream(caller(), callerAddr, s.log)

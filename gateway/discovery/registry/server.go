@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -85,7 +86,7 @@ func New(cfg Config) (*Server, error) {
 		log:       cfg.Log,
 		metrics:   m,
 		entries:   map[key]entry{},
-		holders:   holders{identities: map[string]*holding{}, namespaces: map[string]int{}},
+		holders:   holders{identities: map[string]*holding{}, namespaces: map[string]int{}, ports: map[mesh.ServiceName]map[uint16]int{}},
 		known:     map[key]time.Time{},
 		awaited:   map[key]struct{}{},
 		refusals:  refusals{},
