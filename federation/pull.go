@@ -18,6 +18,7 @@ var errRejected = errors.New("rejected")
 
 // pull fetches an origin's catalog from the first of the sources that has it.
 func (f *Federation) pull(ctx context.Context, p core.Pull) {
+	past := f.cfg.Identity.Past()
 	done := core.Pulled{Pull: p}
 	err := errors.New("nobody has it")
 	for _, src := range p.From {
@@ -43,6 +44,11 @@ func (f *Federation) pull(ctx context.Context, p core.Pull) {
 	}
 	done.Failed = err != nil
 	f.apply(done)
+	select {
+	case <-past: // what is trusted has changed meanwhile, and all else was judged before
+		f.judgeOrigins()
+	default:
+	}
 }
 
 // pullFrom fetches a catalog from one gateway. It returns where the origin is when

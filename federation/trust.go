@@ -133,9 +133,9 @@ func (f *Federation) trustLoop(ctx context.Context) {
 	slots := make(chan struct{}, maxTrustExchanges)
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	past := f.cfg.Identity.Past()
 	f.judgeOrigins()
 	for {
-		past := f.cfg.Identity.Past()
 		view, viewPast := f.view.Snapshot()
 		for _, id := range f.dueTrust(view, time.Now()) {
 			f.running.Go(func() {
@@ -151,6 +151,7 @@ func (f *Federation) trustLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-past:
+			past = f.cfg.Identity.Past() // before the judgement
 			f.judgeOrigins()
 		case <-viewPast:
 		case <-t.C:

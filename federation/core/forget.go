@@ -152,6 +152,9 @@ type Distrusted struct{ Gateways []mesh.GatewayID }
 func (in Distrusted) apply(c *Core, now time.Time) {
 	for _, id := range in.Gateways {
 		c.drop(id, now)
+		if o := c.origins[id]; o != nil && o.floor.Seq > 0 {
+			o.floor.Seq-- // it may come again as it was, if it is trusted again
+		}
 	}
 }
 

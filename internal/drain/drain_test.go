@@ -152,6 +152,27 @@ func TestAnEntryEndsWhenItsPeerIsTrustedNoMore(t *testing.T) {
 	})
 }
 
+func TestWhoWasShakingHandsWhenTrustChangedIsJudgedAMomentLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSet()
+		changed := make(chan struct{})
+		past := changed
+		defer watch(t, s, func() <-chan struct{} { return past })()
+		synctest.Wait()
+		past = make(chan struct{})
+		close(changed)
+		synctest.Wait()
+		late := add(t, s) // what it proved was verified before
+		no := errors.New("it is revoked")
+		late.entry.Proved(tls.ConnectionState{}, func(tls.ConnectionState) error { return no })
+		time.Sleep(2 * expiryInterval)
+		synctest.Wait()
+		if len(late.causes()) != 1 || late.causes()[0] != no {
+			t.Errorf("causes %v", late.causes())
+		}
+	})
+}
+
 func TestAnEntryEndsWithTheFirstCertificateOfItsChain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSet()

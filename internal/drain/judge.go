@@ -35,7 +35,7 @@ func (e *Entry) Proved(state tls.ConnectionState, trusts func(tls.ConnectionStat
 func (s *Set) Watch(ctx context.Context, past func() <-chan struct{}) {
 	tick := time.NewTicker(expiryInterval)
 	defer tick.Stop()
-	changed := past()
+	changed, again := past(), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,8 +43,12 @@ func (s *Set) Watch(ctx context.Context, past func() <-chan struct{}) {
 		case <-changed:
 			changed = past()
 			s.Judge()
+			again = true
 		case now := <-tick.C:
-			s.judge(func(p *proof) bool { return len(p.state.PeerCertificates) > 0 && now.After(p.expires) })
+			// Again: who was shaking hands while it changed was judged by what was before.
+			all := again
+			again = false
+			s.judge(func(p *proof) bool { return all || len(p.state.PeerCertificates) > 0 && now.After(p.expires) })
 		}
 	}
 }

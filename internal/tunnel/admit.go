@@ -19,6 +19,7 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			"gateway", c.gateway, "peer_addr", c.quic.RemoteAddr())
 		return duplicate(c.gateway)
 	}
+	past := n.cfg.Identity.Past() // before the judgement
 	peer, err := n.cfg.Identity.Peer(c.quic.ConnectionState().TLS)
 	if err != nil {
 		return err
@@ -26,6 +27,9 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 	c.founding = peer.Founding
 	for {
 		incumbents, err := n.table.tryAdmit(c)
+		if err == nil && len(incumbents) == 0 {
+			err = n.stillTrusted(c, past)
+		}
 		if err != nil || len(incumbents) == 0 {
 			return err
 		}
@@ -42,6 +46,21 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			old.close(codeSuperseded, "a newer process of this gateway took its place")
 		}
 	}
+}
+
+// stillTrusted judges a connection that is in the table now again, if what is trusted has
+// changed since it was judged: it may have missed the watcher's judgement.
+func (n *Node) stillTrusted(c *conn, past <-chan struct{}) error {
+	select {
+	case <-past:
+	default:
+		return nil
+	}
+	_, err := n.cfg.Identity.Peer(c.quic.ConnectionState().TLS)
+	if err != nil {
+		n.table.remove(c, &closeError{code: codeUntrusted, reason: err.Error()})
+	}
+	return err
 }
 
 func duplicate(gw mesh.GatewayID) error {
