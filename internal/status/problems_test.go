@@ -63,6 +63,10 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 			g.Refused = []RefusedRegistration{{Peer: "spiffe://m/sa/web", Service: "shop/orders"}, {Peer: "spiffe://m/sa/web", Service: "shop/cart"}}
 		},
 		"no newer certificate, the last good one stays in use: no key": func(g *Gateway) { g.Certificate.Error = "no key" },
+		"AuthorizationPolicy shop/a rules[1] asks about requests, and shop/orders has endpoints without a sidecar, whose requests nobody sees: there it does not allow (and 1 more)": func(g *Gateway) {
+			r := UnjudgedRule{Service: g.Services[0].Service, Policy: "AuthorizationPolicy shop/a", Rule: 1, Action: "allow"}
+			g.Unjudged = []UnjudgedRule{r, r}
+		},
 		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
 			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
 		},
