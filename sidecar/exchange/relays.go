@@ -43,7 +43,8 @@ func (r *Relays) Remove(c *Client) {
 	delete(r.open, c)
 }
 
-// Watch resets what is relayed to hosts that stand still, until ctx ends.
+// Watch resets what is relayed to hosts that stand still, and sees that the others learn
+// of renewed certificates, until ctx ends.
 func (r *Relays) Watch(ctx context.Context) {
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
@@ -57,6 +58,7 @@ func (r *Relays) Watch(ctx context.Context) {
 		open := maps.Clone(r.open)
 		r.mu.Unlock()
 		for c, lease := range open {
+			lease.Refresh()
 			if h := lease.Host(); h.OutOfService() && h.Frozen(ctx) || lease.MachineGone() {
 				_ = lease.Abort()
 				c.End(errStill)

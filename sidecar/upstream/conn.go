@@ -38,6 +38,7 @@ type Conn struct {
 	opened     instant
 	weight     uint32          // of the instance behind a gateway, 0: not said
 	expires    instant         // with either certificate, 0: never
+	refreshAt  atomic.Int64    // instant at which Refresh has something to do, 0: never
 	trustPast  <-chan struct{} // closes when who is trusted has to be asked again; nil: plain
 	program    bool            // a program's own socket is at the other end, or behind a gateway that ends the TLS for it
 	keepFor    time.Duration   // who answers closes it soon after so much idleness; 0: not said
@@ -52,6 +53,7 @@ type Conn struct {
 
 // Read reads payload.
 func (c *Conn) Read(b []byte) (int, error) {
+	c.Refresh()
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)

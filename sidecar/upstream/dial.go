@@ -204,6 +204,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	}
 	left := time.Until(ends)
 	c.expires = h.service.shared.now().add(left - min(expiryMargin, left/10))
+	c.refreshAt.Store(int64(h.service.shared.now().add(left - min(2*expiryMargin, left/4))))
 	id, err := identity.PeerID(state)
 	if err != nil {
 		return &stageError{StageHandshake, who, err}
