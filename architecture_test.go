@@ -62,7 +62,7 @@ var imports = map[string][]string{
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
-	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/status", "internal/tlsport", "internal/version", "internal/wholefile"},
+	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
 	"internal/admin":                 {"internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
 	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/status"},

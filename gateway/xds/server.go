@@ -95,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	policy := identity.WorkloadOf(cfg.Cluster)
+	policy := identity.WorkloadOrCAOf(cfg.Cluster) // a CA hears of bundles there, and of nothing else
 	s.port = tlsport.New(tlsport.Config{
 		Listener: cfg.Listener, TLS: cfg.Identity.ServerTLS(policy, "h2"),
 		Trusts: func(cs tls.ConnectionState) error { return s.renewals.Trusts(cfg.Identity, cs, policy) }, Past: cfg.Identity.Past,

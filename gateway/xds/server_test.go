@@ -219,6 +219,28 @@ func TestOnlyWorkloadsOfTheOwnClusterAreServed(t *testing.T) {
 	}
 }
 
+func TestACAOfTheClusterHearsOfNoRoutes(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	g := start(t, m, "", routeTo("orders", 1))
+	cred, err := m.Cluster("east").IssueCA("ca-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := cred.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dialAs(id)
+	select {
+	case err := <-c.ended:
+		if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "cluster/east/ca/ca-1 has no routes") {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("it was let in")
+	}
+}
+
 func TestTheStateOfTheWorldProtocolIsServedToo(t *testing.T) {
 	g := start(t, identitytest.New(t, "mesh.example"), "", routeTo("orders", 1), routeTo("cart", 1))
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(g.connect(g.mesh.Workload("east", "shop", "web"))).StreamAggregatedResources(t.Context())

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -84,6 +85,9 @@ func caller(ctx context.Context) (identity.ID, string, error) {
 		return identity.ID{}, "", errNotTLS
 	}
 	id, err := identity.PeerID(info.State)
+	if err == nil && !id.IsWorkload() {
+		err = fmt.Errorf("%s has no routes: they are for workloads", id)
+	}
 	return id, p.Addr.String(), err
 }
 

@@ -22,30 +22,31 @@ type caProc struct {
 	name, file, grpc, admin string
 }
 
-// ca writes the files of a CA and starts it.
-func (m *testMesh) ca(name, authority string) *caProc {
+// ca writes the files of a CA that follows a gateway, and starts it.
+func (m *testMesh) ca(name, authority, gateway string) *caProc {
 	m.t.Helper()
 	at := freePorts(m.t, 2)
 	ca := &caProc{name: name, grpc: at[0], admin: at[1]}
 	ca.file = m.write(name+"/ca.yaml", fmt.Sprintf(`name: %s
 authority: %s
+gateways: ["%s"]
 ttl: 40s
 state: state
 listen: {grpc: "%s", admin: "%s"}
 audit: {file: audit}
-`, name, authority, ca.grpc, ca.admin))
+`, name, authority, gateway, ca.grpc, ca.admin))
 	ca.proc = m.process(name, "ca", "-c", ca.file)
 	ca.start()
 	m.caRuns(ca)
 	return ca
 }
 
-// caRuns waits until `isthmus status` finds nothing wrong with a CA.
+// caRuns waits until a CA is ready.
 func (m *testMesh) caRuns(ca *caProc) {
 	m.t.Helper()
 	m.eventually(func() error {
 		a, err := status.Ask(m.t.Context(), ca.admin)
-		if err == nil && (a.CA == nil || len(a.CA.Problems(time.Now())) > 0) {
+		if err == nil && (a.CA == nil || !a.CA.Ready) {
 			err = fmt.Errorf("%+v", a.CA)
 		}
 		return err
@@ -88,14 +89,14 @@ func TestAClusterRunsOnTwoCAsOfWhichOneDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.isthmus("pki", "cluster", "west", "--force", "-d", m.path("pki"))
-	one, two := m.ca("ca-1", m.path("authority-1")), m.ca("ca-2", m.path("pki", "west"))
+	at := freePorts(t, 9)
+	one, two := m.ca("ca-1", m.path("authority-1"), at[2]), m.ca("ca-2", m.path("pki", "west"), at[2])
 
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
 	t.Cleanup(program.Close)
 	identityOf := func(file string) string {
 		return fmt.Sprintf("identity: {ca: [%q, %q], token: %q}\n", one.grpc, two.grpc, file)
 	}
-	at := freePorts(t, 9)
 	gateway := m.process("west-1", "gateway", "-c", m.write("west-1/gateway.yaml", identityOf(m.token(one, "west-1", "--gateway", "west-1"))+fmt.Sprintf(`cluster: west
 name: west-1
 advertise: %s
@@ -153,6 +154,23 @@ upstreams: [{listen: "%s", service: shop/orders}]
 		})
 	}
 	m.answers("http://"+at[8]+"/", "hello")
+
+	// Who is revoked does not become anybody any more: the CA hears of it from the gateway.
+	m.isthmus("status", "--admin", two.admin, "--wait")
+	m.isthmus("pki", "revoke", "spiffe://e2e.example/cluster/west/ns/shop/sa/web", "-d", m.path("pki"), "--admin", at[3])
+	m.eventually(func() error {
+		a, err := status.Ask(t.Context(), two.admin)
+		if err == nil && (len(a.CA.Trust) != 1 || a.CA.Trust[0].Bundle == 0) {
+			err = fmt.Errorf("the CA has not heard of it: %+v", a.CA.Trust)
+		}
+		return err
+	})
+	_, err := caclient.New(caclient.Config{
+		Addresses: []string{two.grpc}, TokenFile: m.token(two, "web-2", "--workload", "shop/web"), Accept: func(identity.ID) error { return nil },
+	}).Source(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "nobody would accept it") {
+		t.Errorf("a token of who is revoked: %v", err)
+	}
 	b, err := os.ReadFile(m.path("ca-2", "audit"))
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,9 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	securityv1 "istio.io/api/security/v1alpha1"
 
+	"github.com/isthmus-mesh/isthmus/gateway/bundles"
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
@@ -193,5 +199,77 @@ func TestSilentStrangersDoNotKeepAWorkloadFromItsCertificate(t *testing.T) {
 	}
 	if _, err := ca.redeem(c.token(orders), &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
+	c := newTestCluster(t)
+	cred, err := c.west.Issue(identity.Request{ID: west1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway, err := cred.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identity.WorkloadOrCAOf("west"), "h2"))))
+	told := bundles.New(gateway, nil)
+	told.Attach(server)
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(ln) }()
+	defer func() {
+		server.Stop()
+		if err := <-serving; err != nil {
+			t.Error(err)
+		}
+	}()
+
+	cfg := c.config("ca-1", filepath.Join(t.TempDir(), "state"))
+	cfg.Gateways = []string{ln.Addr().String()}
+	ca := c.start(cfg)
+	csr := &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}
+	if _, err := ca.redeem(c.token(orders), csr); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if p := ca.Status().Problems(time.Now()); len(p) > 0 {
+			return errors.New(strings.Join(p, "; "))
+		}
+		return nil
+	})
+	bundle, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{c.root.Certificate()}, Revoked: []identity.Revocation{{What: orders.String()}}}.Sign(c.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gateway.Accept(bundle.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if ca.identity.Held()["mesh.example"] != 1 {
+			return errors.New("the CA has not heard of the bundle")
+		}
+		if all := told.Sidecars(); len(all) != 1 || all[0].ID != ca.identity.ID().String() || all[0].Held["mesh.example"] != 1 {
+			return fmt.Errorf("the gateway does not know that: %+v", all)
+		}
+		return nil
+	})
+	_, err = ca.redeem(c.token(orders), csr)
+	wantCode(t, "with a token", err, codes.PermissionDenied, "nobody would accept it")
+	ca.end()
+	cfg.Gateways = nil
+	ca = c.start(cfg) // it remembers
+	_, err = ca.redeem(c.token(orders), csr)
+	wantCode(t, "after a restart", err, codes.PermissionDenied, "nobody would accept it")
+}
+
+// eventually waits until check passes.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	if err := harness.Eventually(check); err != nil {
+		t.Fatal(err)
 	}
 }

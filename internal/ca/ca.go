@@ -50,6 +50,7 @@ type CA struct {
 	identity   *identity.Source // this process's own certificate; it ends with the authority's
 	audit      *audit.Log
 	limits     *limit.Limits
+	gateways   *gateways
 	sources    *rates[limit.Source]
 	identities *rates[identity.ID]
 
@@ -93,6 +94,7 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	if opts.Configuration != nil {
 		ca.reloader = admin.NewReloader(ca.log, ca.reload)
 	}
+	ca.gateways = newGateways(ca)
 	if ca.limits, err = limit.New(ca.registry); err != nil {
 		return nil, err
 	}
@@ -158,6 +160,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 	}).Run)
 	start("audit", ca.audit.Run)
 	start("identity", ca.identity.Run)
+	start("bundles", ca.gateways.run)
 	start("certificates", ca.serve)
 	ca.log.Info("ca runs", "id", ca.identity.ID().String(), "grpc", ca.port.Addr(), "admin", ca.operators.Admin.Addr(),
 		"intermediate", ca.authority.Load().Fingerprint(), "not_after", ca.authority.Load().NotAfter())

@@ -46,10 +46,11 @@
 // # Revocation
 //
 // Nobody gets a certificate that the mesh would not accept: who is revoked, by identity,
-// cluster or key, neither renews nor uses a token. The CA hears of it at its admin port
-// ('isthmus pki push --admin') or by bundle.json beside the intermediate; it follows no
-// gateway. One that was not told certifies a revoked identity in vain, since nobody
-// accepts it; but who was revoked by its key alone gets another key from it.
+// cluster or key, neither renews nor uses a token. The CA hears of it from the gateways that it is told to follow,
+// as sidecars do (package internal/trust), at its admin port ('isthmus pki push --admin'),
+// or by bundle.json beside the intermediate. One that was not told certifies a revoked
+// identity in vain, since nobody accepts it; but who was revoked by its key alone gets
+// another key from it.
 //
 // # Not promised
 //

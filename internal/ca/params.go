@@ -48,6 +48,18 @@ const (
 	backdate     = time.Hour
 	backdatePart = 10
 
+	// minRetry and maxRetry are the pauses between attempts to reach a gateway, whose
+	// first answer may take answerLimit.
+	minRetry    = 250 * time.Millisecond
+	maxRetry    = 5 * time.Second
+	answerLimit = 20 * time.Second
+	// pingEvery and pingTimeout are how soon a gateway that fell silent is given up.
+	pingEvery   = 15 * time.Second
+	pingTimeout = 10 * time.Second
+	// maxBundles bounds what a gateway sends at a time, in bytes: a bundle of 1 MiB for
+	// each of 16 trust domains.
+	maxBundles = 17 << 20
+
 	// followEvery is how often the authority's files are looked at.
 	followEvery = 5 * time.Second
 	// tidyEvery is how often used tokens are forgotten that ended long ago.

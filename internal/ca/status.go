@@ -18,7 +18,7 @@ func (ca *CA) Status() *status.CA {
 	s := &status.CA{
 		ID: ca.identity.ID().String(), Version: version.String(), Pending: ca.ready.Unmet(), Uptime: time.Since(ca.started).Seconds(),
 		Certificate: status.Certificate{NotAfter: ca.identity.NotAfter(), WarnFrom: ca.identity.WarnFrom(), Error: ca.identity.Fault()},
-		Trust:       status.TrustOf(ca.identity), Intermediate: a.Fingerprint().String(), TTL: ca.inForce.Load().TTL.Seconds(), TokensUsed: ca.used.count(), StateError: admin.KeptError(ca.kept()),
+		Trust:       status.TrustOf(ca.identity), Gateways: ca.gateways.status(), Intermediate: a.Fingerprint().String(), TTL: ca.inForce.Load().TTL.Seconds(), TokensUsed: ca.used.count(), StateError: admin.KeptError(ca.kept()),
 	}
 	s.Ready = len(s.Pending) == 0
 	if ca.reloader != nil {

@@ -24,6 +24,7 @@ agents, whose CreateCertificate it speaks. It needs no more than this:
 
   name: ca-1                  # this CA's; default: the host name
   authority: /etc/isthmus/ca  # ca.pem, ca-key.pem and roots.pem of the cluster
+  gateways: [10.0.0.5]        # of this cluster, from which it hears who was revoked
 
 Two may run for a cluster, each with a state directory of its own, and with an
 intermediate of its own or a copy of the same: clients are given both addresses.

@@ -12,6 +12,10 @@ type CA struct {
 	// isthmus pki cluster writes them. It says which cluster this is, and is watched:
 	// another intermediate of the cluster is used at once. Required.
 	Authority string `yaml:"authority" flag:"directory of the cluster's ca.pem, ca-key.pem and roots.pem"`
+	// host or host:port of this cluster's gateways, from which the CA hears who was
+	// revoked; port 15012 when left out. Default: none, and it has to be told with
+	// isthmus pki push.
+	Gateways []string `yaml:"gateways" flag:"host:port of this cluster's gateways"`
 	// How long the certificates that it issues are valid at most, 10s to 720h. They
 	// never last longer than the intermediate.
 	TTL time.Duration `yaml:"ttl" flag:"how long certificates are valid at most"`

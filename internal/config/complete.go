@@ -142,6 +142,7 @@ func (ca *CA) complete(c *completer) {
 			c.fault(fmt.Sprintf("dnsNames[%d]", i), "%v", err)
 		}
 	}
+	c.dials("gateways", &ca.Gateways, XDSPort, "10.0.0.5:15012")
 	c.required("state", &ca.State)
 	c.path("audit.file", &ca.Audit.File)
 	c.listen("listen.grpc", &ca.Listen.GRPC, CAPort, false)

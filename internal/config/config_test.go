@@ -367,7 +367,7 @@ func TestAFileWithTwoDocumentsOrNoneIsNoSurprise(t *testing.T) {
 func TestTheRoleIsGuessedFromTheKeys(t *testing.T) {
 	for text, want := range map[string]Role{
 		"cluster: a\n": GatewayRole, "gateways: [a]\n": SidecarRole, "state: x\n": "", "upstreams:\n": SidecarRole,
-		"authority: pki/west\n": CARole, "name: a\n": "", "name: a\nttl: 1h\n": CARole, "name: a\ncluster: b\n": GatewayRole,
+		"authority: pki/west\n": CARole, "name: a\n": GatewayRole, "gateways: [a]\nauthority: b\n": CARole, "name: a\ncluster: b\n": GatewayRole,
 	} {
 		if got, err := GuessRole(write(t, text)); err != nil || got != want {
 			t.Errorf("%q: %q, %v", text, got, err)

@@ -42,6 +42,9 @@ func GuessRole(path string) (Role, error) {
 	var likely []Role // those that know the most of the keys
 	most := 0
 	for _, role := range []Role{GatewayRole, SidecarRole, CARole} {
+		if role == CARole && !slices.Contains(doc.Keys(), "authority") {
+			continue // what else it has, others have, too
+		}
 		known := 0
 		for _, key := range keysOf(reflect.TypeOf(defaultsOf(role)).Elem()) {
 			if slices.Contains(doc.Keys(), key) {

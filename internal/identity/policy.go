@@ -33,6 +33,14 @@ func WorkloadOf(cluster mesh.ClusterName) PeerPolicy {
 	})
 }
 
+// WorkloadOrCAOf accepts the workloads and the CAs of one cluster: whom its gateways tell
+// who is trusted.
+func WorkloadOrCAOf(cluster mesh.ClusterName) PeerPolicy {
+	return expect(fmt.Sprintf("a workload or CA of cluster %s", cluster), func(id ID) bool {
+		return !id.IsGateway() && id.Cluster == cluster
+	})
+}
+
 // MemberOf accepts the gateways and workloads of one cluster.
 func MemberOf(td string, cluster mesh.ClusterName) PeerPolicy {
 	return expect(fmt.Sprintf("a gateway or workload of cluster %s of %s", cluster, td), func(id ID) bool {

@@ -11,6 +11,7 @@ type CA struct {
 	Uptime      float64     `json:"uptime_seconds"`
 	Certificate Certificate `json:"certificate"` // its own, which ends with the intermediate
 	Trust       []Trust     `json:"trust"`
+	Gateways    []Followed  `json:"gateways"` // from which it hears of revocations
 	// Intermediate is the fingerprint of the one that it issues with.
 	Intermediate string  `json:"intermediate"`
 	TTL          float64 `json:"ttl_seconds"`           // of certificates, at most
@@ -23,7 +24,18 @@ type CA struct {
 func (ca *CA) Problems(now time.Time) []string {
 	var p problems
 	p.common(ca.Pending, ca.Certificate, ca.StateError, ca.Reload, now)
+	for _, g := range ca.Gateways {
+		if g.LastError != "" {
+			p.add("it hears of no revocations from gateway %s: %s", g.Address, g.LastError)
+		}
+	}
 	return p
+}
+
+// Followed is a gateway that a CA follows.
+type Followed struct {
+	Address   string `json:"address"`
+	LastError string `json:"last_error,omitempty"`
 }
 
 // Verdict is the CA's state in one line.

@@ -65,7 +65,11 @@ func (c *sidecar) Send(a *register.Ack) error {
 // call has account of namespace call s from ip.
 func call(t *testing.T, s *Server, namespace, account, ip string) *sidecar {
 	t.Helper()
-	id := identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: namespace, ServiceAccount: account}
+	return callAs(t, s, identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: namespace, ServiceAccount: account}, ip)
+}
+
+func callAs(t *testing.T, s *Server, id identity.ID, ip string) *sidecar {
+	t.Helper()
 	uri, err := url.Parse(id.String())
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +183,16 @@ func TestAWorkloadCannotRegisterAsAServiceThatIsNotItsOwn(t *testing.T) {
 			t.Errorf("the refusals are %+v", r)
 		}
 		orders.cut()
+	})
+}
+
+func TestACARegistersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := server(t, Config{})
+		ca := callAs(t, s, identity.ID{TrustDomain: "mesh.example", Cluster: "east", CA: "ca-1"}, "10.0.0.9")
+		if err := <-ca.ended; status.Code(err) != codes.PermissionDenied {
+			t.Error(err)
+		}
 	})
 }
 

@@ -84,6 +84,9 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
+	if !id.IsWorkload() {
+		return status.Error(codes.PermissionDenied, id.String()+" is no workload, and serves nothing")
+	}
 	st := newStream(id, p.Addr, s.log)
 	messages := make(chan received)
 	go receive(calls, messages)
