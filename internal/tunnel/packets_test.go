@@ -21,7 +21,7 @@ type received struct {
 
 // packets has a gateway's packets queued.
 func (g *gateway) packets() <-chan received {
-	ch := make(chan received, 1000)
+	ch := make(chan received, 10_000)
 	g.HandlePackets(func(from mesh.GatewayID, b []byte) { ch <- received{from, b} })
 	return ch
 }
