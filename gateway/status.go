@@ -22,7 +22,7 @@ func (g *Gateway) Status() *status.Gateway {
 	s := &status.Gateway{
 		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
 		Certificate: status.Certificate{NotAfter: g.identity.NotAfter(), WarnFrom: g.identity.WarnFrom(), Error: g.identity.Fault()},
-		Gateways:    peersOf(view, g.tunnel), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
+		Gateways:    peersOf(view, g.tunnel, g.identity.Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Trust = g.trustStatus(view)
 	s.Unjudged = g.authorizers.Load().unjudged()
@@ -59,11 +59,11 @@ func (g *Gateway) joinTargets() (all []status.JoinTarget) {
 
 // peersOf returns every gateway of the mesh, with what the tunnel says of those that
 // there is or was one to.
-func peersOf(view *federation.View, node *tunnel.Node) []status.Peer {
+func peersOf(view *federation.View, node *tunnel.Node, takes func(mesh.GatewayID) bool) []status.Peer {
 	tunnels, _ := node.Peers()
 	peers := make([]status.Peer, 0, len(view.Gateways))
 	for _, g := range view.Gateways {
-		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead", Hearsay: g.Hearsay, Refused: g.Refused}
+		p := status.Peer{ID: g.ID, Address: g.Advertise, Tunnel: "down", Gossip: "dead", Hearsay: g.Hearsay, Refused: g.Refused, Revoked: !takes(g.ID)}
 		if g.Alive {
 			p.Gossip = "alive"
 		}

@@ -176,6 +176,9 @@ func (t *table) gateway(s *status.Gateway) {
 			streams = fmt.Sprint(g.Streams)
 		}
 		note := g.LastError
+		if g.Revoked {
+			note = "revoked"
+		}
 		if g.Hearsay {
 			note = "only gossip tells of it: no tunnel has led to it yet"
 		}
@@ -196,6 +199,7 @@ func (t *table) gateway(s *status.Gateway) {
 				yesNo(c.Exported), yesNo(c.Reachable), noteOf(c))
 		}
 	}
+	t.trust(s.Trust)
 	t.head("CATALOG OF", "VERSION", "DIGEST", "SERVICES", "AGE", "NOTE")
 	for _, o := range s.Origins {
 		fresh := "current"
@@ -224,6 +228,45 @@ func (t *table) gateway(s *status.Gateway) {
 		}
 	}
 }
+
+// trust shows the bundles in force, and who is behind.
+func (t *table) trust(all []status.Trust) {
+	t.head("TRUST DOMAIN", "BUNDLE", "ROOTS", "RETIRED", "REVOKED", "NOTE")
+	for i := range all {
+		d := &all[i]
+		number, retired := "none", 0
+		if d.Bundle > 0 {
+			number = fmt.Sprint(d.Bundle)
+		}
+		for _, r := range d.Roots {
+			if r.Retired {
+				retired++
+			}
+		}
+		note := ""
+		if n := len(d.Lacking); n > 0 {
+			note = fmt.Sprintf("%d behind", n)
+		}
+		t.row(d.Domain, number, len(d.Roots)-retired, retired, len(d.Revoked), note)
+	}
+	for i := range all {
+		if len(all[i].Lacking) > 0 {
+			t.head("BEHIND IN TRUST DOMAIN " + all[i].Domain)
+		}
+		for _, l := range all[i].Lacking {
+			t.row(l)
+		}
+		if len(all[i].Revoked) > 0 {
+			t.head("REVOKED IN TRUST DOMAIN "+all[i].Domain, "SINCE")
+		}
+		for _, r := range all[i].Revoked[max(0, len(all[i].Revoked)-shownRevoked):] {
+			t.row(r.What, r.At.UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+// shownRevoked is how many of the newest revocations a table shows; JSON has all.
+const shownRevoked = 20
 
 // noteOf says what is special about a service in a cluster.
 func noteOf(c status.ClusterService) string {
@@ -265,6 +308,7 @@ func (t *table) sidecar(s *status.Sidecar) {
 		}
 		t.row(g.Address, yesNo(g.XDS), knows, g.LastError)
 	}
+	t.trust(s.Trust)
 	t.head("UPSTREAM", "LISTENER", "STATE", "HOST", "INSTANCE", "READY", "ACTIVE", "IDLE", "LATENCY", "NOTE")
 	for _, u := range s.Upstreams {
 		hosts := append(u.Local[:len(u.Local):len(u.Local)], u.Gateways...)

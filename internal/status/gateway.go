@@ -44,6 +44,7 @@ type Peer struct {
 	LastError   string         `json:"last_error,omitempty"`
 	PacketSize  int            `json:"packet_size,omitempty"` // bytes of UDP payload
 	Refused     string         `json:"refused,omitempty"`     // why nothing is sent to it: its cluster has the name of an earlier one
+	Revoked     bool           `json:"revoked,omitempty"`     // by name, or its cluster is: nothing is sent to it
 	MTUReduced  bool           `json:"mtu_reduced,omitempty"` // larger packets passed once, and were lost later
 }
 

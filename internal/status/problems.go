@@ -65,7 +65,7 @@ func (g *Gateway) Problems(now time.Time) []string {
 	var down []string
 	unreachable := map[mesh.GatewayID]bool{}
 	for _, peer := range g.Gateways {
-		if peer.Tunnel == "down" {
+		if peer.Tunnel == "down" && !peer.Revoked {
 			unreachable[peer.ID] = true
 			down = append(down, because(peer.ID.String(), peer.LastError))
 		}

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -110,6 +111,14 @@ func (w *watcher) checkSize(c *conn, now time.Time, elapsed, rtt time.Duration) 
 	}
 }
 
+// whyUntrusted says to the peer why it is trusted no more.
+func whyUntrusted(err error) string {
+	if revoked := (*identity.RevokedError)(nil); errors.As(err, &revoked) {
+		return "the peer is revoked, by the entry " + revoked.What
+	}
+	return "the certificate is trusted no more: give both sides the same root in roots.pem"
+}
+
 // judgeAgain closes the connections to peers that would not be let in any more.
 func (w *watcher) judgeAgain() {
 	now := time.Now()
@@ -120,7 +129,7 @@ func (w *watcher) judgeAgain() {
 		}
 		if err := trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
 			w.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
-			c.close(codeUntrusted, "the certificate is trusted no more: give both sides the same root in roots.pem")
+			c.close(codeUntrusted, whyUntrusted(err))
 		}
 	}
 }
