@@ -43,6 +43,7 @@ type rule struct {
 
 type header struct {
 	name   string
+	alias  string // with "_" for "-", which many programs take for the same; empty: the same
 	values []value
 }
 
@@ -96,6 +97,9 @@ func compileRule(p *Policy, n int, trustDomain string, cluster mesh.ClusterName)
 	}
 	for _, h := range from.Headers {
 		c := header{name: h.Name}
+		if alias := strings.ReplaceAll(h.Name, "-", "_"); alias != h.Name {
+			c.alias = alias
+		}
 		for _, v := range h.Values {
 			text, prefix := strings.CutSuffix(v, Any)
 			c.values = append(c.values, value{text, prefix})

@@ -233,8 +233,12 @@ func (r *rule) headersMatch(fields Fields) bool {
 // matches reports whether every value of the field is one of the rule's; or, for a rule
 // that reads widely, any part of any of them.
 func (h *header) matches(fields Fields, wide bool) bool {
+	return h.matchesNamed(h.name, fields, wide) || wide && h.alias != "" && h.matchesNamed(h.alias, fields, wide)
+}
+
+func (h *header) matchesNamed(name string, fields Fields, wide bool) bool {
 	for n := 0; ; n++ {
-		v, ok := fields.Value(h.name, n)
+		v, ok := fields.Value(name, n)
 		if !ok {
 			return n > 0 && !wide
 		}

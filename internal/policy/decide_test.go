@@ -231,6 +231,7 @@ func TestMethodsAndHeadersAreReadNarrowlyByAllowAndWidelyByDeny(t *testing.T) {
 		"a second value":     {Rule{Headers: []Header{{"x-t", []string{"a"}}}}, "GET", fields{"x-t": {"a", "b"}}, false, true},
 		"a list":             {Rule{Headers: []Header{{"x-t", []string{"a"}}}}, "GET", fields{"x-t": {"b, a"}}, false, true},
 		"upper case":         {Rule{Headers: []Header{{"x-t", []string{"a"}}}}, "GET", fields{"x-t": {"A"}}, false, true},
+		"underscore":         {Rule{Headers: []Header{{"x-t", []string{"a"}}}}, "GET", fields{"x_t": {"a"}}, false, true},
 		"two conditions":     {Rule{Methods: []string{"GET"}, Headers: []Header{{"x-t", nil}}}, "GET", nil, false, false},
 		"one of two methods": {Rule{Methods: []string{"PUT", "GET"}}, "GET", nil, true, true},
 	} {

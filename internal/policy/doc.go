@@ -24,7 +24,8 @@
 // A segment that a caller pattern leaves out stands in an allow rule for the own trust
 // domain, for the clusters whose certificate may speak for the caller's namespace, and
 // for the own namespace; in a deny rule for every one. Methods, paths and header values
-// are compared as they are written by allow, and in either case by deny. A condition
+// are compared as they are written by allow, and in either case by deny, which takes a field
+// X_A for x-a, as programs behind CGI and its like do. A condition
 // that cannot be judged (of the request, where only its connection is known; of a path
 // that has no normal form) does not allow, and denies.
 //
