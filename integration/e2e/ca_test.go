@@ -22,19 +22,23 @@ type caProc struct {
 	name, file, grpc, admin string
 }
 
-// ca writes the files of a CA that follows a gateway, and starts it.
-func (m *testMesh) ca(name, authority, gateway string) *caProc {
+// ca writes the files of a CA that follows a gateway, which may be empty, and starts it.
+// Certificates live as long as life says.
+func (m *testMesh) ca(name, authority, gateway string, life time.Duration) *caProc {
 	m.t.Helper()
 	at := freePorts(m.t, 2)
 	ca := &caProc{name: name, grpc: at[0], admin: at[1]}
+	follow := ""
+	if gateway != "" {
+		follow = fmt.Sprintf("gateways: [%q]\n", gateway)
+	}
 	ca.file = m.write(name+"/ca.yaml", fmt.Sprintf(`name: %s
 authority: %s
-gateways: ["%s"]
-ttl: 40s
+ttl: %s
 state: state
 listen: {grpc: "%s", admin: "%s"}
 audit: {file: audit}
-`, name, authority, gateway, ca.grpc, ca.admin))
+%s`, name, authority, life, ca.grpc, ca.admin, follow))
 	ca.proc = m.process(name, "ca", "-c", ca.file)
 	ca.start()
 	m.caRuns(ca)
@@ -90,7 +94,7 @@ func TestAClusterRunsOnTwoCAsOfWhichOneDies(t *testing.T) {
 	}
 	m.isthmus("pki", "cluster", "west", "--force", "-d", m.path("pki"))
 	at := freePorts(t, 9)
-	one, two := m.ca("ca-1", m.path("authority-1"), at[2]), m.ca("ca-2", m.path("pki", "west"), at[2])
+	one, two := m.ca("ca-1", m.path("authority-1"), at[2], 40*time.Second), m.ca("ca-2", m.path("pki", "west"), at[2], 40*time.Second)
 
 	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
 	t.Cleanup(program.Close)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/integration/harness"
 	"github.com/isthmus-mesh/isthmus/internal/process"
@@ -55,7 +57,8 @@ type testMesh struct {
 	t        *testing.T
 	dir      string
 	gateways []*gatewayProc
-	weights  map[string]int // of sidecars that are started, by name; 0: the default
+	weights  map[string]int     // of sidecars that are started, by name; 0: the default
+	issuers  map[string]*caProc // by cluster; none: certificates are in files
 }
 
 type gatewayProc struct {
@@ -108,6 +111,32 @@ func (m *testMesh) write(name, content string) string {
 	return path
 }
 
+// issuer starts a CA of a cluster, whose gateways and sidecars that are made from now on
+// get their certificates there.
+func (m *testMesh) issuer(cluster string, life time.Duration) *caProc {
+	m.t.Helper()
+	ca := m.ca(cluster+"-ca", m.path("pki", cluster), "", life)
+	if m.issuers == nil {
+		m.issuers = map[string]*caProc{}
+	}
+	m.issuers[cluster] = ca
+	return ca
+}
+
+// identity makes the identity of a process, a "gateway" or a "workload", and returns the
+// key for its configuration.
+func (m *testMesh) identity(cluster, process, kind, who string) string {
+	m.t.Helper()
+	if ca := m.issuers[cluster]; ca != nil {
+		token := m.write(process+"/token", "")
+		m.isthmus("pki", "token", "-c", ca.file, "--"+kind, who, "-o", token, "--force")
+		return fmt.Sprintf("{ca: [%s], token: %s}", ca.grpc, token)
+	}
+	dir := m.path(process, "pki")
+	m.isthmus("pki", kind, "--cluster", cluster, who, "-d", m.path("pki"), "-o", dir)
+	return fmt.Sprintf("{dir: %s}", dir)
+}
+
 // gateway writes the files of a gateway and starts it. It joins the mesh
 // through the first gateway that was made.
 func (m *testMesh) gateway(cluster, name string) *gatewayProc {
@@ -122,17 +151,16 @@ func (m *testMesh) gateway(cluster, name string) *gatewayProc {
 	if err := os.MkdirAll(g.resources, 0o700); err != nil {
 		m.t.Fatal(err)
 	}
-	m.isthmus("pki", "gateway", "--cluster", cluster, name, "-d", m.path("pki"), "-o", m.path(name, "pki"))
 	file := m.write(name+"/gateway.yaml", fmt.Sprintf(`cluster: %s
 name: %s
 advertise: %s
 meshAddress: %s
 join: [%s]
-identity: {dir: %s}
+identity: %s
 resources: %s
 state: %s
 listen: {tunnel: "%[3]s", mesh: "%[4]s", xds: "%[9]s", admin: "%[10]s"}
-`, cluster, name, g.tunnel, g.mesh, join, m.path(name, "pki"), g.resources, m.path(name, "state"), g.xds, g.admin))
+`, cluster, name, g.tunnel, g.mesh, join, m.identity(cluster, name, "gateway", name), g.resources, m.path(name, "state"), g.xds, g.admin))
 	g.proc = m.process(name, "gateway", "-c", file)
 	m.gateways = append(m.gateways, g)
 	g.start()
@@ -176,15 +204,14 @@ func (m *testMesh) prepared(cluster, name, service, protocol, target, upstream s
 	m.t.Helper()
 	at := freePorts(m.t, 3)
 	s := &sidecarProc{admin: at[0], listener: at[1], inbound: at[2]}
-	m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.path("pki"), "-o", m.path(name, "pki"))
 	var xds []string
 	for _, g := range m.gateways {
 		if g.cluster == cluster {
 			xds = append(xds, g.xds)
 		}
 	}
-	cfg := fmt.Sprintf("gateways: [%s]\nidentity: {dir: %s}\nstate: %s\nlisten: {inbound: \"%s\", admin: \"%s\"}\n",
-		strings.Join(xds, ", "), m.path(name, "pki"), m.path(name, "state"), s.inbound, s.admin)
+	cfg := fmt.Sprintf("gateways: [%s]\nidentity: %s\nstate: %s\nlisten: {inbound: \"%s\", admin: \"%s\"}\n",
+		strings.Join(xds, ", "), m.identity(cluster, name, "workload", service), m.path(name, "state"), s.inbound, s.admin)
 	if target != "" {
 		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\", export: true, weight: %d}\n",
 			service, target, protocol, name, s.inbound, max(m.weights[name], 1))
@@ -249,6 +276,9 @@ func (p *proc) endAlone(sig syscall.Signal) {
 // status asks a gateway as `isthmus status` does.
 func (g *gatewayProc) status() (*status.Gateway, error) {
 	a, err := status.Ask(context.Background(), g.admin)
+	if err == nil && a.Gateway == nil {
+		err = errors.New(a.Waiting.Verdict())
+	}
 	return a.Gateway, err
 }
 
