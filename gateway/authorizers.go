@@ -64,6 +64,19 @@ func (a *authorizers) madeOf(services []mesh.Service, resources []discovery.Desc
 	return a != nil && sameSet(services, a.services) && sameSet(resources, a.resources) && sameSet(policies, a.policies)
 }
 
+// decidesAs reports whether a decides as was did about every service that was knew.
+func (a *authorizers) decidesAs(was *authorizers) bool {
+	if was == nil {
+		return true // nobody was let in
+	}
+	for name, s := range was.byService {
+		if a.of(name) != s.Authorizer {
+			return false
+		}
+	}
+	return true
+}
+
 // home is where the services are.
 type home struct {
 	trustDomain string

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,13 @@ func TestEachServiceHasThePoliciesThatAreAboutItAndTellsThemToThoseWhoServe(t *t
 	}
 	if !a.madeOf(services, resources, policies) || a.madeOf(again, resources, policies) {
 		t.Error("what it was made of")
+	}
+	if b.decidesAs(a) || !a.decidesAs(nil) {
+		t.Error("what is decided has changed for orders")
+	}
+	more := append(slices.Clone(services), mesh.Service{Name: mesh.ServiceName{Namespace: "zoo", Name: "lion"}})
+	if c, err := authorizersOf(a, more, resources, policies, here); err != nil || !c.decidesAs(a) || a.decidesAs(c) {
+		t.Errorf("one more service: %v", err)
 	}
 	// What is wrong changes nothing.
 	bad := []policy.Policy{{Namespace: "shop", Name: "d", Action: "audit"}}

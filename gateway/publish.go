@@ -111,7 +111,9 @@ func (g *Gateway) authorize(services []mesh.Service, resources []discovery.Descr
 	}
 	g.authorizers.Store(next)
 	g.xds.PublishPolicies(next.told())
-	g.forward.JudgeCallers()
+	if !next.decidesAs(was) {
+		g.forward.JudgeCallers()
+	}
 }
 
 // sameSet reports whether a and b are one published value, which never changes.

@@ -38,9 +38,9 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 	}
 	caller := policy.CallerOf(peer)
 	call := &authorize.Call{Caller: &caller, Peer: peerAddr, To: mesh.Destination{Service: p.req.Destination.Service, Port: served.Port}}
-	if why := p.f.refusalOf(call); why != "" {
-		p.deny(served.Protocol, why)
-		return fmt.Errorf("%w: %s", errMayNotCall, why)
+	if refusal := p.f.refusalOf(call); refusal != nil {
+		p.deny(served.Protocol, refusal)
+		return fmt.Errorf("%w: %s", errMayNotCall, refusal.Details)
 	}
 	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
 		if err := p.f.renewals.Trusts(id, cs, callers); err != nil {
@@ -51,20 +51,21 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 	return nil
 }
 
-// refusalOf says why a call of a plain endpoint is refused; empty: it is not.
-func (f *Forward) refusalOf(c *authorize.Call) string {
+// refusalOf says why a call of a plain endpoint is refused; nil: it is not.
+func (f *Forward) refusalOf(c *authorize.Call) *connect.Refusal {
 	a := f.cfg.Authorizer(c.To.Service)
-	if a == nil {
-		return fmt.Sprintf("gateway %s does not know yet who may call %s", f.cfg.Self, c.To.Service)
+	if a == nil { // another gateway may know
+		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
+			"gateway %s does not know yet who may call %s", f.cfg.Self, c.To.Service)
 	}
 	d := a.Opaque(c.Caller, c.To.Port)
 	if f.cfg.Calls != nil {
 		f.cfg.Calls.Decided(a, &d, c)
 	}
 	if d.Allowed {
-		return ""
+		return nil
 	}
-	return a.Explain(d.Verdict, c.Caller)
+	return connect.Refuse(http.StatusForbidden, connect.RequestDenied, "%s", a.Explain(d.Verdict, c.Caller))
 }
 
 // judgeAgain returns why an open call may not go on.
@@ -89,7 +90,7 @@ func (f *Forward) JudgeCallers() { f.open.Judge() }
 // deny tells a client who speaks HTTP why it may not call, once it has asked for
 // something: what comes before a request would be taken for the answer to none. It
 // is within TLS, so that nobody else reads it. Who speaks something else is reset.
-func (p *path) deny(protocol mesh.Protocol, why string) {
+func (p *path) deny(protocol mesh.Protocol, refusal *connect.Refusal) {
 	if protocol != mesh.HTTP {
 		return
 	}
@@ -98,6 +99,5 @@ func (p *path) deny(protocol mesh.Protocol, why string) {
 		return
 	}
 	p.answered = true
-	refusal := connect.Refuse(http.StatusForbidden, connect.RequestDenied, "%s", why)
 	linger(p.conn, refusal.Append(nil, connect.ProxyName(p.f.cfg.Self)), lingerTimeout)
 }

@@ -351,6 +351,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		"value":        {deny("p", Rule{Headers: []Header{{"x-a", []string{"a*b"}}}}), `* may only stand at the end`},
 		"service":      {Policy{Namespace: "shop", Name: "p", Action: Deny, Services: []string{"orders", "Orders"}}, `services[1]: `},
 		"other":        {Policy{Namespace: "zoo", Name: "p", Action: Deny}, `AuthorizationPolicy zoo/p is not about shop/orders`},
+		"name":         {Policy{Namespace: "shop", Name: "a\nb", Action: Deny}, `a policy's name: "a\nb"`},
 		"many rules":   {deny("p", make([]Rule, MaxRules+1)...), `at most 128`},
 		"many callers": {deny("p", Rule{From: make([]Callers, MaxValues+1)}), `has a list of 129`},
 	} {

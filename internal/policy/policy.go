@@ -211,6 +211,11 @@ func (s *Set) Check() error {
 	var faults []error
 	for i := range s.Policies {
 		p := &s.Policies[i]
+		if p.Name != "" {
+			if err := mesh.CheckLabel(p.Name); err != nil {
+				faults = append(faults, fmt.Errorf("a policy's name: %w", err))
+			}
+		}
 		if !p.For(s.Service) {
 			faults = append(faults, fmt.Errorf("%s is not about %s", p, s.Service))
 		}
