@@ -30,10 +30,13 @@ type gateways struct {
 	told map[string]string // by address: why nothing is heard from it; empty: it is
 }
 
+// unheard is what there is to say of a gateway before anything was tried.
+const unheard = "not answered yet"
+
 func newGateways(ca *CA) *gateways {
 	g := &gateways{ca: ca, told: make(map[string]string)}
 	for _, address := range ca.cfg.Gateways {
-		g.told[address] = "not answered yet"
+		g.told[address] = unheard
 	}
 	return g
 }
@@ -62,8 +65,11 @@ func (g *gateways) follow(ctx context.Context, address string) {
 		if s, ok := grpcstatus.FromError(err); ok {
 			err = errors.New(s.Message())
 		}
-		if was := g.say(address, err.Error()); was == "" || was == "not answered yet" {
-			g.ca.log.Warn("no bundles come from this gateway", "gateway", address, "err", err)
+		switch g.say(address, err.Error()) {
+		case "":
+			g.ca.log.Warn("no bundles come from this gateway any more", "gateway", address, "err", err)
+		case unheard: // a cluster begins with its CA
+			g.ca.log.Info("no bundles come from this gateway yet", "gateway", address, "err", err)
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
