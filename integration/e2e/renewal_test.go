@@ -78,7 +78,8 @@ func TestCertificatesOfSecondsAreRenewedUnderLoadWithoutALostRequestOrStream(t *
 		m.sidecar("east", "talk", "shop/talk", "tcp", "", "shop/echo"),
 	}
 	web, old, talk := sidecars[2], sidecars[3], sidecars[4]
-	m.settled(map[string]uint32{"west shop/orders": 1, "west shop/echo": 1, "west shop/legacy": 1})
+	everything := map[string]uint32{"west shop/orders": 1, "west shop/echo": 1, "west shop/legacy": 1}
+	m.settled(everything)
 	m.answers("http://"+web.listener+"/", "ok")
 	m.answers("http://"+old.listener+"/", "ok")
 
@@ -155,6 +156,7 @@ func TestCertificatesOfSecondsAreRenewedUnderLoadWithoutALostRequestOrStream(t *
 	stop()
 	load.Wait()
 	t.Logf("%d requests", requests.Load())
+	m.settled(everything)
 	for _, g := range m.gateways {
 		m.lostNothing(g.name)
 	}

@@ -113,12 +113,17 @@ func (l *layout) writeCluster(ca *ca, authority *identity.Authority) error {
 	if err := authority.Save(l.dir, true); err != nil {
 		return err
 	}
+	var xds []string
+	for _, g := range l.gatewaysOf(c) {
+		xds = append(xds, g.xds)
+	}
 	err := l.writeConfig(ca.Process, "ca.yaml", fmt.Sprintf(`name: %s
 authority: %s
+gateways: [%s]
 ttl: %s
 state: %s
 listen: {grpc: "%s", admin: "%s"}
-`, ca.Name, filepath.Join(l.dir, c), certificateOf, l.file(ca.Name, "state"), ca.grpc, ca.admin))
+`, ca.Name, filepath.Join(l.dir, c), strings.Join(xds, ", "), certificateOf, l.file(ca.Name, "state"), ca.grpc, ca.admin))
 	if err != nil {
 		return err
 	}
@@ -126,9 +131,7 @@ listen: {grpc: "%s", admin: "%s"}
 	identityOf := func(p *process.Process) string {
 		return fmt.Sprintf("{ca: [%s], token: %s}", ca.grpc, l.file(p.Name, "token"))
 	}
-	var xds []string
 	for i, g := range l.gatewaysOf(c) {
-		xds = append(xds, g.xds)
 		join := l.gateways[0].tunnel // one address of any other gateway is enough
 		if g == l.gateways[0] {
 			join = ""
