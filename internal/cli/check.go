@@ -286,6 +286,7 @@ func (c *check) account(id identity.ID, service *config.Service) {
 func (c *check) resources(dir string) {
 	resources, err := file.Check(dir)
 	c.addAt("resources", err)
+	c.policies(dir, resources)
 	for _, d := range resources.Services {
 		if len(d.Service.Ports) == 0 {
 			c.note("%s has no Service with ports in %s: what stands there is about sidecars that register it", d.Service.Name, dir)
@@ -293,6 +294,23 @@ func (c *check) resources(dir string) {
 			c.note("service %s has no endpoints in %s: only sidecars that register it serve it", d.Service.Name, dir)
 		} else if d.Check.Kind == health.None {
 			c.note("service %s has health checks off: its endpoints count as ready even when they are dead", d.Service.Name)
+		}
+	}
+}
+
+// policies notes those that are about services which the directory does not have: a name
+// that is mistyped protects nothing.
+func (c *check) policies(dir string, all file.Resources) {
+	known := map[mesh.ServiceName]bool{}
+	for i := range all.Services {
+		known[all.Services[i].Service.Name] = true
+	}
+	for i := range all.Policies {
+		p := &all.Policies[i]
+		for _, name := range p.Services {
+			if s := (mesh.ServiceName{Namespace: p.Namespace, Name: name}); !known[s] {
+				c.note("%s is about service %s, of which %s has no Service: it counts once sidecars register that", p, s, dir)
+			}
 		}
 	}
 }

@@ -27,6 +27,10 @@ const (
 	MaxRules    = 128 // of a policy
 	MaxValues   = 128 // of a list in a rule
 	MaxText     = 512 // bytes of a path, a method, a header's name or value
+
+	// MaxBytes bounds all policies of a namespace, see [Policy.Size]: those of a service go
+	// to its sidecars in one message, which gRPC takes up to 4 MiB.
+	MaxBytes = 1 << 20
 )
 
 // Policy is an AuthorizationPolicy, or the short form of one, as it is written.
@@ -64,6 +68,31 @@ func (r *Rule) L7() bool { return len(r.Methods)+len(r.Paths)+len(r.Headers) > 0
 // For reports whether p is about a service.
 func (p *Policy) For(service mesh.ServiceName) bool {
 	return p.Namespace == service.Namespace && (p.Services == nil || slices.Contains(p.Services, service.Name))
+}
+
+// Size is about how many bytes p is on the wire.
+func (p *Policy) Size() int {
+	const each = 8 // of what is around a text
+	n := len(p.Name) + each
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		n += each + each*len(r.Ports)
+		for _, c := range r.From {
+			n += len(c.TrustDomain) + len(c.Cluster) + len(c.Namespace) + len(c.ServiceAccount) + 2*each
+		}
+		for _, texts := range [][]string{r.Methods, r.Paths} {
+			for _, s := range texts {
+				n += len(s) + each
+			}
+		}
+		for _, h := range r.Headers {
+			n += len(h.Name) + each
+			for _, s := range h.Values {
+				n += len(s) + each
+			}
+		}
+	}
+	return n
 }
 
 // String names p as its operator knows it.

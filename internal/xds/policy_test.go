@@ -51,6 +51,17 @@ func TestAPolicyIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+func TestAPolicyIsNoLargerThanItSays(t *testing.T) {
+	s := everything()
+	size := 64 + len(s.Service.Name) + 8*len(s.Exported)
+	for i := range s.Policies {
+		size += s.Policies[i].Size()
+	}
+	if r, err := EncodePolicy(s); err != nil || len(r.GetResource().GetValue()) > size {
+		t.Errorf("%d bytes, said to be %d (%v)", len(r.GetResource().GetValue()), size, err)
+	}
+}
+
 func TestAPolicyWithSomethingUnknownIsRefused(t *testing.T) {
 	r, err := EncodePolicy(everything())
 	if err != nil {

@@ -161,7 +161,7 @@ func (r *reader) allow(s *serviceResource) *policy.Policy {
 // what is left out might refuse.
 func (f *folder) policies() (all []policy.Policy, unknown string) {
 	all = []policy.Policy{}
-	count := map[string]int{}
+	count, size := map[string]int{}, map[string]int{}
 	first := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {
 		e := f.files[name]
@@ -172,6 +172,9 @@ func (f *folder) policies() (all []policy.Policy, unknown string) {
 		for _, p := range e.last.policies {
 			if count[p.Namespace]++; count[p.Namespace] > policy.MaxPolicies {
 				return nil, fmt.Sprintf("namespace %s has more than %d policies", p.Namespace, policy.MaxPolicies)
+			}
+			if size[p.Namespace] += p.Size(); size[p.Namespace] > policy.MaxBytes {
+				return nil, fmt.Sprintf("the policies of namespace %s are larger than %d KiB together", p.Namespace, policy.MaxBytes>>10)
 			}
 			at := fmt.Sprintf("%s:%d", path, p.line)
 			if other := first[p.String()]; p.Name != "" && other != "" {

@@ -3,6 +3,7 @@ package file
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -187,6 +188,23 @@ func TestPoliciesAreNotKnownWhileAFileHasNeverBeenReadWell(t *testing.T) {
 	until(t, s, "removed", func(_ []discovery.Described, st []Status) bool { return len(st) == 1 })
 	if p, _ := s.Policies(); len(p) != 3 {
 		t.Errorf("%+v", p)
+	}
+}
+
+func TestThePoliciesOfANamespaceAreBounded(t *testing.T) {
+	long := "/" + strings.Repeat("a", policy.MaxText-1)
+	for name, text := range map[string]string{
+		"namespace shop has more than 256 policies":                        strings.Repeat("---\napiVersion: isthmus.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: p%d}\nspec: {rules: []}\n", policy.MaxPolicies+1),
+		"the policies of namespace shop are larger than 1024 KiB together": strings.Repeat("---\napiVersion: isthmus.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: p%d}\nspec: {action: deny, rules: [{paths: ["+strings.Repeat(long+",", 100)+long+"]}]}\n", 30),
+	} {
+		for i := 0; strings.Contains(text, "%d"); i++ {
+			text = strings.Replace(text, "%d", strconv.Itoa(i), 1)
+		}
+		dir := t.TempDir()
+		put(t, dir, "a.yaml", text)
+		if got, err := Check(dir); got.Policies != nil || err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%d policies, %v, want %s", len(got.Policies), err, name)
+		}
 	}
 }
 

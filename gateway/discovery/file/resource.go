@@ -18,9 +18,9 @@ import (
 
 // metadata is what Kubernetes objects have in common.
 type metadata struct {
-	// The service's namespace. Required.
+	// The namespace. Required.
 	Namespace string `yaml:"namespace"`
-	// The service's name. Required.
+	// The name, unique in its namespace. Required.
 	Name string `yaml:"name"`
 	// Read and not used.
 	Labels map[string]string `yaml:"labels"`
