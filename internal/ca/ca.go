@@ -135,7 +135,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 		return err
 	}
 	ca.ready.Require("state", func() string { return admin.KeptError(kept) })
-	listener, err := net.Listen("tcp", ca.cfg.Listen.GRPC)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ca.cfg.Listen.GRPC)
 	if err != nil {
 		return fmt.Errorf("listen.grpc: %w", err)
 	}

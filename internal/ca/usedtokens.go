@@ -53,12 +53,9 @@ const maxUsedFile = 160 << 20
 var errTokenUsed = errors.New("it was used before, by another key: each is good for one process, so make another; if you did not use it, somebody else has its certificate now")
 
 // openUsedTokens reads the file, which it makes when it is missing, and writes it anew
-// without what is forgotten. An empty path: in memory only, for tests.
+// without what is forgotten.
 func openUsedTokens(path string, now time.Time, log *slog.Logger) (*usedTokens, error) {
 	u := &usedTokens{path: path, log: log, used: make(map[string]use)}
-	if path == "" {
-		return u, nil
-	}
 	if err := u.load(now); err != nil {
 		return nil, fmt.Errorf("used tokens: %w", err)
 	}
@@ -157,9 +154,6 @@ func (u *usedTokens) claim(t *identity.Token, spki []byte) error {
 
 // appendLocked puts a line on disk, whole or not at all.
 func (u *usedTokens) appendLocked(line string) error {
-	if u.path == "" {
-		return nil
-	}
 	if u.file == nil {
 		if err := u.openLocked(); err != nil {
 			return err
@@ -229,7 +223,7 @@ func (u *usedTokens) tidy(now time.Time) {
 	for _, e := range u.used {
 		old = old || now.Sub(e.expires) > forgetAfter
 	}
-	if !old || u.path == "" {
+	if !old {
 		return
 	}
 	if err := u.rewriteLocked(now); err != nil {
