@@ -43,6 +43,7 @@ make the next step with --force.
 The leaves that step 2 makes are those below the directory (--dir). Those made
 elsewhere (-o), and those of 'isthmus ca', are under the new root when the cluster's new
 directory was brought there and they have been renewed; step 3 waits for them.
+Processes with certificates of 'isthmus ca' do that by themselves within minutes.
 
 Connections under the old root that are open after step 3 stay until their certificates
 end. If the old root's key was stolen, cut them: 'isthmus pki revoke FINGERPRINT'.

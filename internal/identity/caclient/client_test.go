@@ -233,6 +233,51 @@ func TestACertificateIsRenewedAtHalfOfItsLifeUnderAnotherKeyAndKept(t *testing.T
 	})
 }
 
+func TestANewRootIsAReasonToRenewSoonUntilTheCAIsUnderIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ca := w.ca("ca:15010")
+		ca.change(func(ca *fakeCA) { ca.ttl = 24 * time.Hour })
+		w.token(orders)
+		s := become(t, w.client("ca:15010"))
+		defer run(t, s)()
+		time.Sleep(time.Hour)
+		if got := ca.asked(); got != "token orders" {
+			t.Fatalf("before, the CA was asked %q", got)
+		}
+		next, err := identity.NewRoot("mesh.example", 10*365*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both, err := identity.Bundle{Number: 1, TrustDomain: "mesh.example", Made: time.Now(),
+			Roots: []*x509.Certificate{w.mesh.Root.Certificate(), next.Certificate()}}.Sign(w.mesh.Root, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Accept(both.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(maxUnderOld + time.Second)
+		if got := ca.asked(); !strings.HasPrefix(got, "token orders, certificate orders") {
+			t.Errorf("with a new root trusted the CA was asked %q", got)
+		}
+		under, err := next.NewCluster("west", nil, 365*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca.change(func(ca *fakeCA) { ca.authority = under.Trusting(both.Roots) })
+		time.Sleep(maxUnderOld + 2*time.Second)
+		if root, newest := s.Root(); !newest {
+			t.Errorf("the CA is under the new root, and the certificate still under %s", root)
+		}
+		before := ca.asked()
+		time.Sleep(time.Hour)
+		if got := ca.asked(); got != before {
+			t.Errorf("under the new root the CA was asked again: %q", got)
+		}
+	})
+}
+
 func TestACAThatIsAwayIsAskedUntilItIsBackAndTheSourceSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -48,6 +48,7 @@ type fakeCA struct {
 // world is one cluster with CAs by their addresses, all in memory.
 type world struct {
 	t         *testing.T
+	mesh      *identitytest.Mesh
 	authority *identity.Authority
 	cas       map[string]*fakeCA
 	dir       string
@@ -55,7 +56,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return &world{t: t, authority: identitytest.New(t, "mesh.example").Cluster("west"), cas: map[string]*fakeCA{}, dir: t.TempDir()}
+	m := identitytest.New(t, "mesh.example")
+	return &world{t: t, mesh: m, authority: m.Cluster("west"), cas: map[string]*fakeCA{}, dir: t.TempDir()}
 }
 
 // serve starts a CA at an address until the test ends. credential is whom it shows.

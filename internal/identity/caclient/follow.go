@@ -14,12 +14,15 @@ import (
 const (
 	minPause = time.Second
 	maxPause = 30 * time.Second
+	// maxUnderOld is how long a certificate under a root that a newer one replaces waits
+	// at most for its renewal: while roots are rotated, and not all at once.
+	maxUnderOld = 5 * time.Minute
 )
 
-// follow renews s at half of its certificate's life until ctx ends; once that has
-// expired, by a new token.
+// follow renews s at half of its certificate's life, and soon when a new root is trusted
+// that it is not under, until ctx ends; once it has expired, by a new token.
 func (c *Client) follow(ctx context.Context, s *identity.Source) {
-	for state.Pause(ctx, max(minPause, time.Until(renewAt(s, rand.Int64N)))) {
+	for due(ctx, s) {
 		for pause := pauses(s.Lifetime()); ; {
 			err := c.once(ctx, s)
 			if ctx.Err() != nil {
@@ -56,12 +59,40 @@ func (c *Client) once(ctx context.Context, s *identity.Source) error {
 	return s.Replace(m)
 }
 
+// due waits until s is to be renewed; false: ctx ended.
+func due(ctx context.Context, s *identity.Source) bool {
+	for first := true; ; first = false {
+		past := s.Past()
+		wait := time.Until(renewAt(s, time.Now(), rand.Int64N))
+		if first {
+			wait = max(wait, minPause) // however short its life
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+			return true
+		case <-past: // other roots may be trusted now
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+	}
+}
+
 // renewAt is when half of the certificate's life is over, or up to a tenth of it earlier:
-// processes that were started together do not renew together.
-func renewAt(s *identity.Source, random func(n int64) int64) time.Time {
+// processes that were started together do not renew together. When a newer root than its
+// own is trusted it is sooner, and again as long as the CA has no intermediate under that.
+func renewAt(s *identity.Source, now time.Time, random func(n int64) int64) time.Time {
 	life := s.Lifetime()
-	early := time.Duration(random(int64(life/10) + 1))
-	return s.NotAfter().Add(-life/2 - early)
+	spread := func(over time.Duration) time.Duration { return time.Duration(random(int64(over) + 1)) }
+	at := s.NotAfter().Add(-life/2 - spread(life/10))
+	if _, newest := s.Root(); !newest {
+		if soon := now.Add(spread(min(life/10, maxUnderOld))); soon.Before(at) {
+			return soon
+		}
+	}
+	return at
 }
 
 func pauses(life time.Duration) state.Backoff {
