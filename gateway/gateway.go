@@ -201,6 +201,7 @@ func (g *Gateway) parts() []part {
 		}).Run},
 		{"audit", g.audit.Run},
 		{"identity", g.identity.Run},
+		{"trust", g.auditTrust},
 		{"tunnel", g.tunnel.Run},
 		{"tunnel streams", g.serveTunnels},
 		{"federation", g.federation.Run},

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
@@ -13,17 +15,30 @@ import (
 // takeBundle is what POST /trust on the admin port does: anybody may bring a bundle, since
 // a root has signed it.
 func (g *Gateway) takeBundle(signed []byte) (changed bool, err error) {
-	changed, err = g.identity.Accept(signed)
-	b, bad := identity.ParseBundle(signed)
-	if bad != nil {
-		return false, bad
+	if changed, err = g.identity.Accept(signed); err != nil {
+		g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Refused, What: "a bundle", Why: err.Error()})
 	}
-	e := audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: fmt.Sprintf("bundle %d of trust domain %s", b.Number, b.TrustDomain)}
-	if err != nil {
-		e.Decision, e.Why = audit.Refused, err.Error()
-	}
-	g.audit.Add(e)
 	return changed, err
+}
+
+// auditTrust writes down which bundles come into force, until ctx ends.
+func (g *Gateway) auditTrust(ctx context.Context) error {
+	var was []*identity.Bundle
+	for {
+		past := g.identity.Past()
+		now := g.identity.Bundles()
+		for _, b := range now {
+			if !slices.Contains(was, b) {
+				g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
+			}
+		}
+		was = now
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-past:
+		}
+	}
 }
 
 // trustStatus says what is trusted, and who of the mesh is behind.

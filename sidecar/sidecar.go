@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -237,6 +238,7 @@ func (s *Sidecar) start(all *parts) {
 	all.start("audit", s.audit.Run)
 	all.start("identity", s.identity.Run)
 	all.start("bundles", s.bundles.Run)
+	all.start("trust", s.watchTrust)
 	all.start("renewals", func(ctx context.Context) error {
 		gatewaylink.ShowRenewals(ctx, s.identity, s.gateways)
 		return nil
@@ -252,6 +254,32 @@ func (s *Sidecar) start(all *parts) {
 	s.log.Info("sidecar runs", "identity", s.identity.ID(), "admin", s.operators.Admin.Addr())
 	if s.opts.Serving != nil {
 		all.Go(s.opts.Serving)
+	}
+}
+
+// watchTrust writes down which bundles come into force, and has connections to who is trusted no more cut, whenever that changes.
+func (s *Sidecar) watchTrust(ctx context.Context) error {
+	var was []*identity.Bundle
+	past := s.identity.Past()
+	for {
+		now := s.identity.Bundles()
+		for _, b := range now {
+			if !slices.Contains(was, b) {
+				s.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
+			}
+		}
+		was = now
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-past:
+		}
+		past = s.identity.Past() // before the judgement
+		s.upstreams.Judge()
+		if !state.Pause(ctx, time.Second) {
+			return nil
+		}
+		s.upstreams.Judge() // those that were shaking hands
 	}
 }
 

@@ -114,6 +114,11 @@ func (b Bundle) Sign(roots ...*Authority) (*Bundle, error) {
 	return ParseBundle(raw)
 }
 
+// String says which bundle it is, and how much it says.
+func (b *Bundle) String() string {
+	return fmt.Sprintf("bundle %d of trust domain %s: roots %d, retired %d, revoked %d", b.Number, b.TrustDomain, len(b.Roots), len(b.Retired), len(b.Revoked))
+}
+
 // Digest tells bundles of one number apart.
 func (b *Bundle) Digest() []byte {
 	sum := sha256.Sum256(b.payload)

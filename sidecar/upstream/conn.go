@@ -93,7 +93,14 @@ func (c *Conn) Abort() error {
 	if l, ok := c.sock.(interface{ SetLinger(sec int) error }); ok {
 		_ = l.SetLinger(0) // fails on a closed connection only
 	}
+	c.host.service.shared.secured.remove(c)
 	return c.sock.Close()
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	c.host.service.shared.secured.remove(c)
+	return c.Conn.Close()
 }
 
 // fits reports whether the connection may serve under config: the protocol is

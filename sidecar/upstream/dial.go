@@ -146,6 +146,7 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held [
 		_ = sock.Close()
 		return nil, err
 	}
+	shared.secured.add(c)
 	return c, nil
 }
 

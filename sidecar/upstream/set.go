@@ -39,6 +39,7 @@ type Config struct {
 
 // shared is what all services of a set share. Its fields never change.
 type shared struct {
+	secured secured
 	clock
 	cfg         Config
 	log         *slog.Logger

@@ -2,6 +2,9 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -67,5 +70,41 @@ func TestAPooledConnectionToWhoIsNotTrustedAnyMoreIsNotUsedAgain(t *testing.T) {
 		if err == nil {
 			_ = got.Close()
 		}
+	}
+}
+
+func TestConnectionsToWhoIsRevokedAreCutWhetherIdleOrInUse(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	caller := m.Workload("east", "shop", "caller")
+	w := &world{m, caller, m.Workload("west", "shop", "orders")}
+	set, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	h, used := mustGet(t, s)
+	idle, err := h.get(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.put(idle)
+	set.Judge() // nothing has changed
+	if _, err := used.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{m.Root.Certificate()},
+		Revoked: []identity.Revocation{{What: w.orders.ID().String()}}}.Sign(m.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := caller.Accept(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	set.Judge()
+	for what, c := range map[string]*Conn{"in use": used, "idle": idle} {
+		if _, err := c.sock.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: a write after the judgement: %v", what, err)
+		}
+	}
+	_ = used.Close()
+	set.Close()
+	if n := len(set.shared.secured.open); n != 0 {
+		t.Errorf("%d connections are kept account of that are closed", n)
 	}
 }
