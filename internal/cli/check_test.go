@@ -106,7 +106,8 @@ func TestCheckSaysNothingOfWhatStandsInForABadValue(t *testing.T) {
 func TestCheckFindsWhatWouldFailLater(t *testing.T) {
 	dir := t.TempDir()
 	pki := identitytest.New(t, "mesh.example").GatewayDir("west", "west-1")
-	resource := "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: empty}\nspec: {ports: [{port: 80}]}\n"
+	resource := "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: empty}\nspec: {ports: [{port: 80}]}\n" +
+		"---\napiVersion: isthmus.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop, name: web}\nspec: {services: [emtpy, empty], rules: [{from: [front/web]}]}\n"
 	if err := os.MkdirAll(filepath.Join(dir, "resources"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,7 @@ func TestCheckFindsWhatWouldFailLater(t *testing.T) {
 		"advertise: h:1\nstate: state\njoin: ['h:1']\n":                       "f.yaml:6: join: h:1 is this gateway itself",
 		"advertise: h:1\nstate: /proc/isthmus\n":                              "f.yaml:5: state: state directory /proc/isthmus",
 		"advertise: h:1\nstate: state\nresources: resources\n":                "note: service shop/empty has no endpoints",
+		"advertise: h:1\nstate: state\nresources:  resources\n":               "note: AuthorizationPolicy shop/web is about service shop/emtpy, of which",
 		"advertise: h:1\nstate: state\nresources: nowhere\nlisten: {mesh: 1}": "f.yaml:6: resources: ",
 	} {
 		listen := ""

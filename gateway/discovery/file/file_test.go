@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 )
 
@@ -301,10 +302,11 @@ func TestTheQuickstartsResourcesAreGood(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(orders + "---\n" + export))
 	f.Add([]byte("kind: Service\napiVersion: isthmus.io/v1alpha1\nspec: {endpoints: ['[::1]:1', {address: '::'}], ports: [{port: 1}]}"))
+	f.Add([]byte(authorization))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parse("f", data)
 		if err != nil {
-			if len(c.services)+len(c.exports) > 0 {
+			if len(c.services)+len(c.exports)+len(c.policies) > 0 {
 				t.Fatal("a bad file has content")
 			}
 			if _, ok := err.(strictyaml.Faults); !ok {
@@ -312,8 +314,19 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		for i := range c.policies { // what is taken is what sidecars take
+			p := &c.policies[i].Policy
+			name := "any"
+			if p.Services != nil {
+				name = p.Services[0]
+			}
+			set := policy.SetOf(mesh.ServiceName{Namespace: p.Namespace, Name: name}, nil, []policy.Policy{*p})
+			if _, err := policy.Compile(set, "mesh.example", "east"); err != nil {
+				t.Fatalf("taken: %v", err)
+			}
+		}
 		for _, s := range c.services {
-			if mesh.CheckLabel(s.Service.Name.Name) != nil || len(s.Service.Ports) == 0 {
+			if mesh.CheckLabel(s.Service.Name.Name) != nil {
 				t.Fatalf("taken: %+v", s)
 			}
 			for _, p := range s.Service.Ports {
