@@ -15,6 +15,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -34,6 +35,7 @@ type Config struct {
 	// all; nil: there are none.
 	Sidecars  func() (behind []TrustSidecar, all int)
 	StatePath string                // file that outlives the process; empty: memory only
+	Audit     *audit.Log            // told of what is refused in others' catalogs; nil discards
 	Log       *slog.Logger          // nil discards
 	Metrics   prometheus.Registerer // nil: not registered
 }

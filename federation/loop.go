@@ -6,6 +6,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
@@ -39,6 +40,9 @@ func (f *Federation) step(ctx context.Context) {
 
 	for _, n := range todo.Notes {
 		f.log.Log(ctx, n.Level, n.Message, n.Args...)
+	}
+	for _, r := range todo.Refusals {
+		f.cfg.Audit.Add(audit.Event{Kind: audit.Catalog, Decision: audit.Refused, Who: r.Signer.String(), What: r.Service.String(), Why: r.Why})
 	}
 	f.metrics.conflicts.Add(float64(todo.Conflicts))
 	if todo.Targets != nil {

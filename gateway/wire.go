@@ -79,7 +79,7 @@ func (g *Gateway) wire() (err error) {
 	g.bundles = bundles.New(g.identity, g.log)
 	g.federation, err = federation.New(federation.Config{
 		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join, Imports: g.cfg.Imports,
-		Tunnel: g.tunnel, Identity: g.identity, Sidecars: g.sidecarsBehind, StatePath: g.statePath(federationFile), Log: g.log, Metrics: g.registry,
+		Tunnel: g.tunnel, Identity: g.identity, Sidecars: g.sidecarsBehind, StatePath: g.statePath(federationFile), Audit: g.audit, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ type Core struct {
 
 	notes     []Note
 	conflicts int
+	refusals  []Refusal
 }
 
 // Own is this gateway's catalog at one version, signed.
@@ -78,6 +79,7 @@ type Actions struct {
 	View      *View            // to be shown; nil: as before
 	Save      bool             // Unsaved has something
 	Conflicts int              // catalogs that differ under one version
+	Refusals  []Refusal        // what others begin to offer and their clusters may not
 	Notes     []Note
 }
 
@@ -133,6 +135,7 @@ func (c *Core) Step(now time.Time) Actions {
 	}
 	a.Notes, c.notes = c.notes, nil
 	a.Conflicts, c.conflicts = c.conflicts, 0
+	a.Refusals, c.refusals = c.refusals, nil
 	return a
 }
 

@@ -15,6 +15,12 @@ type LeftOut struct {
 	Why     string
 }
 
+// Refusal is a LeftOut and who is behind it, for the audit.
+type Refusal struct {
+	Signer identity.ID
+	LeftOut
+}
+
 // Judge returns what of an origin's exports counts, and what does not and why. signer is
 // who signed them: a cluster says what it serves, within what its certificate names, and
 // nobody answers for a service but workloads of its namespace and, for plain endpoints, the

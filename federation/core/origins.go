@@ -243,7 +243,7 @@ func (in Received) apply(c *Core, now time.Time) {
 		c.note(slog.LevelError, "a catalog is left out: its cluster has too much", "gateway", h.Origin.String(), "bytes", in.State.Size(), "limit", maxClusterBytes)
 		return
 	}
-	c.reportLeftOut(h.Origin, o, in.LeftOut, now)
+	c.reportLeftOut(in, o, now)
 	o.state, o.signature, o.signer, o.floor = in.State, in.Signature, in.Signer, h.Version
 	o.exports, o.leftOut = in.Exports, in.LeftOut
 	c.takeImports(h.Origin, o)
@@ -266,13 +266,15 @@ func (c *Core) sizeOf(origin mesh.GatewayID) (n int) {
 
 // reportLeftOut logs what of a new catalog does not count, unless that was so before or
 // was logged a moment ago.
-func (c *Core) reportLeftOut(id mesh.GatewayID, o *origin, leftOut []LeftOut, now time.Time) {
+func (c *Core) reportLeftOut(in Received, o *origin, now time.Time) {
+	id, leftOut := in.State.Head().Origin, in.LeftOut
 	if len(leftOut) == 0 || slices.Equal(leftOut, o.leftOut) || now.Sub(o.reported) < faultInterval {
 		return
 	}
 	o.reported = now
 	for _, l := range leftOut[:min(len(leftOut), maxLeftOut)] {
 		c.note(slog.LevelWarn, "what a gateway offers is left out", "gateway", id.String(), "service", l.Service.String(), "err", l.Why, "left_out", len(leftOut))
+		c.refusals = append(c.refusals, Refusal{in.Signer.ID, l})
 	}
 }
 

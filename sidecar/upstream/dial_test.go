@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -54,6 +55,26 @@ func TestAPeerThatMayNotAnswerIsRefused(t *testing.T) {
 		t.Errorf("stage %s, want %s", ce.Stage, StageHandshake)
 	}
 	contains(t, err, "expected "+ordersWest, "sa/mallory", "orders.shop.mesh:80")
+}
+
+// The gateway that tells the routes may have been taken over: who it lists is believed
+// only as far as the one's certificates allow.
+func TestAPeerThatAGatewayListsAndThatMayNotAnswerIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.mesh.Confine("evil", "lair")
+	for want, who := range map[string]*identity.Source{
+		"is no workload of namespace shop":      w.mesh.Workload("west", "bank", "ledger"),
+		"cluster evil may not offer namespace":  w.mesh.Workload("evil", "shop", "orders"),
+		"evil may not offer namespace shop: it": w.mesh.Gateway("evil", "evil-1"),
+	} {
+		id := who.ID().String()
+		_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(who)), id), Identities: []string{id}})
+		_, _, err := get(t, s)
+		if ce := connectError(t, err); ce.Stage != StageHandshake {
+			t.Errorf("%s: stage %s, want %s", id, ce.Stage, StageHandshake)
+		}
+		contains(t, err, want)
+	}
 }
 
 func TestAPeerOfAnotherTrustDomainIsRefused(t *testing.T) {
