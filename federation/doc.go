@@ -68,6 +68,19 @@
 // connect, and never route: routes need a signed record and a live tunnel to its origin,
 // and sidecars are told of a gateway what that has said itself over a tunnel.
 //
+// # Trust
+//
+// Gateways hand each other the bundles ([identity.Bundle]) that they hold:
+//
+//	POST /trust     {"report":{"held":{"mesh.example":{"number":3,"digest":…}},"root":…,"behind":[…]},"bundles":[…]}
+//
+// and the answer is the same from the other side. A bundle is in it when the other takes that trust
+// domain and, as far as is known, has an older one. That happens at once with everybody when a newer one is
+// in force, with a gateway that is new, and every ten seconds. Who gets one hands it on, so that
+// it spreads as fast as it can be sent; nobody is believed, a root has signed it. The
+// report says which sidecars are behind their gateway. When what is trusted changes, the catalogs are
+// dropped whose signers are trusted no more; the same versions may come again.
+//
 // # Conflict resolution
 //
 // See package catalog: of one origin the greatest (epoch, seq, digest) wins. The
