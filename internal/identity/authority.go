@@ -298,9 +298,7 @@ func (a *Authority) IssueCA(name string, dnsNames []string) (*Credential, error)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range a.roots[max(0, len(a.roots)-(maxChain-len(c.chain))):] {
-		c.chain = append(c.chain, r)
-	}
+	c.chain = append(c.chain, a.roots[max(0, len(a.roots)-(maxChain-len(c.chain))):]...)
 	c.bundle = a.bundle
 	return c, nil
 }

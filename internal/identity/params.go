@@ -2,10 +2,8 @@ package identity
 
 import "time"
 
-// Lifetimes of what the file-based authority issues. No process renews these
-// by itself yet, so they are as long as an operator can be expected to come
-// back: short-lived workload certificates (1 h) come with issuance by the
-// gateways.
+// Lifetimes of what 'isthmus pki' issues into files. Nobody renews these, so they are as
+// long as an operator can be expected to come back; what a CA issues lives shorter.
 const (
 	DefaultRootTTL    = 10 * 365 * 24 * time.Hour
 	DefaultClusterTTL = 365 * 24 * time.Hour
