@@ -1,12 +1,17 @@
 package forward_test
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -82,4 +87,36 @@ func TestSilentConnectionsToTheMeshPortUseUpNoPaths(t *testing.T) {
 	}
 	open(t, port)
 	open(t, port)
+}
+
+func TestPathsOnWhichNobodyShakesHandsMakeRoom(t *testing.T) {
+	limits, err := limit.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, port := start(t, forward.Config{Outbound: always(at("orders-1", serve(t, echo))), Limits: limits})
+	// The endpoint echoes the ClientHello, and what follows that is taken for the proof.
+	proved := open(t, port)
+	prove := func() {
+		t.Helper()
+		if _, err := proved.Write([]byte("proof")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(proved, make([]byte, 5)); err != nil {
+			t.Fatalf("a path on which hands were shaken was cut: %v", err)
+		}
+	}
+	prove()
+	silent := open(t, port)
+	limits.Shed()
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read on a path without a handshake gives %v, want a reset", err)
+	}
+	prove()
+	for {
+		if paths, _, _, _, _ := f.Held(); paths == 1 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -35,7 +35,7 @@ func (f *Forward) serveMesh(c net.Conn, who *limit.Stranger) {
 		return
 	}
 	defer f.limits.release(from)
-	who.Known()
+	p.stranger = who
 	p.serve(payload)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -23,6 +24,10 @@ type path struct {
 	sni   bool       // the client knows no HTTP: it gets no reply, and alerts for refusals
 	req   Request
 	entry *drain.Entry // of f.open, while serve runs
+
+	// stranger is what the client counts as until it has shaken hands, see unproved; nil:
+	// it has, or is another gateway's.
+	stranger *limit.Stranger
 
 	leave     func() // ends what expectGoodbye began; nil: it did not
 	answered  bool   // the client was told why it may not call, and is closed
@@ -116,7 +121,7 @@ func (p *path) carry(ctx context.Context, won *attempt, to relay.Conn) {
 	m := p.f.metrics
 	m.opened[p.dir].Inc()
 	m.open[p.dir].Inc()
-	stats, err := relay.CopyUntilQuiet(ctx, p.f.drainDeadline, p.conn, to, p.f.cfg.Idle)
+	stats, err := relay.CopyUntilQuiet(ctx, p.f.drainDeadline, p.unproved(), to, p.f.cfg.Idle)
 	m.open[p.dir].Dec()
 	stats.AToB += p.sentEarly
 	m.sent[p.dir].Add(float64(stats.AToB))

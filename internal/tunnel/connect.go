@@ -48,11 +48,11 @@ func (n *Node) acceptConns(ctx context.Context, ln *quic.Listener) {
 func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 	helloCtx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
+	ended(q)
 	c, err := newConn(n, q, false, n.cfg.Identity.NotAfter())
 	if err == nil {
-		err = c.handshake(helloCtx, n.admit)
+		err = n.greet(helloCtx, c)
 	}
-	ended(q)
 	if err != nil {
 		closeConn(q, err)
 		if c != nil {
@@ -62,6 +62,16 @@ func (n *Node) accept(ctx context.Context, q *quic.Conn) {
 		return
 	}
 	n.serve(c)
+}
+
+// greet exchanges hellos on a connection whose gateway is known, unless too many of its
+// cluster's have not said theirs.
+func (n *Node) greet(ctx context.Context, c *conn) error {
+	if !n.greeting.Take(c.gateway.Cluster) {
+		return &closeError{code: codeBusy, reason: "too many connections without a hello"}
+	}
+	defer n.greeting.Release(c.gateway.Cluster)
+	return c.handshake(ctx, n.admit)
 }
 
 // serve runs an admitted connection and takes it out of the table when it ends.

@@ -55,7 +55,7 @@
 //	 7 self        the end reached itself
 //	 8 surplus     there are enough connections already
 //	 9 protocol    the control stream was broken
-//	10 (unused)
+//	10 busy        too many connections that have not said hello
 //	11 untrusted   the certificate is trusted no more, as the roots have changed
 //	12 too large   large packets are lost on the way
 //	13 replaced    its streams have ended and others take its place

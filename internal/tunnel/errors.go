@@ -36,7 +36,7 @@ const (
 	codeSelf
 	codeSurplus
 	codeProtocol
-	_ // was "busy": QUIC refuses now what is too much
+	codeBusy
 	codeUntrusted
 	codeTooLarge
 	codeReplaced
@@ -44,7 +44,7 @@ const (
 
 // String names the code as metrics and the package comment do.
 func (c closeCode) String() string {
-	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "unused", "untrusted", "too large", "replaced"}
+	names := [...]string{"bye", "leaving", "stopped", "silent", "expired", "superseded", "duplicate", "self", "surplus", "protocol", "busy", "untrusted", "too large", "replaced"}
 	if int(c) < len(names) {
 		return names[c]
 	}

@@ -15,8 +15,8 @@ import (
 // CONNECTION_REFUSED.
 var errTooMany = errors.New("too many handshakes")
 
-// halfOpen counts the connections that others dial, from their first packet until they
-// have said hello. Such a one costs some 60 KiB, and anybody can make it: with a
+// halfOpen counts the connections that others dial, from their first packet until their
+// handshake is done. Such a one costs some 60 KiB, and anybody can make it: with a
 // forged address until he must prove it by a Retry, which costs us nothing, and then
 // from each source as many as are free, see [limit.Shares].
 type halfOpen struct {

@@ -60,6 +60,7 @@ type Node struct {
 	targets  *targets
 	accepted chan *Stream // streams that peers opened
 	halfOpen *halfOpen
+	greeting *limit.Shares[mesh.ClusterName] // connections whose peer has not said hello
 	incoming *limit.Shares[mesh.ClusterName] // open streams that peers opened
 
 	handlePacket atomic.Pointer[func(mesh.GatewayID, []byte)]
@@ -102,6 +103,7 @@ func New(cfg Config) (*Node, error) {
 		ended:    make(chan struct{}),
 		accepted: make(chan *Stream, acceptQueue),
 		halfOpen: newHalfOpen(),
+		greeting: limit.NewShares[mesh.ClusterName](maxGreeting, 1),
 		incoming: limit.NewShares[mesh.ClusterName](maxIncoming, 1),
 	}
 	if n.log == nil {

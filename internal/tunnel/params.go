@@ -115,8 +115,10 @@ const (
 	defaultConnections = 2
 	// maxConnections bounds the connections to one peer, whoever dialled.
 	maxConnections = 16
-	// maxHalfOpen bounds the connections that have not said hello yet.
+	// maxHalfOpen bounds the connections that others dial and whose handshake is not done,
+	// and maxGreeting those that have not said hello since.
 	maxHalfOpen = 512
+	maxGreeting = 512
 	// maxUnverified is how many of them there may be before a client must prove its
 	// address first: a Retry costs the dialler a round trip, a forged address costs us
 	// a handshake.
