@@ -1,6 +1,8 @@
 package limit
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/internal/prom"
@@ -35,6 +37,7 @@ func New(reg prometheus.Registerer) (*Limits, error) {
 func (l *Limits) Port(name string, most int) *Strangers {
 	s := &Strangers{max: max(1, most), sources: map[Source]*crowd{},
 		open: l.strangers.WithLabelValues(name)}
+	s.gone = sync.NewCond(&s.mu)
 	s.shed = func() { l.shed.WithLabelValues(name).Inc() } // no series before the first
 	l.ports = append(l.ports, s)
 	return s

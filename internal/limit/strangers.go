@@ -22,7 +22,9 @@ type Strangers struct {
 
 	mu      sync.Mutex
 	all     int
-	number  uint64 // of the next one
+	cut     int        // were ended and are not gone: they hold what they have a little longer
+	gone    *sync.Cond // signalled when one of those is
+	number  uint64     // of the next one
 	sources map[Source]*crowd
 	order   crowds // the one to lose a stranger next is first
 }
@@ -34,7 +36,8 @@ type Stranger struct {
 	number uint64 // who came earlier has a smaller one
 
 	// Guarded by of.mu.
-	crowd      *crowd // nil: known, or gone
+	crowd      *crowd // nil: known, cut, or gone
+	cut        bool   // counts in of.cut
 	prev, next *Stranger
 }
 
@@ -49,12 +52,16 @@ type crowd struct {
 // Meet counts a stranger from addr. When there are as many as may be, another one is
 // ended to make room, see the package comment. end cuts the connection at once; it is
 // called once at most, with ErrShed, by any goroutine and without a lock.
-// [Stranger.Known] must follow.
+// [Stranger.Known] must follow. Meet waits while as many as may be were cut and are not
+// gone yet.
 func (s *Strangers) Meet(addr net.Addr, end func(cause error)) *Stranger {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
+	for s.cut >= s.max {
+		s.gone.Wait()
+	}
 	var victim *Stranger
 	if s.all >= s.max {
 		victim = s.takeLocked()
@@ -76,18 +83,29 @@ func (w *Stranger) Known() {
 	if w == nil {
 		return
 	}
-	w.of.mu.Lock()
-	defer w.of.mu.Unlock()
-	w.of.removeLocked(w)
+	s := w.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeLocked(w)
+	if w.cut {
+		w.cut = false
+		s.cut--
+		s.gone.Signal()
+	}
 }
 
 // Shed ends the half of the strangers, those of the sources that hold most, and
-// returns how many these were: descriptors are short.
+// returns how many these were: descriptors are short. While those that were cut before
+// are not gone it ends nobody, and returns how many these are.
 func (s *Strangers) Shed() int {
 	if s == nil {
 		return 0
 	}
 	s.mu.Lock()
+	if n := s.cut; n > 0 {
+		s.mu.Unlock()
+		return n
+	}
 	victims := make([]*Stranger, (s.all+1)/2)
 	for i := range victims {
 		victims[i] = s.takeLocked()
@@ -131,6 +149,8 @@ func (s *Strangers) addLocked(source Source, w *Stranger) {
 func (s *Strangers) takeLocked() *Stranger {
 	w := s.order[0].first
 	s.removeLocked(w)
+	w.cut = true
+	s.cut++
 	return w
 }
 

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -25,8 +27,11 @@ func port(t interface{ Fatal(...any) }, most int) *Strangers {
 func TestOfTooManyStrangersTheOldestOfTheLargestSourceGoes(t *testing.T) {
 	s := port(t, 4)
 	var cut []string
+	var gone []*Stranger
 	meet := func(name, ip string) *Stranger {
-		return s.Meet(at(ip), func(error) { cut = append(cut, name) })
+		w := s.Meet(at(ip), func(error) { cut = append(cut, name) })
+		gone = append(gone, w)
+		return w
 	}
 	meet("first", "10.0.0.1")
 	meet("flood 1", "10.0.0.2")
@@ -43,6 +48,11 @@ func TestOfTooManyStrangersTheOldestOfTheLargestSourceGoes(t *testing.T) {
 	if want := []string{"flood 1", "first"}; !slices.Equal(cut, want) {
 		t.Errorf("%v were cut, want %v", cut, want)
 	}
+	if n := s.Shed(); n != 2 || s.Len() != 4 {
+		t.Errorf("Shed() = %d and %d are left, want 2 that are going and 4", n, s.Len())
+	}
+	gone[0].Known() // the two that were cut
+	gone[1].Known()
 	if n := s.Shed(); n != 2 || s.Len() != 2 {
 		t.Errorf("Shed() = %d and %d are left, want 2 and 2", n, s.Len())
 	}
@@ -88,6 +98,7 @@ func TestStrangersAreCountedAndNoMoreAreHeldThanMayBe(t *testing.T) {
 					if largest := slices.Max(slices.Collect(maps.Values(held))); held[from] != largest || len(open) < most {
 						rt.Fatalf("one of a source with %d was cut, of %v", held[from], held)
 					}
+					old.Known()
 					delete(open, old)
 				}
 				open[w] = ip
@@ -114,8 +125,9 @@ func TestStrangersOfEachPortAreShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := l.Port("mesh", 1)
+	first := s.Meet(at("10.0.0.1"), func(error) {})
 	s.Meet(at("10.0.0.1"), func(error) {})
-	s.Meet(at("10.0.0.1"), func(error) {})
+	first.Known()
 	if testutil.ToFloat64(s.open) != 1 || testutil.ToFloat64(l.shed) != 1 {
 		t.Error("other figures")
 	}
@@ -150,4 +162,21 @@ func TestThereIsAlwaysAPlaceForOneThatHoldsNone(t *testing.T) {
 	if s.Take("hog") {
 		t.Error("a place where there is none")
 	}
+}
+
+func TestWhoComesWaitsForThoseThatWereCutToBeGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := port(t, 1)
+		first := s.Meet(at("10.0.0.1"), func(error) {})
+		s.Meet(at("10.0.0.1"), func(error) {})
+		var third sync.WaitGroup
+		came := false
+		third.Go(func() { s.Meet(at("10.0.0.1"), func(error) {}); came = true })
+		synctest.Wait()
+		if came {
+			t.Error("more are held than may be")
+		}
+		first.Known()
+		third.Wait()
+	})
 }
