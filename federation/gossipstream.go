@@ -108,20 +108,20 @@ func (t *transport) serveGossip(w http.ResponseWriter, r *http.Request, peer mes
 	}
 	g := &gossipConn{Conn: c, transport: t, from: peer, peer: rw.Reader, check: gossip.Check{Self: t.self, Peer: peer}.Stream, closed: make(chan struct{})}
 	if err := c.SetDeadline(time.Now().Add(gossipStreamTimeout)); err != nil {
-		g.Close()
+		_ = g.Close()
 		return
 	}
 	if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
-		g.Close()
+		_ = g.Close()
 		return
 	}
 	// Here, and not in memberlist's goroutine: a slow peer keeps nothing of it waiting.
 	if _, err := g.Read(nil); err != nil {
-		g.Close()
+		_ = g.Close()
 		return
 	}
 	if !t.serve(r.Context(), g) {
-		g.Close()
+		_ = g.Close()
 		return
 	}
 	<-g.closed // memberlist sets a deadline on every read and write

@@ -109,7 +109,7 @@ func (c Check) message(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("message of type %d: %w", t, err)
 	}
-	return m.append(nil, t), nil
+	return m.bytes(t), nil
 }
 
 // ping checks a ping: the peer asks this gateway.
@@ -156,7 +156,7 @@ func (c Check) stream(r io.Reader, takes ...messageType) ([]byte, error) {
 	case typePushPull:
 		return c.pushPull(&m, s)
 	}
-	return m.append(nil, t), nil
+	return m.bytes(t), nil
 }
 
 // pushPull reads the nodes of a push/pull behind its header.
@@ -164,7 +164,7 @@ func (c Check) pushPull(header *message, r source) ([]byte, error) {
 	if header.nodes > MaxNodes || header.userState != 0 {
 		return nil, fmt.Errorf("push/pull of %d nodes and %d bytes: at most %d and none", header.nodes, header.userState, MaxNodes)
 	}
-	b := header.append(nil, typePushPull)
+	b := header.bytes(typePushPull)
 	for range header.nodes {
 		var m message
 		if err := m.read(r); err != nil {

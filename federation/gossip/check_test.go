@@ -50,7 +50,7 @@ func summed(b []byte) []byte {
 }
 
 func pushPull(states ...*message) []byte {
-	b := (&message{nodes: uint32(len(states)), join: true}).append(nil, typePushPull)
+	b := (&message{nodes: uint32(len(states)), join: true}).bytes(typePushPull)
 	for _, s := range states {
 		b = s.appendNode(b)
 	}
@@ -60,15 +60,15 @@ func pushPull(states ...*message) []byte {
 // good are packets that pass as they are.
 func good() [][]byte {
 	return [][]byte{
-		ping().append(nil, typePing),
-		indirect().append(nil, typeIndirectPing),
-		(&message{seq: 7}).append(nil, typeAck),
-		(&message{seq: 7}).append(nil, typeNack),
-		accusation(north, west).append(nil, typeSuspect),
-		accusation(east, north).append(nil, typeDead),
-		accusation(west, west).append(nil, typeDead),
-		state(west).append(nil, typeAlive),
-		state(north).append(nil, typeAlive),
+		ping().bytes(typePing),
+		indirect().bytes(typeIndirectPing),
+		(&message{seq: 7}).bytes(typeAck),
+		(&message{seq: 7}).bytes(typeNack),
+		accusation(north, west).bytes(typeSuspect),
+		accusation(east, north).bytes(typeDead),
+		accusation(west, west).bytes(typeDead),
+		state(west).bytes(typeAlive),
+		state(north).bytes(typeAlive),
 	}
 }
 
@@ -84,11 +84,11 @@ func TestWhatMemberlistWritesPasses(t *testing.T) {
 }
 
 func TestWhatWouldEndMemberlistIsRefused(t *testing.T) {
-	var nested []byte = ping().append(nil, typePing)
+	var nested []byte = ping().bytes(typePing)
 	for range 300 {
 		nested = compound(nested)
 	}
-	short := state(west).append(nil, typeAlive)
+	short := state(west).bytes(typeAlive)
 	short = bytes.Replace(short, appendRaw(appendRaw(nil, "Vsn"), versions[:]), appendRaw(appendRaw(nil, "Vsn"), []byte{9}), 1)
 	for what, b := range map[string][]byte{
 		"encryption version 0, which is unpadded without a look": make([]byte, 45),
@@ -103,16 +103,16 @@ func TestWhatWouldEndMemberlistIsRefused(t *testing.T) {
 		"a compound of nothing at all":   {7},
 		"a compound of an empty message": {7, 1, 0, 0},
 		"a compound that ends early":     {7, 2, 0, 1, 0, 9, 2},
-		"bytes behind a compound":        append(compound((&message{}).append(nil, typeAck)), 0),
-		"bytes behind a message":         append((&message{}).append(nil, typeAck), 0),
-		"another checksum":               append([]byte{12, 1, 2, 3, 4}, ping().append(nil, typePing)...),
-		"checksums within checksums":     summed(summed(ping().append(nil, typePing))),
+		"bytes behind a compound":        append(compound((&message{}).bytes(typeAck)), 0),
+		"bytes behind a message":         append((&message{}).bytes(typeAck), 0),
+		"another checksum":               append([]byte{12, 1, 2, 3, 4}, ping().bytes(typePing)...),
+		"checksums within checksums":     summed(summed(ping().bytes(typePing))),
 		"a node of one version":          short,
 		"a map of many fields":           append([]byte{2, 0xde, 0xff, 0xff}, bytes.Repeat([]byte{0xa0, 0}, 600)...),
 		"a string that is not there":     {2, 0x81, 0xa5, 'S', 'e', 'q', 'N', 'o', 0xdb, 0xff, 0xff, 0xff, 0xff},
 		"arrays within arrays":           append([]byte{2, 0x81, 0xa1, 'x'}, bytes.Repeat([]byte{0x91}, 1000)...),
 		"a negative number":              {2, 0x81, 0xa5, 'S', 'e', 'q', 'N', 'o', 0xd0, 0x80},
-		"more than a datagram":           append((&message{}).append(nil, typeAck), make([]byte, maxPacket)...),
+		"more than a datagram":           append((&message{}).bytes(typeAck), make([]byte, maxPacket)...),
 	} {
 		if got, err := check.Packet(b); err == nil {
 			t.Errorf("%s: %q", what, got)
@@ -141,15 +141,15 @@ func TestAPeerAsksForItselfAndNamesGatewaysOnly(t *testing.T) {
 	} {
 		var msg message
 		m.change(&msg)
-		if got, err := check.Packet(msg.append(nil, m.t)); err == nil {
+		if got, err := check.Packet(msg.bytes(m.t)); err == nil {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
 }
 
 func TestWhoSaysThatAnotherHasLeftSaysThatItIsDead(t *testing.T) {
-	got, err := check.Packet(accusation(north, north).append(nil, typeDead))
-	if want := accusation(north, west).append(nil, typeDead); err != nil || !bytes.Equal(got[0], want) {
+	got, err := check.Packet(accusation(north, north).bytes(typeDead))
+	if want := accusation(north, west).bytes(typeDead); err != nil || !bytes.Equal(got[0], want) {
 		t.Errorf("%q, %v", got, err)
 	}
 	theirs, ours := state(north), state(west)
@@ -163,23 +163,23 @@ func TestWhoSaysThatAnotherHasLeftSaysThatItIsDead(t *testing.T) {
 
 func TestAStreamIsOneMessageOfTheKindThatIsExpected(t *testing.T) {
 	all := pushPull(state(west), state(north), state(east))
-	question, ack := ping().append(nil, typePing), (&message{seq: 7}).append(nil, typeAck)
-	refusal := (&message{text: "no"}).append(nil, typeError)
+	question, ack := ping().bytes(typePing), (&message{seq: 7}).bytes(typeAck)
+	refusal := (&message{text: "no"}).bytes(typeError)
 	for _, c := range []struct {
 		b               []byte
 		asked, answered bool
 	}{
 		{all, true, true}, {question, true, false}, {ack, false, true}, {refusal, false, true},
-		{state(west).append(nil, typeAlive), false, false}, // of packets
+		{state(west).bytes(typeAlive), false, false}, // of packets
 		{[]byte{10, 0, 0, 0, 0}, false, false},             // encrypted, and empty
 		{[]byte{9, 0x80}, false, false},                    // compressed
 		{[]byte{8, 0x80}, false, false},                    // of users
 		{[]byte{244, 1, 'x'}, false, false},                // labelled
 		{nil, false, false},
-		{(&message{nodes: MaxNodes + 1}).append(nil, typePushPull), false, false},
-		{(&message{nodes: 1}).append(nil, typePushPull), false, false}, // and none follows
+		{(&message{nodes: MaxNodes + 1}).bytes(typePushPull), false, false},
+		{(&message{nodes: 1}).bytes(typePushPull), false, false}, // and none follows
 		{append([]byte{6, 0x81}, appendUint(appendRaw(nil, "UserStateLen"), 1)...), false, false},
-		{append((&message{nodes: 1}).append(nil, typePushPull), 0x80), false, false}, // a node without a name
+		{append((&message{nodes: 1}).bytes(typePushPull), 0x80), false, false}, // a node without a name
 	} {
 		for way, got := range map[bool]func() ([]byte, error){
 			true:  func() ([]byte, error) { return check.Stream(bytes.NewReader(c.b)) },
@@ -195,7 +195,7 @@ func TestAStreamIsOneMessageOfTheKindThatIsExpected(t *testing.T) {
 }
 
 func TestAnEndlessStreamIsRefused(t *testing.T) {
-	b := (&message{nodes: MaxNodes}).append(nil, typePushPull)
+	b := (&message{nodes: MaxNodes}).bytes(typePushPull)
 	if _, err := check.Stream(&endless{first: b, again: state(west).appendNode(nil)}); err != nil {
 		t.Errorf("%d nodes: %v", MaxNodes, err)
 	}
@@ -260,9 +260,9 @@ func FuzzPacket(f *testing.F) {
 
 func FuzzStream(f *testing.F) {
 	f.Add(pushPull(state(west), state(north)))
-	f.Add(ping().append(nil, typePing))
-	f.Add((&message{seq: 7}).append(nil, typeAck))
-	f.Add((&message{text: "no"}).append(nil, typeError))
+	f.Add(ping().bytes(typePing))
+	f.Add((&message{seq: 7}).bytes(typeAck))
+	f.Add((&message{text: "no"}).bytes(typeError))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if got, err := check.Stream(bytes.NewReader(b)); err == nil {
 			if again, err := check.Stream(bytes.NewReader(got)); err != nil || !bytes.Equal(again, got) {

@@ -156,9 +156,9 @@ func (m *message) checkAccusation() error {
 	return errors.Join(err, err2)
 }
 
-// append appends the message, which was checked, as memberlist would have written it.
-func (m *message) append(b []byte, t messageType) []byte {
-	b = append(b, byte(t))
+// bytes returns the message, which was checked, as memberlist would have written it.
+func (m *message) bytes(t messageType) []byte {
+	b := []byte{byte(t)}
 	switch t {
 	case typePing:
 		b = appendUint(appendRaw(appendMap(b, 5), "SeqNo"), m.seq)
