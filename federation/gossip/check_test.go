@@ -171,10 +171,10 @@ func TestAStreamIsOneMessageOfTheKindThatIsExpected(t *testing.T) {
 	}{
 		{all, true, true}, {question, true, false}, {ack, false, true}, {refusal, false, true},
 		{state(west).bytes(typeAlive), false, false}, // of packets
-		{[]byte{10, 0, 0, 0, 0}, false, false},             // encrypted, and empty
-		{[]byte{9, 0x80}, false, false},                    // compressed
-		{[]byte{8, 0x80}, false, false},                    // of users
-		{[]byte{244, 1, 'x'}, false, false},                // labelled
+		{[]byte{10, 0, 0, 0, 0}, false, false},       // encrypted, and empty
+		{[]byte{9, 0x80}, false, false},              // compressed
+		{[]byte{8, 0x80}, false, false},              // of users
+		{[]byte{244, 1, 'x'}, false, false},          // labelled
 		{nil, false, false},
 		{(&message{nodes: MaxNodes + 1}).bytes(typePushPull), false, false},
 		{(&message{nodes: 1}).bytes(typePushPull), false, false}, // and none follows
