@@ -73,21 +73,24 @@ func (f *Follower) stream(ctx context.Context, l *gatewaylink.Link) (stood bool,
 		func(ctx context.Context, conn grpc.ClientConnInterface) (trust.Trust_FollowClient, error) {
 			return trust.NewTrustClient(conn).Follow(ctx)
 		},
-		func(s *stream) error {
-			refused := ""
-			for {
-				past := f.identity.Past()
-				if err := s.Send(f.holding(refused)); err != nil {
-					return err
-				}
-				next, err := f.hear(s, past, &stood)
-				if err != nil {
-					return err
-				}
-				refused = next
-			}
-		})
+		func(s *stream) error { return f.talk(s, &stood) })
 	return stood, err
+}
+
+// talk says what is held, first and after every change, and takes what comes.
+func (f *Follower) talk(s *stream, stood *bool) error {
+	refused := ""
+	for {
+		past := f.identity.Past()
+		if err := s.Send(f.holding(refused)); err != nil {
+			return err
+		}
+		next, err := f.hear(s, past, stood)
+		if err != nil {
+			return err
+		}
+		refused = next
+	}
 }
 
 // hear takes what the gateway sends until there is something to say: what this process
