@@ -106,13 +106,13 @@ func TestWhatHasSaidSomethingIsNotPushedOutByMoreOfItsCluster(t *testing.T) {
 
 func TestTheCatalogsOfOneClusterAreBoundedTogether(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	ports := make([]mesh.ExportPort, catalog.MaxPorts)
-	for i := range ports {
-		ports[i] = mesh.ExportPort{Port: uint16(i + 1), Protocol: mesh.TCP, Identities: []string{strings.Repeat("x", 700)}}
+	port := mesh.ExportPort{Port: 80, Protocol: mesh.TCP}
+	for range 30 {
+		port.Identities = append(port.Identities, strings.Repeat("x", 1900))
 	}
 	var big []mesh.Export
-	for i := range 230 {
-		big = append(big, mesh.Export{Service: mesh.ServiceName{Namespace: "n", Name: fmt.Sprintf("s%d", i)}, Ports: ports})
+	for i := range 200 {
+		big = append(big, mesh.Export{Service: mesh.ServiceName{Namespace: "n", Name: fmt.Sprintf("s%d", i)}, Ports: []mesh.ExportPort{port}})
 	}
 	var ids []mesh.GatewayID
 	for i := range 6 {
