@@ -59,6 +59,7 @@ type testMesh struct {
 	gateways []*gatewayProc
 	weights  map[string]int     // of sidecars that are started, by name; 0: the default
 	issuers  map[string]*caProc // by cluster; none: certificates are in files
+	files    int                // what is started may have open; 0: as many as this process
 }
 
 type gatewayProc struct {
@@ -236,7 +237,11 @@ type proc struct {
 // process prepares one; the test fails when it breaks or ends by itself.
 func (m *testMesh) process(name string, args ...string) *proc {
 	m.t.Helper()
-	p := &proc{&process.Process{Name: name, Args: append([]string{binary}, args...), Log: m.path(name + ".log")}, m.t}
+	argv := append([]string{binary}, args...)
+	if m.files > 0 {
+		argv = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, m.files)}, argv...)
+	}
+	p := &proc{&process.Process{Name: name, Args: argv, Log: m.path(name + ".log")}, m.t}
 	m.t.Cleanup(func() {
 		err := p.Err()
 		p.Kill()
