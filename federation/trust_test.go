@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"bytes"
 	"crypto/x509"
 	"testing"
 	"time"
@@ -145,5 +146,15 @@ func TestBundlesOfAnotherTrustDomainAreFollowed(t *testing.T) {
 		within(t, "east follows it", time.Second, func() bool { return east.cfg.Identity.Held()["other.example"] == 5 })
 		east.give(w.bundle(9))
 		within(t, "and west ours", time.Second, func() bool { return west.holds() == 9 })
+	})
+}
+
+func FuzzATrustMessageOfAnotherGatewayIsReadOrRefused(f *testing.F) {
+	f.Add([]byte(`{"report":{"held":{"mesh.example":{"number":3,"digest":"AAECAwQFBgc="}},"sidecars":1,"behind":[{"id":"spiffe://a","lacks":{"mesh.example":2}}]},"bundles":[{"bundle":"e30=","signatures":[]}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeTrust(bytes.NewReader(b), false)
+		if err == nil && (len(m.Bundles) > maxTrustDomains || len(m.Report.Behind) > maxBehind) {
+			t.Errorf("%d bundles, %d sidecars", len(m.Bundles), len(m.Report.Behind))
+		}
 	})
 }
