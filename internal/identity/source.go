@@ -55,7 +55,6 @@ type Source struct {
 type material struct {
 	id      ID
 	chain   []*x509.Certificate
-	proof   [][]byte          // chain in DER, for signatures
 	root    *x509.Certificate // that it is under
 	tls     *tls.Certificate  // chain with its key, and a gateway's with its root
 	key     crypto.Signer
