@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -231,11 +232,22 @@ func (d *dialer) dialledLocked(ctx context.Context, err error) error {
 		if text := fmt.Sprintf("dial gateway at %s: %v", t.Addr, why); text != t.lastErr {
 			t.lastErr = text
 			if !errors.Is(err, errSelf) {
-				n.log.Warn("gateway cannot be reached, trying on", "gateway", t.gatewayLocked(), "peer_addr", t.Addr, "err", why)
+				level := slog.LevelWarn
+				if saidGoodbye(why, label) {
+					level = slog.LevelInfo // planned, and others took over
+				}
+				n.log.Log(ctx, level, "gateway cannot be reached, trying on", "gateway", t.gatewayLocked(), "peer_addr", t.Addr, "err", why)
 			}
 		}
 	}
 	n.metrics.dials.WithLabelValues(result).Inc()
 	t.unanswered = label == "timeout" || label == "silent"
 	return err
+}
+
+// saidGoodbye reports whether a peer that could not be dialled leaves on purpose: it
+// says so, or refuses whoever comes while it stops.
+func saidGoodbye(why error, label string) bool {
+	closed, ok := errors.AsType[*closeError](why)
+	return ok && closed.remote && (closed.code == codeBye || closed.code == codeLeaving) || label == labelRefused
 }

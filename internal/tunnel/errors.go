@@ -76,8 +76,12 @@ func (e *closeError) Error() string {
 	return fmt.Sprintf("%s (%s): %s", by, e.code, e.reason)
 }
 
-// labelReset is connError's label for a peer that does not know the connection.
-const labelReset = "reset"
+// Labels of connError: for a peer that does not know the connection, and for one that
+// takes none.
+const (
+	labelReset   = "reset"
+	labelRefused = "refused"
+)
 
 // connError turns an error of a QUIC connection into one that an operator can
 // act on, and names the metric label for it.
@@ -113,7 +117,7 @@ func connError(err error) (error, string) {
 		}
 		return fmt.Errorf("TLS handshake: %w", err), "tls"
 	case errors.As(err, &transport) && transport.ErrorCode == quic.ConnectionRefused:
-		return errors.New("the peer refused the connection: it is overloaded or stopping"), "refused"
+		return errors.New("the peer refused the connection: it is overloaded or stopping"), labelRefused
 	}
 	return err, "other"
 }
