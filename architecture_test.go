@@ -63,7 +63,7 @@ var imports = map[string][]string{
 	"sidecar/registration": {"internal/register", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
-	"internal/admin":                 {"internal/status", "internal/version"},
+	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
 	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/status"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
@@ -92,7 +92,7 @@ var imports = map[string][]string{
 	"internal/strictyaml":            {},
 	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit"},
 	"internal/trust":                 {},
-	"internal/tunnel":                {"internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
+	"internal/tunnel":                {"internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/xds/authorization"},

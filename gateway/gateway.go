@@ -196,7 +196,7 @@ type part struct {
 func (g *Gateway) parts() []part {
 	all := []part{
 		{"admin", admin.New(admin.Config{
-			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Bundle: g.takeBundle, Forget: g.forget, Authz: g.wouldAllow, Log: g.log,
+			Ports: g.operators, Readiness: &g.ready, Metrics: g.registry, Reload: g.reloader, Bundle: g.takeBundle, Forget: g.forget, Authz: g.wouldAllow, Audit: g.audit, Log: g.log,
 			Status: func() any { return g.Status() },
 		}).Run},
 		{"audit", g.audit.Run},

@@ -71,7 +71,7 @@ func (g *Gateway) wire() (err error) {
 		Self: g.cfg.ID(), Identity: g.identity, ResetKey: resetKey, Connections: g.cfg.Connections,
 		Listen:       func() (net.PacketConn, error) { return g.opts.ListenPacket(g.cfg.Listen.Tunnel) },
 		ListenPacket: g.opts.ListenExtra,
-		Log:          g.log, Metrics: g.registry,
+		Log:          g.log, Audit: g.audit, Metrics: g.registry,
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Bundle    func(signed []byte) (changed bool, err error)         // what POST /trust does with its body; nil: there is no such page
 	Forget    func(ctx context.Context, name string) *status.Forget // what POST /forget?name= does; nil: there is no such page
 	Authz     func(url.Values) *status.Authorization                // what GET /authz answers; nil: there is no such page
+	Audit     *audit.Log                                            // of what was asked for that changes something, and of who was refused; nil: none
 	Log       *slog.Logger
 }
 
@@ -124,7 +126,7 @@ func (s *Server) pages() http.Handler {
 			s.writeJSON(w, code, verdict)
 		})
 	}
-	return fromHere(mux)
+	return audited(s.cfg.Audit, fromHere(mux))
 }
 
 // takeBundle hands on a signed bundle.

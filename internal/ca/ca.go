@@ -155,7 +155,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 		})
 	}
 	start("admin", admin.New(admin.Config{
-		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Bundle: ca.identity.Accept, Log: ca.log,
+		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Bundle: ca.identity.Accept, Audit: ca.audit, Log: ca.log,
 		Status: func() any { return ca.Status() },
 	}).Run)
 	start("audit", ca.audit.Run)

@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -212,7 +215,14 @@ func TestATunnelEndsWhenItsPeersRootIsTrustedNoMore(t *testing.T) {
 func TestOnlyGatewaysOfTheMeshGetIn(t *testing.T) {
 	w := newWorld(t, nil)
 	var said lockedBuffer
-	west := w.start("west/w1", "127.0.0.1:0", func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })
+	stream := filepath.Join(t.TempDir(), "audit.json")
+	decisions, err := audit.Open(stream, false, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	west := w.start("west/w1", "127.0.0.1:0", func(c *Config) {
+		c.Log, c.Audit = slog.New(slog.NewTextHandler(&said, nil)), decisions
+	})
 	addr := west.LocalAddr()
 	other := identitytest.New(t, "other.example")
 	sameName := identitytest.New(t, "mesh.example")
@@ -244,9 +254,21 @@ func TestOnlyGatewaysOfTheMeshGetIn(t *testing.T) {
 	if peers, _ := west.Peers(); len(peers) != 0 {
 		t.Errorf("peers: %+v", peers)
 	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := decisions.Run(over); err != nil { // it writes what is queued
+		t.Fatal(err)
+	}
+	audited, err := os.ReadFile(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range refusals {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the log does not say %q:\n%s", want, said.String())
+		}
+		if !strings.Contains(string(audited), want) {
+			t.Errorf("the audit stream does not say %q:\n%s", want, audited)
 		}
 	}
 }

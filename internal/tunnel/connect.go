@@ -127,6 +127,7 @@ func (n *Node) serverTLS() *tls.Config {
 			err := base.VerifyConnection(state)
 			if err != nil {
 				n.metrics.refused.Inc()
+				n.cfg.Audit.Add(refusal(from, err))
 				if lines.Allow() {
 					n.log.Warn("a client that may not open a tunnel was refused", "peer_addr", from, "err", err)
 				}

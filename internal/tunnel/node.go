@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -41,6 +42,7 @@ type Config struct {
 	// Resolve turns a target's address into one to send packets to; nil means DNS.
 	Resolve func(ctx context.Context, addr string) (net.Addr, error)
 	Log     *slog.Logger          // nil: silent
+	Audit   *audit.Log            // of tunnels that came and went, and of who was refused one; nil: none
 	Metrics prometheus.Registerer // nil: not registered
 }
 
@@ -111,7 +113,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.targets = &targets{node: n, changed: state.NewNotify(), running: map[string]*target{}}
 	n.table = &table{
-		connections: cmp.Or(cfg.Connections, defaultConnections), targets: n.targets, log: n.log,
+		connections: cmp.Or(cfg.Connections, defaultConnections), targets: n.targets, log: n.log, audit: cfg.Audit,
 		drained: state.NewNotify(), peers: map[mesh.GatewayID]*peer{},
 	}
 	_, _ = rand.Read(n.incarnation[:]) // never fails (documented)

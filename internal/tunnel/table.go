@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -20,6 +21,7 @@ type table struct {
 	connections int // wanted to each peer
 	targets     *targets
 	log         *slog.Logger
+	audit       *audit.Log
 	metrics     *metrics
 
 	drained state.Notify          // a connection, or the last stream of one, has ended
@@ -87,6 +89,7 @@ func (t *table) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	p.left, p.forgotten, p.lastErr, p.addr, p.founding = false, false, "", c.quic.RemoteAddr().String(), c.founding
 	if p.refreshLocked(now) {
 		t.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
+		t.audit.Add(c.event(audit.Granted, ""))
 	}
 	if !c.dialled {
 		t.targets.redialLocked(c.gateway)
@@ -256,7 +259,11 @@ func (t *table) remove(c *conn, why error) {
 	if closed != nil && closed.remote && (closed.code == codeLeaving || closed.code == codeBye) && !c.retired.Load() {
 		p.left = true
 	}
-	if p.refreshLocked(time.Now()) && !p.left && !t.closing {
+	down := p.refreshLocked(time.Now())
+	if down {
+		t.audit.Add(c.event(audit.Ended, why.Error()))
+	}
+	if down && !p.left && !t.closing {
 		t.log.Warn("tunnel down", "gateway", c.gateway, "err", why)
 	} else {
 		t.log.Debug("connection closed", "gateway", c.gateway, "err", why)
