@@ -22,7 +22,11 @@ func TestWhatANewerGatewayAsksForBesideCostsNothingElse(t *testing.T) {
 	cfg := lone(t)
 	cfg.Join = []string{west.Advertise}
 	g := running(t, cfg, m.Gateway("east", "east-1"))
-	until(t, "west is met", func() bool { return g.pending("join") == "" })
+	well := func() bool {
+		view, _ := g.federation.View()
+		return len(view.Gateways) == 2 && len(g.ready.Unmet()) == 0
+	}
+	until(t, "west is met, and east is ready", well)
 
 	for asked, want := range map[string]int{
 		"GET /tomorrow HTTP/1.1\r\nHost: west\r\nIsthmus-Later: 1\r\n\r\n":                                                      http.StatusNotFound,
@@ -50,7 +54,8 @@ func TestWhatANewerGatewayAsksForBesideCostsNothingElse(t *testing.T) {
 		}
 		_ = s.Close()
 	}
-	if view, _ := g.federation.View(); len(view.Gateways) != 2 || len(g.ready.Unmet()) > 0 {
+	if !well() {
+		view, _ := g.federation.View()
 		t.Errorf("%d gateways, not ready: %v", len(view.Gateways), g.ready.Unmet())
 	}
 }
