@@ -224,16 +224,17 @@ func TestAPathToAPlainEndpointEndsWhenItsCallersRootIsTrustedNoMore(t *testing.T
 	if err := other.Save(dir, true); err != nil {
 		t.Fatal(err)
 	}
-	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetReadDeadline(time.Now().Add(testLimit))
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the path gives %v, want a reset", err)
 	}
 }
 
 func TestAPathToAPlainEndpointEndsWithItsCallersCertificate(t *testing.T) {
+	t.Parallel()
 	m := identitytest.New(t, "mesh.example")
 	_, port := start(t, forward.Config{Outbound: always(plainAt("orders-1", serve(t, echo))), Identity: m.Gateway("east", "east-1")})
-	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: 2 * time.Second})
+	short, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "web"}, TTL: 6 * time.Second}) // it shakes hands before
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestAPathToAPlainEndpointEndsWithItsCallersCertificate(t *testing.T) {
 	if err := client.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetReadDeadline(time.Now().Add(testLimit))
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) || time.Now().Before(short.NotAfter()) {
 		t.Errorf("the path gives %v, want a reset once the certificate has expired", err)
 	}

@@ -52,8 +52,9 @@ func TestAProcessWhoseOwnCertificateHasExpiredSaysSoWithTheDate(t *testing.T) {
 }
 
 func TestTheLogSaysThatTheOwnCertificateHasExpiredAlsoAfterAWarning(t *testing.T) {
+	t.Parallel()
 	east, dir := newCluster(t, newRoot(t)), t.TempDir()
-	issueTo(t, east, "east-1", 2*time.Second, dir)
+	issueTo(t, east, "east-1", 6*time.Second, dir) // it is read before
 	_, log := follow(t, dir)
 	log.next(t, "certificate expires soon")
 	log.next(t, "certificate has expired")
