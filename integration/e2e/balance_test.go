@@ -45,14 +45,33 @@ func newFarCaller(t *testing.T, weights map[string]int, replicas map[string][]st
 	caller := m.sidecar("east", "caller-1", "shop/caller", "", "", "shop/orders")
 	m.settled(want)
 	f := &farCaller{m, "http://" + caller.listener + "/"}
-	m.eventually(func() error {
-		count, err := f.ask(20, 1)
-		if err == nil && len(count) < total {
-			err = fmt.Errorf("only %v answer", count)
-		}
-		return err
-	})
+	f.met(total)
 	return f
+}
+
+// met waits until the caller has paths to every replica through either gateway: until
+// then all that goes through one of them is answered by those that it was led to first.
+// A replica gets three quarters of its share, or more, only from both gateways: each
+// spreads in turn, so that one alone gives it no more than the half and what is drawn.
+func (f *farCaller) met(replicas int) {
+	f.t.Helper()
+	f.eventually(func() error {
+		const n = 48
+		count, err := f.ask(n, 1)
+		if err != nil {
+			return err
+		}
+		weights := 0
+		for who := range count {
+			weights += max(f.weights[who], 1)
+		}
+		for who, answered := range count {
+			if share := n * max(f.weights[who], 1) / weights; len(count) < replicas || 4*answered < 3*share {
+				return fmt.Errorf("of %d requests %v are answered", n, count)
+			}
+		}
+		return nil
+	})
 }
 
 // ask makes n requests, some at a time, and counts who answered.
@@ -133,7 +152,11 @@ func TestFarReplicasShareASequentialCallersRequestsAndANewOneGetsItsShare(t *tes
 	f.shares(2000, 50, map[string][2]int{"orders-3": {25, 42}})
 }
 
+// Requests are spread in turn, which is exact, but not while a path is opened anew: a
+// gateway that was used little before leads to one replica first. Had each request drawn
+// its replica by weight, three standard deviations would be 3·√(200·¼·¾) = 18 of 200,
+// 9 %: that much may differ. Replicas that share alike would differ by 25 %.
 func TestFarReplicasShareByWeight(t *testing.T) {
 	f := newFarCaller(t, map[string]int{"orders-1": 1, "orders-2": 3}, map[string][]string{"west": {"orders-1", "orders-2"}})
-	f.shares(200, 1, map[string][2]int{"orders-1": {21, 29}, "orders-2": {71, 79}})
+	f.shares(200, 1, map[string][2]int{"orders-1": {16, 34}, "orders-2": {66, 84}})
 }
