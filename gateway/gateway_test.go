@@ -55,7 +55,7 @@ func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 		case "all is served":
 			<-serving
 		}
-		draining, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		draining, stop := context.WithTimeout(t.Context(), patience)
 		_ = g.Shutdown(draining) // whatever it finds, it must not crash or hang
 		stop()
 		cancel()
@@ -64,7 +64,7 @@ func TestAGatewayMayBeToldToStopBeforeItHasStarted(t *testing.T) {
 			if err != nil {
 				t.Errorf("stopped after %s: %v", after, err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("stopped after %s: Run does not return", after)
 		}
 	}

@@ -142,7 +142,7 @@ func TestAConnectionThatEndsBeforeTheSidecarIsReadyLeavesNothing(t *testing.T) {
 		}
 	}
 	flows := h.pinned(bpf.KernelMapFlows)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until the sidecar has seen all of them
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until the sidecar has seen all of them
 		var key bpf.KernelPair
 		var flow bpf.KernelFlow
 		if entries := flows.Iterate(); !entries.Next(&key, &flow) || time.Now().After(deadline) {

@@ -268,7 +268,7 @@ func (h *host) startWith(cmd *exec.Cmd, in io.Closer) (out *bufio.Reader, stop f
 // read is all that the other side says.
 func read(t *testing.T, c net.Conn) string {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(c)

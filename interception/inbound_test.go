@@ -290,7 +290,7 @@ func TestAPortThatWaitsForTheEndOfAConnectionServesTheNext(t *testing.T) {
 	i := h.attach()
 	for n := range 3 {
 		var c net.Conn
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the kernel wants a second
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the kernel wants a second
 			if c, err = i.DialProgram(t.Context(), l.Addr().String(), netip.AddrPort{}); err == nil || time.Now().After(deadline) {
 				break
 			}

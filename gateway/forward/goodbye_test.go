@@ -165,7 +165,7 @@ func TestAGoodbyeWaitsForTheEndOfARecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !h.heard.Load() {
-		_ = h.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = h.SetReadDeadline(time.Now().Add(testLimit))
 		h.hear(t)
 	}
 	_ = c.Close()

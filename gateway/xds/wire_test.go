@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait of these tests; it is reached only by a failure.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // service returns the destination of port 80 of shop/name.
 func service(name string) mesh.Destination {

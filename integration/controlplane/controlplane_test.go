@@ -46,7 +46,7 @@ func TestASidecarThatDeclaresNothingHasNothingToWaitFor(t *testing.T) {
 	s := join(t, config{Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}})
 	select {
 	case <-s.Synced():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("not synced: what waits for readiness before it sends traffic would wait forever")
 	}
 }

@@ -187,7 +187,7 @@ func registrationOf(instance string) *register.Registration {
 }
 
 // patience bounds every wait; only a failure reaches it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // gateway is the gateway's control plane within the test's process.
 type gateway struct {

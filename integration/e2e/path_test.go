@@ -220,7 +220,7 @@ func TestTCPHalfClosesThroughBothGateways(t *testing.T) {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := c.Write(make([]byte, 100_000)); err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func startAll(t *testing.T, ready *Readiness) (admin, metrics, profiles string) 
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	c := http.Client{Timeout: 5 * time.Second}
+	c := http.Client{Timeout: time.Minute}
 	defer c.CloseIdleConnections()
 	resp, err := c.Get(url)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestAPageOfAnotherSiteInABrowserHereGetsNothing(t *testing.T) {
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Set(header[i], header[i+1])
 		}
-		c := http.Client{Timeout: 5 * time.Second}
+		c := http.Client{Timeout: time.Minute}
 		defer c.CloseIdleConnections()
 		resp, err := c.Do(r)
 		if err != nil {

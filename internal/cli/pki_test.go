@@ -246,7 +246,7 @@ func TestCurlVerifiesAWorkloadByItsHostName(t *testing.T) {
 	defer func() { srv.Close(); <-done }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	for _, host := range []string{"orders.shop.mesh", "orders.shop.east.mesh"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, curl, "-sS", "--noproxy", "*", "--resolve", host+":"+port+":127.0.0.1",
 			"--cacert", filepath.Join(id, "roots.pem"), "--cert", filepath.Join(id, "cert.pem"), "--key", filepath.Join(id, "key.pem"),

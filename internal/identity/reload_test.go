@@ -30,7 +30,7 @@ func (l lines) Handle(_ context.Context, r slog.Record) error {
 // next waits for a line with want in it; lines before it are passed over.
 func (l lines) next(t *testing.T, want string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	var seen []string
 	for {
 		select {

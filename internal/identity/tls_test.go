@@ -37,7 +37,7 @@ func handshake(t *testing.T, client, server *tls.Config) (cs, ss tls.ConnectionS
 }
 
 func exchange(c *tls.Conn) error {
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if err := c.Handshake(); err != nil {
 		return err
 	}

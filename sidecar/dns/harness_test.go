@@ -156,7 +156,7 @@ func outside(t testing.TB, answer func(network string, packet []byte) [][]byte) 
 			}
 			running.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				for {
 					b, err := readMessage(c)
 					if err != nil {

@@ -258,7 +258,7 @@ func TestAWebSocketPasses(t *testing.T) {
 			}
 		}
 	}))))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/ws", nil)
 	if err != nil {
@@ -348,7 +348,7 @@ func TestAnUpgradeBehindABodyPasses(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n%s\r\n\r\n%s", c.fields, c.first)
 		fmt.Fprint(conn, c.rest)
 		br := bufio.NewReader(conn)

@@ -83,7 +83,7 @@ func (i *interceptor) mustDial(t testing.TB, from string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -139,7 +139,7 @@ func TestACapturedHTTPConnectionGoesWhereTheProgramWanted(t *testing.T) {
 		}
 	}
 	// A request counts once its answer has gone, which the client may see first.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		n := i.count(t, "isthmus_requests_total", "destination=orders.shop.mesh:80", "code=200")
 		if n == 6 {
 			break
@@ -179,7 +179,7 @@ func TestAConnectionThatNobodyCapturedOrThatGoesToNobodyIsReset(t *testing.T) {
 	i := w.intercept(route(mesh.HTTP, w.web("east", "orders-1", http.HandlerFunc(echoBody))))
 	for from, result := range map[string]string{"127.0.0.1": "unknown", "127.0.0.5": "unnamed"} {
 		if c, err := i.dial(t.Context(), from); err == nil { // the reset may be faster
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
 			_, sent := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n")
 			if b, err := io.ReadAll(c); sent == nil && err == nil || len(b) > 0 {
 				t.Errorf("from %s: %q, %v; want a reset", from, b, err)

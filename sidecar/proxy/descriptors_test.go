@@ -84,7 +84,7 @@ func TestOutOfDescriptorsASidecarRecoversAtOnceAfterTheBurst(t *testing.T) {
 			return 0, err
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"); err != nil {
 			return 0, err
 		}

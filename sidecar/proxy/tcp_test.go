@@ -32,7 +32,7 @@ func TestTCPPassesWithHalfClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		hello := make([]byte, 6)
 		if _, err := io.ReadFull(c, hello); err != nil || string(hello) != "hello\n" {
 			t.Fatalf("%q, %v", hello, err)
@@ -107,7 +107,7 @@ func TestInboundTakesRawTLSForTheServiceThatSNINames(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tcp.Close()
-			_ = tcp.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = tcp.SetDeadline(time.Now().Add(time.Minute))
 			conn := tls.Client(tcp, c.config)
 			fmt.Fprint(conn, "ping") // fails here, or at the latest below
 			_ = conn.CloseWrite()
@@ -138,7 +138,7 @@ func TestAnHTTPServiceIsSpokenToInHTTPWhateverIsNegotiated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\nX-Forwarded-Client-Cert: URI=spiffe://mesh.example/cluster/east/ns/shop/sa/admin\r\nConnection: close\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {

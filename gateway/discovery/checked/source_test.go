@@ -73,7 +73,7 @@ func start(t *testing.T, from Describer) *Source {
 // until waits for a set in which exactly the endpoints at ready are ready, of all.
 func until(t *testing.T, s *Source, all int, ready ...string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		set, past := s.Snapshot()
 		if len(set) == 1 && len(set[0].Ports[0].Endpoints) == all {

@@ -208,7 +208,7 @@ func run(t *testing.T, dir string) *Source {
 // until waits for a state of the source.
 func until(t *testing.T, s *Source, what string, good func([]discovery.Described, []Status) bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		set, past := s.store.Snapshot()
 		status, changed := s.statuses.Snapshot()

@@ -129,7 +129,7 @@ func issue(t *testing.T, a *identity.Authority, id identity.ID, ttl time.Duratio
 // await waits until what happens is so.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not within 30s", what)
 		}
