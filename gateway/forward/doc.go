@@ -20,7 +20,8 @@
 // without an identity, this gateway: it ends the TLS under the service's name
 // and dials in the clear, for whom the service's policies allow. It sees no requests:
 // rules about those do not allow, and deny. Paths are bounded per source address and in total,
-// heads in size and time.
+// heads in size and time. Who proves nothing has a path for as long as a handshake may take;
+// when there is no room for more paths, those of the address with most of these end first.
 //
 // # Attempts
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -68,8 +69,11 @@ type Forward struct {
 	limits  *paths
 	// strangers are the connections to the mesh port that have not asked for a path.
 	strangers *limit.Strangers
-	dials     *dials
-	load      *load
+	// young are the paths of the mesh port whose callers may have proved nothing yet to
+	// who ends their TLS.
+	young *limit.Strangers
+	dials *dials
+	load  *load
 	// open has the paths that were not refused and have not ended.
 	open *drain.Set
 	// rejecting holds a token for each connection beyond the bounds that is
@@ -127,6 +131,7 @@ func New(cfg Config) (*Forward, error) {
 		metrics:   m,
 		limits:    newPaths(cfg.PathsPerSource, cfg.Paths),
 		strangers: cfg.Limits.Port("mesh", limit.Part(strangerPart, maxStrangers)),
+		young:     cfg.Limits.Port("mesh paths", math.MaxInt), // limits bounds them
 		dials:     newDials(),
 		load:      newLoad(),
 		open:      drain.NewSet(),

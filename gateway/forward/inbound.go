@@ -41,7 +41,7 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	from := holder{cluster: clusterOf(conn)}
-	if !f.limits.take(from) {
+	if !f.limits.take(from, nil) {
 		p.refuse(f.overLimit())
 		return
 	}

@@ -19,7 +19,9 @@ type holder struct {
 //   - all together, by the configuration and by what file descriptors allow;
 //   - of these a quarter is kept for this cluster's callers, and a quarter for other
 //     clusters;
-//   - a source on the mesh port has its own bound;
+//   - a source on the mesh port has its own bound, and when this cluster's callers have
+//     all that they may, one that has few young paths gets the place of a young path of
+//     who has most (see youngFor): anybody can ask for a path, and prove nothing;
 //   - another cluster may have as many paths as are free for other clusters, see
 //     [limit.Shares]: one that is alone has half of them, and there is something for
 //     the next one at any time.
@@ -50,21 +52,21 @@ func (p *paths) bounds() (perSource, total int) {
 }
 
 // take counts a path. It reports whether the path is within the bounds; then release
-// must follow.
-func (p *paths) take(h holder) bool {
+// must follow. When there is no room for this cluster's callers it asks yield whether
+// another one's path ends for this.
+func (p *paths) take(h holder, yield func() bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.here+p.there >= p.total {
-		return false
-	}
 	most := p.total - p.total/shareReserve // for either side
+	full := p.here+p.there >= p.total
 	if h.cluster == "" {
-		if p.here >= most || p.held[h] >= p.perSource && h.source != (limit.Source{}) {
+		full = full || p.here >= most
+		if p.held[h] >= p.perSource && h.source != (limit.Source{}) || full && (p.here >= most+maxYielding || !yield()) {
 			return false
 		}
 		p.here++
 	} else {
-		if p.held[h] >= most-p.there {
+		if full || p.held[h] >= most-p.there {
 			return false
 		}
 		p.there++

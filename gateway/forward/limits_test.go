@@ -80,6 +80,50 @@ func TestIdlePathsOfAnotherClusterLeaveRoomForOnesOwnAndForThirds(t *testing.T) 
 	refused(t, ask(port), http.StatusServiceUnavailable, connect.ConnectionLimit)
 }
 
+func TestWhoProvesNothingDoesNotKeepOtherCallersOut(t *testing.T) {
+	here := always(at("orders-1", serve(t, echo)))
+	_, port := start(t, forward.Config{Outbound: here, Paths: 40, PathsPerSource: 10})
+	ask := func(host byte) (net.Conn, *http.Response) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}, Timeout: testLimit}
+		c, err := d.DialContext(t.Context(), "tcp", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(testLimit))
+		_, _ = c.Write([]byte(connectHead()))
+		return c, reply(t, c)
+	}
+	var oldest net.Conn
+	for i := range byte(30) { // three hosts have every path that this cluster's callers may have
+		c, resp := ask(10 + i/10)
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("path %d: %s", i, resp.Header.Get("Proxy-Status"))
+		}
+		if i == 0 {
+			oldest = c
+		}
+	}
+	if _, resp := ask(12); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("who has as many as one may have gets another: %s", resp.Status)
+	}
+	for range 5 {
+		if _, resp := ask(20); resp.StatusCode != http.StatusOK {
+			t.Fatalf("a caller that has few is refused: %s", resp.Header.Get("Proxy-Status"))
+		}
+	}
+	if _, err := oldest.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the oldest path of who has most: %v, want that it is cut", err)
+	}
+	_, port = start(t, forward.Config{Outbound: here, Paths: 4, PathsPerSource: 4})
+	for range 3 {
+		ask(10)
+	}
+	if _, resp := ask(10); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a caller makes room for itself: %s", resp.Status)
+	}
+}
+
 func TestSilentConnectionsToTheMeshPortUseUpNoPaths(t *testing.T) {
 	_, port := start(t, forward.Config{Outbound: always(at("orders-1", serve(t, echo))), PathsPerSource: 2})
 	for range 50 {

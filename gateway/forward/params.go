@@ -59,6 +59,13 @@ const (
 	// as much for those of other clusters.
 	shareReserve = 4
 
+	// youngFor is how long a path counts as young: who ends its TLS has cut whoever
+	// proves nothing by then, 10 s after its ClientHello.
+	youngFor = 15 * time.Second
+
+	// maxYielding bounds the paths that may end for others at a time.
+	maxYielding = 64
+
 	// maxRejecting bounds how many connections beyond the bounds are told so at
 	// a time; further ones are reset.
 	maxRejecting = 64

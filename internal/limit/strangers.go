@@ -94,6 +94,28 @@ func (w *Stranger) Known() {
 	}
 }
 
+// Yield makes room for one from addr: it ends the stranger that goes next, if its source
+// has more of them than that of addr would have then, and reports whether it did.
+func (s *Strangers) Yield(addr net.Addr) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	own := 1
+	if c := s.sources[SourceOf(addr)]; c != nil {
+		own += c.n
+	}
+	if len(s.order) == 0 || s.order[0].n <= own {
+		s.mu.Unlock()
+		return false
+	}
+	victim := s.takeLocked()
+	s.mu.Unlock()
+	s.shed()
+	victim.end(ErrShed)
+	return true
+}
+
 // Shed ends the half of the strangers, those of the sources that hold most, and
 // returns how many these were: descriptors are short. While those that were cut before
 // are not gone it ends nobody, and returns how many these are.

@@ -24,6 +24,26 @@ func port(t interface{ Fatal(...any) }, most int) *Strangers {
 	return l.Port("test", most)
 }
 
+func TestStrangersYieldToWhoHasFewerOnly(t *testing.T) {
+	s := port(t, 100)
+	if s.Yield(at("10.0.0.1")) {
+		t.Error("nobody yields")
+	}
+	cut := 0
+	for range 3 {
+		s.Meet(at("10.0.0.1"), func(error) { cut++ })
+	}
+	s.Meet(at("10.0.0.2"), func(error) { t.Error("who has fewest yields") })
+	for i, ok := range []bool{true, false} { // 3 and 1, then 2 and 1
+		if s.Yield(at("10.0.0.2")) != ok || cut != 1 || s.Yield(at("10.0.0.1")) {
+			t.Errorf("%d: want %t: %d were cut", i, ok, cut)
+		}
+	}
+	if !s.Yield(at("10.0.0.3")) || s.Yield(at("10.0.0.3")) || s.Len() != 2 {
+		t.Errorf("two yield to none: %d are left", s.Len())
+	}
+}
+
 func TestOfTooManyStrangersTheOldestOfTheLargestSourceGoes(t *testing.T) {
 	s := port(t, 4)
 	var cut []string
