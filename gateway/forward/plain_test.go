@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -53,7 +54,7 @@ func rules(action policy.Action, name string, rules ...policy.Rule) policy.Polic
 func TestWhoMayNotCallAPlainEndpointIsToldWhy(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	addr := serve(t, echo)
-	var lines bytes.Buffer
+	var lines lockedBuffer
 	calls, err := authorize.New(authorize.Config{Log: slog.New(slog.NewTextHandler(&lines, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +105,24 @@ func TestWhoMayNotCallAPlainEndpointIsToldWhy(t *testing.T) {
 	if !strings.Contains(lines.String(), "a call is refused") {
 		t.Errorf("nothing is logged: %s", lines.String())
 	}
+}
+
+// lockedBuffer is a log that is read while others write it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // reset checks that a client who asks for something is served nothing, and not told that
