@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"sync"
 	"time"
@@ -131,7 +130,7 @@ func New(cfg Config) (*Forward, error) {
 		metrics:   m,
 		limits:    newPaths(cfg.PathsPerSource, cfg.Paths),
 		strangers: cfg.Limits.Port("mesh", limit.Part(strangerPart, maxStrangers)),
-		young:     cfg.Limits.Port("mesh paths", math.MaxInt), // limits bounds them
+		young:     cfg.Limits.Doubted("mesh paths"),
 		dials:     newDials(),
 		load:      newLoad(),
 		open:      drain.NewSet(),

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,11 +36,18 @@ func New(reg prometheus.Registerer) (*Limits, error) {
 
 // Port returns the strangers of one port, most of them at a time. The name is a label.
 func (l *Limits) Port(name string, most int) *Strangers {
-	s := &Strangers{max: max(1, most), sources: map[Source]*crowd{},
-		open: l.strangers.WithLabelValues(name)}
+	s := l.Doubted(name)
+	s.max = max(1, most)
+	l.ports = append(l.ports, s)
+	return s
+}
+
+// Doubted returns those who may have proved who they are, or not: they are bounded
+// elsewhere, end by [Strangers.Yield] only, and not when descriptors are short.
+func (l *Limits) Doubted(name string) *Strangers {
+	s := &Strangers{max: math.MaxInt, sources: map[Source]*crowd{}, open: l.strangers.WithLabelValues(name)}
 	s.gone = sync.NewCond(&s.mu)
 	s.shed = func() { l.shed.WithLabelValues(name).Inc() } // no series before the first
-	l.ports = append(l.ports, s)
 	return s
 }
 
