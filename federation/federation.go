@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
 	"github.com/isthmus-mesh/isthmus/federation/core"
@@ -103,7 +104,7 @@ func New(cfg Config) (*Federation, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		client:    client{cfg.Tunnel},
-		trust:     trustTable{peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}},
+		trust:     trustTable{peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}, lines: rate.NewLimiter(rate.Every(time.Second), maxRefusedLines)},
 		verifier:  verifier{cfg.Identity},
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),

@@ -66,8 +66,13 @@ func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
 		ids = append(ids, id)
 	}
 	f.mu.Lock()
+	ids = f.core.Holds(ids)
 	err := f.core.MayForget(ids)
 	f.mu.Unlock()
+	if len(ids) == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return

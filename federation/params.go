@@ -47,6 +47,9 @@ const (
 	// trustInterval is how often gateways compare what they trust when nothing has changed
 	// that they know of.
 	trustInterval = 10 * time.Second
+	// maxRefusedLines bounds the lines in the log about bundles of others that are not
+	// taken, at once; then there is one a second.
+	maxRefusedLines = 16
 	// maxTrustExchanges bounds those at a time: a revocation goes to a thousand gateways
 	// within some round-trip times.
 	maxTrustExchanges = 64

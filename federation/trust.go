@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -69,6 +71,7 @@ type trustTable struct {
 	mu      sync.Mutex
 	peers   map[mesh.GatewayID]*trustPeer
 	refused map[string]string // why a bundle was not taken last, by trust domain
+	lines   *rate.Limiter     // of the log, about that: a gateway may invent bundles
 }
 
 // of returns the entry of a gateway, which it makes. The lock must be held.
@@ -256,7 +259,7 @@ func (f *Federation) hearTrust(from mesh.GatewayID, m *trustMessage) error {
 		changed, err := f.cfg.Identity.Accept(raw)
 		if err != nil {
 			faults = append(faults, err)
-			if f.trust.notRefused(b.TrustDomain, err) {
+			if f.trust.notRefused(b.TrustDomain, err) && f.trust.lines.Allow() {
 				f.log.Warn("a bundle of another gateway is not taken", "gateway", from.String(), "trust_domain", b.TrustDomain, "bundle", b.Number, "err", err)
 			}
 		}

@@ -128,6 +128,18 @@ func (c *Core) Matching(cluster mesh.ClusterName, name mesh.GatewayName) []mesh.
 	})
 }
 
+// Holds returns those of ids of which anything but a floor is held, and this gateway.
+func (c *Core) Holds(ids []mesh.GatewayID) (held []mesh.GatewayID) {
+	all := c.everybody()
+	for _, id := range ids {
+		_, known := slices.BinarySearchFunc(all, id, mesh.GatewayID.Compare)
+		if known || id == c.cfg.Self {
+			held = append(held, id)
+		}
+	}
+	return slices.CompactFunc(sortIDs(held), func(a, b mesh.GatewayID) bool { return a == b })
+}
+
 // MayForget returns an error unless all of ids are out of reach: what is alive would
 // be known again in a moment.
 func (c *Core) MayForget(ids []mesh.GatewayID) error {

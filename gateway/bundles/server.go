@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -26,6 +28,8 @@ const (
 	// each of the texts that it says, in bytes.
 	maxDomains = 16
 	maxText    = 512
+	// maxLines bounds the lines in the log at once; then there is one a second.
+	maxLines = 16
 )
 
 // Sidecar is what a sidecar says that it holds.
@@ -43,6 +47,7 @@ type Server struct {
 
 	identity *identity.Source
 	log      *slog.Logger
+	lines    *rate.Limiter // of log
 
 	mu    sync.Mutex
 	holds map[*stream]Sidecar // by open stream that has said something
@@ -53,7 +58,7 @@ func New(id *identity.Source, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{identity: id, log: log, holds: map[*stream]Sidecar{}}
+	return &Server{identity: id, log: log, lines: rate.NewLimiter(rate.Every(time.Second), maxLines), holds: map[*stream]Sidecar{}}
 }
 
 // Attach adds the service to a gRPC server with mutual TLS; an element of
@@ -163,7 +168,7 @@ func (s *Server) hear(st *stream, now Sidecar) {
 	was := s.holds[st]
 	s.holds[st] = now
 	s.mu.Unlock()
-	if now.Refused != "" && now.Refused != was.Refused {
+	if now.Refused != "" && now.Refused != was.Refused && s.lines.Allow() {
 		st.log.Warn("a sidecar does not take a bundle", "err", now.Refused)
 	}
 }

@@ -57,6 +57,9 @@ const (
 	// maxReason bounds what a client says of what it refuses, in bytes, for the log.
 	maxReason = 1 << 10
 
+	// maxLines bounds the lines about such in the log at once; then there is one a second.
+	maxLines = 64
+
 	// maxTypes bounds the resource types that one stream may ask for; Envoy knows
 	// 11. maxTypeURL bounds the name of each, in bytes.
 	maxTypes   = 64

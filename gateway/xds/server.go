@@ -13,6 +13,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -56,6 +57,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
+	lines    *rate.Limiter // of log, of what clients refuse
 	metrics  *metrics
 	routes   state.Store[*publication] // what was published last; nil: nothing yet
 	policies state.Store[*[]Policy]    // likewise
@@ -82,7 +84,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, metrics: m}
+	s := &Server{cfg: cfg, log: cfg.Log, lines: rate.NewLimiter(rate.Every(time.Second), maxLines), metrics: m}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

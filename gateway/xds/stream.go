@@ -192,6 +192,9 @@ func (s *adsStream) answered(k kind, req answer, whole bool) {
 		s.log.Debug("an xds response is refused", "type", req.GetTypeUrl(), "resources", of, "err", reason)
 		return
 	}
+	if !s.server.lines.Allow() { // isthmus_xds_resources_withheld tells of it
+		return
+	}
 	s.log.Warn("a client refuses a resource: it is left out for it until it changes", "type", req.GetTypeUrl(), "resource", bad, "err", reason)
 }
 

@@ -51,8 +51,8 @@ type CA struct {
 	audit      *audit.Log
 	limits     *limit.Limits
 	gateways   *gateways
-	sources    *rates[limit.Source]
-	identities *rates[identity.ID]
+	sources    *limit.Rates[limit.Source]
+	identities *limit.Rates[identity.ID]
 
 	// wired is set when what follows is: Shutdown may be called before.
 	wired     atomic.Bool
@@ -79,7 +79,7 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	}
 	ca := &CA{
 		cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), audit: decisions,
-		sources: newRates[limit.Source](sourceRate, sourceBurst), identities: newRates[identity.ID](identityRate, identityBurst),
+		sources: limit.NewRates[limit.Source](sourceRate, sourceBurst), identities: limit.NewRates[identity.ID](identityRate, identityBurst),
 	}
 	ca.inForce.Store(cfg)
 	ca.authority.Store(authority)

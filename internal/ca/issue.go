@@ -41,7 +41,7 @@ func (s service) CreateCertificate(ctx context.Context, r *securityv1.IstioCerti
 // answer returns who asks, as far as that is proved, and its new certificate: the leaf
 // first, the root last.
 func (ca *CA) answer(c caller, r *securityv1.IstioCertificateRequest, now time.Time) (who proven, chain []*x509.Certificate, refused *refusal) {
-	if !ca.sources.allow(limit.SourceOf(c.addr), now) {
+	if !ca.sources.Allow(limit.SourceOf(c.addr), now) {
 		return who, nil, refuse(codes.ResourceExhausted, tooOften, "your address asks too often: wait a second")
 	}
 	if who, refused = ca.prove(c, now); refused != nil {
@@ -61,7 +61,7 @@ func (ca *CA) answer(c caller, r *securityv1.IstioCertificateRequest, now time.T
 	if refused != nil {
 		return who, nil, refused
 	}
-	if !ca.identities.allow(who.id, now) {
+	if !ca.identities.Allow(who.id, now) {
 		return who, nil, refuse(codes.ResourceExhausted, tooOften, "%s asks too often: wait a second", who.id)
 	}
 	if who.token != nil {

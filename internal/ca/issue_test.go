@@ -340,24 +340,6 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 	}
 }
 
-func TestMoreSourcesThanAreCountedApartShareOneLimit(t *testing.T) {
-	r := newRates[int](1, 2)
-	now := time.Now()
-	for i := range maxCounted {
-		r.allow(i, now)
-		r.allow(i, now)
-	}
-	for i := range 4 {
-		if got := r.allow(maxCounted+i, now); got != (i < 2) {
-			t.Errorf("newcomer %d: %v", i, got)
-		}
-	}
-	now = now.Add(time.Minute) // all are full again, and forgotten
-	if !r.allow(-1, now) || len(r.buckets) != 1 {
-		t.Errorf("%d are counted", len(r.buckets))
-	}
-}
-
 func TestManyAskAtOnceAndEachTokenMakesOneIdentity(t *testing.T) {
 	c := newTestCluster(t)
 	ca := c.ca("ca-1")

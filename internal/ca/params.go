@@ -40,8 +40,6 @@ const (
 	// of 100 instances that all start, or of 300 that renew every minute.
 	identityRate  = 5
 	identityBurst = 100
-	// maxCounted bounds the sources, and the identities, that are counted apart.
-	maxCounted = 16384
 
 	// backdate is how long before now a certificate begins, at most and as a part of its
 	// life, so that a peer whose clock is behind accepts it at once.

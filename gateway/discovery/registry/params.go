@@ -11,6 +11,12 @@ const (
 	// service we know of.
 	maxPerIdentity = 2_000
 
+	// identityRate and identityBurst bound what one SPIFFE ID says, per second and at once,
+	// all its sidecars together: each message may be lines in the log and the audit stream,
+	// and is told to other clusters. All may come, get ready and come back once more.
+	identityRate  = 5
+	identityBurst = 4 * maxPerIdentity
+
 	// maxWeightPerIdentity bounds the weights of one SPIFFE ID together, which other
 	// clusters are told as a service's capacity: 100 for each of its registrations.
 	maxWeightPerIdentity = 100 * maxPerIdentity

@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -334,6 +336,37 @@ func TestAFloodOfOneNamespaceDoesNotPushOutAnother(t *testing.T) {
 	if _, err := put(s, bank, 0); err != nil {
 		t.Errorf("who is in, and only says something new: %v", err)
 	}
+}
+
+func TestOneIdentityThatNeverRestsDoesNotFillTheLogOrTheOtherClustersTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := server(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		said := func() (n int, err error) {
+			for c := call(t, s, "shop", "orders", "10.0.0.7"); err == nil && n <= 2*identityBurst; n++ {
+				_, err = c.register(&register.Registration{Service: "shop/orders", Port: 80, Protocol: "http", Instance: fmt.Sprint("i-", n), Address: ":15008"})
+			}
+			return n - 1, err
+		}
+		n, err := said()
+		if n != identityBurst || status.Code(err) != codes.ResourceExhausted || instances(t, s) != "" {
+			t.Errorf("%d registrations, then %v, and %s stay", n, err, instances(t, s))
+		}
+		lines := strings.Count(log.String(), "\n")
+		for range 100 {
+			_, err = said()
+		}
+		if more := strings.Count(log.String(), "\n") - lines; more > 0 || status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("who tries on makes %d lines: %v", more, err)
+		}
+		if _, err := call(t, s, "zoo", "lion", "10.0.0.7").register(&register.Registration{Service: "zoo/lion", Port: 80, Protocol: "http", Instance: "a", Address: ":15008"}); err != nil {
+			t.Errorf("another identity: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if n, _ := said(); n != 10*identityRate {
+			t.Errorf("%d registrations after a while", n)
+		}
+	})
 }
 
 func TestOneIdentityHasSoManyRegistrationsAndSoMuchWeight(t *testing.T) {

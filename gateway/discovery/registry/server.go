@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/state"
@@ -47,6 +48,7 @@ type Server struct {
 	identity  *identity.Source
 	ranges    []netip.Prefix
 	proofs    *proofs
+	rates     *limit.Rates[identity.ID] // of what they say
 	resources func() ([]discovery.Described, <-chan struct{})
 	audit     *audit.Log
 	path      string
@@ -79,6 +81,7 @@ func New(cfg Config) (*Server, error) {
 		identity:  cfg.Identity,
 		ranges:    cfg.Ranges,
 		proofs:    newProofs(),
+		rates:     limit.NewRates[identity.ID](identityRate, identityBurst),
 		resources: cfg.Resources,
 		audit:     cfg.Audit,
 		path:      cfg.StatePath,

@@ -106,6 +106,11 @@ func (s *Server) Register(calls register.Registry_RegisterServer) error {
 				}
 				return m.err
 			}
+			if !s.rates.Allow(id, time.Now()) { // not a line: that is what it is about
+				s.metrics.refused.WithLabelValues(reasonOf(codes.ResourceExhausted)).Inc()
+				s.remove(c.held, st, true)
+				return status.Errorf(codes.ResourceExhausted, "%s says something new too often: wait some seconds", id)
+			}
 			c.last = m.registration
 			if err := c.take(); err != nil {
 				return err

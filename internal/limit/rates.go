@@ -1,4 +1,4 @@
-package ca
+package limit
 
 import (
 	"sync"
@@ -7,9 +7,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// rates bounds how often each of many may do something. Its methods may be called
+// maxCounted bounds those who are counted apart.
+const maxCounted = 16384
+
+// Rates bounds how often each of many may do something. Its methods may be called
 // concurrently.
-type rates[K comparable] struct {
+type Rates[K comparable] struct {
 	rate  rate.Limit
 	burst int
 
@@ -18,15 +21,16 @@ type rates[K comparable] struct {
 	rest    *rate.Limiter // of all for whom there is no room among buckets
 }
 
-func newRates[K comparable](perSecond float64, burst int) *rates[K] {
-	return &rates[K]{
+// NewRates lets each do it so often, and burst times at once.
+func NewRates[K comparable](perSecond float64, burst int) *Rates[K] {
+	return &Rates[K]{
 		rate: rate.Limit(perSecond), burst: burst, buckets: make(map[K]*rate.Limiter),
 		rest: rate.NewLimiter(rate.Limit(perSecond), burst),
 	}
 }
 
-// allow reports whether k may once more, and counts it.
-func (r *rates[K]) allow(k K, now time.Time) bool {
+// Allow reports whether k may once more, and counts it.
+func (r *Rates[K]) Allow(k K, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, ok := r.buckets[k]
