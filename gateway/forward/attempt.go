@@ -59,9 +59,8 @@ func (r *race) remote(ctx context.Context, a *attempt) *connect.Refusal {
 		relay.Abort(conn)
 		return replyRefusal(ctx, err)
 	}
-	if a.who.Cluster == "" {
-		a.who.Cluster = a.candidate.Gateway.Cluster
-	}
+	// Whatever it says: who is named is blamed for what comes of the path.
+	a.who.Cluster = a.candidate.Gateway.Cluster
 	if !stop() {
 		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable, "%v", context.Cause(ctx))
 	}

@@ -231,21 +231,26 @@ func TestWhenNobodyServesTheRefusalSaysWhyOfEach(t *testing.T) {
 	})
 }
 
-func TestAGatewayThatDoesNotSayWhoServesStandsForItsCluster(t *testing.T) {
-	far := map[mesh.GatewayID]farGateway{w1: func(s pipe) {
-		_, _ = s.Read(make([]byte, 64<<10))
-		_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nIsthmus-Cluster: WEST!\r\n\r\n")
-		_, _ = io.Copy(io.Discard, s)
-	}}
-	inTime(t, far, []forward.Candidate{to(w1)}, func(t *testing.T, l *pipes, g *gateways) {
-		c := l.dial()
-		go func() { _, _ = c.Write(append([]byte(connectHead()), hello(t)...)) }()
-		resp := reply(t, c)
-		if got := resp.Header; got.Get("Isthmus-Cluster") != "west" || got.Get("Isthmus-Instance") != "" {
-			t.Errorf("reply %v, want the gateway's own cluster and no instance", got)
-		}
-		_ = c.Close()
-	})
+func TestAGatewayStandsForItsClusterWhateverItSays(t *testing.T) {
+	for says, instance := range map[string]string{
+		"Isthmus-Cluster: WEST!":                               "",
+		"Isthmus-Cluster: north\r\nIsthmus-Instance: orders-9": "orders-9", // who would be blamed for what west does
+	} {
+		far := map[mesh.GatewayID]farGateway{w1: func(s pipe) {
+			_, _ = s.Read(make([]byte, 64<<10))
+			_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\n"+says+"\r\n\r\n")
+			_, _ = io.Copy(io.Discard, s)
+		}}
+		inTime(t, far, []forward.Candidate{to(w1)}, func(t *testing.T, l *pipes, g *gateways) {
+			c := l.dial()
+			go func() { _, _ = c.Write(append([]byte(connectHead()), hello(t)...)) }()
+			resp := reply(t, c)
+			if got := resp.Header; got.Get("Isthmus-Cluster") != "west" || got.Get("Isthmus-Instance") != instance {
+				t.Errorf("reply %v to %q, want the gateway's own cluster and instance %q", got, says, instance)
+			}
+			_ = c.Close()
+		})
+	}
 }
 
 func TestASetupThatNobodyAnswersEnds(t *testing.T) {
