@@ -83,32 +83,56 @@ func parseService(s string) (mesh.Destination, error) {
 	return mesh.ParseDestinationName(s)
 }
 
-// Answer says what would become of the call by a. Opaque is for ports whose requests
-// nobody sees; plain for endpoints for which a gateway decides, which sees none either.
-func (q *Question) Answer(a *policy.Authorizer, opaque, plain bool) *status.Authorization {
+// Answer says what would become of the call by a in cluster. Opaque is for ports whose
+// requests nobody sees; plain for endpoints for which a gateway decides, which sees none either.
+func (q *Question) Answer(a *policy.Authorizer, cluster mesh.ClusterName, opaque, plain bool) *status.Authorization {
 	out := &status.Authorization{Caller: q.Caller.String(), Service: q.To, Where: "sidecar"}
 	if plain {
 		out.Where = "gateway"
 	}
-	var d policy.Decision
-	switch {
-	case opaque || plain:
-		d = a.Opaque(&q.Caller, q.To.Port)
-	case q.Method == "":
-		d = a.Connection(&q.Caller, q.To.Port)
-	default:
+	if q.Method != "" && !opaque && !plain {
 		out.Method, out.Path = q.Method, q.Path
-		path := q.Path
-		if path == "*" || q.Method == "CONNECT" {
-			path = ""
-		}
-		d = a.Request(&q.Caller, q.To.Port, &policy.Head{Method: []byte(q.Method), Path: []byte(path)})
 	}
+	d := q.decide(a, &q.Caller, opaque, plain)
 	out.Decision, out.Cause, out.Why = word(&d.Verdict), d.Cause.String(), a.Explain(d.Verdict, &q.Caller)
 	if d.WouldDiffer() || d.DryRun.Cause != d.Cause {
 		out.DryRun = word(&d.DryRun) + ": " + a.Explain(d.DryRun, &q.Caller)
 	}
+	out.Note = q.note(a, cluster, &d, opaque, plain)
 	return out
+}
+
+func (q *Question) decide(a *policy.Authorizer, caller *policy.Caller, opaque, plain bool) policy.Decision {
+	switch {
+	case opaque || plain:
+		return a.Opaque(caller, q.To.Port)
+	case q.Method == "":
+		return a.Connection(caller, q.To.Port)
+	}
+	path := q.Path
+	if path == "*" || q.Method == "CONNECT" {
+		path = ""
+	}
+	return a.Request(caller, q.To.Port, &policy.Head{Method: []byte(q.Method), Path: []byte(path)})
+}
+
+// note says what is not so for every caller of that name: d does not know the certificate
+// of the caller's cluster, and nobody judges who dials plain endpoints in the cluster.
+func (q *Question) note(a *policy.Authorizer, cluster mesh.ClusterName, d *policy.Decision, opaque, plain bool) string {
+	switch {
+	case plain && !d.Allowed && q.Caller.Cluster == cluster:
+		return fmt.Sprintf("holds at the gateway's mesh port only: sidecars of cluster %s dial these endpoints directly, where no policy is asked", cluster)
+	case q.Caller.Cluster == cluster || q.Caller.Anonymous || q.Caller.Unvouched:
+		return ""
+	}
+	unvouched := q.Caller
+	unvouched.Unvouched = true
+	other := q.decide(a, &unvouched, opaque, plain)
+	if word(&other.Verdict) == word(&d.Verdict) {
+		return ""
+	}
+	return fmt.Sprintf("only if the certificate of cluster %s names namespace %s or none; else %s: %s",
+		q.Caller.Cluster, q.Caller.Namespace, word(&other.Verdict), a.Explain(other.Verdict, &unvouched))
 }
 
 func word(v *policy.Verdict) string {

@@ -123,7 +123,7 @@ func (f *authzFlags) askResources(q *authorize.Question) (*status.Authorization,
 	if err != nil {
 		return nil, err
 	}
-	return q.Answer(a, protocol != mesh.HTTP, plain), nil
+	return q.Answer(a, mesh.ClusterName(f.cluster), protocol != mesh.HTTP, plain), nil
 }
 
 func writeAuthorization(t *table, a *status.Authorization) error {
@@ -137,6 +137,9 @@ func writeAuthorization(t *table, a *status.Authorization) error {
 	t.row("why", a.Why)
 	if a.DryRun != "" {
 		t.row("dry run", a.DryRun)
+	}
+	if a.Note != "" {
+		t.row("note", a.Note)
 	}
 	return t.flush()
 }

@@ -48,6 +48,8 @@ spec: {ports: [{port: 5432}], endpoints: [10.0.0.1]}
 		"zoo/ape shop/legacy":                                           {1, "write allow: [shop/*, zoo/ape] in Service shop/legacy"},
 		"west/shop/cart shop/legacy":                                    {1, "is not exported by cluster here"},
 		"shop/cart shop/legacy":                                         {0, "by the gateway"},
+		"zoo/ape shop/legacy:5432":                                      {1, "sidecars of cluster here dial these endpoints directly"},
+		"west/front/web shop/orders GET /a":                             {0, "only if the certificate of cluster west names namespace front or none; else refused: nothing in allow list"},
 		"anonymous shop/orders":                                         {1, ""},
 		"spiffe://mesh.example/cluster/east/gateway/east-1 shop/orders": {1, "is no workload"},
 		"web shop/orders":                                               {2, "write namespace/account"},

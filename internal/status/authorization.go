@@ -13,7 +13,7 @@ import (
 // Authorization is what would become of a call.
 type Authorization struct {
 	Caller   string           `json:"caller"`
-	Service  mesh.Destination `json:"service"`
+	Service  mesh.Destination `json:"service,omitzero"`
 	Method   string           `json:"method,omitempty"`
 	Path     string           `json:"path,omitempty"` // in its normal form, if it has one
 	Decision string           `json:"decision"`       // allowed, refused, or needs_request: METHOD and PATH decide
@@ -21,6 +21,7 @@ type Authorization struct {
 	Why      string           `json:"why"`            // the rule, and what to write where it refuses
 	DryRun   string           `json:"dry_run,omitempty"`
 	Where    string           `json:"where"`           // who decides: sidecar or gateway
+	Note     string           `json:"note,omitempty"`  // what the decision does not hold for
 	Error    string           `json:"error,omitempty"` // why there is no answer
 }
 
