@@ -164,6 +164,8 @@ func (r *Rule) check(action Action, key string, fault func(key, format string, a
 	for i, m := range r.Methods {
 		if err := checkToken(m); err != nil {
 			fault(fmt.Sprintf("%s.methods[%d]", key, i), "%v", err)
+		} else if upper := strings.ToUpper(m); m != upper {
+			fault(fmt.Sprintf("%s.methods[%d]", key, i), "%q: methods are in upper case, and this would match none: write %s", m, upper)
 		}
 	}
 	for i, p := range r.Paths {
