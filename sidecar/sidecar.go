@@ -232,7 +232,7 @@ func (s *Sidecar) start(all *parts) {
 		}
 	}
 	all.start("admin", admin.New(admin.Config{
-		Ports: s.operators, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Audit: s.audit, Log: s.log,
+		Ports: s.operators, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Accept, Audit: s.audit, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
 	all.start("audit", s.audit.Run)

@@ -99,7 +99,7 @@ func (g *gateways) status() (all []status.Followed) {
 func (g *gateways) stream(ctx context.Context, address string) (stood bool, err error) {
 	self := g.ca.identity
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(credentials.NewTLS(self.ClientTLS("", identity.GatewayOf(self.ID().Cluster), "h2"))),
+		grpc.WithTransportCredentials(credentials.NewTLS(self.HearingTLS("", identity.GatewayOf(self.ID().Cluster), "h2"))),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBundles)))

@@ -186,6 +186,24 @@ func TestAProcessThatIsRevokedSaysSo(t *testing.T) {
 	wantError(t, "its state after the entry was lifted", s.Err(), "")
 }
 
+func TestWhoWasLetInAgainIsServedWhereItHearsOfThat(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	s, gateway := m.Gateway("west", "west-1"), m.Gateway("east", "east-1")
+	revoked := signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: s.ID().String()}}}, m.Root)
+	accept(t, s, revoked)
+	accept(t, gateway, revoked)
+	hear := func() (fromClient, fromGateway error) {
+		_, _, fromClient, fromGateway = handshake(t, s.HearingTLS("", identity.AnyMember()), gateway.ServerTLS(identity.AnyMember()))
+		return fromClient, fromGateway
+	}
+	_, refused := hear()
+	wantError(t, "the gateway, while it is revoked", refused, "is revoked")
+	accept(t, gateway, signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root)}, m.Root))
+	if err, refused := hear(); err != nil || refused != nil {
+		t.Errorf("after the entry was lifted, of which only the gateway knows: %v, %v", err, refused)
+	}
+}
+
 func TestTheHighestBundleWinsInWhateverOrderTheyCome(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	var all []*identity.Bundle

@@ -65,6 +65,18 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 	}
 }
 
+// HearingTLS is [Source.ClientTLS] for a connection to a gateway on which bundles come. A
+// process that was revoked shows its certificate there nonetheless: it may have been let in
+// again, which it can only hear there. Else the gateway refuses it.
+func (s *Source) HearingTLS(serverName string, policy PeerPolicy, alpn ...string) *tls.Config {
+	c := s.ClientTLS(serverName, policy, alpn...)
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		m := s.now.Load()
+		return m.tls, s.expired(m, time.Now())
+	}
+	return c
+}
+
 // Trusts returns why the peer of a finished handshake would not pass policy
 // now: its certificate has expired since, it was revoked, or its root is trusted no
 // more. A root that was retired is still trusted here.

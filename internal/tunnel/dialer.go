@@ -181,7 +181,7 @@ func (d *dialer) connect(ctx context.Context, nth int) (_ *conn, answered mesh.G
 		return nil, answered, err
 	}
 	ownUntil := n.cfg.Identity.NotAfter()
-	q, err := transport.Dial(dialCtx, addr, n.cfg.Identity.ClientTLS(serverName, policy, alpn), quicConfig())
+	q, err := transport.Dial(dialCtx, addr, n.cfg.Identity.HearingTLS(serverName, policy, alpn), quicConfig())
 	if err != nil {
 		release()
 		return nil, answered, err

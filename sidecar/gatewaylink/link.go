@@ -91,7 +91,7 @@ func New(id *identity.Source, gateways []string) ([]*Link, error) {
 	if len(gateways) == 0 {
 		return nil, errors.New("no gateways: name at least one gateway of this cluster")
 	}
-	conf := id.ClientTLS("", identity.GatewayOf(id.ID().Cluster), "h2")
+	conf := id.HearingTLS("", identity.GatewayOf(id.ID().Cluster), "h2")
 	var links []*Link
 	for _, addr := range gateways {
 		if !slices.ContainsFunc(links, func(l *Link) bool { return l.addr == addr }) {
