@@ -56,12 +56,9 @@ old key stays revoked. Who was revoked by name is in again when that is lifted.`
 			}
 			var entries []string
 			for _, arg := range args {
-				what, err := whatToRevoke(d, arg, cluster)
+				what, err := whatToRevoke(d, arg, cluster, lift)
 				if err != nil {
 					return usageError{err}
-				}
-				if lift {
-					what = what[:1] // of a cluster, its key stays revoked
 				}
 				entries = append(entries, what...)
 			}
@@ -104,7 +101,7 @@ func revise(out io.Writer, b *identity.Bundle, entries []string, lift bool) erro
 
 // whatToRevoke returns the entries of the list that an argument means, the one that it
 // names first.
-func whatToRevoke(d *rotation.Directory, arg, cluster string) ([]string, error) {
+func whatToRevoke(d *rotation.Directory, arg, cluster string, lift bool) ([]string, error) {
 	base := "spiffe://" + d.TrustDomain() + "/cluster/"
 	namespace, account, two := strings.Cut(arg, "/")
 	switch {
@@ -121,17 +118,25 @@ func whatToRevoke(d *rotation.Directory, arg, cluster string) ([]string, error) 
 	} else if !errors.Is(err, os.ErrNotExist) && two {
 		return nil, err
 	}
+	// Of a name that is short, whether it means what was meant is known by the directory.
 	if id, err := mesh.ParseGatewayID(arg); err == nil {
-		return []string{base + string(id.Cluster) + "/gateway/" + string(id.Name)}, nil
+		entry := base + string(id.Cluster) + "/gateway/" + string(id.Name)
+		if _, here := d.Cluster(id.Cluster); !here && !lift {
+			return nil, fmt.Errorf("%s: there is no cluster %s here: for a workload add --cluster, for a gateway of a cluster whose directory is elsewhere write %s", arg, id.Cluster, entry)
+		}
+		return []string{entry}, nil
 	}
 	if err := mesh.CheckLabel(arg); err != nil {
 		return nil, fmt.Errorf("%q is no SPIFFE ID, cluster, CLUSTER/GATEWAY, fingerprint or certificate's file: see 'isthmus pki revoke --help'", arg)
 	}
-	all := []string{base + arg}
-	if ca, here := d.Cluster(mesh.ClusterName(arg)); here {
-		all = append(all, identity.FingerprintOf(ca).String())
+	ca, here := d.Cluster(mesh.ClusterName(arg))
+	switch {
+	case lift: // its key stays revoked
+		return []string{base + arg}, nil
+	case !here:
+		return nil, fmt.Errorf("%s: there is no cluster %s here: if its directory is elsewhere write %s, and revoke the key of its ca.pem, too", arg, arg, base+arg)
 	}
-	return all, nil
+	return []string{base + arg, identity.FingerprintOf(ca).String()}, nil
 }
 
 // give hands a bundle to a gateway, or says how to.
