@@ -162,6 +162,10 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 	return r, nil
 }
 
+// showsCPU is how many requests use so much CPU in each process on their way that
+// the kernel's clock ticks, which it is counted in, cannot all have missed it.
+const showsCPU = 2000
+
 // sample runs one round of load and reads what it cost.
 func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	lone := load{}
@@ -189,7 +193,7 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	}
 	for i, p := range c.path {
 		used := after.path[i] - before.path[i]
-		if used <= 0 {
+		if used <= 0 && l.requests >= showsCPU {
 			return sample{}, fmt.Errorf("%s used no CPU: the traffic went round it", p.Name)
 		}
 		s.cpu = append(s.cpu, used)
