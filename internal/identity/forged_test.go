@@ -220,3 +220,24 @@ func TestAnExpiredIntermediateIsNamed(t *testing.T) {
 		&tls.Config{Certificates: []tls.Certificate{old.leaf(east1, nil)}, ClientAuth: tls.RequestClientCert})
 	wantError(t, "client", err, `certificate of `+east1+`: CA "CN=old": expired at `)
 }
+
+func TestOnlyWhatTheRootHasSignedSaysWhenAClusterWasFounded(t *testing.T) {
+	root := newForger(t)
+	cluster := root.under("spiffe://mesh.example/cluster/east")
+	founding := func(f *forger) identity.Founding {
+		s, err := f.open(f.leaf(east1, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Founding()
+	}
+	// Who has the cluster's key makes itself older, where its CA lets it make CAs.
+	key := newTestKey(t)
+	tmpl := caTemplate(t, "older", "spiffe://mesh.example/cluster/east")
+	tmpl.NotBefore = time.Unix(0, 0)
+	cert := signTest(t, tmpl, cluster.cert, key.Public(), cluster.key)
+	older := &forger{t: t, root: root.root, certs: append([]*x509.Certificate{cert}, cluster.certs...), cert: cert, key: key}
+	if got, want := founding(older), founding(cluster); got != want || got.IsZero() {
+		t.Errorf("founded %s, want %s", got, want)
+	}
+}

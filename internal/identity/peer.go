@@ -69,7 +69,7 @@ func peerOf(chain []*x509.Certificate, id ID) (Peer, error) {
 		if a.trustDomain != "" && a.trustDomain != id.TrustDomain || a.cluster != "" && a.cluster != id.Cluster {
 			return Peer{}, fmt.Errorf("certificate of %s: its CA %s may not speak for it, only for %s", id, subject(ca), a)
 		}
-		if a.cluster != "" && p.Founding.IsZero() {
+		if a.cluster != "" { // the last one counts: the root has signed it, or who is above clusters
 			p.Founding = foundingOf(ca)
 		}
 		if a.namespaces != nil && p.Namespaces != nil {
