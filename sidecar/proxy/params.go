@@ -27,6 +27,9 @@ const (
 )
 
 const (
+	// maxLines bounds the lines in the log about strangers at once; then there is one a
+	// second.
+	maxLines = 16
 	// maxConnections bounds the connections of one listener: far above what one
 	// program has, and about 1 GiB if all of them were busy at once.
 	maxConnections = 16 << 10

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
@@ -35,6 +37,7 @@ type Proxy struct {
 
 	turns     *limit.Turns
 	strangers *limit.Strangers      // among the callers of the program
+	lines     *rate.Limiter         // of the log, about strangers
 	callers   *limit.Shares[string] // SPIFFE ID: connections of callers that have proved theirs
 
 	// ctx is over when connections must end at once; kill ends it.
@@ -71,6 +74,7 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p.turns, p.strangers = limits.Turns, limits.Port("inbound", limit.Part(strangerPart, maxStrangers))
+	p.lines = rate.NewLimiter(rate.Every(time.Second), maxLines)
 	p.callers = limit.NewShares[string](limit.Part(inboundPart, maxConnections), callerMultiple)
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	for _, e := range cfg.Explicit {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -90,7 +91,11 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		s.drive(c, mesh.HTTP, s.p.program, rewrite)
 	default:
 		s.metrics.refused().Inc()
-		s.log.Info("refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "err", errPlainCaller)
+		level := slog.LevelInfo
+		if !s.p.lines.Allow() {
+			level = slog.LevelDebug
+		}
+		s.log.Log(s.p.ctx, level, "refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "err", errPlainCaller)
 		c.Abort()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -98,6 +99,38 @@ func TestAStrictServiceResetsAPlainTCPCaller(t *testing.T) {
 	}
 	if n := reached.Load(); n != 0 {
 		t.Errorf("the program got %d connections", n)
+	}
+}
+
+// linesOf counts the lines of a log that say something.
+type linesOf struct {
+	what string
+	n    atomic.Int64
+}
+
+func (l *linesOf) Write(b []byte) (int, error) {
+	l.n.Add(int64(strings.Count(string(b), l.what)))
+	return len(b), nil
+}
+
+func TestStrangersAtTheProgramsOwnPortDoNotFillTheLog(t *testing.T) {
+	w := newWorld(t)
+	lines := &linesOf{what: "refused a caller"}
+	w.log = slog.New(slog.NewTextHandler(lines, nil))
+	addr, _ := w.steered(fake(t, func(int, *net.TCPConn) {}), mesh.TCP, false)
+	begun := time.Now()
+	for range 200 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(c, "\x00\x00\x00\x08")
+		_, _ = io.ReadAll(c) // it is reset
+		c.Close()
+	}
+	if n := lines.n.Load(); n == 0 || n > maxLines+1+int64(time.Since(begun)/time.Second) {
+		t.Errorf("200 refusals are %d lines in %s", n, time.Since(begun))
 	}
 }
 
