@@ -1,9 +1,16 @@
 package ca
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
+	"math/big"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -337,6 +344,35 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 	now = now.Add(time.Second)
 	if r := asks(orders, "10.0.0.2"); r != nil {
 		t.Errorf("a second later: %v", r.err)
+	}
+}
+
+func TestCertificatesThatStrangersMakeUpDoNotFillTheAuditStream(t *testing.T) {
+	c := newTestCluster(t)
+	ca := c.ca("ca-1")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	for i := range sourceBurst + 200 {
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+			URIs: []*url.URL{{Scheme: "spiffe", Host: "mesh.example", Path: fmt.Sprint("/cluster/west/ns/shop/sa/invented-", i)}}}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tls.Dial("tcp", ca.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, //nolint:gosec // it is the CA's that counts
+			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, conn) // it is refused
+		conn.Close()
+	}
+	most := sourceBurst + sourceRate*(1+int(time.Since(begun)/time.Second))
+	if n := strings.Count(ca.audited(), "invented-"); n == 0 || n > most {
+		t.Errorf("%d invented certificates are %d lines, want at most %d", sourceBurst+200, n, most)
 	}
 }
 

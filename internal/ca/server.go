@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -59,7 +60,7 @@ func (ca *CA) serverTLS() *tls.Config {
 		verify := own.VerifyConnection
 		own.VerifyConnection = func(cs tls.ConnectionState) error {
 			err := verify(cs)
-			if err != nil {
+			if err != nil && ca.sources.Allow(limit.SourceOf(hello.Conn.RemoteAddr()), time.Now()) { // nobody fills the audit stream
 				ca.tellRefused(caller{addr: hello.Conn.RemoteAddr()}, proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err))
 			}
 			return err
