@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +44,7 @@ type Log struct {
 }
 
 // Open returns the stream that appends to the file of that path, which it makes
-// when it is missing, readable by its owner only. With served, calls that were
+// when it is missing, with its directory, readable by its owner only. With served, calls that were
 // granted are part of it. An empty path is no stream: nil. log is told when the
 // file cannot be written.
 func Open(path string, served bool, log *slog.Logger) (*Log, error) {
@@ -60,6 +61,10 @@ func Open(path string, served bool, log *slog.Logger) (*Log, error) {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_audit_lost_total", Help: "Audit events that were not written: the disk was too slow, or full.",
 		}),
+	}
+	// It may be the state directory, which is made later.
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("audit stream: %w", err)
 	}
 	if err := l.open(); err != nil {
 		return nil, err

@@ -50,6 +50,16 @@ func running(t *testing.T, path string, served bool) (*Log, func()) {
 	}
 }
 
+func TestADirectoryThatIsMissingIsMadeForItsOwnerOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if _, err := Open(filepath.Join(dir, "audit.log"), false, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestADecisionIsOneLineOfJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "audit.json")
