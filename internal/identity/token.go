@@ -125,12 +125,16 @@ func (a *Authority) VerifyToken(text string, now time.Time) (Token, error) {
 	case t.ID.TrustDomain != a.trustDomain || t.ID.Cluster != a.cluster:
 		return Token{}, fmt.Errorf("token: it is for %s, which is not of cluster %s", t.ID, a.cluster)
 	case now.Before(t.Issued.Add(-backdate)):
-		return Token{}, fmt.Errorf("token: it was made at %s, it is %s here: check the clock", stamp(t.Issued), stamp(now))
+		return Token{}, fmt.Errorf("token: it was made at %s, it is %s here: check the clock", stamp(t.Issued), minute(now))
 	case !now.Before(t.Expires):
-		return Token{}, fmt.Errorf("token: it ended at %s, it is %s here: make another with 'isthmus pki token', or check the clock", stamp(t.Expires), stamp(now))
+		return Token{}, fmt.Errorf("token: it ended at %s, it is %s here: make another with 'isthmus pki token', or check the clock", stamp(t.Expires), minute(now))
 	}
 	return t, nil
 }
+
+// minute is now for a reason that is given again at every attempt: what is the same is
+// logged once.
+func minute(now time.Time) string { return stamp(now.Truncate(time.Minute)) }
 
 // splitToken reads the parts of a token; signed is what sig is of.
 func splitToken(text string) (t Token, signed string, sig []byte, err error) {

@@ -95,6 +95,7 @@ func TestATokenThatItsCADidNotMakeOrThatHasEndedIsRefused(t *testing.T) {
 		{"good", good, now, ""},
 		{"in its last moment", good, now.Truncate(time.Second).Add(identity.DefaultTokenTTL - time.Nanosecond), ""},
 		{"ended", good, now.Add(identity.DefaultTokenTTL), "it ended at"},
+		{"ended, and tried again", good, now.Add(identity.DefaultTokenTTL).Truncate(time.Minute).Add(time.Minute + 59*time.Second), now.Add(identity.DefaultTokenTTL).Truncate(time.Minute).Add(time.Minute).UTC().Format(time.RFC3339)},
 		{"long before it was made", good, now.Add(-2 * time.Hour), "check the clock"},
 		{"another cluster's", newToken(t, east, ordersID, time.Minute), now, "not made with the key of this CA"},
 		{"with another identity", with("sa/orders", "sa/admins"), now, "not made with the key of this CA"},

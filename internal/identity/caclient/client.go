@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
@@ -70,7 +71,8 @@ func (c *Client) Source(ctx context.Context) (*identity.Source, error) {
 	return identity.New(m, c.origin())
 }
 
-// Check says why Source would not even ask: there is no certificate on disk, and no token.
+// Check says why Source would get nothing: there is no certificate on disk, and no token
+// that is good by the clock here.
 func (c *Client) Check() (*identity.Source, error) {
 	m, err := c.stored()
 	if err != nil {
@@ -81,7 +83,10 @@ func (c *Client) Check() (*identity.Source, error) {
 			return s, nil
 		}
 	}
-	_, _, err = c.token()
+	_, t, err := c.token()
+	if err == nil && !time.Now().Before(t.Expires) {
+		err = fmt.Errorf("%s: it ended at %s: make another with '%s'", c.cfg.TokenFile, t.Expires.UTC().Format(time.RFC3339), c.cfg.Command)
+	}
 	return nil, err
 }
 
