@@ -24,13 +24,16 @@ type override struct {
 
 func (o override) key() string { return strings.Join(o.path, ".") }
 
-// flag returns the flag's name: limits.pathsPerSource is limits-paths-per-source.
+// flag returns the flag's name: limits.pathsPerSource is limits-paths-per-source,
+// identity.workloadAPI identity-workload-api.
 func (o override) flag() string {
 	var b strings.Builder
+	upper := true // the one before: an abbreviation is one word
 	for _, r := range strings.Join(o.path, "-") {
-		if unicode.IsUpper(r) {
+		if unicode.IsUpper(r) && !upper {
 			b.WriteByte('-')
 		}
+		upper = unicode.IsUpper(r)
 		b.WriteRune(unicode.ToLower(r))
 	}
 	return b.String()
