@@ -92,6 +92,7 @@ func TestReadersThatStallCostLittle(t *testing.T) { // alone: it looks at the wh
 	}
 	east.Publish(large)
 	west.await("east's catalog", soon, offers("n/s0", "east"))
+	north.await("east's catalog", soon, offers("n/s0", "east"))
 
 	runtime.GC()
 	var before, during runtime.MemStats
