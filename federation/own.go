@@ -92,7 +92,7 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 		if s == was {
 			break
 		}
-		own := core.Own{State: s, Expiry: f.cfg.Identity.NotAfter()}
+		own := core.Own{State: s}
 		if s.Head().Version.Seq > 0 {
 			if own.Signature, err = f.cfg.Identity.Sign(s.Head().SignedBytes()); err != nil {
 				f.log.Error("catalog is not published", "err", err)

@@ -3,6 +3,7 @@ package federation
 import (
 	"bytes"
 	"crypto/x509"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,39 @@ func FuzzATrustMessageOfAnotherGatewayIsReadOrRefused(f *testing.F) {
 		m, err := decodeTrust(bytes.NewReader(b), false)
 		if err == nil && (len(m.Bundles) > maxTrustDomains || len(m.Report.Behind) > maxBehind) {
 			t.Errorf("%d bundles, %d sidecars", len(m.Bundles), len(m.Report.Behind))
+		}
+	})
+}
+
+// TestWhatARevokedCertificateSignedIsSignedAnewByTheOneThatTookItsPlace has both end at the
+// same moment, as those do that are issued together or outlive their intermediate.
+func TestWhatARevokedCertificateSignedIsSignedAnewByTheOneThatTookItsPlace(t *testing.T) {
+	three(t, func(t *testing.T, w *world, east, west, _ *node) {
+		west.Publish([]mesh.Export{serving("west", "shop/ledger", 2)})
+		east.await("ledger", 10*time.Second, offers("shop/ledger", "west"))
+		was, ends := west.cfg.Identity.Chain(), west.cfg.Identity.NotAfter()
+		c, err := w.mesh.Cluster("west").Issue(identity.Request{ID: identity.ID{Gateway: west.id.Name}, TTL: time.Until(ends)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := west.cfg.Identity.Replace(c.Material()); err != nil {
+			t.Fatal(err)
+		}
+		if now := west.cfg.Identity; !now.NotAfter().Equal(ends) || bytes.Equal(now.Chain()[0], was[0]) {
+			t.Fatalf("the new certificate ends at %s, the old one at %s", now.NotAfter(), ends)
+		}
+		leaf, err := x509.ParseCertificate(was[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		east.give(w.bundle(1, identity.FingerprintOf(leaf).String()))
+		time.Sleep(time.Minute) // it is cut off, and comes back
+		if _, err := east.cfg.Identity.Verify(nil, identity.Signature{Chain: was}); err == nil || !strings.Contains(err.Error(), "revoked") {
+			t.Fatalf("the old certificate: %v", err)
+		}
+		v, _ := east.View()
+		if g := gatewayOf(v, west.id); !g.Tunnel.Up || !g.Alive || !offers("shop/ledger", "west")(v) {
+			t.Errorf("tunnel %t, gossip %t, %d origins", g.Tunnel.Up, g.Alive, len(v.Origins))
 		}
 	})
 }

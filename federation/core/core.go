@@ -29,7 +29,7 @@ type Core struct {
 	own         Own
 	founding    identity.Founding         // of the own cluster
 	refused     map[mesh.GatewayID]string // why nothing is sent there
-	certificate time.Time                 // when the certificate that would sign now expires
+	certificate Certificate               // the one that would sign now
 	redialled   time.Time                 // when gateways were last dialled that are alive and not reached
 	epochMoved  time.Time                 // when moving the own epoch was last decided
 	moveEpoch   mesh.GatewayID
@@ -57,7 +57,6 @@ type Core struct {
 type Own struct {
 	State     *catalog.State
 	Signature identity.Signature
-	Expiry    time.Time // of the certificate that signed
 }
 
 // Input is something that happened.
@@ -119,7 +118,7 @@ func (c *Core) Step(now time.Time) Actions {
 		Sync:      c.startSyncs(now),
 		Pull:      c.startPulls(now),
 		MoveEpoch: c.moveEpoch,
-		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.own.Expiry.Equal(c.certificate),
+		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.certificate.signed(c.own.Signature),
 		Targets:   c.newTargets(now),
 		Redial:    c.redials(now),
 		Save:      !c.unsaved.empty(),

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
@@ -21,16 +23,22 @@ func (in Signed) apply(c *Core, _ time.Time) {
 	}
 }
 
-// Certificate says of the certificate that this gateway has now when it expires and
-// which cluster of its name it is of.
+// Certificate is the one that this gateway has now, and says which cluster of its name
+// that is of.
 type Certificate struct {
-	Expiry   time.Time
+	Chain    [][]byte // as of [identity.Source.Chain]
 	Founding identity.Founding
 }
 
 func (in Certificate) apply(c *Core, _ time.Time) {
 	c.viewChanged = c.viewChanged || in.Founding != c.founding
-	c.certificate, c.founding = in.Expiry, in.Founding
+	c.certificate, c.founding = in, in.Founding
+}
+
+// signed reports whether a signature was made with the certificate. When that ends says
+// nothing about it: one that takes the place of one that was revoked may end with it.
+func (in Certificate) signed(s identity.Signature) bool {
+	return slices.EqualFunc(in.Chain, s.Chain, bytes.Equal)
 }
 
 // Leave says that this gateway shuts down. Nothing is pulled and nobody asked any

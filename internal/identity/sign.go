@@ -23,6 +23,10 @@ type Signature struct {
 	Sig   []byte   `json:"sig"`
 }
 
+// Chain returns what a signature that is made now carries, in DER: it is another one once
+// the certificate was replaced. It is shared and must not be changed.
+func (s *Source) Chain() [][]byte { return s.now.Load().tls.Certificate }
+
 // Sign signs data with the current certificate's key. The chain of the result
 // is shared and must not be changed.
 func (s *Source) Sign(data []byte) (Signature, error) {
