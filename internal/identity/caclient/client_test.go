@@ -322,6 +322,35 @@ func TestWhoseCertificateHasExpiredNeedsAnotherToken(t *testing.T) {
 	})
 }
 
+func TestWhoseKeyWasRevokedBecomesSomebodyByAnotherToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.ca("ca:15010")
+		w.token(orders)
+		s := become(t, w.client("ca:15010"))
+		defer run(t, s)()
+		time.Sleep(time.Minute)
+		m, err := identity.LoadMaterial(w.path("identity.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, err := identity.Bundle{Number: 1, TrustDomain: "mesh.example", Made: time.Now(), Roots: s.Roots(),
+			Revoked: []identity.Revocation{{What: identity.FingerprintOf(m.Chain[0]).String(), At: time.Now()}}}.Sign(w.mesh.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Accept(gone.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, s.Err(), "is revoked")
+		w.token(orders)
+		time.Sleep(time.Minute)
+		if err := s.Err(); err != nil || s.Fault() != "" {
+			t.Errorf("a minute after a new token was there: %v, %q", err, s.Fault())
+		}
+	})
+}
+
 func TestAnExpiredCertificateOnDiskIsReplacedByAToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -84,6 +84,9 @@ func due(ctx context.Context, s *identity.Source) bool {
 // processes that were started together do not renew together. When a newer root than its
 // own is trusted it is sooner, and again as long as the CA has no intermediate under that.
 func renewAt(s *identity.Source, now time.Time, random func(n int64) int64) time.Time {
+	if s.Err() != nil {
+		return now // nobody accepts it: a new token may be there
+	}
 	life := s.Lifetime()
 	spread := func(over time.Duration) time.Duration { return time.Duration(random(int64(over) + 1)) }
 	at := s.NotAfter().Add(-life/2 - spread(life/10))
