@@ -7,12 +7,13 @@ import (
 
 func TestACertificateHasOneOrigin(t *testing.T) {
 	const more = "identity: names more than one origin of the certificate: write one of dir, ca and workloadAPI"
+	const withDir = more + ", or unset ISTHMUS_IDENTITY_DIR if dir comes from there"
 	for identity, want := range map[string]string{
 		"{dir: pki}":                                                    "",
 		"{ca: [10.0.0.4], token: token}":                                "",
 		"{workloadAPI: 'unix:///run/spire/agent.sock'}":                 "",
-		"{dir: pki, ca: [10.0.0.4], token: token}":                      more,
-		"{dir: pki, workloadAPI: 'unix:///run/a.sock'}":                 more,
+		"{dir: pki, ca: [10.0.0.4], token: token}":                      withDir,
+		"{dir: pki, workloadAPI: 'unix:///run/a.sock'}":                 withDir,
 		"{ca: [10.0.0.4], token: t, workloadAPI: 'unix:///run/a.sock'}": more,
 		"{ca: [10.0.0.4]}":                                              "identity.token: is missing: write the file that isthmus pki token -o FILE writes",
 		"{ca: [':1'], token: t}":                                        `identity.ca[0]: ":1" has no host: write host:port, such as 10.0.0.4:15010`,

@@ -34,8 +34,10 @@ func (i *Identity) complete(c *completer) {
 	fromCA := len(i.CA) > 0
 	elsewhere := fromCA || i.WorkloadAPI != ""
 	switch {
-	case fromCA && i.WorkloadAPI != "", elsewhere && i.Dir != "" && c.doc.Has("identity.dir"):
+	case fromCA && i.WorkloadAPI != "":
 		c.fault("identity", "names more than one origin of the certificate: write one of dir, ca and workloadAPI")
+	case elsewhere && i.Dir != "" && c.doc.Has("identity.dir"): // the units of configs/systemd set it by the environment
+		c.fault("identity", "names more than one origin of the certificate: write one of dir, ca and workloadAPI, or unset ISTHMUS_IDENTITY_DIR if dir comes from there")
 	case elsewhere:
 		i.Dir = ""
 	default:
