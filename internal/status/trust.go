@@ -3,6 +3,7 @@ package status
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -38,11 +39,22 @@ func TrustOf(s *identity.Source) []Trust {
 	all := []Trust{}
 	for td := range s.Held() {
 		t := Trust{Domain: td, Own: td == s.ID().TrustDomain}
-		if b := byName[td]; b != nil {
-			t.Bundle, t.Made = b.Number, b.Made
-			for _, c := range b.Roots {
-				t.Roots = append(t.Roots, Root{Fingerprint: identity.FingerprintOf(c).String(), NotAfter: c.NotAfter})
+		b := byName[td]
+		var roots []*x509.Certificate
+		switch {
+		case t.Own: // those of roots.pem count, too
+			roots = s.Roots()
+		case b != nil:
+			roots = b.Roots
+		}
+		for _, c := range roots {
+			r := Root{Fingerprint: identity.FingerprintOf(c).String(), NotAfter: c.NotAfter}
+			if !slices.Contains(t.Roots, r) { // one may be in a file and in the bundle
+				t.Roots = append(t.Roots, r)
 			}
+		}
+		if b != nil {
+			t.Bundle, t.Made = b.Number, b.Made
 			for _, c := range b.Retired {
 				t.Roots = append(t.Roots, Root{Fingerprint: identity.FingerprintOf(c).String(), NotAfter: c.NotAfter, Retired: true})
 			}
@@ -56,7 +68,7 @@ func TrustOf(s *identity.Source) []Trust {
 	return all
 }
 
-// Root is a root of a bundle.
+// Root is a root that is trusted, or was.
 type Root struct {
 	Fingerprint string    `json:"fingerprint"` // of its key: sha256:HEX
 	NotAfter    time.Time `json:"not_after"`
