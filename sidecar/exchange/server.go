@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -30,7 +31,7 @@ type Server struct {
 	Metrics  *BoundMetrics
 
 	date     dateText
-	mismatch mismatch
+	mismatch state.Tally // of clients of another protocol
 }
 
 // Serve serves requests on c until either side has enough or, abruptly, ctx ends.

@@ -87,7 +87,7 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone: we do not know what would have come.
 	case failure.Stage == StageLocal:
-		if n := h.service.shared.shortages.add(time.Now()); n > 0 {
+		if n := h.service.shared.shortages.Add(time.Now(), shortageInterval); n > 0 {
 			h.service.shared.log.Warn("this machine cannot connect: "+failure.Advice(), "service", h.service.label(), "host", h.key.addr, "failed", n, "err", failure.Err)
 		}
 	case errors.As(failure.Err, new(*identity.ExpiredError)):

@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // Config says how a [Set] or a [Static] service reaches its hosts. The zero
@@ -48,7 +49,7 @@ type shared struct {
 	warmup      time.Duration
 	metrics     *metrics
 	background  *background
-	shortages   shortages
+	shortages   state.Tally
 	renewals    identity.Renewals // of whom we have dialled
 }
 

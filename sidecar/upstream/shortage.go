@@ -5,9 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sync"
 	"syscall"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -33,28 +31,6 @@ func shortage(err error) string {
 // noDescriptor reports whether err says that this process can open nothing more.
 func noDescriptor(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-}
-
-// shortages is who is told of shortages. The zero value is ready; it may be used
-// concurrently.
-type shortages struct {
-	mu    sync.Mutex
-	said  time.Time // zero: never
-	count int       // since
-}
-
-// add counts one and returns how many there were since the last line, or 0 when it is
-// too early for another.
-func (s *shortages) add(now time.Time) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.count++
-	if !s.said.IsZero() && now.Sub(s.said) < shortageInterval {
-		return 0
-	}
-	n := s.count
-	s.said, s.count = now, 0
-	return n
 }
 
 // makeRoom is called when err says that there is no descriptor for a connection: idle
