@@ -96,7 +96,11 @@ type Lacking struct {
 // Who names it.
 func (l Lacking) Who() string {
 	if l.Sidecar != "" {
-		return "sidecar " + l.Sidecar
+		role := "sidecar "
+		if id, err := identity.ParseID(l.Sidecar); err == nil && id.IsCA() {
+			role = "CA " // it follows its gateways as sidecars do
+		}
+		return role + l.Sidecar
 	}
 	return "gateway " + l.Gateway.String()
 }

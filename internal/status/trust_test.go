@@ -32,3 +32,14 @@ func TestWhatIsTrustedCountsTheRootsOfFilesToo(t *testing.T) {
 		t.Errorf("with a bundle of two: %+v", trust)
 	}
 }
+
+func TestWhoLacksABundleIsCalledWhatItIs(t *testing.T) {
+	for id, want := range map[string]string{
+		"spiffe://mesh.example/cluster/west/ns/shop/sa/orders": "sidecar spiffe://mesh.example/cluster/west/ns/shop/sa/orders",
+		"spiffe://mesh.example/cluster/west/ca/west-ca":        "CA spiffe://mesh.example/cluster/west/ca/west-ca",
+	} {
+		if got := (Lacking{Sidecar: id}).Who(); got != want {
+			t.Errorf("%s is called %q, want %q", id, got, want)
+		}
+	}
+}
