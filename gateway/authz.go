@@ -35,7 +35,7 @@ func (g *Gateway) wouldAllow(query url.Values) *status.Authorization {
 				return &status.Authorization{Error: fmt.Sprintf("%s has no port %d", q.To.Service, q.To.Port)}
 			}
 			q.To.Port = p.Port
-			return q.Answer(a, id.Cluster, p.Protocol != mesh.HTTP, isPlain(p))
+			return q.Answer(a, id.Cluster, p.Protocol == mesh.TCP, isPlain(p))
 		}
 	}
 	return &status.Authorization{Error: fmt.Sprintf("no service %s", q.To.Service)}

@@ -26,7 +26,7 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 	id := p.f.cfg.Identity
 	callers := identity.AnyWorkload()
 	peerAddr := p.conn.RemoteAddr()
-	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, served.Protocol.ALPN()...))
+	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, served.Protocol.ProgramALPN()...))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("end the TLS of %s: %w", p.req.Destination.Host(), err)
 	}

@@ -123,7 +123,7 @@ func (f *authzFlags) askResources(q *authorize.Question) (*status.Authorization,
 	if err != nil {
 		return nil, err
 	}
-	return q.Answer(a, mesh.ClusterName(f.cluster), protocol != mesh.HTTP, plain), nil
+	return q.Answer(a, mesh.ClusterName(f.cluster), protocol == mesh.TCP, plain), nil
 }
 
 func writeAuthorization(t *table, a *status.Authorization) error {

@@ -170,7 +170,7 @@ func (s *Service) complete(c *completer, inbound string) {
 		}
 	}
 	if _, err := mesh.ParseProtocol(string(s.Protocol)); err != nil {
-		c.fault("service.protocol", "%q is not spoken: write http or tcp", s.Protocol)
+		c.fault("service.protocol", "%q is not spoken: write %s", s.Protocol, mesh.Protocols)
 	}
 	if s.Instance == "" && !c.doc.Has("service.instance") {
 		c.fault("service.instance", "is missing: the host's name cannot be used: write this instance's, such as %s-1", s.Name.Name)

@@ -262,7 +262,7 @@ func TestEveryFaultOfASidecarIsToldAtOnce(t *testing.T) {
 service:
   name: orders
   target: 127.0.0.1:9001
-  protocol: grpc
+  protocol: h2
   instance: a,b
   weight: 0
   port: 0
@@ -279,7 +279,7 @@ upstreams:
 f.yaml:1: identity.dir: is empty: write a directory, or remove the key for the default
 f.yaml:3: service.name: service "orders": write namespace/name, such as shop/orders
 f.yaml:4: service.target: 127.0.0.1:9001 is the sidecar's own upstreams[0].listen: write where the program listens
-f.yaml:5: service.protocol: "grpc" is not spoken: write http or tcp
+f.yaml:5: service.protocol: "h2" is not spoken: write http, grpc, http2, tcp or auto
 f.yaml:6: service.instance: "a,b": use letters, digits and inner hyphens, dots and underscores
 f.yaml:7: service.weight: 0 is out of range: write 1 to 1000
 f.yaml:8: service.port: must be 1 to 65535

@@ -63,7 +63,8 @@ type Service struct {
 	Port uint16 `yaml:"port"`
 	// host:port that the program listens on. Required.
 	Target string `yaml:"target"`
-	// What the program speaks: tcp or http.
+	// What the program speaks: http, grpc or http2 (HTTP/2 without TLS), tcp, or auto, which
+	// goes by the first bytes of each connection.
 	Protocol mesh.Protocol `yaml:"protocol"`
 	// This instance's name among those of the service. Default: the host name.
 	Instance string `yaml:"instance"`

@@ -1,49 +1,6 @@
 package mesh
 
-import (
-	"fmt"
-	"slices"
-)
-
-// Protocol says how the bytes of a service port are read on the way.
-type Protocol string
-
-// The protocols that a port may declare.
-const (
-	TCP  Protocol = "tcp"  // opaque bytes
-	HTTP Protocol = "http" // HTTP/1.1
-)
-
-// ParseProtocol reads "tcp" or "http".
-func ParseProtocol(s string) (Protocol, error) {
-	switch p := Protocol(s); p {
-	case TCP, HTTP:
-		return p, nil
-	}
-	return "", fmt.Errorf("protocol %q: write http or tcp", s)
-}
-
-// ReadProtocol reads the protocol of a port as another process says it. One that this
-// version does not know is carried as what every one of them is, opaque bytes: a
-// newer process must not be lost to an older one.
-func ReadProtocol(s string) (Protocol, error) {
-	if p, err := ParseProtocol(s); err == nil {
-		return p, nil
-	}
-	if err := CheckLabel(s); err != nil {
-		return "", fmt.Errorf("protocol: %w", err)
-	}
-	return TCP, nil
-}
-
-// ALPN returns the application protocols that end-to-end TLS to a port of this
-// protocol negotiates: http/1.1, or none for opaque bytes.
-func (p Protocol) ALPN() []string {
-	if p == HTTP {
-		return []string{"http/1.1"}
-	}
-	return nil
-}
+import "slices"
 
 // MaxWeight is the greatest weight of an endpoint. It keeps sums of weights far
 // from overflow.

@@ -28,7 +28,7 @@ type Registration struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`        // namespace/name
 	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`             // the service's port, 1 to 65535
-	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`      // "http" or "tcp"
+	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`      // "http", "grpc", "http2", "tcp" or "auto"
 	Instance      string                 `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`      // unique among the service's endpoints in the cluster, or the gateway gives another
 	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`        // host:port of the sidecar's inbound mTLS; ":15008" means the caller's own IP address
 	Ready         bool                   `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`           // the program beside the sidecar answers

@@ -35,7 +35,7 @@ const (
 	metadataKey = "isthmus"
 	matchKey    = "envoy.transport_socket_match"
 
-	fieldProtocol = "protocol" // of a Cluster: "http" or "tcp"
+	fieldProtocol = "protocol" // of a Cluster: see [mesh.Protocol]
 	fieldPorts    = "ports"    // of a Cluster that names a service without a port: "80/http 443/tcp"
 	fieldInstance = "instance" // of an endpoint
 	fieldIdentity = "identity" // of an endpoint: the SPIFFE ID that ends its TLS
@@ -99,6 +99,10 @@ func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
+	options, err := httpOptions(r.Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("encode the protocol of %s: %w", r.Destination, err)
+	}
 	ours := fields(fieldProtocol, string(r.Protocol))
 	if len(r.Ports) > 0 {
 		ours.Fields[fieldPorts] = structpb.NewStringValue(formatPorts(r.Ports))
@@ -112,8 +116,9 @@ func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 				ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
 			},
 		},
-		ConnectTimeout: durationpb.New(connectTimeout),
-		LbPolicy:       clusterv3.Cluster_LEAST_REQUEST,
+		ConnectTimeout:                durationpb.New(connectTimeout),
+		LbPolicy:                      clusterv3.Cluster_LEAST_REQUEST,
+		TypedExtensionProtocolOptions: options,
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			// Send where it is healthy, however little that is.
 			HealthyPanicThreshold: &typev3.Percent{Value: 0},

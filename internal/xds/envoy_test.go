@@ -43,6 +43,18 @@ func exampleRoutes() map[string]*mesh.Route {
 			Protocol:    mesh.TCP,
 			Local:       []mesh.Endpoint{{Instance: "db", Address: "[fd00::7]:5432", Ready: true, Weight: 1}},
 		},
+		"grpc": {
+			Destination: mesh.Destination{Service: orders, Port: 9000},
+			Protocol:    mesh.GRPC,
+			Local:       []mesh.Endpoint{{Instance: "orders-1", Address: "10.0.1.7:15008", Ready: true, Weight: 1, Identity: id}},
+			Identities:  []string{id},
+		},
+		"auto": {
+			Destination: mesh.Destination{Service: orders, Port: 9001},
+			Protocol:    mesh.Auto,
+			Local:       []mesh.Endpoint{{Instance: "orders-1", Address: "10.0.1.7:15008", Ready: true, Weight: 1, Identity: id}},
+			Identities:  []string{id},
+		},
 		"pinned": {
 			Destination: mesh.Destination{Service: orders, Port: 80, Cluster: "west"},
 			Protocol:    mesh.HTTP,

@@ -46,7 +46,7 @@ func routeGen() *rapid.Generator[*mesh.Route] {
 				Port:    rapid.Uint16Range(1, 65535).Draw(t, "port"),
 				Cluster: mesh.ClusterName(rapid.StringMatching(`([a-z]{1,8})?`).Draw(t, "cluster")),
 			},
-			Protocol:   rapid.SampledFrom([]mesh.Protocol{mesh.TCP, mesh.HTTP}).Draw(t, "protocol"),
+			Protocol:   rapid.SampledFrom([]mesh.Protocol{mesh.TCP, mesh.HTTP, mesh.HTTP2, mesh.GRPC, mesh.Auto}).Draw(t, "protocol"),
 			Local:      rapid.SliceOfN(endpointGen(true), 0, 5).Draw(t, "local"),
 			Gateways:   rapid.SliceOfN(endpointGen(false), 0, 3).Draw(t, "gateways"),
 			Identities: rapid.SliceOfN(identityGen(), 0, 4).Draw(t, "identities"),

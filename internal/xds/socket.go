@@ -48,7 +48,7 @@ func tlsSocket(r *mesh.Route) (*corev3.TransportSocket, error) {
 				TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 				TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 			},
-			AlpnProtocols:                  r.Protocol.ALPN(),
+			AlpnProtocols:                  r.Protocol.ProgramALPN(),
 			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: secretIdentity}},
 			ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 				CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{

@@ -44,7 +44,7 @@ func (p *Proxy) listenInbound(in Inbound) *server {
 	if check == nil {
 		check = identity.AnyMember()
 	}
-	config := p.cfg.Identity.ServerTLS(check, in.Protocol.ALPN()...)
+	config := p.cfg.Identity.ServerTLS(check, in.Protocol.ProgramALPN()...)
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, checkName(s.destination, hello.ServerName)
 	}

@@ -118,11 +118,11 @@ func (s *server) finish() {
 	}
 }
 
-// drive serves c by a protocol; what is not in the table is HTTP.
+// drive serves c by a protocol; what is not in the table is opaque bytes.
 func (s *server) drive(c *client, protocol mesh.Protocol, to *upstream.Service, rewrite http1.RequestRewrite) {
 	run, ok := s.p.drivers[protocol]
 	if !ok {
-		run = (*server).serveHTTP
+		run = (*server).serveTCP
 	}
 	run(s, c, to, rewrite)
 }

@@ -51,7 +51,7 @@ func whoami() http.Handler {
 // secure is an HTTP client with the caller's certificate.
 func (w *world) secure() *http.Client {
 	c := httpClient(w.t)
-	config := w.caller.ClientTLS(orders.Host(), identity.AnyMember(), mesh.HTTP.ALPN()...)
+	config := w.caller.ClientTLS(orders.Host(), identity.AnyMember(), mesh.HTTP.ProgramALPN()...)
 	c.Transport.(*http.Transport).DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d := tls.Dialer{Config: config}
 		return d.DialContext(ctx, network, addr)

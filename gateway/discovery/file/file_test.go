@@ -77,7 +77,7 @@ kind: Service
 metadata: {namespace: Shop}
 spec:
   ports:
-    - {port: 80, protocol: grpc}
+    - {port: 80, protocol: h2}
     - {port: 80}
     - {}
   endpoints:
@@ -107,7 +107,7 @@ spec: {prots: []}
 	want := []string{
 		`f.yaml:3: metadata.namespace: "Shop": use lower-case letters, digits and inner hyphens`,
 		`f.yaml:3: metadata.name: is missing: write metadata: {namespace: shop, name: orders}`,
-		`f.yaml:6: spec.ports[0].protocol: "grpc" is not spoken: write http or tcp`,
+		`f.yaml:6: spec.ports[0].protocol: "h2" is not spoken: write http, grpc, http2, tcp or auto`,
 		`f.yaml:7: spec.ports[1].port: 80 is spec.ports[0] already: remove one`,
 		`f.yaml:8: spec.ports[2].port: is missing: write 1 to 65535`,
 		`f.yaml:10: spec.endpoints[0]: has no address: write {address: 10.0.1.7:8080}`,

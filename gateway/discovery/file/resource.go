@@ -62,7 +62,7 @@ type serviceResource struct {
 type portResource struct {
 	// The port that callers name, 1 to 65535. Required.
 	Port uint16 `yaml:"port"`
-	// What the endpoints speak: tcp or http, whatever sidecars say. Default: tcp.
+	// What the endpoints speak, whatever sidecars say: http, grpc, http2, tcp or auto. Default: tcp.
 	Protocol mesh.Protocol `yaml:"protocol"`
 	// The port of the endpoints. Default: that which callers name.
 	TargetPort uint16 `yaml:"targetPort"`
@@ -184,7 +184,7 @@ func (r *reader) port(key string, p portResource, endpoints []endpointAt) mesh.S
 	if p.Protocol == "" {
 		out.Protocol = mesh.TCP
 	} else if _, err := mesh.ParseProtocol(string(p.Protocol)); err != nil {
-		r.fault(key+".protocol", "%q is not spoken: write http or tcp", p.Protocol)
+		r.fault(key+".protocol", "%q is not spoken: write %s", p.Protocol, mesh.Protocols)
 	}
 	target := int(p.TargetPort)
 	if target == 0 {
