@@ -51,6 +51,13 @@ func (s *Shares[Holder]) Release(h Holder) {
 	}
 }
 
+// Held returns how many places a holder has.
+func (s *Shares[Holder]) Held(h Holder) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[h]
+}
+
 // Used returns how many places are taken, and by how many holders.
 func (s *Shares[Holder]) Used() (places, holders int) {
 	s.mu.Lock()

@@ -169,9 +169,7 @@ func (d *dialer) connect(ctx context.Context, nth int) (_ *conn, answered mesh.G
 	if err != nil {
 		return nil, answered, err
 	}
-	n.table.mu.Lock()
-	t.addr = addr
-	n.table.mu.Unlock()
+	n.table.dialledTo(t, addr)
 	policy := identity.AnyGateway()
 	if !t.Gateway.IsZero() {
 		policy = identity.ExactGateway(t.Gateway)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 
@@ -19,19 +20,31 @@ var errTooMany = errors.New("too many handshakes")
 // handshake is done. Such a one costs some 60 KiB, and anybody can make it: with a
 // forged address until he must prove it by a Retry, which costs us nothing, and then
 // from each source as many as are free, see [limit.Shares].
+//
+// Where gateways are known to be, no address need be proved while few connections from
+// there are half open: quic-go drops a client's first packets when it has too many Retries
+// to send, and the client repeats them after 200 ms only. Who forges such an address gets
+// those few, and gateways there are asked for a proof like everybody.
 type halfOpen struct {
-	held *limit.Shares[limit.Source]
+	held  *limit.Shares[limit.Source]
+	hosts atomic.Pointer[map[limit.Source]struct{}] // where gateways are; never changed
 }
 
 func newHalfOpen() *halfOpen {
-	return &halfOpen{limit.NewShares[limit.Source](maxHalfOpen, 1)}
+	h := &halfOpen{held: limit.NewShares[limit.Source](maxHalfOpen, 1)}
+	h.hosts.Store(&map[limit.Source]struct{}{})
+	return h
 }
 
 // doubts reports whether a client must prove its address first. It is
 // [quic.Transport.VerifySourceAddress].
-func (h *halfOpen) doubts(net.Addr) bool {
-	held, _ := h.held.Used()
-	return held >= maxUnverified
+func (h *halfOpen) doubts(addr net.Addr) bool {
+	if held, _ := h.held.Used(); held < maxUnverified {
+		return false
+	}
+	source := limit.SourceOf(addr)
+	_, known := (*h.hosts.Load())[source]
+	return !known || h.held.Held(source) >= maxUnverifiedHost
 }
 
 type halfOpenKey struct{}

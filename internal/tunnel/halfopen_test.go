@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // flood has n clients begin a handshake with to that they do not finish, from ports of
@@ -59,6 +61,63 @@ func TestHandshakesWithForgedAddressesCostLittle(t *testing.T) {
 		east.dials(west)
 		east.await(t, west.id, "up", isUp)
 	})
+}
+
+func TestGatewaysProveNoAddressDuringAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newNetwork(time.Millisecond))
+		west := w.start("west/w1", westAddr)
+		east := w.start("east/e1", eastAddr)
+		east.dials(west)
+		east.await(t, west.id, "up", isUp)
+		east.kill()
+		const n = 150
+		for i := range n { // what is sent to a forged address does not arrive
+			w.net.mu.Lock()
+			w.net.cut[[2]string{westAddr, fmt.Sprintf("10.9.9.9:%d", 1000+i)}] = true
+			w.net.mu.Unlock()
+		}
+		stop := w.flood(west, "10.9.9.9", n, func(context.Context) error { return nil })
+		defer stop()
+		time.Sleep(3 * time.Second)
+		if held, _ := west.halfOpen.held.Used(); held != maxUnverified || !west.halfOpen.doubts(&net.UDPAddr{IP: net.IPv4(10, 9, 9, 8)}) {
+			t.Fatalf("%d connections are half open, and a stranger proves nothing", held)
+		}
+		restarted := w.start("east/e1", eastAddr)
+		if west.halfOpen.doubts(restarted.LocalAddr()) {
+			t.Error("a gateway must prove the address that it had before")
+		}
+		restarted.dials(west)
+		began := time.Now()
+		restarted.await(t, west.id, "up", isUp)
+		// One round trip of the handshake, one of the hellos, and none for a Retry.
+		if d := time.Since(began); d > 5*time.Millisecond {
+			t.Errorf("a known gateway got in after %v", d)
+		}
+	})
+}
+
+func TestAForgedAddressOfAGatewayIsDoubtedSoon(t *testing.T) {
+	h := newHalfOpen()
+	gateway := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7443}
+	h.hosts.Store(&map[limit.Source]struct{}{limit.SourceOf(gateway): {}})
+	from := func(addr *net.UDPAddr) {
+		if _, err := h.begin(t.Context(), &quic.ClientInfo{RemoteAddr: addr}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range maxUnverified {
+		from(&net.UDPAddr{IP: net.IPv4(10, 9, 9, 9)})
+	}
+	for n := range maxUnverifiedHost {
+		if h.doubts(gateway) {
+			t.Fatalf("with %d connections half open a gateway must prove its address", n)
+		}
+		from(gateway)
+	}
+	if !h.doubts(gateway) {
+		t.Errorf("with %d connections half open another one from there need prove nothing", maxUnverifiedHost)
+	}
 }
 
 func TestOneSourceOfHalfHandshakesLeavesRoomForGateways(t *testing.T) {

@@ -113,7 +113,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.targets = &targets{node: n, changed: state.NewNotify(), running: map[string]*target{}}
 	n.table = &table{
-		connections: cmp.Or(cfg.Connections, defaultConnections), targets: n.targets, log: n.log, audit: cfg.Audit,
+		connections: cmp.Or(cfg.Connections, defaultConnections), targets: n.targets, halfOpen: n.halfOpen, log: n.log, audit: cfg.Audit,
 		drained: state.NewNotify(), peers: map[mesh.GatewayID]*peer{},
 	}
 	_, _ = rand.Read(n.incarnation[:]) // never fails (documented)

@@ -123,6 +123,9 @@ const (
 	// address first: a Retry costs the dialler a round trip, a forged address costs us
 	// a handshake.
 	maxUnverified = 64
+	// maxUnverifiedHost is the same for connections from one source where gateways are
+	// known to be, whatever there is from others: two for each of a few gateways that restart.
+	maxUnverifiedHost = 8
 	// refusalsLogged is the rate per second and burst of log lines about refused
 	// clients; the metric counts them all.
 	refusalsLogged = 5

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -43,6 +44,7 @@ type peer struct {
 	left      bool
 	since     time.Time
 	addr      string
+	host      limit.Source // of addr
 	lastErr   string
 	founding  identity.Founding
 	forgotten bool // and not met since

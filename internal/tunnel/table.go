@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/audit"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
@@ -20,6 +21,7 @@ import (
 type table struct {
 	connections int // wanted to each peer
 	targets     *targets
+	halfOpen    *halfOpen // is told where gateways are
 	log         *slog.Logger
 	audit       *audit.Log
 	metrics     *metrics
@@ -87,6 +89,7 @@ func (t *table) tryAdmit(c *conn) (incumbents []*conn, err error) {
 	c.use.extend(busyFor) // whoever is new is used soon, and the size of packets is found
 	p.conns = append(p.conns, c)
 	p.left, p.forgotten, p.lastErr, p.addr, p.founding = false, false, "", c.quic.RemoteAddr().String(), c.founding
+	p.host = limit.SourceOf(c.quic.RemoteAddr())
 	if p.refreshLocked(now) {
 		t.log.Info("tunnel up", "gateway", c.gateway, "peer_addr", p.addr, "dialled", c.dialled)
 		t.audit.Add(c.event(audit.Granted, ""))
@@ -120,6 +123,7 @@ func (t *table) notifyChanged() {
 
 // changedLocked tells everyone who watches peers or dials targets.
 func (t *table) changedLocked() {
+	t.rememberHostsLocked()
 	t.changes.Set(struct{}{})
 	t.targets.lookAgainLocked(nil)
 }
