@@ -4,7 +4,7 @@
 //	             packets in tunnels        streams in tunnels
 //	             ──────────────────        ──────────────────
 //	membership   memberlist packet         CONNECT gossip
-//	gone for good                          POST /forget?gateway=west/west-1&gateway=…
+//	gone for good                          POST /forget?gateway=west/west-1&gateway=…  of the own cluster, or about the sender's
 //	catalog      its version, in NodeMeta  GET /catalog
 //
 // # Membership

@@ -21,25 +21,35 @@ import (
 var ErrNotForgotten = errors.New("not forgotten")
 
 // Forget drops everything about a cluster, or about one gateway ("west/west-1"), that
-// is gone for good, here and on every gateway that a tunnel leads to. It returns which
-// gateways were forgotten. None of them may be alive. When it is not known here at all
-// the others are not asked. After an error that does not wrap [ErrNotForgotten] it is
-// forgotten here and everywhere but where the error says.
-func (f *Federation) Forget(ctx context.Context, name string) ([]mesh.GatewayID, error) {
+// is gone for good, here and on every gateway that takes it from this one: those of our
+// own cluster, and all of them when the gateway was of our own. It returns which gateways
+// were forgotten, and the clusters that were not asked. None of the gateways may be alive.
+// When it is not known here at all the others are not asked. After an error that does not
+// wrap [ErrNotForgotten] it is forgotten here and everywhere but where the error says.
+func (f *Federation) Forget(ctx context.Context, name string) (ids []mesh.GatewayID, elsewhere []mesh.ClusterName, err error) {
 	cluster, gateway, _ := strings.Cut(name, "/")
 	f.mu.Lock()
-	ids := f.core.Matching(mesh.ClusterName(cluster), mesh.GatewayName(gateway))
-	err := f.core.MayForget(ids)
+	ids = f.core.Matching(mesh.ClusterName(cluster), mesh.GatewayName(gateway))
+	err = f.core.MayForget(ids)
 	peers := f.core.Connected()
 	f.mu.Unlock()
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("%w: no other gateway is known as %s", ErrNotForgotten, name)
+		return nil, nil, fmt.Errorf("%w: no other gateway is known as %s", ErrNotForgotten, name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotForgotten, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotForgotten, err)
 	}
 	f.log.Info("gateways are forgotten, as asked for", "gateways", ids)
 	f.apply(core.Forget{Gateways: ids})
+	asks := func(id mesh.GatewayID) bool { return mayHaveForgotten(f.cfg.Self.Cluster, id.Cluster, ids) }
+	view, _ := f.View()
+	for i := range view.Gateways {
+		if id := view.Gateways[i].ID; !asks(id) && !slices.Contains(ids, id) && !slices.Contains(elsewhere, id.Cluster) {
+			elsewhere = append(elsewhere, id.Cluster)
+		}
+	}
+	slices.Sort(elsewhere)
+	peers = slices.DeleteFunc(peers, func(id mesh.GatewayID) bool { return !asks(id) })
 	faults := make([]error, len(peers))
 	var asked sync.WaitGroup
 	for i, id := range peers {
@@ -50,7 +60,14 @@ func (f *Federation) Forget(ctx context.Context, name string) ([]mesh.GatewayID,
 		})
 	}
 	asked.Wait()
-	return ids, errors.Join(faults...)
+	return ids, elsewhere, errors.Join(faults...)
+}
+
+// mayHaveForgotten reports whether a gateway of cluster asker may have one of cluster asked
+// forget gateways: they are of one cluster, or the asker's cluster speaks of its own. Anybody
+// else could take a third cluster away that is out of reach for a moment.
+func mayHaveForgotten(asker, asked mesh.ClusterName, gateways []mesh.GatewayID) bool {
+	return asker == asked || !slices.ContainsFunc(gateways, func(id mesh.GatewayID) bool { return id.Cluster != asker })
 }
 
 // serveForget forgets what another gateway was told to.
@@ -65,6 +82,11 @@ func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
 		}
 		ids = append(ids, id)
 	}
+	s, ok := tunnel.StreamFrom(r.Context())
+	if !ok || !mayHaveForgotten(s.Peer().Cluster, f.cfg.Self.Cluster, ids) {
+		http.Error(w, fmt.Sprintf("only gateways of cluster %s, and of the cluster that is forgotten, may ask for that", f.cfg.Self.Cluster), http.StatusForbidden)
+		return
+	}
 	f.mu.Lock()
 	ids = f.core.Holds(ids)
 	err := f.core.MayForget(ids)
@@ -77,9 +99,7 @@ func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	if s, ok := tunnel.StreamFrom(r.Context()); ok {
-		f.log.Info("gateways are forgotten, as another gateway was asked to", "gateway", s.Peer().String(), "gateways", ids)
-	}
+	f.log.Info("gateways are forgotten, as another gateway was asked to", "gateway", s.Peer().String(), "gateways", ids)
 	f.apply(core.Forget{Gateways: ids})
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -92,7 +112,7 @@ func (c client) forget(ctx context.Context, to mesh.GatewayID, ids []mesh.Gatewa
 			q.Add("gateway", id.String())
 		}
 		err := c.request(ctx, to, http.MethodPost, pathForget+"?"+q.Encode(), nil, func(r *http.Response) error {
-			if r.StatusCode == http.StatusConflict {
+			if r.StatusCode == http.StatusConflict || r.StatusCode == http.StatusForbidden {
 				b, err := io.ReadAll(io.LimitReader(r.Body, 300))
 				if err != nil {
 					return err

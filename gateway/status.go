@@ -142,10 +142,10 @@ func originsOf(view *federation.View, now time.Time) []status.Origin {
 	return origins
 }
 
-// forget has all gateways forget a cluster or a gateway that is gone for good.
+// forget has the gateways of this cluster forget a cluster or a gateway that is gone for good.
 func (g *Gateway) forget(ctx context.Context, name string) *status.Forget {
-	ids, err := g.federation.Forget(ctx, name)
-	verdict := &status.Forget{Name: name, Forgotten: ids}
+	ids, elsewhere, err := g.federation.Forget(ctx, name)
+	verdict := &status.Forget{Name: name, Self: g.cfg.ID(), Forgotten: ids, Elsewhere: elsewhere}
 	if err != nil {
 		verdict.Error = err.Error()
 	}

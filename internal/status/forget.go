@@ -17,13 +17,15 @@ const ForgetTimeout = 15 * time.Second
 // Forget is what a gateway answers to being told that a cluster or a gateway is gone
 // for good.
 type Forget struct {
-	Name      string           `json:"name"` // as it was asked
-	Forgotten []mesh.GatewayID `json:"forgotten"`
-	Error     string           `json:"error,omitempty"` // why nothing was forgotten, or by whom it was not
+	Name      string             `json:"name"` // as it was asked
+	Self      mesh.GatewayID     `json:"self"` // who answers
+	Forgotten []mesh.GatewayID   `json:"forgotten"`
+	Elsewhere []mesh.ClusterName `json:"elsewhere,omitempty"` // clusters that were not asked: they take it from nobody here
+	Error     string             `json:"error,omitempty"`     // why nothing was forgotten, or by whom it was not
 }
 
-// AskForget has the gateway whose admin port is at host:port, and through it all
-// others, forget a cluster or a gateway.
+// AskForget has the gateway whose admin port is at host:port, and through it those of
+// its cluster, forget a cluster or a gateway.
 func AskForget(ctx context.Context, admin, name string) (*Forget, error) {
 	b, answered, err := request(ctx, http.MethodPost, admin, "/forget?"+url.Values{"name": {name}}.Encode(), nil, ForgetTimeout+askTimeout)
 	if err != nil {
