@@ -49,7 +49,7 @@ func TestWhatAHostileGatewayInventsDoesNotFillTheLog(t *testing.T) {
 			if err := west.client.request(t.Context(), east.id, http.MethodPost, pathTrust, body, func(*http.Response) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
-			if err := west.client.forget(t.Context(), east.id, []mesh.GatewayID{{Cluster: "south", Name: mesh.GatewayName(fmt.Sprint("invented-", i))}}); err != nil {
+			if err := west.client.forget(t.Context(), east.id, []mesh.GatewayID{{Cluster: "west", Name: mesh.GatewayName(fmt.Sprint("invented-", i))}}); err != nil {
 				t.Fatal(err)
 			}
 		}
