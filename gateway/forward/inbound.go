@@ -40,12 +40,13 @@ func (f *Forward) ServeTunnel(w http.ResponseWriter, r *http.Request) {
 		p.refuse(refusal)
 		return
 	}
-	from := holder{cluster: clusterOf(conn)}
-	if !f.limits.take(from, nil) {
+	guest := f.limits.receive(clusterOf(conn), func() { relay.Abort(conn) })
+	if guest == nil {
 		p.refuse(f.overLimit())
 		return
 	}
-	defer f.limits.release(from)
+	defer guest.leave()
+	p.proved = guest.proved
 	payload, _ := buffered.Peek(buffered.Reader.Buffered()) // cannot fail: it is all there
 	p.serve(append([]byte(nil), payload...))                //nolint:contextcheck // as above
 }

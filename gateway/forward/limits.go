@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"container/list"
 	"net"
 	"sync"
 
@@ -24,16 +25,18 @@ type holder struct {
 //     who has most (see youngFor): anybody can ask for a path, and prove nothing;
 //   - another cluster may have as many paths as are free for other clusters, see
 //     [limit.Shares]: one that is alone has half of them, and there is something for
-//     the next one at any time.
+//     the next one at any time. See guest for who of them makes room.
 type paths struct {
 	mu               sync.Mutex
 	perSource, total int
-	held             map[holder]int // only those that hold paths
-	here, there      int            // of this cluster's callers, of other clusters
+	held             map[holder]int                  // only those that hold paths
+	here, there      int                             // of this cluster's callers, of other clusters
+	doubted          map[mesh.ClusterName]*list.List // of *guest: the unproved, oldest first; none is empty
+	yielding         int                             // guests that were cut and have not ended
 }
 
 func newPaths(perSource, total int) *paths {
-	p := &paths{held: make(map[holder]int)}
+	p := &paths{held: make(map[holder]int), doubted: make(map[mesh.ClusterName]*list.List)}
 	p.set(perSource, total)
 	return p
 }
@@ -51,38 +54,31 @@ func (p *paths) bounds() (perSource, total int) {
 	return p.perSource, p.total
 }
 
-// take counts a path. It reports whether the path is within the bounds; then release
-// must follow. When there is no room for this cluster's callers it asks yield whether
-// another one's path ends for this.
-func (p *paths) take(h holder, yield func() bool) bool {
+// take counts a path of a caller of this cluster. It reports whether the path is within
+// the bounds; then release must follow. When there is no room it asks yield whether another
+// one's path ends for this.
+func (p *paths) take(source limit.Source, yield func() bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	h := holder{source: source}
 	most := p.total - p.total/shareReserve // for either side
-	full := p.here+p.there >= p.total
-	if h.cluster == "" {
-		full = full || p.here >= most
-		if p.held[h] >= p.perSource && h.source != (limit.Source{}) || full && (p.here >= most+maxYielding || !yield()) {
-			return false
-		}
-		p.here++
-	} else {
-		if full || p.held[h] >= most-p.there {
-			return false
-		}
-		p.there++
+	full := p.here+p.there >= p.total || p.here >= most
+	if p.held[h] >= p.perSource && source != (limit.Source{}) || full && (p.here >= most+maxYielding || !yield()) {
+		return false
 	}
+	p.here++
 	p.held[h]++
 	return true
 }
 
-func (p *paths) release(h holder) {
+func (p *paths) release(source limit.Source) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h.cluster == "" {
-		p.here--
-	} else {
-		p.there--
-	}
+	p.here--
+	p.freeLocked(holder{source: source})
+}
+
+func (p *paths) freeLocked(h holder) {
 	if p.held[h]--; p.held[h] == 0 {
 		delete(p.held, h)
 	}

@@ -62,9 +62,13 @@ func TestIdlePathsOfAnotherClusterLeaveRoomForOnesOwnAndForThirds(t *testing.T) 
 	}
 	opened := 0
 	for range 40 {
-		if ask(hostile).StatusCode == http.StatusOK {
-			opened++
+		c := dial(t, hostile)
+		_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+		if reply(t, c).StatusCode != http.StatusOK {
+			continue
 		}
+		opened++
+		prove(t, c)
 	}
 	if opened != 15 { // a quarter is kept for this cluster, and half of the rest for others
 		t.Errorf("another cluster holds %d of 40 paths, want 15", opened)
@@ -78,6 +82,67 @@ func TestIdlePathsOfAnotherClusterLeaveRoomForOnesOwnAndForThirds(t *testing.T) 
 		}
 	}
 	refused(t, ask(port), http.StatusServiceUnavailable, connect.ConnectionLimit)
+}
+
+// prove has the client of an open path whose endpoint echoes seem to end its handshake: it
+// reads an answer to its ClientHello, and says something.
+func prove(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := io.ReadFull(c, make([]byte, len(hello(t)))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStrangersAtAnotherClusterDoNotKeepItsCallersOut(t *testing.T) {
+	f, _ := start(t, forward.Config{Inbound: always(at("orders-1", serve(t, echo))), Paths: 40})
+	// Two gateways of one cluster, on whose mesh ports strangers ask for paths.
+	gateways := []string{from(t, f, "west"), from(t, f, "west")}
+	ask := func(i int) (net.Conn, int) {
+		c := dial(t, gateways[i%2])
+		_, _ = c.Write(append([]byte(connectHead()), hello(t)...))
+		return c, reply(t, c).StatusCode
+	}
+	caller, _ := ask(0)
+	prove(t, caller)
+	var strangers []net.Conn
+	for i := range 60 {
+		c, code := ask(i)
+		if code != http.StatusOK {
+			t.Fatalf("path %d: %d, want that another one makes room", i, code)
+		}
+		strangers = append(strangers, c)
+	}
+	second, code := ask(1)
+	if code != http.StatusOK {
+		t.Fatalf("a caller gets %d, since strangers have every path of its cluster", code)
+	}
+	prove(t, second)
+	if _, err := io.Copy(io.Discard, strangers[0]); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the oldest path of a stranger ends with %v, want a reset", err)
+	}
+	if _, err := io.ReadFull(strangers[59], make([]byte, 1)); err != nil {
+		t.Errorf("the youngest path of a stranger: %v", err)
+	}
+	for _, c := range []net.Conn{caller, second} { // those who have proved who they are go on
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		if paths, _, _, _, _ := f.Held(); paths == 15 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func TestWhoProvesNothingDoesNotKeepOtherCallersOut(t *testing.T) {

@@ -29,13 +29,13 @@ func (f *Forward) serveMesh(c net.Conn, who *limit.Stranger) {
 	if p == nil {
 		return
 	}
-	from := holder{source: limit.SourceOf(conn.RemoteAddr())}
+	from := limit.SourceOf(conn.RemoteAddr())
 	if !f.limits.take(from, func() bool { return f.young.Yield(conn.RemoteAddr()) }) {
 		f.reject(p)
 		return
 	}
 	defer f.limits.release(from)
-	p.stranger = who
+	p.proved = who.Known
 	young := f.young.Meet(conn.RemoteAddr(), func(error) { relay.Abort(conn) })
 	defer young.Known()
 	defer time.AfterFunc(youngFor, young.Known).Stop()

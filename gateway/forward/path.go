@@ -12,7 +12,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/drain"
-	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
@@ -25,9 +24,8 @@ type path struct {
 	req   Request
 	entry *drain.Entry // of f.open, while serve runs
 
-	// stranger is what the client counts as until it has shaken hands, see unproved; nil:
-	// it has, or is another gateway's.
-	stranger *limit.Stranger
+	// proved is called once the client has shaken hands, see unproved; nil: it was.
+	proved func()
 
 	leave     func() // ends what expectGoodbye began; nil: it did not
 	answered  bool   // the client was told why it may not call, and is closed

@@ -42,8 +42,8 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 		p.deny(served.Protocol, refusal)
 		return fmt.Errorf("%w: %s", errMayNotCall, refusal.Details)
 	}
-	p.stranger.Known()
-	p.stranger = nil
+	p.proved()
+	p.proved = nil
 	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
 		if err := p.f.renewals.Trusts(id, cs, callers); err != nil {
 			return err

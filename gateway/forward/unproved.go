@@ -4,34 +4,33 @@ import (
 	"net"
 	"sync/atomic"
 
-	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 )
 
-// unproved is a client of the mesh port whose handshake we cannot read. Anybody can send
-// a CONNECT and a ClientHello. The first bytes behind the answer to that are the
-// client's proof: the other end ends the path at once if they prove nothing. Until they
-// come the client is a stranger, whose path may be cut to make room.
+// unproved is a client whose handshake we cannot read: of the mesh port, or of another
+// gateway's. Anybody can send a CONNECT and a ClientHello. The first bytes behind the
+// answer to that are the client's proof: the other end ends the path at once if they prove
+// nothing. Until they come the path may be cut to make room.
 type unproved struct {
 	relay.Conn
-	stranger *limit.Stranger
+	proved   func()
 	answered atomic.Bool // something was written to the client
 	known    bool        // of the reading goroutine
 }
 
 // unproved returns the client, and notices its proof.
 func (p *path) unproved() relay.Conn {
-	if p.stranger == nil {
+	if p.proved == nil {
 		return p.conn
 	}
-	return &unproved{Conn: p.conn, stranger: p.stranger}
+	return &unproved{Conn: p.conn, proved: p.proved}
 }
 
 func (u *unproved) Read(b []byte) (int, error) {
 	n, err := u.Conn.Read(b)
 	if n > 0 && !u.known && u.answered.Load() {
 		u.known = true
-		u.stranger.Known()
+		u.proved()
 	}
 	return n, err
 }
