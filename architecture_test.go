@@ -65,7 +65,7 @@ var imports = map[string][]string{
 	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
 	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
-	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/status"},
+	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/status"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/connect":               {"internal/mesh"},
 	"internal/drain":                 {"internal/limit", "internal/relay"},

@@ -40,7 +40,18 @@ type Event struct {
 	Who      string   `json:"who,omitempty"`  // SPIFFE ID of whom it is about; empty: nobody proved anything
 	From     string   `json:"from,omitempty"` // its address, without a port
 	What     string   `json:"what,omitempty"` // what it asked for
-	Why      string   `json:"why,omitempty"`  // the rule, or the error
+	// Example is what may differ each time, the path of a request. Events that differ in it
+	// only are repetitions, but those of calls that were granted.
+	Example string `json:"example,omitempty"`
+	Why     string `json:"why,omitempty"` // the rule, or the error
+}
+
+// key is the event without what makes no difference.
+func (e Event) key() Event {
+	if e.Kind != Call || e.Decision != Granted {
+		e.Example = ""
+	}
+	return e
 }
 
 // maxText bounds one text of an event, in bytes.
@@ -48,7 +59,7 @@ const maxText = 1 << 10
 
 // bounded returns e without anything that is too long.
 func (e Event) bounded() Event {
-	for _, text := range []*string{&e.Who, &e.From, &e.What, &e.Why} {
+	for _, text := range []*string{&e.Who, &e.From, &e.What, &e.Example, &e.Why} {
 		if len(*text) > maxText {
 			cut := maxText
 			for cut > maxText-utf8.UTFMax && !utf8.RuneStart((*text)[cut]) {

@@ -18,10 +18,11 @@ import (
 const (
 	// maxQueued bounds what waits for the disk.
 	maxQueued = 4096
-	// repeats is the time within which equal events are one line and a count.
-	repeats = time.Second
-	// maxRepeating bounds the different events of that time whose repetitions are
-	// counted; every further one is a line.
+	// repeats is the time within which equal events are one line and a count, and
+	// grantedRepeats the same for calls that were granted.
+	repeats        = time.Minute
+	grantedRepeats = time.Second
+	// maxRepeating bounds the different events of either time that are told apart.
 	maxRepeating = 1024
 )
 
@@ -40,7 +41,8 @@ type Log struct {
 	// Run's.
 	file    *os.File
 	failing bool
-	seen    map[Event]int // of the present second: how often it repeated itself
+	events  *fold // of the present minute
+	granted *fold // calls of the present second
 }
 
 // Open returns the stream that appends to the file of that path, which it makes
@@ -53,8 +55,8 @@ func Open(path string, served bool, log *slog.Logger) (*Log, error) {
 	}
 	l := &Log{
 		path: path, served: served, log: log,
-		queue: make(chan Event, maxQueued),
-		seen:  make(map[Event]int),
+		queue:  make(chan Event, maxQueued),
+		events: newFold(maxRepeating, false), granted: newFold(maxRepeating, true),
 		written: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_audit_events_total", Help: "Lines written to the audit stream.",
 		}),
@@ -104,12 +106,15 @@ func (l *Log) Run(ctx context.Context) error {
 		return nil
 	}
 	defer func() { _ = l.file.Close() }()
-	second := time.NewTicker(repeats)
+	minute, second := time.NewTicker(repeats), time.NewTicker(grantedRepeats)
+	defer minute.Stop()
 	defer second.Stop()
 	for {
 		select {
 		case e := <-l.queue:
 			l.take(e)
+		case <-minute.C:
+			l.events.end(l.write)
 		case <-second.C:
 			l.endSecond()
 		case <-ctx.Done():
@@ -120,6 +125,7 @@ func (l *Log) Run(ctx context.Context) error {
 					continue
 				default:
 				}
+				l.events.end(l.write)
 				l.endSecond()
 				return nil
 			}
@@ -127,27 +133,21 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
-// take writes e, or counts it when this second has its like.
+// take writes e, or counts it when there was its like.
 func (l *Log) take(e Event) {
-	if _, again := l.seen[e]; again {
-		l.seen[e]++
-		return
+	f := l.events
+	if e.Kind == Call && e.Decision == Granted {
+		f = l.granted
 	}
-	if len(l.seen) < maxRepeating {
-		l.seen[e] = 0
+	if f.first(e) {
+		l.write(e, 0)
 	}
-	l.write(e, 0)
 }
 
-// endSecond writes what repeated itself, and what was lost; and looks whether the
-// file is still the one of its name.
+// endSecond writes which granted calls repeated themselves, and what was lost; and looks
+// whether the file is still the one of its name.
 func (l *Log) endSecond() {
-	for e, again := range l.seen {
-		if again > 0 {
-			l.write(e, again)
-		}
-	}
-	clear(l.seen)
+	l.granted.end(l.write)
 	if lost := l.lost.Swap(0); lost > 0 {
 		l.write(Event{Kind: Audit, Decision: Lost, What: fmt.Sprintf("%d events", lost), Why: "the queue was full"}, 0)
 	}

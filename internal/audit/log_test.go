@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -73,7 +74,56 @@ func TestADecisionIsOneLineOfJSON(t *testing.T) {
 	})
 }
 
-func TestARefusalThatRepeatsItselfIsTwoLinesASecond(t *testing.T) {
+func TestRefusalsOfDifferentPathsAreTwoLinesAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, false)
+		for i := range 1000 {
+			l.Add(Event{Kind: Call, Decision: Refused, Who: "spiffe://mesh/cluster/east/ns/web/sa/shop", What: "shop/orders GET", Example: fmt.Sprint("/", i)})
+			synctest.Wait()
+			time.Sleep(50 * time.Millisecond)
+		}
+		end()
+		got := lines(t, path)
+		if len(got) != 2 || got[0].Example != "/0" || got[1].Again != 999 || got[1].Example != "/999" {
+			t.Errorf("got %+v, want the first, and how often it came again with an example", got)
+		}
+	})
+}
+
+func TestAFloodOfDifferentRefusalsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, false)
+		for i := range 3 * maxRepeating {
+			l.Add(Event{Kind: Tunnel, Decision: Refused, From: fmt.Sprint(i)})
+			synctest.Wait()
+		}
+		end()
+		got := lines(t, path)
+		last := got[len(got)-1]
+		if len(got) != maxRepeating+1 || last.What != "others" || last.Kind != Tunnel || last.Decision != Refused || last.Again != 2*maxRepeating {
+			t.Errorf("%d lines, the last is %+v", len(got), last)
+		}
+	})
+}
+
+func TestEachPathOfGrantedCallsIsALine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "audit.json")
+		l, end := running(t, path, true)
+		for i := range 2 * maxRepeating {
+			l.Add(Event{Kind: Call, Decision: Granted, What: "shop/orders GET", Example: fmt.Sprint("/", i)})
+			synctest.Wait()
+		}
+		end()
+		if n := len(lines(t, path)); n != 2*maxRepeating {
+			t.Errorf("%d lines of %d calls", n, 2*maxRepeating)
+		}
+	})
+}
+
+func TestARefusalThatRepeatsItselfIsTwoLinesAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "audit.json")
 		l, end := running(t, path, false)

@@ -6,7 +6,10 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
@@ -15,13 +18,18 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/prom"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 const (
 	// logRate and logBurst bound the lines about refused calls, a second and at once:
-	// what is beyond is at debug level only. The audit stream and the metrics have all.
+	// what is beyond is at debug level only. The metrics have all, the audit stream counts.
 	logRate  = 5
 	logBurst = 20
+	// logPause is how soon the same is said again of the same caller and service, with how
+	// often it was so. maxSaid bounds those of which that is remembered.
+	logPause = time.Minute
+	maxSaid  = 1024
 )
 
 // Config is what an [Observer] is made of. Everything has a default.
@@ -36,6 +44,7 @@ type Observer struct {
 	audit    *audit.Log
 	log      *slog.Logger
 	lines    *rate.Limiter
+	said     said
 	allowed  [policy.Causes]prometheus.Counter
 	refused  [policy.Causes]prometheus.Counter
 	allows   prometheus.Counter // a dry run that would
@@ -81,9 +90,18 @@ type Call struct {
 	Method, Path []byte // nil: a connection was
 }
 
-// what names what the caller asked for.
-func (c *Call) what() string {
-	return strings.TrimRight(c.To.String()+" "+string(c.Method)+" "+string(c.Path), " ")
+// what names what the caller asked for: a few for each service. Whatever else it chose is
+// the example.
+func (c *Call) what() (what, example string) {
+	to, method, path := c.To.String(), string(c.Method), string(c.Path)
+	switch method {
+	case "":
+		return to, path
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return to + " " + method, path
+	}
+	return to + " (another method)", method + " " + path
 }
 
 // Decided takes note of a final decision of a. Of a connection whose requests decide
@@ -129,11 +147,38 @@ func (o *Observer) Ended(a *policy.Authorizer, d *policy.Decision, c *Call) {
 
 func (o *Observer) say(what string, c *Call, why string) {
 	level := slog.LevelInfo
-	if !o.lines.Allow() {
+	to, who := c.To.String(), c.Caller.String()
+	n := o.said.add(saying{what, to, who, why})
+	if n == 0 || !o.lines.Allow() {
 		level = slog.LevelDebug
 	}
-	o.log.Log(context.Background(), level, what, "service", c.To.String(), "peer_id", c.Caller.String(), "peer_addr", addr(c.Peer),
-		"request", strings.TrimSpace(string(c.Method)+" "+string(c.Path)), "why", why)
+	o.log.Log(context.Background(), level, what, "service", to, "peer_id", who, "peer_addr", addr(c.Peer),
+		"request", strings.TrimSpace(string(c.Method)+" "+string(c.Path)), "why", why, "count", max(n, 1))
+}
+
+// saying is a line of the log without what differs each time.
+type saying struct{ what, to, who, why string }
+
+// said is what was said lately. The zero value is ready.
+type said struct {
+	mu  sync.Mutex
+	all map[saying]*state.Tally
+}
+
+// add counts a line and returns how many it is about, or 0 when it was said a moment ago.
+// When there are too many different ones all are forgotten: then the rate bounds them.
+func (s *said) add(what saying) int {
+	s.mu.Lock()
+	t := s.all[what]
+	if t == nil {
+		if s.all == nil || len(s.all) >= maxSaid {
+			s.all = make(map[saying]*state.Tally)
+		}
+		t = new(state.Tally)
+		s.all[what] = t
+	}
+	s.mu.Unlock()
+	return t.Add(time.Now(), logPause)
 }
 
 func (c *Call) event(d audit.Decision, why string) audit.Event {
@@ -145,7 +190,8 @@ func (c *Call) event(d audit.Decision, why string) audit.Event {
 	if !c.Caller.Anonymous {
 		who = c.Caller.String()
 	}
-	return audit.Event{Kind: audit.Call, Decision: d, Who: who, From: from, What: c.what(), Why: why}
+	what, example := c.what()
+	return audit.Event{Kind: audit.Call, Decision: d, Who: who, From: from, What: what, Example: example, Why: why}
 }
 
 func addr(a net.Addr) string {
