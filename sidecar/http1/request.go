@@ -267,10 +267,10 @@ func (r *Request) Upgrade() []byte {
 	return to
 }
 
-// takesTrailers reports whether the client says that it reads the trailers of an
+// TakesTrailers reports whether the client says that it reads the trailers of an
 // answer. The next hop is told so, since we pass them on; what else TE says is about
 // codings, of which we speak none.
-func (r *Request) takesTrailers() bool { return r.trailers && r.listsTE && !r.http10 }
+func (r *Request) TakesTrailers() bool { return r.trailers && r.listsTE && !r.http10 }
 
 // Body returns the framing of the request's body.
 func (r *Request) Body() Body {

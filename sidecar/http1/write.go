@@ -38,20 +38,13 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	} else {
 		dst = appendString(dst, hostField, o.Host)
 	}
-	up := r.Upgrade()
-	proto := r.hasProto && !o.Outside
 	var run span
-	for i := range r.fields[:r.n] {
-		f := &r.fields[i]
-		if r.passes(f.kind, o.Outside) {
-			dst, run = r.extend(dst, run, f.line)
-		}
-	}
+	r.passing(o, func(f *field) { dst, run = r.extend(dst, run, f.line) })
 	dst = append(dst, r.bytes(run)...)
 	if r.chunked {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
-	switch trailers := r.takesTrailers(); {
+	switch trailers, up := r.TakesTrailers(), r.Upgrade(); {
 	case trailers && up != nil:
 		dst = append(dst, "TE: trailers\r\nConnection: TE, Upgrade\r\n"...)
 	case trailers:
@@ -59,18 +52,7 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	case up != nil:
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 	}
-	if !r.hasID && len(o.RequestID) > 0 {
-		dst = appendField(dst, requestIDField, o.RequestID)
-	}
-	if !proto && o.Proto != "" {
-		dst = appendString(dst, forwardedProtoField, o.Proto)
-	}
-	if o.Outside && o.ForwardedFor != "" {
-		dst = appendString(dst, forwardedForField, o.ForwardedFor)
-	}
-	if o.ClientCert != "" {
-		dst = appendString(dst, clientCertField, o.ClientCert)
-	}
+	r.added(o, func(f Field) { dst = f.appendLine(dst) })
 	return append(dst, '\r', '\n')
 }
 
@@ -112,35 +94,12 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 		dst = append(dst, ' ')
 	}
 	dst = append(dst, '\r', '\n')
-	none := r.bodiless(b.Bodiless)
 	up := r.Upgraded()
 	var run span
-	for i := range r.fields[:r.n] {
-		f := &r.fields[i]
-		switch f.kind {
-		case transferEncoding, connection, hopByHop, te, listedHopByHop:
-			continue
-		case contentLength:
-			// RFC 9110 §8.6: never in 1xx and 204.
-			if r.Status < 200 || r.Status == 204 {
-				continue
-			}
-		case upgrade:
-			// 426 names what the server wants by Upgrade.
-			if up == nil && r.Status != 426 {
-				continue
-			}
-		}
-		dst, run = r.extend(dst, run, f.line)
-	}
+	r.passing(func(f *field) { dst, run = r.extend(dst, run, f.line) })
 	dst = append(dst, r.bytes(run)...)
-	if b.Via != "" && r.proxyStatus != (span{}) {
-		dst = appendString(dst, proxyStatusField, b.Via)
-	}
-	if b.Date != "" && !r.hasDate && r.Status >= 200 {
-		dst = appendString(dst, dateField, b.Date)
-	}
-	if r.chunked && !none && !b.HTTP10 {
+	r.added(b, func(f Field) { dst = f.appendLine(dst) })
+	if r.chunked && !b.HTTP10 && !r.bodiless(b.Bodiless) {
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	}
 	switch {
@@ -197,24 +156,3 @@ func AppendLocalReply(dst []byte, a *LocalReply) []byte {
 // AppendDate appends t as a Date field has it (RFC 9110 §5.6.7). It is for a driver
 // to keep for the rest of the second.
 func AppendDate(dst []byte, t time.Time) []byte { return t.UTC().AppendFormat(dst, http.TimeFormat) }
-
-// extend grows the run of lines to copy by one, or flushes it and starts anew, so
-// that lines that follow each other are copied at once.
-func (h *head) extend(dst []byte, run, line span) ([]byte, span) {
-	if run.to == line.from {
-		return dst, span{run.from, line.to}
-	}
-	return append(dst, h.bytes(run)...), line
-}
-
-func appendField(dst []byte, name string, value []byte) []byte {
-	dst = append(dst, name...)
-	dst = append(dst, value...)
-	return append(dst, '\r', '\n')
-}
-
-func appendString(dst []byte, name, value string) []byte {
-	dst = append(dst, name...)
-	dst = append(dst, value...)
-	return append(dst, '\r', '\n')
-}

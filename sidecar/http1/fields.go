@@ -1,0 +1,142 @@
+package http1
+
+// What the next hop is told, field by field, whatever it speaks. [AppendRequest] and
+// [AppendResponse] print these fields with what HTTP/1.1 says of a connection and of the
+// framing; HTTP/2 has its own way for that.
+
+// Field is a field of the head for the next hop: one that came, or one of the mesh.
+type Field struct {
+	came, value []byte // as they came
+	name, text  string // of the mesh: the name as it is printed, with ": "; and the value if it is not in value
+}
+
+// AppendName appends the name in lower case.
+func (f *Field) AppendName(dst []byte) []byte {
+	dst = appendLower(dst, f.came)
+	if n := len(f.name); n > 0 {
+		dst = appendLower(dst, f.name[:n-len(": ")])
+	}
+	return dst
+}
+
+// AppendValue appends the value.
+func (f *Field) AppendValue(dst []byte) []byte { return append(append(dst, f.value...), f.text...) }
+
+// appendLine appends the field of the mesh as HTTP/1.1 prints it.
+func (f *Field) appendLine(dst []byte) []byte {
+	return append(f.AppendValue(append(dst, f.name...)), '\r', '\n')
+}
+
+func appendLower[T string | []byte](dst []byte, name T) []byte {
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// EachField calls yield with every field of the request for the next hop but the host and
+// what is about the connection. What is yielded is good until yield returns.
+func (r *Request) EachField(o *RequestRewrite, yield func(Field)) {
+	r.passing(o, func(f *field) {
+		if f.kind != upgrade {
+			yield(Field{came: r.bytes(f.name), value: r.bytes(f.value)})
+		}
+	})
+	if r.TakesTrailers() {
+		yield(Field{name: "te: ", text: "trailers"})
+	}
+	r.added(o, yield)
+}
+
+// passing calls yield with the fields that pass as they came.
+func (r *Request) passing(o *RequestRewrite, yield func(*field)) {
+	for i := range r.fields[:r.n] {
+		if f := &r.fields[i]; r.passes(f.kind, o.Outside) {
+			yield(f)
+		}
+	}
+}
+
+// added calls yield with the fields that the mesh adds.
+func (r *Request) added(o *RequestRewrite, yield func(Field)) {
+	if !r.hasID && len(o.RequestID) > 0 {
+		yield(Field{name: requestIDField, value: o.RequestID})
+	}
+	if (!r.hasProto || o.Outside) && o.Proto != "" {
+		yield(Field{name: forwardedProtoField, text: o.Proto})
+	}
+	if o.Outside && o.ForwardedFor != "" {
+		yield(Field{name: forwardedForField, text: o.ForwardedFor})
+	}
+	if o.ClientCert != "" {
+		yield(Field{name: clientCertField, text: o.ClientCert})
+	}
+}
+
+// EachField calls yield with every field of the response for the client but what is about
+// the connection. What is yielded is good until yield returns.
+func (r *Response) EachField(b *ResponseRewrite, yield func(Field)) {
+	r.passing(func(f *field) {
+		if f.kind != upgrade || r.Status == 426 {
+			yield(Field{came: r.bytes(f.name), value: r.bytes(f.value)})
+		}
+	})
+	r.added(b, yield)
+}
+
+// passing calls yield with the fields that pass as they came.
+func (r *Response) passing(yield func(*field)) {
+	for i := range r.fields[:r.n] {
+		f := &r.fields[i]
+		switch f.kind {
+		case transferEncoding, connection, hopByHop, te, listedHopByHop:
+			continue
+		case contentLength:
+			// RFC 9110 §8.6: never in 1xx and 204.
+			if r.Status < 200 || r.Status == 204 {
+				continue
+			}
+		case upgrade:
+			// 426 names what the server wants by Upgrade.
+			if r.Status != 426 && r.Upgraded() == nil {
+				continue
+			}
+		}
+		yield(f)
+	}
+}
+
+// added calls yield with the fields that the mesh adds.
+func (r *Response) added(b *ResponseRewrite, yield func(Field)) {
+	if b.Via != "" && r.proxyStatus != (span{}) {
+		yield(Field{name: proxyStatusField, text: b.Via})
+	}
+	if b.Date != "" && !r.hasDate && r.Status >= 200 {
+		yield(Field{name: dateField, text: b.Date})
+	}
+}
+
+// extend grows the run of lines to copy by one, or flushes it and starts anew, so
+// that lines that follow each other are copied at once.
+func (h *head) extend(dst []byte, run, line span) ([]byte, span) {
+	if run.to == line.from {
+		return dst, span{run.from, line.to}
+	}
+	return append(dst, h.bytes(run)...), line
+}
+
+func appendField(dst []byte, name string, value []byte) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, value...)
+	return append(dst, '\r', '\n')
+}
+
+func appendString(dst []byte, name, value string) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, value...)
+	return append(dst, '\r', '\n')
+}
