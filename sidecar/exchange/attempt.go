@@ -14,6 +14,7 @@ import (
 // attempt is one try of an exchange.
 type attempt struct {
 	lease      *upstream.Lease  // nil between attempts
+	host       hostEnd          // what is sent and read on the lease
 	result     upstream.Outcome // what the host is told
 	sentAt     time.Time        // the attempt began
 	answeredAt time.Time        // the answer's head was there
@@ -33,7 +34,7 @@ func (x *exchange) try() outcome {
 	if err := x.send(); err != nil {
 		return x.afterLoss(fmt.Errorf("send to %s: %w", x.lease.Addr(), err))
 	}
-	x.up.start(x.lease)
+	x.up.start(x.host)
 	if o, over := x.receive(); over {
 		return o
 	}
@@ -46,24 +47,16 @@ func (x *exchange) try() outcome {
 	return x.passAnswer()
 }
 
-// send writes the head and what there is of the body, at once if it is small.
+// send writes the head and what there is of the body.
 func (x *exchange) send() error {
 	x.sentAt = time.Now()
-	_ = x.lease.SetWriteDeadline(x.bounds.earlier(x.sentAt.Add(sendTimeout)))
-	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.rewrite)
+	_ = x.host.SetWriteDeadline(x.bounds.earlier(x.sentAt.Add(sendTimeout)))
 	body := x.first
 	if x.up != nil {
 		body = x.up.rewind()
 	}
-	if len(x.out)+len(body) <= cap(x.out) {
-		x.out = append(x.out, body...)
-		body = nil
-	}
-	_, err := x.lease.Write(x.out)
-	if err == nil && len(body) > 0 {
-		_, err = x.lease.Write(body)
-	}
-	_ = x.lease.SetReadDeadline(x.bounds.earlier(x.sentAt.Add(lookAfter)))
+	err := x.host.send(x, body)
+	_ = x.host.SetReadDeadline(x.bounds.earlier(x.sentAt.Add(lookAfter)))
 	return err
 }
 
@@ -89,25 +82,18 @@ func (x *exchange) readHead() (o outcome, over bool) {
 	x.resp.Reset()
 	x.resp.LeaveRoom = x.client.Peer != "" // then a sidecar reads it
 	for {
-		if x.filled > 0 {
-			n, err := x.resp.Parse(x.back[:x.filled])
-			if err != nil {
-				return x.reply(inner(502, protocolError, x.lease.Addr(), "answered with a malformed head: %v", err)), true
-			}
-			if n > 0 {
-				x.headEnd = n
-				return 0, false
-			}
-			if x.filled == len(x.back) {
-				x.back = append(x.back, make([]byte, len(x.back))...) // http1.MaxHead bounds it
-			}
+		ok, err := x.host.readHead(x)
+		if ok {
+			return 0, false
 		}
-		n, err := x.lease.Read(x.back[x.filled:])
-		x.filled += n
-		if err != nil && n == 0 {
-			if o, over := x.afterSilence(err); over {
-				return o, true
-			}
+		if err == nil {
+			continue
+		}
+		if bad := (*http1.Error)(nil); errors.As(err, &bad) {
+			return x.reply(inner(502, protocolError, x.lease.Addr(), "answered with a malformed head: %v", bad)), true
+		}
+		if o, over := x.afterSilence(err); over {
+			return o, true
 		}
 	}
 }
@@ -118,10 +104,10 @@ func (x *exchange) passInterim() bool {
 	if x.req.IsHTTP10() {
 		return true
 	}
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{})
+	x.out = x.end.appendHead(x.out[:0], &x.resp, &http1.ResponseRewrite{}, false)
 	x.extendWriteDeadline(time.Now())
 	x.begun = true
-	if _, err := x.client.Write(x.out); err != nil {
+	if _, err := x.end.Write(x.out); err != nil {
 		return false
 	}
 	if x.resp.Status == 100 && x.up != nil {
@@ -156,7 +142,7 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 		idle = min(idle, x.up.idleFor())
 	}
 	if !x.up.running() {
-		if x.client.Gone() {
+		if x.end.gone() {
 			return x.abort(), true
 		}
 		if x.lease.Superseded() && x.mayRetry(upstream.OutOfService) {
@@ -173,13 +159,13 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 	}
 	if x.standsStill() {
 		x.still = true
-		_ = x.lease.SetReadDeadline(time.Now().Add(lookAfter / 100))
+		_ = x.host.SetReadDeadline(time.Now().Add(lookAfter / 100))
 		return 0, false
 	}
 	if x.bounds.idle > 0 && idle > x.bounds.idle {
 		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "did not answer within %s", x.bounds.idle)), true
 	}
-	_ = x.lease.SetReadDeadline(x.bounds.earlier(time.Now().Add(lookAfter)))
+	_ = x.host.SetReadDeadline(x.bounds.earlier(time.Now().Add(lookAfter)))
 	return 0, false
 }
 

@@ -35,7 +35,8 @@ func (x *exchange) passAnswer() outcome {
 	strip := body.Chunked() && x.req.IsHTTP10()
 	x.rest = x.up.rest(x.resp.KeepAlive())
 	x.closing = x.closing || x.untilClose || strip || x.rest == unwanted || x.s.Conns.Draining()
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)})
+	rewrite := http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)}
+	x.out = x.end.appendHead(x.out[:0], &x.resp, &rewrite, body.Done())
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: x.headEnd, to: x.filled}
 	return d.run(now)
 }
@@ -62,7 +63,7 @@ func (d *download) run(now time.Time) outcome {
 	d.from, d.buf = 0, bulk[:]
 	d.extendDeadlines(time.Now())
 	for !d.body.Done() {
-		n, err := x.lease.Read(d.buf[d.to:])
+		n, err := x.host.Read(d.buf[d.to:])
 		d.to += n
 		if n > 0 {
 			if o, ok := d.pass(); !ok {
@@ -143,7 +144,7 @@ func (d *download) write(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	_, err := d.x.client.Write(b)
+	_, err := d.x.end.Write(b)
 	return err
 }
 
@@ -151,7 +152,7 @@ func (d *download) write(b []byte) error {
 func (d *download) extendDeadlines(now time.Time) {
 	d.x.extendWriteDeadline(now)
 	d.moved = now
-	d.readLimit.extend(now, d.lookBounds(), d.x.lease.SetReadDeadline)
+	d.readLimit.extend(now, d.lookBounds(), d.x.host.SetReadDeadline)
 }
 
 // lookBounds are such that a read ends when it is time to look at the host.
@@ -172,6 +173,6 @@ func (d *download) mayCome() bool {
 		return false
 	}
 	d.readLimit = streamDeadline{}
-	d.readLimit.extend(now, d.lookBounds(), x.lease.SetReadDeadline)
+	d.readLimit.extend(now, d.lookBounds(), x.host.SetReadDeadline)
 	return true
 }

@@ -62,13 +62,13 @@ func (h *session) serveRequest() bool {
 	}
 	x.closing = !h.req.KeepAlive()
 	if h.req.Method == http1.Connect {
-		h.refuse(LocalReply{405, connect.RequestError, "CONNECT is not for this listener: it is the destination already", ""})
+		h.end.refuse(LocalReply{405, connect.RequestError, "CONNECT is not for this listener: it is the destination already", ""})
 		return false
 	}
 	x.body = h.req.Body()
 	n, err := x.body.Scan(h.in[h.from:h.to])
 	if err != nil {
-		h.refuse(badRequest(err))
+		h.end.refuse(badRequest(err))
 		return false
 	}
 	x.first = h.in[h.from : h.from+n]
@@ -127,7 +127,7 @@ func (x *exchange) run() bool {
 			}
 			return x.replyLocally()
 		}
-		x.attempt = attempt{lease: lease, result: upstream.Broken}
+		x.attempt = attempt{lease: lease, host: hostConn{lease}, result: upstream.Broken}
 		x.server = servedBy{lease.Addr(), string(lease.Cluster), lease.Instance}
 		switch o := x.try(); o {
 		case completed:
@@ -141,7 +141,7 @@ func (x *exchange) run() bool {
 			return x.replyLocally()
 		case aborted:
 			x.endAttempt(false)
-			x.client.Abort()
+			x.end.abort()
 			return false
 		}
 	}
@@ -149,7 +149,7 @@ func (x *exchange) run() bool {
 
 // clientWaits reports whether the client is still there, as far as one can see while
 // it may be sending.
-func (x *exchange) clientWaits() bool { return x.up != nil || !x.client.Gone() }
+func (x *exchange) clientWaits() bool { return x.up != nil || !x.end.gone() }
 
 // The four verbs end an attempt. What the host is told of it stands in
 // attempt.result: that it broke, unless something else was set.
@@ -159,24 +159,14 @@ func (x *exchange) clientWaits() bool { return x.up != nil || !x.client.Gone() }
 func (x *exchange) complete() bool {
 	whole := x.up.sentWhole(x.rest == unwanted)
 	x.result = hostResult(x.status)
-	reusable := whole && x.reusable()
+	reusable := whole && x.host.reusable(x)
 	if reusable && !x.lease.ToSidecar() {
 		if d := keepAliveTimeout(x.resp.Value("keep-alive")); d > 0 {
 			x.lease.KeepFor(d)
 		}
 	}
 	x.endAttempt(reusable)
-	if !whole && !x.closing {
-		whole = x.up.discard()
-	}
-	x.unread(x.up.leftover())
-	if !x.closing && whole {
-		return true
-	}
-	if !whole || x.from < x.to {
-		x.linger()
-	}
-	return false
+	return x.end.finish(whole)
 }
 
 // retry ends an attempt that another one follows, for a cause that is counted.
@@ -243,12 +233,6 @@ func hostResult(status int) upstream.Outcome {
 	return upstream.Answered
 }
 
-// reusable reports whether another request may follow on the lease's connection, once
-// the answer is complete.
-func (x *exchange) reusable() bool {
-	return x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && x.rest == none && !x.mayTrail() && !x.mayHaveGone()
-}
-
 // keepAliveTimeout returns for how long a server keeps an idle connection, by its
 // Keep-Alive field; 0 when that does not say.
 func keepAliveTimeout(field []byte) time.Duration {
@@ -291,17 +275,12 @@ func (x *exchange) replyLocally() bool {
 	x.up.stop()
 	if x.up.clientGone() {
 		x.reason = clientGone
-		x.client.Abort()
+		x.end.abort()
 		return false
 	}
-	x.unread(x.up.leftover())
 	whole := x.up.arrived(&x.body)
 	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.Conns.Draining()
 	x.s.Metrics.localReply(r.Reason)
-	x.writeReply(r, x.closing, x.req.Method == http1.Head, x.retried)
-	if !whole {
-		x.log()
-		x.linger()
-	}
-	return !x.closing
+	x.end.reply(r, x.closing)
+	return x.end.finish(whole)
 }

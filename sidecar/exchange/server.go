@@ -45,6 +45,8 @@ func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewr
 		h.release()
 		_ = c.Close()
 	}()
-	for h.readHead() && h.serveRequest() {
+	end := clientConn{h}
+	h.end = end
+	for end.readHead() && h.serveRequest() {
 	}
 }

@@ -22,9 +22,9 @@ func (x *exchange) upgrade() outcome {
 		defer a.Leave(x.client)
 	}
 	x.answeredAt, x.status = time.Now(), 101
-	x.out = http1.AppendResponse(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.Name})
+	x.out = x.end.appendHead(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.Name}, false)
 	x.extendWriteDeadline(time.Now())
-	if _, err := x.client.Write(x.out); err != nil {
+	if _, err := x.end.Write(x.out); err != nil {
 		return x.abort()
 	}
 	x.lease.Done(upstream.Answered, x.latency())
@@ -32,15 +32,14 @@ func (x *exchange) upgrade() outcome {
 	if !x.up.sentWhole(false) {
 		return aborted
 	}
-	x.unread(x.up.leftover())
 	_ = x.client.Accepted.SetDeadline(time.Time{})
 	_ = x.lease.SetDeadline(time.Time{})
-	early := slices.Clone(x.in[x.from:x.to])
+	early := slices.Concat(x.in[x.from:x.to], x.up.leftover())
 	late := slices.Clone(x.back[x.headEnd:x.filled])
 	x.from, x.to = 0, 0
 	x.back, x.out = nil, nil // the relay brings its own
 	x.s.Relays.Add(x.client, x.lease)
-	stats, err := relay.Copy(x.ctx, relay.WithPrefix(x.client.Conn, early), relay.WithPrefix(x.lease.Conn, late), x.s.Timeouts.Relay)
+	stats, err := relay.Copy(x.ctx, relay.WithPrefix(x.end.relayed(), early), relay.WithPrefix(x.host.relayed(), late), x.s.Timeouts.Relay)
 	x.s.Relays.Remove(x.client)
 	x.moved = stats.BToA
 	x.s.Metrics.Relayed(stats)

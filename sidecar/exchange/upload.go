@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
-	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // upload carries the part of a request's body that did not come with its head; nil
@@ -15,10 +14,10 @@ import (
 // exchange ends with stop or awaits with sentWhole. From start to its end the unguarded
 // fields are the goroutine's; otherwise they are the exchange's.
 type upload struct {
-	client     *Client
+	client     clientEnd
 	bounds     bounds
-	expects    bool            // the client waits for leave to send
-	conn       *upstream.Lease // of the attempt
+	expects    bool    // the client waits for leave to send
+	host       hostEnd // of the attempt
 	buf        *[replaySize]byte
 	body       http1.Body     // the framing behind buf[:valid]
 	valid      int            // buf[:valid] is body, to be sent
@@ -41,7 +40,7 @@ var replays = sync.Pool{New: func() any { return new([replaySize]byte) }}
 
 // newUpload takes over what arrived of the body.
 func newUpload(x *exchange) *upload {
-	u := &upload{client: x.client, bounds: x.bounds, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
+	u := &upload{client: x.end, bounds: x.bounds, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
 	u.valid = copy(u.buf[:], x.first) // at most http1.MaxHead, as all of session.in
 	u.filled = u.valid + copy(u.buf[u.valid:], x.in[x.from:x.to])
 	x.from = x.to
@@ -63,7 +62,7 @@ func (u *upload) rewind() []byte {
 }
 
 // start begins the attempt's goroutine, unless the whole body is sent already.
-func (u *upload) start(lease *upstream.Lease) {
+func (u *upload) start(host hostEnd) {
 	if u == nil {
 		return
 	}
@@ -71,7 +70,7 @@ func (u *upload) start(lease *upstream.Lease) {
 	if u.body.Done() {
 		return
 	}
-	u.conn, u.writeLimit = lease, streamDeadline{}
+	u.host, u.writeLimit = host, streamDeadline{}
 	u.ended = make(chan struct{})
 	go u.run()
 }
@@ -80,8 +79,8 @@ func (u *upload) run() {
 	defer close(u.ended)
 	for {
 		if u.sent < u.valid {
-			u.writeLimit.extend(time.Now(), u.bounds, u.conn.SetWriteDeadline)
-			if _, err := u.conn.Write(u.buf[u.sent:u.valid]); err != nil {
+			u.writeLimit.extend(time.Now(), u.bounds, u.host.SetWriteDeadline)
+			if _, err := u.host.Write(u.buf[u.sent:u.valid]); err != nil {
 				return // the exchange reads the answer, or why there is none
 			}
 			u.sent = u.valid
@@ -134,7 +133,7 @@ func (u *upload) breakOff(err error) {
 		return // it was we who ended the read
 	}
 	u.err = err
-	_ = u.conn.Abort()
+	_ = u.host.Abort()
 }
 
 func (u *upload) recordMoved() { u.moved.Store(time.Now().UnixNano()) }
@@ -157,7 +156,7 @@ func (u *upload) stop() {
 		u.stopped = true
 		_ = u.client.SetReadDeadline(time.Unix(1, 0))
 		u.mu.Unlock()
-		_ = u.conn.Abort()
+		_ = u.host.Abort()
 		<-u.ended
 	}
 	u.ended = nil

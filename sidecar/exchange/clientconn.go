@@ -1,0 +1,193 @@
+package exchange
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+)
+
+// clientConn is the client's end of the exchanges of a connection that speaks HTTP/1.1,
+// one after the other.
+type clientConn struct{ *session }
+
+// Read reads what the client sends.
+func (c clientConn) Read(b []byte) (int, error) { return c.client.Read(b) }
+
+// Write writes to the client.
+func (c clientConn) Write(b []byte) (int, error) { return c.client.Write(b) }
+
+// SetReadDeadline bounds what is read of the client.
+func (c clientConn) SetReadDeadline(t time.Time) error { return c.client.SetReadDeadline(t) }
+
+// SetWriteDeadline bounds what is written to the client.
+func (c clientConn) SetWriteDeadline(t time.Time) error { return c.client.SetWriteDeadline(t) }
+
+func (c clientConn) gone() bool          { return c.client.Gone() }
+func (c clientConn) abort()              { c.client.Abort() }
+func (c clientConn) relayed() relay.Conn { return c.client.Conn }
+
+func (c clientConn) appendHead(dst []byte, r *http1.Response, o *http1.ResponseRewrite, _ bool) []byte {
+	return http1.AppendResponse(dst, r, o)
+}
+
+// readHead reads the next request's head into c.req and reports whether there is
+// one. What follows it is in[from:to].
+func (c clientConn) readHead() bool {
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+		if !c.await() {
+			return false
+		}
+	}
+	c.req.Reset()
+	c.req.LeaveRoom = c.s.Outbound
+	deadline := false
+	for {
+		n, err := c.req.Parse(c.in[c.from:c.to])
+		if err != nil {
+			c.s.recordMismatch(err)
+			c.refuse(badRequest(err))
+			return false
+		}
+		if n > 0 {
+			c.from += n
+			return true
+		}
+		if !deadline {
+			deadline = true
+			_ = c.client.SetReadDeadline(time.Now().Add(headTimeout))
+		}
+		c.makeRoom()
+		n, err = c.client.Read(c.in[c.to:])
+		c.to += n
+		if err != nil && n == 0 {
+			if errors.Is(err, net.ErrClosed) || c.from == c.to {
+				return false
+			}
+			if connect.IsTimeout(err) {
+				c.refuse(LocalReply{408, connect.RequestError, "the request's head did not arrive in time", ""})
+			}
+			return false
+		}
+	}
+}
+
+// makeRoom moves what has arrived to the front, or grows the buffer. The parser
+// holds offsets from the head's start, so that it notices neither.
+func (c clientConn) makeRoom() {
+	if c.to < len(c.in) {
+		return
+	}
+	if c.from > 0 {
+		c.to = copy(c.in, c.in[c.from:c.to])
+		c.from = 0
+		return
+	}
+	grown := make([]byte, 2*len(c.in)) // http1.MaxHead bounds it
+	copy(grown, c.in)
+	c.in = grown
+}
+
+// await waits for the first bytes of a request. A connection that stays idle gives
+// its buffers back meanwhile.
+func (c clientConn) await() bool {
+	open := c.client.Open
+	now := time.Now()
+	patience := idleTimeout
+	if c.refusal != nil {
+		patience = refusedIdleTimeout
+	}
+	open.Waiting(now.Add(c.s.Park))
+	defer open.Busy()
+	n, err := c.client.Read(c.in)
+	if n > 0 {
+		c.to = n
+		return true
+	}
+	if !connect.IsTimeout(err) || c.s.Conns.Draining() {
+		return false
+	}
+	c.release()
+	c.buffers = nil
+	open.Waiting(now.Add(patience))
+	ok := readable(c.client.Accepted)
+	c.buffers = takeBuffers()
+	if !ok {
+		return false
+	}
+	// Something is there, if only an end or part of a record.
+	_ = c.client.SetReadDeadline(time.Now().Add(headTimeout))
+	n, _ = c.client.Read(c.in)
+	c.to = n
+	return n > 0
+}
+
+// refuse answers what is not to become an exchange, and ends the connection.
+func (c clientConn) refuse(r LocalReply) {
+	c.s.Metrics.localReply(r.Reason)
+	c.s.Log.Debug("refused a request", "peer_addr", c.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
+	c.writeReply(r, true, false, false)
+	c.linger()
+}
+
+func (c clientConn) reply(r LocalReply, last bool) {
+	c.writeReply(r, last, c.req.Method == http1.Head, c.x.retried)
+}
+
+// writeReply writes an answer of the mesh itself. repeated says that the request was
+// sent twice.
+func (c clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
+	now := time.Now()
+	c.out = c.appendReply(c.out[:0], now, r, last, bodiless, repeated)
+	_ = c.client.SetWriteDeadline(now.Add(lingerTimeout))
+	c.writeLimit = streamDeadline{}
+	_, _ = c.client.Write(c.out) // the client may be gone
+}
+
+// finish reads what is left of the request's body, so that the next one can be told from
+// it, or lets the client read its answer before the connection ends.
+func (c clientConn) finish(whole bool) bool {
+	up := c.x.up
+	if !whole && !c.x.closing {
+		whole = up.discard()
+	}
+	c.x.log() // unread may write over the head
+	c.unread(up.leftover())
+	if !c.x.closing && whole {
+		return true
+	}
+	if !whole || c.from < c.to {
+		c.linger()
+	}
+	return false
+}
+
+// unread puts back what came behind a request's body: the next request.
+func (c clientConn) unread(rest []byte) {
+	if len(rest) == 0 {
+		return
+	}
+	if len(rest) > len(c.in) {
+		c.in = make([]byte, replaySize)
+	}
+	c.from, c.to = 0, copy(c.in, rest)
+}
+
+// linger lets a client that is still sending read its answer: closing at once
+// would reset the connection and the answer with it (RFC 9112 §9.6).
+func (c clientConn) linger() {
+	if c.client.CloseWrite() != nil {
+		return
+	}
+	_ = c.client.SetReadDeadline(time.Now().Add(lingerTimeout))
+	// By time and not by bytes: a fast sender must get its chance to read, too.
+	for {
+		if _, err := c.client.Read(c.in); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package exchange
+
+import (
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
+)
+
+// hostConn is the host's end of an attempt that has a connection of its own, which speaks
+// HTTP/1.1.
+type hostConn struct{ *upstream.Lease }
+
+func (c hostConn) relayed() relay.Conn { return c.Conn }
+
+// send writes the head and what there is of the body, at once if it is small.
+func (c hostConn) send(x *exchange, body []byte) error {
+	x.out = http1.AppendRequest(x.out[:0], &x.req, &x.rewrite)
+	if len(x.out)+len(body) <= cap(x.out) {
+		x.out = append(x.out, body...)
+		body = nil
+	}
+	_, err := c.Write(x.out)
+	if err == nil && len(body) > 0 {
+		_, err = c.Write(body)
+	}
+	return err
+}
+
+// readHead parses what has come, or reads more: back[:filled] is of the head and what is
+// behind it.
+func (c hostConn) readHead(x *exchange) (bool, error) {
+	if x.filled > 0 {
+		n, err := x.resp.Parse(x.back[:x.filled])
+		if n > 0 || err != nil {
+			x.headEnd = n
+			return err == nil, err
+		}
+		if x.filled == len(x.back) {
+			x.back = append(x.back, make([]byte, len(x.back))...) // http1.MaxHead bounds it
+		}
+	}
+	n, err := c.Read(x.back[x.filled:])
+	x.filled += n
+	if n > 0 {
+		err = nil // the next read says it again
+	}
+	return false, err
+}
+
+func (c hostConn) reusable(x *exchange) bool {
+	return x.resp.KeepAlive() && !x.untilClose && x.extra == 0 && x.rest == none && !x.mayTrail() && !x.mayHaveGone()
+}
