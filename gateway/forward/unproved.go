@@ -15,7 +15,7 @@ type unproved struct {
 	relay.Conn
 	proved   func()
 	answered atomic.Bool // something was written to the client
-	known    bool        // of the reading goroutine
+	known    atomic.Bool // written by the reading goroutine
 }
 
 // unproved returns the client, and notices its proof.
@@ -28,8 +28,8 @@ func (p *path) unproved() relay.Conn {
 
 func (u *unproved) Read(b []byte) (int, error) {
 	n, err := u.Conn.Read(b)
-	if n > 0 && !u.known && u.answered.Load() {
-		u.known = true
+	if n > 0 && !u.known.Load() && u.answered.Load() {
+		u.known.Store(true)
 		u.proved()
 	}
 	return n, err
@@ -44,3 +44,12 @@ func (u *unproved) Write(b []byte) (int, error) {
 
 // NetConn returns the connection below, for [relay.Abort].
 func (u *unproved) NetConn() net.Conn { return u.Conn }
+
+// Socket returns the client's, once it is known: then nothing needs to be seen here any
+// more. For [relay.Socket].
+func (u *unproved) Socket() *net.TCPConn {
+	if !u.known.Load() {
+		return nil
+	}
+	return relay.Socket(u.Conn)
+}

@@ -9,5 +9,9 @@
 //   - a path on which nothing moves for the idle timeout ends, also when it is
 //     a write that hangs.
 //
-// It knows nothing of what the bytes mean. Its buffers are pooled.
+// A direction on which nothing comes for a second holds no buffer. Much that comes
+// between two plain sockets is moved by splice(2); a redirected socket (sk_msg) is not
+// one, see [Socket].
+//
+// It knows nothing of what the bytes mean.
 package relay

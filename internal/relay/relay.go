@@ -3,8 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +32,7 @@ func Copy(ctx context.Context, a, b Conn, idle time.Duration) (Stats, error) {
 // b that is between two exchanges, when a peer expects its connection to be
 // closed if ever.
 func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (Stats, error) {
-	p := &pair{a: a, b: b, done: make(chan struct{})}
+	p := &pair{a: a, b: b, idle: idle, done: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
 	defer stop()
 	if idle > 0 {
@@ -58,9 +56,9 @@ func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (S
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		stats.BToA = p.oneWay(a, b)
+		stats.BToA = (&direction{pair: p, dst: a, src: b, answers: true}).run()
 	}()
-	stats.AToB = p.oneWay(b, a)
+	stats.AToB = (&direction{pair: p, dst: b, src: a}).run()
 	<-back
 
 	if err := p.cause(); err != nil {
@@ -76,48 +74,17 @@ func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (S
 // pair is one pair of connections being copied.
 type pair struct {
 	a, b  Conn
-	moved atomic.Bool // something was read or written since the watchdog's last look
+	idle  time.Duration // after which the path ends, 0: never
+	moved atomic.Bool   // something was read or written since the watchdog's last look
 
 	stirred  atomic.Bool // something was read since closeWhenQuiet's last look
 	lastWord atomic.Bool // of b
+	writing  atomic.Int32
 	done     chan struct{}
 
 	mu    sync.Mutex
 	ended bool  // closed or aborted by us: what reads and writes say from now on does not count
 	err   error // why it was aborted
-}
-
-// oneWay copies src to dst to the end and passes the end on. It returns the
-// bytes written; errors abort the path.
-func (p *pair) oneWay(dst, src Conn) (n int64) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
-	for {
-		k, err := src.Read(buf[:])
-		if k > 0 {
-			p.moved.Store(true)
-			p.stirred.Store(true)
-			p.lastWord.Store(src == p.b)
-			w, werr := dst.Write(buf[:k])
-			n += int64(w)
-			if werr != nil {
-				p.abort(fmt.Errorf("write to %s: %w", dst.RemoteAddr(), werr))
-				return n
-			}
-			p.moved.Store(true)
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			if err := dst.CloseWrite(); err != nil {
-				p.abort(fmt.Errorf("end the stream to %s: %w", dst.RemoteAddr(), err))
-			}
-			return n
-		default:
-			p.abort(fmt.Errorf("read from %s: %w", src.RemoteAddr(), err))
-			return n
-		}
-	}
 }
 
 // abort ends both sides with an error.
@@ -146,7 +113,7 @@ func (p *pair) closeWhenQuiet() {
 			return
 		case <-tick.C:
 		}
-		if p.stirred.Swap(false) || !p.lastWord.Load() {
+		if p.stirred.Swap(false) || !p.lastWord.Load() || p.writing.Load() > 0 {
 			continue
 		}
 		p.mu.Lock()
@@ -166,6 +133,3 @@ func (p *pair) cause() error {
 	defer p.mu.Unlock()
 	return p.err
 }
-
-// buffers holds *[bufferSize]byte. It is a cache, not state: the only global.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}

@@ -87,6 +87,13 @@ func (c *Conn) CloseWrite() error {
 	return half.CloseWrite()
 }
 
+// Socket returns the TCP connection whose bytes the payload is, nil with TLS in
+// between: for [relay.Socket].
+func (c *Conn) Socket() *net.TCPConn {
+	tcp, _ := c.Conn.(*net.TCPConn)
+	return tcp
+}
+
 // Abort closes the connection such that the other side sees an error (RST) and
 // not a clean end. It may be called more than once and beside reads and writes.
 func (c *Conn) Abort() error {

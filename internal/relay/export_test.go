@@ -1,0 +1,11 @@
+package relay
+
+// Splices returns how many directions are spliced now.
+func Splices() int { return int(splices.Load()) }
+
+// The sizes of what a direction reads with.
+const (
+	BufferSize = bufferSize
+	SmallSize  = smallSize
+	ParkAfter  = parkAfter
+)
