@@ -1,0 +1,156 @@
+package http2
+
+// encoder writes field blocks. A field is put into the table when it comes the second
+// time, so that paths, identifiers and dates that never come again do not drive out
+// what does; secrets never are (RFC 7541 §7.1.3). Strings are not compressed: what
+// repeats is an index anyway, and between sidecars bytes are cheaper than bits.
+type encoder struct {
+	table  hpackTable
+	lowest int  // the smallest bound since the last block, to be told (RFC 7541 §4.2)
+	update bool // the bound changed
+	name   []byte
+	value  []byte
+	seen   [64]uint32 // hashes of fields that came once
+}
+
+func (e *encoder) init() { e.table.max = tableSize }
+
+// limit takes in the peer's SETTINGS_HEADER_TABLE_SIZE.
+func (e *encoder) limit(n uint32) {
+	size := int(min(n, tableSize))
+	if size == e.table.max {
+		return
+	}
+	if !e.update {
+		e.update, e.lowest = true, size
+	}
+	e.lowest = min(e.lowest, size)
+	e.table.setMax(size)
+}
+
+// begin appends what a block begins with.
+func (e *encoder) begin(out []byte) []byte {
+	if !e.update {
+		return out
+	}
+	e.update = false
+	if e.lowest < e.table.max {
+		out = appendHpackInt(out, 0x20, 5, e.lowest)
+	}
+	return appendHpackInt(out, 0x20, 5, e.table.max)
+}
+
+// field appends one field, whose name is in lower case.
+func (e *encoder) field(out, name, value []byte) []byte {
+	i := staticName(name)
+	if i > 0 {
+		if full := staticFull(i, value); full > 0 {
+			return append(out, 0x80|byte(full))
+		}
+	}
+	if secret(name) {
+		out = appendHpackName(out, 0x10, 4, i, name)
+		return appendHpackString(out, value)
+	}
+	hash := hashOf(name, value)
+	if found := e.find(hash, name, value); found > 0 {
+		return appendHpackInt(out, 0x80, 7, found)
+	}
+	size := len(name) + len(value) + hpackOverhead
+	if last := &e.seen[hash%64]; *last != hash || size > e.table.max/4 {
+		*last = hash
+		out = appendHpackName(out, 0, 4, i, name)
+		return appendHpackString(out, value)
+	}
+	e.table.add(name, value, hash)
+	out = appendHpackName(out, 0x40, 6, i, name)
+	return appendHpackString(out, value)
+}
+
+// staticFull returns the index of the static field with the value, given the first with
+// the name; 0 without one.
+func staticFull(i int, value []byte) int {
+	last := i
+	switch i {
+	case 2, 4, 6:
+		last = i + 1
+	case 8:
+		last = 14
+	}
+	for ; i <= last; i++ {
+		if string(staticTable[i].value) == string(value) && len(value) > 0 {
+			return i
+		}
+	}
+	return 0
+}
+
+// find returns the index of a field in the table, 0 without one.
+func (e *encoder) find(hash uint32, name, value []byte) int {
+	t := &e.table
+	for i := len(t.entries) - 1; i >= t.first; i-- {
+		if t.entries[i].hash != hash {
+			continue
+		}
+		back := len(t.entries) - 1 - i
+		if n, v := t.at(back); string(n) == string(name) && string(v) == string(value) {
+			return len(staticTable) + back
+		}
+	}
+	return 0
+}
+
+// secret tells fields whose value must not be guessed by the length of what we send.
+func secret(name []byte) bool {
+	switch string(name) {
+	case "authorization", "cookie", "set-cookie", "proxy-authorization":
+		return true
+	}
+	return false
+}
+
+// hashOf is FNV-1a over eight bytes at a time: equal fields are what it has to find, not
+// attackers, whose worst is a table of one bucket of 128.
+func hashOf(name, value []byte) uint32 {
+	h := uint64(len(name))<<32 ^ uint64(len(value)) ^ 14695981039346656037
+	for _, b := range [2][]byte{name, value} {
+		for ; len(b) >= 8; b = b[8:] {
+			h = (h ^ le64(b)) * 1099511628211
+			h ^= h >> 29
+		}
+		for _, c := range b {
+			h = (h ^ uint64(c)) * 1099511628211
+		}
+	}
+	return uint32(h>>32) ^ uint32(h)
+}
+
+func le64(b []byte) uint64 {
+	_ = b[7]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+func appendHpackName(out []byte, first byte, prefix, index int, name []byte) []byte {
+	out = appendHpackInt(out, first, prefix, index)
+	if index > 0 {
+		return out
+	}
+	return appendHpackString(out, name)
+}
+
+func appendHpackString(out, s []byte) []byte {
+	return append(appendHpackInt(out, 0, 7, len(s)), s...)
+}
+
+func appendHpackInt(out []byte, first byte, prefix, v int) []byte {
+	mask := 1<<prefix - 1
+	if v < mask {
+		return append(out, first|byte(v))
+	}
+	out = append(out, first|byte(mask))
+	for v -= mask; v >= 0x80; v >>= 7 {
+		out = append(out, byte(v)|0x80)
+	}
+	return append(out, byte(v))
+}
