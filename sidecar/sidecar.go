@@ -276,10 +276,12 @@ func (s *Sidecar) watchTrust(ctx context.Context) error {
 		}
 		past = s.identity.Past() // before the judgement
 		s.upstreams.Judge()
+		gatewaylink.Judge(s.gateways, s.log)
 		if !state.Pause(ctx, time.Second) {
 			return nil
 		}
 		s.upstreams.Judge() // those that were shaking hands
+		gatewaylink.Judge(s.gateways, s.log)
 	}
 }
 

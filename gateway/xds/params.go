@@ -3,6 +3,10 @@ package xds
 import "time"
 
 const (
+	// lastWords is for how long a sidecar that was revoked keeps its connection: the
+	// bundle that says so is on its way to it (gateway/bundles).
+	lastWords = 300 * time.Millisecond
+
 	// pingTimeout is gRPC's own limit on the answer to a ping. It is long, because
 	// internal/liveness breaks a silent connection before, and more fairly.
 	pingTimeout = 20 * time.Second

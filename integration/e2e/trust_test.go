@@ -158,6 +158,34 @@ func TestARevokedClusterIsOutOfTheMeshWithItsOpenConnections(t *testing.T) {
 	}
 }
 
+func TestARevokedClusterIsToldSoAndComesBackWhenItIsLetInAgain(t *testing.T) {
+	m := newMesh(t, "east", "west")
+	m.gateway("east", "east-1")
+	m.gateway("west", "west-1")
+	m.replica("east", "orders-e", 0)
+	caller := m.sidecar("west", "caller-1", "shop/caller", "", "", "shop/orders")
+	m.settled(map[string]uint32{"east shop/orders": 1})
+	url := "http://" + caller.listener + "/"
+	m.serves(url)
+
+	const cluster, why = "spiffe://e2e.example/cluster/west", "this identity was revoked (bundle 1)"
+	m.isthmus("pki", "revoke", cluster, "-d", m.path("pki"), "--admin", m.gateways[0].admin)
+	for _, admin := range []string{m.gateways[1].admin, caller.admin} {
+		m.eventually(func() error {
+			if _, err := harness.Isthmus(binary, "status", "--admin", admin); err == nil || !strings.Contains(err.Error(), why) {
+				return fmt.Errorf("%s does not say that it is revoked: %w", admin, err)
+			}
+			return nil
+		})
+	}
+	if code, body, err := get(url); err != nil || code != 503 || !strings.Contains(body, why) {
+		t.Errorf("a call through a sidecar that is revoked: %d %q, %v", code, body, err)
+	}
+	m.isthmus("pki", "revoke", "--lift", cluster, "-d", m.path("pki"), "--admin", m.gateways[0].admin)
+	m.settled(map[string]uint32{"east shop/orders": 1})
+	m.serves(url)
+}
+
 // tcpStream is a connection that is open to a program of another cluster.
 type tcpStream struct {
 	m    *testMesh

@@ -41,7 +41,12 @@ others and they to their sidecars. Else carry bundle.json to any gateway and cal
 Revoking a cluster revokes the key of its intermediate as well, when that is in the
 directory. To let the cluster in again, make another intermediate
 ('isthmus pki cluster west --force') and its leaves, then --lift the cluster's entry: the
-old key stays revoked. Who was revoked by name is in again when that is lifted.`,
+old key stays revoked. Who was revoked by name is in again when that is lifted.
+
+Who is revoked is told so, as the last thing that it hears, and says it in its log and
+'isthmus status'. That it is in again it hears from a gateway that reaches it; where none
+does (it was forgotten, or all of its gateways were stopped meanwhile), give it the bundle at its
+own admin port: isthmus pki push --admin ADDRESS OF ITS OWN.`,
 		Example: `  isthmus pki revoke west --admin 127.0.0.1:15000
   isthmus pki revoke pki/west/gateways/west-1/cert.pem
   isthmus pki revoke --lift west`,

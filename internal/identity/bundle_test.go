@@ -179,7 +179,7 @@ func TestAProcessThatIsRevokedSaysSo(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	s := m.Gateway("west", "west-1")
 	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: "spiffe://mesh.example/cluster/west"}}}, m.Root))
-	wantError(t, "its state", s.Err(), "is revoked, by the entry spiffe://mesh.example/cluster/west")
+	wantError(t, "its state", s.Err(), "this identity was revoked (bundle 1): spiffe://mesh.example/cluster/west/gateway/west-1 is revoked, by the entry spiffe://mesh.example/cluster/west ")
 	_, _, err := shake(t, s, m.Gateway("east", "east-1"))
 	wantError(t, "its dial", err, "is revoked")
 	accept(t, s, signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root)}, m.Root))
@@ -202,6 +202,55 @@ func TestWhoWasLetInAgainIsServedWhereItHearsOfThat(t *testing.T) {
 	if err, refused := hear(); err != nil || refused != nil {
 		t.Errorf("after the entry was lifted, of which only the gateway knows: %v, %v", err, refused)
 	}
+}
+
+func TestAProcessOfARevokedClusterHearsOfItsGatewayThatItIsInAgain(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	s, gateway, stolen := m.Workload("west", "shop", "orders"), m.Gateway("west", "west-1"), m.Gateway("west", "west-2")
+	const cluster = "spiffe://mesh.example/cluster/west"
+	out := signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: cluster}, {What: stolen.ID().String()}}}, m.Root)
+	accept(t, s, out)
+	in := signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: stolen.ID().String()}}}, m.Root)
+	accept(t, gateway, in)
+	hear := func(from *identity.Source) (fromClient, fromGateway error) {
+		_, _, fromClient, fromGateway = handshake(t, s.HearingTLS("", identity.GatewayOf("west")), from.ServerTLS(identity.AnyMember()))
+		return fromClient, fromGateway
+	}
+	if err, refused := hear(gateway); err != nil || refused != nil {
+		t.Errorf("its gateway, which knows that the cluster is in again: %v, %v", err, refused)
+	}
+	if _, _, err := shake(t, s, gateway); err == nil {
+		t.Error("it made another connection than that on which it hears")
+	}
+	err, _ := hear(stolen)
+	wantError(t, "a gateway that is revoked itself", err, "is revoked, by the entry "+stolen.ID().String())
+	accept(t, s, in)
+	wantError(t, "its state", s.Err(), "")
+}
+
+func TestAProcessOfARevokedClusterTakesACertificateOfAnotherKeyAndNobodyElseDoes(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	old := m.Workload("west", "shop", "orders")
+	key := identity.FingerprintOf(m.Cluster("west").Certificate()).String()
+	accept(t, old, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root), Revoked: []identity.Revocation{{What: "spiffe://mesh.example/cluster/west"}, {What: key}}}, m.Root))
+	request := identity.Request{ID: identity.ID{Namespace: "shop", ServiceAccount: "orders"}}
+	same, err := m.Cluster("west").Issue(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "a certificate of the revoked key", old.Replace(same.Material()), key)
+	another, err := m.Root.NewCluster("west", nil, identitytest.TTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := another.Issue(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Replace(c.Material()); err != nil {
+		t.Fatalf("a certificate of another key: %v", err)
+	}
+	wantError(t, "its state, until it hears that the cluster is in again", old.Err(), "this identity was revoked (bundle 1)")
 }
 
 func TestTheHighestBundleWinsInWhateverOrderTheyCome(t *testing.T) {

@@ -116,7 +116,7 @@ func (s *Source) Held() map[string]uint64 {
 func (s *Source) Takes(gateway mesh.GatewayID) bool {
 	t := s.now.Load().trust
 	id := ID{TrustDomain: cmp.Or(t.owner[gateway.Cluster], t.self), Cluster: gateway.Cluster, Gateway: gateway.Name}
-	return t.revokes(nil, id) == nil
+	return t.revokes(nil, id, "") == nil
 }
 
 // Root returns the root that this process's certificate is under, and whether that is

@@ -16,7 +16,10 @@ func (s *Source) unusable(m *material, now time.Time) error {
 	if err := s.expired(m, now); err != nil {
 		return err
 	}
-	return m.revoked
+	if m.revoked != nil {
+		return m.revoked
+	}
+	return nil
 }
 
 // Lifetime is how long the current certificate is valid, from when it was issued or,

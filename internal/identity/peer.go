@@ -53,7 +53,7 @@ func (s *Source) Self() Peer { return s.now.Load().self }
 
 // Peer returns what the chain of the peer of a finished handshake proves now.
 func (s *Source) Peer(cs tls.ConnectionState) (Peer, error) {
-	return verify(cs.PeerCertificates, s.now.Load().trust, judgement{x509.ExtKeyUsageAny, time.Now(), true})
+	return verify(cs.PeerCertificates, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: time.Now(), open: true})
 }
 
 // peerOf returns what a chain that x509 has verified proves, or why one of its CAs may not

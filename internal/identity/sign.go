@@ -65,7 +65,7 @@ func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
 func (s *Source) TrustsSigner(sig Signature) error {
 	chain, err := sig.parse()
 	if err == nil {
-		_, err = verify(chain, s.now.Load().trust, judgement{x509.ExtKeyUsageAny, beforeEnd(chain), true})
+		_, err = verify(chain, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: beforeEnd(chain), open: true})
 	}
 	return err
 }

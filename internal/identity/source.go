@@ -59,11 +59,11 @@ type material struct {
 	tls     *tls.Certificate  // chain with its key, and a gateway's with its root
 	key     crypto.Signer
 	roots   []*x509.Certificate
-	trust   *trust    // roots, and what bundles say beside them
-	taken   time.Time // when it was made
-	ends    time.Time // when the first certificate of its own chain expires
-	self    Peer      // what others take it for
-	revoked error     // a [RevokedError]: no peer accepts it; nil: it is not
+	trust   *trust        // roots, and what bundles say beside them
+	taken   time.Time     // when it was made
+	ends    time.Time     // when the first certificate of its own chain expires
+	self    Peer          // what others take it for
+	revoked *RevokedError // no peer accepts it; nil: it is not
 }
 
 // New returns a source of material that is good now, which origin goes on giving.
@@ -87,7 +87,7 @@ func (s *Source) Replace(m Material) error {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
 	old := s.now.Load()
-	next, err := newMaterial(m, old.trust)
+	next, err := newMaterial(m, old)
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,9 @@ func (s *Source) Past() <-chan struct{} {
 }
 
 // newMaterial checks that the parts belong together and are good at this moment, as a
-// peer will. What was trusted beside other roots still is; nil: nothing.
-func newMaterial(from Material, was *trust) (*material, error) {
+// peer will. What old trusted beside other roots still is; nil: nothing. When old is revoked,
+// so may the new one be: its cluster may have been let in again, which is not known here yet.
+func newMaterial(from Material, old *material) (*material, error) {
 	if len(from.Chain) == 0 {
 		return nil, errors.New("no certificate")
 	}
@@ -189,13 +190,22 @@ func newMaterial(from Material, was *trust) (*material, error) {
 			m.ends = c.NotAfter
 		}
 	}
+	var was *trust
+	if old != nil {
+		was = old.trust
+	}
 	m.trust = was.under(id.TrustDomain, from.Roots)
 	if err := m.acceptOwn(from.Bundle); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
-		p, err := verify(from.Chain, m.trust, judgement{usage: usage, at: now})
+		j := judgement{usage: usage, at: now}
+		p, err := verify(from.Chain, m.trust, j)
+		if revoked := (*RevokedError)(nil); old != nil && old.revoked != nil && errors.As(err, &revoked) {
+			revoked.Own, m.revoked, j.pardoned = true, revoked, revoked.What
+			p, err = verify(from.Chain, m.trust, j)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +225,7 @@ func (s *Source) set(m *material, t *trust) {
 	next.trust, next.revoked = t, nil
 	_, err := verify(m.chain, t, judgement{usage: x509.ExtKeyUsageAny, at: time.Now(), open: true})
 	if revoked := (*RevokedError)(nil); errors.As(err, &revoked) {
-		next.revoked = revoked
+		revoked.Own, next.revoked = true, revoked
 		s.log().Error("this process is revoked: no peer accepts it", "err", revoked)
 	}
 	s.now.Set(&next)

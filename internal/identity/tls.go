@@ -67,12 +67,21 @@ func (s *Source) ClientTLS(serverName string, policy PeerPolicy, alpn ...string)
 
 // HearingTLS is [Source.ClientTLS] for a connection to a gateway on which bundles come. A
 // process that was revoked shows its certificate there nonetheless: it may have been let in
-// again, which it can only hear there. Else the gateway refuses it.
+// again, which it can only hear there. Else the gateway refuses it. When its whole cluster
+// was revoked it takes such a gateway for the same reason: nothing else may be asked there
+// until [Source.Err] returns nil.
 func (s *Source) HearingTLS(serverName string, policy PeerPolicy, alpn ...string) *tls.Config {
 	c := s.ClientTLS(serverName, policy, alpn...)
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		m := s.now.Load()
 		return m.tls, s.expired(m, time.Now())
+	}
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		j := judgement{usage: x509.ExtKeyUsageServerAuth, at: time.Now()}
+		if m := s.now.Load(); m.revoked != nil && m.revoked.What == clusterURI(m.id.TrustDomain, m.id.Cluster) {
+			j.pardoned = m.revoked.What
+		}
+		return s.checkPeer(cs, policy, j)
 	}
 	return c
 }
@@ -82,19 +91,19 @@ func (s *Source) HearingTLS(serverName string, policy PeerPolicy, alpn ...string
 // more. A root that was retired is still trusted here.
 func (s *Source) Trusts(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, time.Now(), true})
+	return s.checkPeer(cs, policy, judgement{usage: x509.ExtKeyUsageAny, at: time.Now(), open: true})
 }
 
 // TrustsRenewed is Trusts for a peer that has shown a newer certificate on
 // another connection: that the older one has expired since does not count.
 func (s *Source) TrustsRenewed(cs tls.ConnectionState, policy PeerPolicy) error {
 	mustPolicy(policy)
-	return s.checkPeer(cs, policy, judgement{x509.ExtKeyUsageAny, beforeEnd(cs.PeerCertificates), true})
+	return s.checkPeer(cs, policy, judgement{usage: x509.ExtKeyUsageAny, at: beforeEnd(cs.PeerCertificates), open: true})
 }
 
 func (s *Source) verifyConnection(policy PeerPolicy, usage x509.ExtKeyUsage) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
-		return s.checkPeer(cs, policy, judgement{usage, time.Now(), false})
+		return s.checkPeer(cs, policy, judgement{usage: usage, at: time.Now()})
 	}
 }
 

@@ -165,17 +165,24 @@ func (d *domain) pool(chain []*x509.Certificate, open bool) *x509.CertPool {
 
 // RevokedError says that a certificate, its cluster or a key above it was revoked.
 type RevokedError struct {
-	ID   ID
-	What string // the entry of the revocation list
+	ID     ID
+	What   string // the entry of the revocation list
+	Bundle uint64 // the number of the bundle that has it
+	Own    bool   // ID is this process itself
 }
 
 func (e *RevokedError) Error() string {
+	if e.Own {
+		return fmt.Sprintf("this identity was revoked (bundle %d): %s is revoked, by the entry %s of the revocation list, and no peer accepts it: "+
+			"give it a certificate with another key or name, or lift the entry with 'isthmus pki revoke --lift'", e.Bundle, e.ID, e.What)
+	}
 	return fmt.Sprintf("%s is revoked, by the entry %s of the revocation list: give it a certificate with another key or name, or lift the entry with 'isthmus pki revoke --lift'", e.ID, e.What)
 }
 
 // revokes returns a [RevokedError] when id is revoked that a verified chain proves: by
-// its own trust domain, or by ours, which may do so with anybody.
-func (t *trust) revokes(chain []*x509.Certificate, id ID) error {
+// its own trust domain, or by ours, which may do so with anybody. An entry that is pardoned
+// does not count.
+func (t *trust) revokes(chain []*x509.Certificate, id ID, pardoned string) error {
 	for _, td := range []string{t.self, id.TrustDomain} {
 		d := t.domains[td]
 		if d == nil || len(d.revoked) == 0 {
@@ -186,8 +193,8 @@ func (t *trust) revokes(chain []*x509.Certificate, id ID) error {
 			names = append(names, FingerprintOf(c).String())
 		}
 		for _, name := range names {
-			if _, yes := d.revoked[name]; yes {
-				return &RevokedError{id, name}
+			if _, yes := d.revoked[name]; yes && name != pardoned {
+				return &RevokedError{ID: id, What: name, Bundle: d.bundle.Number}
 			}
 		}
 	}

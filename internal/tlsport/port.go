@@ -40,6 +40,9 @@ type Config struct {
 	// certificate of its chain ends. Nil: nobody is.
 	Trusts func(tls.ConnectionState) error
 	Past   func() <-chan struct{}
+	// LastWords is for how long a peer that was revoked may still be told so by who is
+	// behind the port, before its connection is cut. 0: not at all.
+	LastWords time.Duration
 	// Seen is told of every handshake that has succeeded; nil: nobody is.
 	Seen func(tls.ConnectionState)
 
@@ -137,9 +140,17 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 	}
 	defer p.callers.Release(peer)
 	c := &Conn{Conn: conn, gone: make(chan struct{})}
+	var ends sync.Once
+	over := make(chan time.Duration, 1) // in how long the connection is cut
 	c.open = p.open.Add(func(cause error) {
-		p.cfg.Log.Info("a connection ends: its peer is trusted no more", "peer_addr", addr, "peer_id", peer, "err", cause)
-		_ = below.Close() // it is over for us, whatever it says
+		ends.Do(func() {
+			p.cfg.Log.Info("a connection ends: its peer is trusted no more", "peer_addr", addr, "peer_id", peer, "err", cause)
+			if revoked := (*identity.RevokedError)(nil); errors.As(cause, &revoked) {
+				over <- p.cfg.LastWords
+				return
+			}
+			over <- 0
+		})
 	}, nil) // never nil: nobody drains the port, its user closes the connections
 	defer c.open.Remove()
 	if p.cfg.Trusts != nil {
@@ -147,8 +158,20 @@ func (p *Port) serve(below net.Conn, who *limit.Stranger) {
 	}
 	select {
 	case p.ready <- c:
-		<-c.gone
 	case <-p.closed:
+		return
+	}
+	select {
+	case <-c.gone:
+	case in := <-over:
+		t := time.NewTimer(in)
+		defer t.Stop()
+		select {
+		case <-c.gone:
+		case <-t.C:
+			_ = below.Close() // it is over for us, whatever it says
+			<-c.gone
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package tlsport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -19,6 +20,11 @@ import (
 // serve runs a port that echoes until the test ends.
 func serve(t *testing.T, m *identitytest.Mesh, strangers, most int) (*Port, string) {
 	t.Helper()
+	return serveAs(t, m.Gateway("east", "east-1"), strangers, most, 0)
+}
+
+func serveAs(t *testing.T, gw *identity.Source, strangers, most int, lastWords time.Duration) (*Port, string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -27,9 +33,9 @@ func serve(t *testing.T, m *identitytest.Mesh, strangers, most int) (*Port, stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw := m.Gateway("east", "east-1")
 	p := New(Config{
 		Listener: l, TLS: gw.ServerTLS(identity.WorkloadOf("east"), "h2"), Turns: limits.Turns,
+		Trusts: func(cs tls.ConnectionState) error { return gw.Trusts(cs, identity.WorkloadOf("east")) }, Past: gw.Past, LastWords: lastWords,
 		Strangers: limits.Port("test", strangers), Max: most,
 	})
 	var run sync.WaitGroup
@@ -140,5 +146,31 @@ func TestWhoIsNoPeerIsRefused(t *testing.T) {
 	_, _ = c.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 	if _, err := io.Copy(io.Discard, c); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("it stays")
+	}
+}
+
+func TestWhoIsRevokedHearsSoAndIsCutWhetherItReadsOrNot(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	gw, orders := m.Gateway("east", "east-1"), m.Workload("east", "shop", "orders")
+	const lastWords = 500 * time.Millisecond
+	_, addr := serveAs(t, gw, 8, 8, lastWords)
+	c, err := call(t, addr, orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{m.Root.Certificate()},
+		Revoked: []identity.Revocation{{What: orders.ID().String()}}}.Sign(m.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := gw.Accept(revoked.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if took := time.Since(begun); took < lastWords {
+		t.Errorf("cut after %v, before it could hear why", took)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"os"
@@ -209,6 +210,35 @@ func TestATunnelEndsWhenItsPeersRootIsTrustedNoMore(t *testing.T) {
 	}
 	east.await(t, west.id, "down", isDown)
 	west.await(t, east.id, "down", isDown)
+}
+
+func TestAPeerThatIsRevokedCanBeToldSoBeforeItsTunnelEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newNetwork(time.Millisecond))
+		source := w.mesh.Gateway("east", "e1")
+		east := w.start("east/e1", eastAddr, func(c *Config) { c.Identity = source })
+		west := w.start("west/w1", westAddr)
+		east.dials(west)
+		west.echoes(t)
+		east.await(t, west.id, "connected", connections(defaultConnections))
+		revoked, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{w.mesh.Root.Certificate()},
+			Revoked: []identity.Revocation{{What: "spiffe://mesh.example/cluster/west"}}}.Sign(w.mesh.Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if _, err := source.Accept(revoked.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // it is judged
+		s := east.open(t, west)
+		checkEcho(t, s, "a bundle")
+		_ = s.Close()
+		east.await(t, west.id, "down", isDown)
+		if took := time.Since(begun); took < lastWords || took > lastWords+3*tick {
+			t.Errorf("its tunnel ended after %v", took)
+		}
+	})
 }
 
 // TestOnlyGatewaysOfTheMeshGetIn dials an endpoint as others would.

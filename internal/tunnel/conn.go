@@ -47,6 +47,8 @@ type conn struct {
 	quiet     atomic.Bool // half dead already: rather use another connection
 	idleSince time.Time   // when the last stream of a retired one ended
 	saidDone  bool
+	expelAt   time.Time // when it ends because its peer is trusted no more; zero: it does not
+	expelWhy  string
 
 	echoed     atomic.Uint32 // the highest number of a probe that came back
 	probed     atomic.Uint32 // the number of the peer's last probe

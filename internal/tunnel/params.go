@@ -7,6 +7,10 @@ const (
 	// tick is how often silence is measured. It adds to the time to see a dead
 	// peer; a tick costs a few atomic loads per connection.
 	tick = 50 * time.Millisecond
+	// lastWords is for how long a peer that was revoked keeps its connections: the bundle
+	// that says so is on its way to it (federation/trust.go).
+	lastWords = 300 * time.Millisecond
+
 	// tickWorth bounds what one late tick may add to a peer's silence. A tick that is
 	// late by less than half its length counts in full. A process that is starved of
 	// CPU counts less than the time that passes, so it waits longer for its peers.

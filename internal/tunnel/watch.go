@@ -40,6 +40,10 @@ func (w *watcher) run(ctx context.Context) {
 		elapsed := worth(now.Sub(last))
 		last = now
 		for _, c := range w.table.conns() {
+			if !c.expelAt.IsZero() && !now.Before(c.expelAt) {
+				c.close(codeUntrusted, c.expelWhy)
+				continue
+			}
 			w.check(c, now, elapsed)
 		}
 		if now.Sub(swept) >= sweepEvery {
@@ -119,6 +123,21 @@ func whyUntrusted(err error) string {
 	return "the certificate is trusted no more: give both sides the same root in roots.pem"
 }
 
+// expel closes a connection to a peer that is trusted no more: when it was revoked only
+// after it could be told so, by the bundle that is on its way to it.
+func (w *watcher) expel(c *conn, why error, now time.Time) {
+	if c.expelAt.IsZero() {
+		w.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", why)
+		c.expelWhy, c.expelAt = whyUntrusted(why), now
+		if revoked := (*identity.RevokedError)(nil); errors.As(why, &revoked) {
+			c.expelAt = now.Add(lastWords)
+		}
+	}
+	if !now.Before(c.expelAt) {
+		c.close(codeUntrusted, c.expelWhy)
+	}
+}
+
 // judgeAgain closes the connections to peers that would not be let in any more.
 func (w *watcher) judgeAgain() {
 	now := time.Now()
@@ -128,8 +147,7 @@ func (w *watcher) judgeAgain() {
 			trusts = w.identity.TrustsRenewed // see vouched
 		}
 		if err := trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
-			w.log.Warn("a connection of a tunnel ends: its peer is trusted no more", "gateway", c.gateway, "err", err)
-			c.close(codeUntrusted, whyUntrusted(err))
+			w.expel(c, err, now)
 		}
 	}
 }

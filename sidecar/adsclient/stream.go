@@ -86,11 +86,13 @@ func (c *Client) serves() bool { return c.cfg.Service != mesh.ServiceName{} }
 // error is nil when nothing is subscribed to any more.
 func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, err error) {
 	c.metrics.streams.Inc()
-	err = gatewaylink.Converse(ctx, l,
-		func(ctx context.Context, conn grpc.ClientConnInterface) (grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], error) {
-			return discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-		},
-		func(s *stream) error { return c.talk(l, s) })
+	if err = l.Usable(); err == nil {
+		err = gatewaylink.Converse(ctx, l,
+			func(ctx context.Context, conn grpc.ClientConnInterface) (grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], error) {
+				return discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+			},
+			func(s *stream) error { return c.talk(l, s) })
+	}
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.ADS = s.ADS, false
 		if err != nil {

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -52,8 +54,8 @@ func (s Status) LastError() string {
 // called concurrently.
 type Link struct {
 	addr string
+	id   *identity.Source
 	conf *tls.Config
-	tls  credentials.TransportCredentials // of conf
 
 	shown time.Time // end of the newest certificate that the gateway was shown; of ShowRenewals
 
@@ -65,6 +67,7 @@ type Link struct {
 type conn struct {
 	*grpc.ClientConn
 	began time.Time
+	peer  atomic.Pointer[tls.ConnectionState] // whom the handshake has shown; nil: nobody yet
 
 	users  int // guarded by Link.mu
 	broken bool
@@ -95,7 +98,7 @@ func New(id *identity.Source, gateways []string) ([]*Link, error) {
 	var links []*Link
 	for _, addr := range gateways {
 		if !slices.ContainsFunc(links, func(l *Link) bool { return l.addr == addr }) {
-			links = append(links, &Link{addr: addr, conf: conf, tls: credentials.NewTLS(conf), shown: id.NotAfter(), status: Status{Gateway: addr}})
+			links = append(links, &Link{addr: addr, id: id, conf: conf, shown: id.NotAfter(), status: Status{Gateway: addr}})
 		}
 	}
 	return links, nil
@@ -123,8 +126,18 @@ func (l *Link) acquire() (*conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn == nil {
-		cc, err := grpc.NewClient("passthrough:///"+l.addr,
-			grpc.WithTransportCredentials(l.tls),
+		c := &conn{began: time.Now()}
+		conf := l.conf.Clone()
+		conf.VerifyConnection = func(cs tls.ConnectionState) error {
+			err := l.conf.VerifyConnection(cs)
+			if err == nil {
+				c.peer.Store(&cs)
+			}
+			return err
+		}
+		var err error
+		c.ClientConn, err = grpc.NewClient("passthrough:///"+l.addr,
+			grpc.WithTransportCredentials(credentials.NewTLS(conf)),
 			grpc.WithContextDialer(dial),
 			grpc.WithIdleTimeout(0),
 			grpc.WithReadBufferSize(connectionBuffer),
@@ -137,10 +150,33 @@ func (l *Link) acquire() (*conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.conn = &conn{ClientConn: cc, began: time.Now()}
+		l.conn = c
 	}
 	l.conn.users++
 	return l.conn, nil
+}
+
+// Usable returns why nothing but bundles is asked for on a link: no peer accepts our own
+// certificate.
+func (l *Link) Usable() error { return l.id.Err() }
+
+// Judge cuts the connections to gateways that would not be let in any more: what this
+// process trusts has changed. Their streams end.
+func Judge(links []*Link, log *slog.Logger) {
+	for _, l := range links {
+		l.mu.Lock()
+		if c := l.conn; c != nil {
+			if cs := c.peer.Load(); cs != nil {
+				if err := l.id.TrustsRenewed(*cs, identity.GatewayOf(l.id.ID().Cluster)); err != nil {
+					log.Warn("ends the connection to a gateway that is not trusted any more", "gateway", l.addr, "err", err)
+					c.broken = true
+					l.conn = nil
+					_ = c.Close() // its users find that out
+				}
+			}
+		}
+		l.mu.Unlock()
+	}
 }
 
 // release gives c back; end is why the stream ended. The last user closes it; a broken one

@@ -133,11 +133,13 @@ type stream = gatewaylink.Stream[register.Registration, register.Ack]
 // stream is one registration from its dial to its end. stood says that the gateway
 // held it. Its error is nil when it was withdrawn and the gateway has confirmed that.
 func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, err error) {
-	err = gatewaylink.Converse(ctx, l,
-		func(ctx context.Context, conn grpc.ClientConnInterface) (register.Registry_RegisterClient, error) {
-			return register.NewRegistryClient(conn).Register(ctx)
-		},
-		func(s *stream) error { return r.talk(l, s) })
+	if err = l.Usable(); err == nil {
+		err = gatewaylink.Converse(ctx, l,
+			func(ctx context.Context, conn grpc.ClientConnInterface) (register.Registry_RegisterClient, error) {
+				return register.NewRegistryClient(conn).Register(ctx)
+			},
+			func(s *stream) error { return r.talk(l, s) })
+	}
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.Registered, s.Address = s.Registered, false, ""
 		if err != nil {

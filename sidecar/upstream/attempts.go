@@ -104,8 +104,8 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 		host.done(a.service.shared.now(), a, nil, Broken, 0)
 		a.Failed(err)
 		a.unreached++
-		if noDescriptor(err) {
-			break // nor is there one for anybody else
+		if noDescriptor(err) || ourFault(err) {
+			break // nobody else can be reached, either
 		}
 		a.leaveCluster(host, err)
 	}

@@ -74,6 +74,9 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	if errors.As(err, &at) {
 		failure.Stage, failure.Cluster, failure.Instance, failure.Err = at.stage, at.who.Cluster, at.who.Name, at.err
 	}
+	if ourFault(err) {
+		failure.Stage = StageLocal
+	}
 	service.metrics.failed[h.key.priority()][failure.Stage]().Inc()
 	h.blameConnect(ctx, a, failure)
 	return nil, failure
@@ -86,12 +89,10 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		// The caller has gone: we do not know what would have come.
-	case failure.Stage == StageLocal:
+	case failure.Stage == StageLocal: // no host is to blame
 		if n := h.service.shared.shortages.Add(time.Now(), shortageInterval); n > 0 {
 			h.service.shared.log.Warn("this machine cannot connect: "+failure.Advice(), "service", h.service.label(), "host", h.key.addr, "failed", n, "err", failure.Err)
 		}
-	case errors.As(failure.Err, new(*identity.ExpiredError)):
-		// Our own certificate: no host is to blame.
 	case errors.As(failure.Err, &refusal):
 		// The gateway works. Only when it keeps saying that it reaches nobody
 		// are others better.
@@ -124,6 +125,11 @@ func (e *stageError) Unwrap() error { return e.err }
 // and rather to somebody other than held. Its errors are stageErrors.
 func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
+	if !h.key.plain && config.tls != nil {
+		if err := shared.cfg.Identity.Err(); err != nil {
+			return nil, &stageError{stage: StageLocal, err: err}
+		}
+	}
 	sock, err := h.dial(ctx)
 	if err != nil && h.service.makeRoom(ctx, err) {
 		sock, err = h.dial(ctx)

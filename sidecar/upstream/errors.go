@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -11,7 +13,7 @@ type Stage string
 
 // The stages, in order.
 const (
-	StageLocal     Stage = "local"     // a socket, which this machine could not give
+	StageLocal     Stage = "local"     // a socket, which this machine could not give, or our own certificate, which nobody accepts
 	StageConnect   Stage = "connect"   // TCP connect to the host
 	StagePath      Stage = "path"      // the gateway's reply to CONNECT
 	StageHandshake Stage = "handshake" // TLS with who answers
@@ -40,6 +42,9 @@ func (e *ConnectError) Error() string {
 	default:
 		host = e.Destination.String() + " by " + host
 	}
+	if e.Stage == StageLocal && ourFault(e.Err) {
+		return fmt.Sprintf("%s: %v", host, e.Err)
+	}
 	if e.Stage == StageLocal {
 		return fmt.Sprintf("%s: %v: %s", host, e.Err, shortage(e.Err))
 	}
@@ -57,7 +62,16 @@ func (e *ConnectError) Advice() string {
 	if e.Stage != StageLocal {
 		return ""
 	}
+	if ourFault(e.Err) {
+		return e.Err.Error()
+	}
 	return shortage(e.Err)
+}
+
+// ourFault reports whether err says that no peer accepts our own certificate.
+func ourFault(err error) bool {
+	revoked, ok := errors.AsType[*identity.RevokedError](err)
+	return ok && revoked.Own || errors.As(err, new(*identity.ExpiredError))
 }
 
 // Unwrap returns the cause.

@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
@@ -106,5 +108,26 @@ func TestConnectionsToWhoIsRevokedAreCutWhetherIdleOrInUse(t *testing.T) {
 	set.Close()
 	if n := len(set.shared.secured.open); n != 0 {
 		t.Errorf("%d connections are kept account of that are closed", n)
+	}
+}
+
+func TestCallsOfWhoIsRevokedItselfEndAtOnceAndSayWhy(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	w := &world{m, m.Workload("east", "shop", "caller"), m.Workload("west", "shop", "orders")}
+	_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	b, err := identity.Bundle{TrustDomain: "mesh.example", Number: 4, Roots: []*x509.Certificate{m.Root.Certificate()},
+		Revoked: []identity.Revocation{{What: w.caller.ID().String()}}}.Sign(m.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.caller.Accept(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	var a Attempts
+	a.Begin(s, DefaultRetries(), time.Now())
+	_, err = a.Next(t.Context(), nil)
+	failed, ok := errors.AsType[*ConnectError](err)
+	if !ok || !strings.HasPrefix(failed.Advice(), "this identity was revoked (bundle 4)") || a.Asked() != 1 {
+		t.Errorf("after %d attempts: %v", a.Asked(), err)
 	}
 }
