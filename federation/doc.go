@@ -6,6 +6,7 @@
 //	membership   memberlist packet         CONNECT gossip
 //	gone for good                          POST /forget?gateway=west/west-1&gateway=…  of the own cluster, or about the sender's
 //	catalog      its version, in NodeMeta  GET /catalog
+//	             0xa1 NodeMeta: one's own
 //
 // # Membership
 //
@@ -39,7 +40,8 @@
 // # Catalog
 //
 // What a gateway offers is a [catalog.State], written by it alone and signed. A
-// change is one UpdateNode; who sees a version that is newer than what it holds
+// change is one UpdateNode, and a packet to everybody that a tunnel leads to, which
+// others cannot forge or hide (announcement.go); who sees a version that is newer than what it holds
 // pulls the difference, from the origin, from another gateway of its cluster, or
 // from whoever has it:
 //
@@ -122,7 +124,8 @@
 // epoch every five seconds and says so. A gateway whose clock is behind the start
 // of another's certificate refuses its catalog until the clock is right. A gateway that
 // lies about others costs the mesh speed: gossip may call them dead or hide their
-// versions, and their news then come by the question every ten seconds.
+// versions. Their own packets tell who has a tunnel to them; others hear of it by the
+// question every ten seconds.
 //
 // # Inside
 //

@@ -56,6 +56,7 @@ type Federation struct {
 	saver     *state.Saver                    // of the state file
 
 	published state.Notify // Publish has something
+	untold    state.Notify // there is a new version of the own catalog
 	changed   state.Notify // the core was told something
 	withdrawn state.Notify // Shutdown is done but for the last word
 
@@ -108,6 +109,7 @@ func New(cfg Config) (*Federation, error) {
 		verifier:  verifier{cfg.Identity},
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),
+		untold:    state.NewNotify(),
 		withdrawn: state.NewNotify(),
 		opened:    make(chan struct{}),
 		ended:     make(chan struct{}),
@@ -120,6 +122,7 @@ func New(cfg Config) (*Federation, error) {
 		return nil, err
 	}
 	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics, f.log)
+	f.transport.announced = f.hearAnnouncement
 	f.view.Set(f.core.View())
 	return f, nil
 }
@@ -154,6 +157,7 @@ func (f *Federation) Run(ctx context.Context) error {
 	f.cfg.Tunnel.HandlePackets(f.transport.receive)
 	defer f.cfg.Tunnel.HandlePackets(nil)
 	f.running.Go(func() { f.publishLoop(ctx) })
+	f.running.Go(func() { f.tellLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
 	f.running.Go(func() { f.trustLoop(ctx) })
 	f.running.Go(func() { f.saver.Run(ctx) })

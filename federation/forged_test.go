@@ -1,8 +1,11 @@
 package federation
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,6 +128,40 @@ func TestALeaveThatAnotherForgesIsNone(t *testing.T) {
 		v, _ := east.View()
 		if o := originOf(v, north.id); o == nil || !o.Stale || gatewayOf(v, north.id) == nil {
 			t.Errorf("north-1 is dead and has not left:\n%s", show(v))
+		}
+	})
+}
+
+// TestForgedGossipDoesNotDelayTheNewsOfOthers has west gossip an old version of north, and
+// that north is dead, under numbers that north's own words never reach, to whoever listens.
+func TestForgedGossipDoesNotDelayTheNewsOfOthers(t *testing.T) {
+	three(t, func(t *testing.T, w *world, east, west, north *node) {
+		old, _ := north.held(north.id)
+		meta := encodeMeta(core.Meta{Version: old.Head().Version, Digest: old.Head().Digest, Advertise: northAddr})
+		ctx, cancel := context.WithCancel(t.Context())
+		var forging sync.WaitGroup
+		forging.Go(func() {
+			for n := 1 << 20; ctx.Err() == nil; n++ {
+				for _, to := range []*node{east, north} {
+					_ = west.tunnel.SendPacket(to.id, forgedAlive(north.id, n, meta))
+				}
+				_ = west.tunnel.SendPacket(east.id, forgedAlive(north.id, math.MaxUint32, meta))
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+		defer func() { cancel(); forging.Wait() }()
+		time.Sleep(time.Second)
+		slowest := time.Duration(0)
+		for i := range 20 {
+			service := fmt.Sprint("shop/news-", i)
+			north.Publish([]mesh.Export{serving("north", "shop/orders", 2), serving("north", service, 1)})
+			began := time.Now()
+			east.await(service, 30*time.Second, offers(service, "north"))
+			slowest = max(slowest, time.Since(began))
+			time.Sleep(777 * time.Millisecond)
+		}
+		if slowest > 2*time.Second {
+			t.Errorf("news took up to %v", slowest)
 		}
 	})
 }

@@ -108,6 +108,7 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 			break
 		}
 	}
+	f.untold.Notify()
 	f.announce()
 }
 

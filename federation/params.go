@@ -44,6 +44,11 @@ const (
 	// and another when a packet to us was lost.
 	maxPeerGossipStreams = 4
 
+	// tellAtOnce gateways are told of a new version every tellPause: a thousand of them in
+	// a second and a half. Each asks for it then.
+	tellAtOnce = 32
+	tellPause  = 50 * time.Millisecond
+
 	// trustInterval is how often gateways compare what they trust when nothing has changed
 	// that they know of.
 	trustInterval = 10 * time.Second

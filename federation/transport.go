@@ -30,6 +30,8 @@ type transport struct {
 	metrics *metrics
 	packets chan *memberlist.Packet
 	streams chan net.Conn
+	// announced takes what a gateway says of itself, or says what is wrong with it. It must not block.
+	announced func(from mesh.GatewayID, meta []byte) error
 	done    chan struct{} // closed when memberlist is shut down
 	once    sync.Once
 	log     *slog.Logger
@@ -58,6 +60,15 @@ func checked[T any](check func() (T, error)) (v T, err error) {
 // receive hands a peer's packet to memberlist. What memberlist does not take in time
 // is dropped: gossip repeats itself. It never blocks.
 func (t *transport) receive(from mesh.GatewayID, b []byte) {
+	if len(b) > 0 && b[0] == announcementType {
+		if err := t.announced(from, b[1:]); err != nil && !errors.Is(err, errMetaVersion) {
+			t.metrics.droppedMalformed.Inc()
+			t.refused(from, err)
+			return
+		}
+		t.metrics.packetsIn.Inc()
+		return
+	}
 	messages, err := checked(func() ([][]byte, error) { return gossip.Check{Self: t.self, Peer: from}.Packet(b) })
 	if err != nil {
 		t.metrics.droppedMalformed.Inc()
@@ -92,11 +103,14 @@ func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // an error would make memberlist give up the probe that finds out. Nothing is dialled
 // for it, as the tunnel dials all gateways that are known (see core's targets).
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	now := time.Now()
-	id, err := gossip.ParseNodeName(a.Name)
-	if err != nil {
-		return now, nil
+	if id, err := gossip.ParseNodeName(a.Name); err == nil {
+		t.send(id, b)
 	}
+	return time.Now(), nil
+}
+
+// send sends a packet, or counts why it is not sent.
+func (t *transport) send(id mesh.GatewayID, b []byte) {
 	switch err := t.tunnel.SendPacket(id, b); {
 	case err == nil:
 		t.metrics.packetsOut.Inc()
@@ -105,7 +119,6 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 	default:
 		t.metrics.droppedQueue.Inc()
 	}
-	return now, nil
 }
 
 // DialAddressTimeout opens a stream to a gateway's memberlist.

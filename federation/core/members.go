@@ -121,6 +121,18 @@ func (in Gossip) apply(c *Core, now time.Time) {
 	}
 }
 
+// Announced is what a gateway says of itself, over its own tunnel.
+type Announced struct {
+	Gateway mesh.GatewayID
+	Meta    Meta
+}
+
+func (in Announced) apply(c *Core, now time.Time) {
+	if c.proved(in.Gateway) { // or its tunnel is not known here yet: it is asked then
+		c.hear(catalog.Head{Origin: in.Gateway, Version: in.Meta.Version, Digest: in.Meta.Digest}, in.Gateway, now)
+	}
+}
+
 // rememberHint has a gateway that has not said yet where it is, although a tunnel leads
 // to it, remembered where gossip says.
 func (c *Core) rememberHint(id mesh.GatewayID, now time.Time) {
