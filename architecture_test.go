@@ -55,6 +55,7 @@ var imports = map[string][]string{
 	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "sidecar/exchange", "sidecar/http1", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/http1":    {},
 	"sidecar/http2":    {},
+	"sidecar/streams":  {"internal/liveness", "internal/relay", "sidecar/http2"},
 	"sidecar/routes":   {"internal/mesh", "internal/state"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
 

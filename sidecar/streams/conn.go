@@ -1,0 +1,162 @@
+package streams
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+// Config says how a connection is used. The zero value is good.
+type Config struct {
+	// Idle ends the connection when it has had no stream for so long; 0: never.
+	Idle time.Duration
+	// ExtendedConnect lets a client open streams of other protocols (RFC 8441).
+	ExtendedConnect bool
+}
+
+// Conn is a shared connection. Its methods may be called concurrently. [Conn.Serve] waits for
+// all of its goroutines, or [Conn.Close].
+type Conn struct {
+	nc     net.Conn
+	cfg    Config
+	serve  func(*Stream) // on the server's side
+	done   chan struct{} // closed when the connection is gone
+	owned  sync.WaitGroup
+	client bool
+
+	reader reader // of the goroutine that reads
+
+	mu         sync.Mutex
+	engine     *http2.Conn
+	using      []*Stream // in use
+	free       []*Stream // not in use; on the server's side each with its goroutine
+	peak       int       // of using since the last tick
+	greeted    bool      // the other end's SETTINGS are here
+	goingAway  bool      // no new streams
+	draining   bool      // and we have said so
+	err        error     // why it ends: its streams are broken, and what is queued is written
+	closed     bool
+	quietSince time.Time // there has been no stream
+	endedAt    time.Time // err was set
+	heard      bool      // something since the last tick
+	holding    bool      // the reader has a large buffer
+
+	timer    *time.Timer // of ticks
+	ticking  bool
+	began    time.Time
+	tickedAt time.Time
+
+	out        *queue    // what waits to be written; nil: nothing
+	writing    bool      // somebody is
+	writeSince time.Time // the batch on its way; zero: none
+	queued     uint64    // bytes, since the beginning
+	handed     uint64    // of them to Write
+	turns      turns     // who waits to append payload
+}
+
+// Client takes over nc, on which nothing was said yet, and begins to read.
+func Client(nc net.Conn, cfg Config) *Conn {
+	c := newConn(nc, cfg, http2.NewClient(settings(cfg)))
+	c.client = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.appendLocked(c.engine.Start(c.queuedLocked()))
+	c.writeElsewhereLocked()
+	c.owned.Go(c.read)
+	return c
+}
+
+// Server takes over nc, on which the client says its preface.
+func Server(nc net.Conn, cfg Config) *Conn { return newConn(nc, cfg, http2.NewServer(settings(cfg))) }
+
+func settings(cfg Config) http2.Settings {
+	return http2.Settings{ExtendedConnect: cfg.ExtendedConnect}
+}
+
+func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
+	now := time.Now()
+	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
+	c.timer = time.AfterFunc(tick, c.onTick)
+	return c
+}
+
+// Open returns a new stream. The other end learns of it with its head. [ErrFull] and
+// [ErrGoingAway] say that another connection is needed.
+func (c *Conn) Open() (*Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		return nil, &ConnError{c.err}
+	case c.goingAway:
+		return nil, ErrGoingAway
+	case len(c.using) >= c.roomLocked():
+		return nil, ErrFull
+	}
+	s := c.reuseLocked()
+	if s == nil {
+		s = newStream(c)
+	}
+	c.useLocked(s)
+	return s, nil
+}
+
+// roomLocked returns how many streams may be open at a time.
+func (c *Conn) roomLocked() int { return min(http2.DefaultMaxStreams, c.engine.PeerMaxStreams()) }
+
+// Room returns how many more streams the connection takes; 0 when it takes no new ones.
+func (c *Conn) Room() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.goingAway {
+		return 0
+	}
+	return max(0, c.roomLocked()-len(c.using))
+}
+
+// Streams returns how many streams are in use.
+func (c *Conn) Streams() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.using)
+}
+
+// GoingAway reports whether the connection takes no new streams.
+func (c *Conn) GoingAway() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goingAway || c.err != nil
+}
+
+// ExtendedConnect reports whether the server at the other end takes streams of other
+// protocols (RFC 8441). It is not known before the server's SETTINGS are here.
+func (c *Conn) ExtendedConnect() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.engine.PeerExtendedConnect()
+}
+
+// reuseLocked returns a stream that is not in use, or nil.
+func (c *Conn) reuseLocked() *Stream {
+	last := len(c.free) - 1
+	if last < 0 {
+		return nil
+	}
+	s := c.free[last]
+	c.free[last] = nil
+	c.free = c.free[:last]
+	return s
+}
+
+// useLocked counts s among the streams in use.
+func (c *Conn) useLocked(s *Stream) {
+	s.place = len(c.using)
+	c.using = append(c.using, s)
+	c.peak = max(c.peak, len(c.using))
+	if !c.ticking {
+		c.ticking = true
+		c.timer.Reset(tick)
+	}
+}

@@ -1,0 +1,179 @@
+package streams
+
+import (
+	"errors"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+// errClosed is how a connection ends in order.
+var errClosed = errors.New("the connection is closed")
+
+// Drain ends the connection when the streams that run have ended: it takes no new ones,
+// and says so. A server does that such that no stream on its way is lost (RFC 9113 §6.8).
+func (c *Conn) Drain() {
+	c.mu.Lock()
+	if c.err == nil && !c.draining {
+		c.draining = true
+		c.goingAway = c.goingAway || c.client
+		c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+		c.endIfDrainedLocked()
+	}
+	c.unlockAndWriteElsewhere()
+}
+
+// endIfDrainedLocked ends a connection that takes no new streams and has none.
+func (c *Conn) endIfDrainedLocked() {
+	if c.err == nil && c.goingAway && len(c.using) == 0 {
+		c.finishLocked(errClosed)
+	}
+}
+
+// finishLocked ends all streams with err, and the connection when what is queued is written
+// and the other end has closed its side: who closes before that may take back what the other
+// end has not read yet.
+func (c *Conn) finishLocked(err error) (ended []end) {
+	if c.err != nil {
+		return nil
+	}
+	ended = c.breakAllLocked(err)
+	_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeTimeout))
+	c.outputLocked()
+	if c.waitingLocked() == 0 && !c.writing {
+		c.owned.Go(c.closeWrite)
+	}
+	c.writeElsewhereLocked()
+	return ended
+}
+
+// closeWrite ends our direction of a connection on which all is said.
+func (c *Conn) closeWrite() {
+	half, ok := c.nc.(relay.Conn)
+	if !ok {
+		c.fail(errClosed)
+		return
+	}
+	_ = c.nc.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+	_ = half.CloseWrite()
+}
+
+// Abort ends the connection and all of its streams at once; err is why.
+func (c *Conn) Abort(err error) {
+	relay.Abort(c.nc)
+	c.fail(err)
+}
+
+// Close ends the connection and waits for its goroutines; who uses its streams on the
+// client's side finds it gone. It must not be called by the function of Serve.
+func (c *Conn) Close() error {
+	c.fail(errClosed)
+	c.owned.Wait()
+	return nil
+}
+
+// fail ends the connection at once. err is why, unless it has ended before.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = true
+	ended := c.breakAllLocked(err)
+	for _, s := range c.free {
+		s.stopLocked()
+	}
+	c.free = nil
+	c.timer.Stop()
+	c.mu.Unlock()
+	_ = c.nc.Close()
+	close(c.done)
+	tell(ended)
+}
+
+// end is whom to tell of a stream's end.
+type end struct {
+	f   func(error)
+	err error
+}
+
+func tell(ended []end) {
+	for _, e := range ended {
+		e.f(e.err)
+	}
+}
+
+// breakAllLocked ends all streams.
+func (c *Conn) breakAllLocked(err error) (ended []end) {
+	if c.err != nil {
+		return nil
+	}
+	c.err, c.goingAway, c.endedAt = err, true, time.Now()
+	gone := &ConnError{err}
+	for _, s := range c.using {
+		if s.breakLocked(gone) && s.onEnd != nil {
+			ended = append(ended, end{s.onEnd, gone})
+		}
+	}
+	return ended
+}
+
+// Done is closed when the connection is gone.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err returns why the connection ended; nil while it has not, and when it did in order.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.err, errClosed) {
+		return nil
+	}
+	return c.err
+}
+
+// Release ends the use of a stream that [Conn.Open] gave: what is not over is reset. It is
+// called once, when no goroutine uses the stream any more.
+func (s *Stream) Release() {
+	c := s.conn
+	c.mu.Lock()
+	c.dropLocked(s, http2.Cancel)
+	c.unlockAndWriteElsewhere()
+}
+
+// dropLocked ends the use of s, resets what is not over, and keeps it for the next stream.
+// It reports whether it does.
+func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
+	s.endLocked(code)
+	last := len(c.using) - 1
+	c.using[s.place] = c.using[last]
+	c.using[s.place].place = s.place
+	c.using[last] = nil
+	c.using = c.using[:last]
+	c.turns.remove(s)
+	releaseAll(s.in.takeAll())
+	releaseAll(s.now)
+	s.now, s.taken, s.held = nil, 0, false
+	s.id, s.headAt, s.inEnded, s.outEnded, s.err, s.onEnd, s.onReadable = 0, 0, false, false, nil, nil, nil
+	s.readDeadline.at, s.writeDeadline.at = time.Time{}, time.Time{}
+	if last == 0 {
+		c.quietSince = time.Now()
+		c.endIfDrainedLocked()
+	}
+	if c.closed {
+		s.stopLocked()
+		return false
+	}
+	c.free = append(c.free, s)
+	return true
+}
+
+// stopLocked lets go of a stream that is not used again.
+func (s *Stream) stopLocked() {
+	s.readDeadline.stop()
+	s.writeDeadline.stop()
+	if s.begin != nil {
+		close(s.begin)
+	}
+}

@@ -1,0 +1,56 @@
+package streams
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+const (
+	// maxRunning bounds the functions of [Conn.Serve] that run at a time. Streams that the
+	// client has reset count until their function has returned.
+	maxRunning = 2 * http2.DefaultMaxStreams
+
+	// worthGivingBack is how much of a stream's window is given back in one go.
+	worthGivingBack = http2.DefaultStreamWindow / 4
+
+	// maxQueue is what waits to be written before payload has to wait as well: four TLS
+	// records. corked is how much of it may wait for a stream that has more to say.
+	maxQueue = 64 << 10
+	corked   = 16 << 10
+
+	// keepQueue is the largest queue whose memory is kept for the next.
+	keepQueue = 2 * maxQueue
+
+	// maxTurns is how many batches a stream writes for others before a goroutine does.
+	maxTurns = 4
+
+	// smallChunk and largeChunk are what received bytes wait in: most messages, and a
+	// whole frame.
+	smallChunk = 2 << 10
+	largeChunk = 16 << 10
+
+	// smallRead is the buffer of a connection on which little arrives, largeRead of a
+	// busy one: a TLS record and the beginning of the next frame, or two frames.
+	smallRead = 1 << 10
+	largeRead = 32 << 10
+
+	// calmReads is after how many reads in a row that bring little a connection gives its
+	// buffer back.
+	calmReads = 8
+
+	// stallTimeout is how long the other end may take nothing: its reader waits for
+	// nobody, so that it is dead or frozen then.
+	stallTimeout = 30 * time.Second
+
+	// prefaceTimeout bounds the time to the other end's first SETTINGS.
+	prefaceTimeout = 10 * time.Second
+
+	// goodbyeTimeout bounds the end of a connection: the GOAWAY's way out, and the wait
+	// for the other end to close.
+	goodbyeTimeout = time.Second
+
+	// tick is how often it is looked what a connection does not need any more, and
+	// whether the machine at the other end is still there.
+	tick = time.Second
+)

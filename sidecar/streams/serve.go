@@ -1,0 +1,53 @@
+package streams
+
+import "github.com/isthmus-mesh/isthmus/sidecar/http2"
+
+// Serve reads the connection, on the caller's goroutine, until it is gone, and calls f for
+// each stream on a goroutine of its own. f has the stream until it returns: what is not over
+// then is reset. Serve returns when all have, with why the connection ended; nil: in order.
+func (c *Conn) Serve(f func(*Stream)) error {
+	c.mu.Lock()
+	c.serve = f
+	c.appendLocked(c.engine.Start(c.queuedLocked()))
+	c.unlockAndWriteElsewhere()
+	c.read()
+	c.owned.Wait()
+	return c.Err()
+}
+
+// beginLocked returns the stream that begins with the head in ev; nil: it is refused.
+func (c *Conn) beginLocked(ev *http2.Event) *Stream {
+	if len(c.using) >= maxRunning {
+		c.appendLocked(c.engine.AppendReset(c.queuedLocked(), ev.Stream, http2.RefusedStream))
+		return nil
+	}
+	s := c.reuseLocked()
+	if s == nil {
+		s = newStream(c)
+		s.begin = make(chan struct{}, 1)
+		c.owned.Go(s.run)
+	}
+	c.useLocked(s)
+	s.id = ev.Stream
+	c.engine.Attach(s.id, s)
+	c.reader.began = append(c.reader.began, s)
+	return s
+}
+
+// run is the goroutine of a stream on the server's side, and of those that the struct serves
+// after it.
+func (s *Stream) run() {
+	for range s.begin {
+		s.conn.serve(s)
+		s.conn.mu.Lock()
+		code := http2.InternalError
+		if s.outEnded {
+			code = http2.NoError // the answer is complete, and what is left of the request is not wanted (RFC 9113 §8.1)
+		}
+		kept := s.conn.dropLocked(s, code)
+		s.conn.unlockAndWrite()
+		if !kept {
+			return
+		}
+	}
+}
