@@ -32,6 +32,7 @@ type conflict struct {
 	said    map[mesh.ClusterName]mesh.Protocol
 	inForce mesh.ClusterName
 	plain   map[mesh.ClusterName]bool // other clusters left out: a gateway would answer, and of another cluster who serves does
+	lately  bool                      // who served did, and nobody serves so now, see proven
 }
 
 // declaration is what one cluster says of a port.
@@ -44,7 +45,8 @@ type declaration struct {
 	proved   bool // who serves answers with an identity of its own
 }
 
-func conflictsOf(view *federation.View, local []mesh.Service) conflicts {
+// lately is who answered with identity until a moment ago.
+func conflictsOf(view *federation.View, local []mesh.Service, lately provers) conflicts {
 	own := make(map[mesh.ServiceName]*mesh.Service, len(local))
 	for i := range local {
 		own[local[i].Name] = &local[i]
@@ -52,24 +54,23 @@ func conflictsOf(view *federation.View, local []mesh.Service) conflicts {
 	all := conflicts{}
 	for _, name := range view.Services() {
 		exports := view.Exports(name)
-		if own[name] == nil && len(exports) == 1 {
+		if own[name] == nil && len(exports) == 1 && len(lately) == 0 {
 			continue
 		}
 		ports := map[uint16][]declaration{}
 		if s := own[name]; s != nil {
 			for _, p := range s.Ports {
-				proved := slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity != "" })
-				ports[p.Port] = append(ports[p.Port], declaration{cluster: view.Self.Cluster, protocol: p.Protocol, own: true, proved: proved})
+				ports[p.Port] = append(ports[p.Port], declaration{cluster: view.Self.Cluster, protocol: p.Protocol, own: true, proved: servesProved(&p)})
 			}
 		}
 		for _, x := range exports {
 			for _, p := range x.Export.Ports {
 				ports[p.Port] = append(ports[p.Port], declaration{cluster: x.Cluster, protocol: p.Protocol, founding: x.Founding,
-					plain: p.Plain, proved: !p.Plain && len(p.Identities) > 0})
+					plain: p.Plain, proved: offersProved(&p)})
 			}
 		}
 		for port, said := range ports {
-			if c, ok := conflictOf(said); ok {
+			if c, ok := conflictOf(said, lately[servicePort{name, port}]); ok {
 				all[servicePort{name, port}] = c
 			}
 		}
@@ -77,14 +78,16 @@ func conflictsOf(view *federation.View, local []mesh.Service) conflicts {
 	return all
 }
 
-// conflictOf judges what clusters say of one port; false: all of it counts.
-func conflictOf(said []declaration) (conflict, bool) {
+// conflictOf judges what clusters say of one port; false: all of it counts. What was a
+// cluster's own lately does not count against it: it says itself that it is plain now.
+func conflictOf(said []declaration, lately []mesh.ClusterName) (conflict, bool) {
 	c := conflict{said: make(map[mesh.ClusterName]mesh.Protocol, len(said)), plain: map[mesh.ClusterName]bool{}}
 	proved := slices.ContainsFunc(said, func(d declaration) bool { return d.proved })
+	c.lately = !proved
 	first := declaration{}
 	for _, d := range said {
 		c.said[d.cluster] = d.protocol
-		if proved && d.plain {
+		if d.plain && (proved || slices.ContainsFunc(lately, func(by mesh.ClusterName) bool { return by != d.cluster })) {
 			c.plain[d.cluster] = true
 		} else if first.cluster == "" || d.before(first) {
 			first = d
@@ -114,6 +117,8 @@ func (c conflicts) leftOut(d mesh.Destination, cluster mesh.ClusterName) string 
 	switch {
 	case !ok || d.Cluster != "":
 		return ""
+	case x.plain[cluster] && x.lately:
+		return fmt.Sprintf("its endpoints have no identity, and those that others had until lately are awaited for %.0f minutes; name the cluster to call it now", rememberFor.Minutes())
 	case x.plain[cluster]:
 		return "its endpoints have no identity, and those of another cluster have"
 	case x.said[cluster] != x.said[x.inForce]:

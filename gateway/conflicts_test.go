@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -107,7 +108,7 @@ func TestOfTwoProtocolsThatOfTheClusterFoundedFirstCounts(t *testing.T) {
 			}
 		}
 		view = federation.NewView(view.Self, view.Gateways, view.Origins)
-		if s := conflictsOf(view, nil).status(); len(s) != 1 || s[0].InForce != tc.inForce {
+		if s := conflictsOf(view, nil, nil).status(); len(s) != 1 || s[0].InForce != tc.inForce {
 			t.Errorf("%s: %+v, want %s in force", name, s, tc.inForce)
 		}
 	}
@@ -203,8 +204,8 @@ func TestARefusalSaysThatAProtocolIsInTheWay(t *testing.T) {
 func TestAConflictIsLoggedOnceAndSoIsItsEnd(t *testing.T) {
 	var b bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&b, nil))
-	clash := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.TCP, "west": mesh.HTTP}), nil)
-	peace := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.HTTP, "west": mesh.HTTP}), nil)
+	clash := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.TCP, "west": mesh.HTTP}), nil, nil)
+	peace := conflictsOf(speaking("middle", map[mesh.ClusterName]mesh.Protocol{"east": mesh.HTTP, "west": mesh.HTTP}), nil, nil)
 	for before, now := conflicts(nil), clash; ; before, now = now, peace {
 		now.logChanges(before, log)
 		now.logChanges(now, log)
@@ -216,4 +217,73 @@ func TestAConflictIsLoggedOnceAndSoIsItsEnd(t *testing.T) {
 	if len(lines) != 2 || !strings.Contains(lines[0], `service=shop/orders port=80 declared="east tcp, west http" in_force=east`) || !strings.Contains(lines[1], "agree") {
 		t.Errorf("logged:\n%s", b.String())
 	}
+}
+
+// west served shop/orders with sidecars, and the last of them has gone.
+func TestPlainEndpointsDoNotTakeThePlaceOfWhoHadAnIdentityLately(t *testing.T) {
+	of := func(plain string, clusters ...mesh.ClusterName) *federation.View {
+		protocols := map[mesh.ClusterName]mesh.Protocol{}
+		for _, c := range clusters {
+			protocols[c] = mesh.HTTP
+		}
+		view := speaking("middle", protocols)
+		for i := range view.Origins {
+			c := view.Origins[i].ID.Cluster
+			if strings.Contains(plain, string(c)) {
+				p := &view.Origins[i].Records[0].Ports[0]
+				p.Plain, p.Identities = true, []string{"spiffe://m/cluster/" + string(c) + "/gateway/" + string(c) + "-1"}
+			}
+		}
+		return federation.NewView(view.Self, view.Gateways, view.Origins)
+	}
+	var past proven
+	now := time.Unix(0, 0)
+	served := func(view *federation.View, pin string) (clusters []string, left string) {
+		lately, _ := past.update(proversOf(view, nil), now)
+		r := NewRouter(view, nil, Knowledge{Proved: lately}, fleet{}.rtt)
+		got, _ := r.Outbound(request(t, "orders.shop."+pin+"mesh:80"))
+		for _, c := range got {
+			clusters = append(clusters, string(c.Gateway.Cluster))
+		}
+		for _, c := range servicesOf(view, nil, r.conflicts)[0].Clusters {
+			left += c.LeftOut
+		}
+		slices.Sort(clusters)
+		return clusters, left
+	}
+	want := func(what string, got []string, left string, clusters ...string) {
+		t.Helper()
+		if !slices.Equal(got, clusters) {
+			t.Errorf("%s: served by %v (%s), want %v", what, got, left, clusters)
+		}
+	}
+	both, alone := of("east", "east", "west"), of("east", "east")
+	got, left := served(both, "")
+	want("with identity", got, left, "west")
+	now = now.Add(time.Hour)
+	got, left = served(alone, "")
+	want("the moment after", got, left)
+	if !strings.Contains(left, "until lately") {
+		t.Errorf("status says %q", left)
+	}
+	now = now.Add(rememberFor - time.Second)
+	got, left = served(alone, "east.")
+	want("who names the cluster", got, left, "east")
+	got, left = served(alone, "")
+	want("before the time is over", got, left)
+	got, left = served(both, "")
+	want("when it is back", got, left, "west")
+	got, left = served(alone, "")
+	want("when it has gone again", got, left)
+	now = now.Add(rememberFor)
+	got, left = served(alone, "")
+	want("afterwards", got, left, "east")
+	if left != "" {
+		t.Errorf("status says %q", left)
+	}
+
+	got, left = served(of("", "west"), "")
+	want("alone with identity", got, left, "west")
+	got, left = served(of("west", "west"), "")
+	want("a cluster that has become plain itself", got, left, "west")
 }

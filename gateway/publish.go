@@ -41,6 +41,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 	joining := slices.ContainsFunc(g.cfg.Join, func(a string) bool { return a != g.cfg.Advertise })
 	met := !joining // who is alone, or first, or joins itself
 	var past departed
+	var proved proven
 	var said conflicts // what the log was last told
 	for {
 		services, servicesPast := g.services.Snapshot()
@@ -53,6 +54,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 			return o.ID != view.Self && !o.Stale
 		})
 		var known Knowledge
+		var unproved time.Duration
+		known.Proved, unproved = proved.update(proversOf(view, services), time.Now())
 		switch {
 		case services == nil || joining: // nil: not known yet
 			known.Missing = justStarted
@@ -66,6 +69,9 @@ func (g *Gateway) publish(ctx context.Context) error {
 			router.conflicts.logChanges(said, g.log)
 			said = router.conflicts
 			routes, next := past.update(routesOf(view, services, router), time.Now())
+			if unproved > 0 && (next == 0 || unproved < next) {
+				next = unproved
+			}
 			if next > 0 {
 				forget.Reset(next)
 			}

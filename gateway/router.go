@@ -46,6 +46,7 @@ type Router struct {
 type Knowledge struct {
 	Missing string                        // why not everything is known yet; empty: everything is
 	Gone    map[mesh.Destination]struct{} // what was offered lately, and is not any more
+	Proved  provers                       // who answered with identity lately, where nobody does any more
 }
 
 // NewRouter returns the router for what is known now. It keeps its arguments. rtt
@@ -57,7 +58,7 @@ func NewRouter(view *federation.View, local []mesh.Service, known Knowledge, rtt
 		local:     make(map[mesh.ServiceName]*mesh.Service, len(local)),
 		view:      view,
 		rtt:       rtt,
-		conflicts: conflictsOf(view, local),
+		conflicts: conflictsOf(view, local, known.Proved),
 	}
 	for i := range local {
 		r.local[local[i].Name] = &local[i]
