@@ -15,6 +15,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/trust"
@@ -67,9 +68,9 @@ func (g *gateways) follow(ctx context.Context, address string) {
 		}
 		switch g.say(address, err.Error()) {
 		case "":
-			g.ca.log.Warn("no bundles come from this gateway any more", "gateway", address, "err", err)
+			g.ca.log.Warn("no bundles come from this gateway any more", "gateway", address, "err", rpcerr.Why(err))
 		case unheard: // a cluster begins with its CA
-			g.ca.log.Info("no bundles come from this gateway yet", "gateway", address, "err", err)
+			g.ca.log.Info("no bundles come from this gateway yet", "gateway", address, "err", rpcerr.Why(err))
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return

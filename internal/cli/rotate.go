@@ -34,7 +34,7 @@ break. Each call makes one step and says what is next:
   4  the old root's key is removed
 
 Before 2 everybody must hold bundle N, before 3 have a certificate under the new root,
-and before 4 hold bundle N+1. Who does not is named, and the step is not made, unless
+and before 4 hold bundle N+1. After 4 another rotation begins only with --again. Who does not is named, and the step is not made, unless
 with --force. The bundles are given to a gateway (--admin), which hands them to all
 others and they to their sidecars. Where the root's key is no gateway can be asked: carry
 bundle.json to one, call 'isthmus pki push' there, look at 'isthmus status', and
@@ -73,6 +73,7 @@ same root: one step, for which nobody needs anything.`,
 	cmd.Flags().StringVar(&r.admin, "admin", "", "admin address of any gateway, such as 127.0.0.1:15000")
 	cmd.Flags().DurationVar(&r.wait, "wait", 0, "wait until a step may be made, for this long at most")
 	cmd.Flags().StringVar(&r.cluster, "cluster", "", "replace the intermediate of this cluster only")
+	cmd.Flags().BoolVar(&r.again, "again", false, "begin another rotation after one that is complete")
 	cmd.Flags().Var(&r.ttl, "ttl", "how long a new root is valid, such as 20y")
 	return cmd
 }
@@ -82,11 +83,15 @@ type rotate struct {
 	*pkiFlags
 	admin, cluster string
 	wait           time.Duration
+	again          bool
 	ttl            lifetime
 }
 
 // step makes the step that is due, if everybody is ready for it.
 func (r *rotate) step(ctx context.Context, out io.Writer, d *rotation.Directory) error {
+	if d.Rotated() && !r.again {
+		return fmt.Errorf("the last rotation is complete, and the root is %s: to begin another write --again", d.Root().Fingerprint())
+	}
 	due := d.Due()
 	bundle, root := due.Needs()
 	if (bundle || root) && !r.force {

@@ -76,6 +76,7 @@ func TestImportsNameNamespacesAndServicesOfClusters(t *testing.T) {
 		"{west: [shop]}":           "west is this gateway's own cluster",
 		"[east]":                   "write a mapping",
 		"{east: [shop], east: []}": "twice",
+		"{north: }":                "f.yaml:4: imports.north: is empty: write [] for none, or remove it",
 	} {
 		if _, err := LoadGateway(write(t, head+" "+text+"\n"), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -55,6 +55,11 @@ func (d *Directory) Due() Step {
 	return Complete
 }
 
+// Rotated reports whether a rotation was completed here and none has begun since.
+func (d *Directory) Rotated() bool {
+	return d.old == nil && d.next == nil && d.bundle != nil && len(d.bundle.Retired) > 0
+}
+
 // Do makes the step that is due. It may be called again after a crash.
 func (d *Directory) Do(rootTTL time.Duration) error {
 	d.Created = nil

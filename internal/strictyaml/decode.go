@@ -130,6 +130,10 @@ func (r *decoder) entries(n *yaml.Node, v reflect.Value, path string, depth int)
 	m := reflect.MakeMap(v.Type())
 	r.pairs(n, path, func(key, value *yaml.Node, at string) {
 		e := reflect.New(v.Type().Elem()).Elem()
+		if e.Kind() == reflect.Slice && isNull(resolve(value)) { // nothing and everything look the same
+			r.fault(value, at, "is empty: write [] for none, or remove it")
+			return
+		}
 		r.value(value, e, at, depth+1)
 		m.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), e)
 	})

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
@@ -47,7 +48,7 @@ func (c *Client) follow(ctx context.Context) {
 			if stood {
 				said = "routes no longer come from this gateway"
 			}
-			c.log.Warn(said, "gateway", l.Addr(), "err", err)
+			c.log.Warn(said, "gateway", l.Addr(), "err", rpcerr.Why(err))
 		}
 		at = (at + 1) % len(links)
 		if failed++; failed >= len(links) {
@@ -96,7 +97,7 @@ func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, e
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.ADS = s.ADS, false
 		if err != nil {
-			s.ADSError = gatewaylink.Why(err)
+			s.ADSError = rpcerr.Why(err)
 		}
 	})
 	return stood, err

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/trust"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
@@ -57,7 +58,7 @@ func (f *Follower) follow(ctx context.Context, l *gatewaylink.Link) {
 			backoff.Reset()
 		}
 		if outage.Failed(err, stood) {
-			f.log.Warn("no bundles come from this gateway", "gateway", l.Addr(), "err", err)
+			f.log.Warn("no bundles come from this gateway", "gateway", l.Addr(), "err", rpcerr.Why(err))
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return

@@ -1,14 +1,12 @@
 package gatewaylink
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +29,7 @@ type Status struct {
 	Registered bool
 	Address    string // under which the cluster dials this sidecar; empty: not registered
 
-	// Why the latest attempt of each stream failed, as [Why] says it; empty when it stands.
+	// Why the latest attempt of each stream failed, as [rpcerr.Why] says it; empty when it stands.
 	ADSError          string
 	RegistrationError string
 	Refused           bool // the gateway was reached, and refused the registration
@@ -207,24 +205,6 @@ func (l *Link) closeUnusedLocked(c *conn) {
 	if c.users == 0 {
 		_ = c.Close() // can only say that it was closed before
 	}
-}
-
-// Why says what err, the end of a stream, is in the words of who found it: without
-// what gRPC writes around them.
-func Why(err error) string {
-	said, ok := errors.AsType[interface {
-		error
-		GRPCStatus() *status.Status
-	}](err)
-	if !ok {
-		return err.Error()
-	}
-	text := said.GRPCStatus().Message()
-	if inner, ok := strings.CutPrefix(text, `connection error: desc = "`); ok {
-		text = strings.TrimSuffix(inner, `"`)
-	}
-	text = strings.TrimPrefix(text, "transport: ")
-	return cmp.Or(strings.TrimPrefix(text, "Error while dialing: "), err.Error())
 }
 
 // IsRefusal reports whether err, the end of a stream, is the answer of a gateway that

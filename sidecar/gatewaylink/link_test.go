@@ -2,7 +2,6 @@ package gatewaylink
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -20,20 +19,6 @@ func TestOnlyARefusalOfOneStreamLeavesTheConnectionInUse(t *testing.T) {
 	} {
 		if got := breaks(err); got != want {
 			t.Errorf("%v: breaks is %t", err, got)
-		}
-	}
-}
-
-func TestTheEndOfAStreamIsSaidWithoutTheNoiseOfGRPC(t *testing.T) {
-	dialled := status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`)
-	for want, err := range map[string]error{
-		"write serves: [web]":                               status.Error(codes.PermissionDenied, "write serves: [web]"),
-		"dial tcp 127.0.0.1:1: connect: connection refused": fmt.Errorf("stream: %w", dialled),
-		"no answer within 2.5s: frozen or overloaded?":      errors.New("no answer within 2.5s: frozen or overloaded?"),
-		"rpc error: code = Unavailable desc = ":             status.Error(codes.Unavailable, ""),
-	} {
-		if got := Why(err); got != want {
-			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

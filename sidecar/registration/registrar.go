@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/register"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -120,7 +121,7 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 			if stood {
 				said = "no longer registered with this gateway"
 			}
-			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", gatewaylink.Why(err))
+			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", rpcerr.Why(err))
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
@@ -143,7 +144,7 @@ func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) (stood bool
 	l.Update(func(s *gatewaylink.Status) {
 		stood, s.Registered, s.Address = s.Registered, false, ""
 		if err != nil {
-			s.RegistrationError, s.Refused = gatewaylink.Why(err), gatewaylink.IsRefusal(err)
+			s.RegistrationError, s.Refused = rpcerr.Why(err), gatewaylink.IsRefusal(err)
 		}
 	})
 	return stood, err

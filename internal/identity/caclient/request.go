@@ -23,6 +23,7 @@ import (
 	auth "istio.io/api/security/v1alpha1"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 )
 
 const (
@@ -190,11 +191,7 @@ type fault struct {
 func (f faults) Error() string {
 	var all []string
 	for _, a := range f {
-		why := a.err.Error()
-		if s, ok := status.FromError(a.err); ok {
-			why = s.Message()
-		}
-		all = append(all, fmt.Sprintf("CA %s: %s", a.address, why))
+		all = append(all, fmt.Sprintf("CA %s: %s", a.address, rpcerr.Why(a.err)))
 	}
 	return strings.Join(all, "; ")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -115,5 +116,5 @@ func (c *Client) choose(x *workloadapi.X509Context) (identity.Material, error) {
 }
 
 func (c *Client) fault(err error) error {
-	return fmt.Errorf("the Workload API at %s: %w", c.Address, err)
+	return fmt.Errorf("the Workload API at %s: %s", c.Address, rpcerr.Why(err))
 }
