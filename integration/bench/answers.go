@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/integration/bench/load"
 	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
@@ -16,17 +14,11 @@ import (
 func (b *bench) answers(ctx context.Context, c *contender, ps []*process.Process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no good answer after %v", startLimit))
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: pollTimeout}
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	var last error // that came before time was up
 	for {
-		var err error
-		if c.world == nil {
-			err = get(ctx, client, c.url)
-		} else {
-			err = b.getWithin(ctx, c)
-		}
+		err := b.ask(ctx, c)
 		if err == nil {
 			return nil
 		}
@@ -48,29 +40,21 @@ func (b *bench) answers(ctx context.Context, c *contender, ps []*process.Process
 	}
 }
 
-// get fetches url once; anything but the origin's answer is an error.
-func get(ctx context.Context, client *http.Client, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// ask asks a contender once, as its load would and in the same place.
+func (b *bench) ask(ctx context.Context, c *contender) error {
+	o := c.options(0, 0)
+	o.Connections = 1
+	if o.Protocol == load.HTTP1 && c.traffic.program != tcpProgram {
+		_, err := b.generate(ctx, c, loneCommand, o) // "Connection: close" is understood too
+		return err
+	}
+	cmd, err := b.part(ctx, holdCommand, job{o, c.url})
 	if err != nil {
 		return err
 	}
-	resp, err := client.Do(req)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 2*bodySize))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", url, err)
-	}
-	if resp.StatusCode != http.StatusOK || !bytes.Equal(body, []byte(body)) {
-		return fmt.Errorf("%s answered %s with %d bytes, %.200q, want 200 with the origin's %d", url, resp.Status, len(body), body, bodySize)
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
-}
-
-// getWithin fetches a contender's url once as its load would, in the same place.
-func (b *bench) getWithin(ctx context.Context, c *contender) error {
-	_, err := b.runLone(ctx, c, 0)
-	return err
 }

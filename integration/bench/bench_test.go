@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/isthmus-mesh/isthmus/integration/bench/load"
 	"github.com/isthmus-mesh/isthmus/internal/process"
 )
 
@@ -29,17 +30,48 @@ func TestEveryContenderServesEveryFlow(t *testing.T) {
 	processes := map[string]int{}
 	for _, f := range r.Flows {
 		for _, c := range f.Contenders {
+			if f.Name == "idle" || f.Name == "idle-tcp" {
+				if len(c.Idle) != 1 || c.Idle[0].Connections != smokeIdle || c.Idle[0].RSS <= 0 {
+					t.Errorf("%s, %s: %+v", f.Name, c.Name, c)
+				}
+				continue
+			}
 			if c.Rate <= 0 || c.CPU <= 0 || c.P50 <= 0 || c.P99 < c.P50 || c.RSS <= 0 {
 				t.Errorf("%s, %s: %+v", f.Name, c.Name, c)
 			}
 			processes[f.Name+" "+c.Name] = len(c.Processes)
 		}
 	}
-	want := map[string]int{"proxy nginx": 1, "proxy isthmus": 1, "path nginx": 4, "path isthmus": 4}
+	want := map[string]int{"pair-tcp nginx": 2, "pair-http nginx": 2, "path-http nginx": 4, "path-http isthmus": 4, "path-grpc isthmus": 4}
+	one, two := []string{"h1", "h2", "grpc-unary"}, []string{"pair-http", "pair-grpc", "pair-tcp"}
+	for _, flow := range one {
+		want[flow+" nginx"], want[flow+" isthmus"] = 1, 1
+	}
+	for _, flow := range two {
+		want[flow+" isthmus"] = 2
+	}
+	if _, err := lookPath("haproxy"); err != nil {
+		t.Log("without haproxy, which is not installed")
+	} else {
+		for _, flow := range one {
+			want[flow+" haproxy"] = 1
+		}
+		for _, flow := range two {
+			want[flow+" haproxy"] = 2
+		}
+		want["pair-http haproxy h2"] = 2
+	}
 	if strings.Contains(log.String(), "envoy is not installed") {
 		t.Log("without envoy, which is not installed")
 	} else {
-		want["proxy envoy"], want["path envoy"], want["path envoy h2"] = 1, 4, 4
+		for _, flow := range one {
+			want[flow+" envoy"] = 1
+		}
+		for _, flow := range two {
+			want[flow+" envoy"] = 2
+		}
+		want["pair-http envoy h2"], want["pair-tcp envoy h2"] = 2, 2
+		want["path-http envoy"], want["path-http envoy h2"], want["path-grpc envoy"] = 4, 4, 4
 	}
 	if canCaptureHere(t) {
 		for _, flow := range []string{"connect", "capture"} {
@@ -85,11 +117,11 @@ func (c cancelAt) Write(b []byte) (int, error) {
 
 func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 	opts := smokeOptions(t)
-	opts.flows, opts.isthmus = []string{"proxy"}, "/bin/true" // only asked for certificates before the run is interrupted
+	opts.flows, opts.isthmus = []string{"h1"}, "/bin/true" // only asked for certificates before the run is interrupted
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := run(ctx, opts, cancelAt{"proxy: start nginx", cancel}); err == nil {
+	if _, err := run(ctx, opts, cancelAt{"h1: start nginx", cancel}); err == nil {
 		t.Error("a run that was interrupted gave a report")
 	}
 	nothingRuns(t)
@@ -155,29 +187,9 @@ func TestCPUTimeCountsChildrenAndMindsNoName(t *testing.T) {
 	}
 }
 
-func TestALoadThatLostRequestsHasNoFigures(t *testing.T) {
-	got, err := parseLoad("Running 1s test\n\nresult 1000 1000001 250 4000 0 0 0 0 0\n")
-	want := load{requests: 1000, duration: 1000001 * time.Microsecond, p50: 250 * time.Microsecond, p99: 4 * time.Millisecond}
-	if err != nil || got != want {
-		t.Errorf("%+v, %v, want %+v", got, err, want)
-	}
-	for out, says := range map[string]string{
-		"unable to connect":                      "unable to connect",
-		"result 0 1000000 0 0 0 0 0 0 0":         "no request",
-		"result 10 1000000 0 0 0 2 0 0 0":        "2 of 10",
-		"result 10 1000000 0 0 0 0 0 0 3":        "good statuses",
-		"result 10 1000000 0 0 0 0":              "6 figures",
-		"result 10 1000000 0 0 0 0 0 0 -9999999": "figure 9",
-	} {
-		if got, err := parseLoad(out); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q gives %+v, %v, want an error with %q", out, got, err, says)
-		}
-	}
-}
-
 func TestRatiosAreThoseOfTheSameRound(t *testing.T) {
 	sampleOf := func(requests uint64, cpu time.Duration) sample {
-		return sample{load: load{requests: requests, duration: time.Second}, cpu: []time.Duration{cpu / 4, cpu * 3 / 4}}
+		return sample{loadSample: loadSample{Result: load.Result{Requests: requests, Duration: time.Second}}, cpu: []time.Duration{cpu / 4, cpu * 3 / 4}}
 	}
 	path := []*process.Process{{Name: "a"}, {Name: "b"}}
 	r := &report{}
@@ -210,7 +222,7 @@ func TestRoundsThatOtherProgramsDisturbedDoNotCountWhenThereAreOthers(t *testing
 		t.Run(name, func(t *testing.T) {
 			ss := make([][]sample, 2)
 			for n, other := range test.others {
-				s := sample{load: load{requests: uint64(100 * (n + 1)), duration: time.Second}}
+				s := sample{loadSample: loadSample{Result: load.Result{Requests: uint64(100 * (n + 1)), Duration: time.Second}}}
 				ss[0] = append(ss[0], s)
 				s.other = other
 				ss[1] = append(ss[1], s)
@@ -226,8 +238,8 @@ func TestRoundsThatOtherProgramsDisturbedDoNotCountWhenThereAreOthers(t *testing
 
 func TestTheCommandLineSaysWhatIsWrong(t *testing.T) {
 	for args, says := range map[string]string{
-		"-flows proxy,paht":  `"paht"`,
-		"-flows path,path":   "twice",
+		"-flows h1,paht":     `"paht"`,
+		"-flows h1,h1":       "twice",
 		"-rounds 0":          "-rounds 0",
 		"-seconds 3600":      "-seconds 3600",
 		"-o yaml":            "table or json",

@@ -69,14 +69,14 @@ func (b *bench) elsewhereFlow(name, title string, reconnect bool) (*flow, error)
 
 // worldFlow makes one contender of each way.
 func (b *bench) worldFlow(name, title string, reconnect bool, ways []way, in func(*world) *contender) (*flow, error) {
-	f := &flow{name: name, title: title}
+	f := &flow{name: name, title: title, traffic: requests}
 	for _, way := range ways {
 		w, err := b.world(way)
 		if err != nil {
 			return nil, err
 		}
 		c := in(w)
-		c.name, c.world, c.reconnect = way.name, w, reconnect
+		c.name, c.world, c.traffic, c.reconnect = way.name, w, requests, reconnect
 		f.contenders = append(f.contenders, c)
 	}
 	return f, nil

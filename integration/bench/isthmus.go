@@ -24,7 +24,8 @@ var (
 type certificates struct {
 	root               string
 	east, west         string // gateways
-	caller, orders     string // workloads
+	caller, orders     string // workloads, in east and in west
+	ordersEast         string // the same service in the caller's cluster
 	callerID, ordersID string
 }
 
@@ -38,13 +39,15 @@ func (b *bench) newCertificates(ctx context.Context) error {
 		return identity.ID{TrustDomain: trustDomain, Cluster: cluster, Namespace: s.Namespace, ServiceAccount: s.Name}.String()
 	}
 	b.pki = certificates{
-		root:     filepath.Join(dir, "root"),
-		east:     filepath.Join(dir, "east-1"),
-		west:     filepath.Join(dir, "west-1"),
-		caller:   filepath.Join(dir, "caller"),
-		orders:   filepath.Join(dir, "orders"),
-		callerID: workload("east", caller),
-		ordersID: workload("west", orders),
+		root:   filepath.Join(dir, "root"),
+		east:   filepath.Join(dir, "east-1"),
+		west:   filepath.Join(dir, "west-1"),
+		caller: filepath.Join(dir, "caller"),
+		orders: filepath.Join(dir, "orders"),
+
+		ordersEast: filepath.Join(dir, "orders-east"),
+		callerID:   workload("east", caller),
+		ordersID:   workload("west", orders),
 	}
 	for _, args := range [][]string{
 		{"init", "--trust-domain", trustDomain},
@@ -54,6 +57,7 @@ func (b *bench) newCertificates(ctx context.Context) error {
 		{"gateway", "--cluster", "west", "west-1", "-o", b.pki.west},
 		{"workload", "--cluster", "east", caller.String(), "-o", b.pki.caller},
 		{"workload", "--cluster", "west", orders.String(), "-o", b.pki.orders},
+		{"workload", "--cluster", "east", orders.String(), "-o", b.pki.ordersEast},
 	} {
 		args = append(append([]string{"pki"}, args...), "-d", b.pki.root)
 		if out, err := exec.CommandContext(ctx, b.tools.isthmus, args...).CombinedOutput(); err != nil {
@@ -66,8 +70,8 @@ func (b *bench) newCertificates(ctx context.Context) error {
 // isthmusProxy is a sidecar's explicit listener in front of an endpoint without
 // a sidecar in its own cluster. The gateway tells it where that is, and carries
 // none of the traffic.
-func (b *bench) isthmusProxy() (*contender, error) {
-	east, proxy, url, err := b.oneCluster("proxy", "mode: explicit")
+func isthmusProxy(b *bench, flow string, t traffic) (*contender, error) {
+	east, proxy, url, err := b.oneCluster(flow, t, "mode: explicit")
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +80,7 @@ func (b *bench) isthmusProxy() (*contender, error) {
 
 // oneCluster is a gateway that knows the origin as an endpoint of the service,
 // and a caller's sidecar with the URL at which it leads there.
-func (b *bench) oneCluster(flow, interception string) (gateway, sidecar *process.Process, url string, err error) {
+func (b *bench) oneCluster(flow string, t traffic, interception string) (gateway, sidecar *process.Process, url string, err error) {
 	east, err := b.gateway(flow, "east", b.pki.east, nil)
 	if err != nil {
 		return nil, nil, "", err
@@ -86,36 +90,57 @@ func (b *bench) oneCluster(flow, interception string) (gateway, sidecar *process
 kind: Service
 metadata: {namespace: %s, name: %s}
 spec:
-  ports: [{port: 80, protocol: http}]
+  ports: [{port: 80, protocol: %s}]
   endpoints:
     - address: %s
-`, orders.Namespace, orders.Name, b.originAddr), 0o600); err != nil {
+`, orders.Namespace, orders.Name, t.program, b.origins[t.program]), 0o600); err != nil {
 		return nil, nil, "", err
 	}
 	sidecar, url, err = b.callerSidecar(flow, east, interception)
 	return east.Process, sidecar, url, err
 }
 
+// isthmusPair is one cluster: a caller's sidecar and the service's. Its gateway carries
+// none of the traffic.
+func isthmusPair(b *bench, flow string, t traffic) (*contender, error) {
+	east, err := b.gateway(flow, "east", b.pki.east, nil)
+	if err != nil {
+		return nil, err
+	}
+	east.Place = place{cpu: b.cpus.load}.place()
+	client, url, err := b.callerSidecar(flow, east, "mode: explicit")
+	if err != nil {
+		return nil, err
+	}
+	server, inbound, err := b.serverSidecar(flow, t, east, b.pki.ordersEast)
+	if err != nil {
+		return nil, err
+	}
+	return &contender{name: "isthmus", url: url, hop: hopWire{address: inbound, http2: t.program == grpcProgram},
+		path: []*process.Process{client, server}, beside: []*process.Process{east.Process}}, nil
+}
+
 // isthmusPath is two clusters: a caller's sidecar and its gateway, the other
 // cluster's gateway and the service's sidecar.
-func (b *bench) isthmusPath() (*contender, error) {
-	east, err := b.gateway("path", "east", b.pki.east, nil)
+func isthmusPath(b *bench, flow string, t traffic) (*contender, error) {
+	east, err := b.gateway(flow, "east", b.pki.east, nil)
 	if err != nil {
 		return nil, err
 	}
-	west, err := b.gateway("path", "west", b.pki.west, east)
+	west, err := b.gateway(flow, "west", b.pki.west, east)
 	if err != nil {
 		return nil, err
 	}
-	client, url, err := b.callerSidecar("path", east, "mode: explicit")
+	client, url, err := b.callerSidecar(flow, east, "mode: explicit")
 	if err != nil {
 		return nil, err
 	}
-	server, err := b.serverSidecar("path", west)
+	server, inbound, err := b.serverSidecar(flow, t, west, b.pki.orders)
 	if err != nil {
 		return nil, err
 	}
-	return &contender{name: "isthmus", url: url, path: []*process.Process{client, east.Process, west.Process, server}}, nil
+	return &contender{name: "isthmus", url: url, hop: hopWire{address: inbound, http2: t.program == grpcProgram},
+		path: []*process.Process{client, east.Process, west.Process, server}}, nil
 }
 
 // meshGateway is a gateway process and what others need to know of it.
@@ -178,22 +203,24 @@ listen: {admin: "%s"}
 	return p, "http://" + ports[0] + "/", err
 }
 
-// serverSidecar makes the sidecar beside the service, whose program is the origin.
-func (b *bench) serverSidecar(flow string, g *meshGateway) (*process.Process, error) {
+// serverSidecar makes the sidecar beside the service, whose program is the origin,
+// and returns where it listens.
+func (b *bench) serverSidecar(flow string, t traffic, g *meshGateway, pki string) (p *process.Process, inbound string, err error) {
 	ports, err := b.ports.Take(2)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	dir, err := b.subdir("isthmus-"+flow, "server")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return b.isthmus("sidecar", "server", dir, fmt.Sprintf(`gateways: ["%s"]
+	p, err = b.isthmus("sidecar", "server", dir, fmt.Sprintf(`gateways: ["%s"]
 identity: {dir: %s}
 state: %s
-service: {name: %s, port: 80, target: "%s", protocol: http, instance: orders-1, advertise: "%s", export: true}
+service: {name: %s, port: 80, target: "%s", protocol: %s, instance: orders-1, advertise: "%s", export: true}
 listen: {inbound: "%s", admin: "%s"}
-`, g.xds, b.pki.orders, filepath.Join(dir, "state"), orders, b.originAddr, ports[0], ports[0], ports[1]))
+`, g.xds, pki, filepath.Join(dir, "state"), orders, b.origins[t.program], t.program, ports[0], ports[0], ports[1]))
+	return p, ports[0], err
 }
 
 // isthmus makes a process of ours in the given role.

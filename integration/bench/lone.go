@@ -7,43 +7,33 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/integration/bench/load"
 )
 
-// loneCommand makes this program a load of one connection after another, with
-// one request each. wrk can do that too, but starts its clock when it is connected.
-const loneCommand = "lone"
-
-// lone sends requests to a URL until the time is up, at least one, and writes
-// what wrk.lua does.
-func lone(duration, url string, stdout io.Writer) error {
-	d, err := time.ParseDuration(duration)
-	if err != nil {
-		return err
-	}
-	r, err := newRequester(url)
-	if err != nil {
-		return err
+// lone sends requests to a server, with a connection for each and one after the other, until
+// the time is up: at least one.
+func lone(o load.Options) (load.Result, error) {
+	r := &requester{
+		address: o.Address.String(),
+		head:    fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", o.Authority),
+		dialer:  net.Dialer{Timeout: o.Timeout, KeepAlive: -1},
 	}
 	var latencies []time.Duration
 	start := time.Now()
-	for len(latencies) == 0 || time.Since(start) < d {
+	for len(latencies) == 0 || time.Since(start) < o.Duration {
 		latency, err := r.request()
 		if err != nil {
-			return err
+			return load.Result{}, err
 		}
 		latencies = append(latencies, latency)
 	}
 	took := time.Since(start)
 	slices.Sort(latencies)
 	n := len(latencies)
-	fmt.Fprintf(stdout, "result %d %d %d %d 0 0 0 0 0\n", n, took.Microseconds(),
-		latencies[n/2].Microseconds(), latencies[n*99/100].Microseconds())
-	return nil
+	return load.Result{Requests: uint64(n), Duration: took, P50: latencies[n/2], P99: latencies[n*99/100]}, nil
 }
 
 // requester asks one server for one thing.
@@ -51,31 +41,6 @@ type requester struct {
 	address string
 	head    []byte
 	dialer  net.Dialer
-}
-
-// newRequester resolves the name in a URL.
-func newRequester(to string) (*requester, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveLimit)
-	defer cancel()
-	u, err := url.Parse(to)
-	if err != nil {
-		return nil, err
-	}
-	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", u.Hostname())
-	if err != nil {
-		return nil, err
-	}
-	port := uint64(80)
-	if u.Port() != "" {
-		if port, err = strconv.ParseUint(u.Port(), 10, 16); err != nil {
-			return nil, err
-		}
-	}
-	return &requester{
-		address: netip.AddrPortFrom(addresses[0], uint16(port)).String(),
-		head:    fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", u.Host),
-		dialer:  net.Dialer{Timeout: loadTimeout, KeepAlive: -1},
-	}, nil
 }
 
 // request makes a connection, and returns how long it took until the server had

@@ -1,13 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/integration/bench/load"
 )
+
+func loneOptions(s *httptest.Server, d time.Duration) load.Options {
+	return load.Options{Address: netip.MustParseAddrPort(s.Listener.Addr().String()), Authority: "orders.shop.mesh", Duration: d, Timeout: loadTimeout}
+}
 
 func TestLoneRequestsHaveAConnectionEach(t *testing.T) {
 	var mu sync.Mutex
@@ -19,18 +26,14 @@ func TestLoneRequestsHaveAConnectionEach(t *testing.T) {
 		_, _ = w.Write([]byte(body))
 	}))
 	defer server.Close()
-	var out bytes.Buffer
-	if err := lone("100ms", server.URL+"/", &out); err != nil {
-		t.Fatal(err)
-	}
-	l, err := parseLoad(out.String())
-	if err != nil || l.p50 <= 0 || l.p99 < l.p50 || l.p99 > l.duration {
+	l, err := lone(loneOptions(server, 100*time.Millisecond))
+	if err != nil || l.P50 <= 0 || l.P99 < l.P50 || l.P99 > l.Duration {
 		t.Errorf("%+v, %v", l, err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if l.requests != uint64(len(connections)) {
-		t.Errorf("%d requests in %d connections", l.requests, len(connections))
+	if l.Requests != uint64(len(connections)) {
+		t.Errorf("%d requests in %d connections", l.Requests, len(connections))
 	}
 }
 
@@ -42,9 +45,8 @@ func TestALoneRequestWithAnotherAnswerIsAnError(t *testing.T) {
 		"0 bytes":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		server := httptest.NewServer(handler)
-		var out bytes.Buffer
-		if err := lone("0s", server.URL+"/", &out); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%v, %q, want an error with %q", err, out.String(), says)
+		if l, err := lone(loneOptions(server, 0)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%+v, %v, want an error with %q", l, err, says)
 		}
 		server.Close()
 	}

@@ -18,37 +18,42 @@ type options struct {
 	seconds time.Duration // of load per round and contender
 	warmup  time.Duration // of load per contender
 	flows   []string
-	isthmus string // binary to measure; empty: build it
-	before  string // another build of isthmus; empty: none
-	output  string // table or json
+	idle    []int         // connections on which nothing is asked
+	settle  time.Duration // from the last request on them until memory is read
+	isthmus string        // binary to measure; empty: build it
+	before  string        // another build of isthmus; empty: none
+	output  string        // table or json
 }
 
 // smoke shortens a run to one second per contender: it shows that everything
 // still works, and its figures mean nothing.
-func (o *options) smoke() { o.rounds, o.seconds, o.warmup = 1, time.Second, 0 }
+func (o *options) smoke() {
+	o.rounds, o.seconds, o.warmup, o.idle, o.settle = 1, time.Second, 0, []int{smokeIdle}, 0
+}
 
 // limit bounds a whole run, whatever hangs.
 func (o *options) limit() time.Duration {
-	const most, build = 6, 4 * time.Minute // contenders of a flow; compiling with an empty cache
-	perContender := time.Duration(o.rounds)*(o.seconds+o.seconds/loneShare+time.Second) + o.warmup + startLimit
+	const most, build = 7, 4 * time.Minute // contenders of a flow; compiling with an empty cache
+	perContender := time.Duration(o.rounds)*2*(o.seconds+o.seconds/loneShare+time.Second) + o.warmup + startLimit + idleLimit
 	return build + time.Duration(len(o.flows))*most*perContender
 }
 
 // parseFlags reads the command line.
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o := options{warmup: warmup}
+	o := options{warmup: warmup, idle: idleConnections[:], settle: idleSettle}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 5, "how often every contender is measured")
 	secs := fs.Int("seconds", 2, "length of a round")
-	flows := fs.String("flows", allFlows, "what to measure, in this order: proxy (one proxy), path (four hops with mTLS);\n"+
+	flows := fs.String("flows", allFlows, "what to measure, in this order: h1, h2, grpc-unary (one proxy), pair-… (two, with mTLS between),\n"+
+		"path-… (four hops), idle and idle-tcp (memory of idle connections);\n"+
 		"as root, through interception: connect (a connection per request), capture (connections kept), beside and beside-keep (both, past the mesh)")
 	smoke := fs.Bool("smoke", false, "one second per contender: shows that it runs, measures nothing")
 	fs.StringVar(&o.isthmus, "isthmus", "", "binary to measure (default: build this source tree)")
-	fs.StringVar(&o.before, "before", "", "another build of isthmus, measured beside it in the flows proxy and path: what did a change cost?")
+	fs.StringVar(&o.before, "before", "", "another build of isthmus, measured beside it in the flows without interception: what did a change cost?")
 	fs.StringVar(&o.output, "o", "table", "output: table or json")
 	fs.Usage = func() {
-		fmt.Fprintln(stderr, "Measures isthmus beside nginx and Envoy; see README.md beside the source.")
+		fmt.Fprintln(stderr, "Measures isthmus beside nginx, HAProxy and Envoy; see README.md beside the source.")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -79,12 +84,14 @@ func main() { os.Exit(command(os.Args[1:])) }
 
 // command runs the benchmark: 0 good, 1 failed, 2 usage.
 func command(args []string) int {
-	if len(args) > 0 && args[0] == loneCommand {
-		if err := lone(args[1], args[2], os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+	if len(args) == 2 {
+		if run := parts[args[0]]; run != nil {
+			if err := run([]byte(args[1]), os.Stdin, os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			return 0
 		}
-		return 0
 	}
 	opts, err := parseFlags(args, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {

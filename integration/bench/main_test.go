@@ -16,7 +16,7 @@ import (
 const asRunner = "ISTHMUS_BENCH_TEST_RUNNER"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == loneCommand {
+	if len(os.Args) == 3 && parts[os.Args[1]] != nil {
 		os.Exit(command(os.Args[1:]))
 	}
 	if os.Getenv(asRunner) != "" {
@@ -61,8 +61,8 @@ func isthmus(t *testing.T) string {
 	return path
 }
 
-// smokeOptions are those of -smoke. Without the peers the test is skipped, but
-// in CI it fails; Envoy may be missing everywhere.
+// smokeOptions are those of -smoke. Without nginx the test is skipped, but
+// in CI it fails; HAProxy and Envoy may be missing everywhere.
 func smokeOptions(t *testing.T) options {
 	t.Helper()
 	if _, err := findTools(t.Context()); err != nil {

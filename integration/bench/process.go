@@ -40,7 +40,7 @@ const anyCPU = -1
 
 // cpus says who runs where.
 type cpus struct {
-	load    int // wrk, the origin, and processes that carry no traffic
+	load    int // the load, the origin, and processes that carry no traffic
 	proxies int
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,14 +27,15 @@ type bench struct {
 	ports *process.Ports
 	pki   certificates
 
-	originAddr string // in every network namespace
-	started    []*process.Process
-	worlds     map[string]*world // by the name of their way
+	origins map[program]string // the addresses of the programs; nginx's in every network namespace
+	started []*process.Process
+	worlds  map[string]*world // by the name of their way
 }
 
 // sample is one round of one contender.
 type sample struct {
-	load
+	loadSample
+	conns int             // between the two ends of the TLS, amid the round
 	cpu   []time.Duration // of each that the contender's counted names
 	rss   uint64          // bytes, of all of them, at the end of the round
 	other float64         // cores that programs outside the benchmark used meanwhile
@@ -43,6 +45,9 @@ type sample struct {
 type result struct {
 	flow    *flow
 	samples [][]sample // per contender, per round
+	rate    float64    // requests a second of halfLoad
+	half    [][]sample // the same at that rate, which all contenders can do
+	idle    [][]idle   // per contender, per number of connections
 }
 
 // run measures the flows that opts ask for.
@@ -75,7 +80,7 @@ func run(ctx context.Context, opts options, log io.Writer) (r *report, err error
 	if err = b.newCertificates(ctx); err != nil {
 		return nil, err
 	}
-	if err = b.startOrigin(ctx); err != nil {
+	if err = b.startOrigins(ctx); err != nil {
 		return nil, err
 	}
 	r = newReport(ctx, opts, &b.tools, b.cpus)
@@ -96,23 +101,42 @@ func run(ctx context.Context, opts options, log io.Writer) (r *report, err error
 	return r, nil
 }
 
-func (b *bench) startOrigin(ctx context.Context) error {
-	addrs, err := b.ports.Take(1)
+// startOrigins starts the programs that flows end at.
+func (b *bench) startOrigins(ctx context.Context) error {
+	addrs, err := b.ports.Take(3)
 	if err != nil {
 		return err
 	}
-	b.originAddr = addrs[0]
+	b.origins = map[program]string{httpProgram: addrs[0], tcpProgram: addrs[0], http2Program: addrs[1], grpcProgram: addrs[2]}
 	origin, err := b.newOrigin("origin")
 	if err != nil {
 		return err
 	}
-	if err := b.start([]*process.Process{origin}); err != nil {
+	ps := []*process.Process{origin}
+	for _, t := range []traffic{streams, calls} {
+		dir, err := b.subdir("origin-" + string(t.program))
+		if err != nil {
+			return err
+		}
+		cmd, err := b.part(ctx, originCommand, served{b.origins[t.program], t.protocol})
+		if err != nil {
+			return err
+		}
+		ps = append(ps, newProcess("origin", dir, place{cpu: b.cpus.load}, cmd.Args...))
+	}
+	if err := b.start(ps); err != nil {
 		return err
 	}
-	return b.answers(ctx, &contender{url: b.originURL()}, []*process.Process{origin})
+	for _, t := range []traffic{requests, streams, calls} {
+		c := &contender{url: "http://" + b.origins[t.program] + "/", traffic: t, load: place{cpu: b.cpus.load}}
+		if err := b.answers(ctx, c, ps); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (b *bench) originURL() string { return "http://" + b.originAddr + "/" }
+func (b *bench) originURL() string { return "http://" + b.origins[httpProgram] + "/" }
 
 // measure runs one flow: all contenders are started, then take turns.
 func (b *bench) measure(ctx context.Context, name string) (*result, error) {
@@ -136,30 +160,64 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	if b.opts.warmup > 0 {
-		for _, c := range f.contenders {
-			if _, err := b.runLoad(ctx, c, b.opts.warmup); err != nil {
+	r := &result{flow: f}
+	if f.idle {
+		r.idle, err = b.measureIdle(ctx, f)
+		return r, err
+	}
+	for _, c := range f.contenders {
+		if err := b.proveHop(ctx, c); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		if b.opts.warmup > 0 {
+			if _, err := b.runLoad(ctx, c, b.opts.warmup, 0); err != nil {
 				return nil, fmt.Errorf("warm up %s: %w", c.name, err)
 			}
 		}
 	}
-	r := &result{flow: f, samples: make([][]sample, len(f.contenders))}
+	if r.samples, err = b.rounds(ctx, f, 0); err != nil {
+		return nil, err
+	}
+	if f.contenders[0].world == nil {
+		r.rate = halfOfSlowest(r.samples)
+		r.half, err = b.rounds(ctx, f, r.rate)
+	}
+	return r, err
+}
+
+// halfOfSlowest returns half of the requests per second that the slowest contender
+// answers when it is asked as much as it can.
+func halfOfSlowest(samples [][]sample) float64 {
+	slowest := math.Inf(1)
+	for _, ss := range samples {
+		var rates []float64
+		for i := range ss {
+			rates = append(rates, ss[i].rate())
+		}
+		slowest = min(slowest, median(rates))
+	}
+	return slowest / 2
+}
+
+// rounds measures all contenders in turn: under as much load as they can do, or at a rate.
+func (b *bench) rounds(ctx context.Context, f *flow, rate float64) ([][]sample, error) {
+	samples := make([][]sample, len(f.contenders))
 	for round := range b.opts.rounds {
 		for i := range f.contenders {
 			if round%2 == 1 { // there and back, so that a drift hits all alike
 				i = len(f.contenders) - 1 - i
 			}
 			c := f.contenders[i]
-			s, err := b.sample(ctx, c)
+			s, err := b.sample(ctx, c, rate)
 			if err != nil {
 				return nil, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
-			r.samples[i] = append(r.samples[i], s)
-			fmt.Fprintf(b.log, "%s: round %d of %d: %-13s %6.0f req/s, %6.1f µs CPU per request\n",
-				name, round+1, b.opts.rounds, c.name, s.rate(), s.cpuPerRequest())
+			samples[i] = append(samples[i], s)
+			fmt.Fprintf(b.log, "%s: round %d of %d: %-13s %6.0f req/s, %6.1f µs CPU per request, p99 %v\n",
+				f.name, round+1, b.opts.rounds, c.name, s.rate(), s.cpuPerRequest(), s.P99)
 		}
 	}
-	return r, nil
+	return samples, nil
 }
 
 // showsCPU is how many requests use so much CPU in each process on their way that
@@ -167,8 +225,8 @@ func (b *bench) measure(ctx context.Context, name string) (*result, error) {
 const showsCPU = 2000
 
 // sample runs one round of load and reads what it cost.
-func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
-	lone := load{}
+func (b *bench) sample(ctx context.Context, c *contender, rate float64) (sample, error) {
+	lone := loadSample{}
 	if c.reconnect {
 		var err error
 		if lone, err = b.runLone(ctx, c, b.opts.seconds/loneShare); err != nil {
@@ -179,7 +237,10 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	l, err := b.runLoad(ctx, c, b.opts.seconds)
+	conns := make(chan int, 1)
+	midway := time.AfterFunc(b.opts.seconds/2, func() { conns <- connectionsTo(c.hop.address) })
+	defer midway.Stop()
+	l, err := b.runLoad(ctx, c, b.opts.seconds, rate)
 	if err != nil {
 		return sample{}, errors.Join(err, firstDead(c.processes()))
 	}
@@ -187,13 +248,14 @@ func (b *bench) sample(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return sample{}, errors.Join(err, firstDead(c.processes()))
 	}
-	s := sample{load: l}
+	s := sample{loadSample: l}
 	if c.reconnect {
-		s.p50, s.p99 = lone.p50, lone.p99
+		s.P50, s.P99 = lone.P50, lone.P99
 	}
+	s.conns = <-conns
 	for i, p := range c.path {
 		used := after.path[i] - before.path[i]
-		if used <= 0 && l.requests >= showsCPU {
+		if used <= 0 && l.Requests >= showsCPU {
 			return sample{}, fmt.Errorf("%s used no CPU: the traffic went round it", p.Name)
 		}
 		s.cpu = append(s.cpu, used)

@@ -15,26 +15,27 @@ var errNoStream = errors.New("nginx has no stream module: install it (Debian: li
 
 // tools are the programs that a run uses.
 type tools struct {
-	wrk, nginx string
+	nginx      string
 	loadStream string // directive of nginx's configuration
+	haproxy    string // empty: not installed
 	envoy      string // empty: not installed
 	ip         string // empty: not installed
 	isthmus    string
 	self       string // this program
 }
 
-// findTools finds the peers. Envoy and ip may be missing.
+// findTools finds the peers. HAProxy, Envoy and ip may be missing.
 func findTools(ctx context.Context) (tools, error) {
 	var t tools
-	var errs [4]error
-	t.wrk, errs[0] = lookPath("wrk")
-	t.nginx, errs[1] = lookPath("nginx")
-	if errs[1] == nil {
-		t.loadStream, errs[2] = streamModule(ctx, t.nginx)
+	var errs [3]error
+	t.nginx, errs[0] = lookPath("nginx")
+	if errs[0] == nil {
+		t.loadStream, errs[1] = streamModule(ctx, t.nginx)
 	}
+	t.haproxy, _ = lookPath("haproxy")
 	t.envoy, _ = lookPath("envoy")
 	t.ip, _ = lookPath("ip")
-	t.self, errs[3] = os.Executable()
+	t.self, errs[2] = os.Executable()
 	return t, errors.Join(errs[:]...)
 }
 
@@ -75,6 +76,12 @@ func (t *tools) versions(ctx context.Context) []string {
 	}
 	_, nginx, _ := strings.Cut(first(t.nginx, "-v"), "version: ")
 	v := []string{nginx}
+	if t.haproxy != "" {
+		// HAProxy version 2.6.12-1+deb12u4 2026/10/17 - …
+		if f := strings.Fields(first(t.haproxy, "-v")); len(f) > 2 {
+			v = append(v, "haproxy/"+f[2])
+		}
+	}
 	if t.envoy != "" {
 		// …/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
 		_, version, _ := strings.Cut(first(t.envoy, "--version"), "version: ")

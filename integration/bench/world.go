@@ -46,7 +46,7 @@ func (b *bench) world(w way) (*world, error) {
 		return nil, err
 	}
 	if w.mode != "" {
-		made.gateway, made.sidecar, made.sidecarURL, err = b.oneCluster(dir, w.mode+", name: "+made.name)
+		made.gateway, made.sidecar, made.sidecarURL, err = b.oneCluster(dir, requests, w.mode+", name: "+made.name)
 		if err != nil {
 			return nil, err
 		}
