@@ -56,27 +56,27 @@ func (b *budgets) spend(w work, n int) error {
 	return nil
 }
 
+// finished takes in a stream that ended in order.
 func (b *budgets) finished() {
 	for w := range limits {
 		b[w] = min(b[w]+limits[w].perStream, limits[w].max)
 	}
 }
 
-func (b *budgets) sentData() { b.moved() }
-
-func (b *budgets) receivedData() { b.moved() }
-
+// moved takes in a DATA frame with payload, in either direction.
 func (b *budgets) moved() {
 	for w := range limits {
 		b[w] = min(b[w]+limits[w].perData, limits[w].max)
 	}
 }
 
-// Elapsed reports time that has passed, rounded down to seconds: budgets come back. A
-// driver that never calls it has budgets by useful work alone, which a long idle
-// connection with keepalives does not do.
+// Elapsed reports time that has passed since the last call: budgets come back. A driver
+// that never calls it has budgets by useful work alone, which a long idle connection
+// with keepalives does not do.
 func (c *Conn) Elapsed(d time.Duration) {
-	seconds := int(min(d/time.Second, time.Hour/time.Second))
+	c.elapsed = min(c.elapsed+d, time.Hour)
+	seconds := int(c.elapsed / time.Second)
+	c.elapsed %= time.Second
 	for w := range limits {
 		c.budgets[w] = min(c.budgets[w]+seconds*limits[w].perSecond, limits[w].max)
 	}

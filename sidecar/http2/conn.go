@@ -1,5 +1,7 @@
 package http2
 
+import "time"
+
 const clientPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // Settings are what one end is made with. The zero value is what a sidecar wants.
@@ -7,7 +9,8 @@ type Settings struct {
 	// MaxStreams bounds the streams that the peer may have open; 0: DefaultMaxStreams.
 	// A client refuses pushed streams whatever it says.
 	MaxStreams uint32
-	// StreamWindow is how many bytes of a stream may be unread; 0: DefaultStreamWindow.
+	// StreamWindow is how many bytes of a stream may be unread; 0: DefaultStreamWindow. Less
+	// than 65,535 cannot be had: a peer sends as much before it knows.
 	StreamWindow uint32
 	// ExtendedConnect offers RFC 8441, in a server.
 	ExtendedConnect bool
@@ -36,6 +39,7 @@ type Conn struct {
 	lastID  uint32 // the highest stream that the peer opened
 	openID  uint32 // the next stream that we open
 	budgets budgets
+	elapsed time.Duration // of a second that is not over
 
 	// What is written.
 	peer    peerSettings
@@ -62,6 +66,7 @@ func newConn(server bool, s Settings) *Conn {
 	if s.StreamWindow == 0 {
 		s.StreamWindow = DefaultStreamWindow
 	}
+	s.StreamWindow = min(max(s.StreamWindow, defaultWindow), maxWindow)
 	c := &Conn{
 		server: server, settings: s, received: ConnWindow, window: defaultWindow, openID: 1,
 		peer: defaultPeerSettings(), goAwayID: maxStreamID,
@@ -125,7 +130,7 @@ func (c *Conn) fail(err error) error {
 		e = &Error{InternalError, err.Error()}
 	}
 	c.err = e
-	c.pending = appendGoAway(c.pending, c.lastID, e.Code, e.Text)
+	c.pending = appendGoAway(c.pending, c.lastTaken(), e.Code, e.Text)
 	return e
 }
 

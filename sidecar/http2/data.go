@@ -39,7 +39,7 @@ func (c *Conn) startData(h frameHeader, in []byte, ev *Event) (int, error) {
 	}
 	switch {
 	case c.data.left > 0:
-		c.budgets.receivedData()
+		c.budgets.moved()
 	case !c.data.end:
 		if err := c.budgets.spend(empty, 1); err != nil {
 			return 0, err
@@ -48,28 +48,30 @@ func (c *Conn) startData(h frameHeader, in []byte, ev *Event) (int, error) {
 	s := c.streams.find(h.stream)
 	switch {
 	case s == nil && c.recent.how(h.stream) != closedHere:
-		if err := c.streamFault(h.stream, StreamClosed, "DATA on a closed stream", ev); err != nil {
-			return 0, err
-		}
-		return n, nil
+		return n, c.dataFault(StreamClosed, "DATA on a closed stream", ev)
 	case s == nil:
 		if err := c.budgets.spend(useless, 1); err != nil {
 			return 0, err
 		}
-		return n + c.nextData(in[n:], ev), nil
-	}
-	if code, text := s.countArrived(h.length, c.data.left, c.server); text != "" {
-		if err := c.streamFault(h.stream, code, text, ev); err != nil {
-			return 0, err
+	default:
+		if code, text := s.countArrived(h.length, &c.data, c.server); text != "" {
+			return n, c.dataFault(code, text, ev)
 		}
-		return n, nil // the rest is of a closed stream
+		c.giveBack(s, int64(h.length-c.data.left))
 	}
-	c.giveBack(s, int64(h.length-c.data.left))
 	return n + c.nextData(in[n:], ev), nil
 }
 
-// countArrived says what is wrong with a DATA frame of so many bytes.
-func (s *stream) countArrived(length, payload int, server bool) (Code, string) {
+// dataFault resets the stream of the DATA frame, of which the rest is passed over.
+func (c *Conn) dataFault(code Code, text string, ev *Event) error {
+	c.data.active = c.data.left+c.data.pad > 0
+	return c.streamFault(c.data.stream, code, text, ev)
+}
+
+// countArrived says what is wrong with a DATA frame, of which length is all that counts
+// for flow control.
+func (s *stream) countArrived(length int, d *dataFrame, server bool) (Code, string) {
+	payload := int64(d.left)
 	switch {
 	case s.remoteEnd:
 		return StreamClosed, "DATA behind the end of its stream"
@@ -79,12 +81,14 @@ func (s *stream) countArrived(length, payload int, server bool) (Code, string) {
 		return FlowControlError, "DATA beyond the stream's window"
 	case s.bodiless && payload > 0:
 		return ProtocolError, "DATA in an answer that has none"
-	case s.length >= 0 && int64(payload) > s.length:
+	case s.length >= 0 && payload > s.length:
 		return ProtocolError, "more DATA than content-length says"
+	case s.length > payload && d.end && !s.bodiless:
+		return ProtocolError, "less DATA than content-length says"
 	}
 	s.received -= int64(length)
 	if s.length >= 0 {
-		s.length -= int64(payload)
+		s.length -= payload
 	}
 	return NoError, ""
 }
@@ -107,17 +111,11 @@ func (c *Conn) nextData(in []byte, ev *Event) int {
 		return n
 	}
 	s := c.streams.find(d.stream)
-	if s == nil || s.remoteEnd {
-		return n
+	if s == nil {
+		return n // it was reset
 	}
 	*ev = Event{Kind: KindData, Stream: s.id, Owner: s.owner, Payload: payload, End: end}
 	if end {
-		if s.length > 0 && !s.bodiless {
-			if err := c.streamFault(s.id, ProtocolError, "less DATA than content-length says", ev); err != nil {
-				c.err = err // told by the next call
-			}
-			return n
-		}
 		c.endRemote(s)
 	}
 	return n

@@ -32,7 +32,6 @@ var (
 	ErrWindowTooFar  = &Error{FlowControlError, "window beyond 2³¹-1"}
 	ErrWindowOverrun = &Error{FlowControlError, "DATA beyond the connection's window"}
 	ErrHPACK         = &Error{CompressionError, "malformed field block"}
-	ErrGoAwayID      = &Error{ProtocolError, "GOAWAY whose last stream is above an earlier one's"}
 )
 
 // Budgets that are used up, see budget.go.

@@ -42,8 +42,17 @@ func (c *Conn) AppendDrain(out []byte) []byte {
 // AppendGoAway ends the connection at once: streams above the last that came are not
 // processed. The driver writes it and closes.
 func (c *Conn) AppendGoAway(out []byte, code Code) []byte {
-	c.drain = drain{started: true, final: true, last: c.lastID}
-	return appendGoAway(c.Output(out), c.lastID, code, "")
+	last := c.lastTaken()
+	c.drain = drain{started: true, final: true, last: last}
+	return appendGoAway(c.Output(out), last, code, "")
+}
+
+// lastTaken is the last stream of the peer's that we process.
+func (c *Conn) lastTaken() uint32 {
+	if c.drain.final {
+		return c.drain.last
+	}
+	return c.lastID
 }
 
 // Draining reports whether one of the ends takes no new streams.
@@ -69,10 +78,7 @@ func (c *Conn) receiveGoAway(h frameHeader, p []byte, ev *Event) error {
 	case len(p) < 8:
 		return ErrFrameLength
 	}
-	last := be32(p) &^ (1 << 31)
-	if last > c.goAwayID {
-		return ErrGoAwayID
-	}
+	last := min(be32(p)&^(1<<31), c.goAwayID) // it never rises
 	c.goAwayID, c.goAwayCame = last, true
 	*ev = Event{Kind: KindGoAway, LastStream: last, Code: Code(be32(p[4:])), Payload: p[8:]}
 	return c.budgets.spend(useless, 1)

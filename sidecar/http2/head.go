@@ -134,11 +134,18 @@ func (h *Head) add(name, value []byte) {
 		h.blame("field value with control bytes or space around it")
 		return
 	}
+	kind := nameKinds(name)
+	if h.form == requestForm && kind == kindCookie && len(h.cookie) > 0 { // RFC 9113 §8.2.3
+		if len(value) > 0 {
+			h.cookie = append(append(h.cookie, "; "...), value...)
+		}
+		return
+	}
 	if h.fields++; h.fields > MaxFields {
 		h.TooLarge = true
 		return
 	}
-	switch nameKinds(name) {
+	switch kind {
 	case kindForbidden:
 		h.blame("field that is about a connection of HTTP/1.1")
 		return
@@ -157,10 +164,6 @@ func (h *Head) add(name, value []byte) {
 		return
 	case kindCookie:
 		if h.form == requestForm {
-			if len(h.cookie) > 0 {
-				h.fields--
-				h.cookie = append(h.cookie, "; "...)
-			}
 			h.cookie = append(h.cookie, value...)
 			return
 		}

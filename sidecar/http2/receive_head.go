@@ -63,6 +63,7 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 		c.lastID = b.stream
 		if c.drain.final {
 			b.ignored = true
+			c.recent.add(b.stream, true)
 			return requestForm, c.budgets.spend(useless, 1)
 		}
 		return requestForm, nil

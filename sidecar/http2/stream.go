@@ -2,20 +2,19 @@ package http2
 
 // stream is what the engine knows of an open stream.
 type stream struct {
-	id         uint32
-	remoteEnd  bool  // the peer sends no more
-	localEnd   bool  // we send no more
-	headCame   bool  // the final response head came (client)
-	answered   bool  // we sent the final response head (server)
-	bodiless   bool  // the response has no DATA whatever its content-length says (HEAD)
-	connect    bool  // the method is CONNECT, plain or extended
-	waiting    bool  // AppendData was stopped by window
-	window     int64 // what we may send; negative after a change of the peer's settings
-	received   int64 // what the peer may still send
-	consumed   int64 // what was read since window was last given back
-	length     int64 // payload that content-length still wants; -1: not said
-	owner      any
-	generation uint32
+	id        uint32
+	remoteEnd bool  // the peer sends no more
+	localEnd  bool  // we send no more
+	headCame  bool  // the final response head came (client)
+	answered  bool  // we sent the final response head (server)
+	bodiless  bool  // the response has no DATA whatever its content-length says (HEAD)
+	connect   bool  // the method is CONNECT, plain or extended
+	waiting   bool  // AppendData was stopped by window
+	window    int64 // what we may send; negative after a change of the peer's settings
+	received  int64 // what the peer may still send
+	consumed  int64 // what was read since window was last given back
+	length    int64 // payload that content-length still wants; -1: not said
+	owner     any
 }
 
 // table finds open streams by their identifiers: open addressing with linear probing,

@@ -93,7 +93,9 @@ func (c *Conn) AppendData(out []byte, id uint32, payload []byte, end bool) ([]by
 		sent += n
 		s.window -= int64(n)
 		c.window -= int64(n)
-		c.budgets.sentData()
+		if n > 0 {
+			c.budgets.moved()
+		}
 		if last {
 			if end {
 				c.endLocal(s)
