@@ -37,6 +37,11 @@ const (
 	// for one that alone is larger; the rest follows in further responses.
 	maxResponse = 1 << 20
 
+	// maxSending bounds the responses that are encoded and written at a time, and maxTurn
+	// how long one may take for it before another one's turn comes.
+	maxSending = 32
+	maxTurn    = time.Second
+
 	// maxNames bounds the names that one stream may subscribe to, per type.
 	maxNames = 10_000
 

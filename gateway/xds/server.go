@@ -65,6 +65,7 @@ type Server struct {
 	hosts    *hosts
 	memory   *scopeMemory
 	streams  *streams
+	turns    turns
 	port     *tlsport.Port
 	grpc     *grpc.Server
 	renewals identity.Renewals // of sidecars
@@ -91,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 	s.memory = newScopeMemory(cfg.StatePath, time.Now, s.log)
 	s.hosts = newHosts(cfg.Lookup, s.log)
 	s.cache = newCache(s.memory.namesOf, s.hosts, s.metrics)
-	s.streams = newStreams(s.metrics.streams)
+	s.streams, s.turns = newStreams(s.metrics.streams), newTurns()
 	if cfg.Limits == nil {
 		if cfg.Limits, err = limit.New(nil); err != nil {
 			return nil, err

@@ -37,14 +37,14 @@ type ads struct {
 // DeltaAggregatedResources serves one incremental ADS stream.
 func (a *ads) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	return a.serve(stream.Context(), func(ctx context.Context, s *adsStream) error {
-		return delta.NewServer(ctx, s, nil).DeltaStreamHandler(stream, resource.AnyType)
+		return delta.NewServer(ctx, s, nil).DeltaStreamHandler(deltaInTurns{stream, a.server.turns}, resource.AnyType)
 	})
 }
 
 // StreamAggregatedResources serves one state-of-the-world ADS stream.
 func (a *ads) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	return a.serve(stream.Context(), func(ctx context.Context, s *adsStream) error {
-		return sotw.NewServer(ctx, s, nil, sotw.WithOrderedADS()).StreamHandler(stream, resource.AnyType)
+		return sotw.NewServer(ctx, s, nil, sotw.WithOrderedADS()).StreamHandler(wholeInTurns{stream, a.server.turns}, resource.AnyType)
 	})
 }
 
