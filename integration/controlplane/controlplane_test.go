@@ -89,7 +89,7 @@ func TestASidecarGoesToAnotherGatewayWhenItsOwnIsKilledOrFrozen(t *testing.T) {
 			gateways := map[string]*part{}
 			var addrs []string
 			for _, gw := range []mesh.GatewayName{"east-1", "east-2"} {
-				p := spawn(t, role{Gateway: true, Identity: m.GatewayDir("east", gw), Listen: "127.0.0.1:0", Service: "orders"})
+				p := spawn(t, role{Gateway: true, Identity: m.GatewayDir("east", gw), Listen: freeAddr(t), Service: "orders"})
 				gateways[p.addr] = p
 				addrs = append(addrs, p.addr)
 			}

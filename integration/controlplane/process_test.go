@@ -60,6 +60,18 @@ func TestMain(m *testing.M) {
 
 var spawner = process.NewSpawner()
 
+// ports are those of gateways: nothing else takes one while its gateway restarts.
+var ports = process.NewPorts()
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	addrs, err := ports.Take(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addrs[0]
+}
+
 // play is the main of such a process.
 func play(encoded string) error {
 	var r role
@@ -202,7 +214,7 @@ type gateway struct {
 func serve(t *testing.T, id *identity.Source, addr, state string) *gateway {
 	t.Helper()
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = freeAddr(t)
 	}
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -26,9 +26,8 @@ func TestAThousandSidecarsComeBackAfterARestart(t *testing.T) {
 		each = 5
 	}
 	m := identitytest.New(t, "mesh.example")
-	gw := role{Gateway: true, Identity: m.GatewayDir("east", "east-1"), Listen: "127.0.0.1:0", Service: "orders"}
+	gw := role{Gateway: true, Identity: m.GatewayDir("east", "east-1"), Listen: freeAddr(t), Service: "orders"}
 	p := spawn(t, gw)
-	gw.Listen = p.addr
 	var all []*sidecar
 	for i := range services {
 		name := fmt.Sprintf("svc-%d", i)

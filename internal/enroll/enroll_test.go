@@ -16,11 +16,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/process"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // process is a gateway whose CA nobody is.
-func process(t *testing.T) Process {
+func waiting(t *testing.T) Process {
 	dir := t.TempDir()
 	return Process{
 		Identity: config.Identity{CA: []string{"127.0.0.1:1"}, Token: filepath.Join(dir, "token")}, Role: config.GatewayRole, State: filepath.Join(dir, "state"),
@@ -35,12 +36,17 @@ func process(t *testing.T) Process {
 }
 
 func TestAProcessWithoutACertificateWaitsAndSaysWhatForAtItsAdminPort(t *testing.T) {
-	p := process(t)
-	address := make(chan string, 1)
+	p := waiting(t)
+	bound := make(chan struct{})
+	addrs, err := process.NewPorts().Take(1) // nothing else takes it when it is free again
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := addrs[0]
 	ports := func() (admin.Ports, error) {
-		ports, err := admin.Bind(net.Listen, "127.0.0.1:0", "", "")
+		ports, err := admin.Bind(net.Listen, at, "", "")
 		if err == nil {
-			address <- ports.Admin.Addr().String()
+			close(bound)
 		}
 		return ports, err
 	}
@@ -53,7 +59,7 @@ func TestAProcessWithoutACertificateWaitsAndSaysWhatForAtItsAdminPort(t *testing
 		s, err := Open(t.Context(), p, ports)
 		done <- result{s, err}
 	}()
-	at := <-address
+	<-bound
 	resp, err := http.Get("http://" + at + "/readyz")
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +104,7 @@ func TestAProcessWithoutACertificateWaitsAndSaysWhatForAtItsAdminPort(t *testing
 
 func TestAWaitEndsWithItsContextAlsoWhenThePortIsTaken(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s, err := Open(ctx, process(t), func() (admin.Ports, error) {
+	s, err := Open(ctx, waiting(t), func() (admin.Ports, error) {
 		cancel()
 		return admin.Ports{}, errors.New("address already in use")
 	})
@@ -108,7 +114,7 @@ func TestAWaitEndsWithItsContextAlsoWhenThePortIsTaken(t *testing.T) {
 }
 
 func TestFilesAreThereOrAnErrorOfTheirKey(t *testing.T) {
-	p := process(t)
+	p := waiting(t)
 	p.Identity = config.Identity{Dir: identitytest.New(t, "mesh.example").GatewayDir("west", "west-2")}
 	for _, open := range []func() (*identity.Source, error){
 		func() (*identity.Source, error) { return Open(t.Context(), p, nil) },
@@ -127,7 +133,7 @@ func TestFilesAreThereOrAnErrorOfTheirKey(t *testing.T) {
 }
 
 func TestACheckFindsWhatIsOnDiskOrTheToken(t *testing.T) {
-	p := process(t)
+	p := waiting(t)
 	_, err := Check(p)
 	var key *config.KeyError
 	if !errors.As(err, &key) || key.Key != "identity.token" {
