@@ -61,8 +61,8 @@ var imports = map[string][]string{
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
 	"sidecar/bundles":      {"internal/identity", "internal/rpcerr", "internal/state", "internal/trust", "sidecar/gatewaylink"},
-	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/prom", "internal/state"},
-	"sidecar/registration": {"internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
+	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
+	"sidecar/registration": {"internal/mesh", "internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
 	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},

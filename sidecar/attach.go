@@ -33,18 +33,15 @@ func Attach(cfg *config.Sidecar, uid, gid int, log *slog.Logger) (*interception.
 
 func interceptionConfig(cfg *config.Sidecar, cgroup string, log *slog.Logger) (interception.Config, error) {
 	i := &cfg.Interception
-	port, err := steeredPort(cfg)
+	ports, err := steeredPorts(cfg)
 	if err != nil {
 		return interception.Config{}, err
 	}
-	put := interception.Config{
+	return interception.Config{
 		Name: i.Name, Cgroup: cgroup, Captured: dns.Prefixes(),
 		OutboundPort: i.OutboundPort, DNSPort: i.DNSPort, OnFailure: interception.OnFailure(i.OnFailure), Log: log,
-	}
-	if port != 0 {
-		put.Inbound = []uint16{port}
-	}
-	return put, nil
+		Inbound: ports,
+	}, nil
 }
 
 // Detach removes what Attach put in place under a name, and the cgroup of that

@@ -1,17 +1,21 @@
 package sidecar
 
 import (
-	"github.com/isthmus-mesh/isthmus/internal/config"
+	"slices"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
 
-// served is the service beside; zero without one.
-func served(cfg *config.Sidecar) mesh.ServiceName {
-	if cfg.Service == nil {
-		return mesh.ServiceName{}
+// services are those beside, each once.
+func (s *Sidecar) services() []mesh.ServiceName {
+	var all []mesh.ServiceName
+	for _, p := range s.served {
+		if !slices.Contains(all, p.of.Service) {
+			all = append(all, p.of.Service)
+		}
 	}
-	return cfg.Service.Name
+	return all
 }
 
 // applyPolicy puts in force what a gateway told, now or before the restart. It was
@@ -25,21 +29,27 @@ func (s *Sidecar) applyPolicy(set *policy.Set) {
 		s.log.Error("who may call: what was told cannot be used, the old stays", "err", err)
 		return
 	}
-	first := s.callers.Load() == nil
-	s.callers.Set(a)
-	s.log.Info("who may call the service is known", "service", set.Service.String(), "policies", len(set.Policies), "exported", len(set.Exported) > 0)
-	if first {
-		s.register()
+	callers := s.callers[set.Service]
+	first := callers.Load() == nil
+	callers.Set(a)
+	for _, p := range s.served {
+		if first && p.callers == callers {
+			s.register(p)
+		}
 	}
+	s.log.Info("who may call the service is known", "service", set.Service.String(), "policies", len(set.Policies), "exported", len(set.Exported) > 0)
 }
 
-// policyKnown reports whether it is known who may call the service beside.
-func (s *Sidecar) policyKnown() bool { return s.callers.Load() != nil }
-
-// unknownPolicy says that no gateway has told who may call yet.
+// unknownPolicy names the services of which no gateway has told yet who may call.
 func (s *Sidecar) unknownPolicy() string {
-	if s.policyKnown() {
+	var unknown []string
+	for _, p := range s.served {
+		if name := p.of.Service.String(); p.callers.Load() == nil && !slices.Contains(unknown, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
 		return ""
 	}
-	return "no gateway has told yet who may call " + s.cfg.Service.Name.String()
+	return "no gateway has told yet who may call " + some(unknown)
 }

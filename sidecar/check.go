@@ -29,7 +29,8 @@ func Process(cfg *config.Sidecar) enroll.Process {
 		Name:   "sidecar", TokenFor: "--workload NAMESPACE/NAME",
 		Make: "isthmus pki workload --cluster CLUSTER NAMESPACE/NAME", Path: "/cluster/CLUSTER/ns/NAMESPACE/sa/NAME",
 	}
-	if svc := cfg.Service; svc != nil {
+	if all := cfg.Served(); len(all) > 0 { // whose account it is, for want of a better guess
+		svc := &all[0]
 		p.Name, p.TokenFor = "sidecar of "+svc.Name.String(), "--workload "+svc.Name.String()
 		p.Make = "isthmus pki workload --cluster CLUSTER " + svc.Name.String()
 		p.Path = fmt.Sprintf("/cluster/CLUSTER/ns/%s/sa/%s", svc.Name.Namespace, svc.Name.Name)
@@ -42,8 +43,10 @@ func checkIdentity(cfg *config.Sidecar, id identity.ID) error {
 	if !id.IsWorkload() {
 		return fmt.Errorf("it is that of %s, which is no workload", id)
 	}
-	if svc := cfg.Service; svc != nil && svc.Name.Namespace != id.Namespace {
-		return fmt.Errorf("it is that of %s, which may only offer services of namespace %s", id, id.Namespace)
+	for _, svc := range cfg.Served() {
+		if svc.Name.Namespace != id.Namespace {
+			return fmt.Errorf("it is that of %s, which may only offer services of namespace %s, and not %s", id, id.Namespace, svc.Name)
+		}
 	}
 	return nil
 }

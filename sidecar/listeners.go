@@ -38,18 +38,22 @@ func explicit(cfg *config.Sidecar) ([]proxy.Explicit, error) {
 	return all, nil
 }
 
-// inbound are the listeners for the callers of the program; nil without a service.
+// inbound are the listeners for the callers of what runs beside; nil when nothing does.
 func (s *Sidecar) inbound() *proxy.Inbound {
-	svc := s.cfg.Service
-	if svc == nil {
+	if len(s.served) == 0 {
 		return nil
 	}
-	bounds := exchangeTimeouts(svc.Timeouts)
-	return &proxy.Inbound{
-		Listen: s.cfg.Listen.Inbound, Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
-		Dial: s.dialProgram, Timeouts: &bounds, Connect: connectTimeout(svc.Timeouts), Steered: s.steered(),
-		Policy: &s.callers, Observer: s.calls,
+	in := &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Steered: s.steered()}
+	for _, p := range s.served {
+		svc := configOf(s.cfg, p)
+		bounds := exchangeTimeouts(svc.Timeouts)
+		in.Ports = append(in.Ports, proxy.Served{
+			Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,
+			Dial: s.dialProgram, Timeouts: &bounds, Connect: connectTimeout(svc.Timeouts),
+			Policy: p.callers, Observer: s.calls,
+		})
 	}
+	return in
 }
 
 // captured are the listeners for what interception captures; nil when it does not.

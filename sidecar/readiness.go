@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
@@ -12,11 +13,11 @@ import (
 func (s *Sidecar) requireReadiness() {
 	s.ready.Require("routes", s.unknownRoutes)
 	s.ready.Require("gateways", s.lostGateways)
-	if svc := s.cfg.Service; svc != nil {
+	if len(s.cfg.Served()) > 0 {
 		s.ready.Require("registration", s.unregistered)
 		s.ready.Require("policy", s.unknownPolicy)
-		s.answers = s.ready.Condition("program", "nothing at "+svc.Target+" has answered yet")
 	}
+	s.servePorts() // and for each that its program answers
 	s.ready.Require("certificate", func() string {
 		if err := s.identity.Err(); err != nil {
 			return err.Error()
@@ -46,30 +47,41 @@ func (s *Sidecar) unknownRoutes() string {
 func (s *Sidecar) lostGateways() string {
 	why := s.gatewaysSay(gatewaylink.Status.LastError)
 	for _, l := range s.gateways {
-		if st := l.Status(); st.ADS || st.Registered || st.Refused {
+		if st := l.Status(); st.ADS || st.Answered() {
 			return ""
 		}
 	}
 	switch cfg := s.inForce.Load(); {
 	case why != "":
 		return "none serves this sidecar: " + why
-	case cfg.Service != nil || len(cfg.Upstreams) > 0:
+	case len(s.served) > 0 || len(cfg.Upstreams) > 0:
 		return "none has answered yet"
 	}
 	return ""
 }
 
-// unregistered says why no gateway knows of the service beside.
+// unregistered says why no gateway knows of a port that is served, of the first such.
 func (s *Sidecar) unregistered() string {
+	for _, p := range s.served {
+		if why := s.portUnregistered(p.of); why != "" && len(s.served) > 1 {
+			return p.of.String() + ": " + why
+		} else if why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func (s *Sidecar) portUnregistered(of mesh.Destination) string {
 	for _, l := range s.gateways {
-		if l.Status().Registered {
+		if st := l.Status(); st.Registration(of).Held {
 			return ""
 		}
 	}
 	if s.lostGateways() != "" {
 		return "there is no gateway to hold it"
 	}
-	if why := s.gatewaysSay(func(st gatewaylink.Status) string { return st.RegistrationError }); why != "" {
+	if why := s.gatewaysSay(func(st gatewaylink.Status) string { return st.Registration(of).Error }); why != "" {
 		return "no gateway holds it: " + why
 	}
 	return "no gateway has answered yet"

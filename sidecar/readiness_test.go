@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,35 +63,92 @@ func TestASidecarIsReadyWhileItsRoutesItsRegistrationItsProgramAndAGatewayAreThe
 	cart := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "cart"}, Port: 80}
 	s.routes.Replace(nil, []mesh.Destination{cart})
 	s.gateways[0].Update(func(st *gatewaylink.Status) { st.ADS = true })
-	s.answers.Met()
+	s.served[0].answers.Met()
 	expect("registration")
-	s.gateways[1].Update(func(st *gatewaylink.Status) { st.RegistrationError = "the name is taken" })
+	orders := mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
+	says := func(r gatewaylink.Registration) func(*gatewaylink.Status) {
+		r.Of = orders
+		return func(st *gatewaylink.Status) { st.SetRegistration(r) }
+	}
+	s.gateways[1].Update(says(gatewaylink.Registration{Error: "the name is taken"}))
 	if got := s.ready.Unmet()[0].Reason; got != "no gateway holds it: 127.0.0.1:2: the name is taken" {
 		t.Error(got)
 	}
 	for _, l := range s.gateways {
-		l.Update(func(st *gatewaylink.Status) { st.RegistrationError, st.ADS, st.Refused = "write serves", false, true })
+		l.Update(says(gatewaylink.Registration{Error: "write serves", Refused: true}))
+		l.Update(func(st *gatewaylink.Status) { st.ADS = false })
 	}
 	expect("registration") // who refuses it is there
 	if got := s.ready.Unmet()[0].Reason; got != "no gateway holds it: 127.0.0.1:1, 127.0.0.1:2: write serves" {
 		t.Error(got)
 	}
-	s.gateways[0].Update(func(st *gatewaylink.Status) { st.Registered = true }) // one is enough
+	s.gateways[0].Update(says(gatewaylink.Registration{Held: true})) // one is enough
 	expect()
 
 	s.gateways[0].Update(func(st *gatewaylink.Status) { *st = gatewaylink.Status{Gateway: st.Gateway, ADSError: "refused"} })
-	s.gateways[1].Update(func(st *gatewaylink.Status) { st.RegistrationError, st.Refused = "the name is taken", false })
+	s.gateways[1].Update(says(gatewaylink.Registration{Error: "the name is taken"}))
 	expect("gateways", "registration")
 	if got := s.ready.Unmet()[0].Reason; got != "none serves this sidecar: 127.0.0.1:1: refused, 127.0.0.1:2: the name is taken" {
 		t.Error(got)
 	}
-	s.gateways[0].Update(func(st *gatewaylink.Status) { st.ADS, st.Registered = true, true })
-	s.answers.Set("refused")
+	s.gateways[0].Update(says(gatewaylink.Registration{Held: true}))
+	s.gateways[0].Update(func(st *gatewaylink.Status) { st.ADS = true })
+	s.served[0].answers.Set("refused")
 	expect("program")
-	s.answers.Met()
+	s.served[0].answers.Met()
 	expect()
 	s.stays.Set("the process ends")
 	expect("drain")
+}
+
+func TestASidecarOfSeveralPortsIsReadyWhenEachIs(t *testing.T) {
+	s, _, _ := made(t, "services: [{name: shop/orders, ports: [{port: 80, target: \"127.0.0.1:3\"}, {port: 81, target: \"127.0.0.1:4\"}]}, {name: shop/stock, ports: [{port: 80, target: \"127.0.0.1:5\"}]}]\n")
+	for _, name := range []string{"orders", "stock"} {
+		if got := s.unknownPolicy(); !strings.Contains(got, "shop/"+name) {
+			t.Error(got)
+		}
+		s.applyPolicy(policy.SetOf(mesh.ServiceName{Namespace: "shop", Name: name}, nil, nil))
+	}
+	for i, p := range s.served {
+		if why := s.unregistered(); !strings.HasPrefix(why, p.of.String()+": ") {
+			t.Error(why)
+		}
+		s.gateways[0].Update(func(st *gatewaylink.Status) { st.SetRegistration(gatewaylink.Registration{Of: p.of, Held: true}) })
+		if got := s.unmet(); !slices.Contains(got, "program") {
+			t.Errorf("port %d has not answered, and unmet is %v", i, got)
+		}
+		p.answers.Met()
+	}
+	if got := s.unmet(); len(got) != 0 {
+		t.Error(s.ready.Unmet())
+	}
+	if st := s.Status(); len(st.Services) != 3 || st.Services[1].Port != 81 || st.Services[2].Target != "127.0.0.1:5" {
+		t.Errorf("%+v", st.Services)
+	}
+}
+
+func TestAReloadOfServicesTakesWhatCanChangeOfEachPort(t *testing.T) {
+	const services = "services: [{name: shop/orders, weight: %s, ports: [{port: 80, target: \"127.0.0.1:3\", health: {interval: %s}}, {port: %s, target: \"127.0.0.1:4\"}]}]\n"
+	s, _, write := made(t, fmt.Sprintf(services, "1", "1s", "81"))
+	write(fmt.Sprintf(services, "7", "2s", "81"))
+	file, err := s.opts.Configuration()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := s.withReloaded(s.cfg, file)
+	if got := next.Served(); got[0].Weight != 7 || got[0].Health.Interval != 2*time.Second || s.cfg.Served()[0].Weight != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got := config.Changes(next, file); len(got) != 0 {
+		t.Errorf("%v wait for a restart", got)
+	}
+	write(fmt.Sprintf(services, "7", "2s", "82"))
+	if file, err = s.opts.Configuration(); err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Changes(s.withReloaded(s.cfg, file), file); !slices.Equal(got, []string{"services"}) {
+		t.Errorf("%v wait for a restart", got)
+	}
 }
 
 func TestASidecarWithoutAServiceOrUpstreamsHasNobodyToWaitFor(t *testing.T) {

@@ -50,8 +50,8 @@ func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err er
 	if s.opts.Level != nil {
 		s.opts.Level.Set(slog.Level(after.Log.Level))
 	}
-	if after.Service != nil {
-		s.register()
+	for _, p := range s.served {
+		s.register(p)
 	}
 	return config.Changes(before, after), config.Changes(after, file), nil
 }
@@ -70,5 +70,27 @@ func (s *Sidecar) withReloaded(inForce, file *config.Sidecar) *config.Sidecar {
 			file.Service.Advertise, file.Service.Weight, file.Service.Export, file.Service.Health
 		next.Service = &service
 	}
+	next.Services = reloadedServices(inForce.Services, file.Services)
 	return &next
+}
+
+// reloadedServices is withReloaded for services: a list of other services or ports waits
+// for a restart whole.
+func reloadedServices(inForce, file []config.ServiceOfPorts) []config.ServiceOfPorts {
+	if len(inForce) != len(file) {
+		return inForce
+	}
+	next := slices.Clone(inForce)
+	for i := range next {
+		to, from := &next[i], &file[i]
+		if to.Name != from.Name || !slices.EqualFunc(to.Ports, from.Ports, func(a, b config.ServedPort) bool { return a.Port == b.Port }) {
+			return inForce
+		}
+		to.Advertise, to.Weight, to.Export = from.Advertise, from.Weight, from.Export
+		to.Ports = slices.Clone(to.Ports)
+		for j := range to.Ports {
+			to.Ports[j].Export, to.Ports[j].Health = from.Ports[j].Export, from.Ports[j].Health
+		}
+	}
+	return next
 }

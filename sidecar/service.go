@@ -3,17 +3,55 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 
+	"github.com/isthmus-mesh/isthmus/internal/admin"
+	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/health"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/register"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/sidecar/registration"
 )
 
-// watchProgram keeps the gateways told whether the program beside answers.
-func (s *Sidecar) watchProgram(ctx context.Context) error {
-	s.register()
+// servedPort is one port that the program beside serves: checked, registered and ready
+// by itself.
+type servedPort struct {
+	of        mesh.Destination
+	at        int // its place in what [config.Sidecar.Served] returns, which no reload changes
+	registrar *registration.Registrar
+	callers   *state.Store[*policy.Authorizer] // of its service: who may call it; nil: not known yet
+	answers   *admin.Condition                 // the program does
+
+	registering sync.Mutex // serializes register
+	healthy     atomic.Bool
+}
+
+// servePorts makes what belongs to each served port.
+func (s *Sidecar) servePorts() {
+	s.callers = map[mesh.ServiceName]*state.Store[*policy.Authorizer]{}
+	for i, of := range s.cfg.Served() {
+		if s.callers[of.Name] == nil {
+			s.callers[of.Name] = new(state.Store[*policy.Authorizer])
+		}
+		s.served = append(s.served, &servedPort{
+			of: of.Destination(), at: i, callers: s.callers[of.Name],
+			answers: s.ready.Condition("program", "nothing at "+of.Target+" has answered yet"),
+		})
+	}
+}
+
+// configOf is what is in force of a served port.
+func configOf(cfg *config.Sidecar, p *servedPort) *config.Served { return &cfg.Served()[p.at] }
+
+// watchProgram keeps the gateways told whether the program answers at a port.
+func (s *Sidecar) watchProgram(ctx context.Context, p *servedPort) error {
+	s.register(p)
 	for known := false; ctx.Err() == nil; {
 		cfg, past := s.inForce.Snapshot()
-		svc := cfg.Service
+		svc := configOf(cfg, p)
 		watching, stop := context.WithCancel(ctx)
 		reloaded := make(chan struct{})
 		go func() {
@@ -28,20 +66,20 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 			func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, s.dialProgram, svc.Target) },
 			func(ready bool, err error) {
 				if ready {
-					s.answers.Met()
+					p.answers.Met()
 				} else {
-					s.answers.Set("nothing at " + svc.Target + " answers: " + err.Error())
+					p.answers.Set("nothing at " + svc.Target + " answers: " + err.Error())
 				}
-				if s.healthy.Swap(ready) == ready && known {
+				if p.healthy.Swap(ready) == ready && known {
 					return
 				}
 				known = true
 				if ready {
-					s.log.Info("the program answers", "service", svc.Name, "target", svc.Target)
+					s.log.Info("the program answers", "service", p.of.String(), "target", svc.Target)
 				} else {
-					s.log.Warn("the program does not answer", "service", svc.Name, "target", svc.Target, "err", err)
+					s.log.Warn("the program does not answer", "service", p.of.String(), "target", svc.Target, "err", err)
 				}
-				s.register()
+				s.register(p)
 			})
 		<-watching.Done() // a check of type none is over at once
 		stop()
@@ -50,16 +88,28 @@ func (s *Sidecar) watchProgram(ctx context.Context) error {
 	return nil
 }
 
-// register has the gateways told of the service as it is now. It is not ready before
+// register has the gateways told of a port as it is now. It is not ready before
 // it is known who may call.
-func (s *Sidecar) register() {
-	s.registering.Lock()
-	defer s.registering.Unlock()
-	svc := s.inForce.Load().Service
-	s.registrar.Register(&register.Registration{
+func (s *Sidecar) register(p *servedPort) {
+	p.registering.Lock()
+	defer p.registering.Unlock()
+	svc := configOf(s.inForce.Load(), p)
+	p.registrar.Register(&register.Registration{
 		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
-		Address: svc.Advertise, Ready: s.healthy.Load() && s.policyKnown(), Weight: svc.Weight, Unexported: !svc.Export,
+		Address: svc.Advertise, Ready: p.healthy.Load() && p.callers.Load() != nil, Weight: svc.Weight, Unexported: !svc.Export,
 	})
+}
+
+// withdraw has every gateway confirm that nothing is served here any more, or returns
+// with ctx's error.
+func (s *Sidecar) withdraw(ctx context.Context) error {
+	errs := make([]error, len(s.served))
+	var all sync.WaitGroup
+	for i, p := range s.served {
+		all.Go(func() { errs[i] = p.registrar.Shutdown(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // runProgram runs the program beside, in its own cgroup when it is captured. When it
@@ -78,7 +128,7 @@ func (s *Sidecar) runProgram(ctx context.Context) error {
 	s.stays.Set("the program has ended")
 	drained, cancel := context.WithTimeout(ctx, s.inForce.Load().Drain)
 	defer cancel()
-	if late := errors.Join(s.registrar.Shutdown(drained), s.proxy.Shutdown(drained)); late != nil {
+	if late := errors.Join(s.withdraw(drained), s.proxy.Shutdown(drained)); late != nil {
 		s.log.Warn("the program has ended, and not everything that it sent has arrived", "err", late)
 	}
 	return err

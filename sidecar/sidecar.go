@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,7 +71,8 @@ type Sidecar struct {
 	upstreams *upstream.Set
 	routes    *routes.Store
 	gateways  []*gatewaylink.Link
-	registrar *registration.Registrar
+	served    []*servedPort                                         // what runs beside, a port each
+	callers   map[mesh.ServiceName]*state.Store[*policy.Authorizer] // who may call each service beside; nil in it: not known yet
 	bundles   *bundles.Follower
 	ads       *adsclient.Client
 	calls     *authorize.Observer // is told of what callers decides
@@ -89,14 +88,8 @@ type Sidecar struct {
 	inForce  state.Store[*config.Sidecar]
 	reloader *admin.Reloader
 
-	ready   admin.Readiness
-	answers *admin.Condition // the program does
-	stays   *admin.Condition // the sidecar does not drain
-
-	registering sync.Mutex // serializes register
-	healthy     atomic.Bool
-
-	callers state.Store[*policy.Authorizer] // who may call the service beside; nil: not known yet
+	ready admin.Readiness
+	stays *admin.Condition // the sidecar does not drain
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -153,14 +146,16 @@ func (s *Sidecar) wire() (err error) {
 	if err := gatewaylink.Register(s.gateways, s.registry); err != nil {
 		return err
 	}
-	s.registrar = registration.New(s.gateways, s.log)
+	for _, p := range s.served {
+		p.registrar = registration.New(s.gateways, p.of, s.log)
+	}
 	s.bundles = bundles.New(s.gateways, s.identity, s.log)
 	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
 		return err
 	}
 	s.ads, err = adsclient.New(adsclient.Config{
 		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
-		Service: served(s.cfg), ApplyPolicy: s.applyPolicy,
+		Services: s.services(), ApplyPolicy: s.applyPolicy,
 		StatePath: filepath.Join(s.cfg.State, routesFile), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -244,9 +239,9 @@ func (s *Sidecar) start(all *parts) {
 		return nil
 	})
 	all.start("ads", s.ads.Run)
-	all.start("registration", s.registrar.Run)
-	if s.cfg.Service != nil {
-		all.start("health check", s.watchProgram)
+	for _, p := range s.served {
+		all.start("registration", p.registrar.Run)
+		all.start("health check", func(ctx context.Context) error { return s.watchProgram(ctx, p) })
 	}
 	if s.program != nil {
 		all.start("program", s.runProgram)
@@ -296,7 +291,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 	drain := s.inForce.Load().Drain
 	callers, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
-	err := errors.Join(s.registrar.Shutdown(callers), s.proxy.ShutdownInbound(callers))
+	err := errors.Join(s.withdraw(callers), s.proxy.ShutdownInbound(callers))
 	own, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	if s.program != nil {

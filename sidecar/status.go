@@ -23,7 +23,7 @@ func (s *Sidecar) Status() *status.Sidecar {
 	st.StateError = admin.KeptError(s.kept())
 	for _, l := range s.gateways {
 		g := l.Status()
-		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered, LastError: g.LastError()})
+		st.Gateways = append(st.Gateways, status.GatewayLink{Address: g.Gateway, XDS: g.ADS, Registered: g.Registered(), LastError: g.LastError()})
 	}
 	table := s.routes.Load()
 	upstreams := s.inForce.Load().Upstreams
@@ -40,8 +40,9 @@ func (s *Sidecar) Status() *status.Sidecar {
 		st.Upstreams = append(st.Upstreams, up)
 	}
 	st.Interception = s.interceptionStatus()
-	if svc := s.cfg.Service; svc != nil {
-		st.Service = &status.Registration{Service: svc.Name, Port: svc.Port, Target: svc.Target, Ready: s.healthy.Load()}
+	for _, p := range s.served {
+		svc := configOf(s.cfg, p)
+		st.Services = append(st.Services, status.Registration{Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Target: svc.Target, Ready: p.healthy.Load()})
 	}
 	return st
 }

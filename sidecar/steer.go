@@ -13,23 +13,35 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 )
 
-// steeredPort returns the program's port whose callers come to the sidecar, 0 when
+// steeredPorts returns the program's ports whose callers come to the sidecar: none when
 // they do not. The program must be on this host: the hooks see nothing of others.
-func steeredPort(cfg *config.Sidecar) (uint16, error) {
+func steeredPorts(cfg *config.Sidecar) ([]uint16, error) {
 	if cfg.Interception.Inbound == config.InboundOff {
-		return 0, nil
+		return nil, nil
 	}
-	host, port, err := net.SplitHostPort(cfg.Service.Target)
+	var ports []uint16
+	for _, svc := range cfg.Served() {
+		port, err := steeredPort(&svc, cfg.Interception.Inbound)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
+}
+
+func steeredPort(svc *config.Served, inbound config.Inbound) (uint16, error) {
+	host, port, err := net.SplitHostPort(svc.Target)
 	if err != nil {
 		return 0, err
 	}
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return 0, fmt.Errorf("interception.inbound %s is for a program on this host, and service.target %s is not: write inbound: off",
-			cfg.Interception.Inbound, cfg.Service.Target)
+		return 0, fmt.Errorf("interception.inbound %s is for a program on this host, and %s.target %s is not: write inbound: off",
+			inbound, svc.Key, svc.Target)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find out whether service.target %s is on this host: %w", cfg.Service.Target, err)
+		return 0, fmt.Errorf("find out whether %s.target %s is on this host: %w", svc.Key, svc.Target, err)
 	}
 	_ = l.Close()
 	n, err := strconv.ParseUint(port, 10, 16)

@@ -227,8 +227,8 @@ func TestARegistrationOfAnotherWorkloadsServiceIsRefused(t *testing.T) {
 		r := registrationOf("orders-1")
 		r.Address = c.address
 		s.Register(r)
-		waitFor(t, func() bool { return s.Status()[0].RegistrationError != "" })
-		if got := s.Status()[0]; got.Registered || !strings.Contains(got.RegistrationError, c.want) {
+		waitFor(t, func() bool { return s.Status()[0].Registration(destination("orders")).Error != "" })
+		if got := s.Status()[0].Registration(destination("orders")); got.Held || !got.Refused || !strings.Contains(got.Error, c.want) {
 			t.Errorf("%s: %+v, want an error with %q", name, got, c.want)
 		}
 	}

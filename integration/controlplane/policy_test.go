@@ -46,7 +46,7 @@ func serving(t *testing.T, id *identity.Source, name, state string, gateways ...
 	s := &server{t: t, told: make(chan *policy.Set, 100)}
 	c, err := adsclient.New(adsclient.Config{
 		Links: links, ID: id.ID().String(), Apply: func([]*mesh.Route, []mesh.Destination) {},
-		Service: mesh.ServiceName{Namespace: "shop", Name: name}, ApplyPolicy: func(p *policy.Set) { s.told <- p }, StatePath: state,
+		Services: []mesh.ServiceName{{Namespace: "shop", Name: name}}, ApplyPolicy: func(p *policy.Set) { s.told <- p }, StatePath: state,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func play(encoded string) error {
 	if err != nil {
 		return err
 	}
-	reg := registration.New(links, silent())
+	reg := registration.New(links, destination("orders"), silent())
 	reg.Register(registrationOf(r.Instance))
 	fmt.Println("started")
 	return reg.Run(ctx)
@@ -310,7 +310,7 @@ func join(t *testing.T, cfg config) *sidecar {
 	if s.links, err = gatewaylink.New(cfg.Identity, cfg.Gateways); err != nil {
 		t.Fatal(err)
 	}
-	s.registrar = registration.New(s.links, silent())
+	s.registrar = registration.New(s.links, destination("orders"), silent())
 	s.Client, err = adsclient.New(adsclient.Config{
 		Links: s.links, ID: cfg.Identity.ID().String(), Subscribe: cfg.Subscribe, StatePath: cfg.StatePath, Log: silent(),
 		Apply: func(routes []*mesh.Route, absent []mesh.Destination) { s.states <- told{routes, absent} },

@@ -70,7 +70,7 @@ func awaitAll(t *testing.T, all []*sidecar) {
 			if st.ADS {
 				ads++
 			}
-			if st.Registered {
+			if st.Registered() {
 				registered++
 			}
 			if e := st.LastError(); e != "" {

@@ -105,7 +105,7 @@ func (n *node) status(ctx context.Context) (status.Answer, error) {
 // unlinked says which gateway does not know of a sidecar's service; "" when all do.
 func unlinked(s *status.Sidecar) string {
 	for _, g := range s.Gateways {
-		if s.Service != nil && !g.Registered {
+		if len(s.Services) > 0 && !g.Registered {
 			return fmt.Sprintf("is not registered with gateway %s: %s", g.Address, g.LastError)
 		}
 	}

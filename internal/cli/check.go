@@ -174,12 +174,12 @@ func (c *check) sidecar(ctx context.Context) {
 	if err == nil {
 		c.add(sidecar.Check(cfg))
 		if source != nil {
-			c.account(source.ID(), cfg.Service)
+			c.account(source.ID(), cfg.Served())
 		}
 	}
 	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
-		if cfg.Service != nil {
+		if len(cfg.Served()) > 0 {
 			c.port(ctx, "tcp", "listen.inbound", cfg.Listen.Inbound)
 		}
 		c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
@@ -273,13 +273,17 @@ func (c *check) expiry(what, dir string, end time.Time) {
 }
 
 // account says when the gateways will not take a workload for the service.
-func (c *check) account(id identity.ID, service *config.Service) {
-	if service == nil || !id.IsWorkload() {
+func (c *check) account(id identity.ID, served []config.Served) {
+	if !id.IsWorkload() {
 		return
 	}
-	if id.Namespace == service.Name.Namespace && id.ServiceAccount != service.Name.Name {
-		c.note("the certificate is of service account %s and the service is %s: the gateways register it only where their Service resource %s has serves: [%s]",
-			id.ServiceAccount, service.Name, service.Name, id.ServiceAccount)
+	var noted []mesh.ServiceName
+	for _, service := range served {
+		if id.Namespace == service.Name.Namespace && id.ServiceAccount != service.Name.Name && !slices.Contains(noted, service.Name) {
+			noted = append(noted, service.Name)
+			c.note("the certificate is of service account %s and the service is %s: the gateways register it only where their Service resource %s has serves: [%s]",
+				id.ServiceAccount, service.Name, service.Name, id.ServiceAccount)
+		}
 	}
 }
 

@@ -297,13 +297,13 @@ func (t *table) sidecar(s *status.Sidecar) {
 	if i := s.Interception; i.Mode != "explicit" {
 		t.line(fmt.Sprintf("interception %s: mode %s, cgroup %s", i.Name, i.Mode, i.Cgroup))
 	}
-	if svc := s.Service; svc != nil {
-		t.line(fmt.Sprintf("service %s, port %d, program at %s: ready %s", svc.Service, svc.Port, svc.Target, yesNo(svc.Ready)))
+	for _, svc := range s.Services {
+		t.line(fmt.Sprintf("service %s, port %d/%s, program at %s: ready %s", svc.Service, svc.Port, svc.Protocol, svc.Target, yesNo(svc.Ready)))
 	}
 	t.head("GATEWAY", "ROUTES FROM IT", "KNOWS THE SERVICE", "NOTE")
 	for _, g := range s.Gateways {
 		knows := "" // there is none
-		if s.Service != nil {
+		if len(s.Services) > 0 {
 			knows = yesNo(g.Registered)
 		}
 		t.row(g.Address, yesNo(g.XDS), knows, g.LastError)

@@ -77,7 +77,8 @@ func TestStatusShowsASidecarsView(t *testing.T) {
 	admin := answering(t, func() any {
 		return &status.Sidecar{
 			Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/web", Ready: true, Certificate: valid(),
-			Gateways: []status.GatewayLink{{Address: "127.0.0.1:15012", XDS: true}},
+			Gateways: []status.GatewayLink{{Address: "127.0.0.1:15012", XDS: true, Registered: true}},
+			Services: []status.Registration{{Service: shop, Port: 80, Protocol: "http", Target: "127.0.0.1:8080", Ready: true}, {Service: shop, Port: 9000, Protocol: "grpc", Target: "127.0.0.1:9001"}},
 			Upstreams: []status.Upstream{{
 				Listen: "127.0.0.1:9001", Destination: mesh.Destination{Service: shop, Port: 80}, State: "known", Avoided: []string{"west/orders-2"},
 				Local:    []status.Host{{Instance: "orders-1", Address: "10.0.0.7:15008", Ready: true, Idle: 3, LatencyMS: 1.2}},
@@ -89,7 +90,8 @@ func TestStatusShowsASidecarsView(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "1 gateway, 1 upstream: nothing is wrong\n") {
 		t.Errorf("%d: %s", code, out)
 	}
-	for _, want := range []string{"sidecar spiffe://mesh.example/", "orders.shop.mesh:80", "orders-1", "10.0.0.7:15008", "(gateway)", "avoided for 2.0s: refused", "west/orders-2"} {
+	for _, want := range []string{"sidecar spiffe://mesh.example/", "orders.shop.mesh:80", "orders-1", "10.0.0.7:15008", "(gateway)", "avoided for 2.0s: refused", "west/orders-2",
+		"service shop/orders, port 80/http, program at 127.0.0.1:8080: ready yes\n", "service shop/orders, port 9000/grpc, program at 127.0.0.1:9001: ready no\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("missing %q in:\n%s", want, out)
 		}

@@ -104,7 +104,7 @@ func (s *Sidecar) complete(c *completer) {
 	c.trustDomains(s.TrustDomains)
 	c.required("state", &s.State)
 	c.path("audit.file", &s.Audit.File)
-	if s.Service != nil {
+	if s.Service != nil || len(s.Services) > 0 {
 		c.listen("listen.inbound", &s.Listen.Inbound, InboundPort, false)
 	}
 	c.listen("listen.admin", &s.Listen.Admin, SidecarAdminPort, true)
@@ -118,10 +118,8 @@ func (s *Sidecar) complete(c *completer) {
 	for i := range s.Upstreams {
 		s.Upstreams[i].complete(c, fmt.Sprintf("upstreams[%d]", i))
 	}
-	if s.Service != nil { // last: its target is compared with all listeners
-		s.Service.complete(c, s.Listen.Inbound)
-	}
-	s.Interception.complete(c, s.Service)
+	s.completeServed(c)
+	s.Interception.complete(c, s.Served())
 }
 
 // complete fills in what was left out and tells c what is wrong.
@@ -150,69 +148,6 @@ func (ca *CA) complete(c *completer) {
 	c.listenIfSet("listen.metrics", &ca.Listen.Metrics, false)
 	c.listenIfSet("listen.profiles", &ca.Listen.Profiles, true)
 	c.drain(ca.Drain)
-}
-
-func (s *Service) complete(c *completer, inbound string) {
-	if s.Name == (mesh.ServiceName{}) {
-		c.fault("service.name", "is missing: write namespace/name, such as shop/orders")
-	}
-	if s.Port == 0 {
-		c.fault("service.port", "must be 1 to 65535")
-	}
-	if s.Target == "" {
-		c.fault("service.target", "is missing: write where the program listens, such as 127.0.0.1:8080")
-	} else if target, ok := c.dial("service.target", &s.Target, 0, "127.0.0.1:8080"); ok {
-		for _, l := range c.listens {
-			if target.Overlaps(l.addr) && (!l.addr.Everywhere() || target.OnThisHost()) {
-				c.fault("service.target", "%s is the sidecar's own %s: write where the program listens", target, l.key)
-				break
-			}
-		}
-	}
-	if _, err := mesh.ParseProtocol(string(s.Protocol)); err != nil {
-		c.fault("service.protocol", "%q is not spoken: write %s", s.Protocol, mesh.Protocols)
-	}
-	if s.Instance == "" && !c.doc.Has("service.instance") {
-		c.fault("service.instance", "is missing: the host's name cannot be used: write this instance's, such as %s-1", s.Name.Name)
-	} else if err := hostport.CheckName(s.Instance); err != nil {
-		c.fault("service.instance", "%v", err)
-	}
-	if s.Weight == 0 || s.Weight > mesh.MaxWeight {
-		c.fault("service.weight", "%d is out of range: write 1 to %d", s.Weight, mesh.MaxWeight)
-	}
-	s.completeAdvertise(c, inbound)
-	s.Health.Validate(func(key, problem string) { c.fault("service.health."+key, "%s", problem) })
-	s.Health = s.Health.WithDefaults()
-	s.Timeouts.complete(c, "service.timeouts")
-}
-
-// completeAdvertise makes Advertise host:port, or :port when the gateway is to
-// see for itself where the sidecar is.
-func (s *Service) completeAdvertise(c *completer, inbound string) {
-	in, err := hostport.Parse(inbound)
-	if err != nil || in.Port < 0 {
-		return // told with listen.inbound
-	}
-	if s.Advertise == "" {
-		if in.Everywhere() {
-			in.Host = ""
-		}
-		s.Advertise = in.String()
-		return
-	}
-	a, err := hostport.Parse(s.Advertise)
-	if err != nil {
-		c.fault("service.advertise", "%v: write host:port, such as 10.0.1.7:%d", err, InboundPort)
-		return
-	}
-	if a.Host != "" && a.Everywhere() {
-		c.fault("service.advertise", "%q cannot be dialled: write the address of this host, such as 10.0.1.7:%d", s.Advertise, InboundPort)
-		return
-	}
-	if a.Port < 0 {
-		a.Port = in.Port
-	}
-	s.Advertise = a.String()
 }
 
 func (u *Upstream) complete(c *completer, key string) {

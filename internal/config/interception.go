@@ -2,6 +2,8 @@ package config
 
 import (
 	"regexp"
+
+	"github.com/isthmus-mesh/isthmus/internal/hostport"
 )
 
 // Interception says how the program's connections reach the sidecar when the
@@ -14,7 +16,7 @@ type Interception struct {
 	// that the program asks, or auto: the first of ebpf, nftables and
 	// explicit that this machine can do.
 	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf or nftables"`
-	// What tells the sidecars of one host apart. Default: the service's
+	// What tells the sidecars of one host apart. Default: the first service's
 	// instance, or "sidecar".
 	Name string `yaml:"name" flag:"name of this sidecar's interception on this host"`
 	// The cgroup that the program runs in, as a path below the mount of
@@ -23,8 +25,8 @@ type Interception struct {
 	// What becomes of captured connections while no sidecar runs:
 	// closed (the default) refuses them, open lets them by in the clear.
 	OnFailure OnFailure `yaml:"onFailure" flag:"while no sidecar runs: closed or open"`
-	// What becomes of connections to the program's own port (that of
-	// service.target) which do not come through the mesh: strict (the default) refuses
+	// What becomes of connections to the program's own ports (those of
+	// service.target, and of services) which do not come through the mesh: strict (the default) refuses
 	// them, permissive serves them where the service's policy allows anonymous, off
 	// leaves that port alone. It takes mode ebpf.
 	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
@@ -111,12 +113,12 @@ func (Acceleration) Choices() []Acceleration { return []Acceleration{Acceleratio
 
 var interceptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
-// complete fills in what was left out; service may be nil.
-func (i *Interception) complete(c *completer, service *Service) {
+// complete fills in what was left out.
+func (i *Interception) complete(c *completer, served []Served) {
 	if i.Name == "" {
 		i.Name = "sidecar"
-		if service != nil && interceptionName.MatchString(service.Instance) {
-			i.Name = service.Instance
+		if len(served) > 0 && interceptionName.MatchString(served[0].Instance) {
+			i.Name = served[0].Instance
 		}
 	}
 	if !interceptionName.MatchString(i.Name) {
@@ -131,7 +133,7 @@ func (i *Interception) complete(c *completer, service *Service) {
 	if i.Acceleration == AccelerationOn && !i.hasHooks() {
 		c.fault("interception.acceleration", "on takes eBPF: write mode ebpf, or acceleration off")
 	}
-	i.completeInbound(c, service)
+	i.completeInbound(c, served)
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")
 	}
@@ -143,15 +145,31 @@ func (i *Interception) complete(c *completer, service *Service) {
 // hasHooks reports whether the mode is eBPF, or will be where the machine can do it.
 func (i *Interception) hasHooks() bool { return i.Mode == EBPF || i.Mode == Auto }
 
-func (i *Interception) completeInbound(c *completer, service *Service) {
+func (i *Interception) completeInbound(c *completer, served []Served) {
 	switch {
-	case i.Inbound == "" && i.hasHooks() && service != nil:
+	case i.Inbound == "" && i.hasHooks() && len(served) > 0:
 		i.Inbound = InboundStrict
 	case i.Inbound == "":
 		i.Inbound = InboundOff
 	case i.Inbound != InboundOff && !i.hasHooks():
 		c.fault("interception.inbound", "%s takes eBPF: write mode ebpf, or inbound off", i.Inbound)
-	case i.Inbound != InboundOff && service == nil:
+	case i.Inbound != InboundOff && len(served) == 0:
 		c.fault("interception.inbound", "%s is for the port of a program, and there is no service: write service, or inbound off", i.Inbound)
+	}
+	if i.Inbound == InboundOff {
+		return
+	}
+	// Who calls past the mesh names nothing but the program's port.
+	first := map[int]string{}
+	for _, s := range served {
+		at, err := hostport.Parse(s.Target)
+		if err != nil || at.Port <= 0 {
+			continue // told with the target
+		}
+		if other, again := first[at.Port]; again {
+			c.fault(s.Key+".target", "port %d of the program is that of %s, too, so that it is not clear what callers past the mesh mean: write another, or interception.inbound: off", at.Port, other)
+			continue
+		}
+		first[at.Port] = s.Key
 	}
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -18,8 +17,11 @@ type Sidecar struct {
 	Identity Identity `yaml:"identity"`
 	// Other trust domains whose clusters are part of the mesh.
 	TrustDomains []TrustDomain `yaml:"trustDomains"`
-	// What runs beside the sidecar. Left out by a sidecar that only calls others.
+	// What runs beside the sidecar: one port of one service. Left out by a sidecar that
+	// only calls others.
 	Service *Service `yaml:"service"`
+	// The same for several ports or several services, in place of service.
+	Services []ServiceOfPorts `yaml:"services"`
 	// Listeners whose callers reach a service, wherever it runs.
 	Upstreams []Upstream `yaml:"upstreams"`
 	// How the connections of a program that knows nothing of the mesh come here.
@@ -51,38 +53,6 @@ type SidecarListen struct {
 	// TCP: Go's profiles, at /debug/pprof/. They tell what is in memory: keep it on
 	// loopback. Default: none.
 	Profiles string `yaml:"profiles" flag:"address for Go's profiles"`
-}
-
-// Service is the program beside a sidecar and the service that it is an
-// instance of.
-type Service struct {
-	// namespace/name, such as shop/orders. Required. The namespace is that of the
-	// certificate.
-	Name mesh.ServiceName `yaml:"name"`
-	// The service's port that callers name.
-	Port uint16 `yaml:"port"`
-	// host:port that the program listens on. Required.
-	Target string `yaml:"target"`
-	// What the program speaks: http, grpc or http2 (HTTP/2 without TLS), tcp, or auto, which
-	// goes by the first bytes of each connection.
-	Protocol mesh.Protocol `yaml:"protocol"`
-	// This instance's name among those of the service. Default: the host name.
-	Instance string `yaml:"instance"`
-	// host:port at which the cluster's gateways and sidecars reach listen.inbound.
-	// Without a host, as by default, it is the address that the gateway sees this
-	// sidecar's connection come from. A gateway dials any other once, and takes it
-	// when this sidecar answers there. Default: listen.inbound.
-	Advertise string `yaml:"advertise"`
-	// Relative capacity, 1 to 1000: an instance of weight 2 gets twice the requests
-	// of one of weight 1.
-	Weight uint32 `yaml:"weight"`
-	// Whether other clusters are told of the service and may call it. A
-	// ServiceExport among the gateway's resources says the same.
-	Export bool `yaml:"export"`
-	// How the program is checked. Default: a TCP connect.
-	Health health.Check `yaml:"health"`
-	// Bounds on callers' exchanges with the program.
-	Timeouts Timeouts `yaml:"timeouts"`
 }
 
 // Upstream is an explicit listener: what connects to Listen reaches a service.

@@ -8,7 +8,7 @@ import (
 func FuzzWhatAnybodyAnswersIsReadOrRefused(f *testing.F) {
 	g := gatewayThatIsWell()
 	g.Services[0].Clusters[1].Protocol = "tcp"
-	for _, v := range []any{g, Sidecar{Identity: "spiffe://a", Upstreams: []Upstream{{}}, Service: &Registration{}}, CA{ID: "spiffe://a"}} {
+	for _, v := range []any{g, Sidecar{Identity: "spiffe://a", Upstreams: []Upstream{{}}, Services: []Registration{{}}}, CA{ID: "spiffe://a"}} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			f.Fatal(err)

@@ -148,6 +148,17 @@ func (g *Gateway) Clusters() int {
 	return len(clusters)
 }
 
+// served names the services beside, each once.
+func (s *Sidecar) served() string {
+	var names []string
+	for _, r := range s.Services {
+		if name := r.Service.String(); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " and ")
+}
+
 // Problems returns everything that is wrong with what the sidecar may dial and
 // with who knows of it.
 func (s *Sidecar) Problems(now time.Time) []string {
@@ -159,8 +170,8 @@ func (s *Sidecar) Problems(now time.Time) []string {
 		case g.LastError != "" && strings.Contains(said, g.LastError):
 		case g.LastError != "":
 			p.add("gateway %s: %s", g.Address, g.LastError)
-		case s.Service != nil && !g.Registered && !strings.Contains(said, "registration"):
-			p.add("gateway %s does not know of %s here", g.Address, s.Service.Service)
+		case len(s.Services) > 0 && !g.Registered && !strings.Contains(said, "registration"):
+			p.add("gateway %s does not know of %s here", g.Address, s.served())
 		}
 	}
 	for _, u := range s.Upstreams {

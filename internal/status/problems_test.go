@@ -103,7 +103,7 @@ func TestEverythingThatIsWrongWithASidecarIsAProblem(t *testing.T) {
 	} {
 		s := Sidecar{
 			Ready: true, Certificate: valid, Gateways: []GatewayLink{{Address: "h:15012", XDS: true, Registered: true}},
-			Service:   &Registration{Service: shop, Port: 80},
+			Services:  []Registration{{Service: shop, Port: 80}, {Service: shop, Port: 81}},
 			Upstreams: []Upstream{{Destination: mesh.Destination{Service: shop, Port: 80}, State: "known", Gateways: []Host{{Ready: true}}}},
 		}
 		spoil(&s)

@@ -4,18 +4,18 @@ import "github.com/isthmus-mesh/isthmus/internal/mesh"
 
 // Sidecar is what a sidecar answers.
 type Sidecar struct {
-	Identity    string        `json:"identity"` // its SPIFFE ID
-	Version     string        `json:"version"`
-	Ready       bool          `json:"ready"`
-	Pending     []Condition   `json:"pending,omitempty"` // of readiness
-	Uptime      float64       `json:"uptime_seconds"`
-	Certificate Certificate   `json:"certificate"`
-	Gateways    []GatewayLink `json:"gateways"`
-	Upstreams   []Upstream    `json:"upstreams"`
-	Service     *Registration `json:"service,omitempty"`
-	Trust       []Trust       `json:"trust"`
-	StateError  string        `json:"state_error,omitempty"` // why what it knows is not kept on disk
-	Reload      *Reload       `json:"reload,omitempty"`      // the last one
+	Identity    string         `json:"identity"` // its SPIFFE ID
+	Version     string         `json:"version"`
+	Ready       bool           `json:"ready"`
+	Pending     []Condition    `json:"pending,omitempty"` // of readiness
+	Uptime      float64        `json:"uptime_seconds"`
+	Certificate Certificate    `json:"certificate"`
+	Gateways    []GatewayLink  `json:"gateways"`
+	Upstreams   []Upstream     `json:"upstreams"`
+	Services    []Registration `json:"services,omitempty"` // what runs beside, a port each
+	Trust       []Trust        `json:"trust"`
+	StateError  string         `json:"state_error,omitempty"` // why what it knows is not kept on disk
+	Reload      *Reload        `json:"reload,omitempty"`      // the last one
 
 	Interception Interception `json:"interception"`
 }
@@ -62,10 +62,11 @@ type Host struct {
 	LastError  string  `json:"last_error,omitempty"`
 }
 
-// Registration is the service beside a sidecar.
+// Registration is one port of a service beside a sidecar.
 type Registration struct {
-	Service mesh.ServiceName `json:"service"`
-	Port    uint16           `json:"port"`
-	Target  string           `json:"target"`
-	Ready   bool             `json:"ready"`
+	Service  mesh.ServiceName `json:"service"`
+	Port     uint16           `json:"port"`
+	Protocol mesh.Protocol    `json:"protocol"`
+	Target   string           `json:"target"`
+	Ready    bool             `json:"ready"`
 }

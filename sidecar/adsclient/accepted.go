@@ -31,13 +31,14 @@ type accepted struct {
 	resources map[string]map[string]*discoveryv3.Resource // by type URL and name; has every one of types
 	absent    map[string]struct{}                         // told that there is no such Cluster
 	routes    map[string]*mesh.Route                      // decoded from the resources
-	service   mesh.ServiceName                            // whose policy is taken; zero: nobody's
-	policy    *policy.Set                                 // decoded from its resource; nil: none was told yet
+	services  []mesh.ServiceName                          // whose policies are taken
+	policies  map[mesh.ServiceName]*policy.Set            // decoded from their resources; of whom it was told
 }
 
-func newAccepted(service mesh.ServiceName) *accepted {
+func newAccepted(services []mesh.ServiceName) *accepted {
 	a := &accepted{
-		service:   service,
+		services:  services,
+		policies:  map[mesh.ServiceName]*policy.Set{},
 		resources: map[string]map[string]*discoveryv3.Resource{},
 		absent:    map[string]struct{}{},
 		routes:    map[string]*mesh.Route{},
@@ -128,19 +129,24 @@ func (a *accepted) decode(name string) error {
 	return nil
 }
 
-// decodePolicy takes the policy of the service beside anew.
+// asks reports whether the policy of that name is asked for.
+func (a *accepted) asks(name string) bool {
+	return slices.ContainsFunc(a.services, func(s mesh.ServiceName) bool { return s.String() == name })
+}
+
+// decodePolicy takes the policy of a service beside anew.
 func (a *accepted) decodePolicy(name string) error {
-	if a.service == (mesh.ServiceName{}) || name != a.service.String() {
+	if !a.asks(name) {
 		return fmt.Errorf("policy %q was not asked for", name)
 	}
 	set, err := xds.DecodePolicy(a.resources[xds.PolicyType][name].GetResource().GetValue())
 	if err != nil {
 		return fmt.Errorf("policy of %s: %w", name, err)
 	}
-	if set.Service != a.service {
+	if set.Service.String() != name {
 		return fmt.Errorf("policy %q is that of %s", name, set.Service)
 	}
-	a.policy = set
+	a.policies[set.Service] = set
 	return nil
 }
 

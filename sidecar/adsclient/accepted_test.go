@@ -64,7 +64,7 @@ func take(t *testing.T, a *accepted, resp *discoveryv3.DeltaDiscoveryResponse) b
 }
 
 func TestARouteNeedsBothOfItsHalves(t *testing.T) {
-	a := newAccepted(mesh.ServiceName{})
+	a := newAccepted(nil)
 	e := encode(t, "orders", "10.0.0.1:80")
 	take(t, a, clusters(e.Cluster))
 	if len(stateOf(a).Routes) != 0 || a.answered(dest("orders").String()) {
@@ -77,7 +77,7 @@ func TestARouteNeedsBothOfItsHalves(t *testing.T) {
 }
 
 func TestAClusterThatGoesAndComesBackFindsItsEndpoints(t *testing.T) {
-	a := newAccepted(mesh.ServiceName{})
+	a := newAccepted(nil)
 	e := encode(t, "orders", "10.0.0.1:80")
 	take(t, a, clusters(e.Cluster))
 	take(t, a, endpoints(e.Endpoints))
@@ -93,7 +93,7 @@ func TestAClusterThatGoesAndComesBackFindsItsEndpoints(t *testing.T) {
 }
 
 func TestTheSameAbsenceToldAgainIsNoChange(t *testing.T) {
-	a := newAccepted(mesh.ServiceName{})
+	a := newAccepted(nil)
 	if !take(t, a, removed(xds.ClusterType, "ghost")) {
 		t.Error("the first time is one")
 	}
@@ -111,7 +111,7 @@ func TestWhatCannotBeUsedIsRefusedAndTheOldKept(t *testing.T) {
 		"an empty resource":      {Name: name},
 		"no resource":            nil,
 	} {
-		a := newAccepted(mesh.ServiceName{})
+		a := newAccepted(nil)
 		take(t, a, clusters(good.Cluster, other.Cluster))
 		take(t, a, endpoints(good.Endpoints))
 		if _, err := a.take(endpoints(bad, other.Endpoints)); err == nil {
@@ -124,14 +124,14 @@ func TestWhatCannotBeUsedIsRefusedAndTheOldKept(t *testing.T) {
 			t.Errorf("%s: the good resource beside it was not taken", what)
 		}
 	}
-	if _, err := newAccepted(mesh.ServiceName{}).take(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: "type.googleapis.com/envoy.config.listener.v3.Listener"}); err == nil {
+	if _, err := newAccepted(nil).take(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: "type.googleapis.com/envoy.config.listener.v3.Listener"}); err == nil {
 		t.Error("a type that was not asked for is taken")
 	}
 }
 
 func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "routes.pb")
-	a := newAccepted(mesh.ServiceName{})
+	a := newAccepted(nil)
 	if err := readState(path, a); err != nil {
 		t.Fatalf("a missing file: %v", err)
 	}
@@ -146,7 +146,7 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 	if err := wholefile.Write(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	back := newAccepted(mesh.ServiceName{})
+	back := newAccepted(nil)
 	if err := readState(path, back); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestTheStateOnDiskIsReadBackWithItsVersions(t *testing.T) {
 }
 
 func FuzzStateFile(f *testing.F) {
-	a := newAccepted(mesh.ServiceName{})
+	a := newAccepted(nil)
 	e := encode(f, "orders", "10.0.0.1:80", "[fd00::1]:80")
 	if _, err := a.take(clusters(e.Cluster)); err != nil {
 		f.Fatal(err)
@@ -182,7 +182,7 @@ func FuzzStateFile(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a := newAccepted(mesh.ServiceName{})
+		a := newAccepted(nil)
 		if err := a.unmarshal(b); err != nil {
 			if len(a.file().Resources)+len(a.routes) > 0 {
 				t.Fatal("a broken file left something behind")

@@ -26,10 +26,10 @@ type Config struct {
 	// and are explicitly not there, both sorted and not to be changed. It should not
 	// block for long.
 	Apply func(routes []*mesh.Route, absent []mesh.Destination)
-	// Service is the service beside, whose policy is asked for; zero: there is none.
-	Service mesh.ServiceName
-	// ApplyPolicy is handed who may call Service when that was told first, and each time
-	// it has changed, as Apply is. Until then it is not known. Needed with Service only.
+	// Services are the services beside, whose policies are asked for.
+	Services []mesh.ServiceName
+	// ApplyPolicy is handed who may call one of Services when that was told first, and each time
+	// it has changed, as Apply is. Until then it is not known. Needed with Services only.
 	ApplyPolicy func(*policy.Set)
 	// StatePath is the file that keeps the last accepted state. Empty: none.
 	StatePath string
@@ -51,7 +51,7 @@ type Client struct {
 	mu       sync.Mutex // the ADS loop writes accepted under it, the saver reads
 	accepted *accepted
 
-	applied *policy.Set // what ApplyPolicy was handed last; the ADS loop's
+	applied map[mesh.ServiceName]*policy.Set // what ApplyPolicy was handed last; the ADS loop's
 }
 
 // New returns a client that does nothing until Run.
@@ -64,7 +64,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(cfg.Service), synced: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(cfg.Services), synced: make(chan struct{}),
+		applied: map[mesh.ServiceName]*policy.Set{},
 	}
 	c.saver = state.NewSaver(state.SaverConfig{
 		What: "the routes and the policy last accepted", Write: c.save, Delay: saveDelay, Interval: saveInterval, Log: c.log,
@@ -126,7 +127,7 @@ func (c *Client) restore() {
 		c.log.Warn("the last accepted state is not used", "err", err)
 		return
 	}
-	if len(c.accepted.routes) == 0 && c.accepted.policy == nil {
+	if len(c.accepted.routes) == 0 && len(c.accepted.policies) == 0 {
 		return
 	}
 	for _, r := range c.accepted.routes {
@@ -148,8 +149,10 @@ func (c *Client) apply() {
 	c.metrics.routes.Set(float64(len(routes)))
 	c.metrics.absent.Set(float64(len(absent)))
 	c.cfg.Apply(routes, absent)
-	if set := c.accepted.policy; set != c.applied {
-		c.applied = set
-		c.cfg.ApplyPolicy(set)
+	for _, name := range c.cfg.Services {
+		if set := c.accepted.policies[name]; set != c.applied[name] {
+			c.applied[name] = set
+			c.cfg.ApplyPolicy(set)
+		}
 	}
 }

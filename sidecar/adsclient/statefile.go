@@ -60,11 +60,11 @@ func (a *accepted) unmarshal(b []byte) error {
 	if file.GetTypeUrl() != stateFormat {
 		return fmt.Errorf("format %q, this program writes %q", file.GetTypeUrl(), stateFormat)
 	}
-	fresh := newAccepted(a.service)
+	fresh := newAccepted(a.services)
 	for _, typeURL := range types {
 		part := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL}
 		for _, r := range file.GetResources() {
-			if r.GetResource().GetTypeUrl() == typeURL && (typeURL != xds.PolicyType || r.GetName() == a.service.String()) {
+			if r.GetResource().GetTypeUrl() == typeURL && (typeURL != xds.PolicyType || a.asks(r.GetName())) {
 				part.Resources = append(part.Resources, r)
 			}
 		}

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
@@ -81,7 +80,7 @@ func (c *Client) waitSubscribed(ctx context.Context) bool {
 }
 
 // serves reports whether there is a service beside, whose policy is asked for.
-func (c *Client) serves() bool { return c.cfg.Service != mesh.ServiceName{} }
+func (c *Client) serves() bool { return len(c.cfg.Services) > 0 }
 
 // stream is one stream from its dial to its end. stood says that routes came. Its
 // error is nil when nothing is subscribed to any more.
@@ -165,7 +164,11 @@ func (c *Client) ask(s *stream, names map[string]struct{}) (asked []string, err 
 		})
 	}
 	if c.serves() {
-		if err := send(xds.PolicyType, c.cfg.Service.String()); err != nil {
+		names := make([]string, len(c.cfg.Services))
+		for i, service := range c.cfg.Services {
+			names[i] = service.String()
+		}
+		if err := send(xds.PolicyType, names...); err != nil {
 			return nil, err
 		}
 	}

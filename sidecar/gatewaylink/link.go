@@ -22,30 +22,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 )
 
-// Status is how things stand with one gateway.
-type Status struct {
-	Gateway    string // its xDS address
-	ADS        bool   // the routes come from it
-	Registered bool
-	Address    string // under which the cluster dials this sidecar; empty: not registered
-
-	// Why the latest attempt of each stream failed, as [rpcerr.Why] says it; empty when it stands.
-	ADSError          string
-	RegistrationError string
-	Refused           bool // the gateway was reached, and refused the registration
-}
-
-// LastError is what is wrong with either stream.
-func (s Status) LastError() string {
-	if s.ADSError == "" || s.ADSError == s.RegistrationError {
-		return s.RegistrationError
-	}
-	if s.RegistrationError == "" {
-		return s.ADSError
-	}
-	return "routes: " + s.ADSError + "; registration: " + s.RegistrationError
-}
-
 // Link is the way to one gateway. Its connection is there only while a stream uses
 // it, or while it is being made and may still have its turn. A stream that fails with its
 // connection declares it broken, so the next one dials anew at once. The methods may be
@@ -109,7 +85,9 @@ func (l *Link) Addr() string { return l.addr }
 func (l *Link) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.status
+	st := l.status
+	st.Registrations = slices.Clone(st.Registrations)
+	return st
 }
 
 // Update changes the status, under its lock.

@@ -22,7 +22,7 @@ func TestNoRequestIsLostWhileInstancesComeAndGo(t *testing.T) {
 	start := func() (*Proxy, mesh.Endpoint) {
 		id := w.mesh.Workload("east", orders.Namespace, orders.Name)
 		p, err := New(Config{Identity: id, Inbound: &Inbound{
-			Listen: "127.0.0.1:0", Service: orders, Port: 80, Target: w.program(http.HandlerFunc(echoBody)), Protocol: mesh.HTTP,
+			Listen: "127.0.0.1:0", Ports: []Served{{Service: orders, Port: 80, Target: w.program(http.HandlerFunc(echoBody)), Protocol: mesh.HTTP}},
 		}})
 		if err != nil {
 			t.Fatal(err)

@@ -37,7 +37,7 @@ type Config struct {
 	// Captured are the listeners for the program's captured connections; nil
 	// when nothing is captured.
 	Captured *Captured
-	// Inbound is the service that runs beside; nil when there is none.
+	// Inbound is for callers of what runs beside; nil when nothing does.
 	Inbound *Inbound
 	// Log receives one line per exchange at debug level (at info when the answer
 	// was made by the mesh) and one per change of state. Nil: nothing is logged.
@@ -46,9 +46,20 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
-// Inbound is the service that runs beside this sidecar.
+// Inbound is the listener for callers of what runs beside this sidecar.
 type Inbound struct {
-	Listen   string // host:port, usually :15008
+	Listen string // host:port, usually :15008
+	// Ports are what is served: at least one, no two alike.
+	Ports []Served
+	// Steered are the listeners for callers of the programs' own ports; nil: none.
+	Steered *Steered
+	// Peers says whose TLS is taken; nil: every member of the mesh (gateways included,
+	// which check health and deliver for others).
+	Peers identity.PeerPolicy
+}
+
+// Served is one port of a service, and the program that serves it.
+type Served struct {
 	Service  mesh.ServiceName
 	Port     uint16        // the service's port
 	Target   string        // host:port of the program beside
@@ -59,15 +70,10 @@ type Inbound struct {
 	Timeouts *exchange.Timeouts
 	// Connect bounds a TCP connect to the program; 0: 1 s, negative: not at all.
 	Connect time.Duration
-	// Steered are the listeners for callers of the program's own port; nil: none.
-	Steered *Steered
 	// Policy says who may call: nobody while it holds nil, since that is not known yet;
 	// without a store everybody may. Observer is told of what it decides.
 	Policy   *state.Store[*policy.Authorizer]
 	Observer *authorize.Observer
-	// Peers says whose TLS is taken; nil: every member of the mesh (gateways included,
-	// which check health and deliver for others).
-	Peers identity.PeerPolicy
 }
 
 func (c *Config) validate() error {
@@ -85,12 +91,30 @@ func (c *Config) validate() error {
 		if c.Identity == nil {
 			faults = append(faults, errors.New("inbound needs an identity"))
 		}
-		faults = append(faults, checkHostPorts("inbound listener", in.Listen), checkHostPorts("target of "+in.Service.String(), in.Target))
-		if in.Policy != nil && in.Observer == nil {
-			faults = append(faults, errors.New("inbound has a policy and no observer"))
-		}
+		faults = append(faults, checkHostPorts("inbound listener", in.Listen), in.checkPorts())
 		if in.Steered != nil {
 			faults = append(faults, in.Steered.validate())
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (in *Inbound) checkPorts() error {
+	if len(in.Ports) == 0 {
+		return errors.New("inbound: no port to serve")
+	}
+	var faults []error
+	for i := range in.Ports {
+		p := &in.Ports[i]
+		d := mesh.Destination{Service: p.Service, Port: p.Port}
+		faults = append(faults, checkHostPorts("target of "+d.String(), p.Target))
+		if p.Policy != nil && p.Observer == nil {
+			faults = append(faults, fmt.Errorf("inbound: %s has a policy and no observer", d))
+		}
+		for j := range i {
+			if other := &in.Ports[j]; other.Service == p.Service && other.Port == p.Port {
+				faults = append(faults, fmt.Errorf("inbound: %s is served twice", d))
+			}
 		}
 	}
 	return errors.Join(faults...)

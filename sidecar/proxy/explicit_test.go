@@ -100,7 +100,7 @@ func TestADrainOfCallersLeavesTheProgramsOwnConnections(t *testing.T) {
 	p, err := New(Config{
 		Identity: w.mesh.Workload("east", orders.Namespace, orders.Name), Routes: store, Upstreams: set, Log: w.log,
 		Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}},
-		Inbound:  &Inbound{Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: program, Protocol: mesh.HTTP},
+		Inbound:  &Inbound{Listen: "127.0.0.1:0", Ports: []Served{{Service: orders, Port: dest.Port, Target: program, Protocol: mesh.HTTP}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func (w *world) instance(cluster mesh.ClusterName, name, target string, protocol
 	w.t.Helper()
 	id := w.mesh.Workload(cluster, orders.Namespace, orders.Name)
 	p, err := New(Config{Identity: id, Log: w.log, Inbound: &Inbound{
-		Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: target, Protocol: protocol,
+		Listen: "127.0.0.1:0", Ports: []Served{{Service: orders, Port: dest.Port, Target: target, Protocol: protocol}},
 	}})
 	if err != nil {
 		w.t.Fatal(err)

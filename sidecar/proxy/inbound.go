@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -16,59 +18,111 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
-// listenInbound makes the listener at which the mesh's TLS ends. A caller may negotiate
-// the program's protocol or nothing; what it says is taken for that protocol in
+// inboundListener is where the mesh's TLS ends: at one address for every port that is
+// served. The ClientHello's server name says which one a connection is for.
+type inboundListener struct {
+	p     *Proxy
+	ports []*inboundPort
+	check identity.PeerPolicy
+	tls   *tls.Config
+	by    string // the part of x-forwarded-client-cert that is always the same
+}
+
+// inboundPort is one port of a service, whose program is beside.
+type inboundPort struct {
+	*server
+	protocol mesh.Protocol
+	target   uint16 // the program's port
+	program  *upstream.Service
+	tls      *tls.Config
+}
+
+// listenInbound makes the listener for the callers of every port.
+func (p *Proxy) listenInbound(in Inbound) *inboundListener {
+	l := &inboundListener{p: p, check: in.Peers, by: "By=" + p.cfg.Identity.ID().String() + ";URI="}
+	if l.check == nil {
+		l.check = identity.AnyMember()
+	}
+	for i := range in.Ports {
+		l.ports = append(l.ports, p.servePort(&in.Ports[i], in.Listen, l.check))
+	}
+	l.tls = p.cfg.Identity.ServerTLS(l.check)
+	l.tls.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		port, err := l.named(hello.ServerName)
+		if err != nil {
+			return nil, err
+		}
+		return port.tls, nil
+	}
+	for _, port := range l.ports {
+		port.serve = l.serve
+	}
+	return l
+}
+
+// servePort makes what serves callers of one port. A caller may negotiate the
+// program's protocol or nothing; what it says is taken for that protocol in
 // both cases: raw bytes for a program that speaks HTTP would pass by the engine,
 // and with them any identity that the caller claims.
-func (p *Proxy) listenInbound(in Inbound) *server {
-	s := &server{
-		p:           p,
-		direction:   inbound,
-		address:     in.Listen,
-		destination: mesh.Destination{Service: in.Service, Port: in.Port},
-		rewrite:     http1.RequestRewrite{Proto: "http"},
-		retries:     programRetries(),
-		bounds:      exchange.DefaultTimeouts(),
+func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy) *inboundPort {
+	d := mesh.Destination{Service: in.Service, Port: in.Port}
+	connect := in.Connect
+	port := &inboundPort{
+		protocol: in.Protocol,
+		program: upstream.Static(upstream.Config{
+			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed,
+			Connect: func(mesh.Destination) time.Duration { return connect },
+		}, in.Target),
+		tls: p.cfg.Identity.ServerTLS(check, in.Protocol.ProgramALPN()...),
+		server: &server{
+			p:           p,
+			direction:   inbound,
+			address:     address,
+			destination: d,
+			label:       d.String(),
+			rewrite:     http1.RequestRewrite{Proto: "http", Host: in.Service.Host()},
+			retries:     programRetries(),
+			bounds:      exchange.DefaultTimeouts(),
+		},
+	}
+	if _, target, err := net.SplitHostPort(in.Target); err == nil {
+		n, _ := strconv.ParseUint(target, 10, 16) // a name has no number to be called by
+		port.target = uint16(n)
 	}
 	if in.Policy != nil {
-		s.access = exchange.NewAccess(s.destination, in.Policy, in.Observer)
+		port.access = exchange.NewAccess(d, in.Policy, in.Observer)
 	}
 	if in.Timeouts != nil {
-		s.bounds = *in.Timeouts
+		port.bounds = *in.Timeouts
 	}
-	s.label = s.destination.String()
-	s.rewrite.Host = in.Service.Host()
-	s.service = func(context.Context) (*upstream.Service, error) { return p.program, nil }
-	s.finish()
-	check := in.Peers
-	if check == nil {
-		check = identity.AnyMember()
-	}
-	config := p.cfg.Identity.ServerTLS(check, in.Protocol.ProgramALPN()...)
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return nil, checkName(s.destination, hello.ServerName)
-	}
-	by := "By=" + p.cfg.Identity.ID().String() + ";URI="
-	s.serve = func(c *client) {
-		if err := s.handshake(c, config, check); err != nil {
-			if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
-				s.metrics.refused().Inc()
-			}
-			s.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
-			return
+	port.service = func(context.Context) (*upstream.Service, error) { return port.program, nil }
+	port.finish()
+	return port
+}
+
+// first is what accepts, and counts those of whom nothing is known yet.
+func (l *inboundListener) first() *server { return l.ports[0].server }
+
+// serve serves who connected to the inbound listener, or began TLS at a program's port.
+func (l *inboundListener) serve(c *client) {
+	port, err := l.handshake(c)
+	if err != nil {
+		if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
+			l.first().metrics.refused().Inc()
 		}
-		if !s.p.callers.Take(c.Peer) {
-			s.metrics.refused().Inc()
-			s.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
-			c.Abort()
-			return
-		}
-		defer s.p.callers.Release(c.Peer)
-		rewrite := s.rewrite
-		rewrite.ClientCert = by + c.Peer
-		s.drive(c, in.Protocol, p.program, rewrite)
+		l.first().log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
+		return
 	}
-	return s
+	if !l.p.callers.Take(c.Peer) {
+		port.metrics.refused().Inc()
+		port.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
+		c.Abort()
+		return
+	}
+	defer l.p.callers.Release(c.Peer)
+	rewrite := port.rewrite
+	rewrite.ClientCert = l.by + c.Peer
+	port.drive(c, port.protocol, port.program, rewrite)
 }
 
 // programRetries is the policy for the program beside: there is nobody else to ask.
@@ -79,45 +133,70 @@ func programRetries() upstream.RetryPolicy {
 }
 
 // handshake ends the mesh's TLS on c and records who called: the connection ends when
-// that caller may not call any more.
-func (s *server) handshake(c *client, config *tls.Config, check identity.PeerPolicy) error {
+// that caller may not call any more. It returns the port that was called.
+func (l *inboundListener) handshake(c *client) (*inboundPort, error) {
 	var conn *tls.Conn
-	err := s.p.turns.Handshake(c.Conn, handshakeTimeout, func(below net.Conn) error {
-		conn = identity.Server(below, config)
-		return conn.HandshakeContext(s.p.ctx)
+	err := l.p.turns.Handshake(c.Conn, handshakeTimeout, func(below net.Conn) error {
+		conn = identity.Server(below, l.tls)
+		return conn.HandshakeContext(l.p.ctx)
 	})
 	if err != nil {
-		return fmt.Errorf("tls handshake: %w", err)
+		return nil, fmt.Errorf("tls handshake: %w", err)
 	}
 	c.Stranger.Known()
-	peer, err := s.p.cfg.Identity.Peer(conn.ConnectionState())
+	port, err := l.named(conn.ConnectionState().ServerName)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.p.renewals.Seen(conn.ConnectionState())
+	peer, err := l.p.cfg.Identity.Peer(conn.ConnectionState())
+	if err != nil {
+		return nil, err
+	}
+	l.p.renewals.Seen(conn.ConnectionState())
 	caller := policy.CallerOf(peer)
 	c.Conn, c.Peer, c.Caller = conn, peer.ID.String(), &caller
 	c.Open.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
-		err := s.p.renewals.Trusts(s.p.cfg.Identity, cs, check)
+		err := l.p.renewals.Trusts(l.p.cfg.Identity, cs, l.check)
 		if err != nil {
-			s.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
+			port.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
 		}
 		return err
 	})
-	return nil
+	return port, nil
 }
 
-// checkName refuses callers of other services: they were sent here by a stale
-// endpoint, and what they have to say is not for this program.
-func checkName(here mesh.Destination, name string) error {
+// named returns the port that a server name asks for: that of its number or, without
+// one, the service's first. Who names something else was sent here by a stale
+// endpoint, and what it has to say is not for these programs.
+func (l *inboundListener) named(name string) (*inboundPort, error) {
 	d, err := mesh.ParseServerName(name)
 	if err != nil {
-		return fmt.Errorf("server name: %w", err)
+		return nil, fmt.Errorf("server name: %w", err)
 	}
-	if d.Service != here.Service || d.Port != 0 && d.Port != here.Port {
-		return fmt.Errorf("server name %s: here is %s", name, here)
+	var found *inboundPort
+	for _, port := range l.ports {
+		switch here := port.destination; {
+		case here.Service != d.Service || d.Port != 0 && d.Port != here.Port:
+		case found == nil || here.Port < found.destination.Port:
+			found = port
+		}
 	}
-	return nil
+	if found == nil {
+		return nil, fmt.Errorf("server name %s: here is %s", name, l)
+	}
+	return found, nil
+}
+
+// String lists what is served.
+func (l *inboundListener) String() string {
+	text := ""
+	for i, port := range l.ports {
+		if i > 0 {
+			text += ", "
+		}
+		text += port.label
+	}
+	return text
 }
 
 // outsider returns the address of a client that is not on this machine.

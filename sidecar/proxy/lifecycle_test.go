@@ -46,7 +46,7 @@ func TestAPortThatIsTakenIsNamedAndNothingIsLeftOpen(t *testing.T) {
 }
 
 func TestAConfigWithoutItsPartsIsRefusedWithAllFaults(t *testing.T) {
-	_, err := New(Config{Explicit: []Explicit{{Listen: "nowhere", Destination: dest}}, Inbound: &Inbound{Listen: "x", Target: "y", Service: orders}})
+	_, err := New(Config{Explicit: []Explicit{{Listen: "nowhere", Destination: dest}}, Inbound: &Inbound{Listen: "x", Ports: []Served{{Target: "y", Service: orders}}}})
 	if err == nil || len(strings.Split(err.Error(), "\n")) != 5 {
 		t.Errorf("got %v, want five faults", err)
 	}

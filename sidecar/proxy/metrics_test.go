@@ -25,7 +25,7 @@ func TestAListenerHasNoSeriesOfWhatItDoesNotDo(t *testing.T) {
 	p, err := New(Config{
 		Identity: w.caller, Routes: store, Upstreams: set, Log: w.log, Metrics: registry,
 		Explicit: []Explicit{{Listen: "127.0.0.1:0", Destination: dest}},
-		Inbound:  &Inbound{Listen: "127.0.0.1:0", Service: orders, Port: 80, Target: w.refusing(), Protocol: mesh.HTTP},
+		Inbound:  &Inbound{Listen: "127.0.0.1:0", Ports: []Served{{Service: orders, Port: 80, Target: w.refusing(), Protocol: mesh.HTTP}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,8 +37,8 @@ func (w *world) guarded(target string, protocol mesh.Protocol) *guarded {
 		w.t.Fatal(err)
 	}
 	g.proxy, err = New(Config{Identity: w.mesh.Workload("east", orders.Namespace, orders.Name), Log: w.log, Inbound: &Inbound{
-		Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: target, Protocol: protocol,
-		Policy: &g.policy, Observer: observer,
+		Listen:  "127.0.0.1:0",
+		Ports:   []Served{{Service: orders, Port: dest.Port, Target: target, Protocol: protocol, Policy: &g.policy, Observer: observer}},
 		Steered: &Steered{Listen: []string{"127.0.0.1:0"}, Permissive: true},
 	}})
 	if err != nil {

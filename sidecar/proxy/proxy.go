@@ -17,7 +17,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
-	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // Proxy is the sidecar's data plane. Its methods may be called concurrently.
@@ -25,12 +24,11 @@ type Proxy struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
-	servers  []*server         // all of them
-	captured []*server         // of these, where interception sends the program's connections
-	steered  []*server         // of these, where it sends connections to the program's port
-	program  *upstream.Service // nil without Inbound
-	ready    chan struct{}     // closed once every listener is bound
-	access   *exchange.Access  // who may call the program; nil: everybody
+	servers  []*server      // all of them
+	captured []*server      // of these, where interception sends the program's connections
+	steered  []*server      // of these, where it sends connections to the program's port
+	served   []*inboundPort // the ports of what runs beside
+	ready    chan struct{}  // closed once every listener is bound
 	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
 	renewals identity.Renewals // of callers
@@ -85,11 +83,10 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
-		p.program = upstream.Static(upstream.Config{Cluster: cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Connect: func(mesh.Destination) time.Duration { return in.Connect }}, in.Target)
 		secure := p.listenInbound(*in)
-		p.servers, p.access = append(p.servers, secure), secure.access
+		p.servers, p.served = append(p.servers, secure.first()), secure.ports
 		if in.Steered != nil {
-			p.steered = p.listenSteered(*in, secure)
+			p.steered = p.listenSteered(*in.Steered, secure)
 			p.servers = append(p.servers, p.steered...)
 		}
 	}
@@ -127,8 +124,10 @@ func (p *Proxy) bind(ctx context.Context) error {
 		s.start()
 	}
 	p.judging.Go(func() { p.relays.Watch(p.ctx) })
-	if p.access != nil {
-		p.judging.Go(func() { p.access.Watch(p.ctx) })
+	for _, port := range p.served {
+		if port.access != nil {
+			p.judging.Go(func() { port.access.Watch(p.ctx) })
+		}
 	}
 	if p.cfg.Identity != nil {
 		for _, open := range p.conns {
@@ -178,8 +177,8 @@ func (p *Proxy) Shed() {
 	for _, open := range p.conns {
 		open.Shed()
 	}
-	if p.program != nil {
-		p.program.Shed()
+	for _, port := range p.served {
+		port.program.Shed()
 	}
 	if p.cfg.Upstreams != nil {
 		p.cfg.Upstreams.Shed()
@@ -241,8 +240,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		conns.Wait()
 	}
 	p.judging.Wait()
-	if p.program != nil {
-		p.program.Close()
+	for _, port := range p.served {
+		port.program.Close()
 	}
 	return errors.Join(in, out)
 }

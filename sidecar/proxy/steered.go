@@ -47,34 +47,66 @@ func (st *Steered) validate() error {
 	return errors.Join(faults...)
 }
 
-// listenSteered makes the listeners for callers of the program's own port; secure is the
+// steeredPort serves callers of one program's own port.
+type steeredPort struct {
+	*server
+	of *inboundPort
+}
+
+// listenSteered makes the listeners for callers of the programs' own ports; secure is the
 // inbound listener, which serves those who belong there.
-func (p *Proxy) listenSteered(in Inbound, secure *server) []*server {
+func (p *Proxy) listenSteered(st Steered, secure *inboundListener) []*server {
 	var listeners []*server
-	for _, address := range in.Steered.Listen {
-		s := &server{
-			p: p, direction: inbound, address: address,
-			destination: secure.destination, label: secure.label, rewrite: secure.rewrite, retries: secure.retries, bounds: secure.bounds,
+	for _, address := range st.Listen {
+		var ports []*steeredPort
+		for _, port := range secure.ports {
+			s := &server{
+				p: p, direction: inbound, address: address,
+				destination: port.destination, label: port.label, rewrite: port.rewrite, retries: port.retries, bounds: port.bounds,
+			}
+			s.rewrite.Outside = true
+			s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
+			if st.Permissive {
+				s.service, s.access = port.service, port.access
+			}
+			s.finish()
+			ports = append(ports, &steeredPort{s, port})
 		}
-		s.rewrite.Outside = true
-		s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
-		if in.Steered.Permissive {
-			s.service, s.access = secure.service, secure.access
+		accepts := ports[0].server
+		accepts.serve = func(c *client) {
+			if s := calledPort(ports, c.Accepted.LocalAddr()); s != nil {
+				s.serveSteered(c, st.Permissive, secure)
+				return
+			}
+			accepts.log.Info("refused a caller of a port that is not served here", "addr", c.Accepted.LocalAddr().String())
+			c.Abort()
 		}
-		s.finish()
-		s.serve = func(c *client) { s.serveSteered(c, in, secure) }
-		listeners = append(listeners, s)
+		listeners = append(listeners, accepts)
 	}
 	return listeners
 }
 
-func (s *server) serveSteered(c *client, in Inbound, secure *server) {
-	permissive := in.Steered.Permissive
-	if permissive && in.Protocol == mesh.TCP {
+// calledPort returns the port whose program a steered connection was for, which its local
+// address says; nil: nobody's.
+func calledPort(ports []*steeredPort, local net.Addr) *steeredPort {
+	if len(ports) == 1 {
+		return ports[0]
+	}
+	a, ok := local.(*net.TCPAddr)
+	for _, s := range ports {
+		if ok && int(s.of.target) == a.Port {
+			return s
+		}
+	}
+	return nil
+}
+
+func (s *steeredPort) serveSteered(c *client, permissive bool, secure *inboundListener) {
+	if permissive && s.of.protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
-		s.drive(c, in.Protocol, s.p.program, s.rewrite)
+		s.drive(c, mesh.TCP, s.of.program, s.rewrite)
 		return
 	}
 	said, http := sniff(c)
@@ -88,7 +120,11 @@ func (s *server) serveSteered(c *client, in Inbound, secure *server) {
 		c.Caller = &policy.Caller{Anonymous: true}
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
-		s.drive(c, mesh.HTTP, s.p.program, rewrite)
+		if permissive {
+			s.drive(c, s.of.protocol, s.of.program, rewrite)
+		} else {
+			s.refuse(c, rewrite, errPlainCaller)
+		}
 	default:
 		s.metrics.refused().Inc()
 		level := slog.LevelInfo

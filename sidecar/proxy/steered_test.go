@@ -24,12 +24,12 @@ func (w *world) steered(target string, protocol mesh.Protocol, permissive bool) 
 	w.t.Helper()
 	by = new(atomic.Value)
 	p, err := New(Config{Identity: w.mesh.Workload("east", orders.Namespace, orders.Name), Log: w.log, Inbound: &Inbound{
-		Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: target, Protocol: protocol,
-		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		Listen: "127.0.0.1:0",
+		Ports: []Served{{Service: orders, Port: dest.Port, Target: target, Protocol: protocol, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			by.Store(Caller(ctx))
 			var d net.Dialer
 			return d.DialContext(ctx, network, addr)
-		},
+		}}},
 		Steered: &Steered{Listen: []string{"127.0.0.1:0"}, Permissive: permissive},
 	}})
 	if err != nil {

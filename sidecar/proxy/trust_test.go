@@ -41,7 +41,7 @@ func TestAnInboundConnectionEndsWhenItsCallerIsNotTrustedAnyMore(t *testing.T) {
 	go func() { ended <- id.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	p, err := New(Config{Identity: id, Log: w.log, Inbound: &Inbound{
-		Listen: "127.0.0.1:0", Service: orders, Port: dest.Port, Target: w.program(http.HandlerFunc(echoBody)), Protocol: mesh.HTTP,
+		Listen: "127.0.0.1:0", Ports: []Served{{Service: orders, Port: dest.Port, Target: w.program(http.HandlerFunc(echoBody)), Protocol: mesh.HTTP}},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -12,14 +12,16 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
-// Registrar registers with every gateway. Its methods may be called concurrently.
+// Registrar registers one port with every gateway. Its methods may be called concurrently.
 type Registrar struct {
+	of      mesh.Destination // the port
 	links   []*gatewaylink.Link
 	log     *slog.Logger
 	current state.Store[*register.Registration] // nil: nothing to register
@@ -29,12 +31,12 @@ type Registrar struct {
 	holders state.Store[[]string] // addresses of the gateways that may hold the registration
 }
 
-// New returns a registrar that does nothing until Run. A nil log discards.
-func New(links []*gatewaylink.Link, log *slog.Logger) *Registrar {
+// New returns a registrar of one port that does nothing until Run. A nil log discards.
+func New(links []*gatewaylink.Link, of mesh.Destination, log *slog.Logger) *Registrar {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Registrar{links: links, log: log}
+	return &Registrar{of: of, links: links, log: log}
 }
 
 // Run registers with the gateways until ctx ends. It returns nil: unreachable
@@ -48,7 +50,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 	return nil
 }
 
-// Register replaces what the gateways are told of the service beside the sidecar.
+// Register replaces what the gateways are told of the port.
 // Nil withdraws it. It never blocks; reg must not be changed afterwards. After
 // Shutdown it does nothing.
 func (r *Registrar) Register(reg *register.Registration) {
@@ -121,7 +123,7 @@ func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
 			if stood {
 				said = "no longer registered with this gateway"
 			}
-			r.log.Warn(said, "gateway", l.Addr(), "service", reg.GetService(), "err", rpcerr.Why(err))
+			r.log.Warn(said, "gateway", l.Addr(), "service", r.of.String(), "err", rpcerr.Why(err))
 		}
 		if !state.Pause(ctx, backoff.Next()) {
 			return
@@ -142,10 +144,12 @@ func (r *Registrar) stream(ctx context.Context, l *gatewaylink.Link) (stood bool
 			func(s *stream) error { return r.talk(l, s) })
 	}
 	l.Update(func(s *gatewaylink.Status) {
-		stood, s.Registered, s.Address = s.Registered, false, ""
+		was := s.Registration(r.of)
+		stood, was.Held, was.Address = was.Held, false, ""
 		if err != nil {
-			s.RegistrationError, s.Refused = rpcerr.Why(err), gatewaylink.IsRefusal(err)
+			was.Error, was.Refused = rpcerr.Why(err), gatewaylink.IsRefusal(err)
 		}
+		s.SetRegistration(was)
 	})
 	return stood, err
 }
@@ -179,10 +183,10 @@ func (r *Registrar) hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) e
 				return s.Err()
 			}
 			if s.Answered() {
-				r.log.Info("registered with this gateway", "gateway", l.Addr(), "address", ack.GetAddress(), "instance", ack.GetInstance())
+				r.log.Info("registered with this gateway", "service", r.of.String(), "gateway", l.Addr(), "address", ack.GetAddress(), "instance", ack.GetInstance())
 			}
 			l.Update(func(st *gatewaylink.Status) {
-				st.Registered, st.Address, st.RegistrationError, st.Refused = true, ack.GetAddress(), "", false
+				st.SetRegistration(gatewaylink.Registration{Of: r.of, Held: true, Address: ack.GetAddress()})
 			})
 		case <-past:
 			return nil

@@ -10,9 +10,12 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
+
+var orders = mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
 
 // gateway is the gateway's end of a registration stream.
 type gateway struct {
@@ -46,7 +49,7 @@ func registered(t *testing.T) (*Registrar, *gateway, *gatewaylink.Link, <-chan e
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, g, ended := New(links, nil), &gateway{acks: make(chan *register.Ack)}, make(chan error, 1)
+	r, g, ended := New(links, orders, nil), &gateway{acks: make(chan *register.Ack)}, make(chan error, 1)
 	r.Register(&register.Registration{Service: "shop/orders", Port: 80})
 	go func() {
 		ended <- gatewaylink.Converse(t.Context(), links[0],
@@ -64,7 +67,8 @@ func registered(t *testing.T) (*Registrar, *gateway, *gatewaylink.Link, <-chan e
 func TestAGatewayIsToldOfEveryChangeAndItsWordIsInTheStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, g, l, ended := registered(t)
-		if st := l.Status(); !st.Registered || st.Address != "10.0.0.7:15008" {
+		st := l.Status()
+		if r := st.Registration(orders); !st.Registered() || r.Address != "10.0.0.7:15008" {
 			t.Errorf("the status is %+v", st)
 		}
 		r.Register(&register.Registration{Service: "shop/orders", Port: 80, Ready: true})

@@ -147,7 +147,7 @@ func (s *Service) dialConfigLocked(old *dialConfig, route *mesh.Route) *dialConf
 	config := &dialConfig{protocol: route.Protocol, identities: route.Identities}
 	if src := s.shared.cfg.Identity; src != nil {
 		config.policy = identity.Answers(s.dest, route.Identities) // the gateway that lists them is not the law
-		config.tls = src.ClientTLS(s.dest.Service.Host(), config.policy, route.Protocol.ProgramALPN()...)
+		config.tls = src.ClientTLS(mesh.Destination{Service: s.dest.Service, Port: s.dest.Port}.ServerName(), config.policy, route.Protocol.ProgramALPN()...)
 	}
 	s.dialConfig.Store(config)
 	return config
