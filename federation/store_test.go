@@ -187,12 +187,16 @@ func TestNoDamageToTheStateFileKeepsAGatewayFromStarting(t *testing.T) {
 	if len(sound) < 10*4096 {
 		t.Fatalf("the file has only %d bytes: no tree to damage", len(sound))
 	}
+	rounds := 60
+	if raceEnabled { // five times as slow
+		rounds = 12
+	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 0))
-			for range 60 {
+			for range rounds {
 				if err := os.WriteFile(path, damage(r, slices.Clone(sound)), 0o600); err != nil {
 					t.Fatal(err)
 				}

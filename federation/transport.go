@@ -32,10 +32,10 @@ type transport struct {
 	streams chan net.Conn
 	// announced takes what a gateway says of itself, or says what is wrong with it. It must not block.
 	announced func(from mesh.GatewayID, meta []byte) error
-	done    chan struct{} // closed when memberlist is shut down
-	once    sync.Once
-	log     *slog.Logger
-	lines   *rate.Limiter // of log
+	done      chan struct{} // closed when memberlist is shut down
+	once      sync.Once
+	log       *slog.Logger
+	lines     *rate.Limiter // of log
 }
 
 func newTransport(self mesh.GatewayID, e *tunnel.Node, m *metrics, log *slog.Logger) *transport {
