@@ -24,5 +24,8 @@ const (
 const (
 	firstRetry   = 100 * time.Millisecond // after the first check of what is not up yet; a check costs one small connection
 	jitter       = 0.1                    // of the interval, so that checks of many endpoints spread
+	grpcBuffer   = 4 << 10                // bytes, each way, of a check by gRPC: a few frames
+	maxGRPCReply = 1 << 10                // bytes; a reply has two
+	maxService   = 253                    // bytes of a gRPC service's name
 	maxReplyHead = 16 << 10               // bytes of an HTTP reply's head that are read; the body is not
 )

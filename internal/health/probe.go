@@ -34,6 +34,12 @@ func (c Check) ProbeBy(ctx context.Context, dial func(ctx context.Context, netwo
 	if c.Kind == TCP {
 		return nil
 	}
+	if c.Kind == GRPC {
+		if err := c.askGRPC(ctx, conn); err != nil {
+			return fmt.Errorf("ask %s by grpc.health.v1: %w", addr, err)
+		}
+		return nil
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := c.get(conn, addr); err != nil {
