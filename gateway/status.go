@@ -25,6 +25,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel, g.identity.Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Trust = g.trustStatus(view)
+	s.NothingImported = nothingImported(view, g.inForce.Load().Imports)
 	s.Unjudged = g.authorizers.Load().unjudged()
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
@@ -123,6 +124,28 @@ func readyOf(endpoints []mesh.Endpoint) (n uint32) {
 		}
 	}
 	return n
+}
+
+// nothingImported returns the clusters that offer something, of which imports name something
+// else.
+func nothingImported(view *federation.View, imports mesh.Imports) (all []mesh.ClusterName) {
+	taken, not := map[mesh.ClusterName]int{}, map[mesh.ClusterName]int{}
+	for i := range view.Origins {
+		o := &view.Origins[i]
+		taken[o.ID.Cluster] += len(o.Records)
+		not[o.ID.Cluster] += o.NotImported
+	}
+	for cluster, n := range not {
+		names, named := imports[cluster]
+		if !named {
+			names = imports[mesh.AnyCluster]
+		}
+		if n > 0 && taken[cluster] == 0 && len(names) > 0 {
+			all = append(all, cluster)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func originsOf(view *federation.View, now time.Time) []status.Origin {

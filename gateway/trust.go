@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
@@ -23,22 +22,10 @@ func (g *Gateway) takeBundle(signed []byte) (changed bool, err error) {
 
 // auditTrust writes down which bundles come into force, until ctx ends.
 func (g *Gateway) auditTrust(ctx context.Context) error {
-	var was []*identity.Bundle
-	for {
-		past := g.identity.Past()
-		now := g.identity.Bundles()
-		for _, b := range now {
-			if !slices.Contains(was, b) {
-				g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
-			}
-		}
-		was = now
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-past:
-		}
-	}
+	g.identity.WatchBundles(ctx, func(b *identity.Bundle) {
+		g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
+	})
+	return nil
 }
 
 // trustStatus says what is trusted, and who of the mesh is behind.

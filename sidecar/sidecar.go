@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -234,6 +233,7 @@ func (s *Sidecar) start(all *parts) {
 	all.start("identity", s.identity.Run)
 	all.start("bundles", s.bundles.Run)
 	all.start("trust", s.watchTrust)
+	all.start("trust audit", s.auditTrust)
 	all.start("renewals", func(ctx context.Context) error {
 		gatewaylink.ShowRenewals(ctx, s.identity, s.gateways)
 		return nil
@@ -252,18 +252,18 @@ func (s *Sidecar) start(all *parts) {
 	}
 }
 
-// watchTrust writes down which bundles come into force, and has connections to who is trusted no more cut, whenever that changes.
+// auditTrust writes down which bundles come into force, until ctx ends.
+func (s *Sidecar) auditTrust(ctx context.Context) error {
+	s.identity.WatchBundles(ctx, func(b *identity.Bundle) {
+		s.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
+	})
+	return nil
+}
+
+// watchTrust has connections to who is trusted no more cut, whenever that changes.
 func (s *Sidecar) watchTrust(ctx context.Context) error {
-	var was []*identity.Bundle
 	past := s.identity.Past()
 	for {
-		now := s.identity.Bundles()
-		for _, b := range now {
-			if !slices.Contains(was, b) {
-				s.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
-			}
-		}
-		was = now
 		select {
 		case <-ctx.Done():
 			return nil

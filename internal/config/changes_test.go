@@ -36,3 +36,24 @@ func TestWhatDiffersBetweenTwoFilesIsNamedByKey(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyThatFollowsFromAnotherIsNotNamedBesideIt(t *testing.T) {
+	load := func(text string) *Gateway {
+		g, err := LoadGateway(write(t, "cluster: west\nname: a\n"+text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	before := load("advertise: h:7443\n")
+	for text, want := range map[string][]string{
+		"advertise: other:7443\n":                              {"advertise"},
+		"advertise: h:7443\nlisten: {mesh: ':15555'}\n":        {"listen.mesh"},
+		"advertise: h:7443\nmeshAddress: h2:15443\n":           {"meshAddress"},
+		"advertise: other:7443\nmeshAddress: 10.0.0.1:15443\n": {"advertise", "meshAddress"},
+	} {
+		if got := Changes(before, load(text)); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}

@@ -356,7 +356,7 @@ func TestAFileWithTwoDocumentsOrNoneIsNoSurprise(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	path = write(t, "# nothing yet\n")
-	if _, err := LoadGateway(path, nil); !strings.Contains(faults(path, err), "cluster: is missing") {
+	if _, err := LoadGateway(path, nil); !strings.Contains(faults(path, err), "is empty: ") {
 		t.Errorf("got %v", err)
 	}
 	path = filepath.Join(t.TempDir(), "none.yaml")
@@ -391,6 +391,21 @@ func TestTheExamplesAreGood(t *testing.T) {
 	for _, f := range []string{"quickstart/east/web.yaml", "quickstart/west/orders.yaml", "systemd/orders.yaml"} {
 		if _, err := LoadSidecar(filepath.Join(dir, f), nil); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestAnEmptyFileReadsTheSameToWhoStartsAndWhoChecks(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n---\n", "{}\n"} {
+		path := write(t, text)
+		_, want := GuessRole(path)
+		_, gateway := LoadGateway(path, nil)
+		_, sidecar := LoadSidecar(path, nil)
+		_, ca := LoadCA(path, nil)
+		for _, err := range []error{gateway, sidecar, ca} {
+			if err == nil || want == nil || err.Error() != want.Error() {
+				t.Errorf("%q: %v, want %v", text, err, want)
+			}
 		}
 	}
 }

@@ -50,11 +50,15 @@ func load(path string, flags *pflag.FlagSet, into any, complete func(*completer)
 		return err
 	}
 	overlay(doc, reflect.TypeOf(into).Elem(), flags)
+	empty := path != "" && len(doc.Keys()) == 0
 	c := &completer{doc: doc, dir: filepath.Dir(path)}
 	if err := doc.Decode(into); err != nil {
 		c.undecoded, _ = errors.AsType[strictyaml.Faults](err)
 	}
 	complete(c)
+	if empty && len(c.faults) > 0 {
+		return emptyFile(path)
+	}
 	return append(c.undecoded, c.faults...).Err()
 }
 

@@ -37,7 +37,7 @@ func GuessRole(path string) (Role, error) {
 		return "", err
 	}
 	if len(doc.Keys()) == 0 {
-		return "", strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's, a sidecar's or a CA's configuration, see isthmus gateway --help"}}
+		return "", emptyFile(path)
 	}
 	var likely []Role // those that know the most of the keys
 	most := 0
@@ -92,3 +92,8 @@ type KeyError struct {
 
 // Error returns "key: problem".
 func (e *KeyError) Error() string { return e.Key + ": " + e.Problem }
+
+// emptyFile is what is wrong with a file that says nothing.
+func emptyFile(path string) error {
+	return strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's, a sidecar's or a CA's configuration, see isthmus gateway --help"}}
+}

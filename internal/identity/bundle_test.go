@@ -1,12 +1,18 @@
 package identity_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
@@ -407,4 +413,34 @@ func FuzzABundleFromAnybodyIsReadOrRefused(f *testing.F) {
 			t.Error("a bundle of another trust domain")
 		}
 	})
+}
+
+func TestTheNumberOfTheBundleInForceIsAMetricAndWhoWatchesIsToldOfEachOnce(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	s := m.Gateway("east", "east-1")
+	reg := prometheus.NewRegistry()
+	if err := s.Register(reg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	told, ended := make(chan uint64), make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.WatchBundles(ctx, func(b *identity.Bundle) { told <- b.Number })
+	}()
+	for number := range uint64(3) {
+		if number > 0 {
+			accept(t, s, signed(t, identity.Bundle{Number: number, Roots: certs(m.Root)}, m.Root))
+			if got := <-told; got != number {
+				t.Errorf("told of bundle %d, want %d", got, number)
+			}
+		}
+		want := fmt.Sprintf("# HELP isthmus_trust_bundle_number Number of the bundle in force, by trust domain; 0: none has come yet.\n"+
+			"# TYPE isthmus_trust_bundle_number gauge\nisthmus_trust_bundle_number{trust_domain=\"mesh.example\"} %d\n", number)
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "isthmus_trust_bundle_number"); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	<-ended
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,6 +97,27 @@ func (s *Source) Bundles() []*Bundle {
 	}
 	slices.SortFunc(all, func(a, b *Bundle) int { return strings.Compare(a.TrustDomain, b.TrustDomain) })
 	return all
+}
+
+// WatchBundles calls each with every bundle that is in force and that comes into force,
+// until ctx ends.
+func (s *Source) WatchBundles(ctx context.Context, each func(*Bundle)) {
+	var was []*Bundle
+	for {
+		past := s.Past()
+		now := s.Bundles()
+		for _, b := range now {
+			if !slices.Contains(was, b) {
+				each(b)
+			}
+		}
+		was = now
+		select {
+		case <-ctx.Done():
+			return
+		case <-past:
+		}
+	}
 }
 
 // Held returns the number of the bundle in force of every trust domain that is taken; 0:

@@ -20,12 +20,28 @@ func newMetrics() metrics {
 	return metrics{replaced: counter("replaced"), failed: counter("failed")}
 }
 
-// Register makes the source's metrics visible: renewals, and when the current
+var bundleNumber = prometheus.NewDesc("isthmus_trust_bundle_number",
+	"Number of the bundle in force, by trust domain; 0: none has come yet.", []string{"trust_domain"}, nil)
+
+// bundleNumbers shows the number of the bundle in force of every trust domain that is taken.
+type bundleNumbers struct{ source *Source }
+
+// Describe implements [prometheus.Collector].
+func (b bundleNumbers) Describe(to chan<- *prometheus.Desc) { to <- bundleNumber }
+
+// Collect implements [prometheus.Collector].
+func (b bundleNumbers) Collect(to chan<- prometheus.Metric) {
+	for td, number := range b.source.Held() {
+		to <- prometheus.MustNewConstMetric(bundleNumber, prometheus.GaugeValue, float64(number), td)
+	}
+}
+
+// Register makes the source's metrics visible: renewals, bundles, and when the current
 // certificate expires. A nil registerer is left alone.
 func (s *Source) Register(reg prometheus.Registerer) error {
 	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "isthmus_identity_expiry_timestamp_seconds",
 		Help: "When the certificate in use expires, in seconds since 1970.",
 	}, func() float64 { return float64(s.NotAfter().Unix()) })
-	return prom.Register(reg, expiry, s.metrics.replaced, s.metrics.failed)
+	return prom.Register(reg, expiry, bundleNumbers{s}, s.metrics.replaced, s.metrics.failed)
 }

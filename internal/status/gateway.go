@@ -22,6 +22,9 @@ type Gateway struct {
 	Origins     []Origin        `json:"origins"`
 	Trust       []Trust         `json:"trust"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
+	// NothingImported are the clusters of which nothing that they offer is among what imports
+	// names of them.
+	NothingImported []mesh.ClusterName `json:"nothing_imported,omitempty"`
 	// LeftOut are the exported services that other clusters are not told of.
 	LeftOut []mesh.ServiceName `json:"left_out,omitempty"`
 	// Refused are the registrations that were refused in the last minute.

@@ -99,6 +99,9 @@ func (g *Gateway) Problems(now time.Time) []string {
 			p.add("gateway %s offers what does not count, %s of it: %s (%s)", o.Origin, plural(o.LeftOutTotal, "service"), first.Service, first.Why)
 		}
 	}
+	for _, c := range g.NothingImported {
+		p.add("of cluster %s nothing counts here: it offers nothing that imports names; [] says that nothing is wanted", c)
+	}
 	if len(g.Faults) == 1 {
 		p.add("resource file %s is bad: %s", g.Faults[0].File, strings.ReplaceAll(g.Faults[0].Error, "\n", ", "))
 	} else if len(g.Faults) > 1 { // what is wrong with each is too long for a verdict
