@@ -2,6 +2,8 @@ package federation
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"io"
 	"log"
 	"net"
@@ -25,6 +27,31 @@ var deadly = [][]byte{
 	{9, 0x82, 0xa4, 'A', 'l', 'g', 'o', 0, 0xa3, 'B', 'u', 'f', 0xa0}, // compressed, and empty
 	bytes.Repeat([]byte{7, 1, 0, 0}, 200),                             // compounds
 	{244, 0}, {12, 0, 0, 0, 0}, {7}, {7, 255}, {0}, {5, 0x80}, {6, 0x80}, {255},
+	// What ended each gateway that had a gossip key, here of zeros, and read it unchecked:
+	encrypted(0, nil, bytes.Repeat([]byte{0xff}, 16)), // pkcs7decode: more padding than there is
+	encrypted(0, nil, nil),                            // pkcs7decode: nothing
+	encryptedStream(0, bytes.Repeat([]byte{0xff}, 16)),
+	encryptedStream(1, nil), // its first byte is read, and there is none
+}
+
+// encrypted is a message as memberlist encrypts it under a key of zeros.
+func encrypted(version byte, authenticated, plain []byte) []byte {
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		panic(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	nonce := make([]byte, gcm.NonceSize())
+	return gcm.Seal(append([]byte{version}, nonce...), nonce, plain, authenticated)
+}
+
+// encryptedStream is the same on a stream: behind its type and its length.
+func encryptedStream(version byte, plain []byte) []byte {
+	head := []byte{10, 0, 0, 0, byte(len(encrypted(version, nil, plain)))}
+	return append(head, encrypted(version, head, plain)...)
 }
 
 func TestNoPacketOfAnybodyEndsAGateway(t *testing.T) {
