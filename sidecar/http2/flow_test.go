@@ -1,0 +1,507 @@
+package http2
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func post(stream uint32) string {
+	return headers(stream, false, block(":method: POST", ":scheme: http", ":path: /", ":authority: a"))
+}
+
+func TestDATAGoesAsFarAsTheWindowsAllow(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, frame(frameSettings, 0, 0, setting(settingInitialWindow, 10))+headers(1, true, get())+headers(3, true, get()), 0, nil)
+	out, n := c.AppendData(nil, 1, []byte("0123456789abcdef"), true)
+	if n != 10 || string(out) != frame(frameData, 0, 1, "0123456789") {
+		t.Fatal(n, out)
+	}
+	if c.SendWindow(1) != 0 || c.SendWindow(3) != 10 || c.SendWindow(5) != 0 {
+		t.Fatal(c.SendWindow(1), c.SendWindow(3))
+	}
+	if p := play(t, c, frame(frameWindowUpdate, 0, 3, u32(1))+frame(frameWindowUpdate, 0, 1, u32(4)), 0, nil); p.String() != "window 1" {
+		t.Fatal(p)
+	}
+	if out, n = c.AppendData(nil, 1, []byte("abcdef"), true); n != 4 || string(out) != frame(frameData, 0, 1, "abcd") {
+		t.Fatal(n, out)
+	}
+	play(t, c, frame(frameWindowUpdate, 0, 1, u32(4)), 0, nil)
+	if out, n = c.AppendData(nil, 1, []byte("ef"), true); n != 2 || string(out) != frame(frameData, flagEndStream, 1, "ef") || c.Streams() != 1 {
+		t.Fatal(n, out)
+	}
+}
+
+func TestTheConnectionsWindowStopsAllStreams(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, headers(1, true, get())+headers(3, true, get()), 0, nil)
+	big := make([]byte, 1<<16)
+	if _, n := c.AppendData(nil, 1, big, false); n != defaultWindow {
+		t.Fatal(n)
+	}
+	if _, n := c.AppendData(nil, 3, big, false); n != 0 {
+		t.Fatal(n)
+	}
+	if p := play(t, c, frame(frameWindowUpdate, 0, 0, u32(100)), 0, nil); p.String() != "window 0" {
+		t.Fatal(p)
+	}
+	if _, n := c.AppendData(nil, 3, big, false); n != 100 {
+		t.Fatal(n)
+	}
+}
+
+func TestASmallerInitialWindowMakesWindowsNegative(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, headers(1, true, get()), 0, nil)
+	c.AppendData(nil, 1, make([]byte, 1000), false)
+	play(t, c, frame(frameSettings, 0, 0, setting(settingInitialWindow, 600)), 0, nil)
+	if _, n := c.AppendData(nil, 1, []byte("x"), false); n != 0 || c.SendWindow(1) != 0 {
+		t.Fatal(n)
+	}
+	if p := play(t, c, frame(frameWindowUpdate, 0, 1, u32(400)), 0, nil); p.String() != "" {
+		t.Fatal("a window of 0 was told as open", p)
+	}
+	if p := play(t, c, frame(frameWindowUpdate, 0, 1, u32(1)), 0, nil); p.String() != "window 1" {
+		t.Fatal(p)
+	}
+	if _, n := c.AppendData(nil, 1, []byte("xy"), false); n != 1 {
+		t.Fatal(n)
+	}
+}
+
+func TestAnEndWithoutPayloadNeedsNoWindow(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, frame(frameSettings, 0, 0, setting(settingInitialWindow, 0))+headers(1, true, get()), 0, nil)
+	if out, _ := c.AppendData(nil, 1, nil, true); string(out) != frame(frameData, flagEndStream, 1, "") || c.Streams() != 0 {
+		t.Fatal(out)
+	}
+}
+
+func TestFramesAreAsLargeAsThePeerTakesThem(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, headers(1, true, get()), 0, nil)
+	out, _ := c.AppendData(nil, 1, make([]byte, MaxFrame+10), false)
+	if first := parseFrameHeader(out); first.length != MaxFrame || len(out) != 2*frameHeaderSize+MaxFrame+10 {
+		t.Fatal(first, len(out))
+	}
+	play(t, c, frame(frameSettings, 0, 0, setting(settingMaxFrame, 20000)), 0, nil)
+	out, _ = c.AppendData(nil, 1, make([]byte, MaxFrame+10), false)
+	if first := parseFrameHeader(out); first.length != MaxFrame+10 {
+		t.Fatal(first)
+	}
+	out = c.BeginResponse(nil, 1, 200)
+	out = c.AppendFieldString(out, "a", strings.Repeat("x", 50000))
+	out = c.EndHead(out, true)
+	var got []string
+	for len(out) > 0 {
+		h := parseFrameHeader(out)
+		got = append(got, fmt.Sprint(h.typ, h.flags, h.length))
+		out = out[frameHeaderSize+h.length:]
+	}
+	if want := []string{"1 1 20000", "9 0 20000", "9 4 10008"}; !slices.Equal(got, want) {
+		t.Fatal(got)
+	}
+}
+
+// What a stream that nobody reads may cost, and that it costs the others nothing.
+func TestAStreamThatIsNotReadCostsItsWindowAndStallsNobody(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, post(1)+post(3), 0, nil)
+	chunk := strings.Repeat("x", MaxFrame)
+	unread := 0
+	for unread < DefaultStreamWindow {
+		play(t, c, frame(frameData, 0, 1, chunk), 0, nil)
+		unread += MaxFrame
+	}
+	for range 4 * ConnWindow / MaxFrame { // the other one is read
+		p := play(t, c, frame(frameData, 0, 3, chunk), 0, func(ev *Event) { c.Consumed(ev.Stream, len(ev.Payload)) })
+		if p.err != nil || len(p.frames) > 0 {
+			t.Fatal(p.err, p.frames)
+		}
+	}
+	if p := play(t, c, frame(frameData, 0, 1, "x"), 0, nil); p.String() != "→ RST 1 FLOW_CONTROL_ERROR" {
+		t.Fatal(p)
+	}
+}
+
+func TestAWindowComesBackInHalves(t *testing.T) {
+	c := open(t, true, Settings{StreamWindow: 100_000})
+	play(t, c, post(1), 0, nil)
+	play(t, c, strings.Repeat(frame(frameData, 0, 1, strings.Repeat("x", 10_000)), 10), 0, nil)
+	c.Consumed(1, 49_999)
+	if c.HasOutput() {
+		t.Fatal("a window came back early")
+	}
+	c.Consumed(1, 1)
+	if out := c.Output(nil); string(out) != frame(frameWindowUpdate, 0, 1, u32(50_000)) {
+		t.Fatalf("%q", out)
+	}
+	// Padding is nobody's to read.
+	play(t, c, strings.Repeat(frame(frameData, flagPadded, 1, "\xff"+strings.Repeat("\x00", 255)+"x"), 194), 0, nil)
+	if c.streams.find(1).consumed != 194*256 {
+		t.Fatal(c.streams.find(1).consumed)
+	}
+}
+
+func TestDATABeyondTheConnectionsWindowEndsTheConnection(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, post(1), 0, nil)
+	c.received = 3
+	if p := play(t, c, frame(frameData, 0, 1, "four"), 0, nil); p.err != ErrWindowOverrun {
+		t.Fatal(p)
+	}
+}
+
+func TestDATAForAStreamThatWeResetCountsForTheConnection(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, post(1), 0, nil)
+	c.AppendReset(nil, 1, Cancel)
+	before := c.arrived
+	if p := play(t, c, frame(frameData, 0, 1, "four"), 0, nil); p.String() != "" || c.arrived != before+4 {
+		t.Fatal(p, c.arrived)
+	}
+}
+
+func TestHowOldStreamsWereClosedIsForgotten(t *testing.T) {
+	c := open(t, true, Settings{})
+	for i := range 2 * maxRecent {
+		play(t, c, headers(id(i), true, get()), 0, func(ev *Event) {
+			c.EndHead(c.BeginResponse(nil, ev.Stream, 200), true)
+		})
+	}
+	// Of the last ones it is known that they ended; older ones get the benefit of the doubt.
+	if p := play(t, c, frame(frameData, 0, 1, "x")+headers(3, true, get()), 0, nil); p.String() != "" {
+		t.Fatal(p)
+	}
+	if p := play(t, c, headers(id(2*maxRecent-1), true, get()), 0, nil); p.err != ErrClosedStream {
+		t.Fatal(p)
+	}
+}
+
+func TestStreamsBeyondTheLimitAreRefused(t *testing.T) {
+	c := open(t, true, Settings{MaxStreams: 2})
+	p := play(t, c, headers(1, true, get())+headers(3, false, get())+headers(5, true, get("index: me"))+frame(frameData, flagEndStream, 3, "x"), 0, nil)
+	if p.String() != "head 1., head 3, data 3 x. → RST 5 REFUSED_STREAM" {
+		t.Fatal(p)
+	}
+	c.EndHead(c.BeginResponse(nil, 1, 200), true)
+	if p := play(t, c, headers(7, true, get()), 0, nil); p.String() != "head 7." {
+		t.Fatal(p)
+	}
+}
+
+func TestAClientOpensNoMoreThanThePeerAllows(t *testing.T) {
+	c := open(t, false, Settings{})
+	play(t, c, frame(frameSettings, 0, 0, setting(settingMaxStreams, 1)), 0, nil)
+	stream, err := c.OpenStream()
+	if err != nil || stream != 1 {
+		t.Fatal(stream, err)
+	}
+	if _, err := c.OpenStream(); err != ErrStreamLimit {
+		t.Fatal(err)
+	}
+	c.AppendReset(nil, 1, Cancel)
+	if stream, err = c.OpenStream(); err != nil || stream != 3 {
+		t.Fatal(stream, err)
+	}
+}
+
+func TestAServerDrainsInTwoSteps(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, headers(1, true, get()), 0, nil)
+	if out := c.AppendDrain(nil); string(out) != frame(frameGoAway, 0, 0, u32(1<<31-1, 0))+frame(framePing, 0, 0, drainPing) {
+		t.Fatalf("%q", out)
+	}
+	// What was on its way is served; the last of it is named when the PING comes back.
+	p := play(t, c, headers(3, true, get())+frame(framePing, flagAck, 0, drainPing), 0, nil)
+	if p.String() != "head 3., drained → GOAWAY 3" {
+		t.Fatal(p)
+	}
+	// What comes later is passed over, but for the table of HPACK.
+	if p = play(t, c, headers(5, false, get()+"\x40\x01a\x01b")+frame(frameData, flagEndStream, 5, "x"), 0, nil); p.String() != "" || c.decoder.table.len() != 1 {
+		t.Fatal(p)
+	}
+	if out := c.AppendDrain(nil); len(out) != 0 {
+		t.Fatalf("drained twice: %q", out)
+	}
+	for _, stream := range []uint32{1, 3} {
+		c.EndHead(c.BeginResponse(nil, stream, 200), true)
+	}
+	if c.Streams() != 0 || !c.Draining() {
+		t.Fatal(c.Streams())
+	}
+	if out := c.AppendGoAway(nil, NoError); string(out) != frame(frameGoAway, 0, 0, u32(3, 0)) {
+		t.Fatalf("the last stream rose: %q", out)
+	}
+}
+
+func TestAClientLearnsWhatAGoingAwayPeerDoesNotProcess(t *testing.T) {
+	c := open(t, false, Settings{})
+	for i := range 4 {
+		stream, _ := c.OpenStream()
+		c.Attach(stream, i)
+	}
+	p := play(t, c, frame(frameGoAway, 0, 0, u32(3, 0)), 0, func(ev *Event) {
+		if ev.LastStream != 3 {
+			t.Fatal(ev.LastStream)
+		}
+		owners := c.AppendOwners(nil, ev.LastStream)
+		if slices.SortFunc(owners, func(a, b any) int { return a.(int) - b.(int) }); !slices.Equal(owners, []any{2, 3}) {
+			t.Fatal(owners)
+		}
+	})
+	c.Forget(5)
+	c.Forget(7)
+	if _, err := c.OpenStream(); err != ErrGoingAway || p.err != nil || c.Streams() != 2 {
+		t.Fatal(err, p)
+	}
+}
+
+func TestTheTableOfStreamsKeepsWhatIsOpen(t *testing.T) {
+	var tab table
+	r := rand.New(rand.NewPCG(1, 2))
+	live := map[uint32]*stream{}
+	next := uint32(1)
+	for range 20000 {
+		if len(live) < 200 && r.IntN(2) == 0 {
+			live[next] = tab.add(next)
+			next += 2 * uint32(1+r.IntN(300))
+		} else {
+			for id := range live {
+				tab.remove(id)
+				delete(live, id)
+				break
+			}
+		}
+		for id, s := range live {
+			if tab.find(id) != s || s.id != id {
+				t.Fatalf("stream %d is lost", id)
+			}
+		}
+		if tab.n != len(live) || tab.find(next) != nil {
+			t.Fatal(tab.n, len(live))
+		}
+	}
+}
+
+// Two ends, whose driver does things in an order that nobody chose: no byte is lost or
+// comes twice, no window is overrun (either end would end the connection), and every
+// stream ends.
+func TestTwoEndsUnderARandomSchedule(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newSchedule(t, seed).run() })
+	}
+}
+
+// message is one direction of one exchange.
+type message struct {
+	payload  []byte
+	sent     int
+	end      bool
+	got      []byte
+	unread   int
+	ended    bool
+	trailers bool
+}
+
+type schedule struct {
+	*rand.Rand
+	*pair
+	ids      []uint32
+	up, down map[uint32]*message
+	opened   int
+	reset    map[uint32]bool
+}
+
+func newSchedule(t *testing.T, seed uint64) *schedule {
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := &schedule{Rand: r, up: map[uint32]*message{}, down: map[uint32]*message{}, reset: map[uint32]bool{}}
+	s.pair = &pair{t: t, client: NewClient(Settings{StreamWindow: 1 << r.IntN(18)}), server: NewServer(Settings{MaxStreams: 1 + r.Uint32N(20), StreamWindow: 1 << r.IntN(18)})}
+	s.toServer, s.toClient = s.client.Start(nil), s.server.Start(nil)
+	return s
+}
+
+func (s *schedule) message() *message {
+	m := &message{payload: make([]byte, s.IntN(1<<s.IntN(19))), trailers: s.IntN(3) == 0}
+	for i := range m.payload {
+		m.payload[i] = byte(s.Uint32())
+	}
+	return m
+}
+
+func (s *schedule) run() {
+	const exchanges = 40
+	for step := 0; ; step++ {
+		if step > 2_000_000 {
+			s.t.Fatalf("streams that never end: %d and %d", s.client.Streams(), s.server.Streams())
+		}
+		switch s.IntN(8) {
+		case 0:
+			if s.opened < exchanges {
+				s.open()
+			} else if s.client.Streams()+s.server.Streams() == 0 && len(s.toClient)+len(s.toServer) == 0 && !s.client.HasOutput() && !s.server.HasOutput() {
+				s.check()
+				return
+			}
+		case 1:
+			s.toServer = s.write(s.client, s.toServer, s.up)
+		case 2:
+			s.toClient = s.write(s.server, s.toClient, s.down)
+		case 3:
+			s.read(s.client, s.down)
+			s.toServer = s.client.Output(s.toServer)
+		case 4:
+			s.read(s.server, s.up)
+			s.toClient = s.server.Output(s.toClient)
+		case 5:
+			s.toServer = s.deliver(s.server, s.toServer)
+		case 6:
+			s.toClient = s.deliver(s.client, s.toClient)
+		case 7:
+			s.disturb()
+		}
+	}
+}
+
+func (s *schedule) open() {
+	stream, err := s.client.OpenStream()
+	if err != nil {
+		return
+	}
+	s.opened++
+	s.ids = append(s.ids, stream)
+	m := s.message()
+	s.up[stream], s.down[stream] = m, s.message()
+	s.toServer = s.client.BeginRequest(s.toServer, stream, &RequestHead{Method: []byte("POST"), Scheme: "http", Authority: []byte("a"), Path: fmt.Appendf(nil, "/%d", s.IntN(5))})
+	for range s.IntN(8) {
+		s.toServer = s.client.AppendFieldString(s.toServer, fmt.Sprintf("x-%d", s.IntN(9)), strings.Repeat("v", s.IntN(1<<s.IntN(14))))
+	}
+	m.end = len(m.payload) == 0 && !m.trailers
+	s.toServer = s.client.EndHead(s.toServer, m.end)
+}
+
+// some returns the streams in an order of its own.
+func (s *schedule) some() []uint32 {
+	if len(s.ids) == 0 {
+		return nil
+	}
+	i := s.IntN(len(s.ids))
+	return slices.Concat(s.ids[i:], s.ids[:i])
+}
+
+// write sends a part of one message.
+func (s *schedule) write(c *Conn, out []byte, all map[uint32]*message) []byte {
+	for _, stream := range s.some() {
+		m := all[stream]
+		if m.end || s.reset[stream] || c.streams.find(stream) == nil {
+			continue
+		}
+		if c == s.server && !c.streams.find(stream).answered {
+			if s.IntN(4) == 0 {
+				out = c.EndHead(c.BeginResponse(out, stream, 103), false)
+			}
+			out = c.EndHead(c.BeginResponse(out, stream, 200), false)
+		}
+		part := m.payload[m.sent:]
+		part = part[:s.IntN(len(part)+1)]
+		whole := m.sent+len(part) == len(m.payload)
+		var n int
+		out, n = c.AppendData(out, stream, part, whole && !m.trailers)
+		m.sent += n
+		if m.sent == len(m.payload) && whole {
+			if m.end = true; m.trailers {
+				out = c.BeginTrailers(out, stream)
+				out = c.AppendFieldString(out, "t", "u")
+				out = c.EndHead(out, true)
+			}
+		}
+		return out
+	}
+	return out
+}
+
+// read takes a part of what came of one message.
+func (s *schedule) read(c *Conn, all map[uint32]*message) {
+	for _, stream := range s.some() {
+		if m := all[stream]; m.unread > 0 {
+			n := 1 + s.IntN(m.unread)
+			m.unread -= n
+			c.Consumed(stream, n)
+			return
+		}
+	}
+}
+
+// deliver moves a part of what was written.
+func (s *schedule) deliver(c *Conn, wire []byte) []byte {
+	in := wire[:s.IntN(len(wire)+1)]
+	rest := wire[len(in):]
+	all := s.up
+	if c == s.client {
+		all = s.down
+	}
+	var ev Event
+	for {
+		n, err := c.Next(in, &ev)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		in = in[n:]
+		m := all[ev.Stream]
+		switch ev.Kind {
+		case KindData:
+			m.got = append(m.got, ev.Payload...)
+			m.unread += len(ev.Payload)
+			if limit := int(c.settings.StreamWindow); m.unread > limit {
+				s.t.Fatalf("%d bytes unread with a window of %d", m.unread, limit)
+			}
+		case KindReset:
+			if ev.Local && ev.Code != RefusedStream { // a client opens streams before it knows how many
+				s.t.Fatal(ev.Text)
+			}
+			s.reset[ev.Stream] = true
+		case KindGoAway:
+			s.t.Fatal("goaway")
+		}
+		if m != nil && ev.End {
+			m.ended = true
+		}
+	}
+	return append(append(make([]byte, 0, len(in)+len(rest)), in...), rest...)
+}
+
+// disturb does what is rare.
+func (s *schedule) disturb() {
+	switch s.IntN(400) {
+	case 1:
+		for _, stream := range s.some() {
+			if !s.reset[stream] && s.client.streams.find(stream) != nil {
+				s.toServer = s.client.AppendReset(s.toServer, stream, Cancel)
+				s.reset[stream] = true
+				return
+			}
+		}
+	case 2:
+		s.toServer = s.client.AppendPing(s.toServer, [8]byte{1})
+	case 3: // the table of the server's encoder changes
+		out := appendFrameHeader(s.client.Output(s.toServer), 6, frameSettings, 0, 0)
+		s.toServer = appendSetting(out, settingTableSize, s.Uint32N(tableSize))
+		s.client.unacked++
+	}
+}
+
+func (s *schedule) check() {
+	for _, all := range []map[uint32]*message{s.up, s.down} {
+		for stream, m := range all {
+			if !s.reset[stream] && (!m.ended || !bytes.Equal(m.got, m.payload)) {
+				s.t.Errorf("stream %d: %d bytes of %d came, ended %v", stream, len(m.got), len(m.payload), m.ended)
+			}
+		}
+	}
+}
