@@ -248,13 +248,15 @@ const soon = 7 * 24 * time.Hour
 // identity says what is wrong with who the process will be. It returns that when it is on
 // this machine.
 func (c *check) identity(p enroll.Process) *identity.Source {
-	if p.Identity.Dir == "" && len(p.Identity.CA) == 0 {
-		return nil // a fault of the configuration, or for an agent to say
+	if whom := identity.OtherReaders(p.Identity.Token); whom != "" {
+		c.note("%s may read the token in %s, and be whom it makes: chmod 600 %[2]s", whom, p.Identity.Token)
 	}
 	source, err := enroll.Check(p)
 	c.add(err)
 	switch {
 	case err != nil:
+	case source == nil && p.Identity.WorkloadAPI != "":
+		c.note("the certificate comes from the agent at %s, which listens", p.Identity.WorkloadAPI)
 	case source == nil:
 		c.note("the first certificate comes from %s, by the token in %s", strings.Join(p.Identity.CA, ", "), p.Identity.Token)
 	case p.Identity.Dir != "":

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 )
 
@@ -238,5 +240,56 @@ func TestCheckWarnsOfOperatorPortsThatOthersReach(t *testing.T) {
 	}
 	if code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestCheckLooksAtTheTokensModeAndAtTheAgentsSocket(t *testing.T) {
+	dir := t.TempDir()
+	root, err := identity.NewRoot("mesh.example", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	west, err := root.NewCluster("west", nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _, err := west.NewToken(identity.ID{TrustDomain: "mesh.example", Cluster: "west", Gateway: "west-1"}, "ca-1", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = "cluster: west\nname: west-1\nadvertise: h:1\nstate: state\n"
+	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o640: true, 0o604: true} {
+		if err := os.WriteFile(filepath.Join(dir, "token"), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, "token"), mode); err != nil {
+			t.Fatal(err)
+		}
+		_, out := checkFile(t, dir, head+"identity: {ca: ['127.0.0.1:1'], token: token}\n"+freePorts)
+		if strings.Contains(out, "may read the token in ") != noted || strings.Contains(out, "fault") {
+			t.Errorf("mode %o: noted %t, want %t:\n%s", mode, !noted, noted, out)
+		}
+	}
+	socket := filepath.Join(dir, "agent.sock")
+	agent := head + "identity: {workloadAPI: 'unix://" + socket + "'}\n" + freePorts
+	if code, out := checkFile(t, dir, agent); code != 1 || !strings.Contains(out, "f.yaml:5: identity.workloadAPI: no agent listens at agent.sock (connect: no such file or directory): start it") {
+		t.Errorf("without an agent: %d:\n%s", code, out)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if code, out := checkFile(t, dir, agent); code != 0 || !strings.Contains(out, "note: the certificate comes from the agent at unix://agent.sock") {
+		t.Errorf("with an agent: %d:\n%s", code, out)
+	}
+}
+
+func TestWhoHasNoIdentityIsToldOfAllWaysToGetOne(t *testing.T) {
+	_, out := checkFile(t, t.TempDir(), "cluster: west\nname: west-1\nadvertise: h:1\nstate: state\nidentity: {dir: nowhere}\n"+freePorts)
+	for _, way := range []string{"isthmus pki gateway", "identity: {ca: [HOST:15010], token: FILE}", "identity: {workloadAPI: unix:///SOCKET}"} {
+		if strings.Count(out, way) == 0 {
+			t.Errorf("it does not say %q:\n%s", way, out)
+		}
 	}
 }

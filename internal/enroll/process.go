@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/admin"
@@ -20,6 +23,8 @@ import (
 const (
 	minPause = 250 * time.Millisecond
 	maxPause = 15 * time.Second
+
+	agentTimeout = 2 * time.Second // of the look whether an agent listens
 )
 
 // Process is who wants an identity.
@@ -86,7 +91,30 @@ func Check(p Process) (*identity.Source, error) {
 		}
 		return s, nil
 	}
-	return nil, nil
+	return nil, p.checkAgent()
+}
+
+// checkAgent says why nobody answers at the socket of the Workload API; nil: it is not the
+// origin.
+func (p Process) checkAgent() error {
+	path, ok := strings.CutPrefix(p.Identity.WorkloadAPI, "unix://")
+	if !ok {
+		return nil // told by the configuration
+	}
+	conn, err := net.DialTimeout("unix", path, agentTimeout)
+	if err != nil {
+		return &config.KeyError{Key: "identity.workloadAPI", Problem: fmt.Sprintf("no agent listens at %s (%v): start it, let this user write to its socket, or write where it listens", path, cause(err))}
+	}
+	_ = conn.Close() // nothing was said
+	return nil
+}
+
+// cause strips the address that net's errors repeat.
+func cause(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
 }
 
 func (p Process) attempt() (attempt func(context.Context) (*identity.Source, error), fromCA bool) {
@@ -121,6 +149,9 @@ func Files(p Process) (*identity.Source, error) {
 		return nil, &config.KeyError{Key: "identity.dir", Problem: err.Error()}
 	}
 	s, err := identity.Open(p.Identity.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; or write identity: {ca: [HOST:15010], token: FILE} to have it from the cluster's CA, or identity: {workloadAPI: unix:///SOCKET} from an agent", err)
+	}
 	if err != nil {
 		return refuse(err)
 	}

@@ -32,6 +32,25 @@ func readKey(path string) ([]byte, error) {
 	return readOpen(f)
 }
 
+// OtherReaders returns who but the owner may read a file that is as good as a private key,
+// such as a token, in words; empty: nobody, as far as can be seen.
+func OtherReaders(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	acl, err := readACL(f)
+	if err != nil {
+		return ""
+	}
+	return otherReaders(info.Mode().Perm(), acl, uint32(os.Geteuid()))
+}
+
 // The tags of the entries of a POSIX ACL, as acl(5) and linux/posix_acl.h number them.
 const (
 	aclUser     = 0x02
