@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
@@ -25,11 +28,16 @@ func serve(t *testing.T, m *identitytest.Mesh, strangers, most int) (*Port, stri
 
 func serveAs(t *testing.T, gw *identity.Source, strangers, most int, lastWords time.Duration) (*Port, string) {
 	t.Helper()
+	return serveWith(t, gw, strangers, most, lastWords, nil)
+}
+
+func serveWith(t *testing.T, gw *identity.Source, strangers, most int, lastWords time.Duration, reg prometheus.Registerer) (*Port, string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits, err := limit.New(nil)
+	limits, err := limit.New(reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +87,8 @@ func call(t *testing.T, addr string, id *identity.Source) (*tls.Conn, error) {
 
 func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
-	_, addr := serve(t, m, 8, 32)
+	reg := prometheus.NewRegistry()
+	_, addr := serveWith(t, m.Gateway("east", "east-1"), 8, 32, 0, reg)
 	id := m.Workload("east", "shop", "web")
 	stays, err := call(t, addr, id)
 	if err != nil {
@@ -96,6 +105,10 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 	}
 	if _, err := call(t, addr, id); err != nil {
 		t.Errorf("a peer is kept out: %v", err)
+	}
+	// Cut for others, that is, and not because their time was over.
+	if n, err := testutil.GatherAndCount(reg, "isthmus_limit_strangers_shed_total"); n != 1 || err != nil {
+		t.Errorf("nobody was cut to make room: %v", err)
 	}
 	_ = silent[0].SetDeadline(time.Now().Add(time.Minute))
 	var late net.Error
