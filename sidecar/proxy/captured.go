@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,9 +40,6 @@ const (
 	maxCaptured = 1024
 	// otherDestinations is the label of what has none of its own.
 	otherDestinations = "other"
-	// sniffLimit bounds how long we listen to a client that cannot be served, to
-	// learn whether it speaks HTTP: programs that do, speak at once.
-	sniffLimit = time.Second
 )
 
 func (c *Captured) validate() error {
@@ -172,35 +168,10 @@ func (t *capturedServers) keep(s *server) *server {
 // refuse ends a connection for which there is no route. An HTTP client is told why;
 // any other one is reset, as if nobody listened at that port.
 func (t *capturedServers) refuse(c *client, s *server, why error) {
-	if said, ok := sniff(c); ok {
-		c.Conn = relay.WithPrefix(c.Conn, said)
+	if sniff(c, sniffLimit).isHTTP() {
 		s.refuse(c, s.rewrite, why)
 		return
 	}
 	s.log.Info("captured connection refused", "peer_addr", c.PeerAddr(), "err", why)
 	c.Abort()
-}
-
-// sniff returns what c says first and whether that begins an HTTP/1.1 request: a
-// method of capital letters and a space.
-func sniff(c *client) ([]byte, bool) {
-	c.Open.Waiting(time.Now().Add(sniffLimit))
-	defer c.Open.Busy()
-	said := make([]byte, 0, len("PROPPATCH "))
-	for len(said) < cap(said) {
-		n, err := c.Read(said[len(said):cap(said)])
-		said = said[:len(said)+n]
-		for i, b := range said {
-			switch {
-			case b == ' ' && i > 0:
-				return said, true
-			case b < 'A' || b > 'Z':
-				return said, false
-			}
-		}
-		if err != nil {
-			return said, false
-		}
-	}
-	return said, false
 }

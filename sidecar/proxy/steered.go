@@ -6,12 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
-	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -109,13 +107,11 @@ func (s *steeredPort) serveSteered(c *client, permissive bool, secure *inboundLi
 		s.drive(c, mesh.TCP, s.of.program, s.rewrite)
 		return
 	}
-	said, http := sniff(c)
-	_ = c.SetReadDeadline(time.Time{})
-	c.Conn = relay.WithPrefix(c.Conn, said)
+	speaks := sniff(c, sniffLimit)
 	switch {
-	case len(said) > 0 && said[0] == recordHandshake:
+	case speaks == helloTLS:
 		secure.serve(c)
-	case http || permissive:
+	case speaks.isHTTP() || permissive:
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
 		rewrite := s.rewrite
