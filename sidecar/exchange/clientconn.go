@@ -50,7 +50,11 @@ func (c clientConn) readHead() bool {
 		n, err := c.req.Parse(c.in[c.from:c.to])
 		if err != nil {
 			c.s.recordMismatch(err)
-			c.refuse(badRequest(err))
+			if errors.Is(err, http1.ErrTLS) {
+				c.refuseTLS()
+			} else {
+				c.refuse(badRequest(err))
+			}
 			return false
 		}
 		if n > 0 {
@@ -131,6 +135,17 @@ func (c clientConn) refuse(r LocalReply) {
 	c.s.Metrics.localReply(r.Reason)
 	c.s.Log.Debug("refused a request", "peer_addr", c.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
 	c.writeReply(r, true, false, false)
+	c.linger()
+}
+
+// handshakeFailure is a fatal alert of TLS: a record of it (RFC 8446 §5.1, §6.2).
+var handshakeFailure = []byte{21, 3, 3, 0, 2, 2, 40}
+
+// refuseTLS ends the connection of a client that begins TLS in words that it reads.
+func (c clientConn) refuseTLS() {
+	c.s.Metrics.localReply(connect.RequestError)
+	_ = c.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	_, _ = c.client.Write(handshakeFailure) // the client may be gone
 	c.linger()
 }
 

@@ -24,7 +24,7 @@ func (s *Server) recordMismatch(err error) {
 		return
 	}
 	if n := s.mismatch.Add(time.Now(), mismatchPause); n > 0 {
-		s.Log.Info("clients speak "+speaks+" where http is declared, which is HTTP/1.1 here: declare protocol: tcp for this service",
+		s.Log.Info("clients speak "+speaks+" where plain HTTP/1.1 is spoken here: have them speak that, since the mesh encrypts, or declare protocol: tcp for this service (auto takes both)",
 			"protocol", speaks, "refused", n)
 	}
 }
