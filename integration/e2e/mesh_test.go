@@ -60,6 +60,8 @@ type testMesh struct {
 	weights  map[string]int     // of sidecars that are started, by name; 0: the default
 	issuers  map[string]*caProc // by cluster; none: certificates are in files
 	files    int                // what is started may have open; 0: as many as this process
+	foreign  map[string]string  // clusters of another trust domain, and the directory of its PKI
+	domains  map[string]string  // trustDomains of a cluster's processes; none: there is one
 }
 
 type gatewayProc struct {
@@ -88,6 +90,14 @@ func newMesh(t *testing.T, clusters ...string) *testMesh {
 
 func (m *testMesh) path(elem ...string) string {
 	return filepath.Join(append([]string{m.dir}, elem...)...)
+}
+
+// pki is the directory of a cluster's PKI.
+func (m *testMesh) pki(cluster string) string {
+	if dir, ok := m.foreign[cluster]; ok {
+		return dir
+	}
+	return m.path("pki")
 }
 
 // isthmus runs a command and returns its output; it must succeed.
@@ -134,7 +144,7 @@ func (m *testMesh) identity(cluster, process, kind, who string) string {
 		return fmt.Sprintf("{ca: [%s], token: %s}", ca.grpc, token)
 	}
 	dir := m.path(process, "pki")
-	m.isthmus("pki", kind, "--cluster", cluster, who, "-d", m.path("pki"), "-o", dir)
+	m.isthmus("pki", kind, "--cluster", cluster, who, "-d", m.pki(cluster), "-o", dir)
 	return fmt.Sprintf("{dir: %s}", dir)
 }
 
@@ -161,7 +171,7 @@ identity: %s
 resources: %s
 state: %s
 listen: {tunnel: "%[3]s", mesh: "%[4]s", xds: "%[9]s", admin: "%[10]s"}
-`, cluster, name, g.tunnel, g.mesh, join, m.identity(cluster, name, "gateway", name), g.resources, m.path(name, "state"), g.xds, g.admin))
+%[11]s`, cluster, name, g.tunnel, g.mesh, join, m.identity(cluster, name, "gateway", name), g.resources, m.path(name, "state"), g.xds, g.admin, m.domains[cluster]))
 	g.proc = m.process(name, "gateway", "-c", file)
 	m.gateways = append(m.gateways, g)
 	g.start()
@@ -217,6 +227,7 @@ func (m *testMesh) prepared(cluster, name, service, protocol, target, upstream s
 		cfg += fmt.Sprintf("service: {name: %s, port: 80, target: \"%s\", protocol: %s, instance: %s, advertise: \"%s\", export: true, weight: %d}\n",
 			service, target, protocol, name, s.inbound, max(m.weights[name], 1))
 	}
+	cfg += m.domains[cluster]
 	if upstream != "" {
 		cfg += fmt.Sprintf("upstreams:\n  - {listen: \"%s\", service: %s, port: 80}\n", s.listener, upstream)
 	}

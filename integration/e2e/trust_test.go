@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +15,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
-// rotate makes one step of a rotation, when everybody is ready for it.
+// rotate makes one step of a rotation of the first gateway's trust domain, when everybody
+// is ready for it.
 func (m *testMesh) rotate(args ...string) {
 	m.t.Helper()
 	begun := time.Now()
-	out := m.isthmus(append([]string{"pki", "rotate", "-d", m.path("pki"), "--admin", m.gateways[0].admin, "--wait", "60s"}, args...)...)
+	g := m.gateways[0]
+	out := m.isthmus(append([]string{"pki", "rotate", "-d", m.pki(g.cluster), "--admin", g.admin, "--wait", "60s"}, args...)...)
 	m.t.Logf("after %v: %s", time.Since(begun).Round(10*time.Millisecond), out)
 }
 
@@ -26,11 +29,11 @@ func (m *testMesh) rotate(args ...string) {
 func (m *testMesh) reissue(workloads map[string]string) {
 	m.t.Helper()
 	for _, g := range m.gateways {
-		m.isthmus("pki", "gateway", "--cluster", g.cluster, g.name, "-d", m.path("pki"), "-o", m.path(g.name, "pki"), "--force")
+		m.isthmus("pki", "gateway", "--cluster", g.cluster, g.name, "-d", m.pki(g.cluster), "-o", m.path(g.name, "pki"), "--force")
 	}
 	for name, of := range workloads {
 		cluster, service, _ := strings.Cut(of, " ")
-		m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.path("pki"), "-o", m.path(name, "pki"), "--force")
+		m.isthmus("pki", "workload", "--cluster", cluster, service, "-d", m.pki(cluster), "-o", m.path(name, "pki"), "--force")
 	}
 }
 
@@ -77,6 +80,54 @@ func TestTheRootEveryIntermediateAndEveryLeafAreReplacedUnderLoadAndNoPostFails(
 		}
 		return nil
 	})
+}
+
+func TestTwoTrustDomainsThatPinEachOtherFollowARotationAndNoPostFails(t *testing.T) {
+	m := newMesh(t, "east")
+	other := m.path("other")
+	m.isthmus("pki", "init", "--trust-domain", "other.example", "-d", other)
+	m.isthmus("pki", "cluster", "west", "-d", other)
+	m.foreign = map[string]string{"west": other}
+	pins := func(domain, cluster string) string {
+		pin := strings.TrimSpace(m.isthmus("pki", "fingerprint", filepath.Join(m.pki(cluster), "root.pem")))
+		return fmt.Sprintf("trustDomains: [{name: %s, clusters: [%s], fingerprint: %q}]\n", domain, cluster, pin)
+	}
+	m.domains = map[string]string{"east": pins("other.example", "west"), "west": pins("e2e.example", "east")}
+	m.gateway("west", "west-1")
+	m.gateway("east", "east-1")
+	m.resource("west", "orders", "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: orders}\n"+
+		"spec: {allow: [\"spiffe://e2e.example/cluster/east/ns/shop/sa/caller\"]}\n")
+	m.replica("west", "orders-1", 100*time.Millisecond)
+	caller := m.sidecar("east", "caller-1", "shop/caller", "", "", "shop/orders")
+	m.settled(map[string]uint32{"west shop/orders": 1})
+	// Sidecars know the other's roots by its bundle: it takes one, whatever it says.
+	for i, td := range []string{"other.example", "e2e.example"} {
+		g := m.gateways[i]
+		m.isthmus("pki", "revoke", "spiffe://"+td+"/cluster/"+g.cluster+"/ns/shop/sa/nobody", "-d", m.pki(g.cluster), "--admin", g.admin)
+	}
+	url := "http://" + caller.listener + "/"
+	m.serves(url)
+
+	l := posts(t, url, 20)
+	m.rotate()
+	m.rotate()
+	m.reissue(map[string]string{"orders-1": "west shop/orders"})
+	m.rotate()
+	m.rotate()
+	m.eventually(func() error {
+		s, err := m.gateways[1].status()
+		if err != nil {
+			return err
+		}
+		for _, tr := range s.Trust {
+			if tr.Domain == "other.example" && tr.Bundle == 3 && len(tr.Lacking) == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("east has not followed: %+v", s.Trust)
+	})
+	m.serves(url)
+	l.end()
 }
 
 func TestOneIntermediateIsReplacedUnderLoadAndTheOldOneIsRevoked(t *testing.T) {
