@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -47,7 +48,11 @@ func (p *Proxy) listenInbound(in Inbound) *inboundListener {
 		l.ports = append(l.ports, p.servePort(&in.Ports[i], in.Listen, l.check))
 	}
 	l.tls = p.cfg.Identity.ServerTLS(l.check)
+	shared := p.cfg.Identity.ServerTLS(l.check, mesh.ALPNHTTP2)
 	l.tls.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if hello.ServerName == "" && slices.Contains(hello.SupportedProtos, mesh.ALPNHTTP2) {
+			return shared, nil // each stream says whom it is for, see hbone.go
+		}
 		port, err := l.named(hello.ServerName)
 		if err != nil {
 			return nil, err
@@ -73,7 +78,7 @@ func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy)
 			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed,
 			Connect: func(mesh.Destination) time.Duration { return connect },
 		}, in.Target),
-		tls: p.cfg.Identity.ServerTLS(check, in.Protocol.ProgramALPN()...),
+		tls: p.cfg.Identity.ServerTLS(check, inboundALPN(in.Protocol)...),
 		server: &server{
 			p:           p,
 			direction:   inbound,
@@ -100,12 +105,22 @@ func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy)
 	return port
 }
 
+// inboundALPN returns what a port's callers may negotiate: what its program speaks, and a
+// shared connection.
+func inboundALPN(p mesh.Protocol) []string {
+	alpn := p.ProgramALPN()
+	if !slices.Contains(alpn, mesh.ALPNHTTP2) {
+		alpn = append(alpn, mesh.ALPNHTTP2)
+	}
+	return alpn
+}
+
 // first is what accepts, and counts those of whom nothing is known yet.
 func (l *inboundListener) first() *server { return l.ports[0].server }
 
 // serve serves who connected to the inbound listener, or began TLS at a program's port.
 func (l *inboundListener) serve(c *client) {
-	port, err := l.handshake(c)
+	port, proof, err := l.handshake(c)
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
 			l.first().metrics.refused().Inc()
@@ -120,9 +135,18 @@ func (l *inboundListener) serve(c *client) {
 		return
 	}
 	defer l.p.callers.Release(c.Peer)
+	if proof.NegotiatedProtocol == mesh.ALPNHTTP2 && (proof.ServerName == "" || !slices.Contains(port.protocol.ProgramALPN(), mesh.ALPNHTTP2)) {
+		l.serveShared(c)
+		return
+	}
+	port.drive(c, port.protocol, port.program, l.rewriteOf(port, c))
+}
+
+// rewriteOf is what requests of a caller that has proved who it is are given.
+func (l *inboundListener) rewriteOf(port *inboundPort, c *client) http1.RequestRewrite {
 	rewrite := port.rewrite
 	rewrite.ClientCert = l.by + c.Peer
-	port.drive(c, port.protocol, port.program, rewrite)
+	return rewrite
 }
 
 // programRetries is the policy for the program beside: there is nobody else to ask.
@@ -133,36 +157,40 @@ func programRetries() upstream.RetryPolicy {
 }
 
 // handshake ends the mesh's TLS on c and records who called: the connection ends when
-// that caller may not call any more. It returns the port that was called.
-func (l *inboundListener) handshake(c *client) (*inboundPort, error) {
+// that caller may not call any more. It returns the port that was called; without a server
+// name, any.
+func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionState, error) {
 	var conn *tls.Conn
 	err := l.p.turns.Handshake(c.Conn, handshakeTimeout, func(below net.Conn) error {
 		conn = identity.Server(below, l.tls)
 		return conn.HandshakeContext(l.p.ctx)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("tls handshake: %w", err)
+		return nil, tls.ConnectionState{}, fmt.Errorf("tls handshake: %w", err)
 	}
 	c.Stranger.Known()
-	port, err := l.named(conn.ConnectionState().ServerName)
-	if err != nil {
-		return nil, err
+	proof := conn.ConnectionState()
+	port := l.ports[0]
+	if proof.ServerName != "" {
+		if port, err = l.named(proof.ServerName); err != nil {
+			return nil, proof, err
+		}
 	}
-	peer, err := l.p.cfg.Identity.Peer(conn.ConnectionState())
+	peer, err := l.p.cfg.Identity.Peer(proof)
 	if err != nil {
-		return nil, err
+		return nil, proof, err
 	}
-	l.p.renewals.Seen(conn.ConnectionState())
+	l.p.renewals.Seen(proof)
 	caller := policy.CallerOf(peer)
 	c.Conn, c.Peer, c.Caller = conn, peer.ID.String(), &caller
-	c.Open.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
+	c.Open.Proved(proof, func(cs tls.ConnectionState) error {
 		err := l.p.renewals.Trusts(l.p.cfg.Identity, cs, l.check)
 		if err != nil {
 			port.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
 		}
 		return err
 	})
-	return port, nil
+	return port, proof, nil
 }
 
 // named returns the port that a server name asks for: that of its number or, without

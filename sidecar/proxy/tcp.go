@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -13,11 +14,19 @@ import (
 // serveTCP relays c to one of the service's hosts. Hosts that cannot be reached cost
 // the client nothing but time; once a connection is made, its end is the client's.
 func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrite) {
+	_ = c.SetReadDeadline(time.Time{})
+	s.tunnel(c, to, func() error { return nil }, func(error) { c.Abort() })
+}
+
+// tunnel relays c to one of the service's hosts, if the policy lets it. opened is called
+// once a connection is made, before anything is relayed, and refused with the reason when
+// none is; it ends c. An error of opened is the client's end.
+func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, refused func(error)) {
 	if s.access != nil {
 		if err := s.access.Admit(c); err != nil {
 			s.metrics.refused().Inc()
 			s.log.Debug("tcp connection refused", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
-			c.Abort()
+			refused(err)
 			return
 		}
 		defer s.access.Leave(c)
@@ -38,14 +47,19 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 			level = slog.LevelDebug // upstream has a line a minute for that
 		}
 		s.log.Log(s.p.ctx, level, "tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
-		c.Abort()
+		refused(exchange.Unreached(err))
 		return
 	}
-	_ = c.SetReadDeadline(time.Time{})
-	s.p.relays.Add(c, lease)
-	stats, err := relay.Copy(s.p.ctx, c.Conn, lease.Conn, s.http.Timeouts.Relay)
-	s.p.relays.Remove(c)
 	outcome := upstream.Answered
+	var stats relay.Stats
+	if err = opened(); err != nil {
+		_ = lease.Abort()
+		c.Abort()
+	} else {
+		s.p.relays.Add(c, lease)
+		stats, err = relay.Copy(s.p.ctx, c.Conn, lease.Conn, s.http.Timeouts.Relay)
+		s.p.relays.Remove(c)
+	}
 	if err != nil {
 		// Who broke it off is not known, and most often it is a client.
 		outcome = upstream.Abandoned

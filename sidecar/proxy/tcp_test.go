@@ -150,7 +150,7 @@ func TestAnHTTPServiceIsSpokenToInHTTPWhateverIsNegotiated(t *testing.T) {
 			t.Errorf("with ALPN %q the program took the caller for %q, %v", alpn, b, err)
 		}
 	}
-	if conn, err := tls.Dial("tcp", ep.Address, w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), "h2")); err == nil {
+	if conn, err := tls.Dial("tcp", ep.Address, w.caller.ClientTLS("orders.shop.mesh", identity.AnyMember(), "imap")); err == nil {
 		conn.Close()
 		t.Error("a caller that insists on another protocol was accepted")
 	}

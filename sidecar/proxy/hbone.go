@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
+)
+
+// HBONE, as Istio's ambient mode speaks it: TCP connections are CONNECT streams of a
+// shared HTTP/2 connection over mTLS. Our sidecars name the service, a ztunnel the
+// address of the program:
+//
+//	:method CONNECT  :authority orders.shop.mesh:80   or   10.0.0.5:8080
+//	:status 200, and then the connection's bytes in DATA, each way until END_STREAM
+//
+// A refusal is any other status, with its reason in Proxy-Status; a connection that
+// breaks is RST_STREAM. Source: https://istio.io/latest/docs/ambient/architecture/hbone/.
+
+// tunnelled is a CONNECT stream as the connection of a client.
+type tunnelled struct{ *streams.Stream }
+
+// Close ends our direction: what was written arrives. The stream is over once its
+// goroutine returns.
+func (t tunnelled) Close() error { return t.CloseWrite() }
+
+// serveConnect serves one CONNECT stream on the connection of c, which it does not end.
+// The policy decides about each stream anew. The bytes of a service that speaks HTTP go
+// through the engine, like those of a connection.
+func (l *inboundListener) serveConnect(ctx context.Context, c *client, stream *streams.Stream, authority string) {
+	port, err := l.called(authority, c.Accepted.LocalAddr())
+	if err != nil {
+		l.refuseStream(c, stream, err)
+		return
+	}
+	conn := tunnelled{stream}
+	of := &client{Conn: conn, Accepted: conn, Peer: c.Peer, Caller: c.Caller}
+	if of.Open = port.conns().Add(of.End, conn.SetReadDeadline); of.Open == nil {
+		stream.Reset(http2.RefusedStream) // a drain has begun: the caller may ask another
+		return
+	}
+	defer of.Open.Remove()
+	if !l.p.callers.Take(c.Peer) {
+		l.refuseStream(c, stream, &exchange.LocalReply{Status: 503, Reason: connect.ConnectionLimit, Detail: "the caller has as many connections as one may have"})
+		return
+	}
+	defer l.p.callers.Release(c.Peer)
+	open := func() error { return stream.WriteResponse(200, nil, false) }
+	if !port.protocol.IsHTTP() {
+		port.tunnel(of, port.program, open, func(err error) { answerStream(stream, err) })
+		return
+	}
+	if open() == nil {
+		port.http.Serve(ctx, of, l.rewriteOf(port, c), nil)
+	}
+}
+
+// called returns the port that a CONNECT stream on a connection to the address at is for.
+func (l *inboundListener) called(authority string, at net.Addr) (*inboundPort, error) {
+	if d, err := mesh.ParseDestination(authority); err == nil {
+		for _, port := range l.ports {
+			if port.destination.Service == d.Service && port.destination.Port == d.Port {
+				return port, nil
+			}
+		}
+		return nil, absent(fmt.Errorf("%s: here is %s", authority, l))
+	}
+	wanted, err := netip.ParseAddrPort(authority)
+	if err != nil {
+		return nil, &exchange.LocalReply{Status: 400, Reason: connect.RequestError, Detail: "CONNECT names neither a service of the mesh with its port nor an address with one"}
+	}
+	here, ok := at.(*net.TCPAddr)
+	if !ok || here.AddrPort().Addr().Unmap() != wanted.Addr().Unmap() {
+		return nil, absent(fmt.Errorf("%s: that is not the address at which this sidecar was called", authority))
+	}
+	for _, port := range l.ports {
+		if port.target == wanted.Port() {
+			return port, nil
+		}
+	}
+	return nil, absent(fmt.Errorf("%s: no program of %s has that port", authority, l))
+}
+
+// refuseStream answers a CONNECT stream that is served by no port.
+func (l *inboundListener) refuseStream(c *client, stream *streams.Stream, why error) {
+	l.first().metrics.refused().Inc()
+	l.first().log.Debug("refused a stream", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", why)
+	answerStream(stream, why)
+}
+
+// answerStream answers a CONNECT stream with an error.
+func answerStream(stream *streams.Stream, why error) {
+	reply := &exchange.LocalReply{Status: 503, Reason: connect.DestinationUnavailable, Detail: why.Error()}
+	errors.As(why, &reply)
+	status := connect.ProxyStatus(exchange.InboundName, reply.Reason, reply.Detail)
+	_ = stream.WriteResponse(reply.Status, []streams.Field{{Name: []byte("proxy-status"), Value: []byte(status)}}, true) // who reads notices a broken connection
+}
+
+// serveShared serves the CONNECT streams of a caller.
+func (l *inboundListener) serveShared(c *client) {
+	conn := streams.Server(c.Conn, streams.Config{})
+	err := conn.Serve(func(stream *streams.Stream) {
+		head, _, err := stream.ReadHead(nil)
+		if err != nil {
+			return
+		}
+		method, rest, _ := bytes.Cut(head, []byte(" "))
+		target, _, _ := bytes.Cut(rest, []byte(" "))
+		if string(method) != "CONNECT" {
+			l.refuseStream(c, stream, &exchange.LocalReply{Status: 405, Reason: connect.RequestError, Detail: "only CONNECT is served on this connection"})
+			return
+		}
+		l.serveConnect(l.p.ctx, c, stream, string(target))
+	})
+	l.first().log.Debug("connection of a caller over", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
+}
