@@ -29,6 +29,7 @@ type Conn struct {
 	reader reader // of the goroutine that reads
 
 	mu         sync.Mutex
+	told       sync.Cond // a stream's onEnd has returned
 	engine     *http2.Conn
 	using      []*Stream // in use
 	free       []*Stream // not in use; on the server's side each with its goroutine
@@ -78,6 +79,7 @@ func settings(cfg Config) http2.Settings {
 func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
 	now := time.Now()
 	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
+	c.told.L = &c.mu
 	c.timer = time.AfterFunc(tick, c.onTick)
 	return c
 }

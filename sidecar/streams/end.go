@@ -90,19 +90,40 @@ func (c *Conn) fail(err error) {
 	c.mu.Unlock()
 	_ = c.nc.Close()
 	close(c.done)
-	tell(ended)
+	c.tell(ended)
 }
 
-// end is whom to tell of a stream's end.
+// end is a stream's end, of which its user wants to be told.
 type end struct {
+	s   *Stream
 	f   func(error)
 	err error
 }
 
-func tell(ended []end) {
+// toldLocked notes that s has ended because of the other end, and returns ended with what is to
+// be told of it.
+func (s *Stream) toldLocked(ended []end, err error) []end {
+	if s.onEnd == nil {
+		return ended
+	}
+	s.telling = true
+	return append(ended, end{s, s.onEnd, err})
+}
+
+// tell tells of ends, without the lock. Streams are not dropped meanwhile.
+func (c *Conn) tell(ended []end) {
+	if len(ended) == 0 {
+		return
+	}
 	for _, e := range ended {
 		e.f(e.err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range ended {
+		e.s.telling = false
+	}
+	c.told.Broadcast()
 }
 
 // breakAllLocked ends all streams.
@@ -113,8 +134,8 @@ func (c *Conn) breakAllLocked(err error) (ended []end) {
 	c.err, c.goingAway, c.endedAt = err, true, time.Now()
 	gone := &ConnError{err}
 	for _, s := range c.using {
-		if s.breakLocked(gone) && s.onEnd != nil {
-			ended = append(ended, end{s.onEnd, gone})
+		if s.breakLocked(gone) {
+			ended = s.toldLocked(ended, gone)
 		}
 	}
 	return ended
@@ -145,6 +166,9 @@ func (s *Stream) Release() {
 // dropLocked ends the use of s, resets what is not over, and keeps it for the next stream.
 // It reports whether it does.
 func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
+	for s.telling {
+		c.told.Wait()
+	}
 	s.endLocked(code)
 	last := len(c.using) - 1
 	c.using[s.place] = c.using[last]

@@ -56,7 +56,7 @@ func (c *Conn) read() {
 		c.outputLocked()
 		c.unlockAndWriteElsewhere()
 		r.filled = copy(r.buf, r.buf[used:r.filled])
-		r.tell()
+		c.tellAll()
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.mayRead():
@@ -89,7 +89,7 @@ func (c *Conn) endOfRead(err error) error {
 		return c.err
 	case err != io.EOF:
 		return err
-	case len(c.using) == 0:
+	case c.engine.Streams() == 0:
 		return errClosed
 	}
 	return errGone
@@ -197,7 +197,10 @@ func (c *Conn) takeLocked(ev *http2.Event) {
 			c.breakLocked(s, &ResetError{Code: ev.Code, Remote: !ev.Local, Unprocessed: !ev.Local && ev.Code == http2.RefusedStream, Text: ev.Text})
 		}
 	case http2.KindGoAway:
-		c.goingAway = c.goingAway || c.client
+		if !c.client {
+			return // it is about streams of ours, of which there are none
+		}
+		c.goingAway = true
 		for _, s := range c.ownersLocked(ev.LastStream) {
 			s := s.(*Stream)
 			c.engine.Forget(s.id)
@@ -275,8 +278,8 @@ func (c *Conn) arrivedLocked(s *Stream, end bool) {
 
 // breakLocked ends a stream because the other end has.
 func (c *Conn) breakLocked(s *Stream, err error) {
-	if s.breakLocked(err) && s.onEnd != nil {
-		c.reader.ended = append(c.reader.ended, end{s.onEnd, err})
+	if s.breakLocked(err) {
+		c.reader.ended = s.toldLocked(c.reader.ended, err)
 	}
 	c.arrivedLocked(s, false)
 }
@@ -292,8 +295,9 @@ func (c *Conn) windowLocked(s *Stream) {
 	}
 }
 
-// tell does what follows from what was read, without the lock.
-func (r *reader) tell() {
+// tellAll does what follows from what was read, without the lock.
+func (c *Conn) tellAll() {
+	r := &c.reader
 	for i, s := range r.began {
 		signal(s.begin)
 		r.began[i] = nil
@@ -307,7 +311,7 @@ func (r *reader) tell() {
 		f()
 		r.readable[i] = nil
 	}
-	tell(r.ended)
+	c.tell(r.ended)
 	clear(r.ended)
 	r.began, r.woken, r.readable, r.ended = r.began[:0], r.woken[:0], r.readable[:0], r.ended[:0]
 }

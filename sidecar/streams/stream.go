@@ -34,6 +34,7 @@ type Stream struct {
 	outEnded      bool        // END_STREAM is queued
 	err           error       // it was reset, or the connection is gone
 	onEnd         func(error) // nil: nobody asked
+	telling       bool        // onEnd is being called
 	onReadable    func()      // once
 	upgrade       []byte      // the protocol that an extended CONNECT asked for
 	scheme        string      // of a request
@@ -125,7 +126,7 @@ func (s *Stream) OnReadable(f func()) {
 
 // OnEnd calls f when the other end resets the stream, or the connection breaks; at once if
 // that has happened. It is called on the goroutine that reads the connection, without
-// locks, and must not wait. A nil f takes it back.
+// locks, and must not wait; once the stream is released it is not any more. A nil f takes it back.
 func (s *Stream) OnEnd(f func(error)) {
 	s.conn.mu.Lock()
 	s.onEnd = f
@@ -263,6 +264,13 @@ func signal(ch chan struct{}) {
 	case ch <- struct{}{}:
 	default:
 	}
+}
+
+// Err returns why the stream was reset, or is broken; nil while it is not.
+func (s *Stream) Err() error {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.err
 }
 
 // Scheme returns the :scheme of the request, on the server's side: http, https, or empty for a

@@ -1,0 +1,202 @@
+package streams
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+// inBubble runs f in virtual time with a client and a server that echoes over a pipe.
+func inBubble(t *testing.T, clientIdle time.Duration, f func(client, server *Conn, near, far net.Conn)) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := Server(far, Config{})
+		var served sync.WaitGroup
+		served.Go(func() { _ = server.Serve(echo) })
+		client := Client(near, Config{Idle: clientIdle})
+		synctest.Wait()
+		f(client, server, near, far)
+		_ = client.Close()
+		served.Wait()
+	})
+}
+
+func TestAServerThatDrainsFinishesWhatRuns(t *testing.T) {
+	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
+		s := open(t, client, post, false)
+		synctest.Wait()
+		server.Drain()
+		synctest.Wait()
+		if _, err := client.Open(); err != ErrGoingAway || client.Room() != 0 {
+			t.Errorf("a stream on a connection that drains: %v, room for %d", err, client.Room())
+		}
+		if _, err := s.WriteLast([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.ReadHead(nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(s); err != nil || string(got) != "hello" {
+			t.Errorf("what ran came back as %q, %v", got, err)
+		}
+		s.Release()
+		synctest.Wait()
+		select {
+		case <-client.Done():
+		default:
+			t.Error("the connection goes on without streams")
+		}
+		if server.Err() != nil || client.Err() != nil {
+			t.Errorf("it did not end in order: %v, %v", server.Err(), client.Err())
+		}
+	})
+}
+
+func TestAClientThatDrainsFinishesWhatRuns(t *testing.T) {
+	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
+		s := open(t, client, post, true)
+		client.Drain()
+		synctest.Wait()
+		if _, _, err := s.ReadHead(nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(s); err != nil {
+			t.Fatal(err)
+		}
+		s.Release()
+		synctest.Wait()
+		<-client.Done()
+		<-server.Done()
+		if server.Err() != nil || client.Err() != nil {
+			t.Errorf("it did not end in order: %v, %v", server.Err(), client.Err())
+		}
+	})
+}
+
+func TestAnIdleConnectionEnds(t *testing.T) {
+	inBubble(t, time.Minute, func(client, _ *Conn, _, _ net.Conn) {
+		if err := exchange(client, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		<-client.Done()
+		if took := time.Since(began); took < time.Minute || took > time.Minute+2*tick {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+func TestDeadlinesEndReadsAndWrites(t *testing.T) {
+	inBubble(t, 0, func(client, _ *Conn, _, _ net.Conn) {
+		s := open(t, client, post, false)
+		defer s.Release()
+		if _, _, err := s.ReadHead(nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, wait := range []time.Duration{3 * time.Second, time.Second, 0} {
+			began := time.Now()
+			_ = s.SetReadDeadline(began.Add(wait))
+			if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != wait {
+				t.Errorf("with a deadline in %s the read ended after %s with %v", wait, time.Since(began), err)
+			}
+		}
+		_ = s.SetReadDeadline(time.Time{})
+		var later sync.WaitGroup
+		later.Go(func() {
+			time.Sleep(time.Hour)
+			_, _ = s.Write([]byte("x"))
+		})
+		if n, err := s.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Errorf("without a deadline the read ended with %v", err)
+		}
+		later.Wait()
+		began := time.Now()
+		_ = s.SetWriteDeadline(began.Add(time.Second))
+		if _, err := s.Write(make([]byte, 4<<20)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("the write ended after %s with %v", time.Since(began), err)
+		}
+	})
+}
+
+func TestAPeerThatTakesNothingIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		client := Client(near, Config{})
+		s, err := client.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_ = s.WriteRequest(get, nil, true)
+		if _, _, err := s.ReadHead(nil); !errors.As(err, new(*ConnError)) {
+			t.Errorf("reading ended with %v", err)
+		}
+		if took := time.Since(began); took > stallTimeout {
+			t.Errorf("it took %s", took)
+		}
+		s.Release()
+		_ = client.Close()
+	})
+}
+
+func TestWhatWasNeverWrittenIsKnownToBeUnseen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		client := Client(near, Config{})
+		synctest.Wait() // the preface is on its way, and nobody takes it
+		s, err := client.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.WriteRequest(get, nil, true)
+		client.Abort(io.ErrClosedPipe)
+		if _, _, err := s.ReadHead(nil); !errors.Is(err, io.ErrClosedPipe) || s.Sent() {
+			t.Errorf("the request ended with %v, sent %v", err, s.Sent())
+		}
+		s.Release()
+		_ = client.Close()
+	})
+}
+
+func TestAServerWithoutAPrefaceIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		began := time.Now()
+		err := Server(far, Config{}).Serve(echo)
+		if took := time.Since(began); !errors.Is(err, errNoPreface) || took < prefaceTimeout || took > prefaceTimeout+tick {
+			t.Errorf("it ended after %s with %v", took, err)
+		}
+	})
+}
+
+func TestAFaultOfThePeerIsToldBeforeTheConnectionCloses(t *testing.T) {
+	near, far := sockets(t)
+	server := Server(far, Config{})
+	var served sync.WaitGroup
+	var fault *http2.Error
+	served.Go(func() {
+		if err := server.Serve(echo); !errors.As(err, &fault) {
+			t.Errorf("the connection ended with %v", err)
+		}
+	})
+	if _, err := io.WriteString(near, "GET / HTTP/1.1\r\nhost: a\r\n\r\nand more that is never read"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(near)
+	if err != nil || len(said) < 17 {
+		t.Errorf("the peer was told %q, %v", said, err)
+	}
+	_ = near.Close()
+	served.Wait()
+}

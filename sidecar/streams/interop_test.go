@@ -1,0 +1,128 @@
+package streams
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	ours "github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+func TestAGoClientIsServed(t *testing.T) {
+	near, far := sockets(t)
+	server := Server(far, Config{})
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(echo) })
+	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) { return near, nil }}
+	client := &http.Client{Transport: transport}
+	var callers sync.WaitGroup
+	for i := range 50 {
+		callers.Go(func() {
+			body := bytes.Repeat([]byte{byte(i)}, i*10_000)
+			resp, err := client.Post("http://shop.mesh/", "text/plain", bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body) {
+				t.Errorf("%d bytes came back of %d, %v", len(got), len(body), err)
+			}
+		})
+	}
+	callers.Wait()
+	transport.CloseIdleConnections()
+	_ = near.Close()
+	served.Wait()
+}
+
+func TestAGoServerServesUs(t *testing.T) {
+	near, far := sockets(t)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})
+	var served sync.WaitGroup
+	served.Go(func() { (&http2.Server{}).ServeConn(far, &http2.ServeConnOpts{Handler: handler}) })
+	client := Client(near, Config{})
+	var callers sync.WaitGroup
+	for i := range 50 {
+		callers.Go(func() {
+			if err := exchange(client, bytes.Repeat([]byte{byte(i)}, i*4_000)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	_ = client.Close()
+	served.Wait()
+}
+
+// peer answers our preface and gives f the frames' reader and writer.
+func peer(t *testing.T, f func(*http2.Framer)) *Conn {
+	t.Helper()
+	near, far := sockets(t)
+	var ran sync.WaitGroup
+	ran.Go(func() {
+		defer far.Close()
+		if _, err := io.ReadFull(far, make([]byte, len(http2.ClientPreface))); err != nil {
+			t.Error(err)
+			return
+		}
+		framer := http2.NewFramer(far, far)
+		_ = framer.WriteSettings()
+		f(framer)
+	})
+	client := Client(near, Config{})
+	t.Cleanup(func() {
+		_ = client.Close()
+		ran.Wait()
+	})
+	return client
+}
+
+// heads reads frames until n heads have come.
+func heads(framer *http2.Framer, n int) {
+	for n > 0 {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		if _, ok := frame.(*http2.HeadersFrame); ok {
+			n--
+		}
+	}
+}
+
+func TestWhatTheOtherEndHasNotBegunIsUnprocessed(t *testing.T) {
+	asked := make(chan struct{})
+	client := peer(t, func(framer *http2.Framer) {
+		heads(framer, 3)
+		_ = framer.WriteRSTStream(1, http2.ErrCodeRefusedStream)
+		_ = framer.WriteRSTStream(3, http2.ErrCodeInternal)
+		_ = framer.WriteGoAway(3, http2.ErrCodeNo, nil)
+		<-asked
+	})
+	defer close(asked)
+	for id, want := range []ResetError{
+		{Code: ours.RefusedStream, Remote: true, Unprocessed: true},
+		{Code: ours.InternalError, Remote: true},
+		{Code: ours.RefusedStream, Remote: true, Unprocessed: true},
+	} {
+		s := open(t, client, get, true)
+		defer s.Release()
+		defer func() {
+			var got *ResetError
+			if _, _, err := s.ReadHead(nil); !errors.As(err, &got) || *got != want {
+				t.Errorf("stream %d ended with %#v", 2*id+1, err)
+			}
+		}()
+	}
+}
