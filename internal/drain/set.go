@@ -38,6 +38,7 @@ type Entry struct {
 	setDeadline func(time.Time) error // nil: it is never idle
 
 	mu     sync.Mutex
+	begins func()    // nil: nobody asked
 	idle   bool      // waits for work
 	since  time.Time // while idle
 	proved *proof    // nil: the peer has proved nothing
@@ -84,6 +85,17 @@ func (e *Entry) Waiting(until time.Time) {
 	_ = e.setDeadline(until) // a closed connection says so on Read
 }
 
+// OnDrain has f called when a drain begins; at once if it has. f must not wait, nor call
+// the set.
+func (e *Entry) OnDrain(f func()) {
+	e.mu.Lock()
+	e.begins = f
+	e.mu.Unlock()
+	if e.set.Draining() {
+		f()
+	}
+}
+
 // Busy says that the entry does not wait any more.
 func (e *Entry) Busy() {
 	e.mu.Lock()
@@ -114,7 +126,11 @@ func (s *Set) Drain(grace time.Time) <-chan struct{} {
 		if e.idle {
 			_ = e.setDeadline(grace)
 		}
+		begins := e.begins
 		e.mu.Unlock()
+		if begins != nil {
+			begins()
+		}
 	}
 	if len(s.open) == 0 {
 		close(s.empty)

@@ -27,8 +27,7 @@ type attempt struct {
 
 // try sends the request on the lease and passes the answer back.
 func (x *exchange) try() outcome {
-	x.client.setUpstream(x.lease.Conn)
-	if x.ctx.Err() != nil {
+	if !x.client.setHost(x.host) || x.ctx.Err() != nil {
 		return x.abort()
 	}
 	if err := x.send(); err != nil {
@@ -120,6 +119,8 @@ func (x *exchange) passInterim() bool {
 // attempt is not over, the next read may wait again.
 func (x *exchange) afterSilence(err error) (o outcome, over bool) {
 	switch addr := x.lease.Addr(); {
+	case x.client.hasLeft():
+		return x.abort(), true
 	case connect.IsTimeout(err):
 		return x.afterWaiting()
 	case x.filled > 0:

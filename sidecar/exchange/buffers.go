@@ -8,38 +8,48 @@ import (
 
 // buffers are what a busy connection needs and an idle one gives back.
 type buffers struct {
-	in   []byte // read from the client
-	back []byte // read from upstream
-	out  []byte // heads on their way, with what goes along
-	id   [36]byte
-	x    exchange
-	req  http1.Request
-	resp http1.Response
+	sizes [3]int // of in, back and out, at first
+	in    []byte // read from the client
+	back  []byte // read from upstream
+	out   []byte // heads on their way, with what goes along
+	id    [36]byte
+	x     exchange
+	req   http1.Request
+	resp  http1.Response
+
+	stream hostStream // of an attempt that has one
 
 	question question // of the policy, about req
 }
 
-var bufferPool = sync.Pool{New: func() any {
-	return &buffers{
-		in:   make([]byte, clientBuffer),
-		back: make([]byte, backBuffer),
-		out:  make([]byte, 0, backBuffer+4<<10),
-	}
-}}
+// bufferPool is for connections, streamPool for streams, of which there are many.
+var (
+	bufferPool = sync.Pool{New: func() any { return newBuffers(clientBuffer, backBuffer, backBuffer+4<<10) }}
+	streamPool = sync.Pool{New: func() any { return newBuffers(streamBuffer, streamBuffer, streamBuffer) }}
+)
 
-func takeBuffers() *buffers { return bufferPool.Get().(*buffers) }
+func newBuffers(in, back, out int) *buffers {
+	return &buffers{sizes: [3]int{in, back, out}, in: make([]byte, in), back: make([]byte, back), out: make([]byte, 0, out)}
+}
+
+func takeBuffers() *buffers       { return bufferPool.Get().(*buffers) }
+func takeStreamBuffers() *buffers { return streamPool.Get().(*buffers) }
 
 func (m *buffers) release() {
-	if len(m.in) > clientBuffer {
-		m.in = make([]byte, clientBuffer) // it had to grow for one head
+	if len(m.in) > m.sizes[0] {
+		m.in = make([]byte, m.sizes[0]) // it had to grow for one head
 	}
-	if m.out == nil || cap(m.out) > 4*backBuffer {
-		m.out = make([]byte, 0, backBuffer+4<<10)
+	if m.back == nil || len(m.back) > 2*m.sizes[1] {
+		m.back = make([]byte, m.sizes[1])
 	}
-	if m.back == nil || len(m.back) > 2*backBuffer {
-		m.back = make([]byte, backBuffer)
+	if m.out == nil || cap(m.out) > 4*m.sizes[2] {
+		m.out = make([]byte, 0, m.sizes[2])
 	}
 	m.x = exchange{}
 	m.question = question{path: m.question.path[:0]}
+	if m.sizes[0] == streamBuffer {
+		streamPool.Put(m)
+		return
+	}
 	bufferPool.Put(m)
 }

@@ -2,7 +2,7 @@ package exchange
 
 import (
 	"net"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +11,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
-	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
 // Client is one accepted connection. It belongs to one goroutine, but for End; an
@@ -27,9 +26,9 @@ type Client struct {
 	// nil: that does not matter.
 	Stranger *limit.Stranger
 
-	// upstream is the connection that an exchange waits for, nil without: a forced
-	// end must wake its reader.
-	upstream atomic.Pointer[upstream.Conn]
+	mu   sync.Mutex
+	host hostEnd // that an exchange waits for, nil without: a forced end must wake its reader
+	left bool    // it has gone while an exchange ran, and says so only once
 }
 
 // SetReadDeadline sets the accepted connection's, so that it holds below all wraps.
@@ -42,15 +41,45 @@ func (c *Client) Abort() { relay.Abort(c.Accepted) }
 // call it.
 func (c *Client) End(error) {
 	c.Abort()
-	if up := c.upstream.Load(); up != nil {
-		_ = up.Abort()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leftLocked()
+}
+
+// reset makes c the client of a stream of shared.
+func (c *Client) reset(stream relay.Conn, shared *Client) {
+	c.Conn, c.Accepted, c.Peer, c.Caller, c.Open, c.Stranger = stream, stream, shared.Peer, shared.Caller, nil, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.host, c.left = nil, false
+}
+
+// leftLocked ends the exchange that runs: its client is not there any more.
+func (c *Client) leftLocked() {
+	c.left = true
+	if c.host != nil {
+		_ = c.host.Abort()
 	}
+}
+
+// hasLeft reports whether the client was seen to leave.
+func (c *Client) hasLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
 }
 
 // PeerAddr is where the client is, for the log.
 func (c *Client) PeerAddr() string { return c.Accepted.RemoteAddr().String() }
 
-func (c *Client) setUpstream(conn *upstream.Conn) { c.upstream.Store(conn) }
+// setHost says what an exchange waits for from now on, nil: for nothing. It reports
+// whether the client has not left.
+func (c *Client) setHost(h hostEnd) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.host = h
+	return !c.left
+}
 
 // readable waits without a buffer until conn has something to read, its end
 // included, or until its read deadline: then it is false.

@@ -26,6 +26,8 @@ func (c clientConn) SetReadDeadline(t time.Time) error { return c.client.SetRead
 // SetWriteDeadline bounds what is written to the client.
 func (c clientConn) SetWriteDeadline(t time.Time) error { return c.client.SetWriteDeadline(t) }
 
+func (c clientConn) ready() bool         { return true }
+func (c clientConn) await() error        { return nil }
 func (c clientConn) gone() bool          { return c.client.Gone() }
 func (c clientConn) abort()              { c.client.Abort() }
 func (c clientConn) relayed() relay.Conn { return c.client.Conn }
@@ -39,7 +41,7 @@ func (c clientConn) appendHead(dst []byte, r *http1.Response, o *http1.ResponseR
 func (c clientConn) readHead() bool {
 	if c.from == c.to {
 		c.from, c.to = 0, 0
-		if !c.await() {
+		if !c.awaitRequest() {
 			return false
 		}
 	}
@@ -48,6 +50,10 @@ func (c clientConn) readHead() bool {
 	deadline := false
 	for {
 		n, err := c.req.Parse(c.in[c.from:c.to])
+		if errors.Is(err, http1.ErrHTTP2) && c.fresh {
+			c.http2 = true
+			return false
+		}
 		if err != nil {
 			c.s.recordMismatch(err)
 			if errors.Is(err, http1.ErrTLS) {
@@ -59,6 +65,7 @@ func (c clientConn) readHead() bool {
 		}
 		if n > 0 {
 			c.from += n
+			c.fresh = false
 			return true
 		}
 		if !deadline {
@@ -96,9 +103,9 @@ func (c clientConn) makeRoom() {
 	c.in = grown
 }
 
-// await waits for the first bytes of a request. A connection that stays idle gives
+// awaitRequest waits for the first bytes of a request. A connection that stays idle gives
 // its buffers back meanwhile.
-func (c clientConn) await() bool {
+func (c clientConn) awaitRequest() bool {
 	open := c.client.Open
 	now := time.Now()
 	patience := idleTimeout

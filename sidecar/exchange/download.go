@@ -50,7 +50,7 @@ func (d *download) run(now time.Time) outcome {
 		return x.reply(inner(502, responseIncomplete, x.lease.Addr(), "answered with a malformed body: %v", err))
 	}
 	x.begun = true
-	if err := d.write(x.out); err != nil {
+	if _, err := x.end.Write(x.out); err != nil {
 		return x.abort()
 	}
 	if d.body.Done() {
@@ -58,12 +58,22 @@ func (d *download) run(now time.Time) outcome {
 		return completed
 	}
 	bulk := bulks.Get().(*[bulkBuffer]byte)
-	defer bulks.Put(bulk)
+	defer func() { bulks.Put(bulk) }()
 	d.to = copy(bulk[:], d.buf[d.from:d.to])
 	d.from, d.buf = 0, bulk[:]
 	d.extendDeadlines(time.Now())
 	for !d.body.Done() {
-		n, err := x.host.Read(d.buf[d.to:])
+		var n int
+		var err error
+		if d.to == 0 && !x.host.ready() {
+			bulks.Put(bulk)
+			err = x.host.await()
+			bulk = bulks.Get().(*[bulkBuffer]byte)
+			d.buf = bulk[:]
+		}
+		if err == nil {
+			n, err = x.host.Read(d.buf[d.to:])
+		}
 		d.to += n
 		if n > 0 {
 			if o, ok := d.pass(); !ok {
@@ -74,6 +84,8 @@ func (d *download) run(now time.Time) outcome {
 		case err == nil || d.body.Done():
 		case errors.Is(err, io.EOF) && d.body.Closed() == nil:
 		case connect.IsTimeout(err) && d.mayCome():
+		case x.client.hasLeft():
+			return x.abort()
 		default:
 			return aborted
 		}

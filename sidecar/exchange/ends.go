@@ -9,13 +9,14 @@ import (
 )
 
 // clientEnd is the end of an exchange at which its request comes and its answer goes: a
-// connection that speaks HTTP/1.1. Bodies have the framing of HTTP/1.1 here whatever
+// connection that speaks HTTP/1.1, or a stream of one that speaks HTTP/2. Bodies have the framing of HTTP/1.1 here whatever
 // the client speaks. One goroutine may read while another writes; any may call abort.
 type clientEnd interface {
 	io.Reader // of the request's body and what follows it
 	io.Writer // of the answer's body
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
+	waiter
 
 	// appendHead begins to answer with r's head. What it appends to dst is to be written
 	// in front of the body; last says that there is none.
@@ -35,14 +36,24 @@ type clientEnd interface {
 	relayed() relay.Conn
 }
 
+// waiter lets who holds a buffer give it back while nothing comes.
+type waiter interface {
+	// ready reports whether it is of use to read with a buffer: something has come, or
+	// there is no other way to wait.
+	ready() bool
+	// await waits until something has come, or the deadline for reading.
+	await() error
+}
+
 // hostEnd is the end of an attempt at which the request goes and its answer comes: a
-// connection that speaks HTTP/1.1. Bodies have the framing of HTTP/1.1 here whatever
+// connection that speaks HTTP/1.1, or a stream of one that speaks HTTP/2. Bodies have the framing of HTTP/1.1 here whatever
 // the host speaks. One goroutine may read while another writes; any may call Abort.
 type hostEnd interface {
 	io.Reader // of the answer's body and what follows it
 	io.Writer // of the request's body
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
+	waiter
 	Abort() error
 
 	// send writes the head of x.req, and body behind it.

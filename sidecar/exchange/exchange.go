@@ -127,7 +127,7 @@ func (x *exchange) run() bool {
 			}
 			return x.replyLocally()
 		}
-		x.attempt = attempt{lease: lease, host: hostConn{lease}, result: upstream.Broken}
+		x.attempt = attempt{lease: lease, host: x.hostOf(lease), result: upstream.Broken}
 		x.server = servedBy{lease.Addr(), string(lease.Cluster), lease.Instance}
 		switch o := x.try(); o {
 		case completed:
@@ -145,6 +145,14 @@ func (x *exchange) run() bool {
 			return false
 		}
 	}
+}
+
+// hostOf returns the host's end of an attempt on lease.
+func (x *exchange) hostOf(lease *upstream.Lease) hostEnd {
+	if s := lease.Stream(); s != nil {
+		return x.stream.take(s)
+	}
+	return hostConn{lease}
 }
 
 // clientWaits reports whether the client is still there, as far as one can see while
@@ -203,7 +211,7 @@ func (x *exchange) abort() outcome {
 func (x *exchange) endAttempt(reusable bool) {
 	x.up.stop()
 	x.lease.Done(x.result, x.latency())
-	x.client.setUpstream(nil)
+	x.client.setHost(nil)
 	switch {
 	case reusable:
 		x.lease.Return()
@@ -273,7 +281,7 @@ func (x *exchange) replyLocally() bool {
 	r := x.local
 	x.status, x.reason, x.detail = r.Status, r.Reason, r.logged()
 	x.up.stop()
-	if x.up.clientGone() {
+	if x.up.clientGone() || x.client.hasLeft() {
 		x.reason = clientGone
 		x.end.abort()
 		return false

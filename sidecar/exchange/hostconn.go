@@ -10,6 +10,8 @@ import (
 // HTTP/1.1.
 type hostConn struct{ *upstream.Lease }
 
+func (c hostConn) ready() bool         { return true }
+func (c hostConn) await() error        { return nil }
 func (c hostConn) relayed() relay.Conn { return c.Conn }
 
 // send writes the head and what there is of the body, at once if it is small.

@@ -52,6 +52,8 @@ const (
 	// heads of ordinary programs and small bodies fit, and one TLS record.
 	clientBuffer = 16 << 10
 	backBuffer   = 16 << 10
+	// streamBuffer is either for a stream, of which a connection has many.
+	streamBuffer = 4 << 10
 	// bulkBuffer replaces backBuffer for the rest of a large answer: four records a
 	// read where the kernel has them.
 	bulkBuffer = 64 << 10

@@ -24,7 +24,7 @@ type Relays struct {
 // Add notes that c is relayed to lease's host, until Remove. It ends when that host is
 // trusted no more.
 func (r *Relays) Add(c *Client, lease *upstream.Lease) {
-	if cs, trusts, ok := lease.Proof(); ok {
+	if cs, trusts, ok := lease.Proof(); ok && c.Open != nil {
 		c.Open.Proved(cs, trusts)
 	}
 	r.mu.Lock()

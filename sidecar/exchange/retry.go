@@ -1,9 +1,11 @@
 package exchange
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -34,14 +36,17 @@ func (x *exchange) afterLoss(err error) outcome {
 	if x.bounds.over(time.Now()) {
 		return x.reply(x.overdue())
 	}
-	if x.up.clientGone() {
+	if x.up.clientGone() || x.client.hasLeft() {
 		return x.abort()
+	}
+	if errors.Is(err, errNoUpgrade) {
+		return x.reply(inner(501, upgradeFailed, x.lease.Addr(), "%v", err))
 	}
 	if bad := x.up.malformed(); bad != nil {
 		return x.reply(badRequest(bad))
 	}
 	loss, c := upstream.Lost, lost
-	if !x.lease.Sent() {
+	if !x.lease.Sent() || unprocessed(err) {
 		loss, c = upstream.Unseen, unreached
 	}
 	if x.mayRetry(loss) {
@@ -51,6 +56,12 @@ func (x *exchange) afterLoss(err error) outcome {
 		return x.reply(x.noHost(err))
 	}
 	return x.noAnswer(err)
+}
+
+// unprocessed reports whether the host has said that no application has seen the request.
+func unprocessed(err error) bool {
+	var reset *streams.ResetError
+	return errors.As(err, &reset) && reset.Unprocessed
 }
 
 // noHost is the reply when nobody is left to ask; last is why the last one failed. When

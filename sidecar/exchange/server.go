@@ -3,11 +3,14 @@ package exchange
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -24,17 +27,21 @@ type Server struct {
 	// Outbound says that who answers may be a sidecar, which says of itself that its
 	// program gave no answer.
 	Outbound bool
-	Access   *Access       // who may call; nil: everybody
-	Conns    *drain.Set    // of which every [Client.Open] is
-	Park     time.Duration // how long an idle connection keeps its buffers
-	Log      *slog.Logger  // one line per exchange
-	Metrics  *BoundMetrics
+	Access   *Access // who may call; nil: everybody
+	// Connect serves a plain CONNECT of a connection that speaks HTTP/2, which is shared's:
+	// it answers on the stream, which it has until it returns. Nil: refused with 405.
+	Connect func(ctx context.Context, shared *Client, stream *streams.Stream, authority string)
+	Conns   *drain.Set    // of which every [Client.Open] is
+	Park    time.Duration // how long an idle connection keeps its buffers
+	Log     *slog.Logger  // one line per exchange
+	Metrics *BoundMetrics
 
 	date     dateText
 	mismatch state.Tally // of clients of another protocol
 }
 
-// Serve serves requests on c until either side has enough or, abruptly, ctx ends.
+// Serve serves requests on c, by HTTP/1.1 or, when the client begins with its preface, by
+// HTTP/2, until either side has enough or, abruptly, ctx ends.
 // Every request is given rewrite. With a refusal the first one is answered with it,
 // as with an error of Service.
 func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) {
@@ -46,7 +53,12 @@ func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewr
 		_ = c.Close()
 	}()
 	end := clientConn{h}
+	h.fresh = true
 	h.end = end
 	for end.readHead() && h.serveRequest() {
+	}
+	if h.http2 {
+		c.Conn = relay.WithPrefix(c.Conn, slices.Clone(h.in[h.from:h.to]))
+		s.ServeHTTP2(ctx, c, rewrite, h.refusal)
 	}
 }

@@ -26,6 +26,8 @@ type session struct {
 	writeLimit streamDeadline // of the client
 	from       int            // in buffers.in: what has arrived and is not consumed
 	to         int
+	fresh      bool // no request came yet
+	http2      bool // and none will: the client has begun to speak HTTP/2
 }
 
 // appendReply appends an answer of the mesh itself. repeated says that the request was sent

@@ -38,15 +38,16 @@ func (x *exchange) upgrade() outcome {
 	late := slices.Clone(x.back[x.headEnd:x.filled])
 	x.from, x.to = 0, 0
 	x.back, x.out = nil, nil // the relay brings its own
+	client, host := relay.WithPrefix(x.end.relayed(), early), relay.WithPrefix(x.host.relayed(), late)
 	x.s.Relays.Add(x.client, x.lease)
-	stats, err := relay.Copy(x.ctx, relay.WithPrefix(x.end.relayed(), early), relay.WithPrefix(x.host.relayed(), late), x.s.Timeouts.Relay)
+	stats, err := relay.Copy(x.ctx, client, host, x.s.Timeouts.Relay)
 	x.s.Relays.Remove(x.client)
 	x.moved = stats.BToA
 	x.s.Metrics.Relayed(stats)
 	if err != nil {
 		x.reason, x.detail = "broken_off", err.Error()
 	}
-	x.client.setUpstream(nil)
+	x.client.setHost(nil)
 	x.lease = nil
 	return upgraded
 }

@@ -89,7 +89,7 @@ func (u *upload) run() {
 		if u.body.Done() {
 			return
 		}
-		if u.filled == len(u.buf) || u.lost {
+		if len(u.buf)-u.filled < minRead || u.lost {
 			u.lost = true
 			u.filled = copy(u.buf[:], u.buf[u.valid:u.filled])
 			u.valid, u.sent = 0, 0

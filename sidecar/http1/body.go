@@ -36,6 +36,23 @@ func (b *Body) UntilClose() bool { return b.state == untilClose }
 // Chunked reports whether the bytes of the body carry chunked framing.
 func (b *Body) Chunked() bool { return b.state >= chunkSize }
 
+// AtTrailers reports whether the trailer section comes next.
+func (b *Body) AtTrailers() bool { return b.state == trailer }
+
+// EachTrailer calls yield with the fields of a trailer section that [Body.Next] has consumed,
+// which it is given whole. What is yielded is good as long as section is.
+func EachTrailer(section []byte, yield func(Field)) {
+	for {
+		line, rest, _ := bytes.Cut(section, crlf)
+		var f field
+		if len(line) == 0 || f.parse(line, 0) != nil {
+			return
+		}
+		yield(Field{came: line[f.name.from:f.name.to], value: line[f.value.from:f.value.to]})
+		section = rest
+	}
+}
+
 // Next consumes the next span of the body from the start of p. It returns how many
 // bytes of p belong to it and which of them are payload. n == 0 without an error
 // means that the body is done or that p holds less than a whole chunk-size line or

@@ -10,32 +10,29 @@ type Field struct {
 	name, text  string // of the mesh: the name as it is printed, with ": "; and the value if it is not in value
 }
 
-// AppendName appends the name in lower case.
-func (f *Field) AppendName(dst []byte) []byte {
-	dst = appendLower(dst, f.came)
-	if n := len(f.name); n > 0 {
-		dst = appendLower(dst, f.name[:n-len(": ")])
-	}
-	return dst
-}
+// Is reports whether the field came and is called name, which is in lower case.
+func (f Field) Is(name string) bool { return equalFold(f.came, name) }
 
-// AppendValue appends the value.
-func (f *Field) AppendValue(dst []byte) []byte { return append(append(dst, f.value...), f.text...) }
+// In returns the name, in either case, and the value. What is not in one piece already is
+// appended to scratch, which is returned with it.
+func (f Field) In(scratch []byte) (name, value, _ []byte) {
+	if f.came != nil {
+		return f.came, f.value, scratch
+	}
+	from := len(scratch)
+	scratch = append(scratch, f.name[:len(f.name)-len(": ")]...)
+	name, from = scratch[from:], len(scratch)
+	if f.text == "" {
+		return name, f.value, scratch
+	}
+	scratch = append(scratch, f.text...)
+	return name, scratch[from:], scratch
+}
 
 // appendLine appends the field of the mesh as HTTP/1.1 prints it.
-func (f *Field) appendLine(dst []byte) []byte {
-	return append(f.AppendValue(append(dst, f.name...)), '\r', '\n')
-}
-
-func appendLower[T string | []byte](dst []byte, name T) []byte {
-	for i := range len(name) {
-		c := name[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		dst = append(dst, c)
-	}
-	return dst
+func (f Field) appendLine(dst []byte) []byte {
+	dst = append(append(dst, f.name...), f.value...)
+	return append(append(dst, f.text...), '\r', '\n')
 }
 
 // EachField calls yield with every field of the request for the next hop but the host and
@@ -55,7 +52,8 @@ func (r *Request) EachField(o *RequestRewrite, yield func(Field)) {
 // passing calls yield with the fields that pass as they came.
 func (r *Request) passing(o *RequestRewrite, yield func(*field)) {
 	for i := range r.fields[:r.n] {
-		if f := &r.fields[i]; r.passes(f.kind, o.Outside) {
+		f := &r.fields[i]
+		if r.passes(f.kind, o.Outside) && (f.kind != grpcTimeout || o.GRPCTimeout == nil) {
 			yield(f)
 		}
 	}
@@ -68,6 +66,9 @@ func (r *Request) added(o *RequestRewrite, yield func(Field)) {
 	}
 	if (!r.hasProto || o.Outside) && o.Proto != "" {
 		yield(Field{name: forwardedProtoField, text: o.Proto})
+	}
+	if o.GRPCTimeout != nil {
+		yield(Field{name: grpcTimeoutField, value: o.GRPCTimeout})
 	}
 	if o.Outside && o.ForwardedFor != "" {
 		yield(Field{name: forwardedForField, text: o.ForwardedFor})

@@ -33,10 +33,10 @@ func TestThePathIsThatWhichIsPassedOn(t *testing.T) {
 		if got := string(r.Path()); got != want.path {
 			t.Errorf("%s: path %q, want %q", line, got, want.path)
 		}
-		if got := string(r.appendTarget(nil, nil)); got != want.target {
+		if got := string(r.AppendTarget(nil, nil)); got != want.target {
 			t.Errorf("%s: target %q, want %q", line, got, want.target)
 		}
-		if got := string(r.appendTarget(nil, []byte("/x"))); got != want.instead {
+		if got := string(r.AppendTarget(nil, []byte("/x"))); got != want.instead {
 			t.Errorf("%s: with another path %q, want %q", line, got, want.instead)
 		}
 	}

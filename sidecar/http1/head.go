@@ -21,6 +21,7 @@ const (
 	forwarded      // x-forwarded-for, x-forwarded-host, …: what an outsider may not claim
 	identity       // x-forwarded-client-cert, x-isthmus-…: what nobody but a sidecar may claim
 	proxyStatus    // RFC 9209
+	grpcTimeout    // of gRPC: what is left for the answer
 	listedHopByHop // named by Connection
 )
 
@@ -301,7 +302,7 @@ func (h *head) markHopByHop() {
 	for _, name := range h.names[:h.named] {
 		for i := range h.fields[:h.n] {
 			f := &h.fields[i]
-			if sameFold(h.bytes(name), h.bytes(f.name)) && (f.kind == other || f.kind == proxyStatus || f.kind == date) {
+			if sameFold(h.bytes(name), h.bytes(f.name)) && (f.kind == other || f.kind == proxyStatus || f.kind == date || f.kind == grpcTimeout) {
 				f.kind = listedHopByHop
 			}
 		}
@@ -317,6 +318,18 @@ func (h *head) framing() error {
 		return ErrChunkedHTTP10
 	}
 	return nil
+}
+
+// Unbound makes the length of the body unknown: Content-Length is not passed on, and the
+// body is chunked here. It is for a body that may have trailers behind it, which HTTP/2
+// allows beside a length.
+func (h *head) Unbound() {
+	for i := range h.fields[:h.n] {
+		if f := &h.fields[i]; f.kind == contentLength {
+			f.kind = listedHopByHop
+		}
+	}
+	h.length, h.chunked = -1, true
 }
 
 // Value returns the first value of the field called name, which is in lower case,
@@ -369,6 +382,8 @@ func kindOf(name []byte) kind {
 			return requestID
 		case equalFold(name, "proxy-status"):
 			return proxyStatus
+		case equalFold(name, "grpc-timeout"):
+			return grpcTimeout
 		}
 	case 14:
 		if equalFold(name, "content-length") {

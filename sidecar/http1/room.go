@@ -6,6 +6,7 @@ const (
 	requestIDField      = "x-request-id: "
 	forwardedProtoField = "x-forwarded-proto: "
 	forwardedForField   = "x-forwarded-for: "
+	grpcTimeoutField    = "grpc-timeout: "
 	clientCertField     = "x-forwarded-client-cert: "
 	dateField           = "Date: "
 	proxyStatusField    = "Proxy-Status: "

@@ -20,6 +20,8 @@ type RequestRewrite struct {
 	// Path takes the place of the target's path, whose query stays; nil: the path stays.
 	// It must be one that [Request.Path] could return.
 	Path []byte
+	// GRPCTimeout takes the place of grpc-timeout; nil: what came stays.
+	GRPCTimeout []byte
 	// ClientCert becomes x-forwarded-client-cert (as Envoy writes it): who the
 	// caller proved to be. What the request claimed is always dropped.
 	ClientCert string
@@ -31,7 +33,7 @@ type RequestRewrite struct {
 func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, r.bytes(r.method)...)
 	dst = append(dst, ' ')
-	dst = r.appendTarget(dst, o.Path)
+	dst = r.AppendTarget(dst, o.Path)
 	dst = append(dst, " HTTP/1.1\r\n"...)
 	if host := r.Host(); len(host) > 0 {
 		dst = appendField(dst, hostField, host)
@@ -56,7 +58,9 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	return append(dst, '\r', '\n')
 }
 
-func (r *Request) appendTarget(dst, instead []byte) []byte {
+// AppendTarget appends the target for the next hop: in origin-form, or "*". instead takes
+// the place of its path when it is not nil.
+func (r *Request) AppendTarget(dst, instead []byte) []byte {
 	path, query := r.pathAndQuery()
 	switch {
 	case path == nil && r.absolute:

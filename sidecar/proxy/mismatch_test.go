@@ -12,7 +12,7 @@ import (
 )
 
 func TestAClientOfAnotherProtocolIsOneLineThatSaysWhatToDeclare(t *testing.T) {
-	for speaks, bytes := range map[string]string{"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01"} {
+	for speaks, bytes := range map[string]string{"TLS": "\x16\x03\x01\x02\x00\x01"} {
 		var log logged
 		t.Run(speaks, func(t *testing.T) {
 			w := newWorld(t)

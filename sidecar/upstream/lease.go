@@ -1,6 +1,10 @@
 package upstream
 
-import "time"
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
+)
 
 // Lease is what an attempt runs on: today a connection that nobody else uses
 // meanwhile. It needs one [Lease.Done], and then [Lease.Return], Close or Abort.
@@ -9,7 +13,12 @@ type Lease struct {
 	host     *Host
 	attempts *Attempts
 	done     bool
+	stream   *streams.Stream
 }
+
+// Stream returns the stream of a shared connection that the lease is, nil for one that is a
+// connection of its own.
+func (l *Lease) Stream() *streams.Stream { return l.stream }
 
 // Addr returns the address that was dialled, host:port.
 func (l *Lease) Addr() string { return l.host.key.addr }
