@@ -4,10 +4,30 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/internal/authorize"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 )
+
+// unvouched reports whether the certificate of a caller's cluster names namespaces and not
+// the caller's, by what the cluster's gateways have signed with. Not known: no gateway of it
+// has been heard, or they show different ones.
+func unvouched(view *federation.View, caller identity.ID) (not, known bool) {
+	for i := range view.Origins {
+		s := &view.Origins[i].Signer
+		if s.Cluster != caller.Cluster || s.TrustDomain != caller.TrustDomain {
+			continue
+		}
+		may := s.MayOffer(caller.Namespace)
+		if known && not == may {
+			return false, false
+		}
+		not, known = !may, true
+	}
+	return not, known
+}
 
 // wouldAllow answers `isthmus authz`.
 func (g *Gateway) wouldAllow(query url.Values) *status.Authorization {
@@ -19,6 +39,8 @@ func (g *Gateway) wouldAllow(query url.Values) *status.Authorization {
 	if err != nil {
 		return &status.Authorization{Error: err.Error()}
 	}
+	view, _ := g.federation.View()
+	q.Caller.Unvouched, q.Seen = unvouched(view, q.Caller.ID)
 	now := g.authorizers.Load()
 	a := now.of(q.To.Service)
 	if a == nil {

@@ -56,7 +56,9 @@ type Origin struct {
 	Stale     bool
 	Confirmed time.Time
 	Founding  identity.Founding // of its cluster, by the certificate that signed
-	Records   []mesh.Export     // what counts here, sorted by service
+	// Signer is who signed, and what its cluster's certificate names.
+	Signer  identity.Peer
+	Records []mesh.Export // what counts here, sorted by service
 	// LeftOut is what its cluster may not offer, so that it counts nowhere; at most maxLeftOut
 	// of LeftOutTotal are listed. NotImported is how much else this gateway does not take.
 	LeftOut                   []LeftOut
@@ -246,7 +248,7 @@ func (c *Core) View() *View {
 		if o.state != nil {
 			at(id)
 			origins = append(origins, Origin{ID: id, Version: o.state.Head().Version, Digest: o.state.Head().Digest,
-				Stale: o.stale, Confirmed: o.confirmed, Founding: o.signer.Founding, Records: o.taken,
+				Stale: o.stale, Confirmed: o.confirmed, Founding: o.signer.Founding, Signer: o.signer, Records: o.taken,
 				LeftOut: o.leftOut[:min(len(o.leftOut), maxLeftOut)], LeftOutTotal: len(o.leftOut), NotImported: len(o.exports) - len(o.taken)})
 		}
 	}

@@ -15,6 +15,9 @@ type Question struct {
 	Caller       policy.Caller
 	To           mesh.Destination // Port 0: the service's first
 	Method, Path string           // empty: a connection
+	// Seen says that the certificate of the caller's cluster is known, by which
+	// Caller.Unvouched is set.
+	Seen bool
 }
 
 // ParseQuestion reads a question as people write it, to a cluster of a trust domain. The
@@ -122,14 +125,21 @@ func (q *Question) note(a *policy.Authorizer, cluster mesh.ClusterName, d *polic
 	switch {
 	case plain && !d.Allowed && q.Caller.Cluster == cluster:
 		return fmt.Sprintf("holds at the gateway's mesh port only: sidecars of cluster %s dial these endpoints directly, where no policy is asked", cluster)
-	case q.Caller.Cluster == cluster || q.Caller.Anonymous || q.Caller.Unvouched:
+	case q.Caller.Cluster == cluster || q.Caller.Anonymous:
 		return ""
 	}
 	unvouched := q.Caller
-	unvouched.Unvouched = true
+	unvouched.Unvouched = !q.Caller.Unvouched
 	other := q.decide(a, &unvouched, opaque, plain)
 	if word(&other.Verdict) == word(&d.Verdict) {
 		return ""
+	}
+	if q.Seen {
+		names := "names namespace %s or none"
+		if q.Caller.Unvouched {
+			names = "does not name namespace %s"
+		}
+		return fmt.Sprintf("the certificate of cluster %s, as its gateways show it, "+names, q.Caller.Cluster, q.Caller.Namespace)
 	}
 	return fmt.Sprintf("only if the certificate of cluster %s names namespace %s or none; else %s: %s",
 		q.Caller.Cluster, q.Caller.Namespace, word(&other.Verdict), a.Explain(other.Verdict, &unvouched))
