@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/url"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -73,7 +74,7 @@ func checkNames(csr *x509.CertificateRequest, id identity.ID) *refusal {
 		return refuse(codes.PermissionDenied, otherName, "csr: it names %s %q, but who asks is %s: leave it out, or ask as that one", what, fmt.Sprint(name), id)
 	}
 	for _, u := range csr.URIs {
-		if s := u.String(); s != id.String() && s != asIstio(id) {
+		if s := u.String(); s != id.String() && s != id.IstioName() {
 			return other("URI", s)
 		}
 	}
@@ -92,13 +93,10 @@ func checkNames(csr *x509.CertificateRequest, id identity.ID) *refusal {
 	return nil
 }
 
-// asIstio returns a workload's identity as Istio writes it, without the cluster; "" for
-// anybody else.
-func asIstio(id identity.ID) string {
-	if !id.IsWorkload() {
-		return ""
-	}
-	return "spiffe://" + id.TrustDomain + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
+// asksForIstioName reports whether a request that passed checkNames names its workload as
+// Istio does.
+func asksForIstioName(csr *x509.CertificateRequest, id identity.ID) bool {
+	return slices.ContainsFunc(csr.URIs, func(u *url.URL) bool { return u.String() == id.IstioName() })
 }
 
 // hostNames returns the host names of the service that a workload's service account is

@@ -14,6 +14,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +135,37 @@ func TestWhatARequestSaysBesideItsKeyIsNotIssued(t *testing.T) {
 	}
 	if leaf := chain[0]; leaf.IsCA || leaf.KeyUsage&x509.KeyUsageCertSign != 0 || leaf.Subject.String() != "" || len(leaf.DNSNames) != 2 {
 		t.Errorf("a CA %v, for %q, %v", leaf.IsCA, leaf.Subject, leaf.DNSNames)
+	}
+}
+
+func TestWhoAsksByItsNameInIstioGetsThatNameToo(t *testing.T) {
+	ca := newTestCluster(t).ca("ca-1")
+	for _, tc := range []struct {
+		asked string
+		want  []string
+	}{
+		{orders.String(), []string{orders.String()}},
+		{orders.IstioName(), []string{orders.IstioName(), orders.String()}}, // as a ztunnel asks
+	} {
+		asked, err := url.Parse(tc.asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, refused := parseCSR(csrFrom(t, &x509.CertificateRequest{URIs: []*url.URL{asked}}, newKey(t)))
+		if refused != nil || checkNames(parsed, orders) != nil {
+			t.Fatal(refused)
+		}
+		chain, refused := ca.certify(orders, parsed, ca.cfg.TTL, time.Now())
+		if refused != nil {
+			t.Fatal(refused.err)
+		}
+		var got []string
+		for _, u := range chain[0].URIs {
+			got = append(got, u.String())
+		}
+		if id, err := identity.IDOf(chain[0]); !slices.Equal(got, tc.want) || id != orders || err != nil {
+			t.Errorf("who asks for %s gets %q, which says %v, %v; want %q", tc.asked, got, id, err, tc.want)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (ca *CA) lifetime(seconds int64) (time.Duration, *refusal) {
 func (ca *CA) certify(id identity.ID, csr *x509.CertificateRequest, ttl time.Duration, now time.Time) ([]*x509.Certificate, *refusal) {
 	authority := ca.authority.Load()
 	back := min(backdate, ttl/backdatePart)
-	chain, err := authority.Certify(identity.Request{ID: id, DNSNames: hostNames(id), NotBefore: now.Add(-back), TTL: back + ttl}, csr.PublicKey)
+	chain, err := authority.Certify(identity.Request{ID: id, DNSNames: hostNames(id), Istio: asksForIstioName(csr, id), NotBefore: now.Add(-back), TTL: back + ttl}, csr.PublicKey)
 	if err != nil {
 		return nil, refuse(codes.Unavailable, unable, "%w: ask another CA", err)
 	}

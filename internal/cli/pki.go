@@ -236,6 +236,7 @@ gateway's name in its configuration and must be unique in its cluster.`,
 func pkiWorkload(f *pkiFlags) *cobra.Command {
 	leaf := leafFlags{pkiFlags: f}
 	var account string
+	var istio bool
 	cmd := &cobra.Command{
 		Use:   "workload --cluster CLUSTER NAMESPACE/SERVICE",
 		Short: "Make the identity of a workload",
@@ -263,11 +264,13 @@ where several services run as one, or one as several.`,
 			return leaf.issue(cmd, identity.Request{
 				ID:       identity.ID{Namespace: svc.Namespace, ServiceAccount: sa},
 				DNSNames: []string{svc.Host(), pinned.Host()},
+				Istio:    istio,
 			}, filepath.Join("workloads", svc.Namespace, svc.Name))
 		},
 	}
 	leaf.register(cmd)
 	cmd.Flags().StringVar(&account, "service-account", "", "service account (default: the service's name)")
+	cmd.Flags().BoolVar(&istio, "istio-name", false, "name it as Istio does, too, for ztunnels that call it or are called")
 	return cmd
 }
 

@@ -24,6 +24,10 @@ type Identity struct {
 	// isthmus pki token writes it. It is read when there is no valid certificate in the
 	// state directory.
 	Token string `yaml:"token" flag:"file of the token for the first certificate of identity.ca"`
+	// Have the certificates that ca issues name a workload as Istio does, too
+	// (spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT): needed where ztunnels call it or are
+	// called. Programs that insist on a single SPIFFE ID refuse such a certificate.
+	IstioName bool `yaml:"istioName" flag:"carry the workload's name in Istio in the certificates of identity.ca"`
 	// The socket of the SPIFFE Workload API, such as SPIRE's agent has:
 	// unix:///run/spire/agent.sock. Its SPIFFE IDs must be those of the mesh.
 	WorkloadAPI string `yaml:"workloadAPI" flag:"socket of the SPIFFE Workload API"`
@@ -49,6 +53,9 @@ func (i *Identity) complete(c *completer) {
 		c.fault("identity.token", "is missing: write the file that isthmus pki token -o FILE writes")
 	} else if !fromCA && i.Token != "" {
 		c.fault("identity.token", "is of no use without identity.ca: write the addresses of this cluster's CAs, such as [10.0.0.4:15010]")
+	}
+	if !fromCA && i.IstioName {
+		c.fault("identity.istioName", "is of no use without identity.ca: make the certificate with isthmus pki workload --istio-name")
 	}
 	if socket, ok := strings.CutPrefix(i.WorkloadAPI, "unix://"); i.WorkloadAPI != "" && (!ok || !filepath.IsAbs(socket)) {
 		c.fault("identity.workloadAPI", "%q is no socket: write its path, such as unix:///run/spire/agent.sock", i.WorkloadAPI)

@@ -132,7 +132,7 @@ func (p Process) attempt() (attempt func(context.Context) (*identity.Source, err
 
 func (p Process) ca() *caclient.Client {
 	return caclient.New(caclient.Config{
-		Addresses: p.Identity.CA, TokenFile: p.Identity.Token, StateFile: p.stateFile(), Accept: p.Accept,
+		Addresses: p.Identity.CA, TokenFile: p.Identity.Token, StateFile: p.stateFile(), Accept: p.Accept, IstioName: p.Identity.IstioName,
 		Command: fmt.Sprintf("isthmus pki token -c ca.yaml %s -o %s", p.TokenFor, p.Identity.Token), Log: p.Log,
 	})
 }

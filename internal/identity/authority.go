@@ -131,6 +131,7 @@ func (a *Authority) newCluster(cluster mesh.ClusterName, namespaces []string, fo
 type Request struct {
 	ID       ID            // its TrustDomain and Cluster may be empty: the authority's
 	DNSNames []string      // for programs that check a host name, such as curl
+	Istio    bool          // name a workload as Istio does, too: ztunnel knows no other name
 	TTL      time.Duration // zero: DefaultLeafTTL; never past the authority's own end
 	// NotBefore is when the certificate begins to be valid. Zero: an hour ago,
 	// for peers whose clock is behind.
@@ -178,6 +179,13 @@ func (a *Authority) Certify(r Request, key crypto.PublicKey) ([]*x509.Certificat
 	tmpl, err := template("", id.String(), r.NotBefore, ttl, a.cert)
 	if err != nil {
 		return nil, err
+	}
+	if r.Istio && id.IsWorkload() { // in front, where a ztunnel looks
+		istio, err := url.Parse(id.IstioName())
+		if err != nil {
+			return nil, fmt.Errorf("SPIFFE ID: %w", err)
+		}
+		tmpl.URIs = append([]*url.URL{istio}, tmpl.URIs...)
 	}
 	tmpl.DNSNames = r.DNSNames
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature

@@ -15,6 +15,10 @@
 //	  │           URI …/cluster/<cluster>/ns/<namespace>         each namespace that it may offer; none: any
 //	  └ leaf      one URI, from the list above                   not a CA
 //
+// A workload's leaf may carry spiffe://<trust domain>/ns/<namespace>/sa/<account> in front of
+// that, as Istio names it: a ztunnel knows no other form. It is the same workload, and the
+// name says nothing here. SPIFFE wants one URI SAN, so it is there only on demand.
+//
 // A leaf is accepted when it has exactly one URI SAN that reads as one of the
 // names above, is no CA, belongs to our own trust domain, chains to one of our
 // roots now, and every CA of that chain which names a cluster names the leaf's:

@@ -136,7 +136,20 @@ func signTest(t *testing.T, tmpl, parent *x509.Certificate, pub crypto.PublicKey
 const (
 	east1 = "spiffe://mesh.example/cluster/east/gateway/east-1"
 	west1 = "spiffe://mesh.example/cluster/west/gateway/west-1"
+	web   = "spiffe://mesh.example/cluster/east/ns/shop/sa/web"
 )
+
+func uris(t *testing.T, all ...string) (u []*url.URL) {
+	t.Helper()
+	for _, s := range all {
+		parsed, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u = append(u, parsed)
+	}
+	return u
+}
 
 func TestAWrongCertificateIsRefusedWithItsReason(t *testing.T) {
 	root := newForger(t)
@@ -159,6 +172,10 @@ func TestAWrongCertificateIsRefusedWithItsReason(t *testing.T) {
 		{"not yet valid", east.leaf(east1, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), "certificate of " + east1 + ": not valid before "},
 		{"no URI", east.leaf(east1, func(c *x509.Certificate) { c.URIs = nil }), "has no URI SAN"},
 		{"two URIs", east.leaf(east1, func(c *x509.Certificate) { c.URIs = append(c.URIs, other) }), "has 2 URI SANs"},
+		{"a workload with its name in Istio in front", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/web", web) }), ""},
+		{"Istio's name of another workload", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/admin", web) }), "has 2 URI SANs"},
+		{"Istio's name of another trust domain", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://other.example/ns/shop/sa/web", web) }), "has 2 URI SANs"},
+		{"Istio's name alone", east.leaf("spiffe://mesh.example/ns/shop/sa/web", nil), "the path must be"},
 		{"a CA", east.leaf(east1, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }), "is a CA"},
 		{"another trust domain of the same root", root.under().leaf("spiffe://other.example/cluster/east/gateway/east-1", nil), "is of trust domain other.example, expected mesh.example"},
 		{"another cluster's name", east.leaf(west1, nil), `its CA "CN=intermediate" may not speak for it, only for spiffe://mesh.example/cluster/east`},

@@ -54,6 +54,15 @@ func (id ID) String() string {
 	return cluster + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
 }
 
+// IstioName returns a workload's identity as Istio writes it, without the cluster; "" for
+// anybody else.
+func (id ID) IstioName() string {
+	if !id.IsWorkload() {
+		return ""
+	}
+	return "spiffe://" + id.TrustDomain + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
+}
+
 // check returns an error unless id can be written as a SPIFFE ID and read back.
 func (id ID) check() error {
 	read, err := ParseID(id.String())
@@ -117,7 +126,8 @@ func CheckServiceAccount(s string) error {
 
 // IDOf returns the ID that a leaf certificate states. It does not say that the
 // statement is true: that is known after a handshake with [Source.ServerTLS] or
-// [Source.ClientTLS], or after [Source.Verify].
+// [Source.ClientTLS], or after [Source.Verify]. Istio's name of the same workload may stand
+// in front of the ID; it says nothing here.
 func IDOf(cert *x509.Certificate) (ID, error) {
 	if cert.IsCA || cert.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
 		return ID{}, fmt.Errorf("certificate %s is a CA: a CA signs certificates and is nobody's identity; send a leaf first", subject(cert))
@@ -127,6 +137,10 @@ func IDOf(cert *x509.Certificate) (ID, error) {
 		return ID{}, fmt.Errorf("certificate %s has no URI SAN: it must have exactly one, a SPIFFE ID", subject(cert))
 	case 1:
 		return ParseID(cert.URIs[0].String())
+	case 2:
+		if id, err := ParseID(cert.URIs[1].String()); err == nil && cert.URIs[0].String() == id.IstioName() {
+			return id, nil
+		}
 	}
 	return ID{}, fmt.Errorf("certificate %s has %d URI SANs (%s, %s, …): it must have exactly one, a SPIFFE ID",
 		subject(cert), len(cert.URIs), cert.URIs[0], cert.URIs[1])

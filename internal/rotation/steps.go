@@ -176,7 +176,7 @@ func (d *Directory) renewLeaves(ca *identity.Authority, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		c, err := ca.Issue(identity.Request{ID: id, DNSNames: leaf.DNSNames, TTL: leaf.NotAfter.Sub(leaf.NotBefore)})
+		c, err := ca.Issue(identity.Request{ID: id, DNSNames: leaf.DNSNames, Istio: len(leaf.URIs) > 1, TTL: leaf.NotAfter.Sub(leaf.NotBefore)})
 		if err != nil {
 			return err
 		}

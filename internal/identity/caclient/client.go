@@ -22,6 +22,7 @@ type Config struct {
 	StateFile string                                                      // key, certificate and roots; empty: kept in memory only
 	Accept    func(identity.ID) error                                     // says why an identity is not this process's
 	Command   string                                                      // what makes a token for this process
+	IstioName bool                                                        // ask for a workload's name in Istio besides
 	Dial      func(ctx context.Context, address string) (net.Conn, error) // nil: TCP
 	Log       *slog.Logger                                                // nil discards
 }

@@ -87,7 +87,7 @@ func check(m identity.Material, id identity.ID) error {
 // ask asks one CA after the other for a certificate of key, beginning with the one that
 // answered last. roots picks the roots out of the handshake of the one that issues.
 func (c *Client) ask(ctx context.Context, id identity.ID, key crypto.Signer, token string, conf *tls.Config, rootsOf func(tls.ConnectionState) []*x509.Certificate) (chain, roots []*x509.Certificate, err error) {
-	csr, err := request(id, key)
+	csr, err := c.request(id, key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -115,13 +115,20 @@ func (c *Client) ask(ctx context.Context, id identity.ID, key crypto.Signer, tok
 }
 
 // request returns a CSR in PEM. The CA knows by the token or the certificate whom it is
-// for; the SAN is for CAs that ask for one.
-func request(id identity.ID, key crypto.Signer) (string, error) {
+// for; the SAN is for CAs that ask for one, and for Istio's name.
+func (c *Client) request(id identity.ID, key crypto.Signer) (string, error) {
 	uri, err := url.Parse(id.String())
 	if err != nil {
 		return "", err
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{uri}}, key)
+	uris := []*url.URL{uri}
+	if istio := id.IstioName(); c.cfg.IstioName && istio != "" {
+		if uri, err = url.Parse(istio); err != nil {
+			return "", err
+		}
+		uris = append(uris, uri)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: uris}, key)
 	if err != nil {
 		return "", fmt.Errorf("certificate request: %w", err)
 	}
