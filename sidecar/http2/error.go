@@ -32,6 +32,8 @@ var (
 	ErrWindowTooFar  = &Error{FlowControlError, "window beyond 2³¹-1"}
 	ErrWindowOverrun = &Error{FlowControlError, "DATA beyond the connection's window"}
 	ErrHPACK         = &Error{CompressionError, "malformed field block"}
+	ErrHPACKInteger  = &Error{CompressionError, "integer in a field block that is longer than five bytes"}
+	ErrTableUpdate   = &Error{CompressionError, "update of the table's size that is too large or not where it belongs"}
 )
 
 // Budgets that are used up, see budget.go.

@@ -89,7 +89,7 @@ func (d *decoder) field(p []byte, h *Head) (int, error) {
 			return 0, err
 		}
 		if d.updates++; size > tableSize || d.updates > 2 || d.fields > 0 {
-			return 0, ErrHPACK
+			return 0, ErrTableUpdate
 		}
 		d.table.setMax(size)
 		return n, nil
@@ -215,7 +215,7 @@ func hpackInt(p []byte, prefix int) (v, n int, err error) {
 	}
 	for i := 1; i < len(p); i++ {
 		if i > 4 {
-			return 0, 0, ErrHPACK
+			return 0, 0, ErrHPACKInteger
 		}
 		v += int(p[i]&0x7f) << (7 * (i - 1))
 		if p[i]&0x80 == 0 {
@@ -223,7 +223,7 @@ func hpackInt(p []byte, prefix int) (v, n int, err error) {
 		}
 	}
 	if len(p) > 4 {
-		return 0, 0, ErrHPACK
+		return 0, 0, ErrHPACKInteger
 	}
 	return 0, 0, nil
 }

@@ -6,8 +6,8 @@ package http2
 // repeats is an index anyway, and between sidecars bytes are cheaper than bits.
 type encoder struct {
 	table  hpackTable
-	lowest int  // the smallest bound since the last block, to be told (RFC 7541 §4.2)
-	update bool // the bound changed
+	update bool // the bound changed, which the next block tells
+	anew   bool // and the table was emptied
 	name   []byte
 	value  []byte
 	seen   [64]uint32 // hashes of fields that came once
@@ -15,16 +15,20 @@ type encoder struct {
 
 func (e *encoder) init() { e.table.max = tableSize }
 
-// limit takes in the peer's SETTINGS_HEADER_TABLE_SIZE.
+// limit takes in the peer's SETTINGS_HEADER_TABLE_SIZE. When it changes twice before a
+// block, the lowest and the last have to be told (RFC 7541 §4.2): then we begin anew from
+// 0, because x/net's decoder, which gRPC uses, takes a second update only when its
+// table is empty.
 func (e *encoder) limit(n uint32) {
 	size := int(min(n, tableSize))
 	if size == e.table.max {
 		return
 	}
-	if !e.update {
-		e.update, e.lowest = true, size
+	if e.update {
+		e.anew = true
+		e.table.setMax(0)
 	}
-	e.lowest = min(e.lowest, size)
+	e.update = true
 	e.table.setMax(size)
 }
 
@@ -33,10 +37,10 @@ func (e *encoder) begin(out []byte) []byte {
 	if !e.update {
 		return out
 	}
-	e.update = false
-	if e.lowest < e.table.max {
-		out = appendHpackInt(out, 0x20, 5, e.lowest)
+	if e.anew {
+		out = appendHpackInt(out, 0x20, 5, 0)
 	}
+	e.update, e.anew = false, false
 	return appendHpackInt(out, 0x20, 5, e.table.max)
 }
 
