@@ -107,10 +107,10 @@ func TestARevokedClusterIsCutOffEverywhereWithItsCatalog(t *testing.T) {
 						t.Errorf("%s: shop/orders is offered by others than %s", n.id, other)
 					}
 				}
-				// Lifted, it comes back by itself.
-				lifted := w.bundle(2)
-				north.give(lifted)
-				west.give(lifted)
+				if err := west.cfg.Identity.Err(); err == nil || !strings.Contains(err.Error(), "this identity was revoked (bundle 1)") {
+					t.Errorf("nobody told it: %v", err)
+				}
+				north.give(w.bundle(2)) // lifted, it comes back by itself
 				for _, n := range []*node{east, north} {
 					n.await("west is back", 2*time.Minute, func(v *View) bool { return originOf(v, west.id) != nil && gatewayOf(v, west.id).Tunnel.Up })
 				}
