@@ -54,7 +54,7 @@ func conflictsOf(view *federation.View, local []mesh.Service, lately provers) co
 	all := conflicts{}
 	for _, name := range view.Services() {
 		exports := view.Exports(name)
-		if own[name] == nil && len(exports) == 1 && len(lately) == 0 {
+		if own[name] == nil && len(exports) == 1 && !lately.had(&exports[0].Export) {
 			continue
 		}
 		ports := map[uint16][]declaration{}

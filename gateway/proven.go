@@ -35,6 +35,11 @@ func proversOf(view *federation.View, local []mesh.Service) provers {
 	return all
 }
 
+// had reports whether it says anything of a port of the export.
+func (p provers) had(e *mesh.Export) bool {
+	return len(p) > 0 && slices.ContainsFunc(e.Ports, func(port mesh.ExportPort) bool { return p[servicePort{e.Service, port.Port}] != nil })
+}
+
 func servesProved(p *mesh.ServicePort) bool {
 	return slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity != "" })
 }
