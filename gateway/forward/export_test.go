@@ -1,5 +1,11 @@
 package forward
 
+import (
+	"io"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
+)
+
 // Held returns what f counts at the moment: paths in total, sources with paths,
 // candidates with load, connections to endpoints, and paths that drain waits for.
 func (f *Forward) Held() (paths, sources, loads, dials, running int) {
@@ -14,4 +20,9 @@ func (f *Forward) Held() (paths, sources, loads, dials, running int) {
 	f.dials.mu.Unlock()
 	running = f.open.Len()
 	return
+}
+
+// HTTP2Denial refuses the client that c is.
+func HTTP2Denial(c io.ReadWriter) ([]byte, error) {
+	return http2Denial(c, connect.Refuse(403, connect.RequestDenied, "no"), "isthmus-gateway")
 }

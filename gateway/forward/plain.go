@@ -93,13 +93,24 @@ func (f *Forward) JudgeCallers() { f.open.Judge() }
 // something: what comes before a request would be taken for the answer to none. It
 // is within TLS, so that nobody else reads it. Who speaks something else is reset.
 func (p *path) deny(protocol mesh.Protocol, refusal *connect.Refusal) {
-	if protocol != mesh.HTTP {
+	if protocol == mesh.TCP {
 		return
 	}
-	_ = p.conn.SetReadDeadline(time.Now().Add(headTimeout))
-	if n, _ := p.conn.Read(make([]byte, firstRead)); n == 0 {
+	_ = p.conn.SetDeadline(time.Now().Add(headTimeout))
+	said := make([]byte, firstRead)
+	n, _ := p.conn.Read(said)
+	said = said[:n]
+	proxy := connect.ProxyName(p.f.cfg.Self)
+	answer := refusal.Append(nil, proxy)
+	switch {
+	case isHTTP2(said):
+		var err error
+		if answer, err = http2Denial(relay.WithPrefix(p.conn, said), refusal, proxy); err != nil {
+			return
+		}
+	case n == 0 || !protocol.IsHTTP(): // of auto, who would take an answer for the program's
 		return
 	}
 	p.answered = true
-	linger(p.conn, refusal.Append(nil, connect.ProxyName(p.f.cfg.Self)), lingerTimeout)
+	linger(p.conn, answer, lingerTimeout)
 }

@@ -60,7 +60,7 @@ func (p *Proxy) listenInbound(in Inbound) *inboundListener {
 		return port.tls, nil
 	}
 	for _, port := range l.ports {
-		port.serve = l.serve
+		port.serve, port.http.Connect = l.serve, l.serveConnect
 	}
 	return l
 }
@@ -135,11 +135,15 @@ func (l *inboundListener) serve(c *client) {
 		return
 	}
 	defer l.p.callers.Release(c.Peer)
-	if proof.NegotiatedProtocol == mesh.ALPNHTTP2 && (proof.ServerName == "" || !slices.Contains(port.protocol.ProgramALPN(), mesh.ALPNHTTP2)) {
-		l.serveShared(c)
-		return
+	rewrite := l.rewriteOf(port, c)
+	switch shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2; {
+	case shared && proof.ServerName != "" && port.protocol == mesh.HTTP:
+		port.http.ServeHTTP2(l.p.ctx, c, rewrite, nil)
+	case shared && (proof.ServerName == "" || !slices.Contains(port.protocol.ProgramALPN(), mesh.ALPNHTTP2)):
+		l.serveShared(c) // there is no request that could be meant
+	default:
+		port.drive(c, port.protocol, port.program, rewrite)
 	}
-	port.drive(c, port.protocol, port.program, l.rewriteOf(port, c))
 }
 
 // rewriteOf is what requests of a caller that has proved who it is are given.
