@@ -101,7 +101,8 @@ func (p Process) checkAgent() error {
 	if !ok {
 		return nil // told by the configuration
 	}
-	conn, err := net.DialTimeout("unix", path, agentTimeout)
+	d := net.Dialer{Timeout: agentTimeout}
+	conn, err := d.DialContext(context.Background(), "unix", path)
 	if err != nil {
 		return &config.KeyError{Key: "identity.workloadAPI", Problem: fmt.Sprintf("no agent listens at %s (%v): start it, let this user write to its socket, or write where it listens", path, cause(err))}
 	}
