@@ -176,6 +176,7 @@ func (c *check) sidecar(ctx context.Context) {
 		if source != nil {
 			c.account(source.ID(), cfg.Served())
 		}
+		c.served(cfg.Served())
 	}
 	c.interception(&cfg.Interception)
 	if c.state(cfg.State) {
@@ -275,6 +276,19 @@ func (c *check) expiry(what, dir string, end time.Time) {
 }
 
 // account says when the gateways will not take a workload for the service.
+// served says what is served, where that is more than one port, and which readiness is a
+// guess.
+func (c *check) served(all []config.Served) {
+	for _, s := range all {
+		if len(all) > 1 {
+			c.note("serves %s port %d/%s by the program at %s", s.Name, s.Port, s.Protocol, s.Target)
+		}
+		if s.Protocol == mesh.GRPC && s.Health.Kind == health.TCP {
+			c.note("%s: the program counts as ready when it accepts connections: write health: {type: grpc} to have it asked by grpc.health.v1", s.Key)
+		}
+	}
+}
+
 func (c *check) account(id identity.ID, served []config.Served) {
 	if !id.IsWorkload() {
 		return
