@@ -107,7 +107,7 @@ type Log struct {
 // Audit says where a process writes down what it decided about others.
 type Audit struct {
 	// A file to which one JSON object a line is appended: registrations, tunnels,
-	// catalogs, certificates and refused calls. It may be rotated by renaming it.
+	// catalogs, certificates and refused calls, of which equal ones are counted by the minute. It may be rotated by renaming it.
 	// Default: none.
 	File string `yaml:"file" flag:"file to which decisions are appended"`
 	// Which calls are part of it: refused, or all.
