@@ -33,7 +33,7 @@ func (c Check) askGRPC(ctx context.Context, conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }() // can only say that it was closed before
 	reply, err := grpc_health_v1.NewHealthClient(client).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: c.Service})
 	switch {
 	case err == nil && reply.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING:

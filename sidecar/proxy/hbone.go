@@ -54,6 +54,12 @@ func (l *inboundListener) serveConnect(ctx context.Context, c *client, stream *s
 	}
 	defer l.p.callers.Release(c.Peer)
 	open := func() error { return stream.WriteResponse(200, nil, false) }
+	if port.protocol == mesh.Auto {
+		if open() == nil {
+			port.serveAuto(of, port.program, l.rewriteOf(port, c))
+		}
+		return
+	}
 	if !port.protocol.IsHTTP() {
 		port.tunnel(of, port.program, open, func(err error) { answerStream(stream, err) })
 		return

@@ -166,3 +166,35 @@ func TestOnAnAutoPortTLSOfTheProgramsOwnAndHTTP2PassBy(t *testing.T) {
 		t.Errorf("HTTP/2 by prior knowledge: %d %q", code, got)
 	}
 }
+
+func TestTheBytesInAConnectStreamToAnAutoPortAreToldApartAgain(t *testing.T) {
+	w := newWorld(t)
+	ep := w.instance("east", "orders-1", w.program(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(rw, r.Header.Get("X-Forwarded-Client-Cert"))
+	})), mesh.Auto)
+	s := opened(t, shared(t, ep.Address, ztunnelTLS(w.caller)), "orders.shop.mesh:80")
+	fmt.Fprint(s, "GET /x HTTP/1.1\r\nHost: orders\r\nX-Forwarded-Client-Cert: me\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(s), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(b), "URI="+w.caller.ID().String()) {
+		t.Errorf("the program took the caller for %q, %v", b, err)
+	}
+	s.Release()
+
+	ep = w.instance("east", "orders-2", fakes(t, func(c *net.TCPConn) { fmt.Fprint(c, "220 ready\r\n"); _, _ = io.Copy(c, c); _ = c.CloseWrite() }), mesh.Auto)
+	s = opened(t, shared(t, ep.Address, ztunnelTLS(w.caller)), "orders.shop.mesh:80")
+	hello := make([]byte, 11)
+	if _, err := io.ReadFull(s, hello); err != nil || string(hello) != "220 ready\r\n" {
+		t.Errorf("%q, %v", hello, err)
+	}
+	fmt.Fprint(s, "EHLO")
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(s); string(b) != "EHLO" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	s.Release()
+}
