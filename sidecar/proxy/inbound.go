@@ -77,7 +77,7 @@ func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy)
 		program: upstream.Static(upstream.Config{
 			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed,
 			Connect: func(mesh.Destination) time.Duration { return connect },
-		}, in.Target),
+		}, in.Target, in.Protocol),
 		tls: p.cfg.Identity.ServerTLS(check, inboundALPN(in.Protocol)...),
 		server: &server{
 			p:           p,

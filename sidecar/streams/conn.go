@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -14,6 +15,8 @@ type Config struct {
 	Idle time.Duration
 	// ExtendedConnect lets a client open streams of other protocols (RFC 8441).
 	ExtendedConnect bool
+	// Closed is called once, when the connection is gone. It must not wait; nil: nobody asks.
+	Closed func()
 }
 
 // Conn is a shared connection. Its methods may be called concurrently. [Conn.Serve] waits for
@@ -23,6 +26,7 @@ type Conn struct {
 	cfg    Config
 	serve  func(*Stream) // on the server's side
 	done   chan struct{} // closed when the connection is gone
+	ready  chan struct{} // closed when the other end's SETTINGS are here
 	owned  sync.WaitGroup
 	client bool
 
@@ -55,6 +59,8 @@ type Conn struct {
 	queued     uint64    // bytes, since the beginning
 	handed     uint64    // of them to Write
 	turns      turns     // who waits to append payload
+
+	limitedSince time.Time // somebody has been waiting for the connection; zero: nobody does
 }
 
 // Client takes over nc, on which nothing was said yet, and begins to read.
@@ -78,7 +84,7 @@ func settings(cfg Config) http2.Settings {
 
 func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
 	now := time.Now()
-	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
+	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), ready: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
 	c.told.L = &c.mu
 	c.timer = time.AfterFunc(tick, c.onTick)
 	return c
@@ -130,6 +136,29 @@ func (c *Conn) GoingAway() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.goingAway || c.err != nil
+}
+
+// Ready waits for the other end's SETTINGS: before, it is not known what it takes. Its error
+// is why there will be none.
+func (c *Conn) Ready(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return &ConnError{c.err}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Limited reports whether streams have waited for the connection to take their payload for
+// so long that another connection would help.
+func (c *Conn) Limited() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.limitedSince.IsZero() && time.Since(c.limitedSince) >= limitedFor
 }
 
 // ExtendedConnect reports whether the server at the other end takes streams of other

@@ -91,6 +91,9 @@ func (c *Conn) fail(err error) {
 	_ = c.nc.Close()
 	close(c.done)
 	c.tell(ended)
+	if c.cfg.Closed != nil {
+		c.cfg.Closed()
+	}
 }
 
 // end is a stream's end, of which its user wants to be told.
@@ -179,7 +182,8 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 	releaseAll(s.in.takeAll())
 	releaseAll(s.now)
 	s.now, s.taken, s.held = nil, 0, false
-	s.id, s.headAt, s.inEnded, s.outEnded, s.err, s.onEnd, s.onReadable = 0, 0, false, false, nil, nil, nil
+	s.id, s.headAt, s.answered, s.inEnded, s.outEnded = 0, 0, false, false, false
+	s.err, s.onEnd, s.onReadable, s.scheme, s.upgrade = nil, nil, nil, "", s.upgrade[:0]
 	s.readDeadline.at, s.writeDeadline.at = time.Time{}, time.Time{}
 	if last == 0 {
 		c.quietSince = time.Now()

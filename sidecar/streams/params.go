@@ -39,6 +39,10 @@ const (
 	// buffer back.
 	calmReads = 8
 
+	// limitedFor is for how long streams wait for a connection until it is called limited:
+	// longer than a burst.
+	limitedFor = 50 * time.Millisecond
+
 	// stallTimeout is how long the other end may take nothing: its reader waits for
 	// nobody, so that it is dead or frozen then.
 	stallTimeout = 30 * time.Second

@@ -210,7 +210,10 @@ func (c *Conn) takeLocked(ev *http2.Event) {
 	case http2.KindWindow:
 		c.windowLocked(s)
 	case http2.KindSettings:
-		c.greeted = true
+		if !c.greeted {
+			c.greeted = true
+			close(c.ready)
+		}
 		c.windowLocked(nil)
 	case http2.KindDrained:
 		c.goingAway = true
@@ -241,6 +244,7 @@ func (c *Conn) takeHeadLocked(s *Stream, ev *http2.Event) {
 	if !c.client {
 		s.scheme = schemeOf(ev.Head)
 	}
+	s.answered = true
 	s.in.add(what, r.text)
 	c.arrivedLocked(s, ev.End)
 }

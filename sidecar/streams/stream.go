@@ -30,6 +30,7 @@ type Stream struct {
 	place         int    // in conn.using
 	id            uint32 // 0: the head was not written yet
 	in            chunks
+	answered      bool        // a head has come
 	inEnded       bool        // END_STREAM has come
 	outEnded      bool        // END_STREAM is queued
 	err           error       // it was reset, or the connection is gone
@@ -291,6 +292,13 @@ func (s *Stream) Sent() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	return s.id != 0 && s.conn.handed > s.headAt
+}
+
+// Answered reports whether a head has come.
+func (s *Stream) Answered() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.answered
 }
 
 // Abort resets the stream: nobody waits for it any more.

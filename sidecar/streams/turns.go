@@ -1,6 +1,9 @@
 package streams
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
 // turn is a stream's place in turns.
 type turn struct {
@@ -12,6 +15,13 @@ type turn struct {
 // queue, or for those before them. Who has written a frame's worth and has more goes to the
 // end. The connection's lock guards them.
 type turns struct{ first, last *Stream }
+
+func (c *Conn) waitTurnLocked(s *Stream) {
+	if c.limitedSince.IsZero() {
+		c.limitedSince = time.Now()
+	}
+	c.turns.add(s)
+}
 
 func (t *turns) add(s *Stream) {
 	s.turn = turn{waits: true}
@@ -54,6 +64,9 @@ func (c *Conn) leaveTurnsLocked(s *Stream) {
 	if s.turn.waits {
 		c.turns.remove(s)
 	}
+	if c.turns.first == nil {
+		c.limitedSince = time.Time{}
+	}
 	c.wakeTurnLocked()
 }
 
@@ -82,7 +95,7 @@ func (s *Stream) awaitTurnLocked() error {
 			return nil
 		}
 		if !s.turn.waits {
-			c.turns.add(s)
+			c.waitTurnLocked(s)
 		}
 		s.sleepLocked()
 	}

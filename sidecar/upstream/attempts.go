@@ -46,6 +46,9 @@ type Attempts struct {
 	sent      int       // leases given
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
+	raw       bool      // what is sent is not HTTP, or relayed as it is
+	streams   bool      // a lease may be a stream
+	http2     bool      // the client of an `auto` service speaks it
 	once      bool      // it is not idempotent
 	lost      int       // attempts that may have reached somebody and were repeated
 	crashed   int       // of them such that whoever was reached may be to blame
@@ -70,7 +73,13 @@ func (a *Attempts) Begin(s *Service, policy RetryPolicy, started time.Time) {
 
 // Fresh makes every connection a new one: what is relayed as it is must not meet
 // the deadlines and leftovers of somebody's exchange.
-func (a *Attempts) Fresh() { a.fresh = true }
+func (a *Attempts) Fresh() { a.fresh, a.raw = true, true }
+
+// Streams says that a lease may be a stream: of a request, or after Fresh for CONNECT.
+func (a *Attempts) Streams() { a.streams = true }
+
+// HTTP2 says that the client of an `auto` service speaks HTTP/2: so does its program.
+func (a *Attempts) HTTP2() { a.http2 = true }
 
 // Once says that the request may be executed only once: a pooled connection is looked
 // at before it is used.
@@ -95,10 +104,10 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 			}
 			continue
 		}
-		conn, err := host.get(ctx, a)
+		lease, err := host.lease(ctx, a)
 		if err == nil {
 			a.sent++
-			a.lease = Lease{Conn: conn, host: host, attempts: a}
+			a.lease = lease
 			return &a.lease, nil
 		}
 		host.done(a.service.shared.now(), a, nil, Broken, 0)

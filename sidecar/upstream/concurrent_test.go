@@ -137,7 +137,7 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	s := Static(Config{}, l.Addr().String())
+	s := Static(Config{}, l.Addr().String(), mesh.HTTP)
 	defer s.Close()
 	var try Attempts
 	for b.Loop() { // everything but the exchange: pick, liveness check, put

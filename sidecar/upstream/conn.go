@@ -3,7 +3,6 @@ package upstream
 import (
 	"crypto/tls"
 	"errors"
-	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -12,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
 // Conn is a connection to who serves: after TLS, so that what is read and
@@ -45,10 +46,20 @@ type Conn struct {
 	sent       atomic.Bool
 	answered   atomic.Bool
 
+	mux    *streams.Conn // speaks HTTP/2 on it; nil: the connection is used as it is
+	blamed atomic.Bool   // the end of a connection with streams has been counted
+	shared bool          // it is in its host's sharing
+	wire   wire
+
+	// Of a shared connection; guarded by the lock of its sharing.
+	leased int  // streams
+	served bool // somebody had one before
+	past   bool // no new ones
+
 	// Guarded by the pool's lock.
 	instance *instance // to which the pool counts it; nil: not counted, written by its owner only
 	idle     bool
-	since    instant // idle since
+	since    instant // idle since; of a shared connection guarded by the lock of its sharing
 }
 
 // Read reads payload.
@@ -101,13 +112,29 @@ func (c *Conn) Abort() error {
 		_ = l.SetLinger(0) // fails on a closed connection only
 	}
 	c.host.service.shared.secured.remove(c)
-	return c.sock.Close()
+	err := c.sock.Close()
+	if c.mux != nil {
+		c.mux.Abort(net.ErrClosed)
+	}
+	return err
 }
 
 // Close closes the connection.
 func (c *Conn) Close() error {
 	c.host.service.shared.secured.remove(c)
+	if c.mux != nil {
+		return c.mux.Close()
+	}
 	return c.Conn.Close()
+}
+
+// http2 reports whether the connection, which is new, speaks HTTP/2: by ALPN, or because the
+// program is known to.
+func (c *Conn) http2(config *dialConfig, a *Attempts) bool {
+	if over, ok := c.Conn.(*tls.Conn); ok && over.ConnectionState().NegotiatedProtocol == mesh.ALPNHTTP2 {
+		return true
+	}
+	return wireOf(config.protocol, a) == wireHTTP2
 }
 
 // fits reports whether the connection may serve under config: the protocol is
@@ -170,7 +197,12 @@ func (c *Conn) remote() connect.Instance {
 
 // alive reports whether the idle connection has neither been closed by the
 // other side nor sent anything that nobody asked for, or a goodbye.
-func (c *Conn) alive() bool { return c.peek.quiet() }
+func (c *Conn) alive() bool {
+	if c.mux != nil {
+		return !c.mux.GoingAway() // it is being read
+	}
+	return c.peek.quiet()
+}
 
 // saysGoodbye reports whether what an idle path has to read begins with a goodbye.
 func (c *Conn) saysGoodbye() bool {

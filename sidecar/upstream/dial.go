@@ -23,14 +23,25 @@ import (
 func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a == nil || !a.fresh {
 		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load(), a != nil && a.once); c != nil {
-			c.Reused = true
-			c.sent.Store(false)
-			c.answered.Store(false)
-			h.service.metrics.reused().Inc()
-			return c, nil
+			if h.reuse(c).wire == wireOf(c.dialConfig.protocol, a) || c.dialConfig.protocol != mesh.Auto {
+				return c, nil
+			}
+			if c.instance != nil {
+				c.instance.active.Add(-1)
+			}
+			_ = c.Close() // an `auto` program is spoken to in another protocol this time
 		}
 	}
-	return h.open(ctx, a)
+	return h.openWith(ctx, a, false)
+}
+
+// reuse makes c, which the pool gave, ready for another request.
+func (h *Host) reuse(c *Conn) *Conn {
+	c.Reused = true
+	c.sent.Store(false)
+	c.answered.Store(false)
+	h.service.metrics.reused().Inc()
+	return c
 }
 
 // put is [Lease.Return].
@@ -41,8 +52,8 @@ func (h *Host) put(c *Conn) {
 	_ = c.Close()
 }
 
-// open dials h and blames whoever prevents it.
-func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
+// openWith dials h and blames whoever prevents it. share offers to share the connection.
+func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (*Conn, error) {
 	service := h.service
 	var avoid []connect.Instance
 	if h.key.gateway {
@@ -55,16 +66,17 @@ func (h *Host) open(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a != nil && a.stay.cluster != "" {
 		dest.Cluster = a.stay.cluster
 	}
-	c, err := h.connect(ctx, dest, avoid, nil)
+	as := speech{wireOf(service.dialConfig.Load().protocol, a), share}
+	c, err := h.connect(ctx, as, dest, avoid, nil)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.
-		c, err = h.connect(ctx, dest, nil, nil)
+		c, err = h.connect(ctx, as, dest, nil, nil)
 	}
 	if err == nil {
 		h.connected(service.shared.now())
 		service.metrics.opened[h.key.priority()]().Inc()
-		if a == nil || !a.fresh {
+		if !share && (a == nil || !a.fresh) {
 			h.pool.join(c, service.shared.now())
 		}
 		return c, nil
@@ -123,7 +135,7 @@ func (e *stageError) Unwrap() error { return e.err }
 
 // connect makes a connection to h, and through a gateway to dest: to nobody of avoid,
 // and rather to somebody other than held. Its errors are stageErrors.
-func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
+func (h *Host) connect(ctx context.Context, as speech, dest mesh.Destination, avoid, held []connect.Instance) (*Conn, error) {
 	shared, config := h.service.shared, h.service.dialConfig.Load()
 	if !h.key.plain && config.tls != nil {
 		if err := shared.cfg.Identity.Err(); err != nil {
@@ -141,14 +153,14 @@ func (h *Host) connect(ctx context.Context, dest mesh.Destination, avoid, held [
 	default:
 		return nil, &stageError{stage: StageConnect, err: err}
 	}
-	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain}
+	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain, wire: as.wire}
 	c.peek.init(sock)
 	if h.key.plain {
 		return c, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := c.secure(ctx, h, config, dest, avoid, held); err != nil {
+	if err := c.secure(ctx, h, config, as, dest, avoid, held); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
@@ -171,7 +183,7 @@ func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 }
 
 // secure opens the path, if h is a gateway, and ends TLS with who serves.
-func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mesh.Destination, avoid, held []connect.Instance) error {
+func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, as speech, dest mesh.Destination, avoid, held []connect.Instance) error {
 	who := connect.Instance{Cluster: c.Cluster, Name: c.Instance}
 	if config.tls == nil {
 		return &stageError{StageHandshake, who, errors.New("we have no certificate: set identity in the configuration")}
@@ -184,7 +196,7 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, dest mes
 	}
 	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
 	ends := h.service.shared.cfg.Identity.NotAfter()   // of what we show, or what was before it
-	over := identity.Client(below, config.tls)
+	over := identity.Client(below, config.tlsFor(as))
 	start := time.Now()
 	err := over.HandshakeContext(ctx)
 	if path != nil {

@@ -33,7 +33,7 @@ func (h *Host) Frozen(ctx context.Context) bool {
 		return s.frozen
 	}
 	began := time.Now()
-	conn, err := h.connect(ctx, h.service.dest, nil, nil)
+	conn, err := h.connect(ctx, h.service.usual(), h.service.dest, nil, nil)
 	if err == nil {
 		_ = conn.Close()
 	}

@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
 // Host is an address that serves a service's destination: an endpoint of the
@@ -15,6 +17,7 @@ type Host struct {
 	service        *Service
 	key            hostKey
 	pool           pool
+	sharing        sharing
 	still          stillness
 	latency        latency
 	active         atomic.Int64  // picks without Done
@@ -51,6 +54,7 @@ func (k hostKey) priority() int {
 func newHost(s *Service, key hostKey) *Host {
 	h := &Host{service: s, key: key}
 	h.pool.init(h)
+	h.sharing.init(h)
 	return h
 }
 
@@ -63,13 +67,7 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 	}
 	switch {
 	case o == Answered:
-		if latency > 0 {
-			h.latency.observe(latency, now)
-		}
-		h.succeeded(now)
-		if who := conn.remote(); who != (connect.Instance{}) {
-			h.service.remotes.reinstate(who)
-		}
+		h.answered(now, conn, latency)
 	case o == Abandoned:
 	case conn == nil: // get has blamed whom it must
 	default:
@@ -86,6 +84,45 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 		if stale || h.key.gateway {
 			a.removeTried(h)
 		}
+	}
+}
+
+// doneOnStream is done for an attempt that ran on a stream.
+func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Duration) {
+	h.active.Add(-1)
+	if l.instance != nil {
+		l.instance.active.Add(-1)
+	}
+	switch o {
+	case Answered:
+		h.answered(now, l.Conn, latency)
+		return
+	case Abandoned:
+		return
+	}
+	var reset *streams.ResetError
+	cause := l.stream.Err()
+	unprocessed := errors.As(cause, &reset) && reset.Unprocessed
+	stale := o == Broken && (l.reused || l.Reused) && !l.Answered()
+	// The end of a connection is one failure, however many streams it had.
+	first := !errors.As(cause, new(*streams.ConnError)) || l.blamed.CompareAndSwap(false, true)
+	if !unprocessed && !stale && first {
+		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
+	}
+	l.attempts.fresh = l.attempts.fresh || !l.shared
+	if stale || unprocessed || h.key.gateway {
+		l.attempts.removeTried(h)
+	}
+}
+
+// answered takes in that an attempt on conn had its answer.
+func (h *Host) answered(now instant, conn *Conn, latency time.Duration) {
+	if latency > 0 {
+		h.latency.observe(latency, now)
+	}
+	h.succeeded(now)
+	if who := conn.remote(); who != (connect.Instance{}) {
+		h.service.remotes.reinstate(who)
 	}
 }
 

@@ -35,6 +35,18 @@ const (
 	// a socket on both sides. 256 serves 256 concurrent requests without dials.
 	maxIdlePerHost = 256
 
+	// maxShared bounds the shared connections to one host: 25,600 streams at 100 each.
+	maxShared = 256
+
+	// maxBusy is how many of them are opened for throughput; limitedLook is how often it is
+	// looked whether another one would help.
+	maxBusy     = 4
+	limitedLook = 50 * time.Millisecond
+
+	// sharedSweep is how often shared connections are looked through: how late those in use
+	// are refreshed and others drained.
+	sharedSweep = 5 * time.Second
+
 	// defaultIdleTimeout closes a connection that nobody used for so long. It
 	// is well below the 300 s after which the other side's inbound gives up, so
 	// that we close first and a request never meets a closing connection.

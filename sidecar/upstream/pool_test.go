@@ -54,7 +54,7 @@ func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
 func pair(t *testing.T) (*Service, chan net.Conn) {
 	t.Helper()
 	ends := make(chan net.Conn, 16)
-	s := Static(Config{}, serve(t, func(c net.Conn) { ends <- c }))
+	s := Static(Config{}, serve(t, func(c net.Conn) { ends <- c }), mesh.HTTP)
 	t.Cleanup(s.Close)
 	return s, ends
 }
@@ -250,7 +250,7 @@ func TestAnotherInstanceAtTheSameAddressIsAnotherHost(t *testing.T) {
 func TestIdleConnectionsEndAfterTheIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan net.Conn, 1)
-		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1")
+		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1", mesh.HTTP)
 		defer s.Close()
 		h, _ := s.pick(s.shared.now(), new(Attempts))
 		conn, err := h.get(t.Context(), nil)
@@ -331,7 +331,7 @@ func TestAConnectionIsNotUsedUntilTheLastMomentOfEitherCertificate(t *testing.T)
 
 func TestThePoolIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
+		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1", mesh.HTTP)
 		defer s.Close()
 		h, _ := s.pick(s.shared.now(), new(Attempts))
 		var conns []*Conn

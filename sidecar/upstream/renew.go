@@ -150,12 +150,15 @@ func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.I
 	p.mu.Lock()
 	held := p.instances.held(who)
 	p.mu.Unlock()
-	c, err := h.connect(ctx, h.service.dest, h.service.remotes.ejected(p.shared.now(), maxExcluded), held)
+	c, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.ejected(p.shared.now(), maxExcluded), held)
 	if err != nil {
 		p.shared.log.Debug("no path was opened ahead", "service", h.service.label(), "host", h.key.addr, "err", err)
 		return who, false, false
 	}
 	h.service.metrics.opened[h.key.priority()]().Inc()
+	if c.wire == wireHTTP2 {
+		c.speakHTTP2(nil) // else what the other end says first looks like noise
+	}
 	now := p.shared.now()
 	p.mu.Lock()
 	before := len(p.instances.all)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 func TestAConnectionThatIsNearlyAsOldAsThoseThatTheProgramClosedTakesNoRequestThatCannotBeRepeated(t *testing.T) {
@@ -34,7 +36,7 @@ func TestAConnectionThatIsNearlyAsOldAsThoseThatTheProgramClosedTakesNoRequestTh
 
 func TestAConnectionIsKeptNoLongerThanItsProgramSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1")
+		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1", mesh.HTTP)
 		defer s.Close()
 		var a Attempts
 		a.Begin(s, DefaultRetries(), time.Now())

@@ -34,8 +34,42 @@ type Service struct {
 type dialConfig struct {
 	protocol   mesh.Protocol
 	identities []string
-	policy     identity.PeerPolicy // who may answer
-	tls        *tls.Config         // nil: no identity of our own, plain endpoints only
+	policy     identity.PeerPolicy   // who may answer
+	tls        *tls.Config           // nil: no identity of our own, plain endpoints only
+	asked      [wires][2]*tls.Config // of an `auto` service, and of connections that may be shared: see tlsFor
+}
+
+// speech is what a connection is to carry.
+type speech struct {
+	wire  wire
+	share bool // by many, if the host agrees to HTTP/2
+}
+
+// usual is what connections carry without anybody who asks otherwise.
+func (s *Service) usual() speech { return speech{wire: wireOf(s.dialConfig.Load().protocol, nil)} }
+
+// offers returns what TLS offers.
+func (s speech) offers() []string {
+	switch {
+	case s.wire == wireHTTP1 && s.share:
+		return []string{mesh.ALPNHTTP2, mesh.ALPNHTTP1}
+	case s.wire == wireHTTP1:
+		return []string{mesh.ALPNHTTP1}
+	case s.wire == wireHTTP2 || s.share:
+		return []string{mesh.ALPNHTTP2}
+	}
+	return nil
+}
+
+// tlsFor returns how TLS is begun.
+func (c *dialConfig) tlsFor(as speech) *tls.Config {
+	switch {
+	case as.share:
+		return c.asked[as.wire][1]
+	case c.protocol == mesh.Auto:
+		return c.asked[as.wire][0]
+	}
+	return c.tls
 }
 
 func newService(shared *shared, dest mesh.Destination, label string) *Service {
@@ -58,10 +92,10 @@ func newService(shared *shared, dest mesh.Destination, label string) *Service {
 }
 
 // Static returns a service of one plain endpoint that is always ready: the
-// program beside the sidecar. It is the caller's to [Service.Close].
-func Static(cfg Config, addr string) *Service {
+// program beside the sidecar, which speaks protocol. It is the caller's to [Service.Close].
+func Static(cfg Config, addr string, protocol mesh.Protocol) *Service {
 	s := newService(newShared(cfg), mesh.Destination{}, "program")
-	s.update(&mesh.Route{Local: []mesh.Endpoint{{Instance: addr, Address: addr, Ready: true, Weight: 1}}})
+	s.update(&mesh.Route{Protocol: protocol, Local: []mesh.Endpoint{{Instance: addr, Address: addr, Ready: true, Weight: 1}}})
 	return s
 }
 
@@ -131,10 +165,12 @@ func (s *Service) update(route *mesh.Route) {
 	// Outside of the lock: closing a TLS connection writes.
 	for _, h := range gone {
 		h.pool.close()
+		h.sharing.close()
 	}
 	if config != before {
 		for _, h := range kept {
 			h.pool.closeUnfit(config)
+			h.sharing.drainIf(func(c *Conn) bool { return !c.fits(config) })
 		}
 	}
 }
@@ -147,7 +183,15 @@ func (s *Service) dialConfigLocked(old *dialConfig, route *mesh.Route) *dialConf
 	config := &dialConfig{protocol: route.Protocol, identities: route.Identities}
 	if src := s.shared.cfg.Identity; src != nil {
 		config.policy = identity.Answers(s.dest, route.Identities) // the gateway that lists them is not the law
-		config.tls = src.ClientTLS(mesh.Destination{Service: s.dest.Service, Port: s.dest.Port}.ServerName(), config.policy, route.Protocol.ProgramALPN()...)
+		name := mesh.Destination{Service: s.dest.Service, Port: s.dest.Port}.ServerName()
+		config.tls = src.ClientTLS(name, config.policy, route.Protocol.ProgramALPN()...)
+		for w := range config.asked {
+			if usual := wireOf(route.Protocol, nil); route.Protocol != mesh.Auto && wire(w) != usual {
+				continue
+			}
+			config.asked[w][0] = src.ClientTLS(name, config.policy, speech{wire: wire(w)}.offers()...)
+			config.asked[w][1] = src.ClientTLS(name, config.policy, speech{wire: wire(w), share: true}.offers()...)
+		}
 	}
 	s.dialConfig.Store(config)
 	return config
