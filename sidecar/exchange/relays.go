@@ -60,9 +60,18 @@ func (r *Relays) Watch(ctx context.Context) {
 		for c, lease := range open {
 			lease.Refresh()
 			if h := lease.Host(); h.OutOfService() && h.Frozen(ctx) || lease.MachineGone() {
-				_ = lease.Abort()
-				c.End(errStill)
+				r.cut(c, lease)
 			}
 		}
+	}
+}
+
+// cut ends what c is relayed to, if it still is.
+func (r *Relays) cut(c *Client, lease *upstream.Lease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[c] == lease {
+		lease.Cut()
+		c.End(errStill)
 	}
 }
