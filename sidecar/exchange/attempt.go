@@ -50,6 +50,9 @@ func (x *exchange) try() outcome {
 func (x *exchange) send() error {
 	x.sentAt = time.Now()
 	_ = x.host.SetWriteDeadline(x.bounds.earlier(x.sentAt.Add(sendTimeout)))
+	if x.bounds.called > 0 {
+		x.rewrite.GRPCTimeout = appendTimeout(x.timeout[:0], x.bounds.end.Sub(x.sentAt))
+	}
 	body := x.first
 	if x.up != nil {
 		body = x.up.rewind()
@@ -178,5 +181,8 @@ func (x *exchange) standsStill() bool {
 
 // overdue is the reply to a request that has taken too long.
 func (x *exchange) overdue() LocalReply {
+	if x.bounds.called > 0 {
+		return LocalReply{504, responseTimeout, fmt.Sprintf("the call was not over within its grpc-timeout, %s", x.bounds.called), ""}
+	}
 	return LocalReply{504, responseTimeout, fmt.Sprintf("the exchange was not over within %s: see timeouts.request", x.s.Timeouts.Request), ""}
 }

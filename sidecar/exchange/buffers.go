@@ -8,14 +8,15 @@ import (
 
 // buffers are what a busy connection needs and an idle one gives back.
 type buffers struct {
-	sizes [3]int // of in, back and out, at first
-	in    []byte // read from the client
-	back  []byte // read from upstream
-	out   []byte // heads on their way, with what goes along
-	id    [36]byte
-	x     exchange
-	req   http1.Request
-	resp  http1.Response
+	sizes   [3]int // of in, back and out, at first
+	in      []byte // read from the client
+	back    []byte // read from upstream
+	out     []byte // heads on their way, with what goes along
+	id      [36]byte
+	timeout [9]byte // grpc-timeout
+	x       exchange
+	req     http1.Request
+	resp    http1.Response
 
 	stream hostStream // of an attempt that has one
 

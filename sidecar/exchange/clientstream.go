@@ -1,10 +1,12 @@
 package exchange
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -142,7 +144,24 @@ func (c *clientStream) await() error { return c.stream.Await() }
 
 func (c *clientStream) gone() bool { return c.own.hasLeft() }
 
-func (c *clientStream) abort() { c.stream.Reset(http2.InternalError) }
+// abort resets the stream; of a call the status says that the answer broke off.
+func (c *clientStream) abort() {
+	x := &c.x
+	if !x.grpc || x.status != 200 || x.grpcStatus != noStatus || c.own.hasLeft() || !isGRPC(x.resp.Value("content-type")) {
+		c.stream.Reset(http2.InternalError)
+		return
+	}
+	r := LocalReply{503, cmp.Or(x.reason, responseIncomplete), cmp.Or(x.detail, "the answer broke off"), ""}
+	x.grpcStatus = r.grpcStatus()
+	_ = c.stream.SetWriteDeadline(time.Now().Add(lingerTimeout))
+	c.writer.fields.reset()
+	c.writer.fields.list = append(c.writer.fields.list,
+		streams.Field{Name: []byte("grpc-status"), Value: strconv.AppendInt(nil, int64(x.grpcStatus), 10)},
+		streams.Field{Name: []byte("grpc-message"), Value: []byte("the answer broke off")})
+	if c.stream.WriteTrailers(c.writer.fields.list) != nil {
+		c.stream.Reset(http2.InternalError)
+	}
+}
 
 // relayed returns the stream, which is open by itself from now on.
 func (c *clientStream) relayed() relay.Conn {

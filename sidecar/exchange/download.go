@@ -29,6 +29,9 @@ var bulks = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
 func (x *exchange) passAnswer() outcome {
 	now := time.Now()
 	x.answeredAt, x.status = now, x.resp.Status
+	if x.grpc {
+		x.grpcStatus = parseStatus(x.resp.Value("grpc-status"))
+	}
 	toHead := x.req.Method == http1.Head
 	body := x.resp.Body(toHead)
 	x.untilClose = body.UntilClose()
@@ -96,7 +99,8 @@ func (d *download) run(now time.Time) outcome {
 
 // take appends what buf holds of the body to the head in x.out.
 func (d *download) take() error {
-	x := d.x
+	x, from := d.x, d.from
+	defer func() { d.ended(from) }()
 	for d.from < d.to && !d.body.Done() {
 		n, payload, err := d.body.Next(d.buf[d.from:d.to])
 		if err != nil {
@@ -119,6 +123,7 @@ func (d *download) take() error {
 // false when the exchange is over with o.
 func (d *download) pass() (o outcome, ok bool) {
 	d.extendDeadlines(time.Now())
+	from := d.from
 	if d.strip {
 		for d.from < d.to && !d.body.Done() {
 			n, payload, err := d.body.Next(d.buf[d.from:d.to])
@@ -145,11 +150,19 @@ func (d *download) pass() (o outcome, ok bool) {
 		d.x.moved += int64(n)
 		d.from += n
 	}
+	d.ended(from)
 	if !d.body.Done() {
 		d.to = copy(d.buf, d.buf[d.from:d.to])
 		d.from = 0
 	}
 	return completed, true
+}
+
+// ended looks, once the body has ended, for a gRPC status behind it: in buf[from:d.from].
+func (d *download) ended(from int) {
+	if d.x.grpc && d.body.Done() && d.x.grpcStatus == noStatus {
+		d.x.grpcStatus = trailerStatus(d.buf[from:d.from])
+	}
 }
 
 func (d *download) write(b []byte) error {

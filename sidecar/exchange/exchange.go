@@ -21,6 +21,9 @@ type exchange struct {
 	first    []byte     // of the body, what came with the head: part of session.in
 	up       *upload    // the rest of the body; nil when there is none
 
+	grpc       bool // the request is of gRPC
+	grpcStatus int  // of the answer; noStatus: it said none
+
 	begun   bool       // bytes of an answer went down to the client
 	closing bool       // the client's connection ends with this exchange
 	rest    rest       // of the request's body, when the answer began
@@ -54,8 +57,12 @@ const (
 // serveRequest serves the request in h.req and reports whether another may follow.
 func (h *session) serveRequest() bool {
 	x := &h.x
-	*x = exchange{session: h, started: time.Now()}
+	*x = exchange{session: h, started: time.Now(), grpc: isGRPC(h.req.Value("content-type")), grpcStatus: noStatus}
 	x.bounds = h.s.Timeouts.of(x.started)
+	if x.grpc {
+		x.bounds.shorten(x.started, h.req.Value("grpc-timeout"))
+	}
+	h.rewrite.GRPCTimeout = nil
 	if !x.bounds.end.IsZero() {
 		h.writeLimit = streamDeadline{} // of another exchange
 		defer func() { h.writeLimit = streamDeadline{} }()
@@ -166,7 +173,7 @@ func (x *exchange) clientWaits() bool { return x.up != nil || !x.end.gone() }
 // the client's connection goes on.
 func (x *exchange) complete() bool {
 	whole := x.up.sentWhole(x.rest == unwanted)
-	x.result = hostResult(x.status)
+	x.result = x.hostResult()
 	reusable := whole && x.host.reusable(x)
 	if reusable && !x.lease.ToSidecar() {
 		if d := keepAliveTimeout(x.resp.Value("keep-alive")); d > 0 {
@@ -232,11 +239,15 @@ func (x *exchange) latency() time.Duration {
 	return x.answeredAt.Sub(x.sentAt)
 }
 
-// hostResult is what an answer says about who gave it.
-func hostResult(status int) upstream.Outcome {
-	switch status {
+// hostResult is what the answer in resp says about who gave it.
+func (x *exchange) hostResult() upstream.Outcome {
+	switch x.resp.Status {
 	case 502, 503, 504:
 		return upstream.GatewayError
+	case 200:
+		if x.grpc && parseStatus(x.resp.Value("grpc-status")) == grpcUnavailable { // without a word of an answer
+			return upstream.GatewayError
+		}
 	}
 	return upstream.Answered
 }
@@ -280,6 +291,9 @@ func (x *exchange) mayTrail() bool {
 func (x *exchange) replyLocally() bool {
 	r := x.local
 	x.status, x.reason, x.detail = r.Status, r.Reason, r.logged()
+	if x.grpc {
+		x.status, x.grpcStatus = 200, r.grpcStatus()
+	}
 	x.up.stop()
 	if x.up.clientGone() || x.client.hasLeft() {
 		x.reason = clientGone

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -61,6 +62,25 @@ func (r *LocalReply) grpcStatus() int {
 		return grpcUnavailable
 	}
 	return grpcInternal
+}
+
+// trailerStatus returns the grpc-status of the trailer section that b ends with.
+func trailerStatus(b []byte) int {
+	b = bytes.TrimSuffix(b, []byte("\r\n")) // the blank line
+	for {
+		b = bytes.TrimSuffix(b, []byte("\r\n"))
+		i := bytes.LastIndexByte(b, '\n')
+		name, value, ok := bytes.Cut(b[i+1:], []byte(":"))
+		switch {
+		case !ok: // the last chunk's size line
+			return noStatus
+		case equalFold(name, "grpc-status"):
+			return parseStatus(bytes.TrimSpace(value))
+		case i < 0:
+			return noStatus
+		}
+		b = b[:i+1]
+	}
 }
 
 // parseStatus reads the value of grpc-status; noStatus when it is none.

@@ -23,6 +23,9 @@ func (x *exchange) log() {
 	took := time.Since(x.started)
 	x.s.Metrics.Unreached(x.attempts.Unreached())
 	x.s.Metrics.request(x.server.cluster, x.status, took)
+	if x.grpc {
+		x.s.Metrics.call(x.grpcStatus)
+	}
 	level := slog.LevelDebug
 	if x.reason != "" && x.reason != clientGone && x.reason != connect.ProxyInternal { // upstream has a line a minute for that
 		level = slog.LevelInfo
@@ -41,6 +44,12 @@ func (x *exchange) log() {
 		slog.String("host", x.server.addr),
 		slog.String("cluster", x.server.cluster),
 		slog.String("instance", x.server.instance),
+	}
+	if x.grpc {
+		attrs = append(attrs, slog.Int("grpc_status", x.grpcStatus))
+	}
+	if _, ok := x.end.(*clientStream); ok {
+		attrs = append(attrs, slog.String("protocol", "HTTP/2"))
 	}
 	id := x.rewrite.RequestID
 	if x.req.HasID() {

@@ -20,6 +20,7 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	answers   *prometheus.CounterVec
+	calls     *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	httpConns *prometheus.GaugeVec
 	bytes     *prometheus.CounterVec
@@ -40,13 +41,14 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, labels()),
 		answers: counter("isthmus_mesh_answers_total", "Answers that the mesh made itself, by reason (RFC 9209 error types).", "reason"),
+		calls:   counter("isthmus_grpc_calls_total", "gRPC calls by their status (none: the answer ended without one).", "grpc_status"),
 		retries: counter("isthmus_request_retries_total", "Attempts that were followed by another, by why they failed.", "reason"),
 		httpConns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_http_connections_open", Help: "Open client connections that speak HTTP.",
 		}, labels()),
 		bytes: counter("isthmus_relayed_bytes_total", "Bytes relayed on TCP and upgraded connections, by way (sent: from the caller).", "way"),
 	}
-	return m, prom.Register(r, m.requests, m.duration, m.answers, m.retries, m.httpConns, m.bytes)
+	return m, prom.Register(r, m.requests, m.duration, m.answers, m.calls, m.retries, m.httpConns, m.bytes)
 }
 
 // BoundMetrics are the resolved handles of one listener. A series appears when it is
@@ -58,6 +60,8 @@ type BoundMetrics struct {
 	httpConnections            func() prometheus.Gauge
 	sent, received             func() prometheus.Counter
 	unreached, lost, farFailed func() prometheus.Counter
+
+	calls [grpcStatuses + 1]atomic.Pointer[prometheus.Counter] // by status; the last: any other
 
 	// requests is replaced whole when a new pair is seen: readers take no lock.
 	requests atomic.Pointer[map[served]prometheus.Counter]
@@ -114,6 +118,26 @@ func (b *BoundMetrics) request(cluster string, code int, took time.Duration) {
 	next := maps.Clone(old)
 	next[k] = c
 	b.requests.Store(&next)
+}
+
+// grpcStatuses is how many statuses gRPC has.
+const grpcStatuses = 17
+
+// call counts a gRPC call.
+func (b *BoundMetrics) call(status int) {
+	label := "none"
+	if status >= 0 && status < grpcStatuses {
+		label = strconv.Itoa(status)
+	} else {
+		status = grpcStatuses
+	}
+	c := b.calls[status].Load()
+	if c == nil {
+		made := b.m.calls.WithLabelValues(b.direction, b.destination, label)
+		c = &made
+		b.calls[status].Store(c)
+	}
+	(*c).Inc()
 }
 
 // localReply counts an answer of the mesh. Reasons that are not ours are one: a

@@ -166,12 +166,16 @@ const (
 // its name in a field of its own, and ProxyStatus gives the last: what another hop's
 // inbound said does not count, nor what the program passes on of a call of its own.
 func saidByFarSidecar(r *http1.Response) farSaid {
+	s := r.ProxyStatus()
 	switch r.Status {
 	case 502, 503, 504:
+	case 200: // of gRPC
+		if s == nil || r.Value("grpc-status") == nil {
+			return anAnswer
+		}
 	default:
 		return anAnswer
 	}
-	s := r.ProxyStatus()
 	for _, mark := range unseenMarks {
 		if bytes.HasPrefix(s, mark) {
 			return unseen

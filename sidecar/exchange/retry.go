@@ -1,10 +1,12 @@
 package exchange
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -88,19 +90,38 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	}
 	said := saidByFarSidecar(&x.resp)
 	if said == anAnswer {
-		return 0, false
+		return x.afterFarRefusal()
 	}
 	retry := said == unseen && x.mayRetry(upstream.Unseen) || said == seenOnce && x.mayRetry(upstream.Lost)
 	if !retry && !x.up.cut() {
 		return 0, false
 	}
-	err := &farReply{x.resp.Status, string(x.resp.ProxyStatus())}
+	err := &farReply{max(x.resp.Status, 502), string(x.resp.ProxyStatus())}
 	x.attempts.Failed(err)
-	x.result = hostResult(x.resp.Status)
+	x.result = x.hostResult()
 	if retry {
 		return x.retry(farFailed), true
 	}
 	return x.reply(x.noHost(err)), true
+}
+
+// afterFarRefusal makes a status of gRPC of what a far sidecar has answered by itself to a
+// call, and as HTTP.
+func (x *exchange) afterFarRefusal() (o outcome, over bool) {
+	if !x.grpc || x.resp.Status < 400 || isGRPC(x.resp.Value("content-type")) {
+		return 0, false
+	}
+	said, ok := bytes.CutPrefix(x.resp.ProxyStatus(), []byte(InboundName+"; error="))
+	if !ok {
+		return 0, false
+	}
+	reason, _, _ := bytes.Cut(said, []byte(";"))
+	r := LocalReply{x.resp.Status, string(reason), fmt.Sprintf("the far sidecar answered %d: %s", x.resp.Status, x.resp.ProxyStatus()), ""}
+	if !token(r.Reason) {
+		r.Reason = connect.DestinationUnavailable
+	}
+	x.result = x.hostResult()
+	return x.reply(r), true
 }
 
 // farReply is an answer that a far sidecar made, taken as a failed attempt.

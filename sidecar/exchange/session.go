@@ -33,14 +33,19 @@ type session struct {
 // appendReply appends an answer of the mesh itself. repeated says that the request was sent
 // twice.
 func (h *session) appendReply(dst []byte, now time.Time, r LocalReply, last, bodiless, repeated bool) []byte {
-	status := connect.ProxyStatus(h.s.Name, r.Reason, r.Detail)
+	text, status := r.Detail+"\n", connect.ProxyStatus(h.s.Name, r.Reason, r.Detail)
+	if h.x.grpc {
+		text = r.Detail
+	}
 	if repeated {
 		status += repeatedParameter
 	}
 	return http1.AppendLocalReply(dst, &http1.LocalReply{
 		Status:      r.Status,
 		ProxyStatus: status,
-		Text:        r.Detail + "\n",
+		Text:        text,
+		GRPC:        h.x.grpc,
+		GRPCStatus:  r.grpcStatus(),
 		Close:       last,
 		Bodiless:    bodiless,
 		Date:        h.s.date.at(now),

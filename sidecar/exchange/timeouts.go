@@ -16,6 +16,8 @@ func DefaultTimeouts() Timeouts { return Timeouts{Idle: idleStream, Relay: idleR
 type bounds struct {
 	idle time.Duration // 0: none
 	end  time.Time     // zero: none
+	// called is the grpc-timeout that end follows from, 0: another.
+	called time.Duration
 }
 
 func (t *Timeouts) of(started time.Time) bounds {
@@ -24,6 +26,17 @@ func (t *Timeouts) of(started time.Time) bounds {
 		b.end = started.Add(t.Request)
 	}
 	return b
+}
+
+// shorten makes a grpc-timeout the bound, when it ends before.
+func (b *bounds) shorten(started time.Time, timeout []byte) {
+	d, ok := parseTimeout(timeout)
+	if !ok {
+		return
+	}
+	if end := started.Add(d); b.end.IsZero() || end.Before(b.end) {
+		b.end, b.called = end, max(d, 1)
+	}
 }
 
 // deadline is until when something must have moved; zero: never.

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -116,45 +115,6 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 		dst = append(dst, keepAliveField+"\r\n"...)
 	}
 	return append(dst, '\r', '\n')
-}
-
-// LocalReply is a response of the mesh itself.
-type LocalReply struct {
-	Status int
-	// ProxyStatus says who answers and why (RFC 9209).
-	ProxyStatus string
-	// Text is the body, plain text that tells a person what to do.
-	Text     string
-	Date     string // as [AppendDate] writes it; empty: not said
-	Close    bool
-	Bodiless bool // to a HEAD
-}
-
-// AppendLocalReply appends a whole response. It says no-store: a 503 or a 404 of the
-// mesh is about this moment, and a 404 may be cached unless told otherwise (RFC 9111
-// §3, §4.2.2).
-func AppendLocalReply(dst []byte, a *LocalReply) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(a.Status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, http.StatusText(a.Status)...)
-	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Length: "...)
-	dst = strconv.AppendInt(dst, int64(len(a.Text)), 10)
-	dst = append(dst, '\r', '\n')
-	if a.Date != "" {
-		dst = appendString(dst, dateField, a.Date)
-	}
-	if a.ProxyStatus != "" {
-		dst = appendString(dst, proxyStatusField, a.ProxyStatus)
-	}
-	if a.Close {
-		dst = append(dst, "Connection: close\r\n"...)
-	}
-	dst = append(dst, '\r', '\n')
-	if !a.Bodiless {
-		dst = append(dst, a.Text...)
-	}
-	return dst
 }
 
 // AppendDate appends t as a Date field has it (RFC 9110 §5.6.7). It is for a driver
