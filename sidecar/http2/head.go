@@ -150,8 +150,8 @@ func (h *Head) add(name, value []byte) {
 		h.blame("field that is about a connection of HTTP/1.1")
 		return
 	case kindTE:
-		if string(value) != "trailers" || h.form != requestForm {
-			h.blame("te other than trailers")
+		if string(value) != "trailers" || h.form != requestForm || h.trailers {
+			h.blame("te other than trailers, once")
 		}
 		h.trailers = true
 		return
