@@ -17,8 +17,11 @@ func (c *Conn) Drain() {
 	c.mu.Lock()
 	if c.err == nil && !c.draining {
 		c.draining = true
-		c.goingAway = c.goingAway || c.client
-		c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+		if c.client {
+			c.goingAway = true // the server is told at the end: streams that we have may still be to begin
+		} else {
+			c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+		}
 		c.endIfDrainedLocked()
 	}
 	c.unlockAndWriteElsewhere()
@@ -27,6 +30,9 @@ func (c *Conn) Drain() {
 // endIfDrainedLocked ends a connection that takes no new streams and has none.
 func (c *Conn) endIfDrainedLocked() {
 	if c.err == nil && c.goingAway && len(c.using) == 0 {
+		if c.client {
+			c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+		}
 		c.finishLocked(errClosed)
 	}
 }

@@ -39,39 +39,6 @@ type dialConfig struct {
 	asked      [wires][2]*tls.Config // of an `auto` service, and of connections that may be shared: see tlsFor
 }
 
-// speech is what a connection is to carry.
-type speech struct {
-	wire  wire
-	share bool // by many, if the host agrees to HTTP/2
-}
-
-// usual is what connections carry without anybody who asks otherwise.
-func (s *Service) usual() speech { return speech{wire: wireOf(s.dialConfig.Load().protocol, nil)} }
-
-// offers returns what TLS offers.
-func (s speech) offers() []string {
-	switch {
-	case s.wire == wireHTTP1 && s.share:
-		return []string{mesh.ALPNHTTP2, mesh.ALPNHTTP1}
-	case s.wire == wireHTTP1:
-		return []string{mesh.ALPNHTTP1}
-	case s.wire == wireHTTP2 || s.share:
-		return []string{mesh.ALPNHTTP2}
-	}
-	return nil
-}
-
-// tlsFor returns how TLS is begun.
-func (c *dialConfig) tlsFor(as speech) *tls.Config {
-	switch {
-	case as.share:
-		return c.asked[as.wire][1]
-	case c.protocol == mesh.Auto:
-		return c.asked[as.wire][0]
-	}
-	return c.tls
-}
-
 func newService(shared *shared, dest mesh.Destination, label string) *Service {
 	s := &Service{
 		shared:  shared,
