@@ -243,7 +243,8 @@ func recorder(t *testing.T) (string, *seen) {
 				for {
 					req, err := http.ReadRequest(r)
 					if err != nil {
-						if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+						var network *net.OpError // the connection is over
+						if !errors.Is(err, io.EOF) && !errors.As(err, &network) {
 							s.add("UNREADABLE " + err.Error())
 						}
 						return
