@@ -1,5 +1,7 @@
 package http2
 
+import "hash/maphash"
+
 // encoder writes field blocks. A field is put into the table when it comes the second
 // time, so that paths, identifiers and dates that never come again do not drive out
 // what does; secrets never are (RFC 7541 §7.1.3). Strings are not compressed: what
@@ -113,26 +115,11 @@ func secret(name []byte) bool {
 	return false
 }
 
-// hashOf is FNV-1a over eight bytes at a time: equal fields are what it has to find, not
-// attackers, whose worst is a table of one bucket of 128.
-func hashOf(name, value []byte) uint32 {
-	h := uint64(len(name))<<32 ^ uint64(len(value)) ^ 14695981039346656037
-	for _, b := range [2][]byte{name, value} {
-		for ; len(b) >= 8; b = b[8:] {
-			h = (h ^ le64(b)) * 1099511628211
-			h ^= h >> 29
-		}
-		for _, c := range b {
-			h = (h ^ uint64(c)) * 1099511628211
-		}
-	}
-	return uint32(h>>32) ^ uint32(h)
-}
+// hashSeed keeps values from outside from sharing a hash on purpose.
+var hashSeed = maphash.MakeSeed()
 
-func le64(b []byte) uint64 {
-	_ = b[7]
-	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+func hashOf(name, value []byte) uint32 {
+	return uint32(maphash.Bytes(hashSeed, name)*31 + maphash.Bytes(hashSeed, value))
 }
 
 func appendHpackName(out []byte, first byte, prefix, index int, name []byte) []byte {
