@@ -74,7 +74,7 @@ func TestAnHBONEPeerCallsAWorkload(t *testing.T) {
 	addr := "127.0.0.1:" + free(t)
 	run(t, isthmus.Config{Identity: mesh.workload("server"), Inbound: &isthmus.Inbound{
 		Listen: addr, Ports: served(t, echo.Addr().String(), web.Addr().String()),
-	}}, here)
+	}}, atHome)
 	client := mesh.workload("client")
 	p := newPeer(t, client, addr)
 	callsBoth(t, func(l net.Listener) (net.Conn, error) {
@@ -146,7 +146,11 @@ func called(t *testing.T, id *identity.Source, l net.Listener, dial func(authori
 			mu.Lock()
 			open[over] = true
 			mu.Unlock()
-			serving.Go(func() { new(http2.Server).ServeConn(over, &http2.ServeConnOpts{Handler: handler}) })
+			serving.Go(func() {
+				if over.HandshakeContext(t.Context()) == nil {
+					new(http2.Server).ServeConn(over, &http2.ServeConnOpts{Handler: handler})
+				}
+			})
 		}
 	})
 	t.Cleanup(func() {
@@ -162,5 +166,34 @@ func called(t *testing.T, id *identity.Source, l net.Listener, dial func(authori
 		mu.Lock()
 		defer mu.Unlock()
 		return len(open)
+	}
+}
+
+func TestAnHBONEPeerIsCalledOnOneConnection(t *testing.T) {
+	echo, web, inbound := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	echoes(t, echo)
+	serves(t, web)
+	mesh := newAuthorities(t)
+	server := mesh.workload("server")
+	programs := map[string]string{"echo.shop.mesh:7": echo.Addr().String(), "web.shop.mesh:80": web.Addr().String()}
+	connections := called(t, server, inbound, func(authority string) (net.Conn, error) { return net.Dial("tcp", programs[authority]) })
+	toEcho, toWeb := "127.0.0.1:"+free(t), "127.0.0.1:"+free(t)
+	run(t, calling(t, mesh.workload("client"), []string{server.ID().String()}, inbound.Addr().String(), toEcho, toWeb, nil), atHome)
+	addresses := map[net.Listener]string{echo: toEcho, web: toWeb}
+	callsBoth(t, func(l net.Listener) (net.Conn, error) { return net.Dial("tcp", addresses[l]) }, echo, web, "")
+	if n := connections(); n != 2 { // of each service port one
+		t.Errorf("%d connections for 4 that were made, want 2", n)
+	}
+
+	// What it refuses is a reset for the caller.
+	delete(programs, "echo.shop.mesh:7")
+	c, err := net.Dial("tcp", toEcho)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(limit))
+	if _, err := io.ReadAll(c); err == nil {
+		t.Error("an ordinary end, want a reset")
 	}
 }

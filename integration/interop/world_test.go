@@ -75,8 +75,8 @@ func run(t *testing.T, cfg proxy.Config, within func(func() error) error) {
 	})
 }
 
-// here listens where the test is.
-func here(f func() error) error { return f() }
+// atHome listens where the test is.
+func atHome(f func() error) error { return f() }
 
 // served are a TCP and an HTTP service with programs beside, as a sidecar serves them.
 func served(t *testing.T, echo, web string) []proxy.Served {
@@ -86,7 +86,8 @@ func served(t *testing.T, echo, web string) []proxy.Served {
 	}
 }
 
-// calling are listeners for the two services, whose endpoint is at address.
+// calling are listeners for the two services, whose endpoint is at address. Both are tcp: who
+// speaks HBONE only takes connections and no requests, so that HTTP goes as its bytes.
 func calling(t *testing.T, id *identity.Source, identities []string, address, echo, web string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) proxy.Config {
 	t.Helper()
 	set := upstream.New(upstream.Config{Identity: id, Cluster: "east", Dial: dial})
@@ -95,7 +96,7 @@ func calling(t *testing.T, id *identity.Source, identities []string, address, ec
 	var all []*mesh.Route
 	for _, s := range served(t, "", "") {
 		all = append(all, &mesh.Route{
-			Destination: mesh.Destination{Service: s.Service, Port: s.Port}, Protocol: s.Protocol, Identities: identities,
+			Destination: mesh.Destination{Service: s.Service, Port: s.Port}, Protocol: mesh.TCP, Identities: identities,
 			Local: []mesh.Endpoint{{Instance: "one", Address: address, Ready: true, Weight: 1, Identity: identities[0]}},
 		})
 	}

@@ -152,7 +152,7 @@ func TestAZtunnelCallsAWorkloadAndIsCalledByOne(t *testing.T) {
 	})
 	t.Run("it is called", func(t *testing.T) {
 		toEcho, toWeb := "127.0.0.1:"+free(t), "127.0.0.1:"+free(t)
-		run(t, calling(t, server, []string{id.String()}, there.Address()+":15008", toEcho, toWeb, dialFrom(ours)), func(f func() error) error { return f() })
+		run(t, calling(t, server, []string{id.String()}, there.Address()+":15008", toEcho, toWeb, dialFrom(ours)), atHome)
 		addresses := map[net.Listener]string{itsEcho: toEcho, itsWeb: toWeb}
 		callsBoth(t, func(l net.Listener) (net.Conn, error) { return net.Dial("tcp", addresses[l]) }, itsEcho, itsWeb, "")
 	})

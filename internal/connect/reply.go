@@ -98,11 +98,11 @@ func parseReply(head []byte) (who Opened, final bool, err error) {
 		}
 		return who, true, nil
 	}
-	return Opened{}, true, refusalOf(resp)
+	return Opened{}, true, RefusalOf(resp)
 }
 
-// refusalOf returns the refusal that resp, a reply with a status other than 2xx, is.
-func refusalOf(resp *http.Response) *Refusal {
+// RefusalOf returns the refusal that resp, a reply with a status other than 2xx, is.
+func RefusalOf(resp *http.Response) *Refusal {
 	r := &Refusal{Status: resp.StatusCode, Behind: strings.Join(resp.Header.Values(HeaderProxyStatus), ", ")}
 	if r.Status < 400 || r.Status > 599 {
 		r.Status = http.StatusBadGateway

@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"strconv"
+	"sync"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -26,11 +31,67 @@ import (
 // breaks is RST_STREAM. Source: https://istio.io/latest/docs/ambient/architecture/hbone/.
 
 // tunnelled is a CONNECT stream as the connection of a client.
-type tunnelled struct{ *streams.Stream }
+type tunnelled struct {
+	*streams.Stream
+
+	mu   sync.Mutex
+	over bool // the stream is another's
+}
 
 // Close ends our direction: what was written arrives. The stream is over once its
 // goroutine returns.
-func (t tunnelled) Close() error { return t.CloseWrite() }
+func (t *tunnelled) Close() error { return t.CloseWrite() }
+
+// Abort resets the stream. Any goroutine may call it, at any time.
+func (t *tunnelled) Abort() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil
+	}
+	return t.Stream.Abort()
+}
+
+// leave says that the stream is not ours any more.
+func (t *tunnelled) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+}
+
+// openTunnel makes a stream that nothing was written on a connection to the program of a
+// service. The error of a refusal is a [*connect.Refusal].
+func openTunnel(stream *streams.Stream, to mesh.Destination) error {
+	authority := []byte(net.JoinHostPort(to.Host(), strconv.Itoa(int(to.Port))))
+	if err := stream.WriteRequest(&http2.RequestHead{Method: []byte("CONNECT"), Authority: authority}, nil, false); err != nil {
+		return err
+	}
+	_ = stream.SetReadDeadline(time.Now().Add(tunnelTimeout))
+	for {
+		head, _, err := stream.ReadHead(nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodConnect})
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close() // it reads nothing
+		switch resp.StatusCode / 100 {
+		case 1: // interim
+		case 2:
+			return stream.SetReadDeadline(time.Time{})
+		default:
+			return connect.RefusalOf(resp)
+		}
+	}
+}
+
+// denied reports whether a refusal is one that nobody else of the service would take back.
+func denied(err error) bool {
+	var refusal *connect.Refusal
+	return errors.As(err, &refusal) && refusal.Status == http.StatusForbidden
+}
 
 // serveConnect serves one CONNECT stream on the connection of c, which it does not end.
 // The policy decides about each stream anew. The bytes of a service that speaks HTTP go
@@ -41,7 +102,8 @@ func (l *inboundListener) serveConnect(ctx context.Context, c *client, stream *s
 		l.refuseStream(c, stream, err)
 		return
 	}
-	conn := tunnelled{stream}
+	conn := &tunnelled{Stream: stream}
+	defer conn.leave()
 	of := &client{Conn: conn, Accepted: conn, Peer: c.Peer, Caller: c.Caller}
 	if of.Open = port.conns().Add(of.End, conn.SetReadDeadline); of.Open == nil {
 		stream.Reset(http2.RefusedStream) // a drain has begun: the caller may ask another
@@ -112,7 +174,9 @@ func answerStream(stream *streams.Stream, why error) {
 
 // serveShared serves the CONNECT streams of a caller.
 func (l *inboundListener) serveShared(c *client) {
-	conn := streams.Server(c.Conn, streams.Config{})
+	_ = c.SetReadDeadline(time.Time{})
+	conn := streams.Server(c.Conn, streams.Config{Idle: sharedIdle})
+	c.Open.OnDrain(conn.Drain)
 	err := conn.Serve(func(stream *streams.Stream) {
 		head, _, err := stream.ReadHead(nil)
 		if err != nil {

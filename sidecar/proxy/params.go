@@ -6,6 +6,11 @@ const (
 	// handshakeTimeout bounds an inbound TLS handshake. Two round trips to the far
 	// side of the world are 0.6 s; a loaded machine may need more.
 	handshakeTimeout = 10 * time.Second
+	// tunnelTimeout bounds the answer to a CONNECT stream, for which the other side connects to
+	// its program.
+	tunnelTimeout = 10 * time.Second
+	// sharedIdle closes a shared connection on which a caller had no stream for so long.
+	sharedIdle = 5 * time.Minute
 	// programIdle closes a connection to the program beside that nobody used for so
 	// long: below the 5 s after which several common servers (Node.js, gunicorn)
 	// close theirs, so that a request never meets a closing connection.

@@ -38,7 +38,8 @@ func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, re
 	var attempts upstream.Attempts
 	attempts.Begin(to, s.retries, began)
 	attempts.Fresh()
-	lease, err := attempts.Next(s.calling(c), func() bool { return !c.Gone() })
+	attempts.Streams()
+	lease, conn, err := s.reach(c, &attempts)
 	s.metrics.Unreached(attempts.Unreached())
 	if err != nil {
 		s.metrics.tcpFailed().Inc()
@@ -50,14 +51,15 @@ func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, re
 		refused(exchange.Unreached(err))
 		return
 	}
+	defer lease.Close()
 	outcome := upstream.Answered
 	var stats relay.Stats
 	if err = opened(); err != nil {
-		_ = lease.Abort()
+		relay.Abort(conn)
 		c.Abort()
 	} else {
 		s.p.relays.Add(c, lease)
-		stats, err = relay.Copy(s.p.ctx, c.Conn, lease.Conn, s.http.Timeouts.Relay)
+		stats, err = relay.Copy(s.p.ctx, c.Conn, conn, s.http.Timeouts.Relay)
 		s.p.relays.Remove(c)
 	}
 	if err != nil {
@@ -68,4 +70,28 @@ func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, re
 	s.metrics.Relayed(stats)
 	s.log.Debug("tcp connection over", "peer_addr", c.PeerAddr(), "host", lease.Addr(), "cluster", string(lease.Cluster), "instance", lease.Instance,
 		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(began), "err", err)
+}
+
+// reach connects to one of the hosts: the lease's connection, or a CONNECT stream of it that
+// the host has opened.
+func (s *server) reach(c *client, attempts *upstream.Attempts) (*upstream.Lease, relay.Conn, error) {
+	for {
+		lease, err := attempts.Next(s.calling(c), func() bool { return !c.Gone() })
+		if err != nil {
+			return nil, nil, err
+		}
+		stream := lease.Stream()
+		if stream == nil {
+			return lease, lease.Conn, nil
+		}
+		if err = openTunnel(stream, s.destination); err == nil {
+			return lease, stream, nil
+		}
+		lease.Done(upstream.Broken, 0)
+		_ = lease.Close()
+		attempts.Failed(err)
+		if denied(err) || c.Gone() || !attempts.MayRetry(upstream.Unseen, false) || !attempts.Retry(upstream.Unseen) {
+			return nil, nil, err
+		}
+	}
 }
