@@ -132,7 +132,7 @@ func TestACONTINUATIONFloodIsCutWithin256KiB(t *testing.T) {
 			if err != ErrContinuations && err != ErrBomb {
 				t.Errorf("cut by %v", err)
 			}
-			if kept := cap(c.decoder.carry) + cap(c.decoder.scratch.b) + cap(c.head.lines) + cap(c.head.special); kept > 256<<10 {
+			if kept := cap(c.decoder.carry) + cap(c.decoder.scratch) + cap(c.head.lines) + cap(c.head.special); kept > 256<<10 {
 				t.Errorf("%d bytes are held", kept)
 			}
 		})

@@ -1,23 +1,13 @@
 package http2
 
-import "golang.org/x/net/http2/hpack"
-
-// decoder reads field blocks (RFC 7541). Only Huffman's code is a library's: the rest
-// of it makes a string of each name and value, which is most of what a head costs.
+// decoder reads field blocks (RFC 7541). The library's makes a string of each name and
+// value, which is most of what a head costs.
 type decoder struct {
 	table   hpackTable
 	carry   []byte // a field that is not whole yet, across CONTINUATION
-	scratch scratch
-	fields  int // of this block
-	updates int // of the table's size, in this block
-}
-
-// scratch takes what Huffman's code stands for.
-type scratch struct{ b []byte }
-
-func (s *scratch) Write(p []byte) (int, error) {
-	s.b = append(s.b, p...)
-	return len(p), nil
+	scratch []byte // strings that were compressed, of one field
+	fields  int    // of this block
+	updates int    // of the table's size, in this block
 }
 
 func (d *decoder) init() { d.table.max = tableSize }
@@ -33,8 +23,8 @@ func (d *decoder) end() error {
 	if cap(d.carry) > 0 {
 		d.carry = nil // rare, and up to twice MaxHeadSize
 	}
-	if cap(d.scratch.b) > tableSize {
-		d.scratch.b = nil
+	if cap(d.scratch) > tableSize {
+		d.scratch = nil
 	}
 	return nil
 }
@@ -136,7 +126,7 @@ func (d *decoder) literal(p []byte, prefix int, indexing bool, h *Head) (int, er
 		return 0, err
 	}
 	n += value.n
-	d.scratch.b = d.scratch.b[:0]
+	d.scratch = d.scratch[:0]
 	if i != 0 {
 		if name.b, _, err = d.at(i); err != nil {
 			return 0, err
@@ -147,12 +137,12 @@ func (d *decoder) literal(p []byte, prefix int, indexing bool, h *Head) (int, er
 	} else if name.b, err = d.plain(name); err != nil {
 		return 0, err
 	}
-	at := len(d.scratch.b)
+	at := len(d.scratch)
 	if value.b, err = d.plain(value); err != nil {
 		return 0, err
 	}
 	if at > 0 && value.huffman {
-		name.b = d.scratch.b[:at] // scratch may have grown
+		name.b = d.scratch[:at] // scratch may have grown
 	}
 	if err := d.emit(h, name.b, value.b); err != nil {
 		return 0, err
@@ -164,9 +154,9 @@ func (d *decoder) literal(p []byte, prefix int, indexing bool, h *Head) (int, er
 }
 
 func (d *decoder) keep(b []byte) []byte {
-	at := len(d.scratch.b)
-	d.scratch.b = append(d.scratch.b, b...)
-	return d.scratch.b[at:]
+	at := len(d.scratch)
+	d.scratch = append(d.scratch, b...)
+	return d.scratch[at:]
 }
 
 // plain returns what a string stands for, in scratch when it was compressed.
@@ -174,11 +164,12 @@ func (d *decoder) plain(s hpackString) ([]byte, error) {
 	if !s.huffman {
 		return s.b, nil
 	}
-	at := len(d.scratch.b)
-	if _, err := hpack.HuffmanDecode(&d.scratch, s.b); err != nil {
+	at := len(d.scratch)
+	var ok bool
+	if d.scratch, ok = appendHuffman(d.scratch, s.b); !ok {
 		return nil, ErrHPACK
 	}
-	return d.scratch.b[at:], nil
+	return d.scratch[at:], nil
 }
 
 // hpackString is a string literal (RFC 7541 §5.2); n is its length in the block.

@@ -118,6 +118,26 @@ func TestSecretsAndWhatComesOnceStayOutOfTheTable(t *testing.T) {
 	}
 }
 
+func TestHuffmansCodeIsReadAsAnotherWritesIt(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 2000 {
+		want := make([]byte, r.IntN(40))
+		for i := range want {
+			want[i] = byte(r.Uint32())
+		}
+		got, ok := appendHuffman(nil, hpack.AppendHuffmanString(nil, string(want)))
+		if !ok || !bytes.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	for _, bad := range []string{"\xff", "\xff\xff\xff\xff", "\x1f\xff", "\xfe", "\x00"} {
+		_, ok := appendHuffman(nil, []byte(bad))
+		if _, err := hpack.HuffmanDecodeToString([]byte(bad)); ok != (err == nil) {
+			t.Errorf("%x: %v, x/net says %v", bad, ok, err)
+		}
+	}
+}
+
 // FuzzHPACK reads blocks, one behind the other, with our decoder and with x/net's. The
 // first byte of a part says how long it is. They disagree, as explained here, on:
 //
