@@ -117,6 +117,16 @@ func (c *Conn) Output(out []byte) []byte {
 // HasOutput reports whether Output would append something.
 func (c *Conn) HasOutput() bool { return len(c.pending) > 0 }
 
+// Trim gives back the memory that streams need, while there are none: for a connection
+// that has been idle for a while.
+func (c *Conn) Trim() {
+	if c.streams.n > 0 || c.block.open || len(c.pending) > 0 {
+		return
+	}
+	c.streams, c.head, c.pending = table{}, Head{}, nil
+	c.decoder.scratch, c.decoder.carry, c.encoder.name, c.encoder.value = nil, nil, nil, nil
+}
+
 // Err returns the connection error that ended c, nil before.
 func (c *Conn) Err() error { return c.err }
 

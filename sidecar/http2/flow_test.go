@@ -287,6 +287,33 @@ func TestTheTableOfStreamsKeepsWhatIsOpen(t *testing.T) {
 	}
 }
 
+func TestATrimmedConnectionGoesOn(t *testing.T) {
+	p := newPair(t, Settings{})
+	for range 3 {
+		id, err := p.client.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.client.Trim() // not while there is a stream
+		p.toServer = p.client.EndHead(p.client.BeginRequest(p.toServer, id, &RequestHead{Method: []byte("GET"), Scheme: "http", Authority: []byte("a"), Path: []byte("/x")}), true)
+		got := ""
+		p.settle(func(c *Conn, ev *Event) {
+			if ev.Kind == KindHead && c == p.server {
+				got = string(ev.Head.Path())
+				p.toClient = c.EndHead(c.BeginResponse(p.toClient, ev.Stream, 200), true)
+			}
+		})
+		if got != "/x" || p.client.Streams()+p.server.Streams() != 0 {
+			t.Fatal(got)
+		}
+		p.client.Trim()
+		p.server.Trim()
+		if p.client.streams.slots != nil || p.server.head.lines != nil {
+			t.Fatal("memory is held")
+		}
+	}
+}
+
 // Two ends, whose driver does things in an order that nobody chose: no byte is lost or
 // comes twice, no window is overrun (either end would end the connection), and every
 // stream ends.

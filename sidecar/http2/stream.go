@@ -19,7 +19,7 @@ type stream struct {
 
 // table finds open streams by their identifiers: open addressing with linear probing,
 // because identifiers come in order and leave soon. Streams that are closed are kept for
-// those to come.
+// those to come, until Conn.Trim.
 type table struct {
 	slots []*stream // a power of two of them, at most half full
 	n     int
@@ -96,9 +96,6 @@ func (t *table) remove(id uint32) {
 			t.slots[gap] = s
 			gap = i
 		}
-	}
-	if t.n == 0 && len(t.slots) > 64 { // a burst is over
-		t.slots, t.free = nil, nil
 	}
 }
 
