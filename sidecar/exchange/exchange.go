@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -97,6 +98,12 @@ func (h *session) serveRequest() bool {
 		return x.replyLocally()
 	}
 	x.attempts.Begin(service, h.s.Retries, x.started)
+	if service.Protocol() != mesh.HTTP {
+		x.attempts.Streams()
+	}
+	if _, shared := h.end.(*clientStream); shared {
+		x.attempts.HTTP2()
+	}
 	if !h.req.Method.Idempotent() {
 		x.attempts.Once()
 	}

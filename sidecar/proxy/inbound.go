@@ -105,14 +105,13 @@ func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy)
 	return port
 }
 
-// inboundALPN returns what a port's callers may negotiate: what its program speaks, and a
-// shared connection.
+// inboundALPN returns what a port's callers may negotiate, the first of it that they offer:
+// a shared connection, or requests one after the other where there are any.
 func inboundALPN(p mesh.Protocol) []string {
-	alpn := p.ProgramALPN()
-	if !slices.Contains(alpn, mesh.ALPNHTTP2) {
-		alpn = append(alpn, mesh.ALPNHTTP2)
+	if p == mesh.TCP {
+		return []string{mesh.ALPNHTTP2}
 	}
-	return alpn
+	return []string{mesh.ALPNHTTP2, mesh.ALPNHTTP1}
 }
 
 // first is what accepts, and counts those of whom nothing is known yet.
@@ -137,10 +136,12 @@ func (l *inboundListener) serve(c *client) {
 	defer l.p.callers.Release(c.Peer)
 	rewrite := l.rewriteOf(port, c)
 	switch shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2; {
-	case shared && proof.ServerName != "" && port.protocol == mesh.HTTP:
-		port.http.ServeHTTP2(l.p.ctx, c, rewrite, nil)
-	case shared && (proof.ServerName == "" || !slices.Contains(port.protocol.ProgramALPN(), mesh.ALPNHTTP2)):
+	case shared && (proof.ServerName == "" || port.protocol == mesh.TCP):
 		l.serveShared(c) // there is no request that could be meant
+	case shared:
+		port.http.ServeHTTP2(l.p.ctx, c, rewrite, nil)
+	case proof.NegotiatedProtocol == mesh.ALPNHTTP1:
+		port.serveHTTP(c, port.program, rewrite)
 	default:
 		port.drive(c, port.protocol, port.program, rewrite)
 	}

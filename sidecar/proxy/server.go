@@ -64,7 +64,10 @@ type driver func(s *server, c *client, to *upstream.Service, rewrite http1.Reque
 
 // drivers says who serves which protocol.
 func drivers() map[mesh.Protocol]driver {
-	return map[mesh.Protocol]driver{mesh.HTTP: (*server).serveHTTP, mesh.TCP: (*server).serveTCP, mesh.Auto: (*server).serveAuto}
+	return map[mesh.Protocol]driver{
+		mesh.HTTP: (*server).serveHTTP, mesh.HTTP2: (*server).serveHTTP, mesh.GRPC: (*server).serveHTTP,
+		mesh.TCP: (*server).serveTCP, mesh.Auto: (*server).serveAuto,
+	}
 }
 
 // accept runs until the listener is closed.

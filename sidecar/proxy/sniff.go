@@ -105,9 +105,9 @@ const maxMethod = 20
 func (s speech) isHTTP() bool { return s == speaksHTTP1 || s == speaksHTTP2 }
 
 // serveAuto serves c by what it speaks. What is not HTTP, TLS included, is relayed as it
-// comes; HTTP/2 as well, for as long as both ends are not known to speak it.
+// comes.
 func (s *server) serveAuto(c *client, to *upstream.Service, rewrite http1.RequestRewrite) {
-	if sniff(c, autoLimit) == speaksHTTP1 {
+	if sniff(c, autoLimit).isHTTP() {
 		s.serveHTTP(c, to, rewrite)
 		return
 	}

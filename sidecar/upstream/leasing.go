@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
@@ -11,6 +12,8 @@ func (h *Host) shares(config *dialConfig, a *Attempts) bool {
 	switch {
 	case a == nil || !a.streams || h.key.gateway || a.raw && config.protocol.IsHTTP():
 		return false
+	case config.protocol == mesh.Auto && !a.raw && !a.http2:
+		return false // the far sidecar speaks to the program what its own caller speaks
 	case h.key.plain:
 		return wireOf(config.protocol, a) == wireHTTP2
 	}
