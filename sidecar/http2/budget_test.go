@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,9 @@ func TestAFloodEndsTheConnection(t *testing.T) {
 		want *Error
 		most int // times
 	}{
-		{"rapid reset", func(i int) string {
+		{"rapid reset", func(i int) string { // at 500 it takes no more streams
 			return headers(id(i), true, get()) + frame(frameResetStream, 0, id(i), u32(8))
-		}, ErrResets, 500},
+		}, ErrUselessFrames, 500 + 1000},
 		{"made you reset: windows", func(i int) string {
 			return headers(id(i), true, get()) + frame(frameWindowUpdate, 0, id(i), u32(0))
 		}, ErrStreamFaults, 500},
@@ -103,6 +104,49 @@ func TestAFloodEndsTheConnection(t *testing.T) {
 				t.Fatalf("%d times, then %v; want at most %d, then %v", times, err, c.most, c.want)
 			}
 		})
+	}
+}
+
+func TestRapidResetsEndNewStreamsAndLeaveTheOthers(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, post(1), 0, nil) // of somebody else behind the same sidecar
+	requests := 0
+	for i := 1; ; i++ {
+		p := play(t, c, headers(id(i), true, get())+frame(frameResetStream, 0, id(i), u32(8)), 0, func(ev *Event) {
+			if ev.Kind == KindHead {
+				requests++
+			}
+		})
+		if slices.Contains(p.events, "drained") {
+			break
+		}
+		if p.err != nil || i > 500 {
+			t.Fatal(i, p)
+		}
+	}
+	if requests != 500 || !c.Draining() || c.Streams() != 1 {
+		t.Fatal(requests, c.Streams())
+	}
+	if p := play(t, c, frame(frameData, flagEndStream, 1, "x"), 0, nil); p.String() != "data 1 x." {
+		t.Fatal(p)
+	}
+	c.EndHead(c.BeginResponse(nil, 1, 200), true)
+	if c.Streams() != 0 || c.Err() != nil {
+		t.Fatal(c.Streams(), c.Err())
+	}
+}
+
+func TestTheGOAWAYOfRapidResetsSaysWhy(t *testing.T) {
+	c := open(t, true, Settings{})
+	c.budgets[resets] = 0
+	var ev Event
+	in := []byte(headers(9, true, get()))
+	if n, err := c.Next(in, &ev); n != len(in) || err != nil || ev.Kind != KindDrained {
+		t.Fatal(n, err, ev.Kind)
+	}
+	out := c.Output(nil)
+	if h := parseFrameHeader(out); h.typ != frameGoAway || string(out[9:17]) != u32(0, uint32(EnhanceYourCalm)) {
+		t.Fatalf("%q", out)
 	}
 }
 

@@ -49,6 +49,6 @@
 // # Budgets
 //
 // What costs us and not the peer is counted, and too much of it is a connection error
-// ENHANCE_YOUR_CALM with a name, see budget.go. There is no clock in here: budgets come
+// ENHANCE_YOUR_CALM with a name, or with rapid resets the end of new streams: see budget.go. There is no clock in here: budgets come
 // back with useful work, and with the time that a driver reports ([Conn.Elapsed]).
 package http2

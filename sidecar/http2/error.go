@@ -38,7 +38,6 @@ var (
 
 // Budgets that are used up, see budget.go.
 var (
-	ErrResets        = &Error{EnhanceYourCalm, "rapid reset: too many streams that were reset before their answer"}
 	ErrStreamFaults  = &Error{EnhanceYourCalm, "made you reset: too many streams with faults that we had to reset"}
 	ErrContinuations = &Error{EnhanceYourCalm, "continuation flood: a head beyond 256 KiB of frames"}
 	ErrSettingsFlood = &Error{EnhanceYourCalm, "settings flood"}

@@ -31,7 +31,8 @@ const (
 	// KindPingAck is the answer to [Conn.AppendPing]: Payload.
 	KindPingAck
 	// KindDrained says that, after [Conn.AppendDrain], the peer has learned that no new
-	// streams are taken: what is open now is all there will be.
+	// streams are taken, or that the engine takes none for too many resets: what is open now
+	// is all there will be.
 	KindDrained
 )
 

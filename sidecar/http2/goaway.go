@@ -47,6 +47,12 @@ func (c *Conn) AppendGoAway(out []byte, code Code) []byte {
 	return appendGoAway(c.Output(out), last, code, "")
 }
 
+// calm ends the connection for new streams, since too many were reset before their answer.
+func (c *Conn) calm() {
+	c.drain = drain{started: true, final: true, last: c.lastID}
+	c.pending = appendGoAway(c.pending, c.lastID, EnhanceYourCalm, "rapid reset: too many streams that were reset before their answer")
+}
+
 // lastTaken is the last stream of the peer's that we process.
 func (c *Conn) lastTaken() uint32 {
 	if c.drain.final {

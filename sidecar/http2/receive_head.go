@@ -5,6 +5,7 @@ type headBlock struct {
 	open    bool // CONTINUATION must follow
 	end     bool // END_STREAM
 	ignored bool // decoded for the sake of the table alone
+	drained bool // and the first that is, see calm
 	stream  uint32
 	size    int
 	// A fault that was found before the block: it is decoded nevertheless.
@@ -60,6 +61,10 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 		if !c.server || b.stream&1 == 0 {
 			return 0, ErrStreamID
 		}
+		if c.budgets[resets] <= 0 && !c.drain.final {
+			c.calm()
+			b.drained = true
+		}
 		c.lastID = b.stream
 		if c.drain.final {
 			b.ignored = true
@@ -103,6 +108,9 @@ func (c *Conn) fragment(p []byte, last bool, ev *Event) error {
 		return err
 	}
 	switch {
+	case b.drained:
+		ev.Kind = KindDrained
+		return nil
 	case b.ignored:
 		return nil
 	case b.fault != "":

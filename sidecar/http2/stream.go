@@ -211,7 +211,7 @@ func (c *Conn) receiveReset(h frameHeader, p []byte, ev *Event) error {
 	premature := c.server && !s.answered
 	c.close(s, false)
 	if premature {
-		return c.budgets.spend(resets, 1)
+		_ = c.budgets.spend(resets, 1) // the next stream is refused: see calm
 	}
 	return nil
 }
