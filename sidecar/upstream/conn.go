@@ -59,6 +59,7 @@ type Conn struct {
 	// Guarded by the pool's lock.
 	instance *instance // to which the pool counts it; nil: not counted, written by its owner only
 	idle     bool
+	taken    instant // given out at; 0: not by the pool
 	since    instant // idle since; of a shared connection guarded by the lock of its sharing
 }
 

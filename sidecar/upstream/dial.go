@@ -22,7 +22,7 @@ import (
 // it, h or who answers behind it has been blamed, so that others avoid it.
 func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 	if a == nil || !a.fresh {
-		if c := h.pool.take(h.service.shared.now(), h.service.dialConfig.Load(), a != nil && a.once); c != nil {
+		if c := h.pool.takeOrAwait(ctx, a); c != nil {
 			if h.reuse(c).wire == wireOf(c.dialConfig.protocol, a) || c.dialConfig.protocol != mesh.Auto {
 				return c, nil
 			}
@@ -53,7 +53,7 @@ func (h *Host) put(c *Conn) {
 }
 
 // openWith dials h and blames whoever prevents it. share offers to share the connection.
-func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (*Conn, error) {
+func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (c *Conn, err error) {
 	service := h.service
 	var avoid []connect.Instance
 	if h.key.gateway {
@@ -66,8 +66,13 @@ func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (*Conn, er
 	if a != nil && a.stay.cluster != "" {
 		dest.Cluster = a.stay.cluster
 	}
+	began := service.shared.now()
+	if h.key.gateway {
+		h.pool.opening()
+		defer func() { h.pool.opened(began, service.shared.now(), err == nil) }()
+	}
 	as := speech{wireOf(service.dialConfig.Load().protocol, a), share}
-	c, err := h.connect(ctx, as, dest, avoid, nil)
+	c, err = h.connect(ctx, as, dest, avoid, nil)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
 		// better than nobody.

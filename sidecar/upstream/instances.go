@@ -84,6 +84,15 @@ func (s *instances) charge(i *instance) {
 // start returns the virtual time at which the next request to i would begin.
 func (s *instances) start(i *instance) float64 { return max(i.finish, s.clock-maxOwed) }
 
+// busy returns how many connections are given out.
+func (s *instances) busy() int {
+	n := 0
+	for _, i := range s.all {
+		n += int(max(i.active.Load(), 0))
+	}
+	return n
+}
+
 // forgetUnused drops the instances without connections.
 func (s *instances) forgetUnused() {
 	s.all = slices.DeleteFunc(s.all, func(i *instance) bool { return len(i.idle) == 0 && i.active.Load() <= 0 })

@@ -25,6 +25,7 @@ type pool struct {
 	timer     *time.Timer // runs sweep while there are idle connections
 	armed     bool
 	renewal   renewal
+	queue     queue
 }
 
 func (p *pool) init(h *Host) {
@@ -57,7 +58,7 @@ func (p *pool) take(now instant, current *dialConfig, once bool) *Conn {
 		i.idle[n] = nil
 		i.idle = i.idle[:n]
 		p.idle--
-		c.idle = false
+		c.idle, c.taken = false, now
 		p.instances.charge(i)
 		want, whole := p.wantLocked(now, starved)
 		p.mu.Unlock()
@@ -80,6 +81,7 @@ func (p *pool) join(c *Conn, now instant) {
 	c.instance = p.instances.of(c.remote())
 	c.instance.opened(c, now)
 	p.instances.charge(c.instance)
+	c.taken = now
 }
 
 // put keeps c and reports whether it did; otherwise it is the caller's to close.
@@ -95,6 +97,13 @@ func (p *pool) put(c *Conn, now instant) bool {
 	i := p.instances.of(c.remote())
 	if i.retired {
 		return false
+	}
+	if c.taken != 0 {
+		learn(&p.queue.took, now.since(c.taken))
+		c.taken = 0
+	}
+	if p.handLocked(c, i, now) {
+		return true
 	}
 	c.instance = i
 	c.idle, c.since = true, now
