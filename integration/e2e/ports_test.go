@@ -45,7 +45,7 @@ func calls(addr string) error {
 	return err
 }
 
-func TestOneSidecarServesTwoServicesAndFourPortsEachByItsProtocol(t *testing.T) {
+func TestOneSidecarServesTwoServicesAndSixPortsEachByItsProtocol(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, "east", "west")
 	m.gateway("east", "east-1")
@@ -73,6 +73,8 @@ services:
   ports:
   - {port: 6379, target: "%[8]s", protocol: tcp}
   - {port: 7000, target: "%[8]s", protocol: auto}
+  - {port: 7001, target: "%[6]s", protocol: auto}
+  - {port: 7002, target: "%[7]s", protocol: auto}
 `, m.gateways[0].xds, m.identity("east", "orders", "workload", "shop/orders"), m.path("orders", "state"), at[0], at[1],
 		web.Listener.Addr(), grpcAt, echoes(t)))
 	m.process("orders", "sidecar", "-c", file).start()
@@ -86,7 +88,7 @@ services:
 				return fmt.Errorf("%+v", a.Sidecar.Services)
 			}
 		}
-		if n := len(a.Sidecar.Services); n != 4 {
+		if n := len(a.Sidecar.Services); n != 6 {
 			return fmt.Errorf("%d ports", n)
 		}
 		return nil
@@ -95,7 +97,7 @@ services:
 
 	for _, cluster := range []string{"east", "west"} { // in the cluster, and through both gateways
 		caller := "web-" + cluster
-		at := freePorts(m.t, 5)
+		at := freePorts(m.t, 7)
 		gateway := m.gateways[0].xds
 		if cluster == "west" {
 			gateway = m.gateways[1].xds
@@ -109,12 +111,16 @@ upstreams:
 - {listen: "%s", service: shop/orders, port: 9000}
 - {listen: "%s", service: shop/stock, port: 6379}
 - {listen: "%s", service: shop/stock, port: 7000}
-`, gateway, m.identity(cluster, caller, "workload", "shop/web"), m.path(caller, "state"), at[0], at[1], at[2], at[3], at[4]))
+- {listen: "%s", service: shop/stock, port: 7001}
+- {listen: "%s", service: shop/stock, port: 7002}
+`, gateway, m.identity(cluster, caller, "workload", "shop/web"), m.path(caller, "state"), at[0], at[1], at[2], at[3], at[4], at[5], at[6]))
 		m.process(caller, "sidecar", "-c", file).start()
 		m.answers("http://"+at[1]+"/", "orders")
 		m.eventually(func() error { return calls(at[2]) })
 		m.talks(at[3])
 		m.talks(at[4])
+		m.answers("http://"+at[5]+"/", "orders")
+		m.eventually(func() error { return calls(at[6]) })
 	}
 
 	health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)

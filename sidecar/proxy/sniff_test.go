@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -137,10 +136,9 @@ func TestOnAnAutoPortTheServerMaySpeakFirst(t *testing.T) {
 	}
 }
 
-func TestOnAnAutoPortTLSOfTheProgramsOwnAndHTTP2PassBy(t *testing.T) {
+func TestOnAnAutoPortTLSOfTheProgramsOwnPassesBy(t *testing.T) {
 	w := newWorld(t)
-	hello := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, r.Proto) })
-	over := httptest.NewTLSServer(hello)
+	over := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(over.Close)
 	addr := w.auto(over.Listener.Addr().String())
 	conn, err := tls.Dial("tcp", addr, over.Client().Transport.(*http.Transport).TLSClientConfig.Clone())
@@ -150,20 +148,21 @@ func TestOnAnAutoPortTLSOfTheProgramsOwnAndHTTP2PassBy(t *testing.T) {
 	if err != nil && !strings.Contains(err.Error(), "certificate is valid for") { // which it is, by its address
 		t.Errorf("TLS: %v", err)
 	}
+}
 
-	plain := httptest.NewUnstartedServer(hello)
+func TestOnAnAutoPortHTTP2ReachesAProgramThatSpeaksIt(t *testing.T) {
+	w := newWorld(t)
+	plain := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(rw, "%s %s", r.Proto, r.Header.Get("X-Forwarded-Client-Cert"))
+	}))
 	plain.Config.Protocols = new(http.Protocols)
 	plain.Config.Protocols.SetUnencryptedHTTP2(true)
 	plain.Start()
 	t.Cleanup(plain.Close)
-	tr := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, w.auto(plain.Listener.Addr().String()))
-	}}
-	tr.Protocols.SetUnencryptedHTTP2(true)
-	t.Cleanup(tr.CloseIdleConnections)
-	if code, got := get(t, &http.Client{Transport: tr, Timeout: time.Minute}, "http://orders.shop.mesh/"); code != 200 || got != "HTTP/2.0" {
-		t.Errorf("HTTP/2 by prior knowledge: %d %q", code, got)
+	c := http2Client(t, plainTo(w.auto(plain.Listener.Addr().String())))
+	code, got := get(t, c, "http://orders.shop.mesh/")
+	if code != 200 || !strings.HasPrefix(got, "HTTP/2.0 By=") || !strings.HasSuffix(got, w.caller.ID().String()) {
+		t.Errorf("%d %q", code, got)
 	}
 }
 
