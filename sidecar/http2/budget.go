@@ -27,8 +27,9 @@ const (
 //
 // A rapid reset costs a backend a request and the attacker 50 bytes; a peer half of
 // whose streams finish has paid for as many that do not. Programs that read in small
-// pieces send up to a WINDOW_UPDATE a DATA frame on both levels; gRPC measures with a
-// PING per few DATA frames, and keeps an idle connection alive with one per 10 s.
+// pieces send a WINDOW_UPDATE for each on both levels, ten a DATA frame when pieces are
+// 3 KiB; gRPC measures with a PING per few DATA frames, and keeps an idle connection alive
+// with one per 10 s.
 var limits = [kindsOfWork]struct {
 	max                           int
 	perStream, perData, perSecond int
@@ -39,7 +40,7 @@ var limits = [kindsOfWork]struct {
 	settings:     {100, 1, 0, 5, ErrSettingsFlood},
 	pings:        {500, 4, 1, 10, ErrPingFlood},
 	empty:        {500, 1, 1, 10, ErrEmptyFrames},
-	windows:      {2000, 4, 4, 10, ErrWindowFlood},
+	windows:      {2000, 4, 10, 10, ErrWindowFlood},
 	priority:     {500, 4, 0, 10, ErrPriorityFlood},
 	useless:      {2000, 4, 1, 10, ErrUselessFrames},
 }

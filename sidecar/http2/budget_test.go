@@ -262,6 +262,21 @@ func TestBudgetsComeBackWithTime(t *testing.T) {
 	}
 }
 
+// A download of 64 MiB to a client that gives its windows back in pieces of 4 KiB.
+func TestAReaderInSmallPiecesIsNoFlood(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, headers(1, true, get()), 0, nil)
+	piece := frame(frameWindowUpdate, 0, 0, u32(4096)) + frame(frameWindowUpdate, 0, 1, u32(4096))
+	for range 64 << 20 / MaxFrame {
+		if _, n := c.AppendData(nil, 1, make([]byte, MaxFrame), false); n != MaxFrame {
+			t.Fatal(n)
+		}
+		if p := play(t, c, strings.Repeat(piece, 4), 0, nil); p.err != nil {
+			t.Fatal(p)
+		}
+	}
+}
+
 func TestResetsAfterTheAnswerAreNotPremature(t *testing.T) {
 	c := open(t, true, Settings{})
 	for i := range 5000 {

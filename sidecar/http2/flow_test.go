@@ -80,7 +80,7 @@ func TestAnEndWithoutPayloadNeedsNoWindow(t *testing.T) {
 	}
 }
 
-func TestFramesAreAsLargeAsThePeerTakesThem(t *testing.T) {
+func TestFramesOfDATAAreNoLargerThanATLSRecordAndHeadsAsThePeerTakesThem(t *testing.T) {
 	c := open(t, true, Settings{})
 	play(t, c, headers(1, true, get()), 0, nil)
 	out, _ := c.AppendData(nil, 1, make([]byte, MaxFrame+10), false)
@@ -89,7 +89,7 @@ func TestFramesAreAsLargeAsThePeerTakesThem(t *testing.T) {
 	}
 	play(t, c, frame(frameSettings, 0, 0, setting(settingMaxFrame, 20000)), 0, nil)
 	out, _ = c.AppendData(nil, 1, make([]byte, MaxFrame+10), false)
-	if first := parseFrameHeader(out); first.length != MaxFrame+10 {
+	if first := parseFrameHeader(out); first.length != MaxFrame {
 		t.Fatal(first)
 	}
 	out = c.BeginResponse(nil, 1, 200)

@@ -72,7 +72,7 @@ func (c *Conn) AppendData(out []byte, id uint32, payload []byte, end bool) ([]by
 	}
 	sent := 0
 	for {
-		n := min(len(payload)-sent, int(c.peer.maxFrame))
+		n := min(len(payload)-sent, MaxFrame) // every peer takes that; a TLS record holds no more
 		if n > 0 {
 			n = int(min(int64(n), s.window, c.window))
 			if n <= 0 {
