@@ -263,6 +263,43 @@ interception: {mode: ebpf, name: %s, inbound: "%s", outboundPort: %s, dnsPort: %
 	}
 }
 
+func TestCallersOfEachOfAProgramsPortsMeetThePolicyOfItsService(t *testing.T) {
+	t.Parallel()
+	harness.Tool(t, "curl")
+	python := harness.Tool(t, "python3")
+	m := newMesh(t, "east")
+	m.needRoot()
+	m.gateway("east", "east-1")
+	m.resource("east", "open", "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: open}\nspec: {allow: [\"shop/*\", anonymous]}\n")
+	m.resource("east", "closed", "apiVersion: isthmus.io/v1alpha1\nkind: Service\nmetadata: {namespace: shop, name: closed}\nspec: {serves: [open], allow: [\"shop/*\"]}\n")
+	ports := freePorts(t, 7)
+	port := func(n int) string { _, p, _ := strings.Cut(ports[n], ":"); return p }
+	id := fmt.Sprintf("e2e-%d-ports", os.Getpid())
+	m.isthmus("pki", "workload", "--cluster", "east", "shop/open", "-d", m.path("pki"), "-o", m.path("server", "pki"))
+	m.write("server/open/index.html", "the open one")
+	m.write("server/closed/index.html", "the closed one")
+	file := m.write("server/sidecar.yaml", fmt.Sprintf(`gateways: [%s]
+identity: {dir: %s}
+state: %s
+listen: {admin: "%s", inbound: "%s"}
+services:
+- {name: shop/open, advertise: "%[5]s", ports: [{port: 80, target: "127.0.0.1:%[6]s", protocol: http}]}
+- {name: shop/closed, advertise: "%[5]s", ports: [{port: 80, target: "127.0.0.1:%[7]s", protocol: http}]}
+interception: {mode: ebpf, name: %[8]s, inbound: permissive, outboundPort: %[9]s, dnsPort: %[10]s}
+`, m.gateways[0].xds, m.path("server", "pki"), m.path("server", "state"), ports[0], ports[1], port(2), port(3), id, port(4), port(5)))
+	m.cleanInterception(id)
+	serve := func(port, dir string) string {
+		return python + " -m http.server " + port + " -d " + m.path("server", dir)
+	}
+	m.process("server", "sidecar", "-c", file, "--", "/bin/sh", "-c", serve(port(2), "open")+" & exec "+serve(port(3), "closed")).start()
+	m.settled(map[string]uint32{"east shop/open": 1, "east shop/closed": 1})
+	for n, want := range map[int]string{2: "the open one 200", 3: "anonymous"} {
+		if got := curl("http://127.0.0.1:" + port(n)); !strings.Contains(got, want) || n == 3 && !strings.Contains(got, "403") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // curlIn fetches a URL in a cgroup, by a process that no sidecar has started.
 func curlIn(t *testing.T, cgroup, url string) (string, error) {
 	t.Helper()
