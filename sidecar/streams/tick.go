@@ -63,6 +63,9 @@ func (c *Conn) trimLocked() {
 	for len(c.free) > max(0, c.peak-len(c.using)) {
 		c.reuseLocked().stopLocked()
 	}
+	if c.peak == 0 {
+		c.engine.Trim()
+	}
 	c.peak = len(c.using)
 }
 
