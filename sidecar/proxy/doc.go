@@ -8,9 +8,14 @@
 //
 // Each protocol has a driver (server.go), which both directions use:
 //
-//   - HTTP: package exchange.
-//   - TCP: tcp.go, one host for the connection's life, bytes relayed by
+//   - http, http2, grpc: package exchange, for clients of HTTP/1.1 and of HTTP/2, whatever
+//     the program speaks. Within TLS, ALPN says which; else HTTP/2 begins with its preface.
+//   - tcp: tcp.go, one host for the connection's life, bytes relayed by
 //     internal/relay with half-close.
+//   - auto: sniff.go, one of both by what the client says first.
+//
+// One inbound listener serves every port of every service beside (inbound.go): the server
+// name of the ClientHello says which one, or the authority of a CONNECT stream (hbone.go).
 //
 // # Ending
 //
