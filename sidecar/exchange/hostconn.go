@@ -12,6 +12,9 @@ type hostConn struct{ *upstream.Lease }
 
 func (c hostConn) ready() bool         { return true }
 func (c hostConn) await() error        { return nil }
+// Abort makes both ends see an error.
+func (c hostConn) Abort() error { return c.Conn.Abort() }
+
 func (c hostConn) relayed() relay.Conn { return c.Conn }
 
 // send writes the head and what there is of the body, at once if it is small.

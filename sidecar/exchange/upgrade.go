@@ -48,6 +48,7 @@ func (x *exchange) upgrade() outcome {
 		x.reason, x.detail = "broken_off", err.Error()
 	}
 	x.client.setHost(nil)
+	_ = x.lease.Close() // most often a second time
 	x.lease = nil
 	return upgraded
 }

@@ -27,7 +27,7 @@ func (c combination) String() string {
 // overAll runs fn over every combination.
 func overAll(t *testing.T, fn func(t *testing.T, s *stage)) {
 	for _, sidecars := range []int{1, 2} {
-		for _, program := range []int{1} { // 2 follows when upstreams speak it
+		for _, program := range []int{1, 2} {
 			for _, client := range []int{1, 2} {
 				c := combination{client, program, sidecars}
 				t.Run(c.String(), func(t *testing.T) { fn(t, newStage(t, c)) })
