@@ -10,8 +10,9 @@ import (
 // HTTP/1.1.
 type hostConn struct{ *upstream.Lease }
 
-func (c hostConn) ready() bool         { return true }
-func (c hostConn) await() error        { return nil }
+func (c hostConn) ready() bool  { return true }
+func (c hostConn) await() error { return nil }
+
 // Abort makes both ends see an error.
 func (c hostConn) Abort() error { return c.Conn.Abort() }
 

@@ -65,6 +65,8 @@ func noHost(last error) LocalReply {
 		return r
 	case errors.As(last, &far):
 		return LocalReply{far.status, connect.DestinationUnavailable, far.Error(), ""}
+	case unprocessed(last):
+		return LocalReply{503, connect.DestinationUnavailable, "the instance takes no more requests at the moment", last.Error()}
 	case errors.As(last, &failed) && failed.Advice() != "":
 		return LocalReply{503, connect.ProxyInternal, "this sidecar cannot connect: " + failed.Advice(), last.Error()}
 	case errors.As(last, &failed):

@@ -52,6 +52,7 @@ type Attempts struct {
 	once      bool      // it is not idempotent
 	lost      int       // attempts that may have reached somebody and were repeated
 	crashed   int       // of them such that whoever was reached may be to blame
+	goodbye   *Host     // whose connection took no new streams, the last
 	stay      stay      // where the next attempt goes
 	lease     Lease     // of the last attempt that got one
 

@@ -103,14 +103,19 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	var reset *streams.ResetError
 	cause := l.stream.Err()
 	unprocessed := errors.As(cause, &reset) && reset.Unprocessed
-	stale := o == Broken && (l.reused || l.Reused) && !l.Answered()
+	stale := o == Broken && (l.reused || l.Reused) && !l.Answered() && !unprocessed
 	// The end of a connection is one failure, however many streams it had.
 	first := !errors.As(cause, new(*streams.ConnError)) || l.blamed.CompareAndSwap(false, true)
 	if !unprocessed && !stale && first {
 		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
 	}
 	l.attempts.fresh = l.attempts.fresh || !l.shared
-	if stale || unprocessed || h.key.gateway {
+	// Who refuses a stream is asked after all others, and who said goodbye once more.
+	goodbye := unprocessed && l.stream.Conn().GoingAway() && l.attempts.goodbye != h
+	if goodbye {
+		l.attempts.goodbye = h
+	}
+	if stale || goodbye || h.key.gateway {
 		l.attempts.removeTried(h)
 	}
 }

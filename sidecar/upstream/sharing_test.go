@@ -215,12 +215,8 @@ func TestWhatAHostRefusesIsNoFailureOfItsOwn(t *testing.T) {
 	w := newWorld(t)
 	server := newH2Server(t, w.orders, func(s *streams.Stream) { s.Reset(http2.RefusedStream) })
 	_, service := w.set(t, &mesh.Route{Local: at(server.addr, ordersWest)})
-	a := begin(service)
 	for range gatewayErrorsToEject + 2 {
-		if a.Asked() == maxHosts {
-			a = begin(service)
-		}
-		l := mustLease(t, a)
+		l := mustLease(t, begin(service))
 		var reset *streams.ResetError
 		if err := roundTrip(l); !errors.As(err, &reset) || !reset.Unprocessed {
 			t.Fatalf("the answer ended with %v", err)

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// calls is a gRPC program: Check answers with its name, or as the service's name says.
+type calls struct {
+	grpc_health_v1.UnimplementedHealthServer
+	name      string
+	timeout   atomic.Value // grpc-timeout of the last call, as the program had it left
+	cancelled chan struct{}
+}
+
+func (c *calls) Check(ctx context.Context, r *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	if end, ok := ctx.Deadline(); ok {
+		c.timeout.Store(time.Until(end))
+	}
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("name", c.name))
+	switch {
+	case r.Service == "hang":
+		<-ctx.Done()
+		close(c.cancelled)
+		return nil, ctx.Err()
+	case strings.HasPrefix(r.Service, "fail"):
+		return nil, status.Error(codes.NotFound, "there is none: "+r.Service)
+	}
+	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+}
+
+func (c *calls) Watch(_ *grpc_health_v1.HealthCheckRequest, s grpc_health_v1.Health_WatchServer) error {
+	for range 3 {
+		if err := s.Send(&grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}); err != nil {
+			return err
+		}
+	}
+	<-s.Context().Done()
+	close(c.cancelled)
+	return s.Context().Err()
+}
+
+func newCalls(t testing.TB, name string) (*calls, string) {
+	c := &calls{name: name, cancelled: make(chan struct{})}
+	l := listen(t)
+	s := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(s, c)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() { s.Stop(); wg.Wait() })
+	return c, l.Addr().String()
+}
+
+func caller(t testing.TB, addr string) grpc_health_v1.HealthClient {
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return grpc_health_v1.NewHealthClient(conn)
+}
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func check(t testing.TB, c grpc_health_v1.HealthClient, service string) (name string, err error) {
+	var trailer metadata.MD
+	_, err = c.Check(within(t), &grpc_health_v1.HealthCheckRequest{Service: service}, grpc.Trailer(&trailer))
+	if got := trailer.Get("name"); len(got) > 0 {
+		name = got[0]
+	}
+	return name, err
+}
+
+func TestCallsOfOneConnectionGoToDifferentInstances(t *testing.T) {
+	w := newWorld(t)
+	_, a := newCalls(t, "a")
+	_, b := newCalls(t, "b")
+	_, plain := newCalls(t, "plain")
+	ends := []mesh.Endpoint{w.instance("east", "a", a, mesh.GRPC), w.instance("east", "b", b, mesh.GRPC), plainAt("plain", plain)}
+	c := caller(t, w.outbound(route(mesh.GRPC, ends...)))
+	seen := map[string]int{}
+	for range 60 {
+		name, err := check(t, c, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[name]++
+	}
+	if len(seen) != 3 {
+		t.Errorf("calls went to %v", seen)
+	}
+}
+
+func TestAStatusOfTheProgramPassesAsItIs(t *testing.T) {
+	w := newWorld(t)
+	_, a := newCalls(t, "a")
+	c := caller(t, w.outbound(route(mesh.GRPC, w.instance("east", "a", a, mesh.GRPC))))
+	name, err := check(t, c, "fail 100% é")
+	if s := status.Convert(err); s.Code() != codes.NotFound || s.Message() != "there is none: fail 100% é" || name != "a" {
+		t.Errorf("%v, from %q", err, name)
+	}
+}
+
+func TestAStreamEndsAtTheProgramWhenItsCallerCancels(t *testing.T) {
+	w := newWorld(t)
+	p, a := newCalls(t, "a")
+	c := caller(t, w.outbound(route(mesh.GRPC, w.instance("east", "a", a, mesh.GRPC))))
+	ctx, cancel := context.WithCancel(within(t))
+	s, err := c.Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	select {
+	case <-p.cancelled:
+	case <-time.After(20 * time.Second):
+		t.Error("the program does not know")
+	}
+}
+
+func TestErrorsOfTheMeshAreStatusesOfGRPC(t *testing.T) {
+	w := newWorld(t)
+	_, err := check(t, caller(t, w.outbound(route(mesh.GRPC, plainAt("a", w.refusing())))), "")
+	if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "no connection") {
+		t.Errorf("nobody listens: %v", err)
+	}
+	_, err = check(t, caller(t, w.outbound(route(mesh.GRPC, w.instance("east", "a", w.refusing(), mesh.GRPC)))), "")
+	if s := status.Convert(err); s.Code() != codes.Unavailable {
+		t.Errorf("the far program does not listen: %v", err)
+	}
+	_, err = check(t, caller(t, w.outbound(route(mesh.GRPC))), "")
+	if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "no instance") {
+		t.Errorf("there is no instance: %v", err)
+	}
+}
+
+func TestACallsTimeoutEndsItEverywhereAndGoesOnShortened(t *testing.T) {
+	w := newWorld(t)
+	p, a := newCalls(t, "a")
+	addr := w.outbound(route(mesh.GRPC, w.instance("east", "a", a, mesh.GRPC)))
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	e := newH2(t, nc, true) // one that keeps no time itself
+	e.head(wireHead{first: "POST /grpc.health.v1.Health/Check", host: "a", fields: []string{"content-type: application/grpc", "te: trailers", "grpc-timeout: 300m"}}, false)
+	e.data("\x00\x00\x00\x00\x06\x0a\x04hang", true)
+	h, err := e.heads()
+	if err != nil || h.first != "200" || h.has("grpc-status") != "4" {
+		t.Errorf("answered %v, %v", h, err)
+	}
+	if !e.ended {
+		t.Error("the answer is not trailers alone")
+	}
+	select {
+	case <-p.cancelled:
+	case <-time.After(20 * time.Second):
+		t.Error("the program does not know")
+	}
+	if left, _ := p.timeout.Load().(time.Duration); left <= 0 || left >= 300*time.Millisecond {
+		t.Errorf("the program had %v of 300 ms left", left)
+	}
+}
+
+// A host that has not taken a stream is no reason to fail: the next is asked, whatever the
+// request is.
+func TestStreamsThatWereNotTakenAreRetried(t *testing.T) {
+	for name, refuse := range map[string]func(e *h2End){
+		"refused":    func(e *h2End) { _ = e.f.WriteRSTStream(e.stream, http2.ErrCodeRefusedStream) },
+		"going away": func(e *h2End) { _ = e.f.WriteGoAway(0, http2.ErrCodeNo, nil); _ = e.c.CloseWrite() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var refused atomic.Int64
+			bad := fakes(t, func(c *net.TCPConn) {
+				preface := make([]byte, 24)
+				if _, err := c.Read(preface); err != nil {
+					return
+				}
+				e := newH2(t, c, false)
+				for {
+					if _, err := e.heads(); err != nil {
+						return
+					}
+					refused.Add(1)
+					refuse(e)
+				}
+			})
+			_, good := newCalls(t, "good")
+			c := caller(t, w.outbound(route(mesh.GRPC, plainAt("bad", bad), plainAt("good", good))))
+			for i := range 10 {
+				if name, err := check(t, c, fmt.Sprint(i)); err != nil || name != "good" {
+					t.Fatalf("call %d: %q, %v", i, name, err)
+				}
+			}
+			if refused.Load() == 0 {
+				t.Error("nobody was refused")
+			}
+		})
+	}
+}
