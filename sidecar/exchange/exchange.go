@@ -98,7 +98,9 @@ func (h *session) serveRequest() bool {
 		return x.replyLocally()
 	}
 	x.attempts.Begin(service, h.s.Retries, x.started)
-	if service.Protocol() != mesh.HTTP {
+	if service.Protocol() != mesh.HTTP || h.req.Upgrade() == nil {
+		// An upgrade of HTTP/1.1 may be refused, or have a body in front of it: neither has
+		// a form in RFC 8441. Where the program speaks HTTP/1.1 it gets a connection.
 		x.attempts.Streams()
 	}
 	if _, shared := h.end.(*clientStream); shared {
