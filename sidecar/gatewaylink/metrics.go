@@ -22,5 +22,5 @@ func Register(links []*Link, reg prometheus.Registerer) error {
 	}
 	return prom.Register(reg,
 		count("connected", "1 while a gateway tells the routes.", func(s Status) bool { return s.ADS }),
-		count("registrations", "Gateways that hold this sidecar's registration.", func(s Status) bool { return s.Registered() }))
+		count("registrations", "Gateways that hold every registration of this sidecar.", func(s Status) bool { return s.Registered() }))
 }
