@@ -73,7 +73,10 @@ var dictionary = []string{
 }
 
 // script makes frames of bytes.
-type script struct{ in []byte }
+type script struct {
+	in     []byte
+	client bool // it is for a client
+}
 
 func (s *script) next() byte {
 	if len(s.in) == 0 {
@@ -140,6 +143,9 @@ func (s *script) frame() string {
 
 // block makes a field block: a good head first, unless how says otherwise.
 func (s *script) block(how byte) string {
+	if s.client {
+		return s.answer(how)
+	}
 	var fs []string
 	if how < 200 {
 		fs = []string{":method: POST", ":scheme: http", ":path: /", ":authority: shop.mesh"}
