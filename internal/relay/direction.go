@@ -12,32 +12,53 @@ import (
 )
 
 // direction is one of the two of a pair: what is read from src is written to dst. It
-// belongs to one goroutine. It holds a buffer only while bytes come: after parkAfter
-// without any it waits in the few bytes of small, and takes a buffer again when they do
-// not suffice.
+// belongs to one goroutine at a time. It holds a buffer only while bytes come. After parkAfter
+// without any it parks: a goroutine without a grown stack waits in the few bytes of
+// small, or nobody where src says when there is something to read.
 type direction struct {
 	pair     *pair
 	dst, src Conn
 	answers  bool // src is the pair's b
 
 	n       int64     // bytes written to dst
-	large   *buffer   // nil while it waits
+	large   *buffer   // nil while parked
 	waiting time.Time // src's read deadline, zero without
+	parked  time.Time // when it was, zero: never
 	small   [smallSize]byte
 }
 
-// run copies to the end of src and passes the end on. It returns the bytes written; an
-// error aborts the path.
-func (d *direction) run() int64 {
-	defer d.park()
-	d.large = buffers.Get().(*buffer)
-	for d.copyOnce() {
+// notifier is a connection that calls f once, without waiting, when Read would not wait.
+type notifier interface{ OnReadable(f func()) }
+
+// next is what follows a read.
+type next uint8
+
+const (
+	more    next = iota // another read
+	another             // another goroutine goes on
+	over                // nothing comes any more
+)
+
+// run copies to the end of src and passes the end on, or until it parks. An error aborts the
+// path.
+func (d *direction) run() {
+	if d.parked.IsZero() {
+		d.takeBuffer()
 	}
-	return d.n
+	for {
+		switch d.copyOnce() {
+		case another:
+			return
+		case over:
+			d.rest()
+			d.pair.running.Done()
+			return
+		}
+	}
 }
 
-// copyOnce moves what one read gives, and reports whether there may be more.
-func (d *direction) copyOnce() bool {
+// copyOnce moves what one read gives.
+func (d *direction) copyOnce() next {
 	b := d.small[:]
 	if d.large != nil {
 		b = d.large[:]
@@ -45,24 +66,49 @@ func (d *direction) copyOnce() bool {
 	}
 	k, err := d.src.Read(b)
 	if k > 0 && !d.write(b[:k]) {
-		return false
+		return over
 	}
 	switch {
+	case err == nil && d.large == nil:
+		if k < len(b) && time.Since(d.parked) >= parkAfter { // a little now and then
+			return d.park()
+		}
+		d.takeBuffer()
+		return more
 	case err == nil && k < len(b):
-		return true
-	case err == nil && d.large == nil: // there is more than a little
-		d.large = buffers.Get().(*buffer)
-		return true
+		return more
 	case err == nil:
 		return d.splice()
 	case d.large != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		d.park()
-		return true
+		return d.park()
 	case errors.Is(err, io.EOF):
 		return d.end()
 	}
 	d.pair.abort(fmt.Errorf("read from %s: %w", d.src.RemoteAddr(), err))
-	return false
+	return over
+}
+
+func (d *direction) takeBuffer() { d.large = buffers.Get().(*buffer) }
+
+// rest gives the buffer back, and lets reads wait for as long as it takes.
+func (d *direction) rest() {
+	if d.large != nil {
+		buffers.Put(d.large)
+		d.large = nil
+	}
+	d.unlimit()
+}
+
+// park has another goroutine go on when there is something to read.
+func (d *direction) park() next {
+	d.rest()
+	d.parked = time.Now()
+	if src, ok := d.src.(notifier); ok {
+		src.OnReadable(func() { go d.run() })
+	} else {
+		go d.run() // this one's stack has grown
+	}
+	return another
 }
 
 // write passes on what was read.
@@ -88,11 +134,11 @@ func (d *direction) heard() {
 }
 
 // end passes the end of src on.
-func (d *direction) end() (more bool) {
+func (d *direction) end() next {
 	if err := d.dst.CloseWrite(); err != nil {
 		d.pair.abort(fmt.Errorf("end the stream to %s: %w", d.dst.RemoteAddr(), err))
 	}
-	return false
+	return over
 }
 
 // extend lets reads wait for at least half of limit and at most limit. A deadline is
@@ -104,15 +150,6 @@ func (d *direction) extend(limit time.Duration) {
 	}
 }
 
-// park gives the buffer back, and lets reads wait for as long as it takes.
-func (d *direction) park() {
-	if d.large != nil {
-		buffers.Put(d.large)
-		d.large = nil
-	}
-	d.unlimit()
-}
-
 func (d *direction) unlimit() {
 	if !d.waiting.IsZero() {
 		d.waiting = time.Time{}
@@ -121,12 +158,11 @@ func (d *direction) unlimit() {
 }
 
 // splice has the kernel move what comes, while much comes and both ends are plain
-// sockets. It reports whether there may be more. It costs a pipe, so that only so many
-// do it at a time.
-func (d *direction) splice() (more bool) {
+// sockets. It costs a pipe, so that only so many do it at a time.
+func (d *direction) splice() next {
 	from, to := source(d.src), Socket(d.dst)
 	if from == nil || to == nil || !takeSplice() {
-		return true
+		return more
 	}
 	defer splices.Add(-1)
 	defer d.unlimit() // the next read sets its own
@@ -148,11 +184,11 @@ func (d *direction) splice() (more bool) {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if k < bufferSize {
-				return true // a buffer serves as well
+				return more // a buffer serves as well
 			}
 		case err != nil:
 			d.pair.abort(fmt.Errorf("splice from %s to %s: %w", d.src.RemoteAddr(), d.dst.RemoteAddr(), err))
-			return false
+			return over
 		case chunk.N > 0:
 			return d.end()
 		}

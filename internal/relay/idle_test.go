@@ -103,3 +103,46 @@ func TestBytesAfterAPauseArriveWhole(t *testing.T) {
 		}
 	})
 }
+
+// telling is one end of a net.Pipe that says when it can be read.
+type telling struct {
+	pipe
+	asked chan func()
+}
+
+func (n telling) OnReadable(f func()) { n.asked <- f }
+
+func TestADirectionFromWhoSaysWhenItCanBeReadNeedsNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, a := net.Pipe()
+		b, server := net.Pipe()
+		asked := make(chan func(), 1)
+		done := make(chan error, 1)
+		go func() {
+			_, err := relay.Copy(t.Context(), telling{pipe{a}, asked}, pipe{b}, 0)
+			done <- err
+		}()
+		say := func(what string) {
+			t.Helper()
+			go func() { _, _ = io.WriteString(client, what) }()
+			got := make([]byte, len(what))
+			if _, err := io.ReadFull(server, got); err != nil || string(got) != what {
+				t.Fatalf("%q, %v; want %q", got, err, what)
+			}
+		}
+		say("busy")
+		for range 3 {
+			tell := <-asked // after a while
+			time.Sleep(time.Minute)
+			tell()
+			say("again")
+		}
+		tell := <-asked
+		_ = client.Close()
+		tell() // of the end
+		if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("%v, want the end", err)
+		}
+		<-done // a pipe has no halves
+	})
+}

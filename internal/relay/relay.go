@@ -52,14 +52,12 @@ func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (S
 		}
 	}()
 
-	var stats Stats
-	back := make(chan struct{})
-	go func() {
-		defer close(back)
-		stats.BToA = (&direction{pair: p, dst: a, src: b, answers: true}).run()
-	}()
-	stats.AToB = (&direction{pair: p, dst: b, src: a}).run()
-	<-back
+	p.running.Add(2)
+	there, back := &direction{pair: p, dst: b, src: a}, &direction{pair: p, dst: a, src: b, answers: true}
+	go there.run()
+	go back.run()
+	p.running.Wait()
+	stats := Stats{AToB: there.n, BToA: back.n}
 
 	if err := p.cause(); err != nil {
 		return stats, err
@@ -80,6 +78,7 @@ type pair struct {
 	stirred  atomic.Bool // something was read since closeWhenQuiet's last look
 	lastWord atomic.Bool // of b
 	writing  atomic.Int32
+	running  sync.WaitGroup // directions that have not ended
 	done     chan struct{}
 
 	mu    sync.Mutex

@@ -21,7 +21,40 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 // tunnel relays c to one of the service's hosts, if the policy lets it. opened is called
 // once a connection is made, before anything is relayed, and refused with the reason when
 // none is; it ends c. An error of opened is the client's end.
+//
+// What needs a deep stack runs on a goroutine of its own: this one lasts as long as the
+// connection, and a stack that has grown does so, too.
 func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, refused func(error)) {
+	t := &tcpTunnel{s: s, c: c, to: to, began: time.Now()}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.open(opened, refused)
+	}()
+	<-done
+	if t.conn == nil {
+		return
+	}
+	t.stats, t.err = relay.Copy(s.p.ctx, c.Conn, t.conn, s.http.Timeouts.Relay)
+	t.close()
+}
+
+// tcpTunnel is a client's connection and what it is relayed to.
+type tcpTunnel struct {
+	s        *server
+	c        *client
+	to       *upstream.Service
+	began    time.Time
+	attempts upstream.Attempts
+	lease    *upstream.Lease
+	conn     relay.Conn // nil: there is none
+	stats    relay.Stats
+	err      error
+}
+
+// open connects, unless the policy refuses it.
+func (t *tcpTunnel) open(opened func() error, refused func(error)) {
+	s, c := t.s, t.c
 	if s.access != nil {
 		if err := s.access.Admit(c); err != nil {
 			s.metrics.refused().Inc()
@@ -29,18 +62,14 @@ func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, re
 			refused(err)
 			return
 		}
-		defer s.access.Leave(c)
 	}
 	s.metrics.tcpOpen().Inc()
 	s.metrics.tcpTotal().Inc()
-	defer s.metrics.tcpOpen().Dec()
-	began := time.Now()
-	var attempts upstream.Attempts
-	attempts.Begin(to, s.retries, began)
-	attempts.Fresh()
-	attempts.Streams()
-	lease, conn, err := s.reach(c, &attempts)
-	s.metrics.Unreached(attempts.Unreached())
+	t.attempts.Begin(t.to, s.retries, t.began)
+	t.attempts.Fresh()
+	t.attempts.Streams()
+	err := t.reach()
+	s.metrics.Unreached(t.attempts.Unreached())
 	if err != nil {
 		s.metrics.tcpFailed().Inc()
 		level := slog.LevelInfo
@@ -48,50 +77,63 @@ func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, re
 			level = slog.LevelDebug // upstream has a line a minute for that
 		}
 		s.log.Log(s.p.ctx, level, "tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
+		t.leave()
 		refused(exchange.Unreached(err))
 		return
 	}
-	defer lease.Close()
-	outcome := upstream.Answered
-	var stats relay.Stats
-	if err = opened(); err != nil {
-		relay.Abort(conn)
+	s.p.relays.Add(c, t.lease)
+	if err := opened(); err != nil { // the client is gone: the relay finds out
 		c.Abort()
-	} else {
-		s.p.relays.Add(c, lease)
-		stats, err = relay.Copy(s.p.ctx, c.Conn, conn, s.http.Timeouts.Relay)
-		s.p.relays.Remove(c)
 	}
-	if err != nil {
+}
+
+// reach connects to one of the hosts: by the lease's connection, or by a CONNECT stream of it
+// that the host has opened.
+func (t *tcpTunnel) reach() error {
+	for {
+		lease, err := t.attempts.Next(t.s.calling(t.c), func() bool { return !t.c.Gone() })
+		if err != nil {
+			return err
+		}
+		stream := lease.Stream()
+		if stream == nil {
+			t.lease, t.conn = lease, lease.Conn
+			return nil
+		}
+		if err = openTunnel(stream, t.s.destination); err == nil {
+			t.lease, t.conn = lease, stream
+			return nil
+		}
+		lease.Done(upstream.Broken, 0)
+		_ = lease.Close()
+		t.attempts.Failed(err)
+		if denied(err) || t.c.Gone() || !t.attempts.MayRetry(upstream.Unseen, false) || !t.attempts.Retry(upstream.Unseen) {
+			return err
+		}
+	}
+}
+
+// close ends what was relayed.
+func (t *tcpTunnel) close() {
+	s, c, lease := t.s, t.c, t.lease
+	s.p.relays.Remove(c)
+	outcome := upstream.Answered
+	if t.err != nil {
 		// Who broke it off is not known, and most often it is a client.
 		outcome = upstream.Abandoned
 	}
 	lease.Done(outcome, 0)
-	s.metrics.Relayed(stats)
+	s.metrics.Relayed(t.stats)
 	s.log.Debug("tcp connection over", "peer_addr", c.PeerAddr(), "host", lease.Addr(), "cluster", string(lease.Cluster), "instance", lease.Instance,
-		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(began), "err", err)
+		"sent", t.stats.AToB, "received", t.stats.BToA, "duration", time.Since(t.began), "err", t.err)
+	t.leave()
+	_ = lease.Close()
 }
 
-// reach connects to one of the hosts: the lease's connection, or a CONNECT stream of it that
-// the host has opened.
-func (s *server) reach(c *client, attempts *upstream.Attempts) (*upstream.Lease, relay.Conn, error) {
-	for {
-		lease, err := attempts.Next(s.calling(c), func() bool { return !c.Gone() })
-		if err != nil {
-			return nil, nil, err
-		}
-		stream := lease.Stream()
-		if stream == nil {
-			return lease, lease.Conn, nil
-		}
-		if err = openTunnel(stream, s.destination); err == nil {
-			return lease, stream, nil
-		}
-		lease.Done(upstream.Broken, 0)
-		_ = lease.Close()
-		attempts.Failed(err)
-		if denied(err) || c.Gone() || !attempts.MayRetry(upstream.Unseen, false) || !attempts.Retry(upstream.Unseen) {
-			return nil, nil, err
-		}
+// leave undoes what open counted.
+func (t *tcpTunnel) leave() {
+	t.s.metrics.tcpOpen().Dec()
+	if t.s.access != nil {
+		t.s.access.Leave(t.c)
 	}
 }

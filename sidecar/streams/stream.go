@@ -111,7 +111,7 @@ func (s *Stream) Await() error {
 }
 
 // OnReadable calls f once, when Read would not wait: at once if so, else on the goroutine
-// that reads the connection, which must not wait.
+// that reads the connection, which must not wait, or on one of its own.
 func (s *Stream) OnReadable(f func()) {
 	c := s.conn
 	c.mu.Lock()
@@ -342,6 +342,10 @@ func (s *Stream) breakLocked(err error) bool {
 	s.err = err
 	if !s.inEnded {
 		releaseAll(s.in.takeAll())
+	}
+	if f := s.onReadable; f != nil {
+		s.onReadable = nil
+		go f()
 	}
 	signal(s.readable)
 	signal(s.writable)
