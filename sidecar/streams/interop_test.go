@@ -3,13 +3,13 @@ package streams
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -21,7 +21,7 @@ func TestAGoClientIsServed(t *testing.T) {
 	server := Server(far, Config{})
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(echo) })
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) { return near, nil }}
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }, Protocols: unencrypted()}
 	client := &http.Client{Transport: transport}
 	var callers sync.WaitGroup
 	for i := range 50 {
@@ -49,8 +49,11 @@ func TestAGoServerServesUs(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	})
+	l := &oneListener{conns: make(chan net.Conn, 1)}
+	l.conns <- far
+	server := &http.Server{Handler: handler, Protocols: unencrypted(), ReadHeaderTimeout: time.Minute}
 	var served sync.WaitGroup
-	served.Go(func() { (&http2.Server{}).ServeConn(far, &http2.ServeConnOpts{Handler: handler}) })
+	served.Go(func() { _ = server.Serve(l) })
 	client := Client(near, Config{})
 	var callers sync.WaitGroup
 	for i := range 50 {
@@ -62,8 +65,37 @@ func TestAGoServerServesUs(t *testing.T) {
 	}
 	callers.Wait()
 	_ = client.Close()
+	_ = server.Close()
 	served.Wait()
 }
+
+// unencrypted is HTTP/2 by prior knowledge.
+func unencrypted() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
+// oneListener accepts what is in conns.
+type oneListener struct {
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func (l *oneListener) Accept() (net.Conn, error) {
+	c, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l *oneListener) Close() error {
+	l.once.Do(func() { close(l.conns) })
+	return nil
+}
+
+func (l *oneListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // peer answers our preface and gives f the frames' reader and writer.
 func peer(t *testing.T, f func(*http2.Framer)) *Conn {

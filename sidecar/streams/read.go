@@ -87,7 +87,7 @@ func (c *Conn) endOfRead(err error) error {
 	switch {
 	case c.err != nil:
 		return c.err
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return err
 	case c.engine.Streams() == 0:
 		return errClosed

@@ -1,6 +1,10 @@
 package streams
 
-import "github.com/isthmus-mesh/isthmus/sidecar/http2"
+import (
+	"errors"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
 
 // Field is a field of a head or a trailer section.
 type Field struct{ Name, Value []byte }
@@ -15,7 +19,7 @@ func (s *Stream) WriteRequest(h *http2.RequestHead, fields []Field, end bool) er
 	if s.id == 0 {
 		id, err := c.engine.OpenStream()
 		if err != nil {
-			c.goingAway = c.goingAway || err != http2.ErrStreamLimit
+			c.goingAway = c.goingAway || !errors.Is(err, http2.ErrStreamLimit)
 			c.leaveTurnsLocked(s)
 			c.mu.Unlock()
 			return &ResetError{Code: http2.RefusedStream, Unprocessed: true, Text: err.Error()}

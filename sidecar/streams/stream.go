@@ -64,7 +64,7 @@ var errOrder = errors.New("the stream is not at a head")
 // end says that nothing follows it: no body and no trailers.
 func (s *Stream) ReadHead(dst []byte) (_ []byte, end bool, err error) {
 	switch err := s.fill(); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return dst, false, io.ErrUnexpectedEOF
 	case err != nil:
 		return dst, false, err
@@ -104,7 +104,7 @@ func (s *Stream) Read(b []byte) (int, error) {
 
 // Await waits until Read would not: for who holds no buffer meanwhile.
 func (s *Stream) Await() error {
-	if err := s.fill(); err != io.EOF {
+	if err := s.fill(); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil

@@ -2,17 +2,19 @@ package upstream
 
 import (
 	"crypto/tls"
+	"maps"
+	"slices"
 	"sync"
 )
 
-// secured are the connections whose peers have proved who they are, idle or in use,
-// from the handshake to Close or Abort.
-type secured struct {
+// connSet are connections that somebody has to find: those whose peers have proved who they
+// are, idle or in use, from the handshake to Close or Abort; and those that are shared.
+type connSet struct {
 	mu   sync.Mutex
 	open map[*Conn]struct{}
 }
 
-func (s *secured) add(c *Conn) {
+func (s *connSet) add(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -21,24 +23,23 @@ func (s *secured) add(c *Conn) {
 	s.open[c] = struct{}{}
 }
 
-func (s *secured) remove(c *Conn) {
+func (s *connSet) remove(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
+}
+
+func (s *connSet) all() []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.open))
 }
 
 // Judge cuts the connections, idle or in use, to who would not be let in any more: what
 // this process trusts has changed. That certificates have ended is for the pool, and for who
 // uses a connection, to see.
 func (s *Set) Judge() {
-	all := &s.shared.secured
-	all.mu.Lock()
-	conns := make([]*Conn, 0, len(all.open))
-	for c := range all.open {
-		conns = append(conns, c)
-	}
-	all.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range s.shared.secured.all() {
 		over, ok := c.Conn.(*tls.Conn)
 		if !ok {
 			continue

@@ -227,4 +227,7 @@ func (s *Service) rebuildLocked(now instant) {
 func (s *Service) Close() {
 	s.update(&mesh.Route{Destination: s.dest})
 	s.shared.metrics.forget(s.metrics)
+	if s.dest == (mesh.Destination{}) { // nobody else's
+		s.shared.closeShared()
+	}
 }

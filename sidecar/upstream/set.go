@@ -40,7 +40,8 @@ type Config struct {
 
 // shared is what all services of a set share. Its fields never change.
 type shared struct {
-	secured secured
+	secured connSet
+	muxed   connSet // shared ones
 	clock
 	cfg         Config
 	log         *slog.Logger
@@ -140,4 +141,15 @@ func (s *Set) Close() {
 	s.closed = true
 	s.mu.Unlock()
 	s.shared.background.stop()
+	s.shared.closeShared()
+}
+
+// closeShared closes the shared connections that nobody uses, and waits for their goroutines;
+// for those of the others their last user does.
+func (s *shared) closeShared() {
+	for _, c := range s.muxed.all() {
+		if c.mux.Streams() == 0 {
+			_ = c.mux.Close()
+		}
+	}
 }

@@ -208,6 +208,7 @@ func (s *sharing) open(ctx context.Context, a *Attempts, call *sharedCall) (Leas
 func (s *sharing) begin(ctx context.Context, c *Conn) error {
 	h := s.host
 	c.shared = true
+	h.service.shared.muxed.add(c)
 	c.speakHTTP2(func() { s.gone(c) })
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -237,6 +238,7 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 // gone forgets a connection that is gone. The goroutine that read it calls.
 func (s *sharing) gone(c *Conn) {
 	s.host.service.shared.secured.remove(c)
+	s.host.service.shared.muxed.remove(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removeLocked(c)
@@ -255,11 +257,15 @@ func (s *sharing) removeLocked(c *Conn) {
 func (s *sharing) release(c *Conn, stream *streams.Stream) {
 	stream.Release()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if c.leased--; c.leased == 0 {
 		c.since = s.host.service.shared.now()
 	}
+	last := c.leased == 0 && s.closed
 	s.roomLocked()
+	s.mu.Unlock()
+	if last {
+		_ = c.mux.Close() // nobody else waits for its goroutines
+	}
 }
 
 // roomLocked wakes one who waits.
