@@ -54,13 +54,12 @@ func (c clientConn) readHead() bool {
 			c.http2 = true
 			return false
 		}
+		if errors.Is(err, http1.ErrTLS) {
+			c.refuseTLS()
+			return false
+		}
 		if err != nil {
-			c.s.recordMismatch(err)
-			if errors.Is(err, http1.ErrTLS) {
-				c.refuseTLS()
-			} else {
-				c.refuse(badRequest(err))
-			}
+			c.refuse(badRequest(err))
 			return false
 		}
 		if n > 0 {
@@ -151,6 +150,7 @@ var handshakeFailure = []byte{21, 3, 3, 0, 2, 2, 40}
 // refuseTLS ends the connection of a client that begins TLS in words that it reads.
 func (c clientConn) refuseTLS() {
 	c.s.Metrics.localReply(connect.RequestError)
+	c.s.recordTLS()
 	_ = c.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
 	_, _ = c.client.Write(handshakeFailure) // the client may be gone
 	c.linger()

@@ -1,30 +1,15 @@
 package exchange
 
-import (
-	"errors"
-	"time"
-
-	"github.com/isthmus-mesh/isthmus/sidecar/http1"
-)
+import "time"
 
 // mismatchPause is how long a listener says nothing more of clients that speak
 // another protocol: such a client tries again and again.
 const mismatchPause = time.Minute
 
-// recordMismatch tells the operator what to declare when err is another protocol by its
-// first bytes.
-func (s *Server) recordMismatch(err error) {
-	speaks := ""
-	switch {
-	case errors.Is(err, http1.ErrHTTP2):
-		speaks = "HTTP/2"
-	case errors.Is(err, http1.ErrTLS):
-		speaks = "TLS"
-	default:
-		return
-	}
+// recordTLS tells the operator what to do about a client that begins TLS of its own.
+func (s *Server) recordTLS() {
 	if n := s.mismatch.Add(time.Now(), mismatchPause); n > 0 {
-		s.Log.Info("clients speak "+speaks+" where plain HTTP/1.1 is spoken here: have them speak that, since the mesh encrypts, or declare protocol: tcp for this service (auto takes both)",
-			"protocol", speaks, "refused", n)
+		s.Log.Info("clients speak TLS of their own where HTTP is declared: have them speak plain HTTP, since the mesh encrypts, or declare protocol: tcp for this service (auto takes both)",
+			"protocol", "TLS", "refused", n)
 	}
 }
