@@ -132,3 +132,29 @@ upstreams:
 		}
 	}
 }
+
+func TestAPlainGRPCEndpointIsAskedForItsHealthAndCalledFromBothClusters(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "east", "west")
+	m.gateway("east", "east-1")
+	m.gateway("west", "west-1")
+	health, at := serving(t)
+	resource := func(protocol, name string) {
+		m.resource("west", name, fmt.Sprintf(`apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: shop, name: %s}
+spec: {export: true, ports: [{port: 80, protocol: %s}], endpoints: ["%s"], health: {type: grpc, interval: 100ms}}
+`, name, protocol, at))
+	}
+	resource("grpc", "legacy")
+	resource("auto", "older")
+	m.settled(map[string]uint32{"west shop/legacy": 1, "west shop/older": 1})
+	for i, g := range m.gateways {
+		for _, service := range []string{"legacy", "older"} {
+			caller := m.sidecar(g.cluster, fmt.Sprintf("web-%s-%d", service, i), "shop/web", "", "", "shop/"+service)
+			m.eventually(func() error { return calls(caller.listener) })
+		}
+	}
+	health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	m.settled(map[string]uint32{"west shop/legacy": 0})
+}
