@@ -217,12 +217,16 @@ func (c *Conn) receiveReset(h frameHeader, p []byte, ev *Event) error {
 }
 
 // AppendReset appends RST_STREAM and forgets the stream. Nothing is appended for a
-// stream that is closed.
+// stream that is closed. A server that refuses it counts it as one that its peer has reset:
+// of such it has too many at work.
 func (c *Conn) AppendReset(out []byte, id uint32, code Code) []byte {
 	out = c.Output(out)
 	s := c.streams.find(id)
 	if s == nil {
 		return out
+	}
+	if c.server && code == RefusedStream {
+		_ = c.budgets.spend(resets, 1) // as in receiveReset
 	}
 	c.close(s, true)
 	return appendUint32Frame(out, frameResetStream, id, uint32(code))

@@ -1,0 +1,278 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// flooder is a hostile client of HTTP/2 on one connection.
+type flooder struct {
+	*http2.Framer // what it says, into a buffer
+	out           bytes.Buffer
+	block         []byte // a good head, encoded without the table
+	stream        uint32 // the last that it opened
+}
+
+func newFlooder() *flooder {
+	f := &flooder{}
+	f.out.WriteString(http2.ClientPreface)
+	f.Framer = http2.NewFramer(&f.out, nil)
+	f.AllowIllegalWrites = true
+	_ = f.WriteSettings() // into memory, as all that follows
+	var b bytes.Buffer
+	e := hpack.NewEncoder(&b)
+	e.SetMaxDynamicTableSizeLimit(0)
+	for _, x := range fieldsOf(":method", "POST", ":scheme", "http", ":path", "/flood", ":authority", "orders.shop.mesh") {
+		_ = e.WriteField(x)
+	}
+	f.block = b.Bytes()
+	return f
+}
+
+// open begins a request on a stream of its own.
+func (f *flooder) open(end bool) uint32 {
+	f.next()
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.stream, BlockFragment: f.block, EndHeaders: true, EndStream: end})
+	return f.stream
+}
+
+func (f *flooder) next() {
+	if f.stream == 0 {
+		f.stream = 1
+	} else {
+		f.stream += 2
+	}
+}
+
+// flood is an attack, in pieces that are written one after the other until the connection has ended.
+type flood struct {
+	name   string
+	pieces int // after which it must have ended
+	write  func(f *flooder, n int)
+	// ping says that a PING behind the pieces is answered by who has not ended the connection.
+	ping bool
+}
+
+// prematureResets is how many streams that end before they are answered have a connection take no more.
+const prematureResets = 500 + 1 // the next is the first that is not taken
+
+// Streams that are reset for a fault have a budget of their own, and those of them that are
+// refused, since too many are at work, count as premature: together they are twice as many.
+var floods = []flood{
+	{"streams that are reset at once", prematureResets, func(f *flooder, _ int) {
+		_ = f.WriteRSTStream(f.open(true), http2.ErrCodeCancel)
+	}, true},
+	{"streams that the server has to reset: no window", 2 * prematureResets, func(f *flooder, _ int) {
+		_ = f.WriteWindowUpdate(f.open(false), 0)
+	}, true},
+	{"streams that the server has to reset: a window too large", 2 * prematureResets, func(f *flooder, _ int) {
+		_ = f.WriteWindowUpdate(f.open(false), math.MaxInt32)
+	}, true},
+	{"streams that the server has to reset: DATA behind the end", 2 * prematureResets, func(f *flooder, _ int) {
+		_ = f.WriteData(f.open(true), true, []byte("x"))
+	}, true},
+	{"streams that the server has to reset: malformed heads", 2 * prematureResets, func(f *flooder, _ int) {
+		f.next()
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.stream, BlockFragment: f.block[:1], EndHeaders: true, EndStream: true})
+	}, true},
+	{"a head that never ends", (256 << 10) / 16384, func(f *flooder, n int) {
+		if n == 0 {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block})
+		}
+		_ = f.WriteContinuation(1, false, bytes.Repeat([]byte("\x00\x01x\x01x"), 16384/5))
+	}, false},
+	{"a head of empty frames", 100_000, func(f *flooder, n int) {
+		if n == 0 {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block})
+		}
+		_ = f.WriteContinuation(1, false, nil)
+	}, false},
+	{"pings", 200_000, func(f *flooder, _ int) { _ = f.WritePing(false, [8]byte{}) }, false},
+	{"settings", 200_000, func(f *flooder, _ int) { _ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1}) }, false},
+	{"empty data", 200_000, func(f *flooder, n int) {
+		if n == 0 {
+			f.open(false)
+		}
+		_ = f.WriteData(1, false, nil)
+	}, false},
+	{"windows", 200_000, func(f *flooder, n int) {
+		if n == 0 {
+			f.open(false)
+		}
+		_ = f.WriteWindowUpdate(1, 1)
+	}, false},
+}
+
+var (
+	lastPing  = [8]byte{1} // behind the last piece, where a PING is no part of the attack
+	errGoesOn = errors.New("the connection goes on")
+)
+
+// run makes the attack and waits until the connection has ended.
+func (a flood) run(address string) error {
+	c, err := net.Dial("tcp4", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(limit))
+	type end struct {
+		goaway *http2.GoAwayFrame
+		err    error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		var e end
+		r := http2.NewFramer(io.Discard, bufio.NewReader(c))
+		for {
+			f, err := r.ReadFrame()
+			if err != nil {
+				e.err = err
+				ended <- e
+				return
+			}
+			switch f := f.(type) {
+			case *http2.GoAwayFrame:
+				e.goaway = &http2.GoAwayFrame{ErrCode: f.ErrCode}
+				ended <- e
+				return
+			case *http2.PingFrame:
+				if f.Data == lastPing {
+					e.err = errGoesOn
+					ended <- e
+					return
+				}
+			}
+		}
+	}()
+	f := newFlooder()
+	for n := range a.pieces {
+		a.write(f, n)
+		if n == a.pieces-1 && a.ping {
+			_ = f.WritePing(false, lastPing)
+		}
+		if f.out.Len() < 16<<10 && n < a.pieces-1 {
+			continue
+		}
+		if _, err := c.Write(f.out.Bytes()); err != nil {
+			break // it has ended
+		}
+		f.out.Reset()
+	}
+	e := <-ended
+	var timeout net.Error
+	switch {
+	case errors.Is(e.err, errGoesOn), errors.As(e.err, &timeout) && timeout.Timeout():
+		return errGoesOn
+	case e.goaway != nil && e.goaway.ErrCode == http2.ErrCodeNo:
+		return fmt.Errorf("GOAWAY says %v", e.goaway.ErrCode)
+	}
+	return nil
+}
+
+// bystander makes requests on a connection of its own until it is stopped, one at least. Every
+// one has to be answered.
+func bystander(t *testing.T, address string, stop <-chan struct{}) {
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	defer tr.CloseIdleConnections()
+	client := &http.Client{Transport: tr, Timeout: limit}
+	for n := 0; ; n++ {
+		if n > 0 {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+		resp, err := client.Get("http://" + address + "/bystander")
+		if err != nil {
+			t.Errorf("a bystander of %s after %d requests: %v", address, n, err)
+			return
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || string(b) != "/bystander" {
+			t.Errorf("a bystander of %s after %d requests: %s %q, %v", address, n, resp.Status, b, err)
+			return
+		}
+	}
+}
+
+// memoryOf is the resident memory of a process, in bytes.
+func memoryOf(t *testing.T, p *proc) uint64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "\nVmRSS:")
+	kib, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+func TestAFloodOfHTTP2EndsItsOwnConnectionAndNoOther(t *testing.T) {
+	t.Parallel()
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/flood" { // never answered, so that every reset is premature
+			_, _ = io.Copy(io.Discard, r.Body) // or net/http does not notice the connection's end
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, r.RequestURI)
+	}))
+	t.Cleanup(program.Close)
+	m, caller, orders := aPair(t, "http", program.Listener.Addr().String())
+	m.answers("http://"+caller.listener+"/ready", "/ready")
+	for _, of := range []struct {
+		from    string
+		address string
+		sidecar *sidecarProc
+	}{
+		{"a program, in plain text", caller.listener, caller},
+		{"a sidecar, by mTLS", m.asSidecar("web-1", orders), orders},
+	} {
+		t.Run(of.from, func(t *testing.T) {
+			few := floods[0]
+			few.pieces = prematureResets / 5
+			if err := few.run(of.address); !errors.Is(err, errGoesOn) {
+				t.Errorf("%d resets end a connection: %v", few.pieces, err)
+			}
+			before := memoryOf(t, of.sidecar.proc)
+			for _, a := range floods {
+				stop := make(chan struct{})
+				var done sync.WaitGroup
+				done.Go(func() { bystander(t, of.address, stop) })
+				if err := a.run(of.address); err != nil {
+					t.Errorf("%s: %v", a.name, err)
+				}
+				close(stop)
+				done.Wait()
+				bystander(t, of.address, stop)
+			}
+			const most = 96 << 20 // what a sidecar with the load of all that has
+			if after := memoryOf(t, of.sidecar.proc); after > before+most {
+				t.Errorf("the sidecar has %d MiB, and had %d before", after>>20, before>>20)
+			}
+		})
+	}
+}
