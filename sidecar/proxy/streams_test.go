@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -81,6 +83,24 @@ func TestCallsOfOneGRPCConnectionGoToEveryInstance(t *testing.T) {
 		}
 		if one.calls.Load() == 0 || two.calls.Load() == 0 || one.calls.Load()+two.calls.Load() != 40 || connections.Load() != 1 {
 			t.Errorf("%s: %d and %d calls, on %d connections", protocol, one.calls.Load(), two.calls.Load(), connections.Load())
+		}
+	}
+}
+
+func TestCallersPastTheMeshMayCallAPermissiveGRPCPort(t *testing.T) {
+	w := newWorld(t)
+	for _, protocol := range []mesh.Protocol{mesh.GRPC, mesh.Auto} {
+		var program checker
+		addr, by := w.steered(grpcProgram(t, &program), protocol, true)
+		c, _ := grpcClient(t, addr)
+		trailer, err := callAs(t, c, "x-forwarded-client-cert", "URI=spiffe://mesh.example/admin")
+		if err != nil || strings.Contains(strings.Join(trailer.Get("caller"), ","), "admin") || by.Load() == nil {
+			t.Errorf("%s: %v %v, dialled for %v", protocol, trailer, err, by.Load())
+		}
+		strict, _ := w.steered(grpcProgram(t, &program), protocol, false)
+		c, _ = grpcClient(t, strict)
+		if _, err := callAs(t, c); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "interception.inbound") {
+			t.Errorf("%s, strict: %v", protocol, err)
 		}
 	}
 }
