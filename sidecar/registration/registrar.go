@@ -183,7 +183,7 @@ func (r *Registrar) hear(l *gatewaylink.Link, s *stream, past <-chan struct{}) e
 				return s.Err()
 			}
 			if s.Answered() {
-				r.log.Info("registered with this gateway", "service", r.of.String(), "gateway", l.Addr(), "address", ack.GetAddress(), "instance", ack.GetInstance())
+				r.log.Info("registered with this gateway", "gateway", l.Addr(), "service", r.of.String(), "address", ack.GetAddress(), "instance", ack.GetInstance())
 			}
 			l.Update(func(st *gatewaylink.Status) {
 				st.SetRegistration(gatewaylink.Registration{Of: r.of, Held: true, Address: ack.GetAddress()})
