@@ -61,6 +61,8 @@ type hostEnd interface {
 	// readHead reads on in the next answer's head and reports whether it is in x.resp. It
 	// waits once. An error that is an [*http1.Error] says what is wrong with the head.
 	readHead(x *exchange) (bool, error)
+	// closed reports whether the host has said that it takes no more of the request.
+	closed() bool
 	// reusable reports whether another request may follow, once the answer is complete.
 	reusable(x *exchange) bool
 	// relayed returns the connection that the attempt becomes by an upgrade.

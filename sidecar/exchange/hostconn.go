@@ -11,6 +11,7 @@ import (
 type hostConn struct{ *upstream.Lease }
 
 func (c hostConn) ready() bool  { return true }
+func (c hostConn) closed() bool { return false }
 func (c hostConn) await() error { return nil }
 
 // Abort makes both ends see an error.

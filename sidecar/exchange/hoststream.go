@@ -80,8 +80,14 @@ func (h *hostStream) send(x *exchange, body []byte) error {
 		return err
 	}
 	_, err = h.writer.write(body)
+	if reset := (*streams.ResetError)(nil); errors.As(err, &reset) && reset.Remote && reset.Code == http2.NoError {
+		return nil // the answer is here already, and no more of the request is wanted
+	}
 	return err
 }
+
+// closed reports whether the host takes no more of the request.
+func (h *hostStream) closed() bool { return h.stream.Err() != nil }
 
 // schemeOf is how the client's request came, as far as one has said.
 func schemeOf(r *http1.Request, o *http1.RequestRewrite) string {

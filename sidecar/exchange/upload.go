@@ -228,12 +228,15 @@ func (u *upload) sentWhole(unwanted bool) bool {
 		return true
 	}
 	if !unwanted {
-		tick := time.NewTicker(lingerTimeout / 5)
+		pause := lingerTimeout / 1000
+		tick := time.NewTicker(pause)
 		defer tick.Stop()
-		for u.running() && u.idleFor() < lingerTimeout {
+		for u.running() && u.idleFor() < lingerTimeout && !u.host.closed() {
 			select {
 			case <-u.ended:
 			case <-tick.C:
+				pause = min(2*pause, lingerTimeout/5)
+				tick.Reset(pause)
 			}
 		}
 	}
