@@ -106,7 +106,7 @@ func (x *exchange) passInterim() bool {
 	if x.req.IsHTTP10() {
 		return true
 	}
-	x.out = x.end.appendHead(x.out[:0], &x.resp, &http1.ResponseRewrite{}, false)
+	x.out = x.end.appendHead(x.out[:0], &x.resp, http1.ResponseRewrite{}, false)
 	x.extendWriteDeadline(time.Now())
 	x.begun = true
 	if _, err := x.end.Write(x.out); err != nil {

@@ -32,8 +32,8 @@ func (c clientConn) gone() bool          { return c.client.Gone() }
 func (c clientConn) abort()              { c.client.Abort() }
 func (c clientConn) relayed() relay.Conn { return c.client.Conn }
 
-func (c clientConn) appendHead(dst []byte, r *http1.Response, o *http1.ResponseRewrite, _ bool) []byte {
-	return http1.AppendResponse(dst, r, o)
+func (c clientConn) appendHead(dst []byte, r *http1.Response, o http1.ResponseRewrite, _ bool) []byte {
+	return http1.AppendResponse(dst, r, &o)
 }
 
 // readHead reads the next request's head into c.req and reports whether there is

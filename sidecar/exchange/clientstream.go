@@ -171,10 +171,10 @@ func (c *clientStream) relayed() relay.Conn {
 }
 
 // appendHead queues the head, which leaves with what is written next. 101 is said by 200.
-func (c *clientStream) appendHead(dst []byte, r *http1.Response, o *http1.ResponseRewrite, last bool) []byte {
+func (c *clientStream) appendHead(dst []byte, r *http1.Response, o http1.ResponseRewrite, last bool) []byte {
 	status := r.Status
 	c.writer.fields.reset()
-	r.EachField(o, func(f http1.Field) {
+	r.EachField(&o, func(f http1.Field) {
 		if status != 101 || !f.Is(webSocketAccept) {
 			c.writer.fields.add(f)
 		}
@@ -204,7 +204,7 @@ func (c *clientStream) writeReply(r LocalReply, bodiless, repeated bool) {
 		c.stream.Reset(http2.InternalError)
 		return
 	}
-	c.appendHead(nil, &c.resp, &http1.ResponseRewrite{Bodiless: bodiless}, n == len(c.out))
+	c.appendHead(nil, &c.resp, http1.ResponseRewrite{Bodiless: bodiless}, n == len(c.out))
 	_, _ = c.Write(c.out[n:]) // the client may be gone
 }
 

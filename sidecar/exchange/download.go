@@ -39,7 +39,7 @@ func (x *exchange) passAnswer() outcome {
 	x.rest = x.up.rest(x.resp.KeepAlive())
 	x.closing = x.closing || x.untilClose || strip || x.rest == unwanted || x.s.Conns.Draining()
 	rewrite := http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)}
-	x.out = x.end.appendHead(x.out[:0], &x.resp, &rewrite, body.Done())
+	x.out = x.end.appendHead(x.out[:0], &x.resp, rewrite, body.Done())
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: x.headEnd, to: x.filled}
 	return d.run(now)
 }

@@ -20,7 +20,7 @@ type clientEnd interface {
 
 	// appendHead begins to answer with r's head. What it appends to dst is to be written
 	// in front of the body; last says that there is none.
-	appendHead(dst []byte, r *http1.Response, o *http1.ResponseRewrite, last bool) []byte
+	appendHead(dst []byte, r *http1.Response, o http1.ResponseRewrite, last bool) []byte
 	// reply writes an answer of the mesh itself. last says that no request follows.
 	reply(r LocalReply, last bool)
 	// refuse answers what is not to become an exchange, and ends the client's end.

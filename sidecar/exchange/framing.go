@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 
@@ -53,7 +54,7 @@ func (r *bodyReader) read(b []byte) (int, error) {
 	if n > 0 {
 		n = frame(b, n)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	r.ended = true

@@ -18,6 +18,7 @@ type hostStream struct {
 	stream *streams.Stream
 	reader bodyReader
 	writer bodyWriter
+	head   http2.RequestHead // of the request
 }
 
 // take makes h the end of a stream.
@@ -56,7 +57,8 @@ var errNoUpgrade = errors.New("it does not take other protocols over HTTP/2 (RFC
 func (h *hostStream) send(x *exchange, body []byte) error {
 	r, o, f := &x.req, &x.rewrite, &h.writer.fields
 	f.reset()
-	head := http2.RequestHead{Method: r.MethodName(), Scheme: schemeOf(r, o), Protocol: r.Upgrade()}
+	head := &h.head
+	*head = http2.RequestHead{Method: r.MethodName(), Scheme: schemeOf(r, o), Protocol: r.Upgrade()}
 	f.scratch = r.AppendTarget(f.scratch, o.Path)
 	head.Path = f.scratch
 	if head.Authority = r.Host(); len(head.Authority) == 0 {
@@ -75,15 +77,22 @@ func (h *hostStream) send(x *exchange, body []byte) error {
 	})
 	h.writer.body = r.Body()
 	h.stream.Cork()
-	err := h.stream.WriteRequest(&head, f.list, h.writer.body.Done() && !upgrade)
+	err := h.stream.WriteRequest(head, f.list, h.writer.body.Done() && !upgrade)
 	if err != nil {
 		return err
 	}
 	_, err = h.writer.write(body)
-	if reset := (*streams.ResetError)(nil); errors.As(err, &reset) && reset.Remote && reset.Code == http2.NoError {
+	if err != nil && closedInPeace(err) {
 		return nil // the answer is here already, and no more of the request is wanted
 	}
 	return err
+}
+
+// closedInPeace reports whether the host has reset a stream because it wants no more of the
+// request (RFC 9113 §8.1).
+func closedInPeace(err error) bool {
+	var reset *streams.ResetError
+	return errors.As(err, &reset) && reset.Remote && reset.Code == http2.NoError
 }
 
 // closed reports whether the host takes no more of the request.

@@ -22,7 +22,7 @@ func (x *exchange) upgrade() outcome {
 		defer a.Leave(x.client)
 	}
 	x.answeredAt, x.status = time.Now(), 101
-	x.out = x.end.appendHead(x.out[:0], &x.resp, &http1.ResponseRewrite{Via: x.s.Name}, false)
+	x.out = x.end.appendHead(x.out[:0], &x.resp, http1.ResponseRewrite{Via: x.s.Name}, false)
 	x.extendWriteDeadline(time.Now())
 	if _, err := x.end.Write(x.out); err != nil {
 		return x.abort()

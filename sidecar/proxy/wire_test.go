@@ -195,7 +195,6 @@ type h2End struct {
 	windows map[uint32]int64
 	initial int64
 	hold    bool // gives no windows back
-	sync    []http2.FrameType
 }
 
 func newH2(t testing.TB, c net.Conn, asks bool) *h2End {
