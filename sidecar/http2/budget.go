@@ -33,7 +33,7 @@ const (
 var limits = [kindsOfWork]struct {
 	max                           int
 	perStream, perData, perSecond int
-	err                           *Error
+	err                           error
 }{
 	resets:       {500, 1, 0, 5, nil}, // calm
 	streamFaults: {500, 1, 0, 5, ErrStreamFaults},
@@ -54,8 +54,8 @@ func (b *budgets) init() {
 	}
 }
 
-func (b *budgets) spend(w work, n int) error {
-	if b[w] -= n; b[w] <= 0 {
+func (b *budgets) spend(w work) error {
+	if b[w]--; b[w] <= 0 {
 		return limits[w].err
 	}
 	return nil

@@ -1,6 +1,9 @@
 package http2
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 const clientPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -135,8 +138,8 @@ func (c *Conn) Streams() int { return c.streams.n }
 
 // fail ends the connection with GOAWAY.
 func (c *Conn) fail(err error) error {
-	e, ok := err.(*Error)
-	if !ok {
+	var e *Error
+	if !errors.As(err, &e) {
 		e = &Error{InternalError, err.Error()}
 	}
 	c.err = e
@@ -212,7 +215,7 @@ func (c *Conn) frame(h frameHeader, p []byte, ev *Event) error {
 	case frameWindowUpdate:
 		return c.receiveWindowUpdate(h, p, ev)
 	}
-	return c.budgets.spend(useless, 1) // RFC 9113 §4.1: unknown types are ignored
+	return c.budgets.spend(useless) // RFC 9113 §4.1: unknown types are ignored
 }
 
 // receivePriority ignores priorities (RFC 9113 §5.3.2).
@@ -220,7 +223,7 @@ func (c *Conn) receivePriority(h frameHeader, p []byte, ev *Event) error {
 	if h.stream == 0 {
 		return ErrStreamZero
 	}
-	if err := c.budgets.spend(priority, 1); err != nil {
+	if err := c.budgets.spend(priority); err != nil {
 		return err
 	}
 	switch {
@@ -243,7 +246,7 @@ func (c *Conn) receivePing(h frameHeader, p []byte, ev *Event) error {
 		return nil
 	}
 	c.pending = append(appendFrameHeader(c.pending, 8, framePing, flagAck, 0), p...)
-	return c.budgets.spend(pings, 1)
+	return c.budgets.spend(pings)
 }
 
 // AppendPing appends a PING, for a driver that measures or watches its peer. The answer

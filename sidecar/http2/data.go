@@ -41,7 +41,7 @@ func (c *Conn) startData(h frameHeader, in []byte, ev *Event) (int, error) {
 	case c.data.left > 0:
 		c.budgets.moved()
 	case !c.data.end:
-		if err := c.budgets.spend(empty, 1); err != nil {
+		if err := c.budgets.spend(empty); err != nil {
 			return 0, err
 		}
 	}
@@ -50,7 +50,7 @@ func (c *Conn) startData(h frameHeader, in []byte, ev *Event) (int, error) {
 	case s == nil && c.recent.how(h.stream) != closedHere:
 		return n, c.dataFault(StreamClosed, "DATA on a closed stream", ev)
 	case s == nil:
-		if err := c.budgets.spend(useless, 1); err != nil {
+		if err := c.budgets.spend(useless); err != nil {
 			return 0, err
 		}
 	default:

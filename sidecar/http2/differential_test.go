@@ -238,16 +238,18 @@ func (p *peer) note(f func(o *outcome)) {
 func startNetHTTP2() *peer {
 	near, far := net.Pipe()
 	p := &peer{conn: near}
-	base, server := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}, new(xhttp2.Server)
-	if err := xhttp2.ConfigureServer(base, server); err != nil { // else channels are pooled across bubbles
+	base, server := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}, new(xhttp2.Server) //nolint:staticcheck // deprecated, and the one to compare with
+	// Without it channels are pooled across bubbles.
+	if err := xhttp2.ConfigureServer(base, server); err != nil { //nolint:staticcheck // as above
 		panic(err)
 	}
-	go server.ServeConn(far, &xhttp2.ServeConnOpts{BaseConfig: base, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.note(func(o *outcome) { o.request = describeNetRequest(r) })
 		if n, err := io.Copy(io.Discard, r.Body); err == nil && (r.ContentLength < 0 || n == r.ContentLength) {
 			p.note(func(o *outcome) { o.ended = true })
 		}
-	})})
+	})
+	go server.ServeConn(far, &xhttp2.ServeConnOpts{BaseConfig: base, Handler: handler}) //nolint:staticcheck // as above
 	go func() {
 		framer := xhttp2.NewFramer(nil, near)
 		for {

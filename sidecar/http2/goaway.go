@@ -87,5 +87,5 @@ func (c *Conn) receiveGoAway(h frameHeader, p []byte, ev *Event) error {
 	last := min(be32(p)&^(1<<31), c.goAwayID) // it never rises
 	c.goAwayID, c.goAwayCame = last, true
 	*ev = Event{Kind: KindGoAway, LastStream: last, Code: Code(be32(p[4:])), Payload: p[8:]}
-	return c.budgets.spend(useless, 1)
+	return c.budgets.spend(useless)
 }

@@ -69,7 +69,7 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 		if c.drain.final {
 			b.ignored = true
 			c.recent.add(b.stream, true)
-			return requestForm, c.budgets.spend(useless, 1)
+			return requestForm, c.budgets.spend(useless)
 		}
 		return requestForm, nil
 	}
@@ -80,7 +80,7 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 		return 0, ErrClosedStream
 	}
 	b.ignored = true
-	return requestForm, c.budgets.spend(useless, 1)
+	return requestForm, c.budgets.spend(useless)
 }
 
 func (c *Conn) receiveContinuation(h frameHeader, p []byte, ev *Event) error {
@@ -156,7 +156,7 @@ func (c *Conn) responseCame(ev *Event) error {
 	}
 	*ev = Event{Kind: KindHead, Stream: s.id, Owner: s.owner, Head: h, End: b.end}
 	if h.status < 200 {
-		return c.budgets.spend(useless, 1)
+		return c.budgets.spend(useless)
 	}
 	s.headCame = true
 	s.bodiless = h.bodiless

@@ -69,7 +69,7 @@ func (c *Conn) receiveSettings(h frameHeader, p []byte, ev *Event) error {
 	}
 	ev.Kind = KindSettings
 	c.pending = appendFrameHeader(c.pending, 0, frameSettings, flagAck, 0)
-	return c.budgets.spend(settings, 1)
+	return c.budgets.spend(settings)
 }
 
 // apply takes in one setting; those that we do not know are ignored.

@@ -191,7 +191,7 @@ func (c *Conn) streamFault(id uint32, code Code, text string, ev *Event) error {
 		c.recent.add(id, true)
 	}
 	c.pending = appendUint32Frame(c.pending, frameResetStream, id, uint32(code))
-	return c.budgets.spend(streamFaults, 1)
+	return c.budgets.spend(streamFaults)
 }
 
 func (c *Conn) receiveReset(h frameHeader, p []byte, ev *Event) error {
@@ -205,13 +205,13 @@ func (c *Conn) receiveReset(h frameHeader, p []byte, ev *Event) error {
 	}
 	s := c.streams.find(h.stream)
 	if s == nil {
-		return c.budgets.spend(useless, 1)
+		return c.budgets.spend(useless)
 	}
 	*ev = Event{Kind: KindReset, Stream: s.id, Owner: s.owner, Code: Code(be32(p))}
 	premature := c.server && !s.answered
 	c.close(s, false)
 	if premature {
-		_ = c.budgets.spend(resets, 1) // the next stream is refused: see calm
+		_ = c.budgets.spend(resets) // the next stream is refused: see calm
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (c *Conn) AppendReset(out []byte, id uint32, code Code) []byte {
 		return out
 	}
 	if c.server && code == RefusedStream {
-		_ = c.budgets.spend(resets, 1) // as in receiveReset
+		_ = c.budgets.spend(resets) // as in receiveReset
 	}
 	c.close(s, true)
 	return appendUint32Frame(out, frameResetStream, id, uint32(code))

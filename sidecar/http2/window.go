@@ -6,7 +6,7 @@ func (c *Conn) receiveWindowUpdate(h frameHeader, p []byte, ev *Event) error {
 	if len(p) != 4 {
 		return ErrFrameLength
 	}
-	if err := c.budgets.spend(windows, 1); err != nil {
+	if err := c.budgets.spend(windows); err != nil {
 		return err
 	}
 	by := int64(be32(p) &^ (1 << 31))
