@@ -105,11 +105,22 @@ const maxMethod = 20
 func (s speech) isHTTP() bool { return s == speaksHTTP1 || s == speaksHTTP2 }
 
 // serveAuto serves c by what it speaks. What is not HTTP, TLS included, is relayed as it
-// comes.
+// comes; a caller of the program is watched further (firstline.go).
 func (s *server) serveAuto(c *client, to *upstream.Service, rewrite http1.RequestRewrite) {
 	if sniff(c, autoLimit).isHTTP() {
 		s.serveHTTP(c, to, rewrite)
 		return
 	}
+	if s.direction == outbound {
+		s.serveTCP(c, to, rewrite)
+		return
+	}
+	bytesOnly := &bytesOnly{Conn: c.Conn}
+	c.Conn = bytesOnly
 	s.serveTCP(c, to, rewrite)
+	if late := bytesOnly.late; late != nil {
+		_ = c.SetReadDeadline(time.Time{})
+		c.Conn = relay.WithPrefix(bytesOnly.Conn, late)
+		s.serveHTTP(c, to, rewrite)
+	}
 }
