@@ -19,6 +19,11 @@ const (
 	maxQueue = 64 << 10
 	corked   = 16 << 10
 
+	// maxUnread is what may wait to be written at most. Payload and one head bring it to half
+	// of that: the rest are answers of the engine's to what the other end sends while it reads
+	// none of them.
+	maxUnread = 4 * maxQueue
+
 	// keepQueue is the largest queue whose memory is kept for the next.
 	keepQueue = 2 * maxQueue
 

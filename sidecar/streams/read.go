@@ -47,6 +47,7 @@ func (c *Conn) read() {
 		used := r.filled // of a connection that ends nothing matters any more
 		if c.err == nil {
 			var fault error
+			c.elapsedLocked(n)
 			if used, fault = c.feedLocked(); fault != nil {
 				r.ended = append(r.ended, c.finishLocked(fault)...)
 			}
@@ -173,7 +174,21 @@ func (c *Conn) feedLocked() (used int, err error) {
 		used += n
 		c.takeLocked(&r.event)
 	}
+	if c.waitingLocked() > maxUnread {
+		return r.filled, http2.ErrNotReading
+	}
 	return used, nil
+}
+
+// elapsedLocked tells the engine the time, which the tick does while there is something to look
+// after: a client's keepalives come on connections without streams, too.
+func (c *Conn) elapsedLocked(n int) {
+	if c.ticking || n == 0 {
+		return
+	}
+	now := time.Now()
+	c.engine.Elapsed(now.Sub(c.tickedAt))
+	c.tickedAt = now
 }
 
 // takeLocked takes in one event.

@@ -1,0 +1,92 @@
+package streams
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+// A ping is answered at once, and payload that moves gives back what pings may cost: only
+// that the answers are not read tells a flood.
+func TestAClientThatDoesNotReadAnswersIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := Server(far, Config{})
+		var served sync.WaitGroup
+		var ended error
+		served.Go(func() {
+			ended = server.Serve(func(s *Stream) {
+				_, _, _ = s.ReadHead(nil)
+				_, _ = io.Copy(io.Discard, struct{ io.Reader }{s})
+			})
+		})
+		engine := http2.NewClient(http2.Settings{})
+		out := engine.Start(nil)
+		id, _ := engine.OpenStream()
+		out = engine.EndHead(engine.BeginRequest(out, id, post), false)
+		if _, err := near.Write(out); err != nil {
+			t.Fatal(err)
+		}
+		most := 0
+		for range 600 { // 60 KB: the client needs no more window
+			out = out[:0]
+			for range 100 {
+				out, _ = engine.AppendData(out, id, []byte("x"), false)
+				out = engine.AppendPing(out, [8]byte{})
+			}
+			if _, err := near.Write(out); err != nil {
+				break
+			}
+			synctest.Wait()
+			server.mu.Lock()
+			most = max(most, server.waitingLocked())
+			over := server.err != nil
+			server.mu.Unlock()
+			if over {
+				break
+			}
+		}
+		if most > maxUnread+maxQueue {
+			t.Errorf("%d bytes wait for a client that does not read", most)
+		}
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		time.Sleep(time.Minute)
+		_ = near.Close()
+		served.Wait()
+		if !errors.Is(ended, http2.ErrNotReading) {
+			t.Errorf("it ended with %v", ended)
+		}
+	})
+}
+
+func TestKeepalivesOfAnIdleClientAreNoFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := Server(far, Config{})
+		var served sync.WaitGroup
+		served.Go(func() { _ = server.Serve(echo) })
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		engine := http2.NewClient(http2.Settings{})
+		if _, err := near.Write(engine.Start(nil)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1200 {
+			time.Sleep(10 * time.Second)
+			if _, err := near.Write(engine.AppendPing(nil, [8]byte{})); err != nil {
+				t.Fatalf("keepalive %d: %v", i, err)
+			}
+		}
+		synctest.Wait()
+		if err := server.Err(); err != nil {
+			t.Error(err)
+		}
+		_ = near.Close()
+		served.Wait()
+	})
+}
