@@ -35,7 +35,7 @@ func newPeer(t *testing.T, id *identity.Source, addr string) *peer {
 	if err := over.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := new(http2.Transport).NewClientConn(over)
+	conn, err := new(http2.Transport).NewClientConn(over) //nolint:staticcheck // a client that nobody here wrote
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func called(t *testing.T, id *identity.Source, l net.Listener, dial func(authori
 			mu.Unlock()
 			serving.Go(func() {
 				if over.HandshakeContext(t.Context()) == nil {
-					new(http2.Server).ServeConn(over, &http2.ServeConnOpts{Handler: handler})
+					new(http2.Server).ServeConn(over, &http2.ServeConnOpts{Handler: handler}) //nolint:staticcheck // a server that nobody here wrote
 				}
 			})
 		}
