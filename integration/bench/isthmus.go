@@ -116,7 +116,7 @@ func isthmusPair(b *bench, flow string, t traffic) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contender{name: "isthmus", url: url, hop: hopWire{address: inbound, http2: t.program == grpcProgram},
+	return &contender{name: "isthmus", url: url, hop: hopWire{address: inbound, http2: true},
 		path: []*process.Process{client, server}, beside: []*process.Process{east.Process}}, nil
 }
 

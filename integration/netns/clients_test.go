@@ -30,6 +30,7 @@ func clients(t *testing.T, w *world, name string) []client {
 	sql := []string{"psql", "-X", "-h", "db.shop.mesh", "-U", "postgres", "-tA", "-v", "ON_ERROR_STOP=1"}
 	return []client{
 		{"curl", "curl", argv("curl", "-sS", "http://orders.shop.mesh/"), nginx},
+		{"curl by HTTP/2", "curl", argv("curl", "-sS", "--http2-prior-knowledge", "http://orders.shop.mesh/"), nginx},
 		{"curl by IPv4", "curl", argv("curl", "-sS4", "http://orders.shop.mesh/"), nginx},
 		{"curl by IPv6", "curl", argv("curl", "-sS6", "http://orders.shop.mesh/"), nginx},
 		{"curl in one cluster", "curl", argv("curl", "-sS", "http://orders.shop.west.mesh/"), nginx},

@@ -30,7 +30,7 @@ func (w *world) services() error {
 		{service{"orders", west, 10, 80, "http"}, nginx},
 		{service{"cache", west, 11, 6379, "tcp"}, []string{"redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", w.dir}},
 		{service{"db", north, 10, 5432, "tcp"}, database},
-		{service{"health", north, 11, 50051, "tcp"}, []string{self, "program", "serve-grpc", "127.0.0.1:50051"}},
+		{service{"health", north, 11, 50051, "grpc"}, []string{self, "program", "serve-grpc", "127.0.0.1:50051"}},
 		{service{"chat", north, 12, 8080, "http"}, []string{self, "program", "serve-websocket", "127.0.0.1:8080"}},
 	} {
 		if err := w.serve(s.service, s.argv...); err != nil {
