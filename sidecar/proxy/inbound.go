@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
@@ -124,6 +125,9 @@ func (l *inboundListener) serve(c *client) {
 		if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
 			l.first().metrics.refused().Inc()
 		}
+		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
+			turnAway(c, plain.RecordHeader[:])
+		}
 		l.first().log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 		return
 	}
@@ -145,6 +149,20 @@ func (l *inboundListener) serve(c *client) {
 	default:
 		port.drive(c, port.protocol, port.program, rewrite)
 	}
+}
+
+// turnAway tells a client of plain HTTP, which begins with said, that this port is for
+// the mesh's TLS.
+func turnAway(c *client, said []byte) {
+	refusal := connect.Refuse(400, connect.RequestError, "this is a sidecar's inbound port, which takes the mesh's TLS: call the service by its mesh name beside a sidecar")
+	answer := refusal.AppendPlain(nil, said, exchange.InboundName)
+	_ = c.Accepted.SetDeadline(time.Now().Add(turnAwayTimeout))
+	if _, err := c.Accepted.Write(answer); len(answer) == 0 || err != nil || c.CloseWrite() != nil {
+		return
+	}
+	// What comes is read away: closing with unread bytes resets the connection, and the
+	// answer may be lost with it.
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.Accepted, turnAwayBytes))
 }
 
 // rewriteOf is what requests of a caller that has proved who it is are given.

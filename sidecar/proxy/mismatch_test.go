@@ -35,3 +35,24 @@ func TestAClientThatBeginsTLSGetsAnAlertAndItsOperatorOneLine(t *testing.T) {
 		t.Errorf("%d lines that say what to declare, want 1: %s", n, log.String())
 	}
 }
+
+func TestAPlainClientOfTheInboundPortIsToldSoInItsOwnProtocol(t *testing.T) {
+	w := newWorld(t)
+	addr := w.web("east", "orders-1", http.NotFoundHandler()).Address
+	code, body := get(t, httpClient(t), "http://"+addr)
+	if code != 400 || !strings.Contains(body, "takes the mesh's TLS") {
+		t.Errorf("HTTP/1.1: %d %q", code, body)
+	}
+	if _, err := http2Client(t, plainTo(addr)).Get("http://orders.shop.mesh/"); err == nil || !strings.Contains(err.Error(), "INADEQUATE_SECURITY") {
+		t.Errorf("HTTP/2: %v", err)
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "no word that anybody knows\r\n")
+	if b, _ := io.ReadAll(c); strings.Contains(string(b), "HTTP") {
+		t.Errorf("who speaks neither is answered with %q", b)
+	}
+}

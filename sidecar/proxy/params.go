@@ -11,6 +11,10 @@ const (
 	tunnelTimeout = 10 * time.Second
 	// sharedIdle closes a shared connection on which a caller had no stream for so long.
 	sharedIdle = 5 * time.Minute
+	// turnAwayTimeout and turnAwayBytes bound what a client that speaks no TLS is still
+	// listened to once it has been told so.
+	turnAwayTimeout = time.Second
+	turnAwayBytes   = 64 << 10
 	// programIdle closes a connection to the program beside that nobody used for so
 	// long: below the 5 s after which several common servers (Node.js, gunicorn)
 	// close theirs, so that a request never meets a closing connection.
