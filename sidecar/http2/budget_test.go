@@ -230,6 +230,21 @@ func TestAPeerThatDoesNotReadAnswersIsCutOff(t *testing.T) {
 	t.Fatal("answers without a bound")
 }
 
+func TestInterimResponsesAreBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		head string
+		most int
+	}{"many": {block(":status: 102"), 64}, "large": {block(":status: 103", "link: "+strings.Repeat("x", 15<<10)), 4}} {
+		end := open(t, false, Settings{})
+		id, _ := end.OpenStream()
+		end.EndHead(end.BeginRequest(nil, id, &RequestHead{Method: []byte("GET"), Scheme: "http", Authority: []byte("a"), Path: []byte("/")}), true)
+		p := play(t, end, strings.Repeat(headers(1, false, c.head), 100), 0, nil)
+		if p.err != nil || len(p.events) > c.most || !slices.Contains(p.frames, "RST 1 ENHANCE_YOUR_CALM") {
+			t.Errorf("%s: %d passed, then %v, %v", name, len(p.events), p.frames, p.err)
+		}
+	}
+}
+
 func TestBudgetsComeBackWithUsefulWork(t *testing.T) {
 	c := open(t, true, Settings{})
 	answer := func(ev *Event) {

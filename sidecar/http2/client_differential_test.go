@@ -96,7 +96,7 @@ func startNetClient(t *testing.T) *peer {
 			}
 		}
 	}()
-	cc, err := new(xhttp2.Transport).NewClientConn(far) //nolint:staticcheck // deprecated, and the one to compare with
+	cc, err := new(xhttp2.Transport).NewClientConn(far)
 	if err != nil {
 		t.Fatal(err)
 	}

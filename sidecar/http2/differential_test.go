@@ -238,9 +238,9 @@ func (p *peer) note(f func(o *outcome)) {
 func startNetHTTP2() *peer {
 	near, far := net.Pipe()
 	p := &peer{conn: near}
-	base, server := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}, new(xhttp2.Server) //nolint:staticcheck // deprecated, and the one to compare with
+	base, server := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}, new(xhttp2.Server)
 	// Without it channels are pooled across bubbles.
-	if err := xhttp2.ConfigureServer(base, server); err != nil { //nolint:staticcheck // as above
+	if err := xhttp2.ConfigureServer(base, server); err != nil {
 		panic(err)
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -249,7 +249,7 @@ func startNetHTTP2() *peer {
 			p.note(func(o *outcome) { o.ended = true })
 		}
 	})
-	go server.ServeConn(far, &xhttp2.ServeConnOpts{BaseConfig: base, Handler: handler}) //nolint:staticcheck // as above
+	go server.ServeConn(far, &xhttp2.ServeConnOpts{BaseConfig: base, Handler: handler})
 	go func() {
 		framer := xhttp2.NewFramer(nil, near)
 		for {

@@ -31,6 +31,10 @@ const (
 	// maxBlockFields bounds the fields of a head that is too large already: an HPACK
 	// bomb is a byte a field.
 	maxBlockFields = 4096
+	// maxInterim bounds the interim responses of a stream together, in bytes as MaxHeadSize
+	// counts them and interimCost each: no window bounds them, and a client may be slow.
+	maxInterim  = MaxHeadSize
+	interimCost = 1 << 10
 	// tableSize bounds both HPACK tables, ours and the peer's, in bytes as RFC 7541 §4.1
 	// counts them: the protocol's default.
 	tableSize = 4096

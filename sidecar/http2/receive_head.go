@@ -154,9 +154,14 @@ func (c *Conn) responseCame(ev *Event) error {
 	case h.TooLarge:
 		return c.streamFault(b.stream, EnhanceYourCalm, "response head beyond 64 KiB or 100 fields", ev)
 	}
+	if h.status < 200 {
+		if s.interim += h.size + interimCost; s.interim > maxInterim {
+			return c.streamFault(b.stream, EnhanceYourCalm, "too many interim responses, or too large ones", ev)
+		}
+	}
 	*ev = Event{Kind: KindHead, Stream: s.id, Owner: s.owner, Head: h, End: b.end}
 	if h.status < 200 {
-		return c.budgets.spend(useless)
+		return nil
 	}
 	s.headCame = true
 	s.bodiless = h.bodiless

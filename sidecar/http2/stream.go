@@ -13,6 +13,7 @@ type stream struct {
 	window    int64 // what we may send; negative after a change of the peer's settings
 	received  int64 // what the peer may still send
 	consumed  int64 // what was read since window was last given back
+	interim   int   // size of the interim responses so far, see maxInterim
 	length    int64 // payload that content-length still wants; -1: not said
 	owner     any
 }
