@@ -108,7 +108,7 @@ func (x *exchange) passInterim() bool {
 	}
 	x.out = x.end.appendHead(x.out[:0], &x.resp, http1.ResponseRewrite{}, false)
 	x.extendWriteDeadline(time.Now())
-	x.begun = true
+	x.begin()
 	if _, err := x.end.Write(x.out); err != nil {
 		return false
 	}

@@ -36,14 +36,22 @@ func newBuffers(in, back, out int) *buffers {
 func takeBuffers() *buffers       { return bufferPool.Get().(*buffers) }
 func takeStreamBuffers() *buffers { return streamPool.Get().(*buffers) }
 
+// limit is how large a buffer is kept. Streams grow theirs often: they begin small.
+func (m *buffers) limit(i int) int {
+	if m.sizes[0] == streamBuffer {
+		return maxGrown * m.sizes[i]
+	}
+	return [...]int{clientBuffer, 2 * backBuffer, 4 * backBuffer}[i]
+}
+
 func (m *buffers) release() {
-	if len(m.in) > m.sizes[0] {
+	if len(m.in) > m.limit(0) {
 		m.in = make([]byte, m.sizes[0]) // it had to grow for one head
 	}
-	if m.back == nil || len(m.back) > 2*m.sizes[1] {
+	if m.back == nil || len(m.back) > m.limit(1) {
 		m.back = make([]byte, m.sizes[1])
 	}
-	if m.out == nil || cap(m.out) > 4*m.sizes[2] {
+	if m.out == nil || cap(m.out) > m.limit(2) {
 		m.out = make([]byte, 0, m.sizes[2])
 	}
 	m.x = exchange{}

@@ -52,7 +52,7 @@ func (d *download) run(now time.Time) outcome {
 	if err := d.take(); err != nil {
 		return x.reply(inner(502, responseIncomplete, x.lease.Addr(), "answered with a malformed body: %v", err))
 	}
-	x.begun = true
+	x.begin()
 	if _, err := x.end.Write(x.out); err != nil {
 		return x.abort()
 	}

@@ -171,6 +171,14 @@ func (x *exchange) hostOf(lease *upstream.Lease) hostEnd {
 	return hostConn{lease}
 }
 
+// begin notes that bytes of an answer go down to the client.
+func (x *exchange) begin() {
+	x.begun = true
+	if x.up != nil {
+		x.up.begun.Store(true)
+	}
+}
+
 // clientWaits reports whether the client is still there, as far as one can see while
 // it may be sending.
 func (x *exchange) clientWaits() bool { return x.up != nil || !x.end.gone() }

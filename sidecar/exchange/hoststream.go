@@ -67,6 +67,9 @@ func (h *hostStream) send(x *exchange, body []byte) error {
 		head.Authority = f.scratch[from:]
 	}
 	upgrade := len(head.Protocol) > 0
+	if body := r.Body(); upgrade && !body.Done() {
+		return errNoUpgrade // the tunnel has no place for a body before it
+	}
 	if upgrade && !x.lease.ToSidecar() && !h.stream.Conn().ExtendedConnect() {
 		return errNoUpgrade
 	}

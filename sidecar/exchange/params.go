@@ -45,6 +45,8 @@ const (
 	// replaySize is how much of a request's body is kept to send it again, in
 	// bytes; also the read buffer of an upload. The gateways keep as much.
 	replaySize = 64 << 10
+	// smallReplay is what an upload of a stream begins with, in bytes.
+	smallReplay = 4 << 10
 	// maxDiscard bounds what is read of a body that nobody takes, in bytes: more than
 	// the kernels between hold of one that its sender takes for sent.
 	maxDiscard = 64 << 20
@@ -53,7 +55,9 @@ const (
 	clientBuffer = 16 << 10
 	backBuffer   = 16 << 10
 	// streamBuffer is either for a stream, of which a connection has many.
-	streamBuffer = 4 << 10
+	streamBuffer = 2 << 10
+	// maxGrown is how many times as large a buffer may be that is used again.
+	maxGrown = 4
 	// bulkBuffer replaces backBuffer for the rest of a large answer: four records a
 	// read where the kernel has them.
 	bulkBuffer = 64 << 10

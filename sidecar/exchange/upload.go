@@ -16,9 +16,9 @@ import (
 type upload struct {
 	client     clientEnd
 	bounds     bounds
-	expects    bool    // the client waits for leave to send
-	host       hostEnd // of the attempt
-	buf        *[replaySize]byte
+	expects    bool           // the client waits for leave to send
+	host       hostEnd        // of the attempt
+	replay                    // buf
 	body       http1.Body     // the framing behind buf[:valid]
 	valid      int            // buf[:valid] is body, to be sent
 	filled     int            // buf[valid:filled] has arrived and is not a whole line yet
@@ -29,6 +29,7 @@ type upload struct {
 
 	continued bool // 100 (Continue) went down; the exchange's
 
+	begun atomic.Bool  // the answer has: nothing is sent again
 	moved atomic.Int64 // unix nanoseconds of the last progress
 	ended chan struct{}
 
@@ -36,12 +37,11 @@ type upload struct {
 	stopped bool
 }
 
-var replays = sync.Pool{New: func() any { return new([replaySize]byte) }}
-
 // newUpload takes over what arrived of the body.
 func newUpload(x *exchange) *upload {
-	u := &upload{client: x.end, bounds: x.bounds, expects: x.req.Expects(), buf: replays.Get().(*[replaySize]byte), body: x.body}
-	u.valid = copy(u.buf[:], x.first) // at most http1.MaxHead, as all of session.in
+	u := &upload{client: x.end, bounds: x.bounds, expects: x.req.Expects(), body: x.body}
+	u.take(x.end, len(x.first)+x.to-x.from)
+	u.valid = copy(u.buf, x.first) // at most http1.MaxHead, as all of session.in
 	u.filled = u.valid + copy(u.buf[u.valid:], x.in[x.from:x.to])
 	x.from = x.to
 	u.recordMoved()
@@ -51,8 +51,7 @@ func newUpload(x *exchange) *upload {
 // release gives the buffer back, after the goroutine has ended.
 func (u *upload) release() {
 	u.stop()
-	replays.Put(u.buf)
-	u.buf = nil
+	u.give()
 }
 
 // rewind returns what is to be sent right behind the head of an attempt.
@@ -89,15 +88,17 @@ func (u *upload) run() {
 		if u.body.Done() {
 			return
 		}
-		if len(u.buf)-u.filled < minRead || u.lost {
+		if full := len(u.buf)-u.filled < minRead; full && u.grow() {
+			continue
+		} else if full || u.lost || u.begun.Load() {
 			u.lost = true
-			u.filled = copy(u.buf[:], u.buf[u.valid:u.filled])
+			u.filled = copy(u.buf, u.buf[u.valid:u.filled])
 			u.valid, u.sent = 0, 0
 		}
 		if !u.arm() {
 			return
 		}
-		n, err := u.client.Read(u.buf[u.filled:])
+		n, err := u.read()
 		u.filled += n
 		k, bad := u.body.Scan(u.buf[u.valid:u.filled])
 		u.valid += k
@@ -111,6 +112,20 @@ func (u *upload) run() {
 		}
 		u.recordMoved()
 	}
+}
+
+// read reads behind what has arrived. While nothing comes it holds no buffer, unless what is
+// in it may have to be sent again.
+func (u *upload) read() (int, error) {
+	if !u.client.ready() && u.filled == 0 {
+		u.give()
+		err := u.client.await()
+		u.take(u.client, 0)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return u.client.Read(u.buf[u.filled:])
 }
 
 // arm sets the deadline for reading from the client, unless we are to stop.
@@ -250,7 +265,7 @@ func (u *upload) sentWhole(unwanted bool) bool {
 // 9112 §9.6). A body without an end is left.
 func (u *upload) discard() bool {
 	for left := maxDiscard; u.err == nil && !u.body.Done(); {
-		u.filled = copy(u.buf[:], u.buf[u.valid:u.filled])
+		u.filled = copy(u.buf, u.buf[u.valid:u.filled])
 		u.valid, u.sent = 0, 0
 		if left <= 0 || u.filled == len(u.buf) {
 			return false
