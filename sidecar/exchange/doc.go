@@ -4,11 +4,11 @@
 //
 // One request, in order:
 //
-//	Server.Serve              a client connection
-//	session.readHead          the request's head, by package http1
+//	Server.Serve              a client connection (ServeHTTP2: its streams)
+//	readHead                  the request's head, by package http1
 //	session.serveRequest      where it goes
 //	exchange.run              attempts, until one has an answer or none is left:
-//	  upstream.Attempts.Next    a lease: a connection to a host
+//	  upstream.Attempts.Next    a lease: a connection to a host, or a stream of one
 //	  exchange.try              one attempt
 //	    send, upload.start        the head, and the body as it comes
 //	    receive                   the answer's head
@@ -17,9 +17,33 @@
 //
 // A request is a head and a body stream (upload.go), an answer a head and another
 // (download.go), and what an attempt runs on a lease. All of it is one goroutine
-// per client connection; a request whose body has not arrived in whole gets a second
+// per client connection or stream; a request whose body has not arrived in whole gets a second
 // one for the upload while it lasts, so that an early answer is seen and neither
 // side's backpressure can stop the other direction.
+//
+// # Ends
+//
+// An exchange has two ends (ends.go), and each is one of two things:
+//
+//	               client's end    host's end
+//	HTTP/1.1       clientConn      hostConn       a connection, one exchange after the other
+//	HTTP/2         clientStream    hostStream     a stream of a shared connection
+//
+// Between them a message is HTTP/1.1 whatever is spoken: a head that came by HTTP/2 is written
+// as the text of HTTP/1.1 and parsed by http1, and a body without a length has chunked
+// framing (framing.go). So policies, rewriting, retries, limits and logs know one form, and
+// what http1 refuses reaches nobody. From HTTP/1.1 to HTTP/1.1 the bytes of a body pass as they
+// came. Towards HTTP/2 a head is walked field by field, and the framing is taken off.
+//
+// An upgrade is the extended CONNECT of RFC 8441 where HTTP/2 is spoken. A client that resets its
+// stream ends the attempt at once; one that closes its connection is noticed at the next look.
+//
+// # gRPC
+//
+// A request with content-type application/grpc is a call (grpc.go). What the mesh answers to it
+// is a Trailers-Only answer with a status, never a page; an answer that breaks off on a
+// stream ends with a status too. grpc-timeout bounds the exchange and goes on shortened by
+// the time that was spent. UNAVAILABLE without an answer says of the host what 503 says.
 //
 // # Outcomes
 //
@@ -38,7 +62,9 @@
 // there is one left:
 //
 //	reached nobody    connect refused, CONNECT refused,         always the next host
-//	                  handshake failed, nothing was written
+//	                  handshake failed, nothing was written,
+//	                  a stream that was refused, or
+//	                  beyond what GOAWAY says was begun
 //	may have reached  the connection died before the first      once, in the same
 //	somebody          byte of an answer, or the far sidecar     cluster, if the method is
 //	                  got none from its program                 idempotent and the budget

@@ -401,6 +401,20 @@ func TestWebSocketsPassWhateverIsSpoken(t *testing.T) {
 	})
 }
 
+func TestAWebSocketThatIsRefusedIsAnAnswer(t *testing.T) {
+	overAll(t, func(t *testing.T, s *stage) {
+		c := s.open()
+		c.head(wireHead{first: "GET /ws", host: "a", fields: []string{
+			"upgrade: websocket", "connection: upgrade", "sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+		}}, false)
+		p, _ := s.accept()
+		p.head(wireHead{first: "403", fields: []string{"content-length: 2"}}, false)
+		p.data("no", true)
+		s.is("status", s.heads(c).first, "403")
+		s.body(c, "no")
+	})
+}
+
 // wireTunnel is what an upgraded end has become.
 type wireTunnel struct{ e wireEnd }
 

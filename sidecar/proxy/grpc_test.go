@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
 
 // calls is a gRPC program: Check answers with its name, or as the service's name says.
@@ -223,5 +224,51 @@ func TestStreamsThatWereNotTakenAreRetried(t *testing.T) {
 				t.Error("nobody was refused")
 			}
 		})
+	}
+}
+
+func TestACallThatThePolicyForbidsIsPermissionDenied(t *testing.T) {
+	w := newWorld(t)
+	_, a := newCalls(t, "a")
+	g := w.guarded(a, mesh.GRPC)
+	ep := mesh.Endpoint{Instance: "a", Address: inboundAddr(g.proxy).String(), Ready: true, Weight: 1,
+		Identity: w.mesh.Workload("east", orders.Namespace, orders.Name).ID().String()}
+	c := caller(t, w.outbound(route(mesh.GRPC, ep)))
+	g.say(false)
+	if _, err := check(t, c, ""); err != nil {
+		t.Fatal(err)
+	}
+	g.say(false, policy.Policy{Namespace: "shop", Name: "closed", Action: policy.Deny, Rules: []policy.Rule{{Paths: []string{"/grpc.health.v1.Health/Check"}}}})
+	_, err := check(t, c, "")
+	if s := status.Convert(err); s.Code() != codes.PermissionDenied || !strings.Contains(s.Message(), "shop/closed") {
+		t.Errorf("%v", err)
+	}
+	g.say(false)
+	if _, err := check(t, c, ""); err != nil {
+		t.Errorf("allowed again: %v", err)
+	}
+}
+
+func TestADrainSaysGoodbyeAndLetsExchangesEnd(t *testing.T) {
+	w := newWorld(t)
+	l := listen(t)
+	p := w.outboundProxy(route(mesh.HTTP2, plainAt("a", l.Addr().String())))
+	s := &stage{combination: combination{client: 2, program: 2}, t: t, addr: explicitAddr(p).String(), l: l}
+	c := s.open().(*h2End)
+	c.head(wireHead{first: "GET /", host: "a"}, true)
+	program, _ := s.accept()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Shutdown(within(t)) }()
+	for !c.goaway {
+		if err := c.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program.head(wireHead{first: "200"}, false)
+	program.data("late", true)
+	s.is("status", s.heads(c).first, "200")
+	s.body(c, "late")
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
