@@ -8,6 +8,7 @@ import "time"
 // not touch its timer: one that fires too soon is set anew.
 type deadline struct {
 	at    time.Time // zero: none
+	over  bool      // it has passed
 	armed time.Time // when the timer fires; zero: it does not
 	timer *time.Timer
 }
@@ -15,15 +16,19 @@ type deadline struct {
 // set moves the deadline to t. fire is called when it is due, on the timer's goroutine:
 // it takes the lock, asks due and wakes who waits.
 func (d *deadline) set(t time.Time, fire func()) {
-	d.at = t
+	d.at, d.over = t, false
 	if !t.IsZero() && (d.armed.IsZero() || t.Before(d.armed)) {
 		d.arm(fire)
 	}
 }
 
 func (d *deadline) arm(fire func()) {
+	wait := time.Until(d.at)
+	if d.over = wait <= 0; d.over {
+		return
+	}
 	d.armed = d.at
-	if wait := time.Until(d.at); d.timer == nil {
+	if d.timer == nil {
 		d.timer = time.AfterFunc(wait, fire)
 	} else {
 		d.timer.Reset(wait)
@@ -34,22 +39,18 @@ func (d *deadline) arm(fire func()) {
 // set anew.
 func (d *deadline) fired(fire func()) bool {
 	d.armed = time.Time{}
-	if d.at.IsZero() {
-		return false
+	if !d.at.IsZero() && !d.over {
+		d.arm(fire)
 	}
-	if d.over() {
-		return true
-	}
-	d.arm(fire)
-	return false
+	return d.over
 }
 
-// over reports whether the deadline has passed.
-func (d *deadline) over() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+// clear lifts the deadline and leaves the timer for the next.
+func (d *deadline) clear() { d.at, d.over = time.Time{}, false }
 
 // stop ends the timer.
 func (d *deadline) stop() {
-	d.at, d.armed = time.Time{}, time.Time{}
+	d.at, d.armed, d.over = time.Time{}, time.Time{}, false
 	if d.timer != nil {
 		d.timer.Stop()
 	}

@@ -190,7 +190,8 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 	s.now, s.taken, s.held = nil, 0, false
 	s.id, s.headAt, s.answered, s.inEnded, s.outEnded = 0, 0, false, false, false
 	s.err, s.onEnd, s.onReadable, s.scheme, s.upgrade = nil, nil, nil, "", s.upgrade[:0]
-	s.readDeadline.at, s.writeDeadline.at = time.Time{}, time.Time{}
+	s.readDeadline.clear()
+	s.writeDeadline.clear()
 	if last == 0 {
 		c.quietSince = time.Now()
 		c.endIfDrainedLocked()

@@ -23,20 +23,21 @@ func TestAGoClientIsServed(t *testing.T) {
 	served.Go(func() { _ = server.Serve(echo) })
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }, Protocols: unencrypted()}
 	client := &http.Client{Transport: transport}
+	ask := func(body []byte) {
+		resp, err := client.Post("http://shop.mesh/", "text/plain", bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%d bytes came back of %d, %v", len(got), len(body), err)
+		}
+	}
+	ask(nil) // dials, once
 	var callers sync.WaitGroup
 	for i := range 50 {
-		callers.Go(func() {
-			body := bytes.Repeat([]byte{byte(i)}, i*10_000)
-			resp, err := client.Post("http://shop.mesh/", "text/plain", bytes.NewReader(body))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer resp.Body.Close()
-			if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, body) {
-				t.Errorf("%d bytes came back of %d, %v", len(got), len(body), err)
-			}
-		})
+		callers.Go(func() { ask(bytes.Repeat([]byte{byte(i)}, i*10_000)) })
 	}
 	callers.Wait()
 	transport.CloseIdleConnections()

@@ -35,14 +35,10 @@ const (
 	smallChunk = 2 << 10
 	largeChunk = 16 << 10
 
-	// smallRead is the buffer of a connection on which little arrives, largeRead of a
-	// busy one: a TLS record and the beginning of the next frame, or two frames.
+	// smallRead is the buffer of a connection on which nothing has come for a tick, largeRead
+	// of others: a TLS record and the beginning of the next frame, or two frames.
 	smallRead = 1 << 10
 	largeRead = 32 << 10
-
-	// calmReads is after how many reads in a row that bring little a connection gives its
-	// buffer back.
-	calmReads = 8
 
 	// limitedFor is for how long streams wait for a connection until it is called limited:
 	// longer than a burst.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,8 @@ type reader struct {
 	filled int    // buf[:filled] was read and not taken yet
 	small  []byte // smallRead bytes, of a connection that cannot be asked whether it is readable
 	pooled *[]byte
-	calm   int // reads in a row that brought little
+	busy   bool // something has come since the tick found that nothing does
+	await  awaiter
 
 	event  http2.Event
 	text   []byte // of a head
@@ -53,7 +55,7 @@ func (c *Conn) read() {
 			}
 		}
 		c.heard = c.heard || n > 0
-		c.holding = r.pooled != nil
+		c.holdLocked(r.pooled != nil)
 		c.outputLocked()
 		c.unlockAndWriteElsewhere()
 		r.filled = copy(r.buf, r.buf[used:r.filled])
@@ -61,7 +63,7 @@ func (c *Conn) read() {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.mayRead():
-			r.calm = calmReads // nothing comes
+			r.busy = false
 		default:
 			c.fail(c.endOfRead(err))
 			return
@@ -103,18 +105,14 @@ func (r *reader) more(nc net.Conn) (int, error) {
 	}
 	n, err := nc.Read(r.buf[r.filled:])
 	r.filled += n
-	if n >= smallRead {
-		r.calm = 0
-	} else {
-		r.calm++
-	}
+	r.busy = r.busy || n > 0
 	return n, err
 }
 
-// room sees that there is a buffer: none while nothing comes on a connection that can be
-// asked, a small one on others, and a large one while much comes.
+// room sees that there is a buffer: a large one while something comes; else none on a
+// connection that can be asked, and a small one on others.
 func (r *reader) room(nc net.Conn) error {
-	if r.filled == 0 && r.calm >= calmReads {
+	if r.filled == 0 && !r.busy {
 		r.idle()
 		tcp, ok := nc.(*net.TCPConn)
 		if !ok {
@@ -124,7 +122,7 @@ func (r *reader) room(nc net.Conn) error {
 			r.buf = r.small
 			return nil
 		}
-		if err := awaitReadable(tcp); err != nil {
+		if err := r.await.readable(tcp); err != nil {
 			return err
 		}
 	}
@@ -145,18 +143,38 @@ func (r *reader) idle() {
 	}
 }
 
-// awaitReadable waits until conn has something to read, its end included, or until its read
+// awaiter waits for a socket without a buffer, and without an allocation each time.
+type awaiter struct {
+	raw  syscall.RawConn
+	look func(fd uintptr) bool
+	poll [1]unix.PollFd
+}
+
+// readable waits until conn has something to read, its end included, or until its read
 // deadline.
-func awaitReadable(conn *net.TCPConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
+func (a *awaiter) readable(conn *net.TCPConn) error {
+	if a.raw == nil {
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		a.raw = raw
+		a.look = func(fd uintptr) bool {
+			a.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+			n, err := unix.Poll(a.poll[:], 0)
+			return n != 0 && !errors.Is(err, unix.EINTR)
+		}
 	}
-	var b [1]byte
-	return raw.Read(func(fd uintptr) bool {
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return err != unix.EAGAIN && err != unix.EINTR
-	})
+	return a.raw.Read(a.look)
+}
+
+// holdLocked notes whether the reader has a large buffer: the tick has it back.
+func (c *Conn) holdLocked(holds bool) {
+	c.holding = holds
+	if holds && !c.ticking {
+		c.ticking = true
+		c.timer.Reset(tick)
+	}
 }
 
 // feedLocked gives the engine what was read and does what it says. It returns how much the

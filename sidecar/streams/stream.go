@@ -194,7 +194,7 @@ func (s *Stream) fill() error {
 			err := s.err
 			c.mu.Unlock()
 			return err
-		case s.readDeadline.over():
+		case s.readDeadline.over:
 			c.mu.Unlock()
 			return os.ErrDeadlineExceeded
 		default:
@@ -233,7 +233,7 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	s.readDeadline.set(t, s.readDue)
-	if s.readDeadline.over() {
+	if s.readDeadline.over {
 		signal(s.readable)
 	}
 	return nil
@@ -244,7 +244,7 @@ func (s *Stream) SetWriteDeadline(t time.Time) error {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	s.writeDeadline.set(t, s.writeDue)
-	if s.writeDeadline.over() {
+	if s.writeDeadline.over {
 		signal(s.writable)
 	}
 	return nil

@@ -77,7 +77,7 @@ func (s *Stream) writeErrLocked() error {
 		return s.err
 	case s.outEnded:
 		return os.ErrClosed
-	case s.writeDeadline.over():
+	case s.writeDeadline.over:
 		return os.ErrDeadlineExceeded
 	}
 	return nil
