@@ -71,7 +71,7 @@ func (b *bytesOnly) Write(p []byte) (int, error) {
 
 // Abort aborts the connection, unless it goes on as one of HTTP.
 func (b *bytesOnly) Abort() error {
-	if b.failed != errSpeaksHTTP || b.late == nil {
+	if !errors.Is(b.failed, errSpeaksHTTP) || b.late == nil {
 		relay.Abort(b.Conn)
 	}
 	return nil
