@@ -49,6 +49,16 @@
 // Any other status is a refusal and becomes a [connect.Refusal] inside a
 // [ConnectError], with what Proxy-Status (RFC 9209) says.
 //
+// # Connections that are shared
+//
+// To an endpoint of our own cluster TLS offers HTTP/2, and to a program that is known to
+// speak it none is needed: then an attempt runs on a stream (sharing.go). A host has few such
+// connections; the next is opened when all have 100 streams or have been a limit for a
+// while, once for all who wait. One whose route, certificates or trust are past takes no new
+// streams and ends with those that run. Where HTTP/2 is not negotiated each attempt has a
+// connection, as behind gateways, where a path carries one exchange at a time: of `grpc` and
+// `http2` services it is one stream of the path's own HTTP/2.
+//
 // # Behind a gateway
 //
 // Many instances may be behind one gateway, and a path leads to one of them. The
@@ -60,7 +70,8 @@
 // what is its weight now. So a caller of one request after the other uses all far
 // instances (of many, some at a time), a new one gets its share within seconds, and
 // no request waits for a handshake while there is a warm path. Under load an
-// instance that has too few paths gets more. TCP, which has a path to itself, leaves
+// instance that has too few paths gets more, and a request that finds none waits while one
+// is expected sooner than a new one would be open (patience.go). TCP, which has a path to itself, leaves
 // the choice to the gateways.
 //
 // A path on which a gateway says goodbye is not used again, and closed once idle: an
