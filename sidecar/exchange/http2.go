@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
@@ -55,8 +56,11 @@ func (h *sharedClient) serve(stream *streams.Stream) {
 		c.release()
 		c.buffers = nil
 		h.s.Connect(h.ctx, h.client, stream, authority)
+	case !h.takePlace():
+		stream.Reset(http2.RefusedStream) // it may ask another, or later
 	default:
 		c.serveRequest()
+		h.leavePlace()
 	}
 	c.drop()
 	if c.buffers != nil {
@@ -70,6 +74,18 @@ func (h *sharedClient) serve(stream *streams.Stream) {
 	}
 	c.session = session{}
 	clientStreams.Put(c)
+}
+
+// takePlace counts a request as one more connection of its caller: it may be one to the
+// program.
+func (h *sharedClient) takePlace() bool {
+	return h.s.Places == nil || h.client.Peer == "" || h.s.Places.Take(h.client.Peer)
+}
+
+func (h *sharedClient) leavePlace() {
+	if h.s.Places != nil && h.client.Peer != "" {
+		h.s.Places.Release(h.client.Peer)
+	}
 }
 
 // count keeps account of whether the connection waits for work.

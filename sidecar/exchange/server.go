@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
@@ -31,9 +32,10 @@ type Server struct {
 	// Connect serves a plain CONNECT of a connection that speaks HTTP/2, which is shared's:
 	// it answers on the stream, which it has until it returns. Nil: refused with 405.
 	Connect func(ctx context.Context, shared *Client, stream *streams.Stream, authority string)
-	Conns   *drain.Set    // of which every [Client.Open] is
-	Park    time.Duration // how long an idle connection keeps its buffers
-	Log     *slog.Logger  // one line per exchange
+	Places  *limit.Shares[string] // of peers, of which each stream takes one; nil: there is no end of them
+	Conns   *drain.Set            // of which every [Client.Open] is
+	Park    time.Duration         // how long an idle connection keeps its buffers
+	Log     *slog.Logger          // one line per exchange
 	Metrics *BoundMetrics
 
 	date     dateText

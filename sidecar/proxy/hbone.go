@@ -95,8 +95,13 @@ func denied(err error) bool {
 
 // serveConnect serves one CONNECT stream on the connection of c, which it does not end.
 // The policy decides about each stream anew. The bytes of a service that speaks HTTP go
-// through the engine, like those of a connection.
+// through the engine, like those of a connection; a CONNECT among them is refused, as each
+// byte would be read once more for each that it is within.
 func (l *inboundListener) serveConnect(ctx context.Context, c *client, stream *streams.Stream, authority string) {
+	if _, within := c.Accepted.(*tunnelled); within {
+		l.refuseStream(c, stream, &exchange.LocalReply{Status: 405, Reason: connect.RequestError, Detail: "CONNECT within a CONNECT stream"})
+		return
+	}
 	port, err := l.called(authority, c.Accepted.LocalAddr())
 	if err != nil {
 		l.refuseStream(c, stream, err)
@@ -139,7 +144,7 @@ func (l *inboundListener) called(authority string, at net.Addr) (*inboundPort, e
 				return port, nil
 			}
 		}
-		return nil, absent(fmt.Errorf("%s: here is %s", authority, l))
+		return nil, l.notServed(authority)
 	}
 	wanted, err := netip.ParseAddrPort(authority)
 	if err != nil {
@@ -147,14 +152,22 @@ func (l *inboundListener) called(authority string, at net.Addr) (*inboundPort, e
 	}
 	here, ok := at.(*net.TCPAddr)
 	if !ok || here.AddrPort().Addr().Unmap() != wanted.Addr().Unmap() {
-		return nil, absent(fmt.Errorf("%s: that is not the address at which this sidecar was called", authority))
+		return nil, l.notServed(authority)
 	}
 	for _, port := range l.ports {
 		if port.target == wanted.Port() {
 			return port, nil
 		}
 	}
-	return nil, absent(fmt.Errorf("%s: no program of %s has that port", authority, l))
+	return nil, l.notServed(authority)
+}
+
+// notServed is the reply to a CONNECT for somebody else. What is here only the log says: who
+// may call none of it does not learn it.
+func (l *inboundListener) notServed(authority string) error {
+	reply := absent(errors.New("this sidecar does not serve what CONNECT names"))
+	reply.Cause = fmt.Sprintf("CONNECT %q: here is %s", authority, l)
+	return reply
 }
 
 // refuseStream answers a CONNECT stream that is served by no port.

@@ -118,7 +118,9 @@ func (s *server) finish() {
 	}
 	if s.direction == outbound {
 		s.http.Name, s.http.Outbound = exchange.OutboundName, true
+		return
 	}
+	s.http.Places = s.p.callers
 }
 
 // drive serves c by a protocol; what is not in the table is opaque bytes.
