@@ -12,16 +12,18 @@ import (
 )
 
 // direction is one of the two of a pair: what is read from src is written to dst. It
-// belongs to one goroutine at a time. It holds a buffer only while bytes come. After parkAfter
-// without any it parks: a goroutine without a grown stack waits in the few bytes of
-// small, or nobody where src says when there is something to read.
+// belongs to one goroutine at a time. It holds a buffer only while bytes come, a large one
+// once a read has filled a medium one. After parkAfter without any it parks: a goroutine
+// without a grown stack waits in the few bytes of small, or nobody where src says when there
+// is something to read.
 type direction struct {
 	pair     *pair
 	dst, src Conn
 	answers  bool // src is the pair's b
 
-	n       int64     // bytes written to dst
-	large   *buffer   // nil while parked
+	n       int64         // bytes written to dst
+	medium  *mediumBuffer // or large, or none while parked
+	large   *largeBuffer
 	waiting time.Time // src's read deadline, zero without
 	parked  time.Time // when it was, zero: never
 	small   [smallSize]byte
@@ -43,7 +45,7 @@ const (
 // path.
 func (d *direction) run() {
 	if d.parked.IsZero() {
-		d.takeBuffer()
+		d.medium = mediumBuffers.Get().(*mediumBuffer)
 	}
 	for {
 		switch d.copyOnce() {
@@ -59,9 +61,17 @@ func (d *direction) run() {
 
 // copyOnce moves what one read gives.
 func (d *direction) copyOnce() next {
-	b := d.small[:]
-	if d.large != nil {
+	var b []byte
+	switch {
+	case d.large != nil:
 		b = d.large[:]
+	case d.medium != nil:
+		b = d.medium[:]
+	default:
+		b = d.small[:]
+	}
+	waits := len(b) == smallSize
+	if !waits {
 		d.extend(parkAfter)
 	}
 	k, err := d.src.Read(b)
@@ -69,17 +79,21 @@ func (d *direction) copyOnce() next {
 		return over
 	}
 	switch {
-	case err == nil && d.large == nil:
+	case err == nil && waits:
 		if k < len(b) && time.Since(d.parked) >= parkAfter { // a little now and then
 			return d.park()
 		}
-		d.takeBuffer()
+		d.medium = mediumBuffers.Get().(*mediumBuffer)
 		return more
 	case err == nil && k < len(b):
 		return more
+	case err == nil && d.large == nil:
+		d.rest()
+		d.large = largeBuffers.Get().(*largeBuffer)
+		return more
 	case err == nil:
 		return d.splice()
-	case d.large != nil && errors.Is(err, os.ErrDeadlineExceeded):
+	case !waits && errors.Is(err, os.ErrDeadlineExceeded):
 		return d.park()
 	case errors.Is(err, io.EOF):
 		return d.end()
@@ -88,12 +102,14 @@ func (d *direction) copyOnce() next {
 	return over
 }
 
-func (d *direction) takeBuffer() { d.large = buffers.Get().(*buffer) }
-
 // rest gives the buffer back, and lets reads wait for as long as it takes.
 func (d *direction) rest() {
+	if d.medium != nil {
+		mediumBuffers.Put(d.medium)
+		d.medium = nil
+	}
 	if d.large != nil {
-		buffers.Put(d.large)
+		largeBuffers.Put(d.large)
 		d.large = nil
 	}
 	d.unlimit()
@@ -183,7 +199,7 @@ func (d *direction) splice() next {
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if k < bufferSize {
+			if k < largeSize {
 				return more // a buffer serves as well
 			}
 		case err != nil:
@@ -223,10 +239,16 @@ func source(c net.Conn) *net.TCPConn {
 	return Socket(c)
 }
 
-type buffer [bufferSize]byte
+type (
+	mediumBuffer [mediumSize]byte
+	largeBuffer  [largeSize]byte
+)
 
-// buffers holds *buffer. Like splices it is no state of anybody's: a cache.
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+// The buffers that nobody has. Like splices they are no state of anybody's: a cache.
+var (
+	mediumBuffers = sync.Pool{New: func() any { return new(mediumBuffer) }}
+	largeBuffers  = sync.Pool{New: func() any { return new(largeBuffer) }}
+)
 
 // splices counts the directions that are spliced.
 var splices atomic.Int32

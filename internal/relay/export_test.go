@@ -5,7 +5,8 @@ func Splices() int { return int(splices.Load()) }
 
 // The sizes of what a direction reads with.
 const (
-	BufferSize = bufferSize
+	LargeSize  = largeSize
+	MediumSize = mediumSize
 	SmallSize  = smallSize
 	ParkAfter  = parkAfter
 )

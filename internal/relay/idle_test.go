@@ -59,16 +59,18 @@ func TestADirectionWithoutBytesHoldsNoBuffer(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		readWith("at first", relay.BufferSize)
+		readWith("at first", relay.MediumSize)
 		say(10)
-		readWith("while it is busy", relay.BufferSize)
+		readWith("while it is busy", relay.MediumSize)
 		time.Sleep(2 * relay.ParkAfter)
 		synctest.Wait()
 		readWith("after a while", relay.SmallSize)
 		say(relay.SmallSize - 1) // a keep-alive message
 		readWith("after a little", relay.SmallSize)
 		say(3 * relay.SmallSize)
-		readWith("when there is more than a little", relay.BufferSize, relay.BufferSize)
+		readWith("when there is more than a little", relay.MediumSize, relay.MediumSize)
+		say(3 * relay.MediumSize)
+		readWith("when there is much", relay.LargeSize, relay.LargeSize)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		readWith("an hour later", relay.SmallSize)

@@ -2,10 +2,14 @@ package relay
 
 import "time"
 
-// bufferSize is the size in bytes of the buffer of one direction. 32 KiB holds
-// two full TLS records; larger ones measured no faster over QUIC streams, whose
-// frames are about 1.2 KiB, and cost memory on every busy path.
-const bufferSize = 32 << 10
+// largeSize is the size in bytes of the buffer of a direction in which much comes. 32 KiB
+// holds two full TLS records; larger ones measured no faster over QUIC streams, whose
+// frames are about 1.2 KiB, and cost memory on every busy path. mediumSize is that of any
+// other: most messages fit.
+const (
+	largeSize  = 32 << 10
+	mediumSize = 4 << 10
+)
 
 // parkAfter is how long a direction keeps its buffer without bytes; half of that at
 // least. smallSize is how many bytes it waits with then: a keep-alive message of most
