@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // Where callers ask; their sidecars capture it.
@@ -28,23 +30,29 @@ type caller struct {
 	run      string // what its IDs begin with: no two callers' are equal
 	records  *recorder
 	client   client
+	shared   *http.Client     // by HTTP/2
+	calls    *grpc.ClientConn // of gRPC
 	next     atomic.Int64
 	underWay chan struct{}
 	ordersIP atomic.Pointer[netip.Addr] // what the name resolved to at first
 }
 
-// call makes the load until its process is killed.
-func call(name, socket string) error {
+// makeLoad makes the load until its process is killed.
+func makeLoad(name, socket string) error {
 	records, err := newRecorder(socket)
+	if err != nil {
+		return err
+	}
+	calls, err := newCalls()
 	if err != nil {
 		return err
 	}
 	c := &caller{
 		name: name, run: fmt.Sprintf("%s-%x", name, time.Now().UnixNano()), records: records,
-		client: client{addr: ordersAddr}, underWay: make(chan struct{}, maxUnderWay),
+		client: client{addr: ordersAddr}, shared: newShared(), calls: calls, underWay: make(chan struct{}, maxUnderWay),
 	}
 	does := map[string]func(id string) (outcome, why string){
-		get: c.get, post: c.post, put: c.put, upload: c.upload, stream: c.stream, tcp: c.echo, lookup: c.lookup,
+		get: c.get, post: c.post, put: c.put, upload: c.upload, stream: c.stream, shared: c.getShared, call: c.callUnary, watch: c.callStream, tcp: c.echo, lookup: c.lookup,
 	}
 	ended := make(chan error)
 	for kind, rate := range rates {
@@ -87,6 +95,10 @@ func (c *caller) repeat(kind string, every time.Duration, do func(id string) (ou
 
 // request sends one and compares what is answered.
 func (c *caller) request(method, path string, body []byte, status int, want []byte) (outcome, why string) {
+	return c.requestBy(c.client.do, method, path, body, status, want)
+}
+
+func (c *caller) requestBy(do func(*http.Request) (answer, error), method, path string, body []byte, status int, want []byte) (outcome, why string) {
 	var r io.Reader
 	if body != nil {
 		r = bytes.NewReader(body)
@@ -95,7 +107,7 @@ func (c *caller) request(method, path string, body []byte, status int, want []by
 	if err != nil {
 		return wrong, err.Error()
 	}
-	a, err := c.client.do(req)
+	a, err := do(req)
 	switch {
 	case err != nil && silent(err):
 		return hang, err.Error()

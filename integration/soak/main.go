@@ -70,12 +70,12 @@ func main() {
 func play(role string, args []string) error {
 	var err error
 	switch {
-	case role == "http" && len(args) == 3:
-		err = serveHTTP(args[0], args[1], args[2])
-	case role == "echo" && len(args) == 3:
-		err = serveEcho(args[0], args[1], args[2])
+	case role == "http" && len(args) == 4:
+		err = serveHTTP(args[0], args[1], args[2], args[3])
+	case role == "echo" && len(args) == 4:
+		err = serveEcho(args[0], args[1], args[3])
 	case role == "call" && len(args) == 2:
-		err = call(args[0], args[1])
+		err = makeLoad(args[0], args[1])
 	default:
 		err = fmt.Errorf("no program %s %v", role, args)
 	}

@@ -4,7 +4,7 @@ import "time"
 
 // The load of one caller, requests per second of each kind. Three callers make some
 // hundred in all, of which a program answers most at once.
-var rates = map[string]float64{get: 10, post: 5, put: 4, upload: 2, stream: 0.5, tcp: 1, lookup: 4}
+var rates = map[string]float64{get: 10, shared: 5, call: 5, watch: 0.5, post: 5, put: 4, upload: 2, stream: 0.5, tcp: 1, lookup: 4}
 
 const (
 	maxUnderWay = 512              // requests of one caller; more is a failure, since they are ended after patience

@@ -31,7 +31,7 @@ func content(id string, size int) []byte {
 
 // serveHTTP is the program of an HTTP service. It records every request before it
 // does anything else, and ends as a good server does on SIGTERM.
-func serveHTTP(instance, addr, socket string) error {
+func serveHTTP(instance, addr, callsAt, socket string) error {
 	records, err := newRecorder(socket)
 	if err != nil {
 		return err
@@ -50,6 +50,9 @@ func serveHTTP(instance, addr, socket string) error {
 	handle("GET /get/{id}", get, func(w http.ResponseWriter, r *http.Request) {
 		size, _ := strconv.Atoi(r.URL.Query().Get("size"))
 		_, _ = w.Write(content(r.PathValue("id"), min(size, maxBody)))
+	})
+	handle("GET /shared/{id}", shared, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(content(r.PathValue("id"), maxBody))
 	})
 	handle("POST /post/{id}", post, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(slow)
@@ -76,6 +79,8 @@ func serveHTTP(instance, addr, socket string) error {
 	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: patience}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	calls := make(chan error, 1)
+	go func() { calls <- serveCalls(ctx, instance, callsAt, records) }()
 	ended := make(chan error, 1)
 	context.AfterFunc(ctx, func() {
 		bounded, cancel := context.WithTimeout(context.Background(), programDrain)
@@ -85,7 +90,7 @@ func serveHTTP(instance, addr, socket string) error {
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	return <-ended
+	return errors.Join(<-ended, <-calls)
 }
 
 // digest answers with the request's ID and what its body's hash is.

@@ -37,15 +37,18 @@ const (
 	stream = "stream" // a GET whose answer takes streamLines times streamPause
 	tcp    = "TCP"
 	lookup = "DNS"
+	shared = "HTTP/2" // a GET; all of a caller go over one connection
+	call   = "gRPC"   // unary
+	watch  = "gRPC stream"
 )
 
 // kinds are all of them, in the order of the table.
-var kinds = []string{get, post, put, upload, stream, tcp, lookup}
+var kinds = []string{get, shared, post, put, upload, stream, call, watch, tcp, lookup}
 
 // idempotent reports whether the mesh may repeat a request of a kind, so that a
 // caller need not see that a process of the mesh failed.
 func idempotent(kind string) bool {
-	return kind == get || kind == put || kind == stream || kind == lookup
+	return kind == get || kind == shared || kind == put || kind == stream || kind == lookup
 }
 
 // record is what a program or a caller tells the judge, one JSON object a line.

@@ -26,7 +26,7 @@ func report(out io.Writer, o options, j *journal, samples []held) bool {
 	}
 	_ = t.Flush()
 
-	gapKinds := []string{get, post, put, tcp, lookup}
+	gapKinds := []string{get, shared, post, put, call, tcp, lookup}
 	fmt.Fprintf(t, "\nfault\ttimes\ttold\tlongest gap: %s\tsettled after\t\n", strings.Join(gapKinds, "\t"))
 	for _, kind := range slices.Sorted(maps.Keys(v.happened)) {
 		fmt.Fprintf(t, "%s\t%d\t%d\t", kind, v.happened[kind], v.toldOf[kind])

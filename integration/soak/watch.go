@@ -125,11 +125,12 @@ func unsettled(g *status.Gateway, gateways int, want map[string]uint32) string {
 			return fmt.Sprintf("has tunnel %s and gossip %s to %s", p.Tunnel, p.Gossip, p.ID)
 		}
 	}
-	ready := map[string]uint32{}
+	ready := map[string]uint32{} // at the port that has least
 	for _, s := range g.Services {
 		for _, c := range s.Clusters {
-			if c.Reachable {
-				ready[string(c.Cluster)+" "+s.Service.String()] += c.Ready
+			name := string(c.Cluster) + " " + s.Service.String()
+			if least, ok := ready[name]; c.Reachable && (!ok || c.Ready < least) {
+				ready[name] = c.Ready
 			}
 		}
 	}

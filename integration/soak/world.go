@@ -195,14 +195,15 @@ func (w *world) serve(s serving) error {
 	if err := n.certify(); err != nil {
 		return err
 	}
-	role, service := "echo", "port: 7000, protocol: tcp, health: {type: tcp}"
+	role, ports := "echo", `{port: 7000, target: "127.0.0.1:8080", protocol: tcp, health: {type: tcp}}`
 	if s.service == "orders" {
-		role, service = "http", "port: 80, protocol: http, health: {path: /healthz}"
+		role = "http"
+		ports = `{port: 80, target: "127.0.0.1:8080", protocol: http, health: {path: /healthz}}, {port: 50051, target: "127.0.0.1:8081", protocol: grpc, health: {type: tcp}}`
 	}
 	n.config = func(reloads int) string {
-		return n.sidecar(reloads) + fmt.Sprintf("service: {name: shop/%s, instance: %s, target: \"127.0.0.1:8080\", export: true, %s}\n", s.service, s.host, service)
+		return n.sidecar(reloads) + fmt.Sprintf("services:\n- {name: shop/%s, instance: %s, export: true, ports: [%s]}\n", s.service, s.host, ports)
 	}
-	program := []string{w.self, "program", role, s.host, "127.0.0.1:8080", w.socket}
+	program := []string{w.self, "program", role, s.host, "127.0.0.1:8080", "127.0.0.1:8081", w.socket}
 	if !s.beside {
 		return n.run("sidecar", append([]string{"--"}, program...)...)
 	}
