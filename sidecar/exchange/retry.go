@@ -44,6 +44,9 @@ func (x *exchange) afterLoss(err error) outcome {
 	if errors.Is(err, errNoUpgrade) {
 		return x.reply(inner(501, upgradeFailed, x.lease.Addr(), "%v", err))
 	}
+	if errors.Is(err, streams.ErrHeadNotTaken) {
+		return x.reply(inner(431, connect.RequestError, x.lease.Addr(), "%v", err))
+	}
 	if bad := x.up.malformed(); bad != nil {
 		return x.reply(badRequest(bad))
 	}

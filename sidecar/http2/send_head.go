@@ -13,6 +13,20 @@ type RequestHead struct {
 	Protocol []byte
 }
 
+// Size returns what the pseudo-header fields count for [Conn.PeerMaxHeadSize].
+func (r *RequestHead) Size() int {
+	n := FieldSize(":method", r.Method) + FieldSize(":authority", r.Authority) + FieldSize(":path", r.Path) + FieldSize(":scheme", r.Scheme)
+	if len(r.Protocol) > 0 {
+		n += FieldSize(":protocol", r.Protocol)
+	}
+	return n
+}
+
+// FieldSize returns what a field counts for [Conn.PeerMaxHeadSize].
+func FieldSize[N, V ~string | ~[]byte](name N, value V) int {
+	return len(name) + len(value) + hpackOverhead
+}
+
 // openHead is the head that is being written.
 type openHead struct {
 	stream uint32

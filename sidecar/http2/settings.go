@@ -109,6 +109,10 @@ func (c *Conn) apply(id uint16, v uint32) error {
 // PeerMaxStreams returns how many streams the peer allows us to have open.
 func (c *Conn) PeerMaxStreams() int { return int(min(c.peer.maxStreams, maxStreamID)) }
 
+// PeerMaxHeadSize returns what the peer takes of a head, as MaxHeadSize counts it: some end
+// their connection with a larger one, and all streams with it.
+func (c *Conn) PeerMaxHeadSize() int { return int(min(c.peer.maxHeadSize, maxWindow)) }
+
 // PeerExtendedConnect reports whether the peer, a server, takes extended CONNECT.
 func (c *Conn) PeerExtendedConnect() bool { return c.peer.extendedConnect }
 

@@ -17,6 +17,10 @@ var ErrGoingAway = errors.New("the connection takes no new streams")
 // ErrHeadTooLarge is why [Stream.ReadHead] gives none: it is larger than a head may be.
 var ErrHeadTooLarge = errors.New("the head is larger than 64 KiB or has more than 100 fields")
 
+// ErrHeadNotTaken is why [Stream.WriteRequest] writes none: it is larger than the other end
+// says that it takes.
+var ErrHeadNotTaken = errors.New("it takes no head as large as this")
+
 // ResetError is why a stream ended before its time.
 type ResetError struct {
 	Code   http2.Code

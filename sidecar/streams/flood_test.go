@@ -90,3 +90,32 @@ func TestKeepalivesOfAnIdleClientAreNoFlood(t *testing.T) {
 		served.Wait()
 	})
 }
+
+// A program that takes small heads ends the connection with a large one, and with it the
+// streams of other callers.
+func TestAHeadThatTheOtherEndDoesNotTakeIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		client := Client(near, Config{})
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		if _, err := io.WriteString(far, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x06\x00\x00\x20\x00"); err != nil { // 8 KiB
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s, err := client.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.WriteRequest(get, []Field{{Name: []byte("cookie"), Value: make([]byte, 8<<10)}}, true); !errors.Is(err, ErrHeadNotTaken) {
+			t.Fatal(err)
+		}
+		s.Release()
+		s = open(t, client, get, true)
+		s.Release()
+		if err := client.Err(); err != nil || client.Streams() != 0 {
+			t.Fatal(err, client.Streams())
+		}
+		_ = client.Close()
+		_ = far.Close()
+	})
+}

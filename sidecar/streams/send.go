@@ -10,12 +10,18 @@ import (
 type Field struct{ Name, Value []byte }
 
 // WriteRequest writes a request's head, on the client's side; with it the stream gets its
-// number. end says that nothing follows.
+// number. end says that nothing follows. Errors: ErrHeadNotTaken, a [*ResetError], or that
+// of the stream.
 func (s *Stream) WriteRequest(h *http2.RequestHead, fields []Field, end bool) error {
 	if err := s.beginWrite(); err != nil {
 		return err
 	}
 	c := s.conn
+	if headSize(h, fields) > c.engine.PeerMaxHeadSize() {
+		c.leaveTurnsLocked(s)
+		c.mu.Unlock()
+		return ErrHeadNotTaken
+	}
 	if s.id == 0 {
 		id, err := c.engine.OpenStream()
 		if err != nil {
@@ -31,6 +37,14 @@ func (s *Stream) WriteRequest(h *http2.RequestHead, fields []Field, end bool) er
 	c.appendLocked(c.engine.BeginRequest(c.queuedLocked(), s.id, h))
 	s.endHead(fields, end)
 	return nil
+}
+
+func headSize(h *http2.RequestHead, fields []Field) int {
+	n := h.Size()
+	for i := range fields {
+		n += http2.FieldSize(fields[i].Name, fields[i].Value)
+	}
+	return n
 }
 
 // WriteResponse writes an answer's head, interim ones included, on the server's side. end says
