@@ -45,7 +45,7 @@ const (
 
 	// sharedSweep is how often shared connections are looked through: how late those in use
 	// are refreshed and others drained.
-	sharedSweep = 5 * time.Second
+	sharedSweep = time.Second
 
 	// defaultIdleTimeout closes a connection that nobody used for so long. It
 	// is well below the 300 s after which the other side's inbound gives up, so

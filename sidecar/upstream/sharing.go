@@ -198,7 +198,10 @@ func (s *sharing) open(ctx context.Context, a *Attempts, call *sharedCall) (Leas
 	switch {
 	case err != nil:
 		return Lease{}, err
-	case c == nil || a == nil:
+	case c == nil:
+		return Lease{}, nil
+	case a == nil: // it was for others, who share no more
+		_ = c.Close()
 		return Lease{}, nil
 	}
 	return Lease{Conn: c, host: h, attempts: a}, nil
