@@ -3,13 +3,15 @@ package audit
 // fold keeps what repeats itself from being a line each time. It belongs to one
 // goroutine.
 type fold struct {
-	// most bounds the different events that are told apart. What is beyond it is counted by
-	// kind and decision, or written when written says so.
+	// most bounds the different events that are told apart. Of these as many may be about one
+	// peer as are free, so that none hides what others do behind names that it invents. What
+	// is beyond is counted by kind, decision and peer, or written when written says so.
 	most    int
 	written bool
 
 	seen   map[Event]*repeated // by [Event.key]
-	others map[Event]int       // beyond most: nothing but Kind and Decision
+	held   map[string]int      // of seen, by Who
+	others map[Event]int       // beyond most: nothing but Kind, Decision and, of most peers, Who
 }
 
 // repeated is how often an event came again, and what differed when it did so last.
@@ -19,7 +21,7 @@ type repeated struct {
 }
 
 func newFold(most int, written bool) *fold {
-	return &fold{most: most, written: written, seen: map[Event]*repeated{}, others: map[Event]int{}}
+	return &fold{most: most, written: written, seen: map[Event]*repeated{}, held: map[string]int{}, others: map[Event]int{}}
 }
 
 // first counts an event, and reports whether it is to be written at once.
@@ -30,14 +32,26 @@ func (f *fold) first(e Event) bool {
 		r.example = e.Example
 		return false
 	}
-	if len(f.seen) >= f.most {
-		if !f.written {
-			f.others[Event{Kind: e.Kind, Decision: e.Decision}]++
+	if f.written {
+		if len(f.seen) >= f.most {
+			return true
 		}
-		return f.written
+	} else if f.held[e.Who] >= f.most-len(f.seen) {
+		f.count(e)
+		return false
 	}
 	f.seen[key] = &repeated{}
+	f.held[e.Who]++
 	return true
+}
+
+// count counts an event that is not told apart.
+func (f *fold) count(e Event) {
+	o := Event{Kind: e.Kind, Decision: e.Decision, Who: e.Who}
+	if _, ok := f.others[o]; !ok && len(f.others) >= f.most {
+		o.Who = ""
+	}
+	f.others[o]++
 }
 
 // end has write write what repeated itself, and begins anew.
@@ -53,5 +67,6 @@ func (f *fold) end(write func(e Event, again int)) {
 		write(e, n)
 	}
 	clear(f.seen)
+	clear(f.held)
 	clear(f.others)
 }

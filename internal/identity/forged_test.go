@@ -175,6 +175,16 @@ func TestAWrongCertificateIsRefusedWithItsReason(t *testing.T) {
 		{"a workload with its name in Istio in front", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/web", web) }), ""},
 		{"Istio's name of another workload", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/admin", web) }), "has 2 URI SANs"},
 		{"Istio's name of another trust domain", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://other.example/ns/shop/sa/web", web) }), "has 2 URI SANs"},
+		{"Istio's name behind our own", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, web, "spiffe://mesh.example/ns/shop/sa/web") }), "has 2 URI SANs"},
+		{"its own name twice", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, web, web) }), "has 2 URI SANs"},
+		{"Istio's name before two of its own", east.leaf(web, func(c *x509.Certificate) {
+			c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/web", web, "spiffe://mesh.example/cluster/east/ns/shop/sa/admin")
+		}), "has 3 URI SANs"},
+		{"Istio's name written otherwise", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/%77eb", web) }), "has 2 URI SANs"},
+		{"no name before that of a gateway", east.leaf(web, func(c *x509.Certificate) { c.URIs = uris(t, "", east1) }), "has 2 URI SANs"},
+		{"Istio's name before that of a gateway", east.leaf(web, func(c *x509.Certificate) {
+			c.URIs = uris(t, "spiffe://mesh.example/ns/shop/sa/web", east1)
+		}), "has 2 URI SANs"},
 		{"Istio's name alone", east.leaf("spiffe://mesh.example/ns/shop/sa/web", nil), "the path must be"},
 		{"a CA", east.leaf(east1, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }), "is a CA"},
 		{"another trust domain of the same root", root.under().leaf("spiffe://other.example/cluster/east/gateway/east-1", nil), "is of trust domain other.example, expected mesh.example"},

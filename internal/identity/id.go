@@ -138,7 +138,7 @@ func IDOf(cert *x509.Certificate) (ID, error) {
 	case 1:
 		return ParseID(cert.URIs[0].String())
 	case 2:
-		if id, err := ParseID(cert.URIs[1].String()); err == nil && cert.URIs[0].String() == id.IstioName() {
+		if id, err := ParseID(cert.URIs[1].String()); err == nil && id.IsWorkload() && cert.URIs[0].String() == id.IstioName() {
 			return id, nil
 		}
 	}

@@ -24,10 +24,12 @@ var errTooMany = errors.New("too many handshakes")
 // Where gateways are known to be, no address need be proved while few connections from
 // there are half open: quic-go drops a client's first packets when it has too many Retries
 // to send, and the client repeats them after 200 ms only. Who forges such an address gets
-// those few, and gateways there are asked for a proof like everybody.
+// those few, and gateways there are asked for a proof like everybody; who forges those of many
+// gateways gets no more than a part of all places.
 type halfOpen struct {
-	held  *limit.Shares[limit.Source]
-	hosts atomic.Pointer[map[limit.Source]struct{}] // where gateways are; never changed
+	held     *limit.Shares[limit.Source]
+	unproved atomic.Int64                              // of held, those that proved no address
+	hosts    atomic.Pointer[map[limit.Source]struct{}] // where gateways are; never changed
 }
 
 func newHalfOpen() *halfOpen {
@@ -41,6 +43,9 @@ func newHalfOpen() *halfOpen {
 func (h *halfOpen) doubts(addr net.Addr) bool {
 	if held, _ := h.held.Used(); held < maxUnverified {
 		return false
+	}
+	if h.unproved.Load() >= maxUnverifiedHosts {
+		return true
 	}
 	source := limit.SourceOf(addr)
 	_, known := (*h.hosts.Load())[source]
@@ -56,7 +61,15 @@ func (h *halfOpen) begin(ctx context.Context, from *quic.ClientInfo) (context.Co
 	if !h.held.Take(source) {
 		return nil, errTooMany
 	}
-	release := sync.OnceFunc(func() { h.held.Release(source) })
+	unproved := int64(0)
+	if !from.AddrVerified {
+		unproved = 1
+	}
+	h.unproved.Add(unproved)
+	release := sync.OnceFunc(func() {
+		h.held.Release(source)
+		h.unproved.Add(-unproved)
+	})
 	context.AfterFunc(ctx, release)
 	return context.WithValue(ctx, halfOpenKey{}, release), nil
 }

@@ -120,6 +120,35 @@ func TestAForgedAddressOfAGatewayIsDoubtedSoon(t *testing.T) {
 	}
 }
 
+func TestForgedAddressesOfManyGatewaysLeaveRoomForTheOthers(t *testing.T) {
+	h := newHalfOpen()
+	const gateways = 250
+	at := func(n int) *net.UDPAddr { return &net.UDPAddr{IP: net.IPv4(10, 0, 0, byte(n)), Port: 7443} }
+	hosts := map[limit.Source]struct{}{}
+	for n := range gateways {
+		hosts[limit.SourceOf(at(n))] = struct{}{}
+	}
+	h.hosts.Store(&hosts)
+	for range maxUnverifiedHost {
+		for n := range gateways {
+			if h.doubts(at(n)) {
+				continue // who forges an address never has the token
+			}
+			if _, err := h.begin(t.Context(), &quic.ClientInfo{RemoteAddr: at(n)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if held, _ := h.held.Used(); held > maxUnverifiedHosts {
+		t.Errorf("%d of %d places are those of forged addresses", held, maxHalfOpen)
+	}
+	for n := range gateways {
+		if _, err := h.begin(t.Context(), &quic.ClientInfo{RemoteAddr: at(n), AddrVerified: true}); err != nil {
+			t.Fatalf("gateway %d, which proved its address: %v", n, err)
+		}
+	}
+}
+
 func TestOneSourceOfHalfHandshakesLeavesRoomForGateways(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, newNetwork(time.Millisecond))

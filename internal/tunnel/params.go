@@ -130,6 +130,8 @@ const (
 	// maxUnverifiedHost is the same for connections from one source where gateways are
 	// known to be, whatever there is from others: two for each of a few gateways that restart.
 	maxUnverifiedHost = 8
+	// maxUnverifiedHosts bounds what proved no address, from everywhere: a quarter of all.
+	maxUnverifiedHosts = maxHalfOpen / 4
 	// refusalsLogged is the rate per second and burst of log lines about refused
 	// clients; the metric counts them all.
 	refusalsLogged = 5
