@@ -177,6 +177,9 @@ func (d *download) write(b []byte) error {
 func (d *download) extendDeadlines(now time.Time) {
 	d.x.extendWriteDeadline(now)
 	d.moved = now
+	if up := d.x.up; up != nil {
+		up.moved.Store(now.UnixNano())
+	}
 	d.readLimit.extend(now, d.lookBounds(), d.x.host.SetReadDeadline)
 }
 
@@ -193,7 +196,11 @@ func (d *download) lookBounds() bounds {
 // nothing came in time.
 func (d *download) mayCome() bool {
 	x, now := d.x, time.Now()
-	if x.bounds.over(now) || x.bounds.idle > 0 && now.Sub(d.moved) >= x.bounds.idle || x.standsStill() {
+	idle := now.Sub(d.moved)
+	if x.up.running() {
+		idle = min(idle, x.up.idleFor()) // the client may be the one who talks
+	}
+	if x.bounds.over(now) || x.bounds.idle > 0 && idle >= x.bounds.idle || x.standsStill() {
 		x.reason, x.detail = responseTimeout, x.lease.Addr()+" sent nothing more of its answer in time"
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 )
 
@@ -30,7 +31,7 @@ type upload struct {
 	continued bool // 100 (Continue) went down; the exchange's
 
 	begun atomic.Bool  // the answer has: nothing is sent again
-	moved atomic.Int64 // unix nanoseconds of the last progress
+	moved atomic.Int64 // unix nanoseconds of the last progress, the answer's included
 	ended chan struct{}
 
 	mu      sync.Mutex
@@ -106,12 +107,20 @@ func (u *upload) run() {
 		case bad != nil:
 			u.breakOff(bad)
 			return
+		case n == 0 && connect.IsTimeout(err) && u.mayCome():
+			continue
 		case err != nil && !u.body.Done():
 			u.breakOff(err)
 			return
 		}
 		u.recordMoved()
 	}
+}
+
+// mayCome reports whether it is of use to wait on for more, after a read of which nothing came
+// in time: while the answer goes on the client may listen.
+func (u *upload) mayCome() bool {
+	return !u.bounds.over(time.Now()) && u.bounds.idle > 0 && u.idleFor() < u.bounds.idle
 }
 
 // read reads behind what has arrived. While nothing comes it holds no buffer, unless what is
