@@ -181,7 +181,7 @@ func (x *exchange) standsStill() bool {
 
 // overdue is the reply to a request that has taken too long.
 func (x *exchange) overdue() LocalReply {
-	if x.bounds.called > 0 {
+	if x.bounds.byCall {
 		return LocalReply{504, responseTimeout, fmt.Sprintf("the call was not over within its grpc-timeout, %s", x.bounds.called), ""}
 	}
 	return LocalReply{504, responseTimeout, fmt.Sprintf("the exchange was not over within %s: see timeouts.request", x.s.Timeouts.Request), ""}

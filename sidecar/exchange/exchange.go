@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"bytes"
-	"context"
 	"strconv"
 	"time"
 
@@ -130,9 +129,9 @@ func (h *session) service() (*upstream.Service, error) {
 func (x *exchange) run() bool {
 	ctx := x.ctx
 	if end := x.bounds.end; !end.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end)
-		defer cancel()
+		d := &deadline{Context: ctx, end: end}
+		defer d.release()
+		ctx = d
 	}
 	for {
 		lease, err := x.attempts.Next(ctx, x.clientWaits)

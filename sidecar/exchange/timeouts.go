@@ -16,8 +16,9 @@ func DefaultTimeouts() Timeouts { return Timeouts{Idle: idleStream, Relay: idleR
 type bounds struct {
 	idle time.Duration // 0: none
 	end  time.Time     // zero: none
-	// called is the grpc-timeout that end follows from, 0: another.
+	// called is the request's grpc-timeout, 0: none. byCall says that end follows from it.
 	called time.Duration
+	byCall bool
 }
 
 func (t *Timeouts) of(started time.Time) bounds {
@@ -34,8 +35,9 @@ func (b *bounds) shorten(started time.Time, timeout []byte) {
 	if !ok {
 		return
 	}
+	b.called = max(d, 1)
 	if end := started.Add(d); b.end.IsZero() || end.Before(b.end) {
-		b.end, b.called = end, max(d, 1)
+		b.end, b.byCall = end, true
 	}
 }
 

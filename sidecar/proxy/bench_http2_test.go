@@ -62,7 +62,7 @@ func newCall() *call {
 		head: http2.RequestHead{Method: []byte("POST"), Scheme: "http", Authority: []byte("a"), Path: []byte("/shop.Orders/Get")},
 		fields: []streams.Field{
 			{Name: []byte("content-type"), Value: []byte("application/grpc")}, {Name: []byte("te"), Value: []byte("trailers")},
-			{Name: []byte("user-agent"), Value: []byte("bench")},
+			{Name: []byte("user-agent"), Value: []byte("bench")}, {Name: []byte("grpc-timeout"), Value: []byte("10S")},
 		},
 		message: make([]byte, 100), buf: make([]byte, 4<<10),
 	}

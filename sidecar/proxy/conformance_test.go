@@ -89,7 +89,7 @@ func (s *stage) accept() (wireEnd, wireHead) {
 			e = newH1(s.t, c, false)
 		} else {
 			preface := make([]byte, 24)
-			if _, err := c.Read(preface); err != nil {
+			if _, err := io.ReadFull(c, preface); err != nil {
 				continue // a dial that was not needed
 			}
 			e = newH2(s.t, c, false)

@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
@@ -201,7 +206,7 @@ func TestStreamsThatWereNotTakenAreRetried(t *testing.T) {
 			var refused atomic.Int64
 			bad := fakes(t, func(c *net.TCPConn) {
 				preface := make([]byte, 24)
-				if _, err := c.Read(preface); err != nil {
+				if _, err := io.ReadFull(c, preface); err != nil {
 					return
 				}
 				e := newH2(t, c, false)
@@ -270,5 +275,57 @@ func TestADrainSaysGoodbyeAndLetsExchangesEnd(t *testing.T) {
 	s.body(c, "late")
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A far sidecar that knows nothing of gRPC answers by itself as HTTP does.
+func TestAPageOfAFarSidecarIsAStatusForACall(t *testing.T) {
+	w := newWorld(t)
+	id := w.mesh.Workload("east", orders.Namespace, orders.Name)
+	addr := fakes(t, func(c *net.TCPConn) {
+		over := tls.Server(c, id.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		if r, err := http.ReadRequest(bufio.NewReader(over)); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(over, "HTTP/1.1 403 Forbidden\r\nProxy-Status: isthmus-inbound; error=http_request_denied; details=\"not you\"\r\nContent-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, over)
+		}
+	})
+	far := mesh.Endpoint{Instance: "a", Address: addr, Ready: true, Weight: 1, Identity: id.ID().String()}
+	_, err := check(t, caller(t, w.outbound(route(mesh.HTTP, far))), "")
+	if s := status.Convert(err); s.Code() != codes.PermissionDenied || !strings.Contains(s.Message(), "not you") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAHostThatIsUnavailableIsEjected(t *testing.T) {
+	w := newWorld(t)
+	var asked atomic.Int64
+	bad := fakes(t, func(c *net.TCPConn) {
+		preface := make([]byte, 24)
+		if _, err := io.ReadFull(c, preface); err != nil {
+			return
+		}
+		e := newH2(t, c, false)
+		for {
+			if _, err := e.heads(); err != nil {
+				return
+			}
+			asked.Add(1)
+			e.head(wireHead{first: "200", fields: []string{"content-type: application/grpc", "grpc-status: 14", "grpc-message: busy"}}, true)
+		}
+	})
+	_, good := newCalls(t, "good")
+	c := caller(t, w.outbound(route(mesh.GRPC, plainAt("bad", bad), plainAt("good", good))))
+	failed := 0
+	for i := range 200 {
+		if _, err := check(t, c, fmt.Sprint(i)); err != nil {
+			failed++
+			if s := status.Convert(err); s.Code() != codes.Unavailable || s.Message() != "busy" {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := asked.Load(); int(n) != failed || n < 2 || n > 20 {
+		t.Errorf("%d of 200 calls failed, %d were asked of who is unavailable", failed, n)
 	}
 }
