@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,7 +177,13 @@ func TestAnHBONEPeerIsCalledOnOneConnection(t *testing.T) {
 	mesh := newAuthorities(t)
 	server := mesh.workload("server")
 	programs := map[string]string{"echo.shop.mesh:7": echo.Addr().String(), "web.shop.mesh:80": web.Addr().String()}
-	connections := called(t, server, inbound, func(authority string) (net.Conn, error) { return net.Dial("tcp", programs[authority]) })
+	var down atomic.Bool
+	connections := called(t, server, inbound, func(authority string) (net.Conn, error) {
+		if down.Load() {
+			return nil, errors.New("the program is down")
+		}
+		return net.Dial("tcp", programs[authority])
+	})
 	toEcho, toWeb := "127.0.0.1:"+free(t), "127.0.0.1:"+free(t)
 	run(t, calling(t, mesh.workload("client"), []string{server.ID().String()}, inbound.Addr().String(), toEcho, toWeb, nil), atHome)
 	addresses := map[net.Listener]string{echo: toEcho, web: toWeb}
@@ -186,7 +193,7 @@ func TestAnHBONEPeerIsCalledOnOneConnection(t *testing.T) {
 	}
 
 	// What it refuses is a reset for the caller.
-	delete(programs, "echo.shop.mesh:7")
+	down.Store(true)
 	c, err := net.Dial("tcp", toEcho)
 	if err != nil {
 		t.Fatal(err)
