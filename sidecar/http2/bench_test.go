@@ -220,3 +220,11 @@ func BenchmarkData(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkHash is what finding a field in the table begins with.
+func BenchmarkHash(b *testing.B) {
+	name, value := []byte("accept-language"), []byte("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+	for b.Loop() {
+		hashOf(name, value)
+	}
+}

@@ -1,6 +1,9 @@
 package http2
 
-import "hash/maphash"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // encoder writes field blocks. A field is put into the table when it comes the second
 // time, so that paths, identifiers and dates that never come again do not drive out
@@ -115,11 +118,30 @@ func secret(name []byte) bool {
 	return false
 }
 
-// hashSeed keeps values from outside from sharing a hash on purpose.
-var hashSeed = maphash.MakeSeed()
-
+// hashOf is quick and no more: who makes two fields of one hash gains that we compare them.
 func hashOf(name, value []byte) uint32 {
-	return uint32(maphash.Bytes(hashSeed, name)*31 + maphash.Bytes(hashSeed, value))
+	h := mix(mix(uint64(len(name))<<32^uint64(len(value)), name), value)
+	return uint32(h>>32) ^ uint32(h)
+}
+
+// mix folds b into h, eight bytes at a time; the last eight may overlap those before.
+func mix(h uint64, b []byte) uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	last := uint64(0)
+	switch n := len(b); {
+	case n >= 8:
+		for at := 0; at < n-8; at += 8 {
+			hi, lo := bits.Mul64(h^binary.LittleEndian.Uint64(b[at:]), odd)
+			h = hi ^ lo ^ h<<1
+		}
+		last = binary.LittleEndian.Uint64(b[n-8:])
+	case n >= 4:
+		last = uint64(binary.LittleEndian.Uint32(b))<<32 | uint64(binary.LittleEndian.Uint32(b[n-4:]))
+	case n > 0:
+		last = uint64(b[0])<<16 | uint64(b[n/2])<<8 | uint64(b[n-1])
+	}
+	hi, lo := bits.Mul64(h^last, odd)
+	return hi ^ lo ^ h<<1
 }
 
 func appendHpackName(out []byte, first byte, prefix, index int, name []byte) []byte {
