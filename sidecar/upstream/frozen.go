@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -46,6 +47,19 @@ func (h *Host) Frozen(ctx context.Context) bool {
 
 // Host returns whom the attempt has asked.
 func (l *Lease) Host() *Host { return l.host }
+
+// errMachineGone is why a shared connection ends.
+var errMachineGone = errors.New("the machine at the other end acknowledges nothing any more")
+
+// MachineGone is [Conn.MachineGone]. A shared connection to such a machine ends at once, for
+// all who use it.
+func (l *Lease) MachineGone() bool {
+	gone := l.Conn.MachineGone()
+	if gone && l.stream != nil {
+		l.mux.Abort(errMachineGone)
+	}
+	return gone
+}
 
 // MachineGone reports whether the host's machine acknowledges nothing any more of what
 // was sent on the connection.
