@@ -229,5 +229,14 @@ func (b *bench) isthmus(role, name, dir, config string) (*process.Process, error
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return newProcess(name, dir, place{cpu: b.cpus.proxies}, b.tools.isthmus, role, "-c", file), nil
+	p := newProcess(name, dir, place{cpu: b.cpus.proxies}, b.tools.isthmus, role, "-c", file)
+	if b.opts.profile != "" {
+		ports, err := b.ports.Take(1)
+		if err != nil {
+			return nil, err
+		}
+		p.Args = append(p.Args, "--listen-profiles", ports[0])
+		b.profiled[p] = ports[0]
+	}
+	return p, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/process"
+	"golang.org/x/sync/errgroup"
 )
 
 // bench is one run: where its files are and what it has started.
@@ -27,9 +28,10 @@ type bench struct {
 	ports *process.Ports
 	pki   certificates
 
-	origins map[program]string // the addresses of the programs; nginx's in every network namespace
-	started []*process.Process
-	worlds  map[string]*world // by the name of their way
+	origins  map[program]string // the addresses of the programs; nginx's in every network namespace
+	started  []*process.Process
+	profiled map[*process.Process]string // where our processes serve their profiles, if somebody wants them
+	worlds   map[string]*world           // by the name of their way
 }
 
 // sample is one round of one contender.
@@ -54,7 +56,7 @@ type result struct {
 func run(ctx context.Context, opts options, log io.Writer) (r *report, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, opts.limit(), fmt.Errorf("not done after %v", opts.limit()))
 	defer cancel()
-	b := &bench{opts: opts, log: log, ports: process.NewPorts(), spawn: process.NewSpawner(), worlds: map[string]*world{}}
+	b := &bench{opts: opts, log: log, ports: process.NewPorts(), spawn: process.NewSpawner(), worlds: map[string]*world{}, profiled: map[*process.Process]string{}}
 	defer b.spawn.Close()
 	defer func() { b.stop(b.started) }()
 	if b.dir, err = os.MkdirTemp("", "isthmus-bench-"); err != nil {
@@ -208,8 +210,12 @@ func (b *bench) rounds(ctx context.Context, f *flow, rate float64) ([][]sample, 
 				i = len(f.contenders) - 1 - i
 			}
 			c := f.contenders[i]
+			var profiles errgroup.Group
+			if rate == 0 && round == b.opts.rounds-1 {
+				b.profile(ctx, &profiles, f, c)
+			}
 			s, err := b.sample(ctx, c, rate)
-			if err != nil {
+			if err = errors.Join(err, profiles.Wait()); err != nil {
 				return nil, fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
 			}
 			samples[i] = append(samples[i], s)
