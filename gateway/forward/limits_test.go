@@ -85,16 +85,22 @@ func TestIdlePathsOfAnotherClusterLeaveRoomForOnesOwnAndForThirds(t *testing.T) 
 }
 
 // prove has the client of an open path whose endpoint echoes seem to end its handshake: it
-// reads an answer to its ClientHello, and says something.
+// reads an answer to its ClientHello, and sends an encrypted record.
 func prove(t *testing.T, c net.Conn) {
+	t.Helper()
+	goOn(t, c, "\x17\x03\x03\x00\x01x")
+}
+
+// goOn has the client read an answer to its ClientHello, and say something that comes back.
+func goOn(t *testing.T, c net.Conn, what string) {
 	t.Helper()
 	if _, err := io.ReadFull(c, make([]byte, len(hello(t)))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Write([]byte("x")); err != nil {
+	if _, err := io.WriteString(c, what); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+	if _, err := io.ReadFull(c, make([]byte, len(what))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -115,6 +121,15 @@ func TestStrangersAtAnotherClusterDoNotKeepItsCallersOut(t *testing.T) {
 		c, code := ask(i)
 		if code != http.StatusOK {
 			t.Fatalf("path %d: %d, want that another one makes room", i, code)
+		}
+		switch i % 3 {
+		case 0: // says nothing
+			_, _ = io.ReadFull(c, make([]byte, len(hello(t))-1))
+		case 1: // half a record, for whose end the endpoint waits
+			goOn(t, c, "\x17\x03\x03\x40")
+		case 2: // another ClientHello
+			goOn(t, c, string(hello(t)))
+			_, _ = c.Write([]byte{22}) // for the echo
 		}
 		strangers = append(strangers, c)
 	}

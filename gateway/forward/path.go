@@ -25,7 +25,8 @@ type path struct {
 	entry *drain.Entry // of f.open, while serve runs
 
 	// proved is called once the client has shaken hands, see unproved; nil: it was.
-	proved func()
+	proved  func()
+	records records // what it has sent so far
 
 	leave     func() // ends what expectGoodbye began; nil: it did not
 	answered  bool   // the client was told why it may not call, and is closed
@@ -149,6 +150,7 @@ func (p *path) open(ctx context.Context, early *early, won *attempt) (relay.Conn
 		return nil, err
 	}
 	payload := early.stop()
+	p.records.add(payload, false)
 
 	if won.candidate.Remote() {
 		p.sentEarly = int64(len(payload))

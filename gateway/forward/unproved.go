@@ -8,14 +8,16 @@ import (
 )
 
 // unproved is a client whose handshake we cannot read: of the mesh port, or of another
-// gateway's. Anybody can send a CONNECT and a ClientHello. The first bytes behind the
-// answer to that are the client's proof: the other end ends the path at once if they prove
-// nothing. Until they come the path may be cut to make room.
+// gateway's. Anybody can send a CONNECT and a ClientHello. The first encrypted record behind
+// the answer to that is the client's proof: the other end ends the path at once if it proves
+// nothing, but waits for the rest of one that is not whole, or for more when it is a second
+// ClientHello. Until it comes the path may be cut to make room.
 type unproved struct {
 	relay.Conn
 	proved   func()
 	answered atomic.Bool // something was written to the client
 	known    atomic.Bool // written by the reading goroutine
+	records  records     // of the reading goroutine
 }
 
 // unproved returns the client, and notices its proof.
@@ -23,12 +25,12 @@ func (p *path) unproved() relay.Conn {
 	if p.proved == nil {
 		return p.conn
 	}
-	return &unproved{Conn: p.conn, proved: p.proved}
+	return &unproved{Conn: p.conn, proved: p.proved, records: p.records}
 }
 
 func (u *unproved) Read(b []byte) (int, error) {
 	n, err := u.Conn.Read(b)
-	if n > 0 && !u.known.Load() && u.answered.Load() {
+	if n > 0 && !u.known.Load() && u.records.add(b[:n], u.answered.Load()) {
 		u.known.Store(true)
 		u.proved()
 	}
