@@ -47,12 +47,22 @@ type Server struct {
 // Every request is given rewrite. With a refusal the first one is answered with it,
 // as with an error of Service.
 func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) {
+	if s.serveHTTP1(ctx, c, rewrite, refusal) {
+		s.ServeHTTP2(ctx, c, rewrite, refusal)
+	}
+}
+
+// serveHTTP1 serves requests by HTTP/1.1. It closes the connection, unless it returns true:
+// then the client speaks HTTP/2, and nothing of that is taken.
+func (s *Server) serveHTTP1(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) (http2 bool) {
 	s.Metrics.httpConnections().Inc()
 	defer s.Metrics.httpConnections().Dec()
 	h := &session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}
 	defer func() {
 		h.release()
-		_ = c.Close()
+		if !http2 {
+			_ = c.Close()
+		}
 	}()
 	end := clientConn{h}
 	h.fresh = true
@@ -61,6 +71,6 @@ func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewr
 	}
 	if h.http2 {
 		c.Conn = relay.WithPrefix(c.Conn, slices.Clone(h.in[h.from:h.to]))
-		s.ServeHTTP2(ctx, c, rewrite, h.refusal)
 	}
+	return h.http2
 }
