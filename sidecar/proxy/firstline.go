@@ -18,6 +18,7 @@ var errSpeaksHTTP = errors.New("the caller was taken for one that speaks no HTTP
 type bytesOnly struct {
 	relay.Conn
 	answered atomic.Bool // something was written to the caller
+	goesOn   atomic.Bool // late is there: the connection is the engine's, once it is relayed no more
 
 	// Of the reading goroutine; late also of who relayed, when that is over.
 	line   firstLine
@@ -48,6 +49,7 @@ func (b *bytesOnly) Read(p []byte) (int, error) {
 	if b.line.add(into[:n]) {
 		if first && !b.answered.Load() {
 			b.late = into[:n]
+			b.goesOn.Store(true)
 		}
 		b.failed = errSpeaksHTTP
 		return 0, b.failed
