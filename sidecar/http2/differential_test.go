@@ -47,9 +47,9 @@ func FuzzAgainstNetHTTP2(f *testing.F) {
 func TestWeAgreeWithNetHTTP2OnEachKindOfFrame(t *testing.T) {
 	for typ := range byte(12) {
 		for flags := range byte(16) {
-			for stream := range byte(8) {
+			for _, stream := range []byte{0, 1, 5, 6} { // streams 1, 3, 2 and 0
 				for _, before := range []string{"", "\x01\x05\x00\x00\x00", "\x01\x04\x00\x00\x00"} { // nothing, a request, one with a body to come
-					for _, size := range []byte{0, 1, 200} {
+					for _, size := range []byte{0, 200} {
 						in := append([]byte(before), typ, flags|flags&2<<4, stream, size, 2, 3, 4, 5)
 						t.Run(fmt.Sprintf("%q", in), func(t *testing.T) {
 							synctest.Test(t, func(t *testing.T) { compare(t, in) })
