@@ -104,6 +104,10 @@ const (
 	// of one of weight 1: what differs between instances for a moment, not an outage.
 	maxOwed = 3
 
+	// maxPatience bounds the wait for a path that is in use, when to open one has taken very
+	// long of late: whoever uses them may stand still.
+	maxPatience = 250 * time.Millisecond
+
 	// maxRenewing bounds the rounds that run at a time in this sidecar.
 	maxRenewing = 8
 

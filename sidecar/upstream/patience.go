@@ -39,7 +39,7 @@ func (q *queue) patience(busy int) time.Duration {
 	if expected >= limit {
 		return 0
 	}
-	return limit
+	return min(limit, maxPatience)
 }
 
 // await waits for a path that another request gives back, and returns nil when it is time to
