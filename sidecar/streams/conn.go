@@ -40,11 +40,12 @@ type Conn struct {
 	peak       int       // of using since the last tick
 	greeted    bool      // the other end's SETTINGS are here
 	goingAway  bool      // no new streams
-	draining   bool      // and we have said so
-	err        error     // why it ends: its streams are broken, and what is queued is written
+	draining   bool      // and we have said so, at drainedAt
+	drainedAt  time.Time
+	err        error // why it ends: its streams are broken, and what is queued is written
 	closed     bool
 	quietSince time.Time // there has been no stream
-	endedAt    time.Time // err was set
+	endBy      time.Time // when it is over, once err was set and all is said
 	heard      bool      // something since the last tick
 	holding    bool      // the reader has a large buffer
 

@@ -200,3 +200,98 @@ func TestAFaultOfThePeerIsToldBeforeTheConnectionCloses(t *testing.T) {
 	_ = near.Close()
 	served.Wait()
 }
+
+func TestADrainLeavesASlowClientTheTimeToTakeItsAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := Server(far, Config{})
+		const size = 32 << 10
+		told := make(chan struct{})
+		var served sync.WaitGroup
+		served.Go(func() {
+			_ = server.Serve(func(s *Stream) {
+				_, _, _ = s.ReadHead(nil)
+				<-told
+				_ = s.WriteResponse(200, nil, false)
+				_, _ = s.WriteLast(make([]byte, size))
+			})
+		})
+		engine := http2.NewClient(http2.Settings{})
+		out := engine.Start(nil)
+		id, err := engine.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := near.Write(engine.EndHead(engine.BeginRequest(out, id, get), true)); err != nil {
+			t.Fatal(err)
+		}
+		got, filled, b, ev := 0, 0, make([]byte, 64<<10), http2.Event{}
+		for paused := false; !ev.End; {
+			n, err := near.Read(b[filled:])
+			if err != nil {
+				t.Fatalf("%d bytes of the answer came, and then %v", got, err)
+			}
+			used := 1
+			for filled += n; used > 0 && !ev.End; filled = copy(b, b[used:filled]) {
+				if used, err = engine.Next(b[:filled], &ev); err != nil {
+					t.Fatal(err)
+				}
+				if ev.Kind == http2.KindData {
+					got += len(ev.Payload)
+				}
+			}
+			if out := engine.Output(nil); len(out) > 0 {
+				_, _ = near.Write(out)
+			}
+			if synctest.Wait(); !paused {
+				server.Drain()
+				if paused = server.GoingAway(); paused { // the client has said that it knows
+					close(told)
+					time.Sleep(10 * goodbyeTimeout)
+				}
+			}
+		}
+		if got != size {
+			t.Errorf("%d bytes of %d came", got, size)
+		}
+		_ = near.Close()
+		served.Wait()
+	})
+}
+
+func TestADrainThatIsNotAcknowledgedEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		server := Server(far, Config{Idle: time.Minute})
+		var served sync.WaitGroup
+		served.Go(func() { _ = server.Serve(echo) })
+		go func() { _, _ = io.Copy(io.Discard, near) }()
+		if _, err := near.Write(http2.NewClient(http2.Settings{}).Start(nil)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		<-server.Done()
+		if took := time.Since(began); took > time.Minute+2*drainTimeout {
+			t.Errorf("it ended after %s", took)
+		}
+		served.Wait()
+		_ = near.Close()
+	})
+}
+
+func TestAStreamThatWaitsForItsWindowHoldsNoQueue(t *testing.T) {
+	inBubble(t, 0, func(client, _ *Conn, _, _ net.Conn) {
+		s := open(t, client, post, false)
+		var writing sync.WaitGroup
+		writing.Go(func() { _, _ = s.Write(make([]byte, 4<<20)) }) // what comes back is not read
+		time.Sleep(time.Minute)
+		client.mu.Lock()
+		if client.out != nil || client.writing {
+			t.Error("a queue is held while nothing can be sent")
+		}
+		client.mu.Unlock()
+		_ = s.Abort()
+		writing.Wait()
+		s.Release()
+	})
+}

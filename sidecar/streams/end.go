@@ -16,7 +16,7 @@ var errClosed = errors.New("the connection is closed")
 func (c *Conn) Drain() {
 	c.mu.Lock()
 	if c.err == nil && !c.draining {
-		c.draining = true
+		c.draining, c.drainedAt = true, time.Now()
 		if c.client {
 			c.goingAway = true // the server is told at the end: streams that we have may still be to begin
 		} else {
@@ -45,7 +45,9 @@ func (c *Conn) finishLocked(err error) (ended []end) {
 		return nil
 	}
 	ended = c.breakAllLocked(err)
-	_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeTimeout))
+	if !errors.Is(err, errClosed) {
+		c.lastWordsLocked()
+	}
 	c.outputLocked()
 	if c.waitingLocked() == 0 && !c.writing {
 		c.owned.Go(c.closeWrite)
@@ -54,8 +56,19 @@ func (c *Conn) finishLocked(err error) (ended []end) {
 	return ended
 }
 
+// lastWordsLocked bounds what is left of a connection that ends. In order, that is the wait for
+// the other end to close, once all is written: the end of an answer may be among it, for a
+// client that takes its time.
+func (c *Conn) lastWordsLocked() {
+	c.endBy = time.Now().Add(goodbyeTimeout)
+	_ = c.nc.SetReadDeadline(c.endBy)
+}
+
 // closeWrite ends our direction of a connection on which all is said.
 func (c *Conn) closeWrite() {
+	c.mu.Lock()
+	c.lastWordsLocked()
+	c.mu.Unlock()
 	half, ok := c.nc.(relay.Conn)
 	if !ok {
 		c.fail(errClosed)
@@ -140,7 +153,7 @@ func (c *Conn) breakAllLocked(err error) (ended []end) {
 	if c.err != nil {
 		return nil
 	}
-	c.err, c.goingAway, c.endedAt = err, true, time.Now()
+	c.err, c.goingAway = err, true
 	gone := &ConnError{err}
 	for _, s := range c.using {
 		if s.breakLocked(gone) {

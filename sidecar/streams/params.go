@@ -51,8 +51,12 @@ const (
 	// prefaceTimeout bounds the time to the other end's first SETTINGS.
 	prefaceTimeout = 10 * time.Second
 
-	// goodbyeTimeout bounds the end of a connection: the GOAWAY's way out, and the wait
-	// for the other end to close.
+	// drainTimeout is how long a connection without streams waits for the other end to say
+	// that it knows of the drain.
+	drainTimeout = 5 * time.Second
+
+	// goodbyeTimeout bounds the wait for the other end to close once all is written, and,
+	// when it broke the protocol, the GOAWAY's way out as well.
 	goodbyeTimeout = time.Second
 
 	// tick is how often it is looked what a connection does not need any more, and

@@ -25,14 +25,17 @@ func (c *Conn) onTick() {
 	c.engine.Elapsed(now.Sub(c.tickedAt))
 	c.tickedAt = now
 	c.trimLocked()
-	if c.holding && !c.heard {
+	if c.err == nil && c.holding && !c.heard {
 		_ = c.nc.SetReadDeadline(now) // the reader gives its buffer back
 	}
 	c.heard = false
 	stuck := !c.writeSince.IsZero() && now.Sub(c.writeSince) > tick
 	late := !c.greeted && now.Sub(c.began) >= prefaceTimeout
 	idle := c.cfg.Idle > 0 && c.greeted && len(c.using) == 0 && now.Sub(c.quietSince) >= c.cfg.Idle
-	over := c.err != nil && now.Sub(c.endedAt) > 2*goodbyeTimeout
+	over := !c.endBy.IsZero() && now.Sub(c.endBy) > goodbyeTimeout
+	if c.draining && len(c.using) == 0 && now.Sub(c.drainedAt) >= drainTimeout && now.Sub(c.quietSince) >= drainTimeout {
+		c.finishLocked(errClosed) // it does not say that it knows
+	}
 	c.againLocked(now)
 	c.mu.Unlock()
 	switch {

@@ -27,10 +27,14 @@ func (c *Conn) queuedLocked() []byte {
 	return c.out.buf
 }
 
-// appendLocked makes b, which queuedLocked gave and which has grown, what waits.
+// appendLocked makes b, which queuedLocked gave and which may have grown, what waits. An empty
+// queue holds no memory: who waits for a window may do so for long.
 func (c *Conn) appendLocked(b []byte) {
 	c.queued += uint64(len(b) - len(c.out.buf))
-	c.out.buf = b
+	if c.out.buf = b; len(b) == 0 {
+		c.out.release()
+		c.out = nil
+	}
 }
 
 // waitingLocked returns how many bytes wait to be written.
