@@ -103,10 +103,12 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	var reset *streams.ResetError
 	cause := l.stream.Err()
 	unprocessed := errors.As(cause, &reset) && reset.Unprocessed
-	stale := o == Broken && (l.reused || l.Reused) && !l.Answered() && !unprocessed
+	died := errors.As(cause, new(*streams.ConnError))
+	stale := died && o == Broken && (l.reused || l.Reused) && !l.Answered()
 	// The end of a connection is one failure, however many streams it had.
-	first := !errors.As(cause, new(*streams.ConnError)) || l.blamed.CompareAndSwap(false, true)
-	if !unprocessed && !stale && first {
+	first := !died || l.blamed.CompareAndSwap(false, true)
+	unsent := o == Broken && cause == nil && !l.Sent() // it had no place on the connection
+	if !unprocessed && !stale && !unsent && first {
 		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
 	}
 	l.attempts.fresh = l.attempts.fresh || !l.shared

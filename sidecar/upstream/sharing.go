@@ -166,7 +166,12 @@ func (s *sharing) moreLocked(now instant, best *Conn) {
 	call := &sharedCall{done: make(chan struct{})}
 	s.call = call
 	s.waiting++
-	if !s.host.service.shared.background.do(func(ctx context.Context) { _, _ = s.open(ctx, nil, call) }) {
+	as := &Attempts{service: s.host.service, raw: best.wire == wireRaw, http2: best.wire == wireHTTP2}
+	if !s.host.service.shared.background.do(func(ctx context.Context) {
+		if l, err := s.open(ctx, as, call); err == nil && l.Conn != nil {
+			_ = l.Close() // it does not share connections any more
+		}
+	}) {
 		s.call = nil
 		s.waiting--
 		close(call.done)
@@ -200,9 +205,6 @@ func (s *sharing) open(ctx context.Context, a *Attempts, call *sharedCall) (Leas
 		return Lease{}, err
 	case c == nil:
 		return Lease{}, nil
-	case a == nil: // it was for others, who share no more
-		_ = c.Close()
-		return Lease{}, nil
 	}
 	return Lease{Conn: c, host: h, attempts: a}, nil
 }
@@ -213,9 +215,9 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 	c.shared = true
 	h.service.shared.muxed.add(c)
 	c.speakHTTP2(func() { s.gone(c) })
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	inTime, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := c.mux.Ready(ctx); err != nil {
+	if err := c.mux.Ready(inTime); err != nil {
 		c.mux.Abort(err)
 		err = fmt.Errorf("it does not speak HTTP/2: see the service's protocol: %w", err)
 		if ctx.Err() == nil {
@@ -225,6 +227,7 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.since = h.service.shared.now()
 	s.conns = append(s.conns, c)
 	if s.closed {
 		s.passLocked(c)

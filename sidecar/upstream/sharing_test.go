@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -227,6 +228,43 @@ func TestWhatAHostRefusesIsNoFailureOfItsOwn(t *testing.T) {
 			t.Errorf("the host counts %d failures", h.outlier.failures)
 		}
 	}
+}
+
+func TestAHostThatResetsItsStreamsIsEjected(t *testing.T) {
+	w := newWorld(t)
+	server := newH2Server(t, w.orders, func(s *streams.Stream) { s.Reset(http2.InternalError) })
+	_, service := w.set(t, &mesh.Route{Local: at(server.addr, ordersWest)})
+	for range gatewayErrorsToEject {
+		if err := roundTrip(mustLease(t, begin(service))); err == nil {
+			t.Fatal("the stream was not reset")
+		}
+	}
+	for _, h := range service.hosts {
+		if !h.outlier.ejected() {
+			t.Errorf("it counts %d failures, on a connection that lives", h.outlier.failures)
+		}
+	}
+}
+
+func TestAProgramThatTakesConnectionsAndDoesNotBeginHTTP2IsEjected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := New(Config{Identity: w.caller, Cluster: "east", Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })})
+		defer s.Close()
+		s.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.GRPC, Local: []mesh.Endpoint{{Instance: "frozen", Address: "frozen:1", Ready: true, Weight: 1}}}})
+		service := s.Service(orders)
+		a := new(Attempts)
+		a.Begin(service, RetryPolicy{Hosts: 1, Sends: 1}, time.Now())
+		a.Streams()
+		if _, err := a.Next(t.Context(), nil); err == nil {
+			t.Fatal("a lease of a program that says nothing")
+		}
+		for _, h := range service.hosts {
+			if !h.outlier.ejected() {
+				t.Error("it was not ejected")
+			}
+		}
+	})
 }
 
 func TestASharedConnectionDrainsWhenItsRouteIsGoneOrWhoAnswersChanges(t *testing.T) {
