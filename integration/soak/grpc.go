@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -79,13 +80,15 @@ func serveCalls(ctx context.Context, instance, addr string, records *recorder) e
 // newCalls returns a client with one connection for all calls.
 func newCalls() (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+callsAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(message{})))
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(message{})),
+		// Its own patience with a sidecar that is away must not outlast the fault.
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: reconnect, Multiplier: 1, MaxDelay: reconnect}, MinConnectTimeout: patience}))
 }
 
 // ofCall says how a call ended; begun: a message had come.
-func ofCall(err error, begun bool) (outcome, why string) {
+func ofCall(ctx context.Context, err error, begun bool) (outcome, why string) {
 	switch {
-	case status.Code(err) == codes.DeadlineExceeded:
+	case ctx.Err() != nil: // the mesh says DEADLINE_EXCEEDED, too, and in time
 		return hang, err.Error()
 	case status.Code(err) == codes.Unimplemented, status.Code(err) == codes.NotFound:
 		return absent, err.Error()
@@ -102,7 +105,7 @@ func (c *caller) callUnary(id string) (outcome, why string) {
 	m := append([]byte(id+"\n"), content(id, maxFrame)...)
 	var back []byte
 	if err := c.calls.Invoke(ctx, unaryMethod, &m, &back); err != nil {
-		return ofCall(err, false)
+		return ofCall(ctx, err, false)
 	}
 	if want := digested(id, m); !bytes.Equal(back, want) {
 		return wrong, fmt.Sprintf("%q, want %q", back, want)
@@ -116,14 +119,14 @@ func (c *caller) callStream(id string) (outcome, why string) {
 	defer cancel()
 	s, err := c.calls.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, streamMethod)
 	if err != nil {
-		return ofCall(err, false)
+		return ofCall(ctx, err, false)
 	}
 	m := []byte(id + "\n")
 	if err := s.SendMsg(&m); err != nil && !errors.Is(err, io.EOF) { // of EOF the next says why
-		return ofCall(err, false)
+		return ofCall(ctx, err, false)
 	}
 	if err := s.CloseSend(); err != nil {
-		return ofCall(err, false)
+		return ofCall(ctx, err, false)
 	}
 	for i := range streamLines {
 		var line []byte
@@ -131,7 +134,7 @@ func (c *caller) callStream(id string) (outcome, why string) {
 			if errors.Is(err, io.EOF) {
 				return wrong, fmt.Sprintf("it ends after %d messages", i)
 			}
-			return ofCall(err, i > 0)
+			return ofCall(ctx, err, i > 0)
 		}
 		if want := fmt.Sprintf("%s %d\n", id, i); string(line) != want {
 			return wrong, fmt.Sprintf("%q, want %q", line, want)
@@ -139,7 +142,7 @@ func (c *caller) callStream(id string) (outcome, why string) {
 	}
 	var line []byte
 	if err := s.RecvMsg(&line); !errors.Is(err, io.EOF) {
-		return ofCall(errors.Join(err, errors.New("after the last message")), true)
+		return ofCall(ctx, errors.Join(err, errors.New("after the last message")), true)
 	}
 	return ok, ""
 }

@@ -12,6 +12,8 @@ const (
 
 	idleLimit = 5 * time.Second // of a caller's connections
 
+	reconnect = 100 * time.Millisecond // between two attempts of a gRPC client to connect
+
 	slow         = 300 * time.Millisecond // what a POST takes
 	streamLines  = 30
 	streamPause  = 100 * time.Millisecond // between two lines
