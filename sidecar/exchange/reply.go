@@ -70,7 +70,7 @@ func noHost(last error) LocalReply {
 	case errors.As(last, &failed) && failed.Advice() != "":
 		return LocalReply{503, connect.ProxyInternal, "this sidecar cannot connect: " + failed.Advice(), last.Error()}
 	case errors.As(last, &failed):
-		r := LocalReply{502, connectReason(failed.Stage), unconnected(failed), last.Error()}
+		r := LocalReply{502, connectReason(failed), unconnected(failed), last.Error()}
 		if connect.IsTimeout(last) {
 			r.Status, r.Reason = 504, connect.ConnectionTimeout
 		}
@@ -84,12 +84,13 @@ func terminated(last error) LocalReply {
 	return LocalReply{502, connect.ConnectionTerminated, "the connection to the instance ended without an answer: did the process there end?", last.Error()}
 }
 
-// connectReason is the error type of a connection that got no further than stage.
-func connectReason(stage upstream.Stage) string {
-	switch stage {
-	case upstream.StageHandshake:
+// connectReason is the error type of a connection that could not be made. There is no TLS
+// with a program: with it a handshake is HTTP/2's, and who fails it has seen no request.
+func connectReason(e *upstream.ConnectError) string {
+	switch {
+	case e.Stage == upstream.StageHandshake && e.Destination != (mesh.Destination{}):
 		return tlsError
-	case upstream.StagePath:
+	case e.Stage == upstream.StagePath:
 		return connect.DestinationUnavailable
 	}
 	return connect.ConnectionRefused

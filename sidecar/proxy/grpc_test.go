@@ -117,6 +117,36 @@ func TestCallsOfOneConnectionGoToDifferentInstances(t *testing.T) {
 	}
 }
 
+// A program that dies has connections in its backlog that were accepted by nobody: what
+// was to go over them was seen by nobody.
+func TestACallGoesElsewhereWhenTheProgramEndsBeforeHTTP2Begins(t *testing.T) {
+	w := newWorld(t)
+	dying := listen(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := dying.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(func() { _ = dying.Close(); wg.Wait() })
+	_, b := newCalls(t, "b")
+	c := caller(t, w.outbound(route(mesh.GRPC, w.instance("east", "a", dying.Addr().String(), mesh.GRPC), w.instance("east", "b", b, mesh.GRPC))))
+	for range 20 {
+		if name, err := check(t, c, ""); err != nil || name != "b" {
+			t.Fatalf("%v, from %q", err, name)
+		}
+	}
+	alone := caller(t, w.outbound(route(mesh.GRPC, w.instance("east", "a", dying.Addr().String(), mesh.GRPC))))
+	_, err := check(t, alone, "")
+	if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "did it end") {
+		t.Error(err)
+	}
+}
+
 func TestAStatusOfTheProgramPassesAsItIs(t *testing.T) {
 	w := newWorld(t)
 	_, a := newCalls(t, "a")

@@ -219,7 +219,7 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 	defer cancel()
 	if err := c.mux.Ready(inTime); err != nil {
 		c.mux.Abort(err)
-		err = fmt.Errorf("it does not speak HTTP/2: see the service's protocol: %w", err)
+		err = fmt.Errorf("HTTP/2 did not begin: did it end, or does it not speak HTTP/2 (see the service's protocol): %w", err)
 		if ctx.Err() == nil {
 			h.ejectIfFailing(h.service.shared.now(), true, err.Error())
 		}
