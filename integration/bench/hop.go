@@ -27,7 +27,7 @@ func (b *bench) proveHop(ctx context.Context, c *contender) error {
 	if err != nil {
 		return fmt.Errorf("handshake with its server: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if got := conn.ConnectionState().NegotiatedProtocol == "h2"; c.hop.http2 && !got {
 		return errors.New("its server does not agree to HTTP/2")
 	}
@@ -35,7 +35,7 @@ func (b *bench) proveHop(ctx context.Context, c *contender) error {
 	if err != nil {
 		return nil // refused, as it should be
 	}
-	defer anonymous.Close()
+	defer func() { _ = anonymous.Close() }()
 	if _, err := anonymous.Write([]byte("GET / HTTP/1.1\r\nHost: " + orders.Host() + "\r\n\r\n")); err != nil {
 		return nil
 	}

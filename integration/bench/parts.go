@@ -104,7 +104,7 @@ func origin(args []byte, _ io.Reader, _ io.Writer) error {
 	if err := json.Unmarshal(args, &s); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp4", s.Listen)
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", s.Listen)
 	if err != nil {
 		return err
 	}

@@ -61,12 +61,7 @@ func Run(o Options) (Result, error) {
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return Result{}, err
 	}
-	defer unix.Close(l.epoll)
-	defer func() {
-		for _, c := range l.conns {
-			unix.Close(c.fd)
-		}
-	}()
+	defer l.close()
 	for i := range o.Connections {
 		c := &conn{fd: -1}
 		l.conns = append(l.conns, c)
@@ -78,7 +73,6 @@ func Run(o Options) (Result, error) {
 		if err := l.addTimer(); err != nil {
 			return Result{}, err
 		}
-		defer unix.Close(l.timer)
 	}
 	l.began = time.Now()
 	took, err := l.run()
@@ -91,6 +85,16 @@ func Run(o Options) (Result, error) {
 	slices.Sort(l.latencies)
 	n := len(l.latencies)
 	return Result{Requests: uint64(n), Duration: took, P50: l.latencies[n/2], P99: l.latencies[n*99/100]}, nil
+}
+
+func (l *loop) close() {
+	for _, c := range l.conns {
+		_ = unix.Close(c.fd) // nothing is lost by it
+	}
+	if l.timer > 0 {
+		_ = unix.Close(l.timer)
+	}
+	_ = unix.Close(l.epoll)
 }
 
 // timerID is what epoll calls the timer by; connections have their index.
@@ -108,7 +112,7 @@ func (l *loop) addTimer() error {
 		err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: timerID})
 	}
 	if err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return fmt.Errorf("timerfd: %w", err)
 	}
 	l.timer = fd
@@ -118,7 +122,7 @@ func (l *loop) addTimer() error {
 // open connects c, anew if it was connected, without waiting for it.
 func (l *loop) open(c *conn, index int) error {
 	if c.fd >= 0 {
-		unix.Close(c.fd)
+		_ = unix.Close(c.fd)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
