@@ -166,8 +166,19 @@ func (c *clientStream) abort() {
 // relayed returns the stream, which is open by itself from now on.
 func (c *clientStream) relayed() relay.Conn {
 	c.kept = true
-	c.own.Open = c.s.Conns.Add(c.own.End, nil)
+	c.own.Open = c.s.Conns.Add(c.endRelayed, nil)
 	return c.stream
+}
+
+// endRelayed is Client.End of the stream that an upgrade has made a relay. It may come late,
+// when the stream is another's: then it does nothing.
+func (c *clientStream) endRelayed(error) {
+	c.own.mu.Lock()
+	defer c.own.mu.Unlock()
+	if c.stream != nil {
+		_ = c.stream.Abort()
+		c.own.leftLocked()
+	}
 }
 
 // appendHead queues the head, which leaves with what is written next. 101 is said by 200.

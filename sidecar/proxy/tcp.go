@@ -104,7 +104,11 @@ func (t *tcpTunnel) reach() error {
 			t.lease, t.conn = lease, stream
 			return nil
 		}
-		lease.Done(upstream.Broken, 0)
+		outcome := upstream.Broken
+		if denied(err) {
+			outcome = upstream.Answered // it is our caller who may not
+		}
+		lease.Done(outcome, 0)
 		_ = lease.Close()
 		t.attempts.Failed(err)
 		if denied(err) || t.c.Gone() || !t.attempts.MayRetry(upstream.Unseen, false) || !t.attempts.Retry(upstream.Unseen) {

@@ -107,8 +107,9 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	stale := died && o == Broken && (l.reused || l.Reused) && !l.Answered()
 	// The end of a connection is one failure, however many streams it had.
 	first := !died || l.blamed.CompareAndSwap(false, true)
-	unsent := o == Broken && cause == nil && !l.Sent() // it had no place on the connection
-	if !unprocessed && !stale && !unsent && first {
+	unsent := cause == nil && !l.Sent()                       // it had no place on the connection
+	ours := reset != nil && !reset.Remote && reset.Text == "" // it was given up here
+	if o == GatewayError || !unprocessed && !stale && !unsent && !ours && first {
 		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
 	}
 	l.attempts.fresh = l.attempts.fresh || !l.shared

@@ -246,6 +246,27 @@ func TestAHostThatResetsItsStreamsIsEjected(t *testing.T) {
 	}
 }
 
+func TestWhatIsGivenUpHereIsNoFailureOfTheHost(t *testing.T) {
+	w := newWorld(t)
+	server := newH2Server(t, w.orders, func(s *streams.Stream) { _ = s.Await() })
+	_, service := w.set(t, &mesh.Route{Local: at(server.addr, ordersWest)})
+	for range gatewayErrorsToEject {
+		l := mustLease(t, begin(service))
+		head := &http2.RequestHead{Method: []byte("POST"), Scheme: "http", Authority: []byte("orders.shop.mesh"), Path: []byte("/")}
+		if err := l.Stream().WriteRequest(head, nil, false); err != nil {
+			t.Fatal(err)
+		}
+		l.Cut() // its body was malformed
+		l.Done(Broken, 0)
+		_ = l.Abort()
+	}
+	for _, h := range service.hosts {
+		if h.outlier.failures > 0 {
+			t.Errorf("the host counts %d failures", h.outlier.failures)
+		}
+	}
+}
+
 func TestAProgramThatTakesConnectionsAndDoesNotBeginHTTP2IsEjected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
