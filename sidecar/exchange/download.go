@@ -87,7 +87,7 @@ func (d *download) run(now time.Time) outcome {
 		case err == nil || d.body.Done():
 		case errors.Is(err, io.EOF) && d.body.Closed() == nil:
 		case connect.IsTimeout(err) && d.mayCome():
-		case x.client.hasLeft():
+		case x.clientEnded():
 			return x.abort()
 		default:
 			return aborted

@@ -30,6 +30,13 @@ func (x *exchange) mayRetry(l upstream.Loss) bool {
 	return !x.begun && x.attempts.MayRetry(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Retry(l)
 }
 
+// clientEnded reports whether the client is why the host's end broke: the upload, which may
+// be the first to see that, ends that, too.
+func (x *exchange) clientEnded() bool {
+	x.up.stop()
+	return x.up.clientGone() || x.client.hasLeft()
+}
+
 // afterLoss decides what follows when the connection died, for the reason err, before
 // the first byte of an answer.
 func (x *exchange) afterLoss(err error) outcome {
@@ -38,7 +45,7 @@ func (x *exchange) afterLoss(err error) outcome {
 	if x.bounds.over(time.Now()) {
 		return x.reply(x.overdue())
 	}
-	if x.up.clientGone() || x.client.hasLeft() {
+	if x.clientEnded() {
 		return x.abort()
 	}
 	if errors.Is(err, errNoUpgrade) {

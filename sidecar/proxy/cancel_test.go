@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Outlier detection is about hosts: streams that their callers cancel in both directions
+// at once say nothing about one.
+func TestManyCancelledStreamsEjectNobody(t *testing.T) {
+	w := newWorld(t)
+	l := listen(t)
+	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		for {
+			var m grpc_health_v1.HealthCheckRequest
+			if err := s.RecvMsg(&m); err != nil {
+				return err
+			}
+			if err := s.SendMsg(&m); err != nil {
+				return err
+			}
+		}
+	}))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() { s.Stop(); wg.Wait() })
+	p := w.outboundProxy(route(mesh.GRPC, w.instance("east", "a", l.Addr().String(), mesh.GRPC)))
+	conn, err := grpc.NewClient("passthrough:///"+explicitAddr(p).String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	for range 20 {
+		ctx, cancel := context.WithCancel(within(t))
+		for range 50 {
+			stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/x.Y/Bidi")
+			if err == nil {
+				err = stream.SendMsg(&grpc_health_v1.HealthCheckRequest{})
+			}
+			if err == nil {
+				err = stream.RecvMsg(&grpc_health_v1.HealthCheckRequest{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		for _, h := range p.cfg.Upstreams.Service(dest).Status().Hosts {
+			if h.EjectedFor > 0 {
+				t.Fatalf("ejected: %+v", h)
+			}
+		}
+	}
+}
