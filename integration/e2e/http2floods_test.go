@@ -104,7 +104,9 @@ var floods = []flood{
 		_ = f.WriteContinuation(1, false, nil)
 	}, false},
 	{"pings", 200_000, func(f *flooder, _ int) { _ = f.WritePing(false, [8]byte{}) }, false},
-	{"settings", 200_000, func(f *flooder, _ int) { _ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1}) }, false},
+	{"settings", 200_000, func(f *flooder, _ int) {
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+	}, false},
 	{"empty data", 200_000, func(f *flooder, n int) {
 		if n == 0 {
 			f.open(false)
