@@ -113,3 +113,7 @@ func (c *Conn) SendWindow(id uint32) int {
 	}
 	return int(max(0, min(s.window, c.window)))
 }
+
+// SendWindowFull reports whether the peer takes no more payload on any stream, until it says
+// so by KindWindow.
+func (c *Conn) SendWindowFull() bool { return c.window <= 0 }

@@ -62,6 +62,7 @@ type Conn struct {
 	turns      turns     // who waits to append payload
 
 	limitedSince time.Time // somebody has been waiting for the connection; zero: nobody does
+	window       fullWindow
 }
 
 // Client takes over nc, on which nothing was said yet, and begins to read.
@@ -155,11 +156,12 @@ func (c *Conn) Ready(ctx context.Context) error {
 }
 
 // Limited reports whether streams have waited for the connection to take their payload for
-// so long that another connection would help.
+// so long that another connection would help: for room in the queue or for its window.
 func (c *Conn) Limited() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.limitedSince.IsZero() && time.Since(c.limitedSince) >= limitedFor
+	now := time.Now()
+	return !c.limitedSince.IsZero() && now.Sub(c.limitedSince) >= limitedFor || c.window.limits(now)
 }
 
 // ExtendedConnect reports whether the server at the other end takes streams of other

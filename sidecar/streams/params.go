@@ -44,6 +44,11 @@ const (
 	// longer than a burst.
 	limitedFor = 50 * time.Millisecond
 
+	// windowPause is for how long nobody may wait for the connection's window before it counts
+	// as open again: the other end gives it back in pieces, which those who waited may have
+	// used up before they come with more.
+	windowPause = 5 * time.Millisecond
+
 	// stallTimeout is how long the other end may take nothing: its reader waits for
 	// nobody, so that it is dead or frozen then.
 	stallTimeout = 30 * time.Second

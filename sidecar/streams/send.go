@@ -125,7 +125,7 @@ func (s *Stream) write(b []byte, end bool) (n int, err error) {
 		n += took
 		switch {
 		case took < piece:
-			s.sleepLocked() // a window is full
+			s.awaitWindowLocked()
 		case n == len(b):
 			s.outEnded = last
 			s.unlockAndWrite()

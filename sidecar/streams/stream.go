@@ -301,11 +301,8 @@ func (s *Stream) Answered() bool {
 	return s.answered
 }
 
-// Abort resets the stream: nobody waits for it any more.
-func (s *Stream) Abort() error {
-	s.Reset(http2.Cancel)
-	return nil
-}
+// Abort is Close: a stream that is not over has no other end that its peer would see.
+func (s *Stream) Abort() error { return s.Close() }
 
 // Close ends the stream: what is not over is reset.
 func (s *Stream) Close() error {
