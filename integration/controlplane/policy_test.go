@@ -120,6 +120,7 @@ func TestNobodyIsToldWhoMayCallTheServiceOfSomebodyElse(t *testing.T) {
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
 	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "web", "orders")})
 	g.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	waitFor(t, g.xds.Serves)
 	ask := func(namespace, account string, names ...string) *discoveryv3.DeltaDiscoveryResponse {
 		t.Helper()
 		cc, err := grpc.NewClient("passthrough:///"+g.addr,
