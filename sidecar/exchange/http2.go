@@ -21,7 +21,11 @@ func (s *Server) ServeHTTP2(ctx context.Context, c *Client, rewrite http1.Reques
 		idle = refusedIdleTimeout
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	shared := streams.Server(c.Conn, streams.Config{Idle: idle, ExtendedConnect: true})
+	cfg := streams.Config{Idle: idle, ExtendedConnect: true}
+	if s.Outbound && !rewrite.Outside {
+		cfg.MaxStreams, cfg.StreamWindow = programStreams, programWindow
+	}
+	shared := streams.Server(c.Conn, cfg)
 	h := &sharedClient{s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}
 	c.Open.OnDrain(shared.Drain)
 	if err := shared.Serve(h.serve); err != nil {

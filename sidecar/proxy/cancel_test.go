@@ -12,10 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Outlier detection is about hosts: streams that their callers cancel in both directions
-// at once say nothing about one.
-func TestManyCancelledStreamsEjectNobody(t *testing.T) {
-	w := newWorld(t)
+// bidi is a gRPC program that answers each message with itself.
+func bidi(t *testing.T) string {
 	l := listen(t)
 	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
 		for {
@@ -31,7 +29,14 @@ func TestManyCancelledStreamsEjectNobody(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(l) })
 	t.Cleanup(func() { s.Stop(); wg.Wait() })
-	p := w.outboundProxy(route(mesh.GRPC, w.instance("east", "a", l.Addr().String(), mesh.GRPC)))
+	return l.Addr().String()
+}
+
+// Outlier detection is about hosts: streams that their callers cancel in both directions
+// at once say nothing about one.
+func TestManyCancelledStreamsEjectNobody(t *testing.T) {
+	w := newWorld(t)
+	p := w.outboundProxy(route(mesh.GRPC, w.instance("east", "a", bidi(t), mesh.GRPC)))
 	conn, err := grpc.NewClient("passthrough:///"+explicitAddr(p).String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +61,30 @@ func TestManyCancelledStreamsEjectNobody(t *testing.T) {
 			if h.EjectedFor > 0 {
 				t.Fatalf("ejected: %+v", h)
 			}
+		}
+	}
+}
+
+// A gRPC channel is one connection: a program that opens many streams knows of no bound.
+func TestAProgramsChannelCarriesManyOpenStreams(t *testing.T) {
+	w := newWorld(t)
+	p := w.outboundProxy(route(mesh.GRPC, w.instance("east", "a", bidi(t), mesh.GRPC)))
+	conn, err := grpc.NewClient("passthrough:///"+explicitAddr(p).String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	ctx := within(t)
+	for i := range 300 {
+		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/x.Y/Bidi")
+		if err == nil {
+			err = stream.SendMsg(&grpc_health_v1.HealthCheckRequest{})
+		}
+		if err == nil {
+			err = stream.RecvMsg(&grpc_health_v1.HealthCheckRequest{})
+		}
+		if err != nil {
+			t.Fatalf("stream %d: %v", i, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"sync"
@@ -13,6 +14,11 @@ import (
 type Config struct {
 	// Idle ends the connection when it has had no stream for so long; 0: never.
 	Idle time.Duration
+	// MaxStreams bounds the streams that a client may have open; 0: http2.DefaultMaxStreams.
+	// That bounds what it can make us hold as well: MaxStreams × StreamWindow.
+	MaxStreams uint32
+	// StreamWindow is how many bytes of a stream may be unread; 0: http2.DefaultStreamWindow.
+	StreamWindow uint32
 	// ExtendedConnect lets a client open streams of other protocols (RFC 8441).
 	ExtendedConnect bool
 	// Closed is called once, when the connection is gone. It must not wait; nil: nobody asks.
@@ -81,10 +87,12 @@ func Client(nc net.Conn, cfg Config) *Conn {
 func Server(nc net.Conn, cfg Config) *Conn { return newConn(nc, cfg, http2.NewServer(settings(cfg))) }
 
 func settings(cfg Config) http2.Settings {
-	return http2.Settings{ExtendedConnect: cfg.ExtendedConnect}
+	return http2.Settings{MaxStreams: cfg.MaxStreams, StreamWindow: cfg.StreamWindow, ExtendedConnect: cfg.ExtendedConnect}
 }
 
 func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, http2.DefaultMaxStreams)
+	cfg.StreamWindow = cmp.Or(cfg.StreamWindow, http2.DefaultStreamWindow)
 	now := time.Now()
 	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), ready: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
 	c.told.L = &c.mu

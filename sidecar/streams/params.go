@@ -1,18 +1,15 @@
 package streams
 
-import (
-	"time"
-
-	"github.com/isthmus-mesh/isthmus/sidecar/http2"
-)
+import "time"
 
 const (
-	// maxRunning bounds the functions of [Conn.Serve] that run at a time. Streams that the
-	// client has reset count until their function has returned.
-	maxRunning = 2 * http2.DefaultMaxStreams
+	// runningMultiple × Config.MaxStreams bounds the functions of [Conn.Serve] that run at a
+	// time. Streams that the client has reset count until their function has returned.
+	runningMultiple = 2
 
-	// worthGivingBack is how much of a stream's window is given back in one go.
-	worthGivingBack = http2.DefaultStreamWindow / 4
+	// worthGivingBack is the part of a stream's window that is given back in one go: one
+	// in so many.
+	worthGivingBack = 4
 
 	// maxQueue is what waits to be written before payload has to wait as well: four TLS
 	// records. corked is how much of it may wait for a stream that has more to say.

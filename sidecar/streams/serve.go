@@ -17,7 +17,7 @@ func (c *Conn) Serve(f func(*Stream)) error {
 
 // beginLocked returns the stream that begins with the head in ev; nil: it is refused.
 func (c *Conn) beginLocked(ev *http2.Event) *Stream {
-	if len(c.using) >= maxRunning {
+	if len(c.using) >= runningMultiple*int(c.cfg.MaxStreams) {
 		c.appendLocked(c.engine.AppendReset(c.queuedLocked(), ev.Stream, http2.RefusedStream))
 		return nil
 	}

@@ -209,7 +209,7 @@ func (s *Stream) fill() error {
 
 // giveBack lets the other end send n bytes more, once that is worth a frame.
 func (s *Stream) giveBack(n int) {
-	if s.taken += n; s.taken < worthGivingBack {
+	if s.taken += n; s.taken < int(s.conn.cfg.StreamWindow)/worthGivingBack {
 		return
 	}
 	c := s.conn
