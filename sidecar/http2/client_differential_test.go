@@ -62,7 +62,7 @@ func (s *script) answer(how byte) string {
 // whose answer has a content-length and no body.
 func explainClient(o, x outcome, in string, bodiless map[uint32]bool) string {
 	switch h := parseFrameHeader([]byte(in)); {
-	case h.stream == 3 && h.typ == frameHeaders && !h.has(flagEndStream):
+	case h.stream == 3 && !o.ended && (h.typ == frameHeaders || h.typ == frameContinuation):
 		return "x/net's answer to a HEAD is not there before its stream ends"
 	case o.request == x.request && o.ended && bodiless[h.stream]:
 		return "204 has no content-length, that of 304 is another's (RFC 9110 §8.6): we pass over it, x/net waits for as much"

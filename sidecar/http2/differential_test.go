@@ -206,6 +206,8 @@ func explain(o, x outcome, in string, refused uint32, reset map[uint32]bool) str
 				return stricter
 			}
 		}
+	case o.over && !x.over && h.typ == frameSettings && strings.Contains(in, "\x00\x08"):
+		return "x/net does not look at a client's ENABLE_CONNECT_PROTOCOL; RFC 8441 §3 has 0 behind 1 a fault"
 	case o.over && x.reset && o.why == ErrPadding.Error():
 		return "x/net resets the stream; RFC 9113 §6.2 has it a fault of the connection"
 	case o.reset && x.over && h.typ == framePriority && h.length != 5:
