@@ -43,16 +43,25 @@ func TestAPlainClientOfTheInboundPortIsToldSoInItsOwnProtocol(t *testing.T) {
 	if code != 400 || !strings.Contains(body, "takes the mesh's TLS") {
 		t.Errorf("HTTP/1.1: %d %q", code, body)
 	}
-	if _, err := http2Client(t, plainTo(addr)).Get("http://orders.shop.mesh/"); err == nil || !strings.Contains(err.Error(), "INADEQUATE_SECURITY") {
-		t.Errorf("HTTP/2: %v", err)
+	const inadequateSecurity = "\x00\x00\x00\x0c"
+	if said := answerTo(t, addr, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); !strings.Contains(said, inadequateSecurity+"this is a sidecar's inbound port") {
+		t.Errorf("HTTP/2: %q", said)
 	}
+	if said := answerTo(t, addr, "no word that anybody knows\r\n"); strings.Contains(said, "HTTP") {
+		t.Errorf("who speaks neither is answered with %q", said)
+	}
+}
+
+// answerTo returns all that is answered to what a new connection says.
+func answerTo(t *testing.T, addr, said string) string {
+	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, _ = io.WriteString(c, "no word that anybody knows\r\n")
-	if b, _ := io.ReadAll(c); strings.Contains(string(b), "HTTP") {
-		t.Errorf("who speaks neither is answered with %q", b)
-	}
+	_, _ = io.WriteString(c, said)
+	_ = c.(*net.TCPConn).CloseWrite()
+	b, _ := io.ReadAll(c) // a reset behind the answer takes nothing of it away
+	return string(b)
 }
