@@ -91,7 +91,7 @@ func TestCallersOfAProgramsOwnPortReachThatPort(t *testing.T) {
 	_ = at.Close()
 	other, err := net.Listen("tcp", net.JoinHostPort("127.0.0.2", port))
 	if err != nil {
-		t.Skip("another test took the port: ", err)
+		t.Fatal("another program took the port: ", err)
 	}
 	program := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "the second") })}
 	served := make(chan error, 1)
