@@ -46,6 +46,15 @@ type AcceptConfig struct {
 // When descriptors run out, strangers and idle connections go first; then callers are
 // refused at once with a reset, which tells them more than silence.
 func (s *Set) Accept(ctx context.Context, l net.Listener, cfg AcceptConfig, serve func(net.Conn, *limit.Stranger)) {
+	s.AcceptRest(ctx, l, cfg, func(conn net.Conn, who *limit.Stranger, over func()) {
+		defer over()
+		serve(conn, who)
+	})
+}
+
+// AcceptRest is [Set.Accept] for connections that may be idle for long: serve may return
+// before the connection is over, and over is called once, when it is. Wait waits for that.
+func (s *Set) AcceptRest(ctx context.Context, l net.Listener, cfg AcceptConfig, serve func(conn net.Conn, who *limit.Stranger, over func())) {
 	a := acceptor{set: s, cfg: cfg, listener: l, log: cfg.Log}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -72,15 +81,14 @@ func (s *Set) Accept(ctx context.Context, l net.Listener, cfg AcceptConfig, serv
 			}
 		}
 		who := cfg.Strangers.Meet(conn.RemoteAddr(), func(error) { relay.Abort(conn) })
-		s.running.Go(func() {
-			defer func() {
-				who.Known()
-				_ = conn.Close() // a second time, mostly
-				if slots != nil {
-					<-slots
-				}
-			}()
-			serve(conn, who)
+		s.running.Add(1)
+		go serve(conn, who, func() {
+			who.Known()
+			_ = conn.Close() // a second time, mostly
+			if slots != nil {
+				<-slots
+			}
+			s.running.Done()
 		})
 	}
 }

@@ -24,9 +24,9 @@ type direction struct {
 	n       int64         // bytes written to dst
 	medium  *mediumBuffer // or large, or none while parked
 	large   *largeBuffer
-	waiting time.Time // src's read deadline, zero without
-	parked  time.Time // when it was, zero: never
-	small   [smallSize]byte
+	waiting time.Time        // src's read deadline, zero without
+	parked  time.Time        // when it was, zero: never
+	small   *[smallSize]byte // while parked, unless src says when there is something
 }
 
 // notifier is a connection that calls f once, without waiting, when Read would not wait.
@@ -53,7 +53,7 @@ func (d *direction) run() {
 			return
 		case over:
 			d.rest()
-			d.pair.running.Done()
+			d.pair.ended()
 			return
 		}
 	}
@@ -68,6 +68,9 @@ func (d *direction) copyOnce() next {
 	case d.medium != nil:
 		b = d.medium[:]
 	default:
+		if d.small == nil {
+			d.small = new([smallSize]byte)
+		}
 		b = d.small[:]
 	}
 	waits := len(b) == smallSize

@@ -31,15 +31,8 @@ func Copy(ctx context.Context, a, b Conn, idle time.Duration) (Stats, error) {
 // last word and nothing has moved for a while. For what asks at a and answers at
 // b that is between two exchanges, when a peer expects its connection to be
 // closed if ever.
-func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (Stats, error) {
+func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (stats Stats, err error) {
 	p := &pair{a: a, b: b, idle: idle, done: make(chan struct{})}
-	stop := context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
-	defer stop()
-	if idle > 0 {
-		w := watch(p, idle)
-		defer w.stop()
-	}
-
 	watched := make(chan struct{})
 	unhook := context.AfterFunc(late, func() {
 		defer close(watched)
@@ -52,52 +45,92 @@ func CopyUntilQuiet(ctx, late context.Context, a, b Conn, idle time.Duration) (S
 		}
 	}()
 
-	p.running.Add(2)
-	there, back := &direction{pair: p, dst: b, src: a}, &direction{pair: p, dst: a, src: b, answers: true}
-	go there.run()
-	go back.run()
-	p.running.Wait()
-	stats := Stats{AToB: there.n, BToA: back.n}
-
-	if err := p.cause(); err != nil {
-		return stats, err
+	over := make(chan struct{})
+	p.over = func(s Stats, why error) {
+		stats, err = s, why
+		close(over)
 	}
-	// Both directions ended cleanly: all that was queued before CloseWrite is
-	// still delivered by Close.
-	_ = a.Close()
-	_ = b.Close()
-	return stats, nil
+	p.start(ctx)
+	<-over
+	return stats, err
+}
+
+// Start is Copy for a path that may be idle for long: it returns at once, so that nobody's
+// stack waits. over is called once, by the goroutine that ends last, with what Copy returns;
+// who calls Start waits for it.
+func Start(ctx context.Context, a, b Conn, idle time.Duration, over func(Stats, error)) {
+	p := &pair{a: a, b: b, idle: idle, over: over}
+	p.start(ctx)
 }
 
 // pair is one pair of connections being copied.
 type pair struct {
-	a, b  Conn
-	idle  time.Duration // after which the path ends, 0: never
-	moved atomic.Bool   // something was read or written since the watchdog's last look
+	a, b   Conn
+	over   func(Stats, error)
+	unhook func() bool // from the context
+	there  direction
+	back   direction
+	idle   time.Duration // after which the path ends, 0: never
+	moved  atomic.Bool   // something was read or written since the watchdog's last look
 
 	stirred  atomic.Bool // something was read since closeWhenQuiet's last look
 	lastWord atomic.Bool // of b
 	writing  atomic.Int32
-	running  sync.WaitGroup // directions that have not ended
-	done     chan struct{}
+	running  atomic.Int32  // directions that have not ended
+	watchdog *watchdog     // nil without idle
+	done     chan struct{} // of closeWhenQuiet
 
-	mu    sync.Mutex
-	ended bool  // closed or aborted by us: what reads and writes say from now on does not count
-	err   error // why it was aborted
+	mu       sync.Mutex
+	finished bool  // closed or aborted by us: what reads and writes say from now on does not count
+	err      error // why it was aborted
 }
 
-// abort ends both sides with an error.
+// start has both directions run.
+func (p *pair) start(ctx context.Context) {
+	p.unhook = context.AfterFunc(ctx, func() { p.abort(context.Cause(ctx)) })
+	if p.idle > 0 {
+		p.watchdog = watch(p, p.idle)
+	}
+	p.there = direction{pair: p, dst: p.b, src: p.a}
+	p.back = direction{pair: p, dst: p.a, src: p.b, answers: true}
+	p.running.Store(2)
+	go p.there.run()
+	go p.back.run()
+}
+
+// ended notes that a direction has. The last one ends the path.
+func (p *pair) ended() {
+	if p.running.Add(-1) > 0 {
+		return
+	}
+	if p.watchdog != nil {
+		p.watchdog.stop()
+	}
+	p.unhook()
+	p.mu.Lock()
+	p.finished = true // a late abort finds a and b to be others'
+	err := p.err
+	p.mu.Unlock()
+	if err == nil {
+		// Both directions ended cleanly: all that was queued before CloseWrite is
+		// still delivered by Close.
+		_ = p.a.Close()
+		_ = p.b.Close()
+	}
+	p.over(Stats{AToB: p.there.n, BToA: p.back.n}, err)
+}
+
+// abort ends both sides with an error. It holds the lock until both are, so that over is
+// called after that.
 func (p *pair) abort(err error) {
 	p.mu.Lock()
-	first := !p.ended
-	if first {
-		p.ended, p.err = true, err
+	defer p.mu.Unlock()
+	if p.finished {
+		return
 	}
-	p.mu.Unlock()
-	if first {
-		Abort(p.a)
-		Abort(p.b)
-	}
+	p.finished, p.err = true, err
+	Abort(p.a)
+	Abort(p.b)
 }
 
 // closeWhenQuiet closes the path at its next quiet moment, or returns when it
@@ -116,8 +149,8 @@ func (p *pair) closeWhenQuiet() {
 			continue
 		}
 		p.mu.Lock()
-		first := !p.ended
-		p.ended = true
+		first := !p.finished
+		p.finished = true
 		p.mu.Unlock()
 		if first {
 			_ = p.a.Close()
@@ -125,10 +158,4 @@ func (p *pair) closeWhenQuiet() {
 		}
 		return
 	}
-}
-
-func (p *pair) cause() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
 // Client is one accepted connection. It belongs to one goroutine, but for End; an
@@ -25,6 +26,10 @@ type Client struct {
 	// Stranger is what the connection counts as until its peer has said who it is;
 	// nil: that does not matter.
 	Stranger *limit.Stranger
+
+	// Rest is what is left of serving it, when that needs no goroutine of its own any more:
+	// who had it served calls Rest then. nil: it has been served. See [Client.Finish].
+	Rest streams.Rest
 
 	mu   sync.Mutex
 	host hostEnd // that an exchange waits for, nil without: a forced end must wake its reader
@@ -67,6 +72,21 @@ func (c *Client) hasLeft() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.left
+}
+
+// Finish calls f when c has been served: now, unless there is a rest.
+func (c *Client) Finish(f func()) {
+	rest := c.Rest
+	if rest == nil {
+		f()
+		return
+	}
+	c.Rest = func(over func()) {
+		rest(func() {
+			f()
+			over()
+		})
+	}
 }
 
 // PeerAddr is where the client is, for the log.

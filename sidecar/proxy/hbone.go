@@ -98,42 +98,53 @@ func denied(err error) bool {
 // through the engine, like those of a connection; a CONNECT among them is refused, as each
 // byte would be read once more for each that it is within.
 func (l *inboundListener) serveConnect(ctx context.Context, c *client, stream *streams.Stream, authority string) {
+	if rest := l.connectStream(ctx, c, stream, authority); rest != nil {
+		over := make(chan struct{})
+		rest(func() { close(over) })
+		<-over
+	}
+}
+
+// connectStream is serveConnect up to what needs no goroutine of its own.
+func (l *inboundListener) connectStream(ctx context.Context, c *client, stream *streams.Stream, authority string) streams.Rest {
 	if _, within := c.Accepted.(*tunnelled); within {
 		l.refuseStream(c, stream, &exchange.LocalReply{Status: 405, Reason: connect.RequestError, Detail: "CONNECT within a CONNECT stream"})
-		return
+		return nil
 	}
 	port, err := l.called(authority, c.Accepted.LocalAddr())
 	if err != nil {
 		l.refuseStream(c, stream, err)
-		return
+		return nil
 	}
 	conn := &tunnelled{Stream: stream}
-	defer conn.leave()
 	of := &client{Conn: conn, Accepted: conn, Peer: c.Peer, Caller: c.Caller}
 	if of.Open = port.conns().Add(of.End, conn.SetReadDeadline); of.Open == nil {
 		stream.Reset(http2.RefusedStream) // a drain has begun: the caller may ask another
-		return
+		return nil
 	}
-	defer of.Open.Remove()
 	if !l.p.callers.Take(c.Peer) {
 		l.refuseStream(c, stream, &exchange.LocalReply{Status: 503, Reason: connect.ConnectionLimit, Detail: "the caller has as many connections as one may have"})
-		return
+		of.Open.Remove()
+		conn.leave()
+		return nil
 	}
-	defer l.p.callers.Release(c.Peer)
 	open := func() error { return stream.WriteResponse(200, nil, false) }
-	if port.protocol == mesh.Auto {
+	switch {
+	case port.protocol == mesh.Auto:
 		if open() == nil {
 			port.serveAuto(of, port.program, l.rewriteOf(port, c))
 		}
-		return
-	}
-	if !port.protocol.IsHTTP() {
+	case !port.protocol.IsHTTP():
 		port.tunnel(of, port.program, open, func(err error) { answerStream(stream, err) })
-		return
-	}
-	if open() == nil {
+	case open() == nil:
 		port.http.Serve(ctx, of, l.rewriteOf(port, c), nil)
 	}
+	of.Finish(func() {
+		l.p.callers.Release(of.Peer)
+		of.Open.Remove()
+		conn.leave()
+	})
+	return of.Rest
 }
 
 // called returns the port that a CONNECT stream on a connection to the address at is for.
@@ -190,18 +201,18 @@ func (l *inboundListener) serveShared(c *client) {
 	_ = c.SetReadDeadline(time.Time{})
 	conn := streams.Server(c.Conn, streams.Config{Idle: sharedIdle})
 	c.Open.OnDrain(conn.Drain)
-	err := conn.Serve(func(stream *streams.Stream) {
+	err := conn.ServeRest(func(stream *streams.Stream) streams.Rest {
 		head, _, err := stream.ReadHead(nil)
 		if err != nil {
-			return
+			return nil
 		}
 		method, rest, _ := bytes.Cut(head, []byte(" "))
 		target, _, _ := bytes.Cut(rest, []byte(" "))
 		if string(method) != "CONNECT" {
 			l.refuseStream(c, stream, &exchange.LocalReply{Status: 405, Reason: connect.RequestError, Detail: "only CONNECT is served on this connection"})
-			return
+			return nil
 		}
-		l.serveConnect(l.p.ctx, c, stream, string(target))
+		return l.connectStream(l.p.ctx, c, stream, string(target))
 	})
 	l.first().log.Debug("connection of a caller over", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
 }

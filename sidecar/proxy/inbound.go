@@ -137,7 +137,7 @@ func (l *inboundListener) serve(c *client) {
 		c.Abort()
 		return
 	}
-	defer l.p.callers.Release(c.Peer)
+	defer c.Finish(func() { l.p.callers.Release(c.Peer) })
 	rewrite := l.rewriteOf(port, c)
 	switch shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2; {
 	case shared && (proof.ServerName == "" || port.protocol == mesh.TCP):

@@ -76,13 +76,18 @@ func (s *server) accept() {
 	if s.direction == inbound {
 		cfg.Max, cfg.Strangers = limit.Part(inboundPart, maxConnections), s.p.strangers
 	}
-	s.conns().Accept(s.p.ctx, s.queue, cfg, func(conn net.Conn, who *limit.Stranger) {
+	s.conns().AcceptRest(s.p.ctx, s.queue, cfg, func(conn net.Conn, who *limit.Stranger, over func()) {
 		if s.direction == inbound {
 			liveness.KeepAlive(conn)
 		}
 		c := conn.(*accepted).client
 		c.Stranger = who
 		s.serve(c)
+		if c.Rest == nil {
+			over()
+			return
+		}
+		c.Rest(over)
 	})
 }
 

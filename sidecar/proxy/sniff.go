@@ -118,9 +118,11 @@ func (s *server) serveAuto(c *client, to *upstream.Service, rewrite http1.Reques
 	bytesOnly := &bytesOnly{Conn: c.Conn}
 	c.Conn = bytesOnly
 	s.serveTCP(c, to, rewrite)
-	if late := bytesOnly.late; late != nil {
-		_ = c.SetReadDeadline(time.Time{})
-		c.Conn = relay.WithPrefix(bytesOnly.Conn, late)
-		s.serveHTTP(c, to, rewrite)
-	}
+	c.Finish(func() {
+		if late := bytesOnly.late; late != nil {
+			_ = c.SetReadDeadline(time.Time{})
+			c.Conn = relay.WithPrefix(bytesOnly.Conn, late)
+			s.serveHTTP(c, to, rewrite)
+		}
+	})
 }

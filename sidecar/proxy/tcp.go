@@ -22,21 +22,23 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 // once a connection is made, before anything is relayed, and refused with the reason when
 // none is; it ends c. An error of opened is the client's end.
 //
-// What needs a deep stack runs on a goroutine of its own: this one lasts as long as the
-// connection, and a stack that has grown does so, too.
+// The relaying is left as c's rest: who waited for it would hold a stack that has grown for
+// as long as the connection lasts.
 func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, refused func(error)) {
 	t := &tcpTunnel{s: s, c: c, to: to, began: time.Now()}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t.open(opened, refused)
-	}()
-	<-done
-	if t.conn == nil {
-		return
+	t.open(opened, refused)
+	if t.conn != nil {
+		c.Rest = t.relay
 	}
-	t.stats, t.err = relay.Copy(s.p.ctx, c.Conn, t.conn, s.http.Timeouts.Relay)
-	t.close()
+}
+
+// relay relays until both ends have ended, or the proxy must.
+func (t *tcpTunnel) relay(over func()) {
+	relay.Start(t.s.p.ctx, t.c.Conn, t.conn, t.s.http.Timeouts.Relay, func(stats relay.Stats, err error) {
+		t.c.Rest = nil
+		t.close(stats, err)
+		over()
+	})
 }
 
 // tcpTunnel is a client's connection and what it is relayed to.
@@ -48,8 +50,6 @@ type tcpTunnel struct {
 	attempts upstream.Attempts
 	lease    *upstream.Lease
 	conn     relay.Conn // nil: there is none
-	stats    relay.Stats
-	err      error
 }
 
 // open connects, unless the policy refuses it.
@@ -118,18 +118,18 @@ func (t *tcpTunnel) reach() error {
 }
 
 // close ends what was relayed.
-func (t *tcpTunnel) close() {
+func (t *tcpTunnel) close(stats relay.Stats, err error) {
 	s, c, lease := t.s, t.c, t.lease
 	s.p.relays.Remove(c)
 	outcome := upstream.Answered
-	if t.err != nil {
+	if err != nil {
 		// Who broke it off is not known, and most often it is a client.
 		outcome = upstream.Abandoned
 	}
 	lease.Done(outcome, 0)
-	s.metrics.Relayed(t.stats)
+	s.metrics.Relayed(stats)
 	s.log.Debug("tcp connection over", "peer_addr", c.PeerAddr(), "host", lease.Addr(), "cluster", string(lease.Cluster), "instance", lease.Instance,
-		"sent", t.stats.AToB, "received", t.stats.BToA, "duration", time.Since(t.began), "err", t.err)
+		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(t.began), "err", err)
 	t.leave()
 	_ = lease.Close()
 }

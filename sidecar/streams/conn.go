@@ -30,9 +30,9 @@ type Config struct {
 type Conn struct {
 	nc     net.Conn
 	cfg    Config
-	serve  func(*Stream) // on the server's side
-	done   chan struct{} // closed when the connection is gone
-	ready  chan struct{} // closed when the other end's SETTINGS are here
+	serve  func(*Stream) Rest // on the server's side
+	done   chan struct{}      // closed when the connection is gone
+	ready  chan struct{}      // closed when the other end's SETTINGS are here
 	owned  sync.WaitGroup
 	client bool
 

@@ -209,7 +209,7 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 		c.quietSince = time.Now()
 		c.endIfDrainedLocked()
 	}
-	if c.closed {
+	if c.closed || s.alone {
 		s.stopLocked()
 		return false
 	}

@@ -6,6 +6,19 @@ import "github.com/isthmus-mesh/isthmus/sidecar/http2"
 // each stream on a goroutine of its own. f has the stream until it returns: what is not over
 // then is reset. Serve returns when all have, with why the connection ended; nil: in order.
 func (c *Conn) Serve(f func(*Stream)) error {
+	return c.ServeRest(func(s *Stream) Rest {
+		f(s)
+		return nil
+	})
+}
+
+// Rest is what is left of a stream that needs no goroutine of its own any more: it returns at
+// once, and over is called when the stream is not used any more. nil: it is not now.
+type Rest func(over func())
+
+// ServeRest is [Conn.Serve] for streams that may be idle for long: what f returns goes on
+// when f has returned, and Serve waits for it, too.
+func (c *Conn) ServeRest(f func(*Stream) Rest) error {
 	c.mu.Lock()
 	c.serve = f
 	c.appendLocked(c.engine.Start(c.queuedLocked()))
@@ -38,16 +51,31 @@ func (c *Conn) beginLocked(ev *http2.Event) *Stream {
 // after it.
 func (s *Stream) run() {
 	for range s.begin {
-		s.conn.serve(s)
-		s.conn.mu.Lock()
-		code := http2.InternalError
-		if s.outEnded {
-			code = http2.NoError // the answer is complete, and what is left of the request is not wanted (RFC 9113 §8.1)
+		if rest := s.conn.serve(s); rest != nil {
+			s.conn.owned.Add(1)
+			rest(func() {
+				s.served(true)
+				s.conn.owned.Done()
+			})
+			return
 		}
-		kept := s.conn.dropLocked(s, code)
-		s.conn.unlockAndWrite()
-		if !kept {
+		if !s.served(false) {
 			return
 		}
 	}
+}
+
+// served ends the use of s, and reports whether it is kept for the next stream. One whose
+// goroutine is gone is not.
+func (s *Stream) served(alone bool) bool {
+	c := s.conn
+	c.mu.Lock()
+	code := http2.InternalError
+	if s.outEnded {
+		code = http2.NoError // the answer is complete, and what is left of the request is not wanted (RFC 9113 §8.1)
+	}
+	s.alone = alone
+	kept := c.dropLocked(s, code)
+	c.unlockAndWrite()
+	return kept
 }

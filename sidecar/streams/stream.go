@@ -30,6 +30,7 @@ type Stream struct {
 	place         int    // in conn.using
 	id            uint32 // 0: the head was not written yet
 	in            chunks
+	alone         bool        // it has no goroutine any more, on the server's side
 	answered      bool        // a head has come
 	inEnded       bool        // END_STREAM has come
 	outEnded      bool        // END_STREAM is queued
