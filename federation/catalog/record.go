@@ -77,6 +77,9 @@ func parseExport(raw []byte) (mesh.Export, error) {
 	if len(e.Ports) > MaxPorts {
 		return mesh.Export{}, fmt.Errorf("record %s: %d ports: at most %d", e.Service, len(e.Ports), MaxPorts)
 	}
+	if c := e.ClusterSet; c != nil && len(c.Ports) > MaxPorts {
+		return mesh.Export{}, fmt.Errorf("record %s: %d ports in its ServiceExport: at most %d", e.Service, len(c.Ports), MaxPorts)
+	}
 	known := e.Ports[:0]
 	seen := make(map[uint16]bool, len(e.Ports))
 	for _, p := range e.Ports {

@@ -201,6 +201,9 @@ func join(cluster mesh.ClusterName, service mesh.ServiceName, offers []offer) Cl
 // because an endpoint that one gateway cannot reach may be served by another,
 // and all identities, because any of the cluster's gateways may answer.
 func mergeExport(into, e *mesh.Export) {
+	if into.ClusterSet == nil {
+		into.ClusterSet = e.ClusterSet
+	}
 	for _, p := range e.Ports {
 		i := slices.IndexFunc(into.Ports, func(q mesh.ExportPort) bool { return q.Port == p.Port })
 		if i < 0 {

@@ -25,6 +25,8 @@ type Service struct {
 	Export   *bool
 	Declared bool // by a resource of the operator's
 	Ports    []mesh.ServicePort
+	// ClusterSet is what a ServiceExport of Kubernetes says of it; nil: there is none.
+	ClusterSet *mesh.ClusterSet
 }
 
 // Described is a service as a resource describes it, before anybody has looked

@@ -11,6 +11,8 @@ type Service struct {
 	Name     ServiceName
 	Declared bool // by a resource of the operator's, not by its sidecars alone
 	Ports    []ServicePort
+	// ClusterSet is what its ServiceExport says beside; nil: it has none.
+	ClusterSet *ClusterSet
 }
 
 // Exported reports whether other clusters are told of any of the service's ports.
@@ -51,6 +53,8 @@ func (s *Service) PortNumbered(n uint16) (*ServicePort, bool) {
 type Export struct {
 	Service ServiceName  `json:"service"`
 	Ports   []ExportPort `json:"ports"`
+	// ClusterSet is what a ServiceExport of Kubernetes says of it; nil: nothing does.
+	ClusterSet *ClusterSet `json:"clusterset,omitempty"`
 }
 
 // ExportPort is one port of an Export.
@@ -82,7 +86,7 @@ func (e *Export) PortNumbered(n uint16) (*ExportPort, bool) {
 // identity of their own answer under terminator, the SPIFFE ID of the gateway
 // that ends their TLS.
 func ExportOf(s *Service, terminator string) Export {
-	e := Export{Service: s.Name, Ports: make([]ExportPort, 0, len(s.Ports))}
+	e := Export{Service: s.Name, Ports: make([]ExportPort, 0, len(s.Ports)), ClusterSet: s.ClusterSet}
 	for _, p := range s.Ports {
 		if !p.Exported {
 			continue
