@@ -1,0 +1,185 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/isthmus-mesh/isthmus/internal/prom"
+)
+
+// Object is a pointer to an object of Kubernetes: *corev1.Service and so on.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Config says which API server is spoken with, and as whom.
+type Config struct {
+	// Kubeconfig is a file; its current context counts. Empty: this process is in a pod,
+	// and is its service account.
+	Kubeconfig string
+	Log        *slog.Logger          // nil: silent
+	Metrics    prometheus.Registerer // nil: none are registered
+}
+
+// Client speaks with one API server. Its methods, and the functions that take one, may
+// be called concurrently, but for [Follow], which comes before Run.
+type Client struct {
+	config *rest.Config
+	http   *http.Client
+	scheme *runtime.Scheme
+	codecs serializer.CodecFactory
+	log    *slog.Logger
+	events recorder
+
+	mu       sync.Mutex
+	versions map[schema.GroupVersion]*rest.RESTClient
+	followed []followed
+}
+
+// followed is a [Followed] whatever its type is.
+type followed interface {
+	run(context.Context)
+	state() KindState
+}
+
+// Open returns a client and speaks with nobody yet.
+func Open(cfg Config) (*Client, error) {
+	config, err := restConfig(cfg.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = callsPerSecond, callBurst
+	config.UserAgent = "isthmus"
+	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json" // the latter for kinds of CRDs
+	config.ContentType = "application/json"
+	config.WarningHandlerWithContext = rest.NoWarnings{}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{config: config, http: client, scheme: scheme, codecs: serializer.NewCodecFactory(scheme),
+		log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), versions: map[schema.GroupVersion]*rest.RESTClient{}}
+	c.events.init()
+	return c, prom.Register(cfg.Metrics, stateMetrics{c})
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if errors.Is(err, rest.ErrNotInCluster) {
+			return nil, errors.New("kubernetes: this process is in no pod: name a kubeconfig")
+		}
+		return config, err
+	}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: kubeconfig %s: %w", kubeconfig, err)
+	}
+	return config, nil
+}
+
+// Server returns the API server's address.
+func (c *Client) Server() string { return c.config.Host }
+
+// Run follows what was asked for with [Follow] and writes Events, until ctx ends.
+// It returns nil.
+func (c *Client) Run(ctx context.Context) error {
+	ctx = silent(ctx)
+	var all errgroup.Group
+	c.mu.Lock()
+	for _, f := range c.followed {
+		all.Go(func() error { f.run(ctx); return nil })
+	}
+	c.mu.Unlock()
+	all.Go(func() error { c.writeEvents(ctx); return nil })
+	defer c.http.CloseIdleConnections()
+	return all.Wait()
+}
+
+// silent has client-go log nothing by itself: what it finds comes back as an error.
+func silent(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
+
+// KindState is what is known of one followed kind.
+type KindState struct {
+	Kind    string // as "services" or "serviceexports.multicluster.x-k8s.io"
+	Objects int
+	Known   bool      // all of them have been read once
+	Lost    time.Time // since when nothing is heard of changes; zero: they are heard
+	Err     string    // why
+}
+
+// State says of every followed kind what is known, sorted by kind.
+func (c *Client) State() []KindState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]KindState, 0, len(c.followed))
+	for _, f := range c.followed {
+		all = append(all, f.state())
+	}
+	slices.SortFunc(all, func(a, b KindState) int { return cmp.Compare(a.Kind, b.Kind) })
+	return all
+}
+
+// at is where the API server has the objects of a type.
+type at struct {
+	kind     schema.GroupVersionKind
+	resource schema.GroupVersionResource
+	client   *rest.RESTClient
+}
+
+// where returns it for obj's type.
+func (c *Client) where(obj runtime.Object) (at, error) {
+	kinds, _, err := c.scheme.ObjectKinds(obj)
+	if err != nil {
+		return at{}, fmt.Errorf("kubernetes: %w: add it to newScheme", err)
+	}
+	kind := kinds[0]
+	client, err := c.clientOf(kind.GroupVersion())
+	return at{kind, resourceOf(kind), client}, err
+}
+
+// clientOf makes the client of a group once.
+func (c *Client) clientOf(gv schema.GroupVersion) (*rest.RESTClient, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if client := c.versions[gv]; client != nil {
+		return client, nil
+	}
+	config := rest.CopyConfig(c.config)
+	config.GroupVersion = &gv
+	config.APIPath = "/apis"
+	if gv.Group == "" {
+		config.APIPath = "/api"
+	}
+	config.NegotiatedSerializer = c.codecs.WithoutConversion()
+	client, err := rest.RESTClientForConfigAndClient(config, c.http)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	c.versions[gv] = client
+	return client, nil
+}
