@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// owner is who writes, as metadata.managedFields say it.
+// owner is who writes, as metadata.managedFields say it, but for what is applied.
 const owner = "isthmus"
 
 // request finishes a request for obj. Objects without a namespace are the cluster's.
@@ -66,18 +66,21 @@ func Replace[T Object](ctx context.Context, c *Client, obj T) (T, error) {
 }
 
 // Apply creates obj, or changes what obj names and leaves what others wrote in it
-// (server-side apply). What an earlier Apply named and this one does not is removed. It
+// (server-side apply). What an earlier Apply by the same manager named and this one does not is removed. A
+// manager is a part of Isthmus that writes, as "isthmus-imports". It
 // returns the object as it is then.
-func Apply[T Object](ctx context.Context, c *Client, obj T) (T, error) { return apply(ctx, c, obj, "") }
+func Apply[T Object](ctx context.Context, c *Client, manager string, obj T) (T, error) {
+	return apply(ctx, c, manager, obj, "")
+}
 
 // ApplyStatus is Apply for the status of obj, which must exist. Nothing else of obj counts,
 // but for its name; its UID, when it has one, must be the object's.
-func ApplyStatus[T Object](ctx context.Context, c *Client, obj T) error {
-	_, err := apply(ctx, c, obj, "status")
+func ApplyStatus[T Object](ctx context.Context, c *Client, manager string, obj T) error {
+	_, err := apply(ctx, c, manager, obj, "status")
 	return err
 }
 
-func apply[T Object](ctx context.Context, c *Client, obj T, subresource string) (T, error) {
+func apply[T Object](ctx context.Context, c *Client, manager string, obj T, subresource string) (T, error) {
 	applied := newObject[T]()
 	w, err := c.where(obj)
 	if err != nil {
@@ -94,7 +97,7 @@ func apply[T Object](ctx context.Context, c *Client, obj T, subresource string) 
 		r = r.SubResource(subresource)
 	}
 	force := true
-	err = r.VersionedParams(&metav1.PatchOptions{FieldManager: owner, Force: &force}, metav1.ParameterCodec).Body(body).Do(ctx).Into(applied)
+	err = r.VersionedParams(&metav1.PatchOptions{FieldManager: manager, Force: &force}, metav1.ParameterCodec).Body(body).Do(ctx).Into(applied)
 	return applied, err
 }
 
