@@ -33,6 +33,8 @@ func runProgram(args []string) int {
 		err = runJob(args[1], args[2])
 	case "server":
 		err = runServer(args[1], args[2], args[3])
+	case "h2client":
+		err = runHTTP2Client(args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
