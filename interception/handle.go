@@ -18,7 +18,7 @@ import (
 type Handle struct {
 	hooks   *hooks.Handle   // nil with nftables
 	sockmap *sockmap.Handle // nil with nftables
-	table   string          // name of the nftables table; empty with eBPF
+	table   string          // name of our nftables table; empty with eBPF and in a pod
 }
 
 // claim says that this process is the sidecar of what is attached, if that is cfg.
@@ -32,7 +32,7 @@ func (h *Handle) claim(cfg Config) error {
 // Serve begins: from now on the program's traffic comes to these sockets.
 func (h *Handle) Serve(s Sockets) error {
 	if h.hooks == nil {
-		return nil // a table redirects from the start
+		return nil // a table redirects from the start; a pod's hooks find the sockets
 	}
 	return h.hooks.Serve(s)
 }
@@ -52,10 +52,13 @@ func (h *Handle) OriginalDestination(c net.Conn) (netip.AddrPort, bool) {
 // or the datagram was sent to the sidecar itself. Of a question by TCP,
 // OriginalDestination says it. It asks the kernel each time, some microseconds.
 func (h *Handle) OriginalServer(at, from netip.AddrPort) (netip.AddrPort, bool) {
-	if h.hooks == nil {
+	switch {
+	case h.hooks != nil:
+		return h.hooks.OriginalServer(from)
+	case h.table != "":
 		return nft.OriginalServer(at, from)
 	}
-	return h.hooks.OriginalServer(from)
+	return netip.AddrPort{}, false // in a pod nobody without privilege can tell
 }
 
 // DialProgram connects to the program at a steered port of this host, past the hook
@@ -100,7 +103,7 @@ func (h *Handle) Collect(ch chan<- prometheus.Metric) {
 // Close lets go of everything. Hooks stay attached, a table is removed.
 func (h *Handle) Close() error {
 	switch {
-	case h == nil:
+	case h == nil, h.hooks == nil && h.table == "":
 		return nil
 	case h.hooks == nil:
 		_, err := nft.Remove(h.table)

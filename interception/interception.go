@@ -28,10 +28,11 @@ var ErrNoCgroup2 = hooks.ErrNoCgroup2
 // Way is how the program's traffic is brought to the sidecar.
 type Way int
 
-// The two ways.
+// The ways.
 const (
 	EBPF     Way = iota // by hooks on the program's cgroup
 	NFTables            // by a table of redirections: outbound only, and root only
+	Pod                 // somebody else has done it, in the pod that this process is in
 )
 
 // Probe finds out what this machine and this process can do by eBPF.
@@ -42,9 +43,12 @@ func CgroupRoot() (string, error) { return hooks.CgroupRoot() }
 
 // Start puts interception in place for the sidecar that this process is, and removes
 // what a sidecar of the other way left, whose refusals would stand in the way. By eBPF
-// without root it opens what root has attached, which must be as cfg says.
+// without root it opens what root has attached, which must be as cfg says. In a pod there
+// is nothing to do, and cfg is not used.
 func Start(way Way, cfg Config) (h *Handle, err error) {
 	switch {
+	case way == Pod:
+		return &Handle{}, nil
 	case way == NFTables:
 		if h, err = redirect(cfg); err == nil {
 			_, err = hooks.Detach(cfg.Directory, cfg.Name)

@@ -25,45 +25,30 @@ type capture struct {
 	addresses *dns.Table
 	dns       *dns.Server
 	intercept *interception.Handle
-	serving   chan struct{} // closed when the program's traffic comes here
+	serving   chan struct{} // closed when the program's traffic comes here; in a pod, when it may
+	pod       *podTest      // nil unless in a pod
 }
 
 // newCapture puts interception in place, or takes what root has put there for
 // us, and makes what it sends the program's traffic to.
 func (s *Sidecar) newCapture() (_ *capture, err error) {
-	cfg := &s.cfg.Interception
 	resolvers, err := dns.OpenResolvConf(resolvConf, s.log)
 	if err != nil {
 		return nil, err
 	}
-	c := &capture{serving: make(chan struct{})}
+	c := &capture{serving: make(chan struct{}), pod: s.podTest}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
 		}
 	}()
-	if c.cgroup, err = openCgroup(cfg); err != nil {
-		return c, err
-	}
-	if err := claimCgroup(c.cgroup); err != nil {
-		return c, err
-	}
-	put, err := interceptionConfig(s.cfg, c.cgroup.Name(), s.log)
-	if err != nil {
-		return c, err
-	}
-	way := interception.EBPF
-	if s.mode == config.NFTables {
-		way = interception.NFTables
-		put.Inbound = nil // auto came here: fallBack has said so
-	}
-	if c.intercept, err = interception.Start(way, put); err != nil {
+	if err := s.intercept(c); err != nil {
 		return c, err
 	}
 	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, addressesFile), s.log); err != nil {
 		return c, err
 	}
-	listen := loopbacks(cfg.DNSPort)
+	listen := loopbacks(s.cfg.Interception.DNSPort)
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
 		OriginalServer: c.intercept.OriginalServer, OriginalDestination: c.intercept.OriginalDestination,
@@ -77,6 +62,40 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 		return c, err
 	}
 	return c, s.tryAcceleration(c.intercept)
+}
+
+// intercept puts interception in place for c, or finds what is there.
+func (s *Sidecar) intercept(c *capture) (err error) {
+	if s.mode == config.Pod {
+		c.intercept, err = interception.Start(interception.Pod, interception.Config{})
+		return err
+	}
+	if c.cgroup, err = openCgroup(&s.cfg.Interception); err != nil {
+		return err
+	}
+	if err := claimCgroup(c.cgroup); err != nil {
+		return err
+	}
+	put, err := interceptionConfig(s.cfg, c.cgroup.Name(), s.log)
+	if err != nil {
+		return err
+	}
+	way := interception.EBPF
+	if s.mode == config.NFTables {
+		way = interception.NFTables
+		put.Inbound = nil // auto came here: fallBack has said so
+	}
+	c.intercept, err = interception.Start(way, put)
+	return err
+}
+
+// original returns where the program wanted to go with a captured connection.
+func (c *capture) original(conn net.Conn) (netip.AddrPort, bool) {
+	to, ok := c.intercept.OriginalDestination(conn)
+	if ok && c.pod != nil && c.pod.takes(to) {
+		return to, false
+	}
+	return to, ok
 }
 
 // portsOf returns the ports of a service, which it waits for.
@@ -102,6 +121,9 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 			return err
 		}
 		close(c.serving)
+		if c.pod != nil {
+			c.pod.run(all.ctx)
+		}
 		return nil
 	})
 	return all.Wait()

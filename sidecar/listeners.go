@@ -40,7 +40,7 @@ func explicit(cfg *config.Sidecar) ([]proxy.Explicit, error) {
 
 // inbound are the listeners for the callers of what runs beside; nil when nothing does.
 func (s *Sidecar) inbound() *proxy.Inbound {
-	if len(s.served) == 0 {
+	if len(s.served) == 0 && s.mode != config.Pod {
 		return nil
 	}
 	in := &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Steered: s.steered()}
@@ -62,7 +62,7 @@ func (s *Sidecar) captured() *proxy.Captured {
 		return nil
 	}
 	c := &proxy.Captured{
-		Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.intercept.OriginalDestination(c) },
+		Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
 		Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 	}
 	if s.accelerates() {

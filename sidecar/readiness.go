@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -12,7 +13,7 @@ import (
 // cease to. State that is not kept on disk is no reason: see status.
 func (s *Sidecar) requireReadiness() {
 	s.ready.Require("routes", s.unknownRoutes)
-	s.ready.Require("gateways", s.lostGateways)
+	s.ready.Require("gateways", s.neededGateways)
 	if len(s.cfg.Served()) > 0 {
 		s.ready.Require("registration", s.unregistered)
 		s.ready.Require("policy", s.unknownPolicy)
@@ -40,6 +41,22 @@ func (s *Sidecar) unknownRoutes() string {
 		return ""
 	}
 	return "no gateway has told the route to " + some(unknown)
+}
+
+// neededGateways is lostGateways but in a pod, whose readiness is that of its programs: they
+// can be called without a gateway once one has been heard.
+func (s *Sidecar) neededGateways() string {
+	if s.mode == config.Pod {
+		for _, l := range s.gateways {
+			if st := l.Status(); st.ADS || st.Answered() {
+				s.heardGateway.Store(true)
+			}
+		}
+		if s.heardGateway.Load() {
+			return ""
+		}
+	}
+	return s.lostGateways()
 }
 
 // lostGateways says why there is no gateway to talk to, if there is something to say.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,8 +88,12 @@ type Sidecar struct {
 	inForce  state.Store[*config.Sidecar]
 	reloader *admin.Reloader
 
-	ready admin.Readiness
-	stays *admin.Condition // the sidecar does not drain
+	startup admin.Readiness // that the program may start; in a pod it waits for that
+	ready   admin.Readiness
+	stays   *admin.Condition // the sidecar does not drain
+	podTest *podTest         // nil unless in a pod
+
+	heardGateway atomic.Bool // in a pod: one was there
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -125,6 +130,9 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 		s.program = newProgram(opts.Program, s.log)
 	}
 	s.mode = interceptionMode(&cfg.Interception, s.log)
+	if s.mode == config.Pod {
+		s.podTest = newPodTest(s.startup.Condition("interception", "not looked at yet"), s.log)
+	}
 	return s, s.wire()
 }
 
@@ -226,7 +234,7 @@ func (s *Sidecar) start(all *parts) {
 		}
 	}
 	all.start("admin", admin.New(admin.Config{
-		Ports: s.operators, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Accept, Audit: s.audit, Log: s.log,
+		Ports: s.operators, Started: &s.startup, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Accept, Audit: s.audit, Log: s.log,
 		Status: func() any { return s.Status() },
 	}).Run)
 	all.start("audit", s.audit.Run)

@@ -74,7 +74,10 @@ func (s *Sidecar) kept() []admin.KeptFile {
 // interceptionStatus says what is in place.
 func (s *Sidecar) interceptionStatus() status.Interception {
 	st := status.Interception{Mode: string(s.mode)}
-	if s.capture == nil {
+	if s.mode == config.Pod {
+		st.Inbound = string(s.cfg.Interception.Inbound)
+	}
+	if s.capture == nil || s.capture.cgroup == nil {
 		return st
 	}
 	cfg := &s.cfg.Interception

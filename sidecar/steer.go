@@ -48,13 +48,17 @@ func steeredPort(svc *config.Served, inbound config.Inbound) (uint16, error) {
 	return uint16(n), err
 }
 
-// steers reports whether connections to the program's port come to the sidecar.
+// steers reports whether connections to the program's port come to the sidecar by hooks
+// of its own.
 func (s *Sidecar) steers() bool {
 	return s.mode == config.EBPF && s.cfg.Interception.Inbound != config.InboundOff
 }
 
 // steered are the listeners for them, nil when there are none.
 func (s *Sidecar) steered() *proxy.Steered {
+	if s.mode == config.Pod {
+		return s.steeredInPod()
+	}
 	if !s.steers() {
 		return nil
 	}

@@ -53,22 +53,27 @@ func Redirect(cfg Config) error {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint64(nil, cfg.CgroupID)},
 		&expr.Verdict{Kind: expr.VerdictJump, Chain: program.Name},
 	}})
-	add := func(parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
-		}
-		c.AddRule(&nftables.Rule{Table: table, Chain: program, Exprs: all})
-	}
-	if cfg.DNSPort != 0 {
-		add(protocol(unix.IPPROTO_UDP), toPort(53), redirectTo(cfg.DNSPort))
-		add(protocol(unix.IPPROTO_TCP), toPort(53), redirectTo(cfg.DNSPort))
-	}
-	for _, p := range cfg.Captured {
-		add(toPrefix(p), protocol(unix.IPPROTO_TCP), redirectTo(cfg.OutboundPort))
-		add(toPrefix(p), protocol(unix.IPPROTO_UDP), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
-	}
+	outbound(adder(c, program), cfg.Captured, cfg.OutboundPort, cfg.DNSPort)
 	return flush(c)
+}
+
+// adder returns what adds a rule of these parts to a chain.
+func adder(c *nftables.Conn, chain *nftables.Chain) func(parts ...[]expr.Any) {
+	return func(parts ...[]expr.Any) {
+		c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: slices.Concat(parts...)})
+	}
+}
+
+// outbound are the rules for what a program sends.
+func outbound(add func(...[]expr.Any), captured []netip.Prefix, port, dnsPort uint16) {
+	if dnsPort != 0 {
+		add(protocol(unix.IPPROTO_UDP), toPort(53), redirectTo(dnsPort))
+		add(protocol(unix.IPPROTO_TCP), toPort(53), redirectTo(dnsPort))
+	}
+	for _, p := range captured {
+		add(toPrefix(p), protocol(unix.IPPROTO_TCP), redirectTo(port))
+		add(toPrefix(p), protocol(unix.IPPROTO_UDP), verdict(expr.VerdictDrop))
+	}
 }
 
 func open() (*nftables.Conn, error) {

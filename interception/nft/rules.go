@@ -23,10 +23,35 @@ func toPort(port uint16) []expr.Any {
 	}
 }
 
-func toPrefix(p netip.Prefix) []expr.Any {
-	family, offset := byte(unix.NFPROTO_IPV4), uint32(16)
+// byUser matches what a user's processes send.
+func byUser(uid uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeySKUID, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(uid)},
+	}
+}
+
+// fromLoopback matches what comes from this network namespace itself.
+func fromLoopback() []expr.Any {
+	const loopback = 1 // its index, everywhere
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(loopback)},
+	}
+}
+
+func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
+
+// toPrefix and from compare a destination and a source address.
+func toPrefix(p netip.Prefix) []expr.Any { return inPrefix(p, 16, 24) }
+
+func from(a netip.Addr) []expr.Any { return inPrefix(netip.PrefixFrom(a, a.BitLen()), 12, 8) }
+
+// inPrefix compares the address at an offset of the header of its family.
+func inPrefix(p netip.Prefix, offset4, offset6 uint32) []expr.Any {
+	family, offset := byte(unix.NFPROTO_IPV4), offset4
 	if p.Addr().Is6() {
-		family, offset = unix.NFPROTO_IPV6, 24
+		family, offset = unix.NFPROTO_IPV6, offset6
 	}
 	network := p.Masked().Addr().AsSlice()
 	size := uint32(len(network))

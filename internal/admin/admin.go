@@ -31,6 +31,7 @@ const (
 // Config says what an admin port serves.
 type Config struct {
 	Ports     Ports                                                 // Run closes them
+	Started   *Readiness                                            // what /startz reports; nil: what /readyz does
 	Readiness *Readiness                                            // what /readyz reports
 	Metrics   prometheus.Gatherer                                   // what /metrics serves
 	Status    func() any                                            // what /status encodes; must not block
@@ -154,10 +155,21 @@ func (s *Server) addPublic(mux *http.ServeMux) {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if unmet := s.cfg.Readiness.Unmet(); len(unmet) > 0 {
+	started := s.cfg.Started
+	if started == nil {
+		started = s.cfg.Readiness
+	}
+	mux.HandleFunc("GET /startz", unmet("not started", started))
+	mux.HandleFunc("GET /readyz", unmet("not ready", s.cfg.Readiness))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
+}
+
+// unmet says ok, or what does not hold.
+func unmet(but string, of *Readiness) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if unmet := of.Unmet(); len(unmet) > 0 {
 			var b strings.Builder
-			b.WriteString("not ready:\n")
+			b.WriteString(but + ":\n")
 			for _, c := range unmet {
 				fmt.Fprintf(&b, "%s: %s\n", c.Name, c.Reason)
 			}
@@ -165,8 +177,7 @@ func (s *Server) addPublic(mux *http.ServeMux) {
 			return
 		}
 		fmt.Fprintln(w, "ok")
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
+	}
 }
 
 func (s *Server) writeJSON(w http.ResponseWriter, code int, v any) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -31,7 +33,7 @@ while it is down (interception.onFailure), until it is cleaned up.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(interceptAttach(), interceptClean())
+	cmd.AddCommand(interceptAttach(), interceptPod(), interceptClean())
 	return cmd
 }
 
@@ -75,6 +77,49 @@ configs/systemd of the source has units that give it no more.`,
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the sidecar's configuration file")
 	cmd.Flags().StringVar(&owner, "user", "root", "user that the sidecar runs as")
 	config.SidecarFlags(cmd.Flags())
+	return cmd
+}
+
+func interceptPod() *cobra.Command {
+	var nodes, excluded []string
+	cmd := &cobra.Command{
+		Use:   "pod",
+		Short: "Redirect this pod's traffic to its sidecar, by nftables (CAP_NET_ADMIN)",
+		Long: fmt.Sprintf(`For an init container, where 'isthmus node' does not run on the nodes. It writes one
+nftables table into the network namespace that it runs in, and ends: what the pod's programs
+send to mesh addresses, and their DNS questions, go to the sidecar, and so does who
+calls the pod's ports. Doing it again replaces the table.
+
+The sidecar must run as user %d, with "interception: {mode: pod}". What comes from the
+node passes, since its kubelet probes the programs: the pod's default gateway, and
+--node-addresses. While no sidecar runs, what is redirected is refused.`, config.PodUID),
+		Example: `  isthmus intercept pod --node-addresses 192.0.2.7,2001:db8::7 --exclude-inbound-ports 9090`,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			traffic := sidecar.PodTraffic()
+			for _, s := range nodes {
+				a, err := netip.ParseAddr(s)
+				if err != nil {
+					return usageError{fmt.Errorf("--node-addresses: %w", err)}
+				}
+				traffic.Nodes = append(traffic.Nodes, a)
+			}
+			for _, s := range excluded {
+				port, err := strconv.ParseUint(s, 10, 16)
+				if err != nil || port == 0 {
+					return usageError{fmt.Errorf("--exclude-inbound-ports: %q is no port", s)}
+				}
+				traffic.Excluded = append(traffic.Excluded, uint16(port))
+			}
+			if err := interception.RedirectPod(traffic); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "the pod's traffic goes to its sidecar")
+			return nil
+		},
+	}
+	cmd.Flags().StringSliceVar(&nodes, "node-addresses", nil, "addresses of this node, whose connections to the pod pass")
+	cmd.Flags().StringSliceVar(&excluded, "exclude-inbound-ports", nil, "ports of the pod whose callers pass")
 	return cmd
 }
 

@@ -104,7 +104,7 @@ func (s *Sidecar) complete(c *completer) {
 	c.trustDomains(s.TrustDomains)
 	c.required("state", &s.State)
 	c.path("audit.file", &s.Audit.File)
-	if s.Service != nil || len(s.Services) > 0 {
+	if s.Service != nil || len(s.Services) > 0 || s.Interception.Mode == Pod {
 		c.listen("listen.inbound", &s.Listen.Inbound, InboundPort, false)
 	}
 	c.listen("listen.admin", &s.Listen.Admin, SidecarAdminPort, true)

@@ -21,8 +21,14 @@ const (
 	CAAdminPort      = 15014 // CA, loopback
 	OutboundPort     = 15001 // sidecar, loopback: captured connections
 	DNSPort          = 15053 // sidecar, loopback: captured DNS questions
+	PodInboundPort   = 15006 // sidecar of a pod: callers of the programs' own ports
+	PodMetricsPort   = 15021 // sidecar of a pod: probes and metrics
 	ServicePort      = 80    // of services and upstreams
 )
+
+// PodUID is the user, and the group, as which the sidecar of a pod runs: what it sends is
+// not captured. No program of the pod may run as that user.
+const PodUID = 15000
 
 const (
 	defaultIdentityDir = "/etc/isthmus/pki"

@@ -14,8 +14,10 @@ type Interception struct {
 	// here: ebpf, which needs root once (see 'isthmus intercept attach --help'),
 	// nftables, which needs root and, for DNS questions, a route to the nameserver
 	// that the program asks, or auto: the first of ebpf, nftables and
-	// explicit that this machine can do.
-	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf or nftables"`
+	// explicit that this machine can do. pod is for a sidecar in a Kubernetes pod: another
+	// process brings the traffic, 'isthmus node' or 'isthmus intercept pod'. The sidecar
+	// then has fixed ports, and needs no privilege.
+	Mode InterceptionMode `yaml:"mode" flag:"explicit, auto, ebpf, nftables or pod"`
 	// What tells the sidecars of one host apart. Default: the first service's
 	// instance, or "sidecar".
 	Name string `yaml:"name" flag:"name of this sidecar's interception on this host"`
@@ -28,7 +30,8 @@ type Interception struct {
 	// What becomes of connections to the program's own ports (those of
 	// service.target, and of services) which do not come through the mesh: strict (the default) refuses
 	// them, permissive serves them where the service's policy allows anonymous, off
-	// leaves that port alone. It takes mode ebpf.
+	// leaves that port alone. It takes mode ebpf or pod. In a pod it is about all ports of
+	// all programs but the sidecar's, and there is no off.
 	Inbound Inbound `yaml:"inbound" flag:"what callers of the program's own port meet: strict, permissive or off"`
 	// on has the bytes between the program and the sidecar go from socket
 	// to socket, without TCP. It takes mode ebpf and a program that the sidecar starts:
@@ -55,6 +58,7 @@ const (
 	Auto     InterceptionMode = "auto"
 	EBPF     InterceptionMode = "ebpf"
 	NFTables InterceptionMode = "nftables"
+	Pod      InterceptionMode = "pod"
 )
 
 // UnmarshalText reads the name of a mode.
@@ -62,7 +66,7 @@ func (m *InterceptionMode) UnmarshalText(b []byte) error { return choose(m, b) }
 
 // Choices returns the words.
 func (InterceptionMode) Choices() []InterceptionMode {
-	return []InterceptionMode{Explicit, Auto, EBPF, NFTables}
+	return []InterceptionMode{Explicit, Auto, EBPF, NFTables, Pod}
 }
 
 // OnFailure is what becomes of captured connections while no sidecar runs.
@@ -134,6 +138,9 @@ func (i *Interception) complete(c *completer, served []Served) {
 		c.fault("interception.acceleration", "on takes eBPF: write mode ebpf, or acceleration off")
 	}
 	i.completeInbound(c, served)
+	if i.Mode == Pod && (i.OutboundPort != OutboundPort || i.DNSPort != DNSPort) {
+		c.fault("interception.mode", "in a pod the traffic is brought to the ports %d and %d: leave out outboundPort and dnsPort", OutboundPort, DNSPort)
+	}
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")
 	}
@@ -147,7 +154,10 @@ func (i *Interception) hasHooks() bool { return i.Mode == EBPF || i.Mode == Auto
 
 func (i *Interception) completeInbound(c *completer, served []Served) {
 	switch {
-	case i.Inbound == "" && i.hasHooks() && len(served) > 0:
+	case i.Mode == Pod && i.Inbound == InboundOff:
+		c.fault("interception.inbound", "off is not possible in a pod, whose callers are brought here in any case: write strict or permissive")
+	case i.Mode == Pod && i.Inbound != "":
+	case i.Mode == Pod, i.Inbound == "" && i.hasHooks() && len(served) > 0:
 		i.Inbound = InboundStrict
 	case i.Inbound == "":
 		i.Inbound = InboundOff

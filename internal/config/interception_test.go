@@ -29,7 +29,7 @@ func TestABadInterceptionSaysWhatToWrite(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"write explicit, auto, ebpf or nftables", "write closed or open", "write strict, permissive or off", "write on or off", "lower-case", "dnsPort"} {
+	for _, want := range []string{"write explicit, auto, ebpf, nftables or pod", "write closed or open", "write strict, permissive or off", "write on or off", "lower-case", "dnsPort"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}

@@ -26,7 +26,7 @@ type Interception struct {
 	Name         string `json:"name,omitempty"`
 	Cgroup       string `json:"cgroup,omitempty"`
 	OnFailure    string `json:"on_failure,omitempty"`
-	Inbound      string `json:"inbound,omitempty"`      // with mode ebpf
+	Inbound      string `json:"inbound,omitempty"`      // with mode ebpf or pod
 	Accelerating bool   `json:"accelerating,omitempty"` // as configured, and the kernel passed the test
 }
 

@@ -49,7 +49,7 @@ type Config struct {
 // Inbound is the listener for callers of what runs beside this sidecar.
 type Inbound struct {
 	Listen string // host:port, usually :15008
-	// Ports are what is served: at least one, no two alike.
+	// Ports are what is served: at least one without Steered, no two alike.
 	Ports []Served
 	// Steered are the listeners for callers of the programs' own ports; nil: none.
 	Steered *Steered
@@ -100,7 +100,7 @@ func (c *Config) validate() error {
 }
 
 func (in *Inbound) checkPorts() error {
-	if len(in.Ports) == 0 {
+	if len(in.Ports) == 0 && in.Steered == nil {
 		return errors.New("inbound: no port to serve")
 	}
 	var faults []error

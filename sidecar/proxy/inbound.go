@@ -48,6 +48,9 @@ func (p *Proxy) listenInbound(in Inbound) *inboundListener {
 	for i := range in.Ports {
 		l.ports = append(l.ports, p.servePort(&in.Ports[i], in.Listen, l.check))
 	}
+	if len(l.ports) == 0 {
+		return l
+	}
 	l.tls = p.cfg.Identity.ServerTLS(l.check)
 	shared := p.cfg.Identity.ServerTLS(l.check, mesh.ALPNHTTP2)
 	l.tls.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {

@@ -84,7 +84,10 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	if in := cfg.Inbound; in != nil {
 		secure := p.listenInbound(*in)
-		p.servers, p.served = append(p.servers, secure.first()), secure.ports
+		p.served = secure.ports
+		if len(secure.ports) > 0 {
+			p.servers = append(p.servers, secure.first())
+		}
 		if in.Steered != nil {
 			p.steered = p.listenSteered(*in.Steered, secure)
 			p.servers = append(p.servers, p.steered...)

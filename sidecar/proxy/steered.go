@@ -10,7 +10,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
+	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -28,13 +30,28 @@ type Steered struct {
 	// program's own. Of an HTTP service's callers identity and forwarding fields are
 	// dropped, and x-forwarded-for says where they are.
 	Permissive bool
+	// Original says where a caller went whose connection was redirected; false: to the
+	// connection's local address, as when Original is nil.
+	Original func(net.Conn) (netip.AddrPort, bool)
+	// Others are callers of ports that are nobody's here, which come as well: a permissive
+	// listener connects them by this to where they went. Nil: they are refused.
+	Others func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
+	// WayOut is what the log and a refused HTTP client are told to do; empty: what there is
+	// to do beside a program.
+	WayOut string
 }
 
 // recordHandshake is the first byte of TLS (RFC 8446 §5.1).
 const recordHandshake = 22
 
-// errPlainCaller is why a strict service does not serve whom it cannot identify.
-var errPlainCaller = &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: "only callers of the mesh are served here: call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive, and its policy allow anonymous"}
+// plainCaller is why a strict service does not serve whom it cannot identify.
+func (st *Steered) plainCaller() error {
+	out := st.WayOut
+	if out == "" {
+		out = "call by the service's mesh name beside a sidecar, or have the service's sidecar say interception.inbound: permissive, and its policy allow anonymous"
+	}
+	return &exchange.LocalReply{Status: 403, Reason: connect.RequestDenied, Detail: "only callers of the mesh are served here: " + out}
+}
 
 func (st *Steered) validate() error {
 	var faults []error
@@ -45,62 +62,116 @@ func (st *Steered) validate() error {
 	return errors.Join(faults...)
 }
 
+// steeredListener is where callers of the programs' own ports arrive.
+type steeredListener struct {
+	*server // accepts, and turns away whoever belongs to no port
+	cfg     Steered
+	secure  *inboundListener // serves those who belong there
+	ports   []*steeredPort
+}
+
 // steeredPort serves callers of one program's own port.
 type steeredPort struct {
 	*server
 	of *inboundPort
 }
 
-// listenSteered makes the listeners for callers of the programs' own ports; secure is the
-// inbound listener, which serves those who belong there.
+// unservedPort is the label of callers of ports that are nobody's here.
+const unservedPort = "other"
+
+// listenSteered makes the listeners for callers of the programs' own ports.
 func (p *Proxy) listenSteered(st Steered, secure *inboundListener) []*server {
 	var listeners []*server
+	refused := func(context.Context) (*upstream.Service, error) { return nil, st.plainCaller() }
 	for _, address := range st.Listen {
-		var ports []*steeredPort
+		l := &steeredListener{cfg: st, secure: secure, server: &server{
+			p: p, direction: inbound, address: address, label: unservedPort,
+			rewrite: http1.RequestRewrite{Proto: "http", Outside: true}, retries: programRetries(), bounds: exchange.DefaultTimeouts(), service: refused,
+		}}
+		l.serve = l.serveSteered
+		l.finish()
 		for _, port := range secure.ports {
 			s := &server{
 				p: p, direction: inbound, address: address,
 				destination: port.destination, label: port.label, rewrite: port.rewrite, retries: port.retries, bounds: port.bounds,
 			}
 			s.rewrite.Outside = true
-			s.service = func(context.Context) (*upstream.Service, error) { return nil, errPlainCaller }
+			s.service = refused
 			if st.Permissive {
 				s.service, s.access = port.service, port.access
 			}
 			s.finish()
-			ports = append(ports, &steeredPort{s, port})
+			l.ports = append(l.ports, &steeredPort{s, port})
 		}
-		accepts := ports[0].server
-		accepts.serve = func(c *client) {
-			if s := calledPort(ports, c.Accepted.LocalAddr()); s != nil {
-				s.serveSteered(c, st.Permissive, secure)
-				return
-			}
-			accepts.log.Info("refused a caller of a port that is not served here", "addr", c.Accepted.LocalAddr().String())
-			c.Abort()
-		}
-		listeners = append(listeners, accepts)
+		listeners = append(listeners, l.server)
 	}
 	return listeners
 }
 
-// calledPort returns the port whose program a steered connection was for, which its local
-// address says; nil: nobody's.
-func calledPort(ports []*steeredPort, local net.Addr) *steeredPort {
-	if len(ports) == 1 {
-		return ports[0]
+// serveSteered serves or refuses one connection.
+func (l *steeredListener) serveSteered(c *client) {
+	to, known := l.called(c.Accepted)
+	if s := l.port(to.Port()); s != nil {
+		s.serveSteered(c, l.cfg, l.secure)
+		return
 	}
-	a, ok := local.(*net.TCPAddr)
-	for _, s := range ports {
-		if ok && int(s.of.target) == a.Port {
+	if l.cfg.Permissive && l.cfg.Others != nil && known {
+		l.passOn(c, to)
+		return
+	}
+	speaks := sniff(c, sniffLimit)
+	if speaks == helloTLS && len(l.ports) > 0 {
+		l.secure.serve(c)
+		return
+	}
+	l.refusePlain(c, speaks, l.rewrite, l.cfg.plainCaller())
+}
+
+// called returns where a caller went; false: to this listener itself.
+func (l *steeredListener) called(c net.Conn) (netip.AddrPort, bool) {
+	if l.cfg.Original != nil {
+		if to, ok := l.cfg.Original(c); ok {
+			return to, true
+		}
+	}
+	local, ok := c.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	own, _ := l.queue.Addr().(*net.TCPAddr)
+	return local.AddrPort(), own == nil || own.Port != local.Port
+}
+
+// port returns the port whose program listens at the number; nil: nobody's.
+func (l *steeredListener) port(number uint16) *steeredPort {
+	if l.cfg.Original == nil && len(l.ports) == 1 {
+		return l.ports[0] // nothing else is steered
+	}
+	for _, s := range l.ports {
+		if s.of.target == number {
 			return s
 		}
 	}
 	return nil
 }
 
-func (s *steeredPort) serveSteered(c *client, permissive bool, secure *inboundListener) {
-	if permissive && s.of.protocol == mesh.TCP {
+// passOn connects c to where it went, as if no sidecar were here.
+func (l *steeredListener) passOn(c *client, to netip.AddrPort) {
+	c.Stranger.Known()
+	there, err := l.cfg.Others(l.p.ctx, to)
+	if err != nil {
+		l.log.Debug("no program answers a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
+		c.Abort()
+		return
+	}
+	stats, err := relay.Copy(l.p.ctx, c.Conn, there.(relay.Conn), l.http.Timeouts.Relay)
+	_ = there.Close()
+	l.metrics.Relayed(stats)
+	l.log.Debug("passed on a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
+}
+
+func (s *steeredPort) serveSteered(c *client, st Steered, secure *inboundListener) {
+	if st.Permissive && s.of.protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
@@ -111,25 +182,34 @@ func (s *steeredPort) serveSteered(c *client, permissive bool, secure *inboundLi
 	switch {
 	case speaks == helloTLS:
 		secure.serve(c)
-	case speaks.isHTTP() || permissive:
+	case st.Permissive:
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
-		if permissive {
-			s.drive(c, s.of.protocol, s.of.program, rewrite)
-		} else {
-			s.refuse(c, rewrite, errPlainCaller)
-		}
+		s.drive(c, s.of.protocol, s.of.program, rewrite)
 	default:
-		s.metrics.refused().Inc()
-		level := slog.LevelInfo
-		if !s.p.lines.Allow() {
-			level = slog.LevelDebug
-		}
-		s.log.Log(s.p.ctx, level, "refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "err", errPlainCaller)
-		c.Abort()
+		s.refusePlain(c, speaks, s.rewrite, st.plainCaller())
 	}
+}
+
+// refusePlain refuses a caller whom nobody knows: an HTTP client is told why, any other one
+// is reset, and the log says so.
+func (s *server) refusePlain(c *client, speaks speech, rewrite http1.RequestRewrite, why error) {
+	if speaks.isHTTP() {
+		c.Stranger.Known()
+		c.Caller = &policy.Caller{Anonymous: true}
+		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
+		s.refuse(c, rewrite, why)
+		return
+	}
+	s.metrics.refused().Inc()
+	level := slog.LevelInfo
+	if !s.p.lines.Allow() {
+		level = slog.LevelDebug
+	}
+	s.log.Log(s.p.ctx, level, "refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "addr", c.Accepted.LocalAddr().String(), "err", why)
+	c.Abort()
 }
 
 type callerKey struct{}

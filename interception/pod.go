@@ -1,0 +1,54 @@
+package interception
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/interception/nft"
+)
+
+// PodConfig is what is captured in a pod, by an nftables table.
+type PodConfig = nft.PodConfig
+
+// RedirectPod puts an nftables table into the network namespace of the caller, a pod's, or
+// replaces the one that is there. It needs CAP_NET_ADMIN there and nothing else. What
+// routes the pod has lead to its node, so that their gateways pass as cfg.Nodes do.
+func RedirectPod(cfg PodConfig) error {
+	gateways, err := defaultGateways()
+	if err != nil {
+		return fmt.Errorf("redirect pod: %w", err)
+	}
+	for _, a := range gateways {
+		if !slices.Contains(cfg.Nodes, a) {
+			cfg.Nodes = append(cfg.Nodes, a)
+		}
+	}
+	switch {
+	case len(cfg.Nodes) > nft.MaxExcluded:
+		err = fmt.Errorf("%d addresses of nodes: at most %d", len(cfg.Nodes), nft.MaxExcluded)
+	case len(cfg.Excluded) > nft.MaxExcluded:
+		err = fmt.Errorf("%d ports that pass: at most %d", len(cfg.Excluded), nft.MaxExcluded)
+	default:
+		err = nft.RedirectPod(cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("redirect pod: %w", err)
+	}
+	return nil
+}
+
+// defaultGateways are where this network namespace sends what is not near.
+func defaultGateways() ([]netip.Addr, error) {
+	v4, err := os.ReadFile("/proc/thread-self/net/route")
+	if err != nil {
+		return nil, err
+	}
+	v6, err := os.ReadFile("/proc/thread-self/net/ipv6_route")
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // IPv6 may not be built in
+		return nil, err
+	}
+	return append(gateways4(string(v4)), gateways6(string(v6))...), nil
+}
