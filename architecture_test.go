@@ -27,7 +27,6 @@ var imports = map[string][]string{
 	".":             {"internal/cli"},
 	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"scripts/oci":   {},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":         {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
