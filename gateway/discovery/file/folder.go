@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/resource"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
@@ -32,7 +33,7 @@ type entry struct {
 	stamp  stamp
 	read   time.Time         // when the file with that stamp was read
 	sum    [sha256.Size]byte // of what was read; zero: it could not be
-	last   content           // the last good one
+	last   resource.Content  // the last good one
 	loaded time.Time
 	err    error // what is wrong with the file as it is now
 	clash  error // what other files say already
@@ -96,7 +97,7 @@ func (e *entry) update(path string) (changed bool) {
 		return false
 	}
 	e.sum = sum
-	c, err := parse(path, data)
+	c, err := resource.Parse(path, data)
 	if err == nil {
 		e.last, e.loaded = c, time.Now()
 	}
@@ -175,7 +176,7 @@ func dirError(dir string, err error) error {
 // same service, the later one's clash says so.
 func (f *folder) services() []discovery.Described {
 	type origin struct {
-		described
+		resource.Described
 		file string
 	}
 	byName := map[mesh.ServiceName]*origin{}
@@ -183,22 +184,22 @@ func (f *folder) services() []discovery.Described {
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {
 		e := f.files[name]
 		var clashes strictyaml.Faults
-		for _, s := range e.last.services {
+		for _, s := range e.last.Services {
 			path := filepath.Join(f.dir, name)
 			if first := byName[s.Service.Name]; first != nil {
-				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.line, Key: "metadata.name",
-					Problem: fmt.Sprintf("%s is described at %s:%d already, which is used: remove one", s.Service.Name, first.file, first.line)})
+				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.Line, Key: "metadata.name",
+					Problem: fmt.Sprintf("%s is described at %s:%d already, which is used: remove one", s.Service.Name, first.file, first.Line)})
 				continue
 			}
 			if len(byName) >= maxServices {
-				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.line,
+				clashes = append(clashes, strictyaml.Fault{Source: path, Line: s.Line,
 					Problem: fmt.Sprintf("is one service too many: at most %d are read", maxServices)})
 				break
 			}
 			byName[s.Service.Name] = &origin{s, path}
 		}
 		e.clash = clashes.Err()
-		for _, x := range e.last.exports {
+		for _, x := range e.last.Exports {
 			exported[x] = true
 		}
 	}
@@ -208,7 +209,7 @@ func (f *folder) services() []discovery.Described {
 			s.Service.Export = new(true)
 		}
 		delete(exported, name)
-		all = append(all, s.Described)
+		all = append(all, s.Described.Described)
 	}
 	for name := range exported { // of a service that another source knows
 		all = append(all, discovery.Described{Service: discovery.Service{Name: name, Declared: true, Export: new(true)}})
@@ -221,7 +222,7 @@ func (f *folder) services() []discovery.Described {
 func (f *folder) status() []Status {
 	all := make([]Status, 0, len(f.files))
 	for name, e := range f.files {
-		s := Status{File: name, Services: len(e.last.services), Loaded: e.loaded}
+		s := Status{File: name, Services: len(e.last.Services), Loaded: e.loaded}
 		if err := cmp.Or(e.err, e.clash); err != nil {
 			s.Err = err.Error()
 		}

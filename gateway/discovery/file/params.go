@@ -16,9 +16,6 @@ const (
 	// size mean the same content: FAT counts in two seconds.
 	stampAge = 3 * time.Second
 
-	maxFiles     = 1000   // read of one directory
-	maxEndpoints = 10_000 // of one service
-	maxPorts     = 100    // of one service
-	maxAccounts  = 100    // that serve one service
-	maxServices  = 10_000 // of one directory
+	maxFiles    = 1000   // read of one directory
+	maxServices = 10_000 // of one directory
 )

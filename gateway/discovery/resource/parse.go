@@ -1,4 +1,4 @@
-package file
+package resource
 
 import (
 	"slices"
@@ -15,30 +15,30 @@ const (
 	mcsBeta    = "multicluster.x-k8s.io/v1beta1"
 )
 
-// content is what one file says.
-type content struct {
-	services []described
-	exports  []mesh.ServiceName
-	policies []policyAt
+// Content is what the resources of one file say.
+type Content struct {
+	Services []Described
+	Exports  []mesh.ServiceName
+	Policies []Policy
 }
 
-// described is a service and the line that it begins at.
-type described struct {
+// Described is a service and the line that it begins at.
+type Described struct {
 	discovery.Described
-	line int
+	Line int
 }
 
-// parse reads a file's resources. It tells all faults and is strict: with one
+// Parse reads the resources of a file, or of whatever name says. It tells all faults and is strict: with one
 // of them the content is not to be used.
-func parse(name string, data []byte) (content, error) {
+func Parse(name string, data []byte) (Content, error) {
 	if len(strings.TrimSpace(string(data))) == 0 {
-		return content{}, strictyaml.Faults{{Source: name, Problem: "is empty: remove the file to remove what it held"}}
+		return Content{}, strictyaml.Faults{{Source: name, Problem: "is empty: remove the file to remove what it held"}}
 	}
 	docs, err := strictyaml.Parse(name, data)
 	if err != nil {
-		return content{}, err
+		return Content{}, err
 	}
-	var c content
+	var c Content
 	var faults strictyaml.Faults
 	for _, doc := range docs {
 		r := reader{doc: doc}
@@ -46,28 +46,28 @@ func parse(name string, data []byte) (content, error) {
 		switch {
 		case kind == "Service" && api == isthmusAPI:
 			s, allow := r.service()
-			if i := slices.IndexFunc(c.services, func(o described) bool { return o.Service.Name == s.Service.Name }); i >= 0 && r.faults == nil {
-				r.fault("metadata.name", "%s is described at line %d already: join the two", s.Service.Name, c.services[i].line)
+			if i := slices.IndexFunc(c.Services, func(o Described) bool { return o.Service.Name == s.Service.Name }); i >= 0 && r.faults == nil {
+				r.fault("metadata.name", "%s is described at line %d already: join the two", s.Service.Name, c.Services[i].Line)
 			}
-			c.services = append(c.services, described{s, doc.Line()})
+			c.Services = append(c.Services, Described{s, doc.Line()})
 			if allow != nil {
-				c.policies = append(c.policies, policyAt{*allow, doc.Line()})
+				c.Policies = append(c.Policies, Policy{*allow, doc.Line()})
 			}
 		case kind == "AuthorizationPolicy" && api == isthmusAPI:
 			p := r.authorization()
-			if i := slices.IndexFunc(c.policies, func(o policyAt) bool { return o.Name != "" && o.String() == p.String() }); i >= 0 && r.faults == nil {
-				r.fault("metadata.name", "%s is at line %d already: join the two", p.String(), c.policies[i].line)
+			if i := slices.IndexFunc(c.Policies, func(o Policy) bool { return o.Name != "" && o.String() == p.String() }); i >= 0 && r.faults == nil {
+				r.fault("metadata.name", "%s is at line %d already: join the two", p.String(), c.Policies[i].Line)
 			}
-			c.policies = append(c.policies, policyAt{p, doc.Line()})
+			c.Policies = append(c.Policies, Policy{p, doc.Line()})
 		case kind == "ServiceExport" && (api == mcsAlpha || api == mcsBeta):
-			c.exports = append(c.exports, r.export())
+			c.Exports = append(c.Exports, r.export())
 		default:
 			r.unknown(api, kind)
 		}
 		faults = append(faults, r.faults...)
 	}
 	if err := faults.Err(); err != nil {
-		return content{}, err
+		return Content{}, err
 	}
 	return c, nil
 }

@@ -1,0 +1,7 @@
+package resource
+
+const (
+	maxEndpoints = 10_000 // of one service
+	maxPorts     = 100    // of one service
+	maxAccounts  = 100    // that serve one service
+)
