@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
@@ -67,6 +67,8 @@ var imports = map[string][]string{
 	"sidecar/registration": {"internal/mesh", "internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
+	"internal/inject":                {"internal/config", "internal/identity"},
+	"internal/inject/manifest":       {"internal/inject"},
 	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
 	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/status"},
@@ -120,7 +122,7 @@ var homes = map[string][]string{
 	"k8s.io/klog/v2":                                       {"internal/kube"},
 	"github.com/spf13/viper":                               {"internal/config"},
 	"github.com/spf13/cobra":                               {"internal/cli"},
-	"go.yaml.in/yaml/v3":                                   {"internal/strictyaml"},
+	"go.yaml.in/yaml/v3":                                   {"internal/inject/manifest", "internal/strictyaml"},
 	"istio.io/api":                                         {"internal/ca", "internal/identity/caclient"},
 	"github.com/spiffe/go-spiffe/v2":                       {"internal/identity", "internal/identity/workloadapi"},
 	"github.com/envoyproxy/go-control-plane/pkg":           {"gateway/xds"},

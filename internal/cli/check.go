@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/inject"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 	"github.com/isthmus-mesh/isthmus/sidecar"
@@ -32,7 +33,7 @@ func Check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Say everything that is wrong with a configuration",
-		Long: `Reads a gateway's, sidecar's or CA's configuration file and says everything that is
+		Long: `Reads a gateway's, sidecar's, CA's or webhook's configuration file and says everything that is
 wrong with it at once, each with file, line, key and what to write instead.
 It looks at what the file names, too: the certificate, the resource files, the
 state directory, and whether the ports are free. It changes nothing.
@@ -46,15 +47,15 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 				return usageError{errors.New("which file? write isthmus check -c FILE")}
 			}
 			switch config.Role(role) {
-			case "", config.GatewayRole, config.SidecarRole, config.CARole:
+			case "", config.GatewayRole, config.SidecarRole, config.CARole, config.WebhookRole:
 			default:
-				return usageError{fmt.Errorf("--role %q: write gateway, sidecar or ca", role)}
+				return usageError{fmt.Errorf("--role %q: write gateway, sidecar, ca or webhook", role)}
 			}
 			return runCheck(cmd.Context(), cmd.OutOrStdout(), path, config.Role(role), format)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file")
-	cmd.Flags().StringVar(&role, "role", "", "gateway, sidecar or ca (default: guessed from the keys)")
+	cmd.Flags().StringVar(&role, "role", "", "gateway, sidecar, ca or webhook (default: guessed from the keys)")
 	format.flag(cmd)
 	return cmd
 }
@@ -76,6 +77,8 @@ func runCheck(ctx context.Context, w io.Writer, path string, role config.Role, f
 			c.sidecar(ctx)
 		case config.CARole:
 			c.ca(ctx)
+		case config.WebhookRole:
+			c.webhook(ctx)
 		}
 	}
 	c.OK = len(c.Faults) == 0
@@ -208,6 +211,17 @@ func (c *check) ca(ctx context.Context) {
 		c.port(ctx, "tcp", "listen.grpc", cfg.Listen.GRPC)
 		c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
 	}
+}
+
+func (c *check) webhook(ctx context.Context) {
+	cfg, err := config.LoadWebhook(c.Path, nil)
+	c.add(err)
+	if err == nil {
+		_, err := inject.Open(&cfg.Sidecar)
+		c.add(err)
+	}
+	c.port(ctx, "tcp", "listen.webhook", cfg.Listen.Webhook)
+	c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)
 }
 
 // interception says which modes this machine can do, and what stands against the

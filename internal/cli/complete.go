@@ -28,7 +28,7 @@ func completeFlags(cmd *cobra.Command) {
 		case f.Name == "output":
 			words(f.Name, string(outputTable), string(outputJSON))
 		case f.Name == "role":
-			words(f.Name, string(config.GatewayRole), string(config.SidecarRole), string(config.CARole))
+			words(f.Name, string(config.GatewayRole), string(config.SidecarRole), string(config.CARole), string(config.WebhookRole))
 		case f.Name == "admin":
 			words(f.Name, "127.0.0.1:15000\ta gateway", "127.0.0.1:15020\ta sidecar", "127.0.0.1:15014\ta CA")
 		case f.Name == "cluster" && cmd.Parent() != nil && cmd.Parent().Name() == "pki":

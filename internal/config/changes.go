@@ -10,7 +10,7 @@ import (
 // Changes returns the keys whose values differ between two configurations of the
 // same process, in the order of the struct: a list or a service that came or went
 // is one key. What was left out and follows from another key is not named.
-func Changes[T Gateway | Sidecar | CA](before, after *T) []string {
+func Changes[T Gateway | Sidecar | CA | Webhook](before, after *T) []string {
 	keys := changes(reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem(), "")
 	was, is := derived(before), derived(after)
 	return slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(was, key) && slices.Contains(is, key) })

@@ -32,6 +32,12 @@ func LoadCA(path string, flags *pflag.FlagSet) (*CA, error) {
 	return ca, load(path, flags, ca, ca.complete)
 }
 
+// LoadWebhook is [LoadGateway] for a webhook.
+func LoadWebhook(path string, flags *pflag.FlagSet) (*Webhook, error) {
+	w := webhookDefaults()
+	return w, load(path, flags, w, w.complete)
+}
+
 // GatewayFlags defines the flags that LoadGateway understands: one for every
 // key that fits on a command line, named like it (listen.mesh is --listen-mesh).
 func GatewayFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Gateway](), flags) }
@@ -41,6 +47,9 @@ func SidecarFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Sidecar]()
 
 // CAFlags is [GatewayFlags] for a CA.
 func CAFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[CA](), flags) }
+
+// WebhookFlags is [GatewayFlags] for a webhook.
+func WebhookFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Webhook](), flags) }
 
 // load decodes into the struct that into points to, which holds the defaults,
 // and has it completed.

@@ -16,6 +16,7 @@ const (
 	GatewayRole Role = "gateway"
 	SidecarRole Role = "sidecar"
 	CARole      Role = "ca"
+	WebhookRole Role = "webhook"
 )
 
 // defaultsOf returns what a role reads its file into, as it is before.
@@ -25,6 +26,8 @@ func defaultsOf(role Role) any {
 		return sidecarDefaults()
 	case CARole:
 		return caDefaults()
+	case WebhookRole:
+		return webhookDefaults()
 	}
 	return gatewayDefaults()
 }
@@ -41,9 +44,12 @@ func GuessRole(path string) (Role, error) {
 	}
 	var likely []Role // those that know the most of the keys
 	most := 0
-	for _, role := range []Role{GatewayRole, SidecarRole, CARole} {
+	for _, role := range []Role{GatewayRole, SidecarRole, CARole, WebhookRole} {
 		if role == CARole && !slices.Contains(doc.Keys(), "authority") {
 			continue // what else it has, others have, too
+		}
+		if role == WebhookRole && !slices.Contains(doc.Keys(), "sidecar") {
+			continue
 		}
 		known := 0
 		for _, key := range keysOf(reflect.TypeOf(defaultsOf(role)).Elem()) {
@@ -95,5 +101,5 @@ func (e *KeyError) Error() string { return e.Key + ": " + e.Problem }
 
 // emptyFile is what is wrong with a file that says nothing.
 func emptyFile(path string) error {
-	return strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's, a sidecar's or a CA's configuration, see isthmus gateway --help"}}
+	return strictyaml.Faults{{Source: path, Problem: "is empty: write a gateway's, a sidecar's, a CA's or a webhook's configuration, see isthmus gateway --help"}}
 }

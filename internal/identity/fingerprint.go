@@ -46,4 +46,21 @@ func ParseFingerprint(s string) (f Fingerprint, err error) {
 	return f, nil
 }
 
+// ReadFingerprints returns the fingerprints of the certificates in a PEM file, in its order.
+func ReadFingerprints(path string) ([]Fingerprint, error) {
+	raw, err := readBounded(path)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := parseCertificates(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	all := make([]Fingerprint, 0, len(certs))
+	for _, c := range certs {
+		all = append(all, FingerprintOf(c))
+	}
+	return all, nil
+}
+
 func keyFingerprint(spki []byte) Fingerprint { return sha256.Sum256(spki) }
