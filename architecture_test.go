@@ -66,7 +66,7 @@ var imports = map[string][]string{
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/mesh", "internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
 
-	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
+	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},
 	"internal/inject":                {"internal/config", "internal/identity"},
 	"internal/inject/manifest":       {"internal/inject"},
 	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},

@@ -133,7 +133,7 @@ func TestWhoIsRevokedGetsNoCertificateAndLosesItsConnection(t *testing.T) {
 	wantCode(t, "with a token", err, codes.PermissionDenied, "nobody would accept it")
 	_, err = ca.ask(s.ClientTLS("", identity.CAOf("mesh.example", "west"), "h2"), "", csr)
 	wantCode(t, "renewal", err, codes.Unavailable, "")
-	_, _, refused := ca.answer(caller{state: tls.ConnectionState{PeerCertificates: cred.Material().Chain}}, csr, time.Now())
+	_, _, refused := ca.answer(t.Context(), caller{state: tls.ConnectionState{PeerCertificates: cred.Material().Chain}}, csr, time.Now())
 	if refused == nil || refused.code != codes.Unauthenticated || !strings.Contains(refused.err.Error(), "revoked") {
 		t.Errorf("on an open connection: %v", refused)
 	}

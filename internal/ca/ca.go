@@ -53,6 +53,7 @@ type CA struct {
 	gateways   *gateways
 	sources    *limit.Rates[limit.Source]
 	identities *limit.Rates[identity.ID]
+	reviews    *reviews // nil: no tokens of service accounts are taken
 
 	// wired is set when what follows is: Shutdown may be called before.
 	wired     atomic.Bool
@@ -94,6 +95,13 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	if opts.Configuration != nil {
 		ca.reloader = admin.NewReloader(ca.log, ca.reload)
 	}
+	if cfg.Kubernetes != nil {
+		review, err := askAPIServer(cfg.Kubernetes, ca.log, ca.registry)
+		if err != nil {
+			return nil, err
+		}
+		ca.reviews = newReviews(cfg.Kubernetes, review, ca.identity.ID())
+	}
 	ca.gateways = newGateways(ca)
 	if ca.limits, err = limit.New(ca.registry); err != nil {
 		return nil, err
@@ -110,6 +118,10 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 // Check says what [New] refuses in cfg. It reads the authority and opens nothing else.
 func Check(cfg *config.CA) error {
 	_, _, err := open(cfg)
+	if cfg.Kubernetes != nil {
+		_, kubeErr := askAPIServer(cfg.Kubernetes, nil, nil)
+		err = errors.Join(err, kubeErr)
+	}
 	return err
 }
 

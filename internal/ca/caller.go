@@ -54,30 +54,55 @@ func (c caller) host() string {
 	return host
 }
 
-// proven is whom a caller has proved to be.
+// proven is whom a caller has proved to be, and how.
 type proven struct {
 	id    identity.ID
-	token *identity.Token // nil: it showed a certificate
+	by    proof
+	how   string          // for the log and the audit stream
+	token *identity.Token // of [byToken]
 }
+
+// proof is what somebody proves by who it is.
+type proof int
+
+const (
+	byCertificate proof = iota
+	byToken
+	byServiceAccount
+)
 
 // prove returns whom the caller has proved to be, by its certificate or, when it shows
 // none, by a token, which it does not use up.
-func (ca *CA) prove(c caller, now time.Time) (proven, *refusal) {
-	if len(c.state.PeerCertificates) > 0 {
-		// Again, since it may have ended or been revoked while the connection was open.
-		if err := ca.identity.Trusts(c.state, ca.members()); err != nil {
-			return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
-		}
-		id, err := identity.IDOf(c.state.PeerCertificates[0])
-		if err != nil {
-			return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
-		}
-		return proven{id: id}, nil
-	}
-	if c.token == "" {
+func (ca *CA) prove(ctx context.Context, c caller, now time.Time) (proven, *refusal) {
+	switch {
+	case len(c.state.PeerCertificates) > 0:
+		return ca.proveByCertificate(c)
+	case c.token == "":
 		return proven{}, refuse(codes.Unauthenticated, nobody,
 			"neither a certificate nor a token: make a token with 'isthmus pki token', and send it as authorization: Bearer")
+	case identity.IsToken(c.token):
+		return ca.proveByToken(c, now)
+	case ca.reviews == nil:
+		return proven{}, refuse(codes.Unauthenticated, badToken,
+			"token: it is none of 'isthmus pki token', and this CA takes no tokens of service accounts: write kubernetes into its configuration if it is to")
 	}
+	id, how, refused := ca.reviews.whose(ctx, c.token, now)
+	return proven{id: id, by: byServiceAccount, how: how}, refused
+}
+
+func (ca *CA) proveByCertificate(c caller) (proven, *refusal) {
+	// Again, since it may have ended or been revoked while the connection was open.
+	if err := ca.identity.Trusts(c.state, ca.members()); err != nil {
+		return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
+	}
+	id, err := identity.IDOf(c.state.PeerCertificates[0])
+	if err != nil {
+		return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
+	}
+	return proven{id: id, by: byCertificate, how: "renewed"}, nil
+}
+
+func (ca *CA) proveByToken(c caller, now time.Time) (proven, *refusal) {
 	token, err := identity.ReadToken(c.token)
 	if err != nil {
 		return proven{}, refuse(codes.Unauthenticated, badToken, "%w", err)
@@ -88,7 +113,7 @@ func (ca *CA) prove(c caller, now time.Time) (proven, *refusal) {
 	if token, err = ca.authority.Load().VerifyToken(c.token, now); err != nil {
 		return proven{}, refuse(codes.Unauthenticated, badToken, "%w", err)
 	}
-	return proven{id: token.ID, token: &token}, nil
+	return proven{id: token.ID, by: byToken, how: "token " + token.Serial, token: &token}, nil
 }
 
 // members accepts who may renew here.

@@ -36,11 +36,20 @@
 // on disk before it issues: another key is refused for ever, the same key gets a
 // certificate again, so that an answer which is lost costs nothing.
 //
+// Or the token of a Kubernetes service account (RFC 7519), with the configured audience: the
+// API server says whose it is (TokenReview, authentication.k8s.io/v1), at every use.
+// A pod becomes ns/NAMESPACE/sa/ACCOUNT; one of the gateways' account the gateway of its own name.
+// What that token proves: its bearer has read it within its life, which the kubelet bounds,
+// and its pod and account are still there. It may be shown again, to each CA of the
+// cluster, and makes the same identity each time; so clients show it to nobody else. A token for
+// another audience or of another cluster is none here. A certificate is renewed by itself when the API
+// server is away; who has a pod's key may renew it, too, until it is revoked, as on other machines.
+//
 // # Two of them
 //
 // The CAs of a cluster know nothing of each other. Each has its own state, and an
 // intermediate of its own or a copy of the same; clients try one after the other.
-// A token is used once because only one of them takes it; while that one is down it
+// A one-time token is used once because only one of them takes it; while that one is down it
 // cannot be used, and another has to be made. Renewals go to either.
 //
 // # Revocation

@@ -200,7 +200,7 @@ func (ca *testCA) redeem(token string, r *securityv1.IstioCertificateRequest) ([
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	return ca.ask(t.ClientTLS("h2"), token, r)
+	return ca.ask(t.FirstTrust().ClientTLS("h2"), token, r)
 }
 
 // source makes an identity of an issued chain.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -25,7 +26,7 @@ type service struct {
 // CreateCertificate answers one call.
 func (s service) CreateCertificate(ctx context.Context, r *securityv1.IstioCertificateRequest) (*securityv1.IstioCertificateResponse, error) {
 	c := callerOf(ctx)
-	who, chain, refused := s.ca.answer(c, r, time.Now())
+	who, chain, refused := s.ca.answer(ctx, c, r, time.Now())
 	if refused != nil {
 		s.ca.tellRefused(c, who, refused)
 		return nil, refused.status()
@@ -40,11 +41,11 @@ func (s service) CreateCertificate(ctx context.Context, r *securityv1.IstioCerti
 
 // answer returns who asks, as far as that is proved, and its new certificate: the leaf
 // first, the root last.
-func (ca *CA) answer(c caller, r *securityv1.IstioCertificateRequest, now time.Time) (who proven, chain []*x509.Certificate, refused *refusal) {
+func (ca *CA) answer(ctx context.Context, c caller, r *securityv1.IstioCertificateRequest, now time.Time) (who proven, chain []*x509.Certificate, refused *refusal) {
 	if !ca.sources.Allow(limit.SourceOf(c.addr), now) {
 		return who, nil, refuse(codes.ResourceExhausted, tooOften, "your address asks too often: wait a second")
 	}
-	if who, refused = ca.prove(c, now); refused != nil {
+	if who, refused = ca.prove(ctx, c, now); refused != nil {
 		return who, nil, refused
 	}
 	if _, asked := r.GetMetadata().GetFields()["ImpersonatedIdentity"]; asked {
@@ -105,17 +106,15 @@ func (ca *CA) certify(id identity.ID, csr *x509.CertificateRequest, ttl time.Dur
 
 // tellIssued says that somebody got a certificate.
 func (ca *CA) tellIssued(c caller, who proven, leaf *x509.Certificate) {
-	how, level := "renewed", ca.log.Debug
-	if who.token != nil {
-		how, level = "token "+who.token.Serial, ca.log.Info
-		ca.metrics.byToken.Inc()
-	} else {
-		ca.metrics.renewed.Inc()
+	level := ca.log.Debug
+	if who.by != byCertificate {
+		level = ca.log.Info
 	}
-	level("certificate issued", "peer_id", who.id.String(), "peer_addr", c.host(), "by", how, "serial", leaf.SerialNumber.Text(16), "not_after", leaf.NotAfter)
+	ca.metrics.issued[who.by].Inc()
+	level("certificate issued", "peer_id", who.id.String(), "peer_addr", c.host(), "by", who.how, "serial", leaf.SerialNumber.Text(16), "not_after", leaf.NotAfter)
 	ca.audit.Add(audit.Event{
 		Kind: audit.Certificate, Decision: audit.Granted, Who: who.id.String(), From: c.host(),
-		What: "serial " + leaf.SerialNumber.Text(16) + " until " + leaf.NotAfter.UTC().Format(time.RFC3339), Why: how,
+		What: "serial " + leaf.SerialNumber.Text(16) + " until " + leaf.NotAfter.UTC().Format(time.RFC3339), Why: who.how,
 	})
 }
 
@@ -128,6 +127,10 @@ func (ca *CA) tellRefused(c caller, who proven, r *refusal) {
 	} else {
 		peer = who.id.String()
 	}
-	level("certificate refused", "peer_id", peer, "peer_addr", c.host(), "reason", string(r.reason), "err", r.err)
+	err := r.err
+	if r.untold != nil {
+		level, err = ca.log.Warn, fmt.Errorf("%w: %w", err, r.untold)
+	}
+	level("certificate refused", "peer_id", peer, "peer_addr", c.host(), "reason", string(r.reason), "err", err)
 	ca.audit.Add(audit.Event{Kind: audit.Certificate, Decision: audit.Refused, Who: peer, From: c.host(), Why: r.err.Error()})
 }

@@ -203,7 +203,7 @@ func TestWhoProvesNothingGetsNothing(t *testing.T) {
 	_, err := ca.ask(anybody, "", csr)
 	wantCode(t, "nothing", err, codes.Unauthenticated, "neither a certificate nor a token")
 	_, err = ca.ask(anybody, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.AA", csr)
-	wantCode(t, "a Kubernetes token", err, codes.Unauthenticated, "does not read isthmus-token-1.")
+	wantCode(t, "a Kubernetes token", err, codes.Unauthenticated, "takes no tokens of service accounts")
 
 	other := newTestCluster(t)
 	_, err = ca.ask(anybody, other.token(orders), csr)
@@ -212,7 +212,7 @@ func TestWhoProvesNothingGetsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, _, refused := ca.answer(caller{token: text}, csr, time.Now().Add(time.Second))
+	who, _, refused := ca.answer(t.Context(), caller{token: text}, csr, time.Now().Add(time.Second))
 	if refused == nil || refused.code != codes.Unauthenticated || !strings.Contains(refused.err.Error(), "it ended at") || who.id.ServiceAccount != "" {
 		t.Errorf("an ended token: %+v, %v", who, refused)
 	}
@@ -268,7 +268,7 @@ func TestACertificateThatHasEndedSinceItsHandshakeDoesNotRenew(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := tls.ConnectionState{PeerCertificates: cred.Material().Chain}
-	_, _, refused := ca.answer(caller{state: state}, &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}, time.Now())
+	_, _, refused := ca.answer(t.Context(), caller{state: state}, &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}, time.Now())
 	if refused == nil || refused.code != codes.Unauthenticated || !strings.Contains(refused.err.Error(), "expired at") {
 		t.Errorf("%v", refused)
 	}
@@ -312,7 +312,7 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		who := caller{addr: &net.TCPAddr{IP: net.ParseIP(addr)}, state: tls.ConnectionState{PeerCertificates: cred.Material().Chain}}
-		_, _, refused := ca.answer(who, &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}, now)
+		_, _, refused := ca.answer(t.Context(), who, &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}, now)
 		return refused
 	}
 	for i := range identityBurst {
@@ -327,7 +327,7 @@ func TestWhoAsksTooOftenWaitsAndOthersDoNot(t *testing.T) {
 		t.Errorf("another identity of that address: %v", r.err)
 	}
 	stranger := func(addr string) *refusal {
-		_, _, refused := ca.answer(caller{addr: &net.TCPAddr{IP: net.ParseIP(addr)}}, nil, now)
+		_, _, refused := ca.answer(t.Context(), caller{addr: &net.TCPAddr{IP: net.ParseIP(addr)}}, nil, now)
 		return refused
 	}
 	for range sourceBurst {

@@ -7,8 +7,8 @@ import (
 )
 
 type metrics struct {
-	byToken, renewed prometheus.Counter
-	refused          map[reason]prometheus.Counter
+	issued  map[proof]prometheus.Counter
+	refused map[reason]prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, used *usedTokens) (*metrics, error) {
@@ -18,8 +18,11 @@ func newMetrics(reg prometheus.Registerer, used *usedTokens) (*metrics, error) {
 			ConstLabels: prometheus.Labels{"by": by},
 		})
 	}
-	m := &metrics{byToken: issued("token"), renewed: issued("certificate"), refused: make(map[reason]prometheus.Counter)}
-	all := []prometheus.Collector{m.byToken, m.renewed, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m := &metrics{
+		issued:  map[proof]prometheus.Counter{byCertificate: issued("certificate"), byToken: issued("token"), byServiceAccount: issued("service_account")},
+		refused: make(map[reason]prometheus.Counter),
+	}
+	all := []prometheus.Collector{m.issued[byCertificate], m.issued[byToken], m.issued[byServiceAccount], prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "isthmus_ca_tokens_used", Help: "Used tokens that are remembered.",
 	}, func() float64 { return float64(used.count()) })}
 	for _, r := range reasons {

@@ -41,6 +41,16 @@ const (
 	identityRate  = 5
 	identityBurst = 100
 
+	// maxReviews bounds the TokenReviews at a time: one takes the API server a millisecond or
+	// a few. reviewTimeout bounds one with its wait: less than a client waits for its answer.
+	maxReviews    = 16
+	reviewTimeout = 4 * time.Second
+	// refusedFor is how long a refused token is refused without asking again, and maxRefused
+	// how many are remembered. A pod's token may be shown before all of the API server knows
+	// the pod, so that it is short.
+	refusedFor = 5 * time.Second
+	maxRefused = 4096
+
 	// backdate is how long before now a certificate begins, at most and as a part of its
 	// life, so that a peer whose clock is behind accepts it at once.
 	backdate     = time.Hour

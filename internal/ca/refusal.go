@@ -31,10 +31,11 @@ type refusal struct {
 	code   codes.Code
 	reason reason
 	err    error
+	untold error // what only the log says; nil: nothing
 }
 
 func refuse(code codes.Code, why reason, format string, args ...any) *refusal {
-	return &refusal{code, why, fmt.Errorf(format, args...)}
+	return &refusal{code: code, reason: why, err: fmt.Errorf(format, args...)}
 }
 
 // status returns the refusal as gRPC sends it. What the caller wrote is quoted in it.

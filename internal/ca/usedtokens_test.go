@@ -48,7 +48,7 @@ func TestATokenStaysUsedWhenNothingCouldBeIssued(t *testing.T) {
 	broken := *ca.cfg
 	broken.TTL = -time.Hour // nothing can be issued
 	ca.inForce.Store(&broken)
-	if _, _, refused := ca.answer(caller{token: token}, own, time.Now()); refused == nil || refused.code != codes.Unavailable {
+	if _, _, refused := ca.answer(t.Context(), caller{token: token}, own, time.Now()); refused == nil || refused.code != codes.Unavailable {
 		t.Fatalf("not the case that is meant: %v", refused)
 	}
 	ca.inForce.Store(ca.cfg)

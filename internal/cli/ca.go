@@ -26,6 +26,11 @@ agents, whose CreateCertificate it speaks. It needs no more than this:
   authority: /etc/isthmus/ca  # ca.pem, ca-key.pem and roots.pem of the cluster
   gateways: [10.0.0.5]        # of this cluster, from which it hears who was revoked
 
+In Kubernetes it takes the tokens of service accounts as well, which the API server is
+asked about; it needs "create" on tokenreviews (authentication.k8s.io) there:
+
+  kubernetes: {gateways: isthmus-system/isthmus-gateway}  # whose pods are the gateways
+
 Two may run for a cluster, each with a state directory of its own, and with an
 intermediate of its own or a copy of the same: clients are given both addresses.
 

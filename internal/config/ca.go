@@ -22,6 +22,9 @@ type CA struct {
 	// Host names in this CA's own certificate, for clients that check one, as ztunnel
 	// and Istio's agents do. Sidecars and gateways of this mesh look at its SPIFFE ID.
 	DNSNames []string `yaml:"dnsNames" flag:"host names in this CA's own certificate"`
+	// Take the tokens of Kubernetes's service accounts, which the API server is asked about.
+	// Default: none is taken.
+	Kubernetes *CAKubernetes `yaml:"kubernetes"`
 	// The directory in which this process keeps which tokens were used. Two CAs may not
 	// share one. Who removes it makes the tokens of the last minutes good once more.
 	State string `yaml:"state" flag:"directory in which this process keeps which tokens were used"`
@@ -33,6 +36,21 @@ type CA struct {
 	Audit Audit `yaml:"audit"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
+}
+
+// CAKubernetes says whose tokens of service accounts a CA takes: a pod's projected token
+// makes it spiffe://TRUST-DOMAIN/cluster/CLUSTER/ns/NAMESPACE/sa/ACCOUNT. The CA asks the API
+// server whose a token is (TokenReview), and may do no more there.
+type CAKubernetes struct {
+	// The audience that tokens must be for. One that other programs are given tokens for, as
+	// the API server's own, would let who gets those become their pods.
+	Audience string `yaml:"audience"`
+	// namespace/name of the service account of the cluster's gateways: its pods are the
+	// gateways that their names say, cluster/CLUSTER/gateway/POD. Default: no pod is one.
+	Gateways string `yaml:"gateways"`
+	// A kubeconfig file with which the API server is asked. Default: as the pod's own service
+	// account.
+	Kubeconfig string `yaml:"kubeconfig"`
 }
 
 // CAListen are the addresses that a CA listens on, as host:port; an empty host is every

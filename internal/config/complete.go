@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/hostport"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -12,6 +13,11 @@ import (
 func (g *Gateway) complete(c *completer) {
 	c.label("cluster", string(g.Cluster), "write this cluster's name, such as west")
 	c.label("name", string(g.Name), "the host's name cannot be used: write this gateway's, such as west-1")
+	if g.Identity.Cluster == "" && g.Identity.fromServiceAccount() {
+		g.Identity.Cluster = g.Cluster
+	} else if g.Identity.Cluster != "" && g.Identity.Cluster != g.Cluster {
+		c.fault("identity.cluster", "%s is not this gateway's cluster, %s: leave it out", g.Identity.Cluster, g.Cluster)
+	}
 	g.Identity.complete(c)
 	c.trustDomains(g.TrustDomains)
 	c.path("resources", &g.Resources)
@@ -141,6 +147,11 @@ func (ca *CA) complete(c *completer) {
 		}
 	}
 	c.dials("gateways", &ca.Gateways, XDSPort, "10.0.0.5:15012")
+	if !c.doc.Has("kubernetes") {
+		ca.Kubernetes = nil
+	} else {
+		ca.Kubernetes.complete(c)
+	}
 	c.required("state", &ca.State)
 	c.path("audit.file", &ca.Audit.File)
 	c.listen("listen.grpc", &ca.Listen.GRPC, CAPort, false)
@@ -148,6 +159,19 @@ func (ca *CA) complete(c *completer) {
 	c.listenIfSet("listen.metrics", &ca.Listen.Metrics, false)
 	c.listenIfSet("listen.profiles", &ca.Listen.Profiles, true)
 	c.drain(ca.Drain)
+}
+
+func (k *CAKubernetes) complete(c *completer) {
+	if k.Audience == "" {
+		c.fault("kubernetes.audience", "is empty: write that of the projected tokens, or remove the key for the default")
+	}
+	if k.Gateways != "" {
+		namespace, account, ok := strings.Cut(k.Gateways, "/")
+		if !ok || mesh.CheckLabel(namespace) != nil || mesh.CheckLabel(account) != nil {
+			c.fault("kubernetes.gateways", "%q is no service account: write NAMESPACE/NAME, such as isthmus-system/isthmus-gateway", k.Gateways)
+		}
+	}
+	c.path("kubernetes.kubeconfig", &k.Kubeconfig)
 }
 
 func (u *Upstream) complete(c *completer, key string) {

@@ -54,6 +54,9 @@ const (
 	minCATTL     = 10 * time.Second
 	maxCATTL     = 30 * 24 * time.Hour // who wants longer wants 'isthmus pki'
 
+	// maxRoots bounds the fingerprints of a first trust: a root and the one that replaces it.
+	maxRoots = 8
+
 	// maxListed bounds lists of addresses and of upstreams.
 	maxListed = 1000
 )
@@ -105,9 +108,10 @@ func sidecarDefaults() *Sidecar {
 // caDefaults are what a file need not say.
 func caDefaults() *CA {
 	return &CA{
-		Name:  hostLabel(),
-		TTL:   defaultCATTL,
-		State: defaultState,
+		Name:       hostLabel(),
+		TTL:        defaultCATTL,
+		Kubernetes: &CAKubernetes{Audience: "isthmus"},
+		State:      defaultState,
 		Listen: CAListen{
 			GRPC:  ":15010",
 			Admin: "127.0.0.1:15014",

@@ -21,9 +21,19 @@ type Identity struct {
 	// certificate at half of its life.
 	CA []string `yaml:"ca" flag:"host:port of this cluster's CAs"`
 	// The file of the token with which a process gets its first certificate from ca, as
-	// isthmus pki token writes it. It is read when there is no valid certificate in the
-	// state directory.
+	// isthmus pki token writes it, or with fingerprint or roots the kubelet. It is read when there is
+	// no valid certificate in the state directory.
 	Token string `yaml:"token" flag:"file of the token for the first certificate of identity.ca"`
+	// Fingerprints of roots, sha256:HEX, as isthmus pki fingerprint prints them: the token is
+	// that of a Kubernetes service account, of a projected volume with the audience of ca.yaml,
+	// and the CA is one that it may be shown to when it is under one of these roots. They
+	// count until there is a certificate. Default: none, and the token itself names its roots.
+	Fingerprint []string `yaml:"fingerprint" flag:"fingerprints of the roots of identity.ca, for the token of a service account"`
+	// The same by a PEM file of the roots, as roots.pem, in place of fingerprint.
+	Roots string `yaml:"roots" flag:"PEM file of the roots of identity.ca, for the token of a service account"`
+	// The cluster whose CAs may be shown the token, with fingerprint or roots. Of a gateway it is the
+	// gateway's.
+	Cluster mesh.ClusterName `yaml:"cluster" flag:"cluster of identity.ca, for the token of a service account"`
 	// Have the certificates that ca issues name a workload as Istio does, too
 	// (spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT): needed where ztunnels call it or are
 	// called. Programs that insist on a single SPIFFE ID refuse such a certificate.
@@ -54,6 +64,7 @@ func (i *Identity) complete(c *completer) {
 	} else if !fromCA && i.Token != "" {
 		c.fault("identity.token", "is of no use without identity.ca: write the addresses of this cluster's CAs, such as [10.0.0.4:15010]")
 	}
+	i.completeFirstTrust(c, fromCA)
 	if !fromCA && i.IstioName {
 		c.fault("identity.istioName", "is of no use without identity.ca: make the certificate with isthmus pki workload --istio-name")
 	}
@@ -61,6 +72,28 @@ func (i *Identity) complete(c *completer) {
 		c.fault("identity.workloadAPI", "%q is no socket: write its path, such as unix:///run/spire/agent.sock", i.WorkloadAPI)
 	}
 }
+
+// completeFirstTrust checks fingerprint, roots and cluster. Whether a fingerprint is one is
+// told where it is read.
+func (i *Identity) completeFirstTrust(c *completer, fromCA bool) {
+	c.path("identity.roots", &i.Roots)
+	known := i.fromServiceAccount()
+	switch {
+	case len(i.Fingerprint) > maxRoots:
+		c.fault("identity.fingerprint", "has %d entries: at most %d are read", len(i.Fingerprint), maxRoots)
+	case len(i.Fingerprint) > 0 && i.Roots != "":
+		c.fault("identity.roots", "stands beside identity.fingerprint: write one of them")
+	case known && !fromCA:
+		c.fault("identity.fingerprint", "and identity.roots are of no use without identity.ca: write the addresses of this cluster's CAs, such as [10.0.0.4:15010]")
+	case known:
+		c.label("identity.cluster", string(i.Cluster), "write the cluster whose CAs may be shown the token, such as west")
+	case i.Cluster != "" && c.doc.Has("identity.cluster"):
+		c.fault("identity.cluster", "is of no use without identity.fingerprint or identity.roots: a token of isthmus pki token names its cluster")
+	}
+}
+
+// fromServiceAccount reports whether the token is that of a Kubernetes service account.
+func (i *Identity) fromServiceAccount() bool { return len(i.Fingerprint) > 0 || i.Roots != "" }
 
 // TrustDomain is another trust domain whose clusters are part of the mesh.
 type TrustDomain struct {

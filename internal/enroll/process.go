@@ -85,6 +85,15 @@ func Check(p Process) (*identity.Source, error) {
 	case p.Identity.Dir != "":
 		return Files(p)
 	case len(p.Identity.CA) > 0:
+		if first := p.firstTrust(); first != nil {
+			if _, err := first(); err != nil {
+				key := "identity.roots"
+				if p.Identity.Roots == "" {
+					key = "identity.fingerprint"
+				}
+				return nil, &config.KeyError{Key: key, Problem: err.Error()}
+			}
+		}
 		s, err := p.ca().Check()
 		if err != nil {
 			return nil, &config.KeyError{Key: "identity.token", Problem: err.Error()}
@@ -133,9 +142,20 @@ func (p Process) attempt() (attempt func(context.Context) (*identity.Source, err
 
 func (p Process) ca() *caclient.Client {
 	return caclient.New(caclient.Config{
-		Addresses: p.Identity.CA, TokenFile: p.Identity.Token, StateFile: p.stateFile(), Accept: p.Accept, IstioName: p.Identity.IstioName,
+		Addresses: p.Identity.CA, TokenFile: p.Identity.Token, First: p.firstTrust(), StateFile: p.stateFile(), Accept: p.Accept, IstioName: p.Identity.IstioName,
 		Command: fmt.Sprintf("isthmus pki token -c ca.yaml %s -o %s", p.TokenFor, p.Identity.Token), Log: p.Log,
 	})
+}
+
+// firstTrust returns how it is found out which CAs are shown the token of a service account;
+// nil: the token is none.
+func (p Process) firstTrust() func() (identity.FirstTrust, error) {
+	if len(p.Identity.Fingerprint) == 0 && p.Identity.Roots == "" {
+		return nil
+	}
+	return func() (identity.FirstTrust, error) {
+		return identity.NewFirstTrust(p.Identity.Cluster, p.Identity.Fingerprint, p.Identity.Roots)
+	}
 }
 
 // stateFile is where key and certificate of a CA are kept; a gateway and a sidecar may

@@ -124,6 +124,27 @@ func CheckServiceAccount(s string) error {
 	return nil
 }
 
+// serviceAccountUser begins the name of a service account among Kubernetes's users, and the
+// subject of its tokens.
+const serviceAccountUser = "system:serviceaccount:"
+
+// ParseServiceAccountUser reads system:serviceaccount:NAMESPACE:NAME. The ID has neither trust
+// domain nor cluster: Kubernetes knows none.
+func ParseServiceAccountUser(user string) (ID, error) {
+	rest, ok := strings.CutPrefix(user, serviceAccountUser)
+	namespace, account, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 {
+		return ID{}, fmt.Errorf("%q is no service account: it must be %sNAMESPACE:NAME", user, serviceAccountUser)
+	}
+	if err := mesh.CheckLabel(namespace); err != nil {
+		return ID{}, fmt.Errorf("service account %q: namespace: %w", user, err)
+	}
+	if err := CheckServiceAccount(account); err != nil {
+		return ID{}, fmt.Errorf("service account %q: %w", user, err)
+	}
+	return ID{Namespace: namespace, ServiceAccount: account}, nil
+}
+
 // IDOf returns the ID that a leaf certificate states. It does not say that the
 // statement is true: that is known after a handshake with [Source.ServerTLS] or
 // [Source.ClientTLS], or after [Source.Verify]. Istio's name of the same workload may stand

@@ -3,14 +3,11 @@ package identity
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -136,6 +133,9 @@ func (a *Authority) VerifyToken(text string, now time.Time) (Token, error) {
 // logged once.
 func minute(now time.Time) string { return stamp(now.Truncate(time.Minute)) }
 
+// IsToken reports whether a text begins like a token of 'isthmus pki token'.
+func IsToken(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), tokenPrefix) }
+
 // splitToken reads the parts of a token; signed is what sig is of.
 func splitToken(text string) (t Token, signed string, sig []byte, err error) {
 	fail := func(format string, args ...any) (Token, string, []byte, error) {
@@ -186,34 +186,7 @@ func splitToken(text string) (t Token, signed string, sig []byte, err error) {
 	return t, tokenPrefix + payload, sig, nil
 }
 
-// ClientTLS returns the configuration of a process that has a token and no certificate
-// for its connection to the CA: nobody is trusted but a CA of the token's cluster whose
-// chain, as it sends it, ends in one of the token's roots. Nothing is shown to it.
-func (t Token) ClientTLS(alpn ...string) *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: alpn,
-		// Turns off the check of DNS names only, as in Source.ClientTLS.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			trust := newTrust(t.ID.TrustDomain, t.RootsOf(cs), nil, nil)
-			peer, err := verify(cs.PeerCertificates, trust, judgement{usage: x509.ExtKeyUsageServerAuth, at: time.Now()})
-			if err != nil {
-				return err
-			}
-			return CAOf(t.ID.TrustDomain, t.ID.Cluster)(peer)
-		},
-		SessionTicketsDisabled: true,
-	}
-}
-
-// RootsOf returns those of the certificates that the peer has sent which are the token's
-// roots.
-func (t Token) RootsOf(cs tls.ConnectionState) (roots []*x509.Certificate) {
-	for _, c := range cs.PeerCertificates {
-		if slices.Contains(t.Roots, FingerprintOf(c)) {
-			roots = append(roots, c)
-		}
-	}
-	return roots
+// FirstTrust returns what a process trusts that has a token and no certificate.
+func (t Token) FirstTrust() FirstTrust {
+	return FirstTrust{TrustDomain: t.ID.TrustDomain, Cluster: t.ID.Cluster, Roots: t.Roots}
 }

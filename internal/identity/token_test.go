@@ -133,19 +133,49 @@ func TestWhoHasATokenTrustsTheCAOfItsClusterAndNobodyElse(t *testing.T) {
 		{"its CA", caOf(t, west, "ca-1"), ""},
 		{"another CA of the cluster", caOf(t, west, "ca-2"), ""}, // it says that the token is not for it
 		{"another cluster's CA", caOf(t, m.Cluster("east"), "ca-1"), "expected a CA of cluster west"},
-		{"a workload of the cluster", m.Workload("west", "shop", "orders"), "not signed by a root"},
-		{"the CA of another root", caOf(t, stranger.Cluster("west"), "ca-1"), "not signed by a root"},
+		{"a workload of the cluster", m.Workload("west", "shop", "orders"), "under none of the roots"},
+		{"the CA of another root", caOf(t, stranger.Cluster("west"), "ca-1"), "under none of the roots"},
 	} {
-		_, ss, atClient, _ := handshake(t, token.ClientTLS(), withRoots(c.peer))
+		_, ss, atClient, _ := handshake(t, token.FirstTrust().ClientTLS(), withRoots(c.peer))
 		wantError(t, c.name, atClient, c.want)
 		if len(ss.PeerCertificates) > 0 {
 			t.Errorf("%s: it has shown something", c.name)
 		}
 	}
-	cs, _, atClient, _ := handshake(t, token.ClientTLS(), withRoots(caOf(t, west, "ca-1")))
-	if roots := token.RootsOf(cs); atClient != nil || len(roots) != 1 || identity.FingerprintOf(roots[0]) != m.Root.Fingerprint() {
+	cs, _, atClient, _ := handshake(t, token.FirstTrust().ClientTLS(), withRoots(caOf(t, west, "ca-1")))
+	if roots := token.FirstTrust().RootsOf(cs); atClient != nil || len(roots) != 1 || identity.FingerprintOf(roots[0]) != m.Root.Fingerprint() {
 		t.Errorf("its roots are %v, %v", roots, atClient)
 	}
+}
+
+func TestWhoKnowsAFingerprintTrustsTheCAOfItsClusterAndNobodyElse(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	first := identity.FirstTrust{Cluster: "west", Roots: []identity.Fingerprint{m.Root.Fingerprint()}}
+	for _, c := range []struct {
+		name string
+		peer *identity.Source
+		want string
+	}{
+		{"its CA", caOf(t, m.Cluster("west"), "ca-1"), ""},
+		{"another cluster's CA", caOf(t, m.Cluster("east"), "ca-1"), "expected a CA of cluster west"},
+		{"the CA of another root", caOf(t, identitytest.New(t, "mesh.example").Cluster("west"), "ca-1"), "under none of the roots"},
+		{"a workload of the cluster", m.Workload("west", "shop", "orders"), "under none of the roots"},
+	} {
+		cs, ss, atClient, _ := handshake(t, first.ClientTLS(), c.peer.OpenServerTLS(identity.AnyMember()))
+		wantError(t, c.name, atClient, c.want)
+		if len(ss.PeerCertificates) > 0 {
+			t.Errorf("%s: it has shown something", c.name)
+		}
+		if c.want == "" && len(first.RootsOf(cs)) != 1 {
+			t.Errorf("%s: its roots are %v", c.name, first.RootsOf(cs))
+		}
+	}
+	f := newForger(t)
+	leaf := f.under("spiffe://mesh.example/cluster/west").leaf("spiffe://other.example/cluster/west/ca/ca-1", nil)
+	leaf.Certificate = append(leaf.Certificate, f.root.Raw)
+	first.Roots = []identity.Fingerprint{identity.FingerprintOf(f.root)}
+	_, _, atClient, _ := handshake(t, first.ClientTLS(), &tls.Config{Certificates: []tls.Certificate{leaf}})
+	wantError(t, "a CA of a trust domain that its intermediate does not speak for", atClient, "may not speak for it")
 }
 
 func TestAWorkloadWithTheRootInItsChainIsNoCA(t *testing.T) {
@@ -154,7 +184,7 @@ func TestAWorkloadWithTheRootInItsChainIsNoCA(t *testing.T) {
 	leaf := west.leaf("spiffe://mesh.example/cluster/west/ns/shop/sa/evil", nil)
 	leaf.Certificate = append(leaf.Certificate, f.root.Raw)
 	token := identity.Token{ID: identity.ID{TrustDomain: "mesh.example", Cluster: "west"}, Roots: []identity.Fingerprint{identity.FingerprintOf(f.root)}}
-	_, _, atClient, _ := handshake(t, token.ClientTLS(), &tls.Config{Certificates: []tls.Certificate{leaf}})
+	_, _, atClient, _ := handshake(t, token.FirstTrust().ClientTLS(), &tls.Config{Certificates: []tls.Certificate{leaf}})
 	wantError(t, "client", atClient, "expected a CA of cluster west of mesh.example, but the peer is")
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 type Config struct {
 	Addresses []string                                                    // of the cluster's CAs, host:port; tried in turn
 	TokenFile string                                                      // read whenever there is no valid certificate
+	First     func() (identity.FirstTrust, error)                         // the token is a service account's, and these CAs take it; nil: it is one of 'isthmus pki token'
 	StateFile string                                                      // key, certificate and roots; empty: kept in memory only
 	Accept    func(identity.ID) error                                     // says why an identity is not this process's
 	Command   string                                                      // what makes a token for this process
@@ -66,7 +66,7 @@ func (c *Client) Source(ctx context.Context) (*identity.Source, error) {
 		}
 		c.cfg.Log.Warn("the certificate in the state directory is of no use: a token is needed", "file", c.cfg.StateFile, "err", err)
 	}
-	if m, err = c.enroll(ctx); err != nil {
+	if m, err = c.enroll(ctx, nil); err != nil {
 		return nil, err
 	}
 	return identity.New(m, c.origin())
@@ -84,9 +84,9 @@ func (c *Client) Check() (*identity.Source, error) {
 			return s, nil
 		}
 	}
-	_, t, err := c.token()
-	if err == nil && !time.Now().Before(t.Expires) {
-		err = fmt.Errorf("%s: it ended at %s: make another with '%s'", c.cfg.TokenFile, t.Expires.UTC().Format(time.RFC3339), c.cfg.Command)
+	p, err := c.proof()
+	if err == nil && !time.Now().Before(p.ends) {
+		err = fmt.Errorf("%s: it ended at %s: %s", c.cfg.TokenFile, p.ends.UTC().Format(time.RFC3339), c.another())
 	}
 	return nil, err
 }
@@ -94,7 +94,7 @@ func (c *Client) Check() (*identity.Source, error) {
 func (c *Client) origin() identity.Origin {
 	return identity.Origin{
 		Follow: c.follow,
-		Renew:  fmt.Sprintf("its CA (%s) has not renewed it; once it has expired, a new token is needed: %s", strings.Join(c.cfg.Addresses, ", "), c.cfg.Command),
+		Renew:  fmt.Sprintf("its CA (%s) has not renewed it; once it has expired, a new token is needed: %s", strings.Join(c.cfg.Addresses, ", "), c.another()),
 	}
 }
 
@@ -119,27 +119,12 @@ func (c *Client) mayBe(id identity.ID) error {
 	if err := c.cfg.Accept(id); err != nil {
 		return err
 	}
-	if _, t, err := c.token(); err == nil && t.ID != id {
-		return fmt.Errorf("it is that of %s, and the token in %s is for %s", id, c.cfg.TokenFile, t.ID)
+	if p, err := c.proof(); err == nil {
+		if err := p.makes(id); err != nil {
+			return fmt.Errorf("%w (token in %s)", err, c.cfg.TokenFile)
+		}
 	}
 	return nil
-}
-
-// token reads the token file, as text and as what it says.
-func (c *Client) token() (string, identity.Token, error) {
-	b, err := os.ReadFile(c.cfg.TokenFile)
-	if err != nil {
-		return "", identity.Token{}, fmt.Errorf("token: %w: make one with '%s'", err, c.cfg.Command)
-	}
-	text := strings.TrimSpace(string(b))
-	t, err := identity.ReadToken(text)
-	if err == nil {
-		err = c.cfg.Accept(t.ID)
-	}
-	if err != nil {
-		return "", identity.Token{}, fmt.Errorf("%s: %w; make one with '%s'", c.cfg.TokenFile, err, c.cfg.Command)
-	}
-	return text, t, nil
 }
 
 // save keeps the material on disk. A failure costs a new token at the next restart, and

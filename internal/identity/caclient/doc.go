@@ -19,6 +19,12 @@
 // nothing. A process that starts with a valid certificate on disk needs neither token nor
 // CA. One whose certificate has expired needs a new token: nothing else proves who it is.
 //
+// In Kubernetes the token is that of the pod's service account, which the kubelet writes
+// into a projected volume and replaces before it ends: it is read at each use, and shown whenever
+// the certificate is not taken. It does not name roots, so that fingerprints and the
+// cluster are configured; only a CA of that cluster is shown the token, since whoever has it is
+// the pod to every CA of the cluster.
+//
 // Roots are those of the token. What the CA sends as root later is not believed: roots
 // change by the mesh's own bundles.
 package caclient

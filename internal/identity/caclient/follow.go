@@ -39,20 +39,23 @@ func (c *Client) follow(ctx context.Context, s *identity.Source) {
 	}
 }
 
-// once gets one new certificate and has it used.
+// once gets one new certificate and has it used. The token of a service account is there
+// all the time, and shown when the certificate is not taken any more.
 func (c *Client) once(ctx context.Context, s *identity.Source) error {
 	if s.Err() == nil {
 		m, err := c.renew(ctx, s)
-		if err != nil {
+		if err == nil {
+			err = s.Replace(m)
+		}
+		if err == nil {
+			c.save(m)
+			return nil
+		}
+		if c.cfg.First == nil {
 			return err
 		}
-		if err := s.Replace(m); err != nil {
-			return err
-		}
-		c.save(m)
-		return nil
 	}
-	m, err := c.enroll(ctx)
+	m, err := c.enroll(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -32,32 +32,56 @@ const (
 	maxChain   = 16              // certificates of an answer
 )
 
-// enroll becomes what the token says.
-func (c *Client) enroll(ctx context.Context) (m identity.Material, err error) {
-	text, token, err := c.token()
+// enroll becomes what the token says. Of s, the source that is in use, the roots count that
+// are trusted by now, and not those of the beginning; nil: there is none yet.
+func (c *Client) enroll(ctx context.Context, s *identity.Source) (m identity.Material, err error) {
+	p, err := c.proof()
 	if err != nil {
 		return m, err
+	}
+	if p.ofKubelet && s != nil {
+		p.first.Roots = nil
+		for _, r := range s.Roots() {
+			p.first.Roots = append(p.first.Roots, identity.FingerprintOf(r))
+		}
 	}
 	if c.pending == nil {
 		if c.pending, err = identity.NewKey(); err != nil {
 			return m, err
 		}
-		c.save(identity.Material{Key: c.pending}) // before the token is used up for it
+		if !p.ofKubelet {
+			c.save(identity.Material{Key: c.pending}) // before the token is used up for it
+		}
 	}
 	m.Key = c.pending
-	m.Chain, m.Roots, err = c.ask(ctx, token.ID, m.Key, text, token.ClientTLS("h2"), token.RootsOf)
+	m.Chain, m.Roots, err = c.ask(ctx, p.id, m.Key, p.text, p.first.ClientTLS("h2"), p.first.RootsOf)
 	if err != nil {
-		if f, ok := errors.AsType[faults](err); ok && f.refused() {
+		if f, ok := errors.AsType[faults](err); ok && f.refused() && !p.ofKubelet {
 			err = fmt.Errorf("%w; put another token into %s with '%s'", err, c.cfg.TokenFile, c.cfg.Command)
 		}
 		return m, err
 	}
-	if err := check(m, token.ID); err != nil {
+	if err := c.check(m, p); err != nil {
 		return m, err
+	}
+	if p.ofKubelet && c.cfg.IstioName {
+		if m, err = c.withIstioName(ctx, m); err != nil {
+			return m, err
+		}
 	}
 	c.save(m)
 	c.pending = nil
 	return m, nil
+}
+
+// withIstioName renews a certificate at once: a request names its workload as Istio does,
+// and who has a service account's token knows its trust domain by its first certificate only.
+func (c *Client) withIstioName(ctx context.Context, m identity.Material) (identity.Material, error) {
+	s, err := identity.New(m, identity.Origin{})
+	if err != nil {
+		return m, err
+	}
+	return c.renew(ctx, s)
 }
 
 // renew gets a certificate for another key by the one that s has; whether it is good is
@@ -73,13 +97,16 @@ func (c *Client) renew(ctx context.Context, s *identity.Source) (m identity.Mate
 }
 
 // check says why an answer is not what was asked for, or not good.
-func check(m identity.Material, id identity.ID) error {
+func (c *Client) check(m identity.Material, p proof) error {
 	s, err := identity.New(m, identity.Origin{})
 	if err != nil {
 		return fmt.Errorf("the CA's answer: %w", err)
 	}
-	if got := s.ID(); got != id {
-		return fmt.Errorf("the CA's answer is for %s, asked was for %s", got, id)
+	if err := p.makes(s.ID()); err != nil {
+		return fmt.Errorf("the CA's answer is %w", err)
+	}
+	if err := c.cfg.Accept(s.ID()); err != nil {
+		return fmt.Errorf("the CA's answer: %w", err)
 	}
 	return nil
 }
@@ -114,16 +141,25 @@ func (c *Client) ask(ctx context.Context, id identity.ID, key crypto.Signer, tok
 	return nil, nil, why
 }
 
-// request returns a CSR in PEM. The CA knows by the token or the certificate whom it is
-// for; the SAN is for CAs that ask for one, and for Istio's name.
-func (c *Client) request(id identity.ID, key crypto.Signer) (string, error) {
-	uri, err := url.Parse(id.String())
-	if err != nil {
-		return "", err
+// names are those that are asked for; none, as long as the trust domain is not known.
+func (c *Client) names(id identity.ID) []string {
+	if id.TrustDomain == "" {
+		return nil
 	}
-	uris := []*url.URL{uri}
+	names := []string{id.String()}
 	if istio := id.IstioName(); c.cfg.IstioName && istio != "" {
-		if uri, err = url.Parse(istio); err != nil {
+		names = append(names, istio)
+	}
+	return names
+}
+
+// request returns a CSR in PEM. The CA knows by the token or the certificate whom it is
+// for; the SANs are for CAs that ask for one, and for Istio's name.
+func (c *Client) request(id identity.ID, key crypto.Signer) (string, error) {
+	var uris []*url.URL
+	for _, name := range c.names(id) {
+		uri, err := url.Parse(name)
+		if err != nil {
 			return "", err
 		}
 		uris = append(uris, uri)
