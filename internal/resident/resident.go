@@ -9,8 +9,10 @@ package resident
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -28,11 +30,18 @@ func Release() error {
 	if err != nil {
 		return err
 	}
+	moved, err := positionIndependent(exe)
+	if err != nil {
+		return err
+	}
 	for line := range bytes.Lines(maps) {
 		var from, to uintptr
 		var may, offset, device, inode, file string
-		if n, _ := fmt.Sscanf(string(line), "%x-%x %s %s %s %s %s", &from, &to, &may, &offset, &device, &inode, &file); n < 7 || file != exe || len(may) < 2 || may[1] == 'w' {
+		if n, _ := fmt.Sscanf(string(line), "%x-%x %s %s %s %s %s", &from, &to, &may, &offset, &device, &inode, &file); n < 7 || file != exe || len(may) < 3 || may[1] == 'w' {
 			continue // not the executable's, or what was written to it would be lost
+		}
+		if moved && may[2] != 'x' {
+			continue // its addresses were written into it, and then it was made read-only
 		}
 		// No slice of it is made for unix.Madvise: nobody owns this memory.
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {
@@ -40,4 +49,20 @@ func Release() error {
 		}
 	}
 	return err
+}
+
+// positionIndependent reports whether the loader writes to parts of an executable that are
+// read-only afterwards: its type in the ELF header is not ET_EXEC.
+func positionIndependent(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var head [18]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil {
+		return false, err
+	}
+	const executable = 2 // ET_EXEC
+	return binary.NativeEndian.Uint16(head[16:]) != executable, nil
 }
