@@ -2,12 +2,13 @@
 // client to one instance of a service, in this cluster or through a tunnel to
 // another, and carries a TLS connection that the gateway cannot read.
 //
-// A path is asked for in one of three ways:
+// A path is asked for in one of four ways:
 //
 //	mesh port, first byte 'C'    CONNECT orders.shop.mesh:80 HTTP/1.1, payload may follow at once
 //	mesh port, first byte 0x16   a TLS ClientHello whose SNI names the service: _80.orders.shop.mesh,
 //	                             or orders.shop.mesh for its first port
 //	tunnel stream                CONNECT, as on the mesh port, from the near gateway
+//	[Forward.Enter]              by the entrance of this process, which speaks TLS for its callers
 //
 // Its heads and refusals are those of [connect]. A client that came by SNI knows
 // no HTTP and gets a TLS alert instead of a refusal.

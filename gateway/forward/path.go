@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -27,6 +28,9 @@ type path struct {
 	// proved is called once the client has shaken hands, see unproved; nil: it was.
 	proved  func()
 	records records // what it has sent so far
+
+	// refusal is why there is no path, for who entered within this process.
+	refusal atomic.Pointer[connect.Refusal]
 
 	leave     func() // ends what expectGoodbye began; nil: it did not
 	answered  bool   // the client was told why it may not call, and is closed

@@ -25,6 +25,9 @@ var errMayNotCall = errors.New("the caller may not call the service")
 func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) error {
 	id := p.f.cfg.Identity
 	callers := identity.AnyWorkload()
+	if p.f.cfg.Entrance {
+		callers = identity.AnyMember()
+	}
 	peerAddr := p.conn.RemoteAddr()
 	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, served.Protocol.ProgramALPN()...))
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -60,7 +63,7 @@ func (f *Forward) refusalOf(c *authorize.Call) *connect.Refusal {
 		return connect.Refuse(http.StatusServiceUnavailable, connect.DestinationUnavailable,
 			"gateway %s does not know yet who may call %s", f.cfg.Self, c.To.Service)
 	}
-	d := a.Opaque(c.Caller, c.To.Port)
+	d := a.Plain(c.Caller, c.To.Port, f.cfg.Entrance)
 	if f.cfg.Calls != nil {
 		f.cfg.Calls.Decided(a, &d, c)
 	}
@@ -76,7 +79,7 @@ func (f *Forward) judgeAgain(c *authorize.Call) error {
 	if a == nil { // its endpoint has gone, of which it hears in another way
 		return nil
 	}
-	d := a.Opaque(c.Caller, c.To.Port)
+	d := a.Plain(c.Caller, c.To.Port, f.cfg.Entrance)
 	if d.Allowed {
 		return nil
 	}

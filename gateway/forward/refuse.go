@@ -13,6 +13,7 @@ import (
 func (p *path) refuse(r *connect.Refusal) {
 	f := p.f
 	f.metrics.refusal(p.dir, r.Type)
+	p.refusal.Store(r)
 	if f.cfg.Log.Enabled(f.base, slog.LevelDebug) {
 		f.cfg.Log.Debug("path refused", "service", p.req.Destination.String(), "peer_addr", p.conn.RemoteAddr().String(), "err", r)
 	}

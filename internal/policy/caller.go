@@ -49,11 +49,13 @@ type Callers struct {
 	Cluster        string
 	Namespace      string
 	ServiceAccount string
-	Anonymous      bool // callers without an identity; the segments are empty
+	Anonymous      bool   // callers without an identity; the segments are empty
+	Gateway        string // gateways, which call for who has no sidecar; the last two segments are empty
 }
 
 // ParseCallers reads the text forms of a pattern: "namespace/account", "*" for every
-// workload, "anonymous" for who has no identity, or a SPIFFE ID whose segments may be "*".
+// workload, "anonymous" for who has no identity, or a SPIFFE ID, of a workload or a
+// gateway, whose segments may be "*".
 func ParseCallers(s string) (Callers, error) {
 	c := Callers{}
 	path, full := strings.CutPrefix(s, "spiffe://")
@@ -67,6 +69,12 @@ func ParseCallers(s string) (Callers, error) {
 		if c.TrustDomain == "" || c.Cluster == "" {
 			return Callers{}, fmt.Errorf("callers %q: a segment is empty: write * for every value", s)
 		}
+	case full && len(seg) == 5 && seg[1] == "cluster" && seg[3] == "gateway":
+		c = Callers{TrustDomain: seg[0], Cluster: seg[2], Gateway: seg[4]}
+		if c.TrustDomain == "" || c.Cluster == "" || c.Gateway == "" {
+			return Callers{}, fmt.Errorf("callers %q: a segment is empty: write * for every value", s)
+		}
+		return c, c.Check()
 	case !full && len(seg) == 2:
 		c = Callers{Namespace: seg[0], ServiceAccount: seg[1]}
 	default:
@@ -82,6 +90,14 @@ func ParseCallers(s string) (Callers, error) {
 func (c *Callers) Check() error {
 	if c.Anonymous && *c != (Callers{Anonymous: true}) {
 		return errors.New("anonymous callers have no identity: write them as callers of their own")
+	}
+	if c.Gateway != "" && (c.Namespace != "" || c.ServiceAccount != "") {
+		return errors.New("a gateway has no namespace and no service account: write them as callers of their own")
+	}
+	if s := c.Gateway; s != "" && s != Any {
+		if err := mesh.CheckLabel(s); err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
 	}
 	if s := c.TrustDomain; s != "" && s != Any {
 		if _, err := identity.ParseID("spiffe://" + s + "/cluster/c/ns/n/sa/a"); err != nil {
@@ -118,6 +134,8 @@ func (c Callers) String() string {
 		return Any
 	case c.Anonymous:
 		return anonymous
+	case c.TrustDomain != "" && c.Cluster != "" && c.Gateway != "":
+		return "spiffe://" + c.TrustDomain + "/cluster/" + c.Cluster + "/gateway/" + c.Gateway
 	case c.TrustDomain == "" && c.Cluster == "" && c.Namespace != "" && c.ServiceAccount != "":
 		return c.Namespace + "/" + c.ServiceAccount
 	case c.TrustDomain != "" && c.Cluster != "" && c.Namespace != "" && c.ServiceAccount != "":
@@ -125,7 +143,7 @@ func (c Callers) String() string {
 	}
 	var keys []string
 	for _, k := range [...]struct{ key, value string }{
-		{"trustDomain", c.TrustDomain}, {"cluster", c.Cluster}, {"namespace", c.Namespace}, {"serviceAccount", c.ServiceAccount},
+		{"trustDomain", c.TrustDomain}, {"cluster", c.Cluster}, {"namespace", c.Namespace}, {"serviceAccount", c.ServiceAccount}, {"gateway", c.Gateway},
 	} {
 		if k.value == Any {
 			k.value = `"*"`
@@ -154,6 +172,9 @@ func (c Callers) compile(action Action, trustDomain string, home mesh.ClusterNam
 	if action == Deny {
 		trustDomain, namespace = Any, Any
 	}
+	if c.Gateway != "" { // it is of no namespace, so that no cluster need speak for it
+		p.vouched, namespace = false, ""
+	}
 	for _, s := range [...]struct {
 		segment *string
 		left    string
@@ -168,6 +189,11 @@ func (c Callers) compile(action Action, trustDomain string, home mesh.ClusterNam
 func (p *pattern) matches(c *Caller) bool {
 	if c.Anonymous || p.Anonymous {
 		return c.Anonymous && (p.Anonymous || p.denies && p.Callers == everybody)
+	}
+	if c.IsGateway() || p.Gateway != "" {
+		named := c.IsGateway() && p.Gateway != "" && segment(p.Gateway, string(c.Gateway)) &&
+			segment(p.Cluster, string(c.Cluster)) && segment(p.TrustDomain, c.TrustDomain)
+		return named || c.IsGateway() && p.denies && p.Callers == everybody
 	}
 	return segment(p.Namespace, c.Namespace) && segment(p.ServiceAccount, c.ServiceAccount) &&
 		segment(p.Cluster, string(c.Cluster)) && segment(p.TrustDomain, c.TrustDomain) &&

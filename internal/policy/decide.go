@@ -87,6 +87,13 @@ func (a *Authorizer) Opaque(c *Caller, port uint16) Decision {
 	return a.decide(&question{caller: c, port: port})
 }
 
+// Plain is Opaque at a gateway that ends the TLS of endpoints without an identity. With
+// entrance, gateways call them for who has no sidecar: those that an allow rule names,
+// and all where the service has no policy.
+func (a *Authorizer) Plain(c *Caller, port uint16, entrance bool) Decision {
+	return a.decide(&question{caller: c, port: port, entrance: entrance})
+}
+
 // Request decides about one request. It keeps nothing of h.
 func (a *Authorizer) Request(c *Caller, port uint16, h *Head) Decision {
 	return a.decide(&question{caller: c, port: port, head: h})
@@ -104,6 +111,8 @@ type question struct {
 	port   uint16
 	head   *Head // nil: not seen
 	later  bool  // the head is yet to come
+	// entrance: gateways may call.
+	entrance bool
 }
 
 func (a *Authorizer) decide(q *question) Decision {
@@ -120,7 +129,7 @@ func (a *Authorizer) decide(q *question) Decision {
 func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	switch {
 	case q.caller.Anonymous: // of no cluster
-	case !q.caller.IsWorkload() || q.caller.Namespace == "":
+	case !(q.caller.IsWorkload() && q.caller.Namespace != "" || q.caller.IsGateway() && q.entrance):
 		return Verdict{Cause: NotWorkload}
 	case (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain) && !slices.Contains(a.exported, q.port):
 		return Verdict{Cause: NotExported}
@@ -140,7 +149,7 @@ func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	}
 	v := Verdict{Cause: NoAllow}
 	if a.allowPolicies == 0 && !(tries && a.allowTries > 0) {
-		v = Verdict{Cause: ByDefault, Allowed: a.strict.matches(q.caller)}
+		v = Verdict{Cause: ByDefault, Allowed: a.strict.matches(q.caller) || q.caller.IsGateway() && a.hasNone(tries)}
 	}
 	may := false // the request that is to come may be allowed
 	for i := range a.allow {
@@ -159,6 +168,11 @@ func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 		return Verdict{Cause: NeedsRequest}
 	}
 	return v
+}
+
+// hasNone reports whether the service has no policy in force, or with tries none at all.
+func (a *Authorizer) hasNone(tries bool) bool {
+	return !slices.ContainsFunc(a.set.Policies, func(p Policy) bool { return tries || !p.DryRun })
 }
 
 // match is how a rule is met.

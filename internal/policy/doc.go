@@ -4,7 +4,9 @@
 //
 // In this order, the first that applies decides:
 //
-//  1. Only workloads call: gateways and certificate authorities are nobody's callers.
+//  1. Only workloads call: gateways and certificate authorities are nobody's callers. But
+//     where a gateway ends the TLS of an endpoint without a sidecar, gateways may call it for
+//     who has none either, if the cluster has an entrance for such callers.
 //  2. A port that is not exported is called from the service's own cluster only.
 //  3. A deny rule that matches refuses.
 //  4. Where the service has allow policies, one of their rules must match.
@@ -15,6 +17,9 @@
 // A caller without an identity, whom a permissive sidecar serves, is of no namespace and
 // no cluster: 1 and 2 do not concern it, and 4 lets it in by a rule that names
 // "anonymous" only. Deny rules about everybody are about it, too.
+//
+// A gateway that calls for who has no sidecar is of no namespace: 4 lets it in by a rule
+// that names gateways only, and 5 only where the service has no policy at all.
 //
 // Policies with DryRun decide nothing; what they would change stands beside every
 // decision.

@@ -29,7 +29,13 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 		return fmt.Sprintf("nothing in %s allows it: add %s there to permit this", a.allowNames(), a.pattern(c))
 	}
 	if v.Allowed {
+		if c.IsGateway() {
+			return fmt.Sprintf("allowed by default: it calls for who has no sidecar, and %s has no policy", service)
+		}
 		return fmt.Sprintf("allowed by default: the caller is of the service's namespace %s", service.Namespace)
+	}
+	if c.IsGateway() {
+		return fmt.Sprintf("%s has policies, and none allows who has no sidecar: allow %s to permit this", service, a.pattern(c))
 	}
 	return fmt.Sprintf("by default only namespace %s may call %s: write allow: [%s/*, %s] in Service %s to permit this",
 		service.Namespace, service, service.Namespace, a.pattern(c), service)
@@ -63,6 +69,9 @@ func (a *Authorizer) pattern(c *Caller) Callers {
 	if c.Anonymous {
 		return Callers{Anonymous: true}
 	}
+	if c.IsGateway() {
+		return Callers{TrustDomain: c.TrustDomain, Cluster: string(c.Cluster), Gateway: string(c.Gateway)}
+	}
 	p := Callers{Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
 	if c.TrustDomain != a.trustDomain {
 		return Callers{TrustDomain: c.TrustDomain, Cluster: string(c.Cluster), Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
@@ -76,6 +85,9 @@ func (a *Authorizer) pattern(c *Caller) Callers {
 func callerName(c *Caller) string {
 	if c.Anonymous {
 		return anonymous
+	}
+	if c.IsGateway() {
+		return c.ID.String()
 	}
 	return c.Namespace + "/" + c.ServiceAccount
 }

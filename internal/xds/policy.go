@@ -41,7 +41,7 @@ func EncodePolicy(s *policy.Set) (*discoveryv3.Resource, error) {
 func encodeRule(r *policy.Rule) *authorization.Rule {
 	out := &authorization.Rule{Methods: r.Methods, Paths: r.Paths}
 	for _, c := range r.From {
-		out.From = append(out.From, &authorization.Callers{TrustDomain: c.TrustDomain, Cluster: c.Cluster, Namespace: c.Namespace, ServiceAccount: c.ServiceAccount, Anonymous: c.Anonymous})
+		out.From = append(out.From, &authorization.Callers{TrustDomain: c.TrustDomain, Cluster: c.Cluster, Namespace: c.Namespace, ServiceAccount: c.ServiceAccount, Anonymous: c.Anonymous, Gateway: c.Gateway})
 	}
 	out.Ports = encodePorts(r.Ports)
 	for _, h := range r.Headers {
@@ -97,7 +97,7 @@ func DecodePolicy(b []byte) (*policy.Set, error) {
 func decodeRule(r *authorization.Rule) (policy.Rule, error) {
 	out := policy.Rule{Methods: r.GetMethods(), Paths: r.GetPaths()}
 	for _, c := range r.GetFrom() {
-		out.From = append(out.From, policy.Callers{TrustDomain: c.GetTrustDomain(), Cluster: c.GetCluster(), Namespace: c.GetNamespace(), ServiceAccount: c.GetServiceAccount(), Anonymous: c.GetAnonymous()})
+		out.From = append(out.From, policy.Callers{TrustDomain: c.GetTrustDomain(), Cluster: c.GetCluster(), Namespace: c.GetNamespace(), ServiceAccount: c.GetServiceAccount(), Anonymous: c.GetAnonymous(), Gateway: c.GetGateway()})
 	}
 	for _, h := range r.GetHeaders() {
 		out.Headers = append(out.Headers, policy.Header{Name: h.GetName(), Values: h.GetValues()})

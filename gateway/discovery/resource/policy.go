@@ -63,6 +63,9 @@ type callersResource struct {
 	// Callers without an identity, whom a sidecar serves with interception.inbound:
 	// permissive. Nothing else may stand beside it. Default: false.
 	Anonymous bool `yaml:"anonymous"`
+	// A gateway that calls for programs without a sidecar through its cluster's entrance, or
+	// * for all of them; for services without sidecars. Default: none.
+	Gateway string `yaml:"gateway"`
 }
 
 // UnmarshalText reads the short form.

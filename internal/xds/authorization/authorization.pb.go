@@ -298,6 +298,7 @@ type Callers struct {
 	Namespace      string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	ServiceAccount string                 `protobuf:"bytes,4,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
 	Anonymous      bool                   `protobuf:"varint,5,opt,name=anonymous,proto3" json:"anonymous,omitempty"` // callers without an identity
+	Gateway        string                 `protobuf:"bytes,6,opt,name=gateway,proto3" json:"gateway,omitempty"`      // gateways that call for who has no sidecar; "*" is all
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -365,6 +366,13 @@ func (x *Callers) GetAnonymous() bool {
 		return x.Anonymous
 	}
 	return false
+}
+
+func (x *Callers) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
 }
 
 type Header struct {
@@ -443,13 +451,14 @@ const file_internal_xds_authorization_authorization_proto_rawDesc = "" +
 	"\x05ports\x18\x02 \x03(\rR\x05ports\x12\x18\n" +
 	"\amethods\x18\x03 \x03(\tR\amethods\x12\x14\n" +
 	"\x05paths\x18\x04 \x03(\tR\x05paths\x12:\n" +
-	"\aheaders\x18\x05 \x03(\v2 .isthmus.authorization.v1.HeaderR\aheaders\"\xab\x01\n" +
+	"\aheaders\x18\x05 \x03(\v2 .isthmus.authorization.v1.HeaderR\aheaders\"\xc5\x01\n" +
 	"\aCallers\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12'\n" +
 	"\x0fservice_account\x18\x04 \x01(\tR\x0eserviceAccount\x12\x1c\n" +
-	"\tanonymous\x18\x05 \x01(\bR\tanonymous\"4\n" +
+	"\tanonymous\x18\x05 \x01(\bR\tanonymous\x12\x18\n" +
+	"\agateway\x18\x06 \x01(\tR\agateway\"4\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06valuesB<Z:github.com/isthmus-mesh/isthmus/internal/xds/authorizationb\x06proto3"
