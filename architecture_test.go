@@ -29,10 +29,12 @@ var imports = map[string][]string{
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":         {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
-	"gateway/bundles": {"internal/identity", "internal/trust"},
-	"gateway/forward": {"internal/authorize", "internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/relay"},
-	"gateway/xds":     {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
+	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/identity", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway/bundles":  {"internal/identity", "internal/trust"},
+	"gateway/entrance": {"gateway/forward", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "internal/state"},
+	"gateway/imports":  {"internal/identity", "internal/kube", "internal/mesh", "internal/prom", "internal/state"},
+	"gateway/forward":  {"internal/authorize", "internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/relay"},
+	"gateway/xds":      {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
 
 	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},

@@ -1,0 +1,189 @@
+package imports
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+)
+
+// Config is what an Imports needs.
+type Config struct {
+	Client *kube.Client
+	// Cluster is the own one.
+	Cluster mesh.ClusterName
+	// Namespace and Service name the gateways' Service, whose EndpointSlices say where
+	// this cluster's gateways are.
+	Namespace, Service string
+	// Lease decides which gateway writes.
+	Lease *kube.Lease
+	// Ports are those of the entrance; zero: there is none.
+	Ports Range
+	// Want is told on which ports which services are called; nil: nobody is.
+	Want func(map[uint16]mesh.Destination)
+
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: not registered
+}
+
+// Imports writes what the mesh offers into a Kubernetes cluster. Its methods are safe for
+// concurrent use.
+type Imports struct {
+	cfg     Config
+	metrics *metrics
+	offers  state.Store[*offers]
+
+	namespaces *kube.Followed[*corev1.Namespace]
+	imports    *kube.Followed[*mcs.ServiceImport]
+	exports    *kube.Followed[*mcs.ServiceExport]
+	derived    *kube.Followed[*corev1.Service]
+	slices     *kube.Followed[*discoveryv1.EndpointSlice]
+	gateways   *kube.Followed[*discoveryv1.EndpointSlice]
+
+	entranceKnown state.Store[bool]
+}
+
+// offers is what the mesh offers, as this gateway knows it.
+type offers struct {
+	byService map[mesh.ServiceName][]Offer
+	complete  bool
+}
+
+// New returns an Imports that does nothing until Run. It has the client follow what it
+// needs, so it comes before the client's Run.
+func New(cfg Config) (*Imports, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	i := &Imports{cfg: cfg, metrics: m}
+	made := kube.Selection{Labels: labelManaged + "=" + managedBy + "," + LabelImport}
+	if i.namespaces, err = kube.Follow(cfg.Client, kube.Selection{}, func(n *corev1.Namespace) {
+		n.Labels, n.Annotations = nil, nil
+	}); err != nil {
+		return nil, err
+	}
+	if i.imports, err = kube.Follow[*mcs.ServiceImport](cfg.Client, kube.Selection{Optional: true}, nil); err != nil {
+		return nil, err
+	}
+	if i.exports, err = kube.Follow(cfg.Client, kube.Selection{Optional: true}, func(e *mcs.ServiceExport) {
+		e.Labels, e.Annotations = nil, nil
+	}); err != nil {
+		return nil, err
+	}
+	if i.derived, err = kube.Follow[*corev1.Service](cfg.Client, made, nil); err != nil {
+		return nil, err
+	}
+	if i.slices, err = kube.Follow[*discoveryv1.EndpointSlice](cfg.Client, made, nil); err != nil {
+		return nil, err
+	}
+	i.gateways, err = kube.Follow[*discoveryv1.EndpointSlice](cfg.Client, kube.Selection{
+		Namespace: cfg.Namespace, Labels: discoveryv1.LabelServiceName + "=" + cfg.Service}, nil)
+	return i, err
+}
+
+// Publish takes what clusters offer, of each service one offer of a cluster at most;
+// complete says that there is nothing else, so that what is missing is gone. It
+// keeps its arguments.
+func (i *Imports) Publish(byService map[mesh.ServiceName][]Offer, complete bool) {
+	i.offers.Set(&offers{byService, complete})
+}
+
+// EntranceKnown reports whether the ports of the entrance have been read, and gives a
+// channel that closes when that changes: a gateway that does not know them is not ready
+// for callers without a sidecar.
+func (i *Imports) EntranceKnown() (bool, <-chan struct{}) { return i.entranceKnown.Snapshot() }
+
+// Run keeps the cluster's objects what they should be until ctx ends. It returns nil.
+func (i *Imports) Run(ctx context.Context) error {
+	var pause time.Duration // before the next attempt of what failed
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		w, past := i.world()
+		i.enter(w.derived)
+		leads, ledPast := i.cfg.Lease.Held()
+		next := recheck
+		if leads && w.known() {
+			if failed := i.reconcile(ctx, w); failed > 0 {
+				pause = min(max(2*pause, retry), maxRetry)
+				next = pause
+			} else {
+				pause = 0
+			}
+		}
+		i.metrics.leads(leads)
+		timer.Reset(next)
+		if !wait(ctx, timer.C, append(past, ledPast)) {
+			return nil
+		}
+		if !state.Pause(ctx, settle) {
+			return nil
+		}
+	}
+}
+
+// enter tells the entrance its ports, once they are known.
+func (i *Imports) enter(derived []*corev1.Service) {
+	if derived == nil {
+		return
+	}
+	if i.cfg.Want != nil {
+		i.cfg.Want(Entrances(derived, i.cfg.Ports))
+	}
+	if !i.entranceKnown.Load() {
+		i.entranceKnown.Set(true)
+	}
+}
+
+// world is everything that is known at one moment. Nil: not yet.
+type world struct {
+	offers     *offers
+	namespaces []*corev1.Namespace
+	imports    []*mcs.ServiceImport
+	exports    []*mcs.ServiceExport
+	derived    []*corev1.Service
+	slices     []*discoveryv1.EndpointSlice
+	gateways   []*discoveryv1.EndpointSlice
+}
+
+func (i *Imports) world() (w world, past []<-chan struct{}) {
+	past = make([]<-chan struct{}, 7)
+	w.offers, past[0] = i.offers.Snapshot()
+	w.namespaces, past[1] = i.namespaces.Snapshot()
+	w.imports, past[2] = i.imports.Snapshot()
+	w.exports, past[3] = i.exports.Snapshot()
+	w.derived, past[4] = i.derived.Snapshot()
+	w.slices, past[5] = i.slices.Snapshot()
+	w.gateways, past[6] = i.gateways.Snapshot()
+	return w, past
+}
+
+func (w *world) known() bool {
+	return w.offers != nil && w.namespaces != nil && w.imports != nil && w.exports != nil && w.derived != nil && w.slices != nil && w.gateways != nil
+}
+
+// hasNamespace reports whether it exists and stays.
+func (w *world) hasNamespace(name string) bool {
+	at, found := slices.BinarySearchFunc(w.namespaces, name, func(n *corev1.Namespace, name string) int {
+		if n.Name < name {
+			return -1
+		} else if n.Name > name {
+			return 1
+		}
+		return 0
+	})
+	return found && w.namespaces[at].DeletionTimestamp == nil && w.namespaces[at].Status.Phase != corev1.NamespaceTerminating
+}

@@ -1,0 +1,196 @@
+package imports
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+var owner = &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "orders", UID: "u1"}}
+
+// allocated is a derived Service as an API server has it.
+func allocated(i *Import, ports map[uint16]uint16, ips ...string) *corev1.Service {
+	s := i.derived(ports, owner)
+	for _, ip := range ips {
+		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, ip)
+		family := corev1.IPv4Protocol
+		if strings.Contains(ip, ":") {
+			family = corev1.IPv6Protocol
+		}
+		s.Spec.IPFamilies = append(s.Spec.IPFamilies, family)
+	}
+	return s
+}
+
+// lines writes EndpointSlices as text.
+func lines(all []*discoveryv1.EndpointSlice) (text []string) {
+	for _, s := range all {
+		line := s.Name
+		for _, l := range []string{discoveryv1.LabelServiceName, mcs.LabelServiceName, mcs.LabelSourceCluster} {
+			if v := s.Labels[l]; v != "" {
+				line += " " + l[strings.IndexByte(l, '/')+1:] + "=" + v
+			}
+		}
+		for _, e := range s.Endpoints {
+			line += fmt.Sprintf(" %s:%v", e.Addresses[0], *e.Conditions.Ready)
+		}
+		for _, p := range s.Ports {
+			line += fmt.Sprintf(" %s=%d", *p.Name, *p.Port)
+		}
+		text = append(text, line)
+	}
+	return text
+}
+
+func gatewaySlice(family discoveryv1.AddressType, addresses ...string) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{AddressType: family}
+	for n, a := range addresses {
+		ready := !strings.HasSuffix(a, "!")
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{strings.TrimSuffix(a, "!")},
+			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: &ready}, // the Service publishes who is not ready
+			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Name: fmt.Sprintf("isthmus-gateway-%d", n)}})
+	}
+	return s
+}
+
+func TestKubeProxyFindsTheEntranceAndReadersOfMCSEveryCluster(t *testing.T) {
+	gateways := gatewaysOf([]*discoveryv1.EndpointSlice{gatewaySlice(discoveryv1.AddressTypeIPv4, "10.42.0.5", "10.42.0.4!"), gatewaySlice(discoveryv1.AddressTypeIPv6, "fd00::5")})
+	i := Join(orders, []Offer{offer("east", 1, "web 80/TCP", "dns 53/UDP"), offer("west", 2, "web 80/TCP", "admin 81/TCP")})
+	ports := map[uint16]uint16{80: 20080, 81: 20081}
+	name := derivedName(orders)
+	want := []string{
+		name + "-ipv4-east service-name=" + name + " service-name=orders source-cluster=east 10.42.0.4:false 10.42.0.5:true web=20080",
+		name + "-ipv4-west service-name=" + name + " service-name=orders source-cluster=west 10.42.0.4:false 10.42.0.5:true web=20080 admin=20081",
+		name + "-ipv6-east service-name=" + name + " service-name=orders source-cluster=east fd00::5:true web=20080",
+		name + "-ipv6-west service-name=" + name + " service-name=orders source-cluster=west fd00::5:true web=20080 admin=20081",
+	}
+	if diff := cmp.Diff(want, lines(i.slices(allocated(i, ports, "10.43.0.9"), ports, gateways, owner))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAHeadlessImportIsAnsweredWithTheDerivedServicesAddress(t *testing.T) {
+	gateways := gatewaysOf([]*discoveryv1.EndpointSlice{gatewaySlice(discoveryv1.AddressTypeIPv4, "10.42.0.5")})
+	i := Join(orders, []Offer{with(offer("east", 1, "web 80/TCP"), func(c *mesh.ClusterSet) { c.Headless = true })})
+	ports := map[uint16]uint16{80: 20080}
+	derived := allocated(i, ports, "10.43.0.9")
+	name := derivedName(orders)
+	want := []string{
+		name + "-ipv4 service-name=" + name + " 10.42.0.5:true web=20080",
+		name + "-ipv4-east service-name=orders source-cluster=east 10.43.0.9:true web=80",
+	}
+	if diff := cmp.Diff(want, lines(i.slices(derived, ports, gateways, owner))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if o := i.object(derived); len(o.Spec.IPs) > 0 || len(o.Spec.IPFamilies) != 1 {
+		t.Errorf("a headless import has the addresses %v and families %v", o.Spec.IPs, o.Spec.IPFamilies)
+	}
+}
+
+func TestAnImportHasTheAddressesOfItsDerivedServiceWhoseNameIsAlwaysTheSame(t *testing.T) {
+	i := Join(orders, []Offer{offer("east", 1, " 80/TCP")})
+	s := allocated(i, map[uint16]uint16{80: 20080}, "10.43.0.9", "fd00::9")
+	if s.Name != "derived-ch7nn37llija" {
+		t.Errorf("the derived Service is called %s", s.Name)
+	}
+	if p := s.Spec.Ports[0]; p.Name != "tcp-80" || p.TargetPort.IntValue() != 20080 {
+		t.Errorf("its port is %+v", p)
+	}
+	o := i.object(s)
+	if diff := cmp.Diff([]string{"10.43.0.9", "fd00::9"}, o.Spec.IPs); diff != "" || o.Spec.Ports[0].Name != "" {
+		t.Errorf("%+v", o.Spec)
+	}
+	status := i.status(o, true)
+	if len(status.Clusters) != 1 || status.Conditions[0].Status != metav1.ConditionTrue || status.EndpointSliceObjects != mcs.EndpointSliceObjectsPresent {
+		t.Errorf("%+v", status)
+	}
+	if none := Join(orders, []Offer{offer("east", 1, "dns 53/UDP")}); none.derived(nil, owner) != nil || none.slices(nil, nil, nil, owner) != nil {
+		t.Error("a Service without a port that the mesh carries")
+	}
+}
+
+func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
+	r := Range{20000, 20003}
+	imports := func(names ...string) (all []*Import) {
+		for _, n := range names {
+			o := offer("east", 1, "web 80/TCP")
+			all = append(all, Join(mesh.ServiceName{Namespace: "shop", Name: n}, []Offer{o}))
+		}
+		return all
+	}
+	derive := func(all []*Import, a allocation) (services []*corev1.Service) {
+		for _, i := range all {
+			services = append(services, i.derived(a[i.Service], &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: i.Service.Name}}))
+		}
+		return services
+	}
+	three := imports("a", "b", "c")
+	first, err := allocate(three, nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := allocate(imports("a", "a0", "b", "c"), derive(three, first), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var given []uint16
+	for _, n := range []string{"a", "a0", "b", "c"} {
+		name := mesh.ServiceName{Namespace: "shop", Name: n}
+		if was := first[name][80]; was != 0 && was != again[name][80] {
+			t.Errorf("%s had port %d and has %d", n, was, again[name][80])
+		}
+		given = append(given, again[name][80])
+	}
+	slices.Sort(given)
+	if diff := cmp.Diff([]uint16{20000, 20001, 20002, 20003}, given); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := allocate(imports("a", "b", "c", "d", "e"), nil, r); err == nil || !strings.Contains(err.Error(), "widen entrance.ports") {
+		t.Errorf("five in a range of four: %v", err)
+	}
+	if a, err := allocate(three, nil, Range{}); err != nil || a[three[0].Service][80] != 0 {
+		t.Errorf("without an entrance: %v, %v", a, err)
+	}
+	ports := Entrances(derive(three, first), r)
+	for _, i := range three {
+		if got := ports[first[i.Service][80]]; got != (mesh.Destination{Service: i.Service, Port: 80}) {
+			t.Errorf("port %d leads to %s", first[i.Service][80], got)
+		}
+	}
+	stranger := derive(three, first)[0]
+	stranger.Name = "derived-by-somebody"
+	if got := Entrances([]*corev1.Service{stranger}, r); len(got) > 0 {
+		t.Errorf("a Service that only has the label is followed: %v", got)
+	}
+}
+
+func TestAGatewayThatDoesNotKnowAllTakesNoClusterFromAnImport(t *testing.T) {
+	w := &mcs.ServiceImport{Status: mcs.ServiceImportStatus{Clusters: []mcs.ClusterStatus{{Cluster: "east"}, {Cluster: "west"}}}}
+	if knowsAllOf(Join(orders, []Offer{offer("east", 1)}), w) {
+		t.Error("west would be taken out")
+	}
+	if !knowsAllOf(Join(orders, []Offer{offer("east", 1), offer("west", 1), offer("north", 1)}), w) {
+		t.Error("north is not added")
+	}
+}
+
+func TestOnlyNamespacesThatExistAndStayGetImports(t *testing.T) {
+	leaving := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "leaving"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}}
+	w := &world{namespaces: []*corev1.Namespace{leaving, {ObjectMeta: metav1.ObjectMeta{Name: "shop"}}},
+		offers: &offers{byService: map[mesh.ServiceName][]Offer{}}}
+	for _, ns := range []string{"shop", "leaving", "zoo"} {
+		w.offers.byService[mesh.ServiceName{Namespace: ns, Name: "orders"}] = []Offer{offer("east", 1)}
+	}
+	if all, _ := w.wanted(); len(all) != 1 || all[0].Service != orders {
+		t.Errorf("%v", all)
+	}
+}

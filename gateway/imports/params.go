@@ -1,0 +1,35 @@
+package imports
+
+import "time"
+
+const (
+	// manager is who writes, as metadata.managedFields say it.
+	manager = "isthmus-imports"
+
+	// labelManaged marks what this package made; its value is managedBy.
+	labelManaged = "app.kubernetes.io/managed-by"
+	managedBy    = "isthmus"
+
+	// LabelImport is on derived Services and names their ServiceImport: discovery leaves such
+	// Services out.
+	LabelImport = "isthmus.io/service-import"
+
+	// sliceManager is the value of endpointslice.kubernetes.io/managed-by.
+	sliceManager = "imports.isthmus.io"
+
+	// maxImports bounds the ServiceImports of a cluster: each is three objects at least, and
+	// a port of the entrance or more. In order of their names.
+	maxImports = 4096
+
+	// settle is the wait after a change before it is written, so that changes that come
+	// together are written once.
+	settle = 100 * time.Millisecond
+
+	// retry is the wait after a write that failed. At most maxRetry.
+	retry    = time.Second
+	maxRetry = 30 * time.Second
+
+	// recheck is how often all is compared again without a change: what somebody else
+	// has removed comes back by the watch, and what failed by itself does here.
+	recheck = 5 * time.Minute
+)

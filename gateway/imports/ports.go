@@ -1,0 +1,128 @@
+package imports
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// Range are the ports of the entrance, First to Last; zero: this cluster has none.
+type Range struct {
+	First, Last uint16
+}
+
+func (r Range) size() int {
+	if r.First == 0 || r.Last < r.First {
+		return 0
+	}
+	return int(r.Last) - int(r.First) + 1
+}
+
+func (r Range) has(n uint16) bool { return r.size() > 0 && n >= r.First && n <= r.Last }
+
+// allocation says on which port of the entrance each port of each import is called.
+type allocation map[mesh.ServiceName]map[uint16]uint16
+
+// allocate gives every carried port of every import one port of the entrance. What
+// derived Services have already, they keep; the others get the one that their name
+// leads to, or the next that is free. The error says which get none.
+func allocate(imports []*Import, derived []*corev1.Service, r Range) (allocation, error) {
+	all := allocation{}
+	wanted := make(map[mesh.ServiceName]*Import, len(imports))
+	for _, i := range imports {
+		wanted[i.Service] = i
+		all[i.Service] = map[uint16]uint16{}
+	}
+	taken := map[uint16]bool{}
+	for _, s := range derived {
+		name, ok := importOf(s)
+		if !ok {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			at := uint16(p.TargetPort.IntValue()) //nolint:gosec // 1 to 65535, of an API server
+			if !r.has(at) || taken[at] {
+				continue
+			}
+			taken[at] = true // also of who is to be removed: its callers are still there
+			if i := wanted[name]; i != nil && i.carried[uint16(p.Port)] != nil {
+				all[name][uint16(p.Port)] = at
+			}
+		}
+	}
+	var none []string
+	for _, i := range imports {
+		for _, p := range i.ports {
+			if i.carried[p.number] == nil || p.protocol != corev1.ProtocolTCP || all[i.Service][p.number] != 0 {
+				continue
+			}
+			at, ok := r.free(mesh.Destination{Service: i.Service, Port: p.number}, taken)
+			if !ok {
+				none = append(none, fmt.Sprintf("%s:%d", i.Service, p.number))
+				continue
+			}
+			taken[at] = true
+			all[i.Service][p.number] = at
+		}
+	}
+	if len(none) > 0 && r.size() > 0 {
+		return all, fmt.Errorf("%d ports of imports have no port of the entrance, the first is %s: widen entrance.ports", len(none), none[0])
+	}
+	return all, nil
+}
+
+// free returns the port that d's name leads to, or the next that nobody has.
+func (r Range) free(d mesh.Destination, taken map[uint16]bool) (uint16, bool) {
+	size := r.size()
+	if size == 0 || len(taken) >= size {
+		return 0, false
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(d.String()))
+	start := int(h.Sum32() % uint32(size)) //nolint:gosec // at most 65535
+	for n := range size {
+		if at := r.First + uint16((start+n)%size); !taken[at] { //nolint:gosec // as above
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+// Entrances returns what derived Services say: on which port of the entrance which service
+// is called. Of two that say the same port the first counts.
+func Entrances(derived []*corev1.Service, r Range) map[uint16]mesh.Destination {
+	ports := map[uint16]mesh.Destination{}
+	for _, s := range derived {
+		name, ok := importOf(s)
+		if !ok {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			at := uint16(p.TargetPort.IntValue()) //nolint:gosec // 1 to 65535, of an API server
+			if _, taken := ports[at]; r.has(at) && !taken {
+				ports[at] = mesh.Destination{Service: name, Port: uint16(p.Port)}
+			}
+		}
+	}
+	return ports
+}
+
+// importOf returns which import a derived Service is of; false: it is none.
+func importOf(s *corev1.Service) (mesh.ServiceName, bool) {
+	name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[LabelImport]}
+	if mesh.CheckLabel(name.Name) != nil || s.Name != derivedName(name) || s.Labels[labelManaged] != managedBy {
+		return mesh.ServiceName{}, false
+	}
+	return name, true
+}
+
+// carriedPorts returns the ports of i that the entrance can take, in i's order.
+func (i *Import) carriedPorts() []port {
+	return slices.DeleteFunc(slices.Clone(i.ports), func(p port) bool {
+		return p.protocol != corev1.ProtocolTCP || i.carried[p.number] == nil
+	})
+}
