@@ -218,6 +218,8 @@ func explain(o, x outcome, in string, refused uint32, reset map[uint32]bool) str
 		return "x/net looks at the increment first; RFC 9113 §5.1 has an idle stream a fault, a closed one none"
 	case o.why != "" && !o.over && x.over && h.typ == frameContinuation:
 		return "x/net ends the connection when CONTINUATION follows a field that is malformed; RFC 9113 §8.1.1 has it a fault of the stream"
+	case x.reset && !o.reset && !o.over && o.ended && o.request == "" && (h.typ == frameHeaders || h.typ == frameContinuation):
+		return "x/net refuses fields that no trailer may be, of those that were announced; here http1 does, of all"
 	case o.over && h.typ == frameHeaders && (o.why == ErrStreamID.Error() || o.why == ErrClosedStream.Error()) && (x.reset || !h.has(flagEndHeaders)):
 		return "we look at the stream first, x/net at the block"
 	}
