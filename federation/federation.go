@@ -269,6 +269,16 @@ func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() 
 // SetJoin replaces the addresses of other gateways that the configuration names.
 func (f *Federation) SetJoin(addresses []string) { f.apply(core.Join(slices.Clone(addresses))) }
 
+// SetAdvertise replaces what other gateways dial to reach this one, and tells them.
+func (f *Federation) SetAdvertise(address string) error {
+	if err := CheckAddress(address); err != nil {
+		return err
+	}
+	f.apply(core.Advertise(address))
+	f.announce()
+	return nil
+}
+
 // SetImports replaces what this gateway takes of other clusters, which it keeps.
 func (f *Federation) SetImports(imports mesh.Imports) { f.apply(core.SetImports(imports)) }
 

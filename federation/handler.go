@@ -112,7 +112,7 @@ func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request, answer
 func (f *Federation) heads() versionList {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return versionList{Origins: f.core.Heads(), Advertise: f.cfg.Advertise, MeshAddress: f.cfg.MeshAddress}
+	return versionList{Origins: f.core.Heads(), Advertise: f.core.Meta().Advertise, MeshAddress: f.cfg.MeshAddress}
 }
 
 // held returns what is held of an origin; nil: nothing, or it has said nothing yet.

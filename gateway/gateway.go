@@ -80,6 +80,10 @@ type Gateway struct {
 	mesh, xdsPort net.Listener
 	operators     admin.Ports
 
+	kubernetes      *kubernetes              // nil: there is no API server
+	siblings        atomic.Pointer[[]string] // addresses of this cluster's other gateways, by the API server
+	noPublicAddress atomic.Pointer[string]   // why; empty: there is one
+
 	limits     *limit.Limits
 	resetKey   *resetKey // nil without a state directory
 	tunnel     *tunnel.Node
@@ -139,6 +143,9 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 		}
 		return ""
 	})
+	if g.kubernetes, err = g.openKubernetes(); err != nil {
+		return nil, err
+	}
 	g.servicesKnown = g.ready.Condition("services", "those of this cluster are not all known yet")
 	g.identity.Log = g.log
 	return g, errors.Join(g.identity.Register(g.registry), g.audit.Register(g.registry))
@@ -213,7 +220,7 @@ func (g *Gateway) parts() []part {
 	if g.resetKey != nil {
 		all = append(all, part{"reset key", g.resetKey.Run})
 	}
-	return all
+	return append(all, g.kubernetesParts()...)
 }
 
 // Shutdown leaves the mesh and drains: other gateways stop choosing this one,

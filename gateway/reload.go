@@ -45,7 +45,7 @@ func (g *Gateway) reload(ctx context.Context) (changed, restart []string, err er
 		}
 	}
 	g.inForce.Store(&next)
-	g.federation.SetJoin(next.Join)
+	g.setJoin()
 	g.federation.SetImports(next.Imports)
 	g.forward.SetLimits(next.Limits.PathsPerSource, next.Limits.Paths)
 	if g.opts.Level != nil {

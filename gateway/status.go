@@ -25,6 +25,7 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel, g.identity.Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Trust = g.trustStatus(view)
+	s.NoAddress = g.addressUnknown()
 	s.NothingImported = nothingImported(view, g.inForce.Load().Imports)
 	s.Unjudged = g.authorizers.Load().unjudged()
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()

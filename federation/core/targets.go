@@ -19,6 +19,14 @@ type Join []string
 
 func (j Join) apply(c *Core, _ time.Time) { c.cfg.Join = j }
 
+// Advertise replaces what other gateways dial to reach this one.
+type Advertise string
+
+func (a Advertise) apply(c *Core, _ time.Time) {
+	c.viewChanged = c.viewChanged || c.cfg.Advertise != string(a)
+	c.cfg.Advertise = string(a)
+}
+
 // newTargets returns every address to keep a tunnel to, not nil; nil when they are
 // the same as the last time. They are the configured ones, where any gateway may
 // answer, where each known gateway says that it is, and some of those where gossip

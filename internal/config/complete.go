@@ -19,6 +19,7 @@ func (g *Gateway) complete(c *completer) {
 		c.fault("identity.cluster", "%s is not this gateway's cluster, %s: leave it out", g.Identity.Cluster, g.Cluster)
 	}
 	g.Identity.complete(c)
+	g.Kubernetes.complete(c)
 	c.trustDomains(g.TrustDomains)
 	c.path("resources", &g.Resources)
 	c.required("state", &g.State)
@@ -75,6 +76,17 @@ func (g *Gateway) isItself(address string) bool {
 
 func (g *Gateway) completeAdvertise(c *completer) {
 	tunnel, meshPort := c.port("listen.tunnel"), c.port("listen.mesh")
+	if g.Kubernetes.Advertise {
+		if g.Advertise != "" {
+			c.fault("advertise", "and kubernetes.advertise say different things: write one of them")
+		}
+		if g.MeshAddress == "" {
+			c.fault("meshAddress", "is missing beside kubernetes.advertise: write what this cluster's sidecars dial, such as the pod's address")
+			return
+		}
+		c.dial("meshAddress", &g.MeshAddress, cmp.Or(meshPort, MeshPort), "10.0.0.5:15443")
+		return
+	}
 	if g.Advertise == "" {
 		host := hostName()
 		if host == "" {

@@ -35,6 +35,8 @@ type Gateway struct {
 	TrustDomains []TrustDomain `yaml:"trustDomains"`
 	// The directory of resource files, which is watched. Default: none.
 	Resources string `yaml:"resources" flag:"directory of resource files, watched"`
+	// What this gateway has from its cluster's API server.
+	Kubernetes Kubernetes `yaml:"kubernetes"`
 	// Where endpoints of this cluster may be, besides the host that a sidecar calls from, as
 	// [10.1.0.0/16]: who answers at another address is asked only there. Default: the
 	// private ranges, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 and fc00::/7.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,8 @@ type Client struct {
 	log    *slog.Logger
 	events recorder
 
+	namespace string // of this process's pod, or of the kubeconfig's context
+
 	mu       sync.Mutex
 	versions map[schema.GroupVersion]*rest.RESTClient
 	followed []followed
@@ -63,7 +67,7 @@ type followed interface {
 
 // Open returns a client and speaks with nobody yet.
 func Open(cfg Config) (*Client, error) {
-	config, err := restConfig(cfg.Kubeconfig)
+	config, namespace, err := restConfig(cfg.Kubeconfig)
 	if err != nil {
 		return nil, err
 	}
@@ -80,27 +84,44 @@ func Open(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{config: config, http: client, scheme: scheme, codecs: serializer.NewCodecFactory(scheme),
+	c := &Client{config: config, http: client, scheme: scheme, codecs: serializer.NewCodecFactory(scheme), namespace: namespace,
 		log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), versions: map[schema.GroupVersion]*rest.RESTClient{}}
 	c.events.init()
 	return c, prom.Register(cfg.Metrics, stateMetrics{c})
 }
 
-func restConfig(kubeconfig string) (*rest.Config, error) {
+// namespaceFile holds a pod's own namespace.
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// restConfig says how the API server is reached, and in which namespace one is.
+func restConfig(kubeconfig string) (*rest.Config, string, error) {
 	if kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
-			return nil, errors.New("kubernetes: this process is in no pod: name a kubeconfig")
+			return nil, "", errors.New("kubernetes: this process is in no pod: name a kubeconfig")
+		} else if err != nil {
+			return nil, "", fmt.Errorf("kubernetes: %w", err)
 		}
-		return config, err
+		namespace, err := os.ReadFile(namespaceFile)
+		if err != nil {
+			return nil, "", fmt.Errorf("kubernetes: the pod's namespace: %w", err)
+		}
+		return config, strings.TrimSpace(string(namespace)), nil
 	}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, nil).ClientConfig()
+	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, nil)
+	config, err := loaded.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("kubernetes: kubeconfig %s: %w", kubeconfig, err)
+		return nil, "", fmt.Errorf("kubernetes: kubeconfig %s: %w", kubeconfig, err)
 	}
-	return config, nil
+	namespace, _, err := loaded.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("kubernetes: kubeconfig %s: %w", kubeconfig, err)
+	}
+	return config, namespace, nil
 }
+
+// Namespace returns the namespace of this process's pod, or of the kubeconfig's context.
+func (c *Client) Namespace() string { return c.namespace }
 
 // Server returns the API server's address.
 func (c *Client) Server() string { return c.config.Host }

@@ -25,6 +25,9 @@ type Gateway struct {
 	// NothingImported are the clusters of which nothing that they offer is among what imports
 	// names of them.
 	NothingImported []mesh.ClusterName `json:"nothing_imported,omitempty"`
+	// NoAddress says why other clusters are not told what to dial to reach this gateway;
+	// empty: they are.
+	NoAddress string `json:"no_address,omitempty"`
 	// LeftOut are the exported services that other clusters are not told of.
 	LeftOut []mesh.ServiceName `json:"left_out,omitempty"`
 	// Refused are the registrations that were refused in the last minute.

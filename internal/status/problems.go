@@ -83,6 +83,9 @@ func (g *Gateway) Problems(now time.Time) []string {
 			p.add("nobody met at %s", because(j.Address, j.LastError))
 		}
 	}
+	if g.NoAddress != "" {
+		p.add("other clusters cannot dial this gateway: %s", g.NoAddress)
+	}
 	for i := range g.Trust {
 		if problem := g.Trust[i].problem(now); problem != "" {
 			p.add("%s", problem)
