@@ -29,7 +29,7 @@ func Process(cfg *config.Sidecar) enroll.Process {
 		Name:   "sidecar", TokenFor: "--workload NAMESPACE/NAME",
 		Make: "isthmus pki workload --cluster CLUSTER NAMESPACE/NAME", Path: "/cluster/CLUSTER/ns/NAMESPACE/sa/NAME",
 	}
-	if all := cfg.Served(); len(all) > 0 { // whose account it is, for want of a better guess
+	if all := cfg.Served(); len(all) > 0 && all[0].Name.Name != "" { // whose account it is, for want of a better guess
 		svc := &all[0]
 		p.Name, p.TokenFor = "sidecar of "+svc.Name.String(), "--workload "+svc.Name.String()
 		p.Make = "isthmus pki workload --cluster CLUSTER " + svc.Name.String()

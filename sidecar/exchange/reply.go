@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -81,6 +82,9 @@ func noHost(last error) LocalReply {
 
 // terminated is the reply to a request that somebody may have seen who gave no answer.
 func terminated(last error) LocalReply {
+	if reset, ok := errors.AsType[*streams.ResetError](last); ok && reset.Remote {
+		return LocalReply{502, connect.ConnectionTerminated, fmt.Sprintf("the instance reset the stream without an answer: %v", reset.Code), last.Error()}
+	}
 	return LocalReply{502, connect.ConnectionTerminated, "the connection to the instance ended without an answer: did the process there end?", last.Error()}
 }
 

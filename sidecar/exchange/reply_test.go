@@ -1,10 +1,15 @@
 package exchange
 
 import (
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -24,5 +29,15 @@ func TestKeepAliveSaysForHowLongAServerKeepsItsConnection(t *testing.T) {
 		if got := keepAliveTimeout([]byte(field)); got != want {
 			t.Errorf("%q: %v, want %v", field, got, want)
 		}
+	}
+}
+
+func TestAResetOfTheProgramIsSaidToBeOne(t *testing.T) {
+	lost := fmt.Errorf("answer of 10.0.0.1:80: %w", &streams.ResetError{Code: http2.InternalError, Remote: true})
+	if r := terminated(lost); r.Status != 502 || !strings.Contains(r.Detail, "reset the stream") || !strings.Contains(r.Detail, "INTERNAL_ERROR") {
+		t.Errorf("a reset is told as %+v", r)
+	}
+	if r := terminated(io.EOF); !strings.Contains(r.Detail, "did the process there end?") {
+		t.Errorf("an end is told as %+v", r)
 	}
 }
