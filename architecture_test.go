@@ -36,11 +36,12 @@ var imports = map[string][]string{
 	"gateway/forward":  {"internal/authorize", "internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/relay"},
 	"gateway/xds":      {"internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/tlsport", "internal/wholefile", "internal/xds"},
 
-	"gateway/discovery":          {"internal/health", "internal/mesh", "internal/state"},
-	"gateway/discovery/checked":  {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
-	"gateway/discovery/file":     {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml"},
-	"gateway/discovery/resource": {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/strictyaml"},
-	"gateway/discovery/registry": {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
+	"gateway/discovery":            {"internal/health", "internal/mesh", "internal/state"},
+	"gateway/discovery/checked":    {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
+	"gateway/discovery/file":       {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/kubernetes": {"gateway/discovery", "gateway/discovery/resource", "internal/identity", "internal/kube", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
 
 	"federation":         {"federation/catalog", "federation/core", "federation/gossip", "internal/audit", "internal/identity", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},

@@ -42,7 +42,8 @@ type Followed[T Object] struct {
 
 // Follow returns the set of the selected objects, which [Client.Run] fills and keeps. It
 // is called before that. trim takes out of an object what nobody here reads, before it
-// is kept; nil keeps everything but metadata.managedFields.
+// is kept; nil keeps everything but metadata.managedFields. A change of nothing but what it
+// takes out, of metadata.resourceVersion if it does, is none.
 func Follow[T Object](c *Client, selection Selection, trim func(T)) (*Followed[T], error) {
 	where, err := c.where(newObject[T]())
 	if err != nil {

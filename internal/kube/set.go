@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -63,6 +64,9 @@ func (s *set[T]) Add(obj any) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if at, found := slices.BinarySearchFunc(s.sorted, o, compareObjects); found && reflect.DeepEqual(s.sorted[at], o) {
+		return nil // what has changed was trimmed
+	}
 	if at, found := s.editLocked(o); found {
 		s.sorted[at] = o
 	} else {

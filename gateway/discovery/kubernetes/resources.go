@@ -1,0 +1,329 @@
+package kubernetes
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/resource"
+	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+)
+
+// Resources are the objects of our own kinds that the API server has, read as resource
+// files are: a [resource.Source]. Create it with [NewResources]; its methods may be
+// called concurrently.
+//
+// An object that is changed into a bad one stays in force as it was. A policy that was
+// never good refuses every call to the services of its namespace, and of no other: what
+// it would have refused is not known.
+type Resources struct {
+	client *kube.Client
+	leads  func() (bool, <-chan struct{})
+	log    *slog.Logger
+
+	services *kube.Followed[*kube.Service]
+	policies *kube.Followed[*kube.AuthorizationPolicy]
+
+	described state.Store[[]discovery.Described]
+	inForce   state.Store[[]policy.Policy]
+	verdicts  state.Store[[]verdict]
+}
+
+// verdict is what is found of one object.
+type verdict struct {
+	key    objectKey
+	object *kube.Resource // what was read
+	faults string         // one a line; empty: it is good
+}
+
+// objectKey names an object of our kinds.
+type objectKey struct{ kind, namespace, name string }
+
+func (k objectKey) String() string { return k.kind + " " + k.namespace + "/" + k.name }
+
+// NewResources returns them, and follows with the client what they need. Of cfg Client,
+// Leads and Log count.
+func NewResources(cfg Config) (*Resources, error) {
+	r := &Resources{client: cfg.Client, leads: cfg.Leads, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
+	var err error
+	if r.services, err = kube.Follow[*kube.Service](cfg.Client, kube.Selection{Optional: true}, nil); err != nil {
+		return nil, err
+	}
+	r.policies, err = kube.Follow[*kube.AuthorizationPolicy](cfg.Client, kube.Selection{Optional: true}, nil)
+	return r, err
+}
+
+// Snapshot returns the services that the objects describe, sorted by name, and a channel
+// that closes when they are past. Nil until the objects are known.
+func (r *Resources) Snapshot() ([]discovery.Described, <-chan struct{}) {
+	return r.described.Snapshot()
+}
+
+// Policies returns the policies in force, and a channel that closes when they are past.
+// Nil until the objects are known.
+func (r *Resources) Policies() ([]policy.Policy, <-chan struct{}) { return r.inForce.Snapshot() }
+
+// PoliciesUnknown says nothing: what is unknown of a policy refuses in its namespace.
+func (r *Resources) PoliciesUnknown() string { return "" }
+
+// Fault is an object that is not in force as it is now.
+type Fault struct{ Object, Error string }
+
+// Faults returns them, sorted by object.
+func (r *Resources) Faults() (all []Fault) {
+	for _, v := range r.verdicts.Load() {
+		if v.faults != "" {
+			all = append(all, Fault{v.key.String(), v.faults})
+		}
+	}
+	return all
+}
+
+// Run keeps all of it current until ctx ends, and writes the objects' conditions while
+// this gateway leads. It returns nil.
+func (r *Resources) Run(ctx context.Context) error {
+	writing := make(chan struct{})
+	go func() {
+		defer close(writing)
+		r.writeConditions(ctx)
+	}()
+	defer func() { <-writing }()
+	read := reading{}
+	for {
+		services, servicesPast := r.services.Snapshot()
+		policies, policiesPast := r.policies.Snapshot()
+		if services != nil && policies != nil {
+			r.publish(read.update(services, policies))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-servicesPast:
+		case <-policiesPast:
+		}
+		if !state.Pause(ctx, quiet) {
+			return nil
+		}
+	}
+}
+
+// publish puts in force what was read.
+func (r *Resources) publish(all []reading1) {
+	described := make([]discovery.Described, 0, len(all))
+	verdicts := make([]verdict, 0, len(all))
+	was := r.verdicts.Load()
+	for _, one := range all {
+		for _, s := range one.last.Services {
+			described = append(described, s.Described)
+		}
+		verdicts = append(verdicts, one.verdict)
+		i, known := slices.BinarySearchFunc(was, one.key, func(v verdict, k objectKey) int { return compareKeys(v.key, k) })
+		if one.faults != "" && (!known || was[i].faults != one.faults) {
+			r.log.Error("a resource is not used as it is now: its last good state stays in use", "resource", one.key, "err", one.faults)
+		}
+	}
+	slices.SortFunc(described, func(a, b discovery.Described) int { return a.Service.Name.Compare(b.Service.Name) })
+	r.verdicts.Set(verdicts)
+	r.inForce.Set(policiesOf(all))
+	r.described.Set(described)
+}
+
+// policiesOf joins the policies of all objects. Of a namespace that has too many, and of
+// one with an object that was never good, every call is refused: what is left out might
+// refuse.
+func policiesOf(all []reading1) []policy.Policy {
+	joined := []policy.Policy{}
+	count, size := map[string]int{}, map[string]int{}
+	closed := map[string]string{}
+	for _, one := range all {
+		if one.neverGood && one.key.kind == "AuthorizationPolicy" {
+			closed[one.key.namespace] = cmp.Or(closed[one.key.namespace], one.key.name)
+		}
+		for _, p := range one.last.Policies {
+			count[p.Namespace]++
+			if size[p.Namespace] += p.Size(); count[p.Namespace] > policy.MaxPolicies || size[p.Namespace] > policy.MaxBytes {
+				closed[p.Namespace] = "too-many-policies"
+			}
+			joined = append(joined, p.Policy)
+		}
+	}
+	joined = slices.DeleteFunc(joined, func(p policy.Policy) bool { return closed[p.Namespace] != "" })
+	for namespace, name := range closed {
+		joined = append(joined, policy.Policy{Namespace: namespace, Name: name, Action: policy.Deny, Rules: []policy.Rule{{}}})
+	}
+	slices.SortFunc(joined, func(a, b policy.Policy) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return joined
+}
+
+// reading is what was read of every object, kept so that only what changes is read again.
+type reading map[objectKey]*reading1
+
+// reading1 is what was read of one.
+type reading1 struct {
+	verdict
+	last      resource.Content // the last good one
+	neverGood bool
+}
+
+func compareKeys(a, b objectKey) int {
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+}
+
+// update reads what is new and returns all, sorted by object.
+func (r reading) update(services []*kube.Service, policies []*kube.AuthorizationPolicy) []reading1 {
+	there := map[objectKey]*kube.Resource{}
+	for _, s := range services {
+		there[objectKey{"Service", s.Namespace, s.Name}] = &s.Resource
+	}
+	for _, p := range policies {
+		there[objectKey{"AuthorizationPolicy", p.Namespace, p.Name}] = &p.Resource
+	}
+	for key := range r {
+		if there[key] == nil {
+			delete(r, key)
+		}
+	}
+	all := make([]reading1, 0, len(there))
+	for key, object := range there {
+		one := r[key]
+		if one == nil || one.object.UID != object.UID {
+			one = &reading1{verdict: verdict{key: key}, neverGood: true}
+			r[key] = one
+		}
+		if one.object == nil || one.object.Generation != object.Generation {
+			if content, err := parse(key.kind, object); err == nil {
+				one.last, one.neverGood, one.faults = content, false, ""
+			} else {
+				one.faults = err.Error()
+			}
+		}
+		one.object = object
+		all = append(all, *one)
+	}
+	slices.SortFunc(all, func(a, b reading1) int { return compareKeys(a.key, b.key) })
+	return all
+}
+
+// parse reads one object as if it stood in a file. Its faults have keys and no lines.
+func parse(kind string, r *kube.Resource) (resource.Content, error) {
+	document := map[string]any{
+		"apiVersion": kube.Group + "/v1alpha1", "kind": kind,
+		"metadata": map[string]string{"namespace": r.Namespace, "name": r.Name},
+	}
+	if len(r.Spec.Raw) > 0 {
+		document["spec"] = json.RawMessage(r.Spec.Raw)
+	}
+	data, err := json.Marshal(document)
+	if err != nil {
+		return resource.Content{}, err
+	}
+	content, err := resource.Parse(kind, data)
+	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
+		lines := make([]string, 0, len(faults))
+		for _, f := range faults {
+			lines = append(lines, f.Key+": "+f.Problem)
+		}
+		return resource.Content{}, errors.New(strings.Join(lines, "\n"))
+	}
+	if err == nil {
+		err = checkEndpoints(content)
+	}
+	return content, err
+}
+
+// checkEndpoints refuses addresses that are nobody's but the gateway's own host: whoever may
+// write a Service in one namespace shall not reach that. Files are the operator's.
+func checkEndpoints(c resource.Content) error {
+	for _, s := range c.Services {
+		for _, p := range s.Service.Ports {
+			for _, e := range p.Endpoints {
+				host, err := netip.ParseAddrPort(e.Address)
+				if addr := host.Addr().Unmap(); err == nil && (addr.IsLoopback() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() || addr.IsMulticast()) || strings.HasPrefix(e.Address, "localhost:") {
+					return fmt.Errorf("spec.endpoints: %s is the gateway's own host or link: name an address of the cluster or outside it", e.Address)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// writeConditions tells each object whether it is in force, while this gateway leads, until
+// ctx ends. What is wrong is an Event as well.
+func (r *Resources) writeConditions(ctx context.Context) {
+	if r.leads == nil {
+		return
+	}
+	for {
+		leads, leadsPast := r.leads()
+		verdicts, past := r.verdicts.Snapshot()
+		var retry <-chan time.Time
+		for i := 0; leads && i < len(verdicts); i++ {
+			if err := r.write(ctx, &verdicts[i]); err != nil && ctx.Err() == nil {
+				r.log.Warn("the conditions of a resource are not written: it is tried again", "resource", verdicts[i].key, "err", err)
+				retry = time.After(retryStatus)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-leadsPast:
+		case <-past:
+		case <-retry:
+		}
+	}
+}
+
+// accepted is the condition of an object.
+func accepted(v *verdict) metav1.Condition {
+	if v.faults != "" {
+		return kube.Condition("Accepted", false, "Invalid", v.faults, v.object.Generation)
+	}
+	return kube.Condition("Accepted", true, "Accepted", "it is in force", v.object.Generation)
+}
+
+func (r *Resources) write(ctx context.Context, v *verdict) error {
+	next, changed := kube.SetConditions(v.object.Status.Conditions, accepted(v))
+	if !changed {
+		return nil
+	}
+	to := kube.Resource{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v.object.Namespace, Name: v.object.Name, UID: v.object.UID},
+		Status:     kube.ResourceStatus{Conditions: next},
+	}
+	var object kube.Object = &kube.AuthorizationPolicy{Resource: to}
+	var err error
+	if v.key.kind == "Service" {
+		s := &kube.Service{Resource: to}
+		object, err = s, kube.ApplyStatus(ctx, r.client, manager, s)
+	} else {
+		err = kube.ApplyStatus(ctx, r.client, manager, object.(*kube.AuthorizationPolicy))
+	}
+	if v.faults != "" {
+		r.client.Event(object, true, "Invalid", v.faults)
+	}
+	return ignoreGone(err)
+}
+
+// ignoreGone drops the error of a write to an object that is not there any more.
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // another one of its name
+		return nil
+	}
+	return err
+}
