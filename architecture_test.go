@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/forward", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/bundles":  {"internal/identity", "internal/trust"},
 	"gateway/entrance": {"gateway/forward", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "internal/state"},
 	"gateway/imports":  {"internal/identity", "internal/kube", "internal/mesh", "internal/prom", "internal/state"},

@@ -41,6 +41,7 @@ func (g *Gateway) wouldAllow(query url.Values) *status.Authorization {
 	}
 	view, _ := g.federation.View()
 	q.Caller.Unvouched, q.Seen = unvouched(view, q.Caller.ID)
+	q.Entrance = g.cfg.Entrance.Ports.First != 0
 	now := g.authorizers.Load()
 	a := now.of(q.To.Service)
 	if a == nil {

@@ -19,7 +19,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
+	"github.com/isthmus-mesh/isthmus/gateway/entrance"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
+	"github.com/isthmus-mesh/isthmus/gateway/imports"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/audit"
@@ -94,6 +96,8 @@ type Gateway struct {
 	services   *discovery.Merged
 	forward    *forward.Forward
 	xds        *xds.Server
+	imports    *imports.Imports   // nil without an API server
+	entrance   *entrance.Entrance // nil without ports for it
 	router     atomic.Pointer[Router]
 	// authorizers is who may call; nil: that is not known yet.
 	authorizers atomic.Pointer[authorizers]
@@ -220,7 +224,7 @@ func (g *Gateway) parts() []part {
 	if g.resetKey != nil {
 		all = append(all, part{"reset key", g.resetKey.Run})
 	}
-	return append(all, g.kubernetesParts()...)
+	return append(append(all, g.kubernetesParts()...), g.importsParts()...)
 }
 
 // Shutdown leaves the mesh and drains: other gateways stop choosing this one,
@@ -233,6 +237,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}
 	g.log.Info("gateway drains", "gateway", g.cfg.ID())
 	left := g.federation.Shutdown(ctx)
+	if g.entrance != nil {
+		g.entrance.Drain()
+	}
 	// All at once: while running paths end, other gateways must already know
 	// that they get no new ones here.
 	var parts [3]error

@@ -10,6 +10,8 @@ import (
 // kubernetes is what a gateway has from its cluster's API server.
 type kubernetes struct {
 	client *kube.Client
+	// lease decides which of this cluster's gateways writes what all of them could.
+	lease *kube.Lease
 
 	// siblings are the addresses of this cluster's gateways, itself included.
 	siblings *kube.Followed[*discoveryv1.EndpointSlice]
@@ -31,6 +33,7 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 	if err != nil {
 		return nil, err
 	}
+	k.lease = k.client.Lease(k.client.Namespace(), gatewaysService, string(g.cfg.Name))
 	k.siblings, err = kube.Follow[*discoveryv1.EndpointSlice](k.client, kube.Selection{
 		Namespace: k.client.Namespace(), Labels: discoveryv1.LabelServiceName + "=" + gatewaysService,
 	}, nil)
@@ -52,6 +55,7 @@ func (g *Gateway) kubernetesParts() []part {
 	}
 	all := []part{
 		{"kubernetes", g.kubernetes.client.Run},
+		{"lease", g.kubernetes.lease.Run},
 		{"siblings", g.followSiblings},
 	}
 	if g.kubernetes.public != nil {

@@ -82,6 +82,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 		if services != nil {
 			g.forward.Retire(router.Serves)
 			g.servicesKnown.Met()
+			g.publishImports(view, services, known.Missing == "")
 		}
 		if services != nil && !sameSet(services, published) {
 			published = services

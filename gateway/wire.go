@@ -105,10 +105,14 @@ func (g *Gateway) wire() (err error) {
 		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
 		Open:     g.openStream, Dial: g.opts.Dial,
 		Authorizer: func(s mesh.ServiceName) *policy.Authorizer { return g.authorizers.Load().of(s) }, Calls: calls,
+		Entrance:       g.cfg.Entrance.Ports.First != 0,
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths, Limits: g.limits,
 		Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
+		return err
+	}
+	if err := g.wireImports(); err != nil {
 		return err
 	}
 	g.requireParts()

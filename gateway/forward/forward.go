@@ -46,8 +46,8 @@ type Config struct {
 	// Authorizer returns who may call a service of this cluster; nil: that is not known,
 	// and nobody may. It is asked where the TLS of a plain endpoint ends.
 	Authorizer func(mesh.ServiceName) *policy.Authorizer
-	// Entrance: this cluster has an entrance, and gateways may call plain endpoints for who
-	// has no sidecar, see [policy.Authorizer.Plain].
+	// Entrance: this cluster has an entrance, so that gateways may call plain endpoints
+	// without a policy for who has no sidecar, see [policy.Authorizer.Plain].
 	Entrance bool
 	// Calls is told what was decided; nil: nobody is.
 	Calls *authorize.Observer

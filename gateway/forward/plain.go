@@ -24,10 +24,7 @@ var errMayNotCall = errors.New("the caller may not call the service")
 // allowed to.
 func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) error {
 	id := p.f.cfg.Identity
-	callers := identity.AnyWorkload()
-	if p.f.cfg.Entrance {
-		callers = identity.AnyMember()
-	}
+	callers := identity.AnyMember() // gateways call for who has no sidecar
 	peerAddr := p.conn.RemoteAddr()
 	conn := identity.Server(relay.WithPrefix(p.conn, payload), id.ServerTLS(callers, served.Protocol.ProgramALPN()...))
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -21,9 +21,8 @@ type Config struct {
 	Client *kube.Client
 	// Cluster is the own one.
 	Cluster mesh.ClusterName
-	// Namespace and Service name the gateways' Service, whose EndpointSlices say where
-	// this cluster's gateways are.
-	Namespace, Service string
+	// Gateways are the EndpointSlices of the Service of this cluster's gateways.
+	Gateways *kube.Followed[*discoveryv1.EndpointSlice]
 	// Lease decides which gateway writes.
 	Lease *kube.Lease
 	// Ports are those of the entrance; zero: there is none.
@@ -47,9 +46,6 @@ type Imports struct {
 	exports    *kube.Followed[*mcs.ServiceExport]
 	derived    *kube.Followed[*corev1.Service]
 	slices     *kube.Followed[*discoveryv1.EndpointSlice]
-	gateways   *kube.Followed[*discoveryv1.EndpointSlice]
-
-	entranceKnown state.Store[bool]
 }
 
 // offers is what the mesh offers, as this gateway knows it.
@@ -86,11 +82,7 @@ func New(cfg Config) (*Imports, error) {
 	if i.derived, err = kube.Follow[*corev1.Service](cfg.Client, made, nil); err != nil {
 		return nil, err
 	}
-	if i.slices, err = kube.Follow[*discoveryv1.EndpointSlice](cfg.Client, made, nil); err != nil {
-		return nil, err
-	}
-	i.gateways, err = kube.Follow[*discoveryv1.EndpointSlice](cfg.Client, kube.Selection{
-		Namespace: cfg.Namespace, Labels: discoveryv1.LabelServiceName + "=" + cfg.Service}, nil)
+	i.slices, err = kube.Follow[*discoveryv1.EndpointSlice](cfg.Client, made, nil)
 	return i, err
 }
 
@@ -101,11 +93,6 @@ func (i *Imports) Publish(byService map[mesh.ServiceName][]Offer, complete bool)
 	i.offers.Set(&offers{byService, complete})
 }
 
-// EntranceKnown reports whether the ports of the entrance have been read, and gives a
-// channel that closes when that changes: a gateway that does not know them is not ready
-// for callers without a sidecar.
-func (i *Imports) EntranceKnown() (bool, <-chan struct{}) { return i.entranceKnown.Snapshot() }
-
 // Run keeps the cluster's objects what they should be until ctx ends. It returns nil.
 func (i *Imports) Run(ctx context.Context) error {
 	var pause time.Duration // before the next attempt of what failed
@@ -113,7 +100,9 @@ func (i *Imports) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		w, past := i.world()
-		i.enter(w.derived)
+		if w.derived != nil && i.cfg.Want != nil {
+			i.cfg.Want(Entrances(w.derived, i.cfg.Ports))
+		}
 		leads, ledPast := i.cfg.Lease.Held()
 		next := recheck
 		if leads && w.known() {
@@ -132,19 +121,6 @@ func (i *Imports) Run(ctx context.Context) error {
 		if !state.Pause(ctx, settle) {
 			return nil
 		}
-	}
-}
-
-// enter tells the entrance its ports, once they are known.
-func (i *Imports) enter(derived []*corev1.Service) {
-	if derived == nil {
-		return
-	}
-	if i.cfg.Want != nil {
-		i.cfg.Want(Entrances(derived, i.cfg.Ports))
-	}
-	if !i.entranceKnown.Load() {
-		i.entranceKnown.Set(true)
 	}
 }
 
@@ -167,7 +143,7 @@ func (i *Imports) world() (w world, past []<-chan struct{}) {
 	w.exports, past[3] = i.exports.Snapshot()
 	w.derived, past[4] = i.derived.Snapshot()
 	w.slices, past[5] = i.slices.Snapshot()
-	w.gateways, past[6] = i.gateways.Snapshot()
+	w.gateways, past[6] = i.cfg.Gateways.Snapshot()
 	return w, past
 }
 

@@ -18,6 +18,8 @@ type Question struct {
 	// Seen says that the certificate of the caller's cluster is known, by which
 	// Caller.Unvouched is set.
 	Seen bool
+	// Entrance says that gateways may call endpoints without a sidecar that no policy is about.
+	Entrance bool
 }
 
 // ParseQuestion reads a question as people write it, to a cluster of a trust domain. The
@@ -107,7 +109,9 @@ func (q *Question) Answer(a *policy.Authorizer, cluster mesh.ClusterName, opaque
 
 func (q *Question) decide(a *policy.Authorizer, caller *policy.Caller, opaque, plain bool) policy.Decision {
 	switch {
-	case opaque || plain:
+	case plain:
+		return a.Plain(caller, q.To.Port, q.Entrance)
+	case opaque:
 		return a.Opaque(caller, q.To.Port)
 	case q.Method == "":
 		return a.Connection(caller, q.To.Port)

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -48,6 +51,8 @@ type Gateway struct {
 	Listen GatewayListen `yaml:"listen"`
 	// How many QUIC connections are kept to every other gateway, 1 to 8.
 	Connections int `yaml:"connections" flag:"QUIC connections kept to every other gateway"`
+	// How programs without a sidecar call services of the mesh, in Kubernetes.
+	Entrance Entrance `yaml:"entrance"`
 	// What callers may make this gateway hold.
 	Limits GatewayLimits `yaml:"limits"`
 	// How long running exchanges may take to finish at shutdown, up to 1h.
@@ -75,6 +80,41 @@ type GatewayListen struct {
 	// TCP: Go's profiles, at /debug/pprof/. They tell what is in memory: keep it on
 	// loopback. Default: none.
 	Profiles string `yaml:"profiles" flag:"address for Go's profiles"`
+}
+
+// Entrance is where programs without a sidecar come in.
+type Entrance struct {
+	// The TCP ports on which this gateway listens for pods without a sidecar, such as
+	// 20000-24095: one for each port of each service that some cluster exports, to which the
+	// addresses of ServiceImports lead. With it, this cluster's services without a sidecar
+	// and without a policy also serve such callers of other clusters, whose gateways call for
+	// them. Write the same for every gateway of a cluster. Default: none.
+	Ports PortRange `yaml:"ports"`
+}
+
+// PortRange are the ports from First to Last; zero: none.
+type PortRange struct {
+	First, Last uint16
+}
+
+// UnmarshalText reads "20000-24095".
+func (r *PortRange) UnmarshalText(b []byte) error {
+	first, last, ok := strings.Cut(string(b), "-")
+	from, err := strconv.ParseUint(first, 10, 16)
+	to, err2 := strconv.ParseUint(last, 10, 16)
+	if !ok || err != nil || err2 != nil || from == 0 || from > to {
+		return fmt.Errorf("ports %q: write the first and the last, such as 20000-24095", b)
+	}
+	*r = PortRange{uint16(from), uint16(to)}
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (r PortRange) MarshalText() ([]byte, error) {
+	if r.First == 0 {
+		return nil, nil
+	}
+	return fmt.Appendf(nil, "%d-%d", r.First, r.Last), nil
 }
 
 // GatewayLimits bound what callers may make a gateway hold.

@@ -87,11 +87,11 @@ func (a *Authorizer) Opaque(c *Caller, port uint16) Decision {
 	return a.decide(&question{caller: c, port: port})
 }
 
-// Plain is Opaque at a gateway that ends the TLS of endpoints without an identity. With
-// entrance, gateways call them for who has no sidecar: those that an allow rule names,
-// and all where the service has no policy.
+// Plain is Opaque at a gateway that ends the TLS of endpoints without an identity, which
+// gateways call for who has no sidecar: those that an allow rule names and, with
+// entrance, all where the service has no policy.
 func (a *Authorizer) Plain(c *Caller, port uint16, entrance bool) Decision {
-	return a.decide(&question{caller: c, port: port, entrance: entrance})
+	return a.decide(&question{caller: c, port: port, plain: true, entrance: entrance})
 }
 
 // Request decides about one request. It keeps nothing of h.
@@ -111,7 +111,8 @@ type question struct {
 	port   uint16
 	head   *Head // nil: not seen
 	later  bool  // the head is yet to come
-	// entrance: gateways may call.
+	plain  bool  // gateways may call
+	// entrance: they may without a policy.
 	entrance bool
 }
 
@@ -129,7 +130,7 @@ func (a *Authorizer) decide(q *question) Decision {
 func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	switch {
 	case q.caller.Anonymous: // of no cluster
-	case !(q.caller.IsWorkload() && q.caller.Namespace != "" || q.caller.IsGateway() && q.entrance):
+	case !(q.caller.IsWorkload() && q.caller.Namespace != "" || q.caller.IsGateway() && q.plain):
 		return Verdict{Cause: NotWorkload}
 	case (q.caller.Cluster != a.cluster || q.caller.TrustDomain != a.trustDomain) && !slices.Contains(a.exported, q.port):
 		return Verdict{Cause: NotExported}
@@ -149,7 +150,7 @@ func (a *Authorizer) verdict(q *question, tries bool) Verdict {
 	}
 	v := Verdict{Cause: NoAllow}
 	if a.allowPolicies == 0 && !(tries && a.allowTries > 0) {
-		v = Verdict{Cause: ByDefault, Allowed: a.strict.matches(q.caller) || q.caller.IsGateway() && a.hasNone(tries)}
+		v = Verdict{Cause: ByDefault, Allowed: a.strict.matches(q.caller) || q.entrance && q.caller.IsGateway() && a.hasNone(tries)}
 	}
 	may := false // the request that is to come may be allowed
 	for i := range a.allow {

@@ -6,7 +6,7 @@
 //
 //  1. Only workloads call: gateways and certificate authorities are nobody's callers. But
 //     where a gateway ends the TLS of an endpoint without a sidecar, gateways may call it for
-//     who has none either, if the cluster has an entrance for such callers.
+//     who has none either.
 //  2. A port that is not exported is called from the service's own cluster only.
 //  3. A deny rule that matches refuses.
 //  4. Where the service has allow policies, one of their rules must match.
@@ -19,7 +19,8 @@
 // "anonymous" only. Deny rules about everybody are about it, too.
 //
 // A gateway that calls for who has no sidecar is of no namespace: 4 lets it in by a rule
-// that names gateways only, and 5 only where the service has no policy at all.
+// that names gateways only, and 5 only where the service has no policy at all and its
+// cluster has an entrance for such callers.
 //
 // Policies with DryRun decide nothing; what they would change stands beside every
 // decision.

@@ -7,7 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-func TestGatewaysCallForWhoHasNoSidecarOnlyWhereThereIsAnEntranceAndNoPolicyOrOneThatNamesThem(t *testing.T) {
+func TestGatewaysCallForWhoHasNoSidecarOnlyByAPolicyThatNamesThemOrWithAnEntranceByNone(t *testing.T) {
 	orders := mesh.ServiceName{Namespace: "shop", Name: "orders"}
 	gateway := func(cluster mesh.ClusterName) *Caller {
 		return &Caller{ID: identity.ID{TrustDomain: "mesh.example", Cluster: cluster, Gateway: "g-1"}}
@@ -58,8 +58,8 @@ func TestGatewaysCallForWhoHasNoSidecarOnlyWhereThereIsAnEntranceAndNoPolicyOrOn
 			if d := a.Plain(c, 80, true); d.Allowed != want {
 				t.Errorf("%s: a gateway of %s: %v (%s)", name, cluster, d.Allowed, a.Explain(d.Verdict, c))
 			}
-			if d := a.Plain(c, 80, false); d.Allowed || d.Cause != NotWorkload {
-				t.Errorf("%s: a gateway of %s is let in where there is no entrance: %s", name, cluster, d.Cause)
+			if d := a.Plain(c, 80, false); d.Allowed != (want && d.Cause == ByAllow) {
+				t.Errorf("%s: a gateway of %s where there is no entrance: %v (%s)", name, cluster, d.Allowed, a.Explain(d.Verdict, c))
 			}
 			if d := a.Connection(c, 80); d.Allowed || d.NeedsRequest() {
 				t.Errorf("%s: a sidecar lets a gateway in", name)

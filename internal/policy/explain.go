@@ -35,7 +35,7 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 		return fmt.Sprintf("allowed by default: the caller is of the service's namespace %s", service.Namespace)
 	}
 	if c.IsGateway() {
-		return fmt.Sprintf("%s has policies, and none allows who has no sidecar: allow %s to permit this", service, a.pattern(c))
+		return fmt.Sprintf("no policy of %s allows who has no sidecar: allow %s to permit this", service, a.pattern(c))
 	}
 	return fmt.Sprintf("by default only namespace %s may call %s: write allow: [%s/*, %s] in Service %s to permit this",
 		service.Namespace, service, service.Namespace, a.pattern(c), service)
