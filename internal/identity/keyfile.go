@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ func readKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: its access control list: %w", path, err)
 	}
-	if whom := otherReaders(info.Mode().Perm(), acl, uint32(os.Geteuid())); whom != "" {
+	if whom := otherReaders(modeFor(info, uint32(os.Geteuid()), uint32(os.Getegid())), acl, uint32(os.Geteuid())); whom != "" {
 		return nil, fmt.Errorf("%s: %s may read this private key (mode %#o), and be whom it makes: chmod 600 %[1]s", path, whom, info.Mode().Perm())
 	}
 	return readOpen(f)
@@ -48,7 +49,7 @@ func OtherReaders(path string) string {
 	if err != nil {
 		return ""
 	}
-	return otherReaders(info.Mode().Perm(), acl, uint32(os.Geteuid()))
+	return otherReaders(modeFor(info, uint32(os.Geteuid()), uint32(os.Getegid())), acl, uint32(os.Geteuid()))
 }
 
 // The tags of the entries of a POSIX ACL, as acl(5) and linux/posix_acl.h number them.
@@ -75,6 +76,17 @@ func readACL(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	return acl[:n], nil
+}
+
+// modeFor is a file's mode for the user and group of this process, without the right of a
+// group that is nobody else's: root's file, given to a user that is not root by the group
+// of that user's number. So Kubernetes gives a pod its Secrets (fsGroup).
+func modeFor(info os.FileInfo, uid, gid uint32) os.FileMode {
+	mode := info.Mode().Perm()
+	if f, ok := info.Sys().(*syscall.Stat_t); ok && f.Uid == 0 && uid != 0 && f.Gid == gid && gid == uid {
+		return mode &^ 0o040
+	}
+	return mode
 }
 
 // otherReaders says who else may read a file of this mode and ACL than its owner and

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,36 @@ func TestAKeyThatOthersMayReadIsRefusedWhereverItIsRead(t *testing.T) {
 			if err := open(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%s with mode %#o: %v, want %q", key, mode, err, want)
 			}
+		}
+	}
+}
+
+// stat is what the kernel says of a file.
+type stat struct {
+	os.FileInfo
+	said syscall.Stat_t
+}
+
+func (s stat) Mode() os.FileMode { return os.FileMode(s.said.Mode) }
+func (s stat) Sys() any          { return &s.said }
+
+func TestAKeyThatRootGivesToAUsersOwnGroupIsTakenAsKubernetesMountsIt(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		owner, group     uint32
+		uid, gid         uint32
+		mode, wantedMode uint32
+	}{
+		{"a Secret in a pod with fsGroup", 0, 65532, 65532, 65532, 0o440, 0o400},
+		{"that others read, too", 0, 65532, 65532, 65532, 0o444, 0o404},
+		{"another group's", 0, 100, 65532, 65532, 0o440, 0o440},
+		{"a group of many", 0, 100, 65532, 100, 0o440, 0o440},
+		{"another user's file", 7, 65532, 65532, 65532, 0o440, 0o440},
+		{"the user's own", 65532, 65532, 65532, 65532, 0o440, 0o440},
+		{"root's own", 0, 0, 0, 0, 0o440, 0o440},
+	} {
+		if got := modeFor(stat{said: syscall.Stat_t{Uid: c.owner, Gid: c.group, Mode: c.mode}}, c.uid, c.gid); got != os.FileMode(c.wantedMode) {
+			t.Errorf("%s: judged by mode %#o, want %#o", c.name, got, c.wantedMode)
 		}
 	}
 }
