@@ -21,6 +21,7 @@ const (
 	clusters         kind = iota
 	endpoints             // as configured: some have host names, which our sidecars resolve
 	numericEndpoints      // with IP addresses only, which is all that Envoy takes
+	rules                 // where requests go; those of some destinations depend on who asks
 	policies              // who may call a service, for the workloads that serve it
 	nothing               // every other type: nothing of it exists
 	kinds
@@ -37,6 +38,8 @@ func kindOf(typeURL string, takesHostNames bool) kind {
 		return endpoints
 	case typeURL == xds.EndpointType:
 		return numericEndpoints
+	case typeURL == xds.RulesType:
+		return rules
 	case typeURL == xds.PolicyType:
 		return policies
 	}
@@ -71,6 +74,8 @@ type cache struct {
 	ready    bool // a first table was published
 	complete bool // what is not in the table does not exist
 	table    table
+	own      ownRules                              // in place of the table's
+	backends map[string][]string                   // of destinations with rules: see backendsOf
 	servers  map[string]servers                    // whom the table's policies are for, by name
 	watches  [kinds]map[string]map[*watch]struct{} // open watches by each name they are about
 	wildcard map[string]map[*watch]struct{}        // open wildcard watches by identity
@@ -103,16 +108,26 @@ func (c *cache) replace(routes []*mesh.Route, complete bool) error {
 	for _, r := range routes {
 		sources[r.Destination.String()] = r
 	}
-	next, err := c.encode(sources, old)
+	next, own, err := c.encode(sources, old)
 	c.routes = sources
-	c.apply(next, complete, changedNames(old, next))
+	changed := changedNames(old, next)
+	changed[rules] = append(changed[rules], c.changedOwn(own)...)
+	backends := map[string][]string{}
+	for name, r := range sources {
+		if of := backendsOf(r); len(of) > 0 {
+			backends[name] = of
+		}
+	}
+	c.apply(next, own, complete, changed)
+	c.lead(backends)
 	return err
 }
 
 // encode returns the table of routes. A route that says the same as in the set
 // before is not encoded again, unless it has host names, and what is the same
 // resource as in old is the very one.
-func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, err error) {
+func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, own ownRules, err error) {
+	own = ownRules{}
 	named, names := map[string]bool{}, map[string]struct{}{}
 	for name, r := range routes {
 		if was := c.routes[name]; was != nil && was.Equal(r) && !c.named[name] {
@@ -137,7 +152,11 @@ func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, er
 			} else {
 				c.metrics.encoded.Add(2)
 				fresh[clusters], fresh[endpoints], fresh[numericEndpoints] = encoded.Cluster, encoded.Endpoints, encoded.Endpoints
+				fresh[rules] = encoded.Rules
+				own.put(name, encoded.Own, c.own)
 			}
+		} else if len(r.ByNamespace) > 0 {
+			own.keep(name, c.own)
 		}
 		if named[name] {
 			resolved := *r
@@ -153,13 +172,16 @@ func (c *cache) encode(routes map[string]*mesh.Route, old table) (next table, er
 			if now == nil || last != nil && last.Version == now.Version {
 				now = last
 			}
+			if k == rules && !xds.NeedsRules(r) {
+				now = nil
+			}
 			if now != nil {
 				next[k][name] = now
 			}
 		}
 	}
 	next[policies] = old[policies]
-	return next, errors.Join(faults...)
+	return next, own, errors.Join(faults...)
 }
 
 // changedNames returns the names that are new, gone, or another resource in next.
@@ -182,11 +204,11 @@ func changedNames(old, next table) (changed [kinds][]string) {
 // apply swaps the table and answers the watches that wait for a changed name,
 // clusters before endpoints, as Envoy wants them. All are answered when the table is
 // complete at last.
-func (c *cache) apply(next table, complete bool, changed [kinds][]string) {
+func (c *cache) apply(next table, own ownRules, complete bool, changed [kinds][]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	completed := complete && !c.complete && c.ready
-	c.table, c.complete, c.ready = next, complete, true
+	c.table, c.own, c.complete, c.ready = next, own, complete, true
 	c.metrics.publishes.Inc()
 	c.metrics.resources.Set(float64(len(next[clusters]) + len(next[endpoints])))
 	for k := range kinds {
@@ -254,7 +276,7 @@ func (c *cache) open(w *watch) (cancel func()) {
 // openLocked answers w when there is something to say, and otherwise lets it
 // wait for a change of any name that it is about.
 func (c *cache) openLocked(w *watch) {
-	w.names = w.scope(c.remembered)
+	w.names = w.scope(c.rememberedLocked)
 	if c.answerLocked(w) {
 		return
 	}
@@ -354,7 +376,11 @@ func (c *cache) answerLocked(w *watch) bool {
 func (c *cache) knownLocked(w *watch) known {
 	if w.kind != policies {
 		complete := c.complete || w.kind == nothing
-		return known{c.table[w.kind], complete, complete, time.Now()}
+		resources := c.table[w.kind]
+		if own := c.own[w.stream.id.Namespace]; w.kind == rules && own != nil {
+			resources = own.over(resources, w.names)
+		}
+		return known{resources, complete, complete, time.Now()}
 	}
 	own := map[string]*discoveryv3.Resource{}
 	for _, name := range w.names {

@@ -34,7 +34,7 @@ func TestOnlyWhoTakesHostNamesIsSentThem(t *testing.T) {
 	}
 	addresses := func(c *client) []string {
 		t.Helper()
-		route, err := xds.Decode(cluster.Cluster.Resource.Value, c.next().Resources[0].Resource.Value)
+		route, err := xds.Decode(cluster.Cluster.Resource.Value, c.next().Resources[0].Resource.Value, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

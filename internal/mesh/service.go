@@ -1,6 +1,9 @@
 package mesh
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // MaxWeight is the greatest weight of an endpoint. It keeps sums of weights far
 // from overflow.
@@ -134,11 +137,18 @@ type Route struct {
 	Gateways []Endpoint
 	// Identities are the SPIFFE IDs that may answer, wherever they run.
 	Identities []string
+	// Rules say where requests go instead; nil: there are none, which is not the same as
+	// an empty list, of which no rule matches.
+	Rules []Rule
+	// ByNamespace are the rules for callers of a namespace, in place of Rules. A sidecar
+	// sees its own as Rules, and no others.
+	ByNamespace map[string][]Rule
 }
 
 // Equal reports whether r and o say the same. A test holds it to every field.
 func (r *Route) Equal(o *Route) bool {
 	return r == o || r.Destination == o.Destination && r.Protocol == o.Protocol &&
 		slices.Equal(r.Ports, o.Ports) && slices.Equal(r.Local, o.Local) &&
-		slices.Equal(r.Gateways, o.Gateways) && slices.Equal(r.Identities, o.Identities)
+		slices.Equal(r.Gateways, o.Gateways) && slices.Equal(r.Identities, o.Identities) &&
+		EqualRules(r.Rules, o.Rules) && maps.EqualFunc(r.ByNamespace, o.ByNamespace, EqualRules)
 }

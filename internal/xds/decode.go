@@ -14,10 +14,10 @@ import (
 )
 
 // Decode reads a route from the marshalled Cluster and ClusterLoadAssignment that
-// [Encode] made of it, or that of a newer gateway: what that says beyond what is
-// known here is left out. Endpoints and identities come out sorted. The bytes may
-// come from anywhere: what is not such a pair is an error.
-func Decode(cluster, endpoints []byte) (*mesh.Route, error) {
+// [Encode] made of it, and its rules (nil: it has none), or that of a newer gateway: what that says beyond what is
+// known here is left out, but for rules, see [DecodeRules]. Endpoints and identities come out sorted. The bytes may
+// come from anywhere: what is not such a set is an error.
+func Decode(cluster, endpoints, rules []byte) (*mesh.Route, error) {
 	r, err := decodeCluster(cluster)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,10 @@ func Decode(cluster, endpoints []byte) (*mesh.Route, error) {
 	if err := decodeEndpoints(endpoints, r); err != nil {
 		return nil, fmt.Errorf("endpoints of %s: %w", r.Destination, err)
 	}
-	return r, nil
+	if rules != nil && NeedsRules(r) {
+		r.Rules, err = DecodeRules(r.Destination, rules)
+	}
+	return r, err
 }
 
 func decodeCluster(b []byte) (*mesh.Route, error) {

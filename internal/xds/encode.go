@@ -73,6 +73,8 @@ func TakesHostNames(n *corev3.Node) bool { return slices.Contains(n.GetClientFea
 type Encoded struct {
 	Cluster   *discoveryv3.Resource
 	Endpoints *discoveryv3.Resource
+	Rules     *discoveryv3.Resource            // nil where nobody speaks HTTP
+	Own       map[string]*discoveryv3.Resource // the rules for callers of a namespace, in place of Rules
 }
 
 // Encode translates r. Routes that differ only in the order of their endpoints
@@ -86,6 +88,22 @@ func Encode(r *mesh.Route) (e Encoded, err error) {
 	}
 	if e.Endpoints, err = EncodeEndpoints(r); err != nil {
 		return Encoded{}, err
+	}
+	if !NeedsRules(r) {
+		return e, nil
+	}
+	if e.Rules, err = encodeRules(r.Destination, r.Rules); err != nil {
+		return Encoded{}, err
+	}
+	for namespace, rules := range r.ByNamespace {
+		own, err := encodeRules(r.Destination, rules)
+		if err != nil {
+			return Encoded{}, err
+		}
+		if e.Own == nil {
+			e.Own = make(map[string]*discoveryv3.Resource, len(r.ByNamespace))
+		}
+		e.Own[namespace] = own
 	}
 	return e, nil
 }

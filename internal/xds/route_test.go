@@ -82,7 +82,7 @@ func TestARouteComesBackAsItWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value)
+		got, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestARouteOfANewerGatewayIsUnderstoodAsFarAsItIsKnown(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Decode(b1, b2)
+	got, err := Decode(b1, b2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.Cluster.Resource.Value, []byte{})
 	}
 	f.Fuzz(func(t *testing.T, cluster, endpoints []byte) {
-		r, err := Decode(cluster, endpoints)
+		r, err := Decode(cluster, endpoints, nil)
 		if err != nil {
 			return
 		}
@@ -197,7 +197,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("accepted, but cannot be said again: %v", err)
 		}
-		if _, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value); err != nil {
+		if _, err := Decode(e.Cluster.Resource.Value, e.Endpoints.Resource.Value, nil); err != nil {
 			t.Fatalf("said again, not understood: %v", err)
 		}
 	})

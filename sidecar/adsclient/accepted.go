@@ -16,10 +16,10 @@ import (
 
 // routeTypes are the type URLs of the resources that a route is made of, in the order
 // of asking. The resources of a destination have its name in each.
-var routeTypes = [...]string{xds.ClusterType, xds.EndpointType}
+var routeTypes = [...]string{xds.ClusterType, xds.EndpointType, xds.RulesType}
 
 // types are all that a sidecar asks for.
-var types = [...]string{xds.ClusterType, xds.EndpointType, xds.PolicyType}
+var types = [...]string{xds.ClusterType, xds.EndpointType, xds.RulesType, xds.PolicyType}
 
 // accepted is what the gateways told and the sidecar took. It is pure state: no
 // lock, I/O or clock.
@@ -30,6 +30,7 @@ var types = [...]string{xds.ClusterType, xds.EndpointType, xds.PolicyType}
 type accepted struct {
 	resources map[string]map[string]*discoveryv3.Resource // by type URL and name; has every one of types
 	absent    map[string]struct{}                         // told that there is no such Cluster
+	ruleless  map[string]struct{}                         // told that there are no rules, as a gateway says that knows of none
 	routes    map[string]*mesh.Route                      // decoded from the resources
 	services  []mesh.ServiceName                          // whose policies are taken
 	policies  map[mesh.ServiceName]*policy.Set            // decoded from their resources; of whom it was told
@@ -41,6 +42,7 @@ func newAccepted(services []mesh.ServiceName) *accepted {
 		policies:  map[mesh.ServiceName]*policy.Set{},
 		resources: map[string]map[string]*discoveryv3.Resource{},
 		absent:    map[string]struct{}{},
+		ruleless:  map[string]struct{}{},
 		routes:    map[string]*mesh.Route{},
 	}
 	for _, typeURL := range types {
@@ -90,8 +92,11 @@ func (a *accepted) put(typeURL string, r *discoveryv3.Resource) error {
 		}
 		return err
 	}
-	if typeURL == xds.ClusterType {
+	switch typeURL {
+	case xds.ClusterType:
 		delete(a.absent, name)
+	case xds.RulesType:
+		delete(a.ruleless, name)
 	}
 	return nil
 }
@@ -104,7 +109,14 @@ func (a *accepted) remove(typeURL, name string) bool {
 	}
 	_, had := a.resources[typeURL][name]
 	delete(a.resources[typeURL], name)
-	delete(a.routes, name) // it had both
+	if typeURL == xds.RulesType {
+		_, known := a.ruleless[name]
+		a.ruleless[name] = struct{}{}
+		before := a.routes[name]
+		_ = a.decode(name) // what is left of it was decoded before
+		return !known && before != a.routes[name]
+	}
+	delete(a.routes, name) // it had all
 	if _, known := a.absent[name]; typeURL == xds.ClusterType && !known {
 		a.absent[name] = struct{}{}
 		return true
@@ -112,21 +124,47 @@ func (a *accepted) remove(typeURL, name string) bool {
 	return had
 }
 
-// decode makes the route of name anew when all of its resources are here.
+// decode makes the route of name anew when all of its resources are here. Before the rules
+// are known no request must take the way that it would take without any.
 func (a *accepted) decode(name string) error {
-	cluster, endpoints := a.resources[xds.ClusterType][name], a.resources[xds.EndpointType][name]
+	cluster, endpoints, rules := a.resources[xds.ClusterType][name], a.resources[xds.EndpointType][name], a.resources[xds.RulesType][name]
 	if cluster == nil || endpoints == nil {
 		return nil
 	}
-	r, err := xds.Decode(cluster.GetResource().GetValue(), endpoints.GetResource().GetValue())
+	r, err := xds.Decode(cluster.GetResource().GetValue(), endpoints.GetResource().GetValue(), rules.GetResource().GetValue())
 	if err != nil {
 		return fmt.Errorf("resource %q: %w", name, err)
 	}
 	if r.Destination.String() != name {
 		return fmt.Errorf("resource %q is that of %s", name, r.Destination)
 	}
+	if _, none := a.ruleless[name]; rules == nil && !none && xds.NeedsRules(r) {
+		return nil
+	}
 	a.routes[name] = r
 	return nil
+}
+
+// backends returns the destinations to which the rules of those routes lead that are asked for
+// themselves. The rules of a backend have no effect on who comes by those of another.
+func (a *accepted) backends(asked func(name string) bool) map[string]struct{} {
+	names := map[string]struct{}{}
+	for name, r := range a.routes {
+		if r.Rules == nil || !asked(name) {
+			continue
+		}
+		for i := range r.Rules {
+			for _, b := range r.Rules[i].Action.Backends {
+				if b.Destination != (mesh.Destination{}) {
+					names[b.Destination.String()] = struct{}{}
+				}
+			}
+			for _, m := range r.Rules[i].Action.Mirrors {
+				names[m.Destination.String()] = struct{}{}
+			}
+		}
+	}
+	return names
 }
 
 // asks reports whether the policy of that name is asked for.
@@ -158,6 +196,7 @@ func (a *accepted) retain(names map[string]struct{}) (changed bool) {
 		retain(a.resources[typeURL], names)
 	}
 	retain(a.absent, names)
+	retain(a.ruleless, names)
 	retain(a.routes, names)
 	return len(a.routes)+len(a.absent) != before
 }

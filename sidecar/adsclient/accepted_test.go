@@ -38,6 +38,10 @@ func endpoints(rs ...*discoveryv3.Resource) *discoveryv3.DeltaDiscoveryResponse 
 	return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: xds.EndpointType, Resources: rs}
 }
 
+func rules(rs ...*discoveryv3.Resource) *discoveryv3.DeltaDiscoveryResponse {
+	return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: xds.RulesType, Resources: rs}
+}
+
 func removed(typeURL, name string) *discoveryv3.DeltaDiscoveryResponse {
 	return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL, RemovedResources: []string{dest(name).String()}}
 }
@@ -63,7 +67,7 @@ func take(t *testing.T, a *accepted, resp *discoveryv3.DeltaDiscoveryResponse) b
 	return changed
 }
 
-func TestARouteNeedsBothOfItsHalves(t *testing.T) {
+func TestARouteNeedsAllOfItsParts(t *testing.T) {
 	a := newAccepted(nil)
 	e := encode(t, "orders", "10.0.0.1:80")
 	take(t, a, clusters(e.Cluster))
@@ -71,6 +75,10 @@ func TestARouteNeedsBothOfItsHalves(t *testing.T) {
 		t.Error("half a route is a route")
 	}
 	take(t, a, endpoints(e.Endpoints))
+	if len(stateOf(a).Routes) != 0 || a.answered(dest("orders").String()) {
+		t.Error("requests go before it is known by what rules")
+	}
+	take(t, a, rules(e.Rules))
 	if s := stateOf(a); len(s.Routes) != 1 || s.Routes[0].Destination != dest("orders") {
 		t.Errorf("the state is %+v", s)
 	}
@@ -81,6 +89,7 @@ func TestAClusterThatGoesAndComesBackFindsItsEndpoints(t *testing.T) {
 	e := encode(t, "orders", "10.0.0.1:80")
 	take(t, a, clusters(e.Cluster))
 	take(t, a, endpoints(e.Endpoints))
+	take(t, a, rules(e.Rules))
 	take(t, a, removed(xds.ClusterType, "orders"))
 	if s := stateOf(a); len(s.Routes) != 0 || !slices.Equal(s.Absent, []mesh.Destination{dest("orders")}) {
 		t.Errorf("after the removal the state is %+v", s)
@@ -113,6 +122,7 @@ func TestWhatCannotBeUsedIsRefusedAndTheOldKept(t *testing.T) {
 	} {
 		a := newAccepted(nil)
 		take(t, a, clusters(good.Cluster, other.Cluster))
+		take(t, a, rules(good.Rules, other.Rules))
 		take(t, a, endpoints(good.Endpoints))
 		if _, err := a.take(endpoints(bad, other.Endpoints)); err == nil {
 			t.Errorf("%s: no error", what)
@@ -195,4 +205,50 @@ func FuzzStateFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAGatewayThatKnowsOfNoRulesSaysSoAndTheRouteIsComplete(t *testing.T) {
+	a := newAccepted(nil)
+	e := encode(t, "orders", "10.0.0.1:80")
+	take(t, a, clusters(e.Cluster))
+	take(t, a, endpoints(e.Endpoints))
+	if !take(t, a, removed(xds.RulesType, "orders")) || len(stateOf(a).Routes) != 1 {
+		t.Errorf("the state is %+v", stateOf(a))
+	}
+	if take(t, a, removed(xds.RulesType, "orders")) {
+		t.Error("told again, it changed something")
+	}
+}
+
+func TestTheBackendsOfRulesAreAskedForAndNotTheirBackends(t *testing.T) {
+	a := newAccepted(nil)
+	put := func(name string, to ...string) {
+		r := &mesh.Route{Destination: dest(name), Protocol: mesh.HTTP, Rules: []mesh.Rule{{Name: name, Match: mesh.Match{Path: mesh.PathMatch{Kind: mesh.Prefix, Value: "/"}}}}}
+		for _, b := range to {
+			r.Rules[0].Action.Backends = append(r.Rules[0].Action.Backends, mesh.Backend{Destination: dest(b), Weight: 1})
+		}
+		e, err := xds.Encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		take(t, a, clusters(e.Cluster))
+		take(t, a, endpoints(e.Endpoints))
+		take(t, a, rules(e.Rules))
+	}
+	put("orders", "orders-v1", "orders-v2")
+	put("orders-v1", "orders-v3")
+	subscribed := newSubscriptions()
+	subscribed.add([]mesh.Destination{dest("orders")})
+	subscribed.lead(a.backends(subscribed.has))
+	names := subscribed.clone()
+	for name, asked := range map[string]bool{"orders": true, "orders-v1": true, "orders-v2": true, "orders-v3": false} {
+		if _, ok := names[dest(name).String()]; ok != asked {
+			t.Errorf("%s is asked for: %t", name, ok)
+		}
+	}
+	subscribed.remove([]mesh.Destination{dest("orders")})
+	subscribed.lead(a.backends(subscribed.has))
+	if names := subscribed.clone(); len(names) != 0 {
+		t.Errorf("when nobody asks for the rules, %v are asked for", names)
+	}
 }

@@ -130,8 +130,11 @@ func (c *Client) restore() {
 	if len(c.accepted.routes) == 0 && len(c.accepted.policies) == 0 {
 		return
 	}
-	for _, r := range c.accepted.routes {
-		c.Subscribe(r.Destination)
+	backends := c.accepted.backends(func(string) bool { return true })
+	for name, r := range c.accepted.routes {
+		if _, led := backends[name]; !led {
+			c.Subscribe(r.Destination)
+		}
 	}
 	c.apply()
 	c.log.Info("started from the last accepted state", "routes", len(c.accepted.routes))
@@ -146,6 +149,7 @@ func (c *Client) publish() {
 // apply hands the whole state on. Called by Run before the ADS loop, and by that.
 func (c *Client) apply() {
 	routes, absent := c.accepted.state()
+	c.subscribed.lead(c.accepted.backends(c.subscribed.has))
 	c.metrics.routes.Set(float64(len(routes)))
 	c.metrics.absent.Set(float64(len(absent)))
 	c.cfg.Apply(routes, absent)

@@ -72,6 +72,11 @@ func (a *accepted) unmarshal(b []byte) error {
 			return err
 		}
 	}
+	if len(fresh.resources[xds.RulesType]) == 0 { // of a version or a gateway that knew of none
+		for name := range fresh.resources[xds.ClusterType] {
+			fresh.remove(xds.RulesType, name)
+		}
+	}
 	*a = *fresh
 	return nil
 }

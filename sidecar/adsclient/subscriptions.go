@@ -13,8 +13,9 @@ import (
 type subscriptions struct {
 	changed state.Notify // for the ADS loop
 
-	mu    sync.Mutex
-	names map[string]struct{}
+	mu       sync.Mutex
+	names    map[string]struct{}
+	backends map[string]struct{} // to which rules lead; replaced whole
 }
 
 func newSubscriptions() *subscriptions {
@@ -44,9 +45,35 @@ func (s *subscriptions) remove(dests []mesh.Destination) {
 	}
 }
 
-// clone returns the names; they are the caller's.
+// lead makes names those to which the rules of the others lead: they are asked for, too, for as
+// long as they do.
+func (s *subscriptions) lead(names map[string]struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !maps.Equal(s.backends, names) {
+		s.backends = names
+		s.changed.Notify()
+	}
+}
+
+// has reports whether a destination is asked for by itself.
+func (s *subscriptions) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.names[name]
+	return ok
+}
+
+// clone returns the names; they are the caller's. Of backends there are as many as there is room for.
 func (s *subscriptions) clone() map[string]struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.names)
+	all := maps.Clone(s.names)
+	for name := range s.backends {
+		if len(all) >= maxSubscriptions {
+			break
+		}
+		all[name] = struct{}{}
+	}
+	return all
 }

@@ -184,5 +184,8 @@ func (x *exchange) overdue() LocalReply {
 	if x.bounds.byCall {
 		return LocalReply{504, responseTimeout, fmt.Sprintf("the call was not over within its grpc-timeout, %s", x.bounds.called), ""}
 	}
-	return LocalReply{504, responseTimeout, fmt.Sprintf("the exchange was not over within %s: see timeouts.request", x.s.Timeouts.Request), ""}
+	if x.bounds.rule != "" {
+		return LocalReply{Status: 504, Reason: responseTimeout, Detail: fmt.Sprintf("the exchange was not over within %s: see the timeouts of %s", x.bounds.ruled, x.bounds.rule)}
+	}
+	return LocalReply{Status: 504, Reason: responseTimeout, Detail: fmt.Sprintf("the exchange was not over within %s: see timeouts.request", x.s.Timeouts.Request)}
 }

@@ -21,6 +21,7 @@ type buffers struct {
 	stream hostStream // of an attempt that has one
 
 	question question // of the policy, about req
+	asked    asked    // of the rules, likewise
 }
 
 // bufferPool is for connections, streamPool for streams, of which there are many.
@@ -56,6 +57,7 @@ func (m *buffers) release() {
 	}
 	m.x = exchange{}
 	m.question = question{path: m.question.path[:0]}
+	m.asked = asked{path: m.asked.path[:0]}
 	if m.sizes[0] == streamBuffer {
 		streamPool.Put(m)
 		return

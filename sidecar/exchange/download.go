@@ -38,7 +38,7 @@ func (x *exchange) passAnswer() outcome {
 	strip := body.Chunked() && x.req.IsHTTP10()
 	x.rest = x.up.rest(x.resp.KeepAlive())
 	x.closing = x.closing || x.untilClose || strip || x.rest == unwanted || x.s.Conns.Draining()
-	rewrite := http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now)}
+	rewrite := http1.ResponseRewrite{HTTP10: x.req.IsHTTP10(), Close: x.closing, Via: x.s.Name, Bodiless: toHead, Date: x.s.date.at(now), Fields: x.ruled.response()}
 	x.out = x.end.appendHead(x.out[:0], &x.resp, rewrite, body.Done())
 	d := &download{x: x, body: body, strip: strip, buf: x.back, from: x.headEnd, to: x.filled}
 	return d.run(now)

@@ -16,6 +16,7 @@ type exchange struct {
 	*session
 	attempts upstream.Attempts
 	attempt             // the running one
+	ruled               // where it goes, and what is changed
 	bounds   bounds     // of what it may take
 	body     http1.Body // of the request, behind first
 	first    []byte     // of the body, what came with the head: part of session.in
@@ -62,11 +63,7 @@ func (h *session) serveRequest() bool {
 	if x.grpc {
 		x.bounds.shorten(x.started, h.req.Value("grpc-timeout"))
 	}
-	h.rewrite.GRPCTimeout = nil
-	if !x.bounds.end.IsZero() {
-		h.writeLimit = streamDeadline{} // of another exchange
-		defer func() { h.writeLimit = streamDeadline{} }()
-	}
+	h.rewrite.GRPCTimeout, h.rewrite.Fields, h.rewrite.Authority = nil, nil, ""
 	x.closing = !h.req.KeepAlive()
 	if h.req.Method == http1.Connect {
 		h.end.refuse(LocalReply{405, connect.RequestError, "CONNECT is not for this listener: it is the destination already", ""})
@@ -91,10 +88,14 @@ func (h *session) serveRequest() bool {
 			return x.replyLocally()
 		}
 	}
-	service, err := h.service()
+	service, err := x.route()
 	if err != nil {
 		x.local = noService(err)
 		return x.replyLocally()
+	}
+	if !x.bounds.end.IsZero() || x.rule != nil {
+		h.writeLimit = streamDeadline{} // of another exchange
+		defer func() { h.writeLimit = streamDeadline{} }()
 	}
 	x.attempts.Begin(service, h.s.Retries, x.started)
 	if service.Protocol() != mesh.HTTP || h.req.Upgrade() == nil {
@@ -111,6 +112,8 @@ func (h *session) serveRequest() bool {
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()
+	} else {
+		x.mirror()
 	}
 	return x.run()
 }
@@ -144,7 +147,10 @@ func (x *exchange) run() bool {
 		}
 		x.attempt = attempt{lease: lease, host: x.hostOf(lease), result: upstream.Broken}
 		x.server = servedBy{lease.Addr(), string(lease.Cluster), lease.Instance}
-		switch o := x.try(); o {
+		x.boundAttempt(x, time.Now())
+		o := x.try()
+		x.unboundAttempt(x)
+		switch o {
 		case completed:
 			return x.complete()
 		case upgraded:
@@ -197,6 +203,9 @@ func (x *exchange) complete() bool {
 		}
 	}
 	x.endAttempt(reusable)
+	if x.up != nil {
+		x.mirror()
+	}
 	return x.end.finish(whole)
 }
 
@@ -318,7 +327,12 @@ func (x *exchange) replyLocally() bool {
 	}
 	whole := x.up.arrived(&x.body)
 	x.closing = x.closing || !whole || x.req.IsHTTP10() || x.s.Conns.Draining()
-	x.s.Metrics.localReply(r.Reason)
+	if r.Reason != "" {
+		x.s.Metrics.localReply(r.Reason)
+	}
+	if x.up != nil {
+		x.mirror()
+	}
 	x.end.reply(r, x.closing)
 	return x.end.finish(whole)
 }

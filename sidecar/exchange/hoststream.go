@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
@@ -61,9 +62,9 @@ func (h *hostStream) send(x *exchange, body []byte) error {
 	*head = http2.RequestHead{Method: r.MethodName(), Scheme: schemeOf(r, o), Protocol: r.Upgrade()}
 	f.scratch = r.AppendTarget(f.scratch, o.Path)
 	head.Path = f.scratch
-	if head.Authority = r.Host(); len(head.Authority) == 0 {
+	if head.Authority = r.Host(); o.Authority != "" || len(head.Authority) == 0 {
 		from := len(f.scratch)
-		f.scratch = append(f.scratch, o.Host...)
+		f.scratch = append(f.scratch, cmp.Or(o.Authority, o.Host)...)
 		head.Authority = f.scratch[from:]
 	}
 	upgrade := len(head.Protocol) > 0

@@ -48,6 +48,12 @@ func (x *exchange) log() {
 	if x.grpc {
 		attrs = append(attrs, slog.Int("grpc_status", x.grpcStatus))
 	}
+	if x.rule != nil {
+		attrs = append(attrs, slog.String("rule", x.rule.Name))
+	}
+	if x.backend != nil {
+		attrs = append(attrs, slog.String("backend", x.backend.Destination.String()))
+	}
 	if _, ok := x.end.(*clientStream); ok {
 		attrs = append(attrs, slog.String("protocol", "HTTP/2"))
 	}

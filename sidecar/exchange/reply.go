@@ -22,7 +22,7 @@ const (
 // LocalReply is an answer that the mesh makes itself, and why.
 type LocalReply struct {
 	Status int
-	Reason string // an error type of RFC 9209 §2.3, also the access log's reason
+	Reason string // an error type of RFC 9209 §2.3, also the access log's reason; empty: a redirect to the exchange's location
 	Detail string // for the caller: no addresses inside the mesh; becomes plain ASCII on the wire
 	Cause  string // for the log, with addresses; empty: Detail
 }

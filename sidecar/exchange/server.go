@@ -22,6 +22,7 @@ type Server struct {
 	// Service returns where a request goes, and may wait for that to be known. An
 	// error that is a [*LocalReply] is answered with it, any other with 503.
 	Service  func(context.Context) (*upstream.Service, error)
+	Routing  *Routing // the rules of where requests go; nil: there are never any
 	Retries  upstream.RetryPolicy
 	Timeouts Timeouts
 	Relays   *Relays // where upgraded connections are noted

@@ -33,7 +33,10 @@ type session struct {
 // appendReply appends an answer of the mesh itself. repeated says that the request was sent
 // twice.
 func (h *session) appendReply(dst []byte, now time.Time, r LocalReply, last, bodiless, repeated bool) []byte {
-	text, status := r.Detail+"\n", connect.ProxyStatus(h.s.Name, r.Reason, r.Detail)
+	text, status, location := r.Detail+"\n", connect.ProxyStatus(h.s.Name, r.Reason, r.Detail), ""
+	if r.Reason == "" { // a redirect, which is no error
+		text, status, location = "", "", h.x.location
+	}
 	if h.x.grpc {
 		text = r.Detail
 	}
@@ -43,6 +46,7 @@ func (h *session) appendReply(dst []byte, now time.Time, r LocalReply, last, bod
 	return http1.AppendLocalReply(dst, &http1.LocalReply{
 		Status:      r.Status,
 		ProxyStatus: status,
+		Location:    location,
 		Text:        text,
 		GRPC:        h.x.grpc,
 		GRPCStatus:  r.grpcStatus(),

@@ -19,6 +19,9 @@ type bounds struct {
 	// called is the request's grpc-timeout, 0: none. byCall says that end follows from it.
 	called time.Duration
 	byCall bool
+	// rule is the name of the rule that end follows from, and ruled its timeout; empty: it does not.
+	rule  string
+	ruled time.Duration
 }
 
 func (t *Timeouts) of(started time.Time) bounds {
@@ -38,6 +41,13 @@ func (b *bounds) shorten(started time.Time, timeout []byte) {
 	b.called = max(d, 1)
 	if end := started.Add(d); b.end.IsZero() || end.Before(b.end) {
 		b.end, b.byCall = end, true
+	}
+}
+
+// limit makes end the bound, which the rule says, when it comes before.
+func (b *bounds) limit(end time.Time, after time.Duration, rule string) {
+	if b.end.IsZero() || end.Before(b.end) {
+		b.end, b.byCall, b.rule, b.ruled = end, false, rule, after
 	}
 }
 

@@ -220,6 +220,10 @@ func (u *upload) stopReplayable() bool {
 	return !u.lost && u.err == nil
 }
 
+// kept reports whether all of the body has come and is still here: in buf[:valid]. The goroutine has
+// ended.
+func (u *upload) kept() bool { return !u.running() && u.err == nil && !u.lost && u.body.Done() }
+
 // rest says what is to become of a body that is not wholly with the server when the
 // answer's head has come.
 type rest uint8

@@ -1,5 +1,7 @@
 package http1
 
+import "github.com/isthmus-mesh/isthmus/internal/mesh"
+
 // What the next hop is told, field by field, whatever it speaks. [AppendRequest] and
 // [AppendResponse] print these fields with what HTTP/1.1 says of a connection and of the
 // framing; HTTP/2 has its own way for that.
@@ -8,6 +10,7 @@ package http1
 type Field struct {
 	came, value []byte // as they came
 	name, text  string // of the mesh: the name as it is printed, with ": "; and the value if it is not in value
+	rule        string // of a rule: the name, without; its value is text
 }
 
 // Is reports whether the field came and is called name, which is in lower case.
@@ -20,7 +23,11 @@ func (f Field) In(scratch []byte) (name, value, _ []byte) {
 		return f.came, f.value, scratch
 	}
 	from := len(scratch)
-	scratch = append(scratch, f.name[:len(f.name)-len(": ")]...)
+	if f.rule != "" {
+		scratch = append(scratch, f.rule...)
+	} else {
+		scratch = append(scratch, f.name[:len(f.name)-len(": ")]...)
+	}
 	name, from = scratch[from:], len(scratch)
 	if f.text == "" {
 		return name, f.value, scratch
@@ -31,6 +38,9 @@ func (f Field) In(scratch []byte) (name, value, _ []byte) {
 
 // appendLine appends the field of the mesh as HTTP/1.1 prints it.
 func (f Field) appendLine(dst []byte) []byte {
+	if f.rule != "" {
+		dst = append(append(dst, f.rule...), ": "...)
+	}
 	dst = append(append(dst, f.name...), f.value...)
 	return append(append(dst, f.text...), '\r', '\n')
 }
@@ -53,9 +63,38 @@ func (r *Request) EachField(o *RequestRewrite, yield func(Field)) {
 func (r *Request) passing(o *RequestRewrite, yield func(*field)) {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
-		if r.passes(f.kind, o.Outside) && (f.kind != grpcTimeout || o.GRPCTimeout == nil) {
+		if r.passes(f.kind, o.Outside) && (f.kind != grpcTimeout || o.GRPCTimeout == nil) && (o.Fields == nil || !r.isReplaced(f, o.Fields)) {
 			yield(f)
 		}
+	}
+}
+
+// isReplaced reports whether a rule removes a field, or sets another one of its name.
+func (h *head) isReplaced(f *field, by *mesh.Fields) bool {
+	name := h.bytes(f.name)
+	for _, removed := range by.Remove {
+		if equalFold(name, removed) {
+			return true
+		}
+	}
+	for i := range by.Set {
+		if equalFold(name, by.Set[i].Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// addedBy calls yield with the fields that a rule sets and adds.
+func addedBy(f *mesh.Fields, yield func(Field)) {
+	if f == nil {
+		return
+	}
+	for i := range f.Set {
+		yield(Field{rule: f.Set[i].Name, text: f.Set[i].Value})
+	}
+	for i := range f.Add {
+		yield(Field{rule: f.Add[i].Name, text: f.Add[i].Value})
 	}
 }
 
@@ -76,12 +115,13 @@ func (r *Request) added(o *RequestRewrite, yield func(Field)) {
 	if o.ClientCert != "" {
 		yield(Field{name: clientCertField, text: o.ClientCert})
 	}
+	addedBy(o.Fields, yield)
 }
 
 // EachField calls yield with every field of the response for the client but what is about
 // the connection. What is yielded is good until yield returns.
 func (r *Response) EachField(b *ResponseRewrite, yield func(Field)) {
-	r.passing(func(f *field) {
+	r.passing(b, func(f *field) {
 		if f.kind != upgrade || r.Status == 426 {
 			yield(Field{came: r.bytes(f.name), value: r.bytes(f.value)})
 		}
@@ -90,7 +130,7 @@ func (r *Response) EachField(b *ResponseRewrite, yield func(Field)) {
 }
 
 // passing calls yield with the fields that pass as they came.
-func (r *Response) passing(yield func(*field)) {
+func (r *Response) passing(b *ResponseRewrite, yield func(*field)) {
 	for i := range r.fields[:r.n] {
 		f := &r.fields[i]
 		switch f.kind {
@@ -107,6 +147,9 @@ func (r *Response) passing(yield func(*field)) {
 				continue
 			}
 		}
+		if b.Fields != nil && r.isReplaced(f, b.Fields) {
+			continue
+		}
 		yield(f)
 	}
 }
@@ -119,6 +162,7 @@ func (r *Response) added(b *ResponseRewrite, yield func(Field)) {
 	if b.Date != "" && !r.hasDate && r.Status >= 200 {
 		yield(Field{name: dateField, text: b.Date})
 	}
+	addedBy(b.Fields, yield)
 }
 
 // extend grows the run of lines to copy by one, or flushes it and starts anew, so

@@ -12,6 +12,15 @@ func (r *Request) Path() []byte {
 	return path
 }
 
+// Query returns the query of the target, without its "?"; nil: it has none.
+func (r *Request) Query() []byte {
+	_, query := r.pathAndQuery()
+	if len(query) == 0 {
+		return nil
+	}
+	return query[1:]
+}
+
 func (r *Request) pathAndQuery() (path, query []byte) {
 	path = r.bytes(r.target)
 	switch {

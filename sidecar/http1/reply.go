@@ -10,6 +10,7 @@ type LocalReply struct {
 	Status int
 	// ProxyStatus says who answers and why (RFC 9209).
 	ProxyStatus string
+	Location    string // where a redirect leads; empty: it is none
 	// Text is the body, plain text that tells a person what to do.
 	Text     string
 	Date     string // as [AppendDate] writes it; empty: not said
@@ -63,6 +64,9 @@ const upperHex = "0123456789ABCDEF"
 
 // appendReplyEnd appends the fields that every answer of the mesh ends with.
 func appendReplyEnd(dst []byte, a *LocalReply) []byte {
+	if a.Location != "" {
+		dst = appendString(dst, "Location: ", a.Location)
+	}
 	if a.Date != "" {
 		dst = appendString(dst, dateField, a.Date)
 	}

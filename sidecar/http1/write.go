@@ -3,6 +3,8 @@ package http1
 import (
 	"net/http"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
 // RequestRewrite is what a request is given on its way: the driver's part of the head.
@@ -19,6 +21,11 @@ type RequestRewrite struct {
 	// Path takes the place of the target's path, whose query stays; nil: the path stays.
 	// It must be one that [Request.Path] could return.
 	Path []byte
+	// Authority takes the place of the host that the request is for; empty: that stays.
+	Authority string
+	// Fields change the fields that pass; nil: none is changed. They must be none that is
+	// about the connection, the framing or who calls.
+	Fields *mesh.Fields
 	// GRPCTimeout takes the place of grpc-timeout; nil: what came stays.
 	GRPCTimeout []byte
 	// ClientCert becomes x-forwarded-client-cert (as Envoy writes it): who the
@@ -34,7 +41,9 @@ func AppendRequest(dst []byte, r *Request, o *RequestRewrite) []byte {
 	dst = append(dst, ' ')
 	dst = r.AppendTarget(dst, o.Path)
 	dst = append(dst, " HTTP/1.1\r\n"...)
-	if host := r.Host(); len(host) > 0 {
+	if host := r.Host(); o.Authority != "" {
+		dst = appendString(dst, hostField, o.Authority)
+	} else if len(host) > 0 {
 		dst = appendField(dst, hostField, host)
 	} else {
 		dst = appendString(dst, hostField, o.Host)
@@ -87,6 +96,8 @@ type ResponseRewrite struct {
 	// Date is the time as [AppendDate] writes it, for a final answer that has none (RFC
 	// 9110 §6.6.1); empty: not said.
 	Date string
+	// Fields change the fields that pass, as those of a request do.
+	Fields *mesh.Fields
 }
 
 // AppendResponse appends the head of r for the client.
@@ -99,7 +110,7 @@ func AppendResponse(dst []byte, r *Response, b *ResponseRewrite) []byte {
 	dst = append(dst, '\r', '\n')
 	up := r.Upgraded()
 	var run span
-	r.passing(func(f *field) { dst, run = r.extend(dst, run, f.line) })
+	r.passing(b, func(f *field) { dst, run = r.extend(dst, run, f.line) })
 	dst = append(dst, r.bytes(run)...)
 	r.added(b, func(f Field) { dst = f.appendLine(dst) })
 	if r.chunked && !b.HTTP10 && !r.bodiless(b.Bodiless) {

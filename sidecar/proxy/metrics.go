@@ -17,6 +17,8 @@ type metrics struct {
 	tcpTotal  *prometheus.CounterVec
 	tcpFailed *prometheus.CounterVec
 	captured  *prometheus.CounterVec
+
+	mirrors, mirrorsDropped prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -41,7 +43,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
 		}, []string{"result"}),
 	}
-	return m, prom.Register(r, m.refused, m.tcpOpen, m.tcpTotal, m.tcpFailed, m.captured)
+	mirrored := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "isthmus_mirrored_requests_total",
+		Help: "Requests that rules of routes mirror: sent, or dropped because too many were on their way.",
+	}, []string{"result"})
+	m.mirrors, m.mirrorsDropped = mirrored.WithLabelValues("sent"), mirrored.WithLabelValues("dropped")
+	return m, prom.Register(r, m.refused, m.tcpOpen, m.tcpTotal, m.tcpFailed, m.captured, mirrored)
 }
 
 // boundMetrics are the resolved handles of one listener. A series appears when it is

@@ -44,6 +44,7 @@ type Proxy struct {
 
 	accepts map[direction]*sync.WaitGroup // accept loops
 	relays  exchange.Relays               // of both directions
+	mirrors *mirrors
 	judging sync.WaitGroup                // who judges open connections again, and looks at their hosts
 
 	mu       sync.Mutex
@@ -75,6 +76,7 @@ func New(cfg Config) (*Proxy, error) {
 	p.lines = rate.NewLimiter(rate.Every(time.Second), maxLines)
 	p.callers = limit.NewShares[string](limit.Part(inboundPart, maxConnections), callerMultiple)
 	p.ctx, p.kill = context.WithCancel(context.Background())
+	p.mirrors = newMirrors(p)
 	for _, e := range cfg.Explicit {
 		p.servers = append(p.servers, p.listenExplicit(e))
 	}
@@ -243,6 +245,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		conns.Wait()
 	}
 	p.judging.Wait()
+	p.mirrors.end()
 	for _, port := range p.served {
 		port.program.Close()
 	}

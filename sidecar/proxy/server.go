@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
@@ -110,6 +111,14 @@ func (p *Proxy) toward(d mesh.Destination, label string) *server {
 	}
 	s.service = s.routed
 	s.finish()
+	if p.cfg.Routes != nil {
+		s.http.Routing = &exchange.Routing{
+			Destination: d,
+			Rules:       func() *traffic.Rules { return p.cfg.Routes.Load().Rules(d) },
+			Backend:     p.routed,
+			Mirror:      p.mirrors.send,
+		}
+	}
 	return s
 }
 
@@ -148,15 +157,20 @@ func (s *server) refuse(c *client, rewrite http1.RequestRewrite, why error) {
 	s.http.Serve(s.p.ctx, c, rewrite, why)
 }
 
-// routed returns the destination's upstream, waiting for its route when the
-// sidecar does not have it yet.
+// routed returns the destination's upstream.
 func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
-	if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
+	return s.p.routed(ctx, s.destination)
+}
+
+// routed returns the upstream of d, waiting for its route when the
+// sidecar does not have it yet.
+func (p *Proxy) routed(ctx context.Context, d mesh.Destination) (*upstream.Service, error) {
+	if service := p.cfg.Upstreams.Service(d); service != nil {
 		return service, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
 	defer cancel()
-	_, err := s.p.cfg.Routes.Wait(ctx, s.destination)
+	_, err := p.cfg.Routes.Wait(ctx, d)
 	if errors.Is(err, routes.ErrAbsent) {
 		return nil, absent(err)
 	}
@@ -164,10 +178,10 @@ func (s *server) routed(ctx context.Context) (*upstream.Service, error) {
 		return nil, err
 	}
 	// Upstreams have followed before the store said so.
-	if service := s.p.cfg.Upstreams.Service(s.destination); service != nil {
+	if service := p.cfg.Upstreams.Service(d); service != nil {
 		return service, nil
 	}
-	return nil, fmt.Errorf("route to %s: it has just been withdrawn", s.destination)
+	return nil, fmt.Errorf("route to %s: it has just been withdrawn", d)
 }
 
 // absent is the reply when there is no such destination.

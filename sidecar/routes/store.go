@@ -48,7 +48,7 @@ func (s *Store) Replace(routes []*mesh.Route, absent []mesh.Destination) {
 	if s.apply != nil {
 		s.apply(routes)
 	}
-	s.current.Set(NewTable(routes, absent))
+	s.current.Set(s.current.Load().next(routes, absent))
 }
 
 // Wait returns the route for d, subscribing to it when it is unknown, as soon
