@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/registry", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/traffic", "internal/tunnel", "internal/version", "internal/wholefile"},
 	"gateway/bundles":  {"internal/identity", "internal/trust"},
 	"gateway/entrance": {"gateway/forward", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "internal/state"},
 	"gateway/imports":  {"internal/identity", "internal/kube", "internal/mesh", "internal/prom", "internal/state"},
@@ -38,9 +38,9 @@ var imports = map[string][]string{
 
 	"gateway/discovery":            {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":    {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
-	"gateway/discovery/file":       {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/file":       {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/kubernetes": {"gateway/discovery", "gateway/discovery/resource", "internal/identity", "internal/kube", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml"},
-	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
 
 	"federation":         {"federation/catalog", "federation/core", "federation/gossip", "internal/audit", "internal/identity", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
@@ -56,12 +56,12 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
-	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
-	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
-	"sidecar/http1":    {},
+	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
+	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
+	"sidecar/http1":    {"internal/mesh"},
 	"sidecar/http2":    {},
 	"sidecar/streams":  {"internal/liveness", "internal/relay", "sidecar/http2"},
-	"sidecar/routes":   {"internal/mesh", "internal/state"},
+	"sidecar/routes":   {"internal/mesh", "internal/state", "internal/traffic"},
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "sidecar/streams"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
@@ -103,11 +103,12 @@ var imports = map[string][]string{
 	"internal/status":                {"internal/identity", "internal/mesh"},
 	"internal/strictyaml":            {},
 	"internal/tlsport":               {"internal/drain", "internal/identity", "internal/limit"},
+	"internal/traffic":               {"internal/mesh"},
 	"internal/trust":                 {},
 	"internal/tunnel":                {"internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
 	"internal/wholefile":             {},
-	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/xds/authorization"},
+	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/traffic", "internal/xds/authorization"},
 	"internal/xds/authorization":     {},
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -99,6 +100,7 @@ type Gateway struct {
 	imports    *imports.Imports   // nil without an API server
 	entrance   *entrance.Entrance // nil without ports for it
 	router     atomic.Pointer[Router]
+	routing    atomic.Pointer[traffic.Resolved] // nil: not known yet
 	// authorizers is who may call; nil: that is not known yet.
 	authorizers atomic.Pointer[authorizers]
 }

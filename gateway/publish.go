@@ -47,6 +47,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 		services, servicesPast := g.services.Snapshot()
 		resources, resourcesPast := g.files.Snapshot()
 		policies, policiesPast := g.files.Policies()
+		written, writtenPast := g.files.Routes()
 		g.authorize(services, resources, policies)
 		view, viewPast := g.federation.View()
 		met = met || view.Met()
@@ -65,7 +66,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 			known.Missing = metNoneYet
 		}
 		router := NewRouter(view, services, known, g.tunnel.RTT)
-		if services != nil && !joining {
+		if services != nil && written != nil && !joining {
 			router.conflicts.logChanges(said, g.log)
 			said = router.conflicts
 			routes, next := past.update(routesOf(view, services, router), time.Now())
@@ -76,6 +77,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 				forget.Reset(next)
 			}
 			router.known.Gone = past.destinations()
+			g.routing.Store(applyRules(routes, written, view.Self.Cluster))
 			g.xds.Publish(routes, known.Missing == "")
 		}
 		g.router.Store(router)
@@ -98,6 +100,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 		case <-servicesPast:
 		case <-resourcesPast:
 		case <-policiesPast:
+		case <-writtenPast:
 		case <-viewPast:
 		}
 	}

@@ -37,6 +37,7 @@ type Parent struct {
 	Service mesh.ServiceName
 	Import  bool   // of all clusters
 	Port    uint16 // 0: all
+	Ref     int    // which of the route's references it is
 }
 
 // RouteRule is one rule of a route.

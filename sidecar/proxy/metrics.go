@@ -18,7 +18,7 @@ type metrics struct {
 	tcpFailed *prometheus.CounterVec
 	captured  *prometheus.CounterVec
 
-	mirrors, mirrorsDropped prometheus.Counter
+	mirrored *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -43,12 +43,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
 		}, []string{"result"}),
 	}
-	mirrored := prometheus.NewCounterVec(prometheus.CounterOpts{
+	m.mirrored = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "isthmus_mirrored_requests_total",
 		Help: "Requests that rules of routes mirror: sent, or dropped because too many were on their way.",
 	}, []string{"result"})
-	m.mirrors, m.mirrorsDropped = mirrored.WithLabelValues("sent"), mirrored.WithLabelValues("dropped")
-	return m, prom.Register(r, m.refused, m.tcpOpen, m.tcpTotal, m.tcpFailed, m.captured, mirrored)
+	return m, prom.Register(r, m.refused, m.tcpOpen, m.tcpTotal, m.tcpFailed, m.captured, m.mirrored)
 }
 
 // boundMetrics are the resolved handles of one listener. A series appears when it is

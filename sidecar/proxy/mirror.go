@@ -43,10 +43,10 @@ func (m *mirrors) send(to mesh.Destination, message []byte) {
 	select {
 	case m.places <- struct{}{}:
 	default:
-		m.p.metrics.mirrorsDropped.Inc()
+		m.p.metrics.mirrored.WithLabelValues("dropped").Inc()
 		return
 	}
-	m.p.metrics.mirrors.Inc()
+	m.p.metrics.mirrored.WithLabelValues("sent").Inc()
 	m.running.Go(func() {
 		defer func() { <-m.places }()
 		m.exchange(to, message)

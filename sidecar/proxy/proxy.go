@@ -45,7 +45,7 @@ type Proxy struct {
 	accepts map[direction]*sync.WaitGroup // accept loops
 	relays  exchange.Relays               // of both directions
 	mirrors *mirrors
-	judging sync.WaitGroup                // who judges open connections again, and looks at their hosts
+	judging sync.WaitGroup // who judges open connections again, and looks at their hosts
 
 	mu       sync.Mutex
 	bound    bool

@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
 // folder is what is known of a directory: the last good content of every file.
@@ -236,6 +237,7 @@ func (f *folder) status() []Status {
 type Resources struct {
 	Services []discovery.Described // sorted by name
 	Policies []policy.Policy
+	Routes   *traffic.Set
 }
 
 // Check reads dir once and returns what its files describe. The error joins
@@ -250,6 +252,7 @@ func Check(dir string) (Resources, error) {
 	var unknown string
 	var errs []error
 	all.Policies, unknown = f.policies()
+	all.Routes = f.routes()
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {
 		errs = append(errs, f.files[name].err, f.files[name].clash)
 	}

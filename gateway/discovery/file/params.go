@@ -18,4 +18,5 @@ const (
 
 	maxFiles    = 1000   // read of one directory
 	maxServices = 10_000 // of one directory
+	maxRoutes   = 10_000 // of one directory
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
 // Source is a watched directory of resource files. Create it with [New].
@@ -25,6 +26,7 @@ type Source struct {
 	metrics  metrics
 	store    state.Store[[]discovery.Described]
 	policies state.Store[[]policy.Policy]
+	routes   state.Store[*traffic.Set]
 	unknown  state.Store[string] // why the policies, as the files have them now, are not in force
 	statuses state.Store[[]Status]
 }
@@ -59,6 +61,10 @@ func (s *Source) Snapshot() ([]discovery.Described, <-chan struct{}) { return s.
 // they are past. Nil until every file has been read well once: what is not known might
 // refuse. Later the last that were known stay.
 func (s *Source) Policies() ([]policy.Policy, <-chan struct{}) { return s.policies.Snapshot() }
+
+// Routes returns all routes and grants that the files describe, and a channel that closes when
+// they are past. Nil until the files have been read.
+func (s *Source) Routes() (*traffic.Set, <-chan struct{}) { return s.routes.Snapshot() }
 
 // PoliciesUnknown says why the policies as the files have them now are not in force;
 // empty: they are.
@@ -175,6 +181,7 @@ func (s *Source) scan(f *folder) error {
 	}
 	services := f.services()
 	policies, unknown := f.policies()
+	routes := f.routes()
 	status := f.status()
 	var good, bad float64
 	for _, st := range status {
@@ -201,6 +208,9 @@ func (s *Source) scan(f *folder) error {
 		s.policies.Set(policies)
 	}
 	s.statuses.Set(status)
+	if old := s.routes.Load(); old == nil || !reflect.DeepEqual(old, routes) {
+		s.routes.Set(routes)
+	}
 	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
 const (
@@ -20,6 +21,8 @@ type Content struct {
 	Services []Described
 	Exports  []mesh.ServiceName
 	Policies []Policy
+	Routes   []Route
+	Grants   []traffic.Grant
 }
 
 // Described is a service and the line that it begins at.
@@ -61,6 +64,14 @@ func Parse(name string, data []byte) (Content, error) {
 			c.Policies = append(c.Policies, Policy{p, doc.Line()})
 		case kind == "ServiceExport" && (api == mcsAlpha || api == mcsBeta):
 			c.Exports = append(c.Exports, r.export())
+		case (kind == string(traffic.HTTPRoute) || kind == string(traffic.GRPCRoute)) && api == gatewayAPI:
+			route := r.httpOrGRPCRoute(traffic.Kind(kind))
+			if i := slices.IndexFunc(c.Routes, func(o Route) bool { return o.String() == route.String() }); i >= 0 && r.faults == nil {
+				r.fault("metadata.name", "%s is at line %d already: join the two", &route, c.Routes[i].Line)
+			}
+			c.Routes = append(c.Routes, Route{route, doc.Line()})
+		case kind == "ReferenceGrant" && (api == gatewayAPI || api == gatewayBeta):
+			c.Grants = append(c.Grants, r.grants()...)
 		default:
 			r.unknown(api, kind)
 		}
@@ -74,13 +85,16 @@ func Parse(name string, data []byte) (Content, error) {
 
 // unknown says why a document is none that is understood.
 func (r *reader) unknown(api, kind string) {
-	const forms = "write apiVersion: " + isthmusAPI + " and kind: Service or AuthorizationPolicy, or apiVersion: " + mcsAlpha + " and kind: ServiceExport"
+	const forms = "write apiVersion: " + isthmusAPI + " and kind: Service or AuthorizationPolicy, apiVersion: " + mcsAlpha + " and kind: ServiceExport, or apiVersion: " +
+		gatewayAPI + " and kind: HTTPRoute, GRPCRoute or ReferenceGrant"
 	var decoded struct {
 		APIVersion string `yaml:"apiVersion"`
 		Kind       string `yaml:"kind"`
 	}
 	_ = r.doc.Decode(&decoded) // only so that faults have their lines
 	switch {
+	case kind == string(traffic.HTTPRoute) || kind == string(traffic.GRPCRoute) || kind == "ReferenceGrant":
+		r.fault("apiVersion", "%q has no %s that is read here: write %s", api, kind, gatewayAPI)
 	case kind == "":
 		r.fault("kind", "is missing: %s", forms)
 	case kind == "Service":

@@ -107,8 +107,8 @@ spec: {prots: []}
 		`f.yaml:16: spec.health.path: a tcp check asks for no path: remove it, or write type: http`,
 		`f.yaml:18: apiVersion: "v1" has no Service with endpoints: write isthmus.io/v1alpha1`,
 		`f.yaml:21: apiVersion: "x" has no ServiceExport: write multicluster.x-k8s.io/v1alpha1`,
-		`f.yaml:24: kind: "Sevrice" is not understood: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
-		`f.yaml:26: kind: is missing: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, or apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport`,
+		`f.yaml:24: kind: "Sevrice" is not understood: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport, or apiVersion: gateway.networking.k8s.io/v1 and kind: HTTPRoute, GRPCRoute or ReferenceGrant`,
+		`f.yaml:26: kind: is missing: write apiVersion: isthmus.io/v1alpha1 and kind: Service or AuthorizationPolicy, apiVersion: multicluster.x-k8s.io/v1alpha1 and kind: ServiceExport, or apiVersion: gateway.networking.k8s.io/v1 and kind: HTTPRoute, GRPCRoute or ReferenceGrant`,
 		`f.yaml:31: spec.prots: there is no such key: write ports`,
 	}
 	if err == nil {
