@@ -109,7 +109,7 @@ type Gateway struct {
 	Family   discoveryv1.AddressType
 	Ready    bool
 	Node     string
-	Instance corev1.ObjectReference // its pod
+	Instance *corev1.ObjectReference // its pod; nil: it is in none
 }
 
 // gatewaysOf returns those of the EndpointSlices of the gateways' Service, sorted. Its
@@ -121,10 +121,10 @@ func gatewaysOf(all []*discoveryv1.EndpointSlice) (gateways []Gateway) {
 		}
 		for _, e := range s.Endpoints {
 			g := Gateway{Family: s.AddressType, Ready: holds(e.Conditions.Serving, holds(e.Conditions.Ready, true)) && !holds(e.Conditions.Terminating, false)}
-			if len(e.Addresses) == 0 || e.TargetRef == nil {
+			if len(e.Addresses) == 0 {
 				continue
 			}
-			g.Address, g.Instance = e.Addresses[0], *e.TargetRef
+			g.Address, g.Instance = e.Addresses[0], e.TargetRef
 			if e.NodeName != nil {
 				g.Node = *e.NodeName
 			}
@@ -201,8 +201,7 @@ func endpointsOf(gateways []Gateway, family discoveryv1.AddressType) (all []disc
 		if g.Family != family {
 			continue
 		}
-		ref := corev1.ObjectReference{Kind: g.Instance.Kind, Namespace: g.Instance.Namespace, Name: g.Instance.Name, UID: g.Instance.UID}
-		all = append(all, discoveryv1.Endpoint{Addresses: []string{g.Address}, NodeName: text(g.Node), TargetRef: &ref,
+		all = append(all, discoveryv1.Endpoint{Addresses: []string{g.Address}, NodeName: text(g.Node), TargetRef: g.Instance,
 			Conditions: discoveryv1.EndpointConditions{Ready: new(g.Ready), Serving: new(g.Ready), Terminating: new(false)}})
 	}
 	return all
