@@ -65,7 +65,7 @@ func New(cfg Config) (*Imports, error) {
 		return nil, err
 	}
 	i := &Imports{cfg: cfg, metrics: m}
-	made := kube.Selection{Labels: labelManaged + "=" + managedBy + "," + LabelImport}
+	made := kube.Selection{Labels: labelManaged + "=" + managedBy + "," + kube.ImportLabel}
 	if i.namespaces, err = kube.Follow(cfg.Client, kube.Selection{}, func(n *corev1.Namespace) {
 		n.Labels, n.Annotations = nil, nil
 	}); err != nil {

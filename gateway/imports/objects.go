@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
+	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -76,7 +77,7 @@ func (i *Import) status(was *mcs.ServiceImport, slices bool) mcs.ServiceImportSt
 func (i *Import) derived(ports map[uint16]uint16, owner *mcs.ServiceImport) *corev1.Service {
 	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{
 		Namespace: i.Service.Namespace, Name: derivedName(i.Service),
-		Labels:          map[string]string{labelManaged: managedBy, LabelImport: i.Service.Name},
+		Labels:          map[string]string{labelManaged: managedBy, kube.ImportLabel: i.Service.Name},
 		OwnerReferences: owned(owner),
 	}}
 	prefer := corev1.IPFamilyPolicyPreferDualStack
@@ -186,7 +187,7 @@ func (i *Import) slice(family discoveryv1.AddressType, cluster mesh.ClusterName,
 	}
 	s := &discoveryv1.EndpointSlice{AddressType: family, Endpoints: endpoints, ObjectMeta: metav1.ObjectMeta{
 		Namespace: i.Service.Namespace, Name: name, OwnerReferences: owned(owner),
-		Labels: map[string]string{labelManaged: managedBy, LabelImport: i.Service.Name, discoveryv1.LabelManagedBy: sliceManager},
+		Labels: map[string]string{labelManaged: managedBy, kube.ImportLabel: i.Service.Name, discoveryv1.LabelManagedBy: sliceManager},
 	}}
 	for _, p := range i.carriedPorts() {
 		if n := at(p); n != 0 {

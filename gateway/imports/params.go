@@ -10,10 +10,6 @@ const (
 	labelManaged = "app.kubernetes.io/managed-by"
 	managedBy    = "isthmus"
 
-	// LabelImport is on derived Services and names their ServiceImport: discovery leaves such
-	// Services out.
-	LabelImport = "isthmus.io/service-import"
-
 	// sliceManager is the value of endpointslice.kubernetes.io/managed-by.
 	sliceManager = "imports.isthmus.io"
 

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -113,7 +114,7 @@ func Entrances(derived []*corev1.Service, r Range) map[uint16]mesh.Destination {
 
 // importOf returns which import a derived Service is of; false: it is none.
 func importOf(s *corev1.Service) (mesh.ServiceName, bool) {
-	name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[LabelImport]}
+	name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[kube.ImportLabel]}
 	if mesh.CheckLabel(name.Name) != nil || s.Name != derivedName(name) || s.Labels[labelManaged] != managedBy {
 		return mesh.ServiceName{}, false
 	}

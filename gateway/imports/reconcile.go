@@ -74,7 +74,7 @@ func (i *Imports) reconcile(ctx context.Context, w world) int {
 		}
 	}
 	for _, s := range w.slices {
-		name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[LabelImport]}
+		name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[kube.ImportLabel]}
 		run.slices[name] = append(run.slices[name], s)
 	}
 	var all errgroup.Group
