@@ -87,6 +87,9 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 	bool dns = s->dns_port && to->port == DNS_PORT;
 	if (!dns && !is_captured(to))
 		return ALLOW;
+	// A pod's sidecar dials itself once, to find out whether it is captured.
+	if (is_sidecar(s) && (dns || to->port != s->outbound_port))
+		return ALLOW;
 	if (dns)
 		slot += SLOT_DNS4 - SLOT_OUTBOUND4;
 	if (udp && !dns) {
@@ -118,7 +121,7 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 	peer->shown = *to;
 	set_loopback(&peer->actual, is_mapped(to));
 	peer->actual.port = *port;
-	if (udp)
+	if (udp && !s->pod)
 		publish_server(ctx, sk, s, to, connects);
 	count(dns ? COUNTER_DNS : COUNTER_CAPTURED);
 	return ALLOW;

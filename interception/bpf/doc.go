@@ -10,11 +10,11 @@ package bpf
 
 // The headers of libbpf-dev include asm/types.h, which Debian keeps in a directory
 // per architecture: scripts/generate names it in BPF2GO_CFLAGS.
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -type endpoint -type settings -type prefix -type slot -type counter -type pair -type flow -type caught Kernel interception.c -- -O2 -g -Wall -Werror
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -tags linux -type endpoint -type settings -type prefix -type slot -type counter -type pair -type flow -type caught -type caller Kernel interception.c -- -O2 -g -Wall -Werror
 
 // Layout is the version of the structs in maps.h and of the set of maps. Attach and
 // Open refuse pins of another one.
-const Layout = 3
+const Layout = 4
 
 // DialSidecar is the value of own_dials for the sidecar's connections (DIAL_SIDECAR).
 const DialSidecar uint8 = 1

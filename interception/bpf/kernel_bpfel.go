@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type KernelCaller struct {
+	_  structs.HostLayout
+	Ip [4]uint32
+}
+
 type KernelCaught struct {
 	_    structs.HostLayout
 	Born uint64
@@ -83,7 +88,10 @@ type KernelSettings struct {
 	FirstPort    uint16
 	Ports        uint16
 	Open         uint8
-	Unused       [3]uint8
+	Pod          uint8
+	InboundPort  uint16
+	SidecarUid   uint32
+	Unused       uint32
 }
 
 type KernelSlot uint32
@@ -113,6 +121,8 @@ const (
 	KernelMapDnsServerByPeer      = "dns_server_by_peer"
 	KernelMapFlows                = "flows"
 	KernelMapInboundPorts         = "inbound_ports"
+	KernelMapMadeBySidecar        = "made_by_sidecar"
+	KernelMapNodeAddresses        = "node_addresses"
 	KernelMapOwnDials             = "own_dials"
 	KernelMapPeerBySocket         = "peer_by_socket"
 	KernelMapSidecarSockets       = "sidecar_sockets"
@@ -120,12 +130,14 @@ const (
 	KernelProgIsthmusConnect6     = "isthmus_connect6"
 	KernelProgIsthmusGetpeername4 = "isthmus_getpeername4"
 	KernelProgIsthmusGetpeername6 = "isthmus_getpeername6"
+	KernelProgIsthmusGetsockopt   = "isthmus_getsockopt"
 	KernelProgIsthmusRecvmsg4     = "isthmus_recvmsg4"
 	KernelProgIsthmusRecvmsg6     = "isthmus_recvmsg6"
 	KernelProgIsthmusSendmsg4     = "isthmus_sendmsg4"
 	KernelProgIsthmusSendmsg6     = "isthmus_sendmsg6"
 	KernelProgIsthmusSkLookup     = "isthmus_sk_lookup"
 	KernelProgIsthmusSkMsg        = "isthmus_sk_msg"
+	KernelProgIsthmusSockCreate   = "isthmus_sock_create"
 	KernelProgIsthmusSockops      = "isthmus_sockops"
 	KernelVarErrnoSettable        = "errno_settable"
 )
@@ -176,12 +188,14 @@ type KernelProgramSpecs struct {
 	IsthmusConnect6     *ebpf.ProgramSpec `ebpf:"isthmus_connect6"`
 	IsthmusGetpeername4 *ebpf.ProgramSpec `ebpf:"isthmus_getpeername4"`
 	IsthmusGetpeername6 *ebpf.ProgramSpec `ebpf:"isthmus_getpeername6"`
+	IsthmusGetsockopt   *ebpf.ProgramSpec `ebpf:"isthmus_getsockopt"`
 	IsthmusRecvmsg4     *ebpf.ProgramSpec `ebpf:"isthmus_recvmsg4"`
 	IsthmusRecvmsg6     *ebpf.ProgramSpec `ebpf:"isthmus_recvmsg6"`
 	IsthmusSendmsg4     *ebpf.ProgramSpec `ebpf:"isthmus_sendmsg4"`
 	IsthmusSendmsg6     *ebpf.ProgramSpec `ebpf:"isthmus_sendmsg6"`
 	IsthmusSkLookup     *ebpf.ProgramSpec `ebpf:"isthmus_sk_lookup"`
 	IsthmusSkMsg        *ebpf.ProgramSpec `ebpf:"isthmus_sk_msg"`
+	IsthmusSockCreate   *ebpf.ProgramSpec `ebpf:"isthmus_sock_create"`
 	IsthmusSockops      *ebpf.ProgramSpec `ebpf:"isthmus_sockops"`
 }
 
@@ -200,6 +214,8 @@ type KernelMapSpecs struct {
 	DnsServerByPeer    *ebpf.MapSpec `ebpf:"dns_server_by_peer"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	InboundPorts       *ebpf.MapSpec `ebpf:"inbound_ports"`
+	MadeBySidecar      *ebpf.MapSpec `ebpf:"made_by_sidecar"`
+	NodeAddresses      *ebpf.MapSpec `ebpf:"node_addresses"`
 	OwnDials           *ebpf.MapSpec `ebpf:"own_dials"`
 	PeerBySocket       *ebpf.MapSpec `ebpf:"peer_by_socket"`
 	SidecarSockets     *ebpf.MapSpec `ebpf:"sidecar_sockets"`
@@ -243,6 +259,8 @@ type KernelMaps struct {
 	DnsServerByPeer    *ebpf.Map `ebpf:"dns_server_by_peer"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	InboundPorts       *ebpf.Map `ebpf:"inbound_ports"`
+	MadeBySidecar      *ebpf.Map `ebpf:"made_by_sidecar"`
+	NodeAddresses      *ebpf.Map `ebpf:"node_addresses"`
 	OwnDials           *ebpf.Map `ebpf:"own_dials"`
 	PeerBySocket       *ebpf.Map `ebpf:"peer_by_socket"`
 	SidecarSockets     *ebpf.Map `ebpf:"sidecar_sockets"`
@@ -261,6 +279,8 @@ func (m *KernelMaps) Close() error {
 		m.DnsServerByPeer,
 		m.Flows,
 		m.InboundPorts,
+		m.MadeBySidecar,
+		m.NodeAddresses,
 		m.OwnDials,
 		m.PeerBySocket,
 		m.SidecarSockets,
@@ -282,12 +302,14 @@ type KernelPrograms struct {
 	IsthmusConnect6     *ebpf.Program `ebpf:"isthmus_connect6"`
 	IsthmusGetpeername4 *ebpf.Program `ebpf:"isthmus_getpeername4"`
 	IsthmusGetpeername6 *ebpf.Program `ebpf:"isthmus_getpeername6"`
+	IsthmusGetsockopt   *ebpf.Program `ebpf:"isthmus_getsockopt"`
 	IsthmusRecvmsg4     *ebpf.Program `ebpf:"isthmus_recvmsg4"`
 	IsthmusRecvmsg6     *ebpf.Program `ebpf:"isthmus_recvmsg6"`
 	IsthmusSendmsg4     *ebpf.Program `ebpf:"isthmus_sendmsg4"`
 	IsthmusSendmsg6     *ebpf.Program `ebpf:"isthmus_sendmsg6"`
 	IsthmusSkLookup     *ebpf.Program `ebpf:"isthmus_sk_lookup"`
 	IsthmusSkMsg        *ebpf.Program `ebpf:"isthmus_sk_msg"`
+	IsthmusSockCreate   *ebpf.Program `ebpf:"isthmus_sock_create"`
 	IsthmusSockops      *ebpf.Program `ebpf:"isthmus_sockops"`
 }
 
@@ -297,12 +319,14 @@ func (p *KernelPrograms) Close() error {
 		p.IsthmusConnect6,
 		p.IsthmusGetpeername4,
 		p.IsthmusGetpeername6,
+		p.IsthmusGetsockopt,
 		p.IsthmusRecvmsg4,
 		p.IsthmusRecvmsg6,
 		p.IsthmusSendmsg4,
 		p.IsthmusSendmsg6,
 		p.IsthmusSkLookup,
 		p.IsthmusSkMsg,
+		p.IsthmusSockCreate,
 		p.IsthmusSockops,
 	)
 }

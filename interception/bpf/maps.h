@@ -43,7 +43,15 @@ struct settings {
 	__u16 first_port;    // of the ports that the host gives to outgoing connections
 	__u16 ports;         // how many they are
 	__u8 open;           // onFailure: 1 open, 0 closed
-	__u8 unused[3];
+	__u8 pod;            // the sidecar is in the cgroup, too, and what follows counts
+	__u16 inbound_port;  // of the sidecar, for callers of the pod's ports
+	__u32 sidecar_uid;   // as the host sees it
+	__u32 unused;
+};
+
+// A caller's address, in network byte order as in endpoint.
+struct caller {
+	__u32 ip[4];
 };
 
 // What a program's socket is connected to, and what the program is shown instead.
@@ -168,7 +176,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_server_by_peer SEC(".maps");
 
-// The program's ports (host byte order) whose connections go to the sidecar.
+// The program's ports (host byte order) whose connections go to the sidecar; of a pod,
+// those whose connections do not.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -197,6 +206,25 @@ struct {
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } callers SEC(".maps");
+
+// The addresses of the node: what comes from there passes to the ports of a pod.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct caller);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} node_addresses SEC(".maps");
+
+// The sockets of a pod's sidecar, by who made them.
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} made_by_sidecar SEC(".maps");
 
 // Whether connections may be accelerated: the sidecar says so once it has tried.
 struct {
@@ -264,6 +292,12 @@ static __always_inline struct settings *current_settings(void)
 	return bpf_map_lookup_elem(&current, &zero);
 }
 
+// is_sidecar reports whether the process that makes this system call is a pod's sidecar.
+static __always_inline bool is_sidecar(const struct settings *s)
+{
+	return s->pod && (__u32)bpf_get_current_uid_gid() == s->sidecar_uid;
+}
+
 // socket_open reports whether the sidecar has a socket in the slot.
 static __always_inline bool socket_open(__u32 slot)
 {
@@ -278,6 +312,10 @@ static __always_inline bool socket_open(__u32 slot)
 // the pointer arithmetic that the compiler makes of two branches which read
 // different fields.
 #define READ(field) (*(volatile __typeof__(field) *)&(field))
+
+// WRITE writes a field of a hook's context by itself: two that the compiler joins are
+// refused.
+#define WRITE(field, value) (*(volatile __typeof__(field) *)&(field) = (value))
 
 // SET_IP fills in the address of either family, without a branch around a read.
 #define SET_IP(endpoint, v4, field4, field6) \

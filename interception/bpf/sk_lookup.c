@@ -1,8 +1,29 @@
 //go:build ignore
 
 // A new connection to one of the program's ports: the sidecar gets it, except
-// those that the sidecar makes itself.
+// those that the sidecar makes itself. In a pod: to any port, except what comes from the
+// pod or its node, and to ports of the sidecar.
 #include "maps.h"
+
+// passes_in_pod says so. Nobody else can have an address of the pod, or of loopback, as
+// its source: the kernel drops such packets before.
+static __always_inline bool passes_in_pod(const struct pair *dial)
+{
+	struct caller who = {
+		.ip = { dial->local.ip[0], dial->local.ip[1], dial->local.ip[2], dial->local.ip[3] },
+	};
+	struct endpoint here = dial->local;
+	__u16 port = dial->remote.port;
+
+	here.port = port;
+	if (same(&here, &dial->remote))
+		return true;
+	if (is_mapped(&here) && (bpf_ntohl(here.ip[3]) >> 24) == 127)
+		return true;
+	if (!here.ip[0] && !here.ip[1] && !here.ip[2] && here.ip[3] == bpf_htonl(1))
+		return true;
+	return bpf_map_lookup_elem(&inbound_ports, &port) || bpf_map_lookup_elem(&node_addresses, &who);
+}
 
 SEC("sk_lookup")
 int isthmus_sk_lookup(struct bpf_sk_lookup *ctx)
@@ -15,20 +36,22 @@ int isthmus_sk_lookup(struct bpf_sk_lookup *ctx)
 	struct bpf_sock *sk;
 	long err;
 
-	if (ctx->protocol != IPPROTO_TCP || !bpf_map_lookup_elem(&inbound_ports, &port))
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	s = current_settings();
+	if (!s || (!s->pod && !bpf_map_lookup_elem(&inbound_ports, &port)))
 		return SK_PASS;
 	SET_IP(&dial.local, v4, ctx->remote_ip4, ctx->remote_ip6);
 	SET_IP(&dial.remote, v4, ctx->local_ip4, ctx->local_ip6);
 	dial.local.port = bpf_ntohs(ctx->remote_port);
 	dial.remote.port = port;
-	if (bpf_map_lookup_elem(&own_dials, &dial)) {
+	if (s->pod ? passes_in_pod(&dial) : !!bpf_map_lookup_elem(&own_dials, &dial)) {
 		count(COUNTER_OWN_DIALS);
 		return SK_PASS;
 	}
 	sk = bpf_map_lookup_elem(&sidecar_sockets, &slot);
 	if (!sk) {
-		s = current_settings();
-		if (s && s->open) {
+		if (s->open) {
 			count(COUNTER_INBOUND_PASSED);
 			return SK_PASS;
 		}

@@ -38,7 +38,8 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx, const struct pe
 		return;
 	}
 	// The program calls itself, most likely: no sidecar is in between.
-	if (bpf_map_lookup_elem(&inbound_ports, &port) &&
+	struct settings *s = current_settings();
+	if (s && !s->pod && bpf_map_lookup_elem(&inbound_ports, &port) &&
 	    !bpf_map_update_elem(&own_dials, &here, &whose, BPF_ANY))
 		watch(ctx);
 }
@@ -80,6 +81,35 @@ static __always_inline void accelerate(struct bpf_sock_ops *ctx, struct pair *he
 		return;
 	}
 	count(COUNTER_ACCELERATED);
+}
+
+// listening is told of every socket that begins to listen: a pod's sidecar cannot say by
+// itself which are its own.
+static __always_inline void listening(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct settings *s = current_settings();
+	__u16 port = ctx->local_port;
+	__u32 slot4, slot6;
+
+	if (!s || !s->pod || !bpf_sk_storage_get(&made_by_sidecar, sk, 0, 0))
+		return;
+	if (port == s->outbound_port) {
+		slot4 = SLOT_OUTBOUND4;
+		slot6 = SLOT_OUTBOUND6;
+	} else if (port == s->dns_port) {
+		slot4 = SLOT_DNS4;
+		slot6 = SLOT_DNS6;
+	} else if (port == s->inbound_port) {
+		slot4 = SLOT_INBOUND4;
+		slot6 = SLOT_INBOUND6;
+	} else {
+		return;
+	}
+	if (ctx->family == AF_INET6)
+		bpf_sock_map_update(ctx, &sidecar_sockets, &slot6, BPF_ANY);
+	// One of IPv6 at every address takes IPv4, too.
+	if (ctx->family == AF_INET || (!READ(ctx->local_ip6[0]) && !READ(ctx->local_ip6[1]) && !READ(ctx->local_ip6[2]) && !READ(ctx->local_ip6[3])))
+		bpf_sock_map_update(ctx, &sidecar_sockets, &slot4, BPF_ANY);
 }
 
 // changed is told of every new state of a watched connection.
@@ -127,6 +157,9 @@ int isthmus_sockops(struct bpf_sock_ops *ctx)
 		if (whose && *whose == DIAL_SIDECAR)
 			accelerate(ctx, &here, false);
 		accepted(sk, &there);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		listening(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		ends(ctx, &here);

@@ -79,7 +79,7 @@ func (d directory) attach(cfg Config, cgroup string, id uint64) error {
 	if err != nil {
 		return err
 	}
-	objects, err := load(spec, d)
+	objects, err := load(spec, d, nil)
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,15 @@ func inode(path string) (uint64, error) {
 	return info.Sys().(*syscall.Stat_t).Ino, nil
 }
 
+// inodeOf is inode of an open file.
+func inodeOf(f *os.File) (uint64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Sys().(*syscall.Stat_t).Ino, nil
+}
+
 // withinCgroup reports whether the calling process is in the cgroup with this
 // id, or below it.
 func withinCgroup(id uint64) (bool, error) {

@@ -22,6 +22,14 @@ type hook struct {
 	program *ebpf.Program
 }
 
+// podHooks are on a pod's cgroup beside [cgroupHooks], and before them.
+func podHooks(p *bpf.KernelObjects) []hook {
+	return []hook{
+		{"sock_create", ebpf.AttachCGroupInetSockCreate, p.IsthmusSockCreate},
+		{"getsockopt", ebpf.AttachCGroupGetsockopt, p.IsthmusGetsockopt},
+	}
+}
+
 // cgroupHooks are in the order in which they are attached: what publishes and
 // restores addresses before what rewrites them.
 func cgroupHooks(p *bpf.KernelObjects) []hook {
@@ -49,7 +57,26 @@ func (d directory) hook(p *bpf.KernelObjects, cgroup string, id uint64, inbound 
 	}); err != nil {
 		return fmt.Errorf("attach sk_msg: %w", err)
 	}
-	for _, h := range cgroupHooks(p) {
+	if err := d.hookCgroup(cgroupHooks(p), cgroup, id, log); err != nil {
+		return err
+	}
+	if !inbound {
+		return unhook(d.link(inboundHook))
+	}
+	// Not /proc/self: that is the main thread's, and threads can differ.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", inboundHook, err)
+	}
+	defer ns.Close()
+	return d.hookInbound(p.IsthmusSkLookup, ns, log)
+}
+
+// hookCgroup attaches programs to the cgroup of that path and id.
+func (d directory) hookCgroup(hooks []hook, cgroup string, id uint64, log *slog.Logger) error {
+	for _, h := range hooks {
 		adopted, err := adopt(d.link(h.name), h.program,
 			func(info *link.Info) bool {
 				at := info.Cgroup()
@@ -63,23 +90,12 @@ func (d directory) hook(p *bpf.KernelObjects, cgroup string, id uint64, inbound 
 		}
 		log.Debug("hook attached", "hook", h.name, "cgroup", cgroup, "adopted", adopted)
 	}
-	if !inbound {
-		return unhook(d.link(inboundHook))
-	}
-	return d.hookInbound(p.IsthmusSkLookup, log)
+	return nil
 }
 
-// hookInbound attaches the program to the network namespace of the caller.
-func (d directory) hookInbound(program *ebpf.Program, log *slog.Logger) error {
-	// Not /proc/self: that is the main thread's, and threads can differ.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	ns, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return fmt.Errorf("attach %s: %w", inboundHook, err)
-	}
-	defer ns.Close()
-	number, err := inode(ns.Name())
+// hookInbound attaches the program to a network namespace.
+func (d directory) hookInbound(program *ebpf.Program, ns *os.File, log *slog.Logger) error {
+	number, err := inodeOf(ns)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", inboundHook, err)
 	}

@@ -27,9 +27,9 @@ func parse() (*ebpf.CollectionSpec, error) {
 }
 
 // load hands programs and maps to the kernel; the maps are adopted from d, or
-// pinned there. An empty d pins nothing.
-func load(spec *ebpf.CollectionSpec, d directory) (*bpf.KernelObjects, error) {
-	var options ebpf.CollectionOptions
+// pinned there, but for those that are shared. An empty d pins nothing.
+func load(spec *ebpf.CollectionSpec, d directory, shared map[string]*ebpf.Map) (*bpf.KernelObjects, error) {
+	options := ebpf.CollectionOptions{MapReplacements: shared}
 	if d == "" {
 		for _, m := range spec.Maps {
 			m.Pinning = ebpf.PinNone

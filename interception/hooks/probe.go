@@ -159,7 +159,7 @@ func probeLoad() (*bpf.KernelObjects, error) {
 	if err != nil {
 		return nil, err
 	}
-	return load(spec, "")
+	return load(spec, "", nil)
 }
 
 // probeAttach attaches to a cgroup of its own.

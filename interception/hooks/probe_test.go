@@ -100,7 +100,7 @@ func TestAllThatTheVerifierSaysIsInTheError(t *testing.T) {
 		asm.Mov.Reg(asm.R0, asm.R5), // never written
 		asm.Return(),
 	}
-	_, err = load(spec, "")
+	_, err = load(spec, "", nil)
 	if err == nil {
 		t.Fatal("loaded")
 	}
