@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "node", "sidecar"},
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
@@ -48,6 +48,7 @@ var imports = map[string][]string{
 	"federation/core":    {"federation/catalog", "internal/identity", "internal/mesh", "internal/state"},
 	"federation/gossip":  {"internal/mesh"},
 
+	"node":                 {"interception", "internal/admin", "internal/config", "internal/kube", "internal/prom", "internal/version"},
 	"interception":         {"interception/hooks", "interception/nft", "interception/sockmap"},
 	"interception/hooks":   {"interception/bpf"},
 	"interception/sockmap": {"interception/bpf"},

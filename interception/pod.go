@@ -7,11 +7,36 @@ import (
 	"os"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/interception/hooks"
 	"github.com/isthmus-mesh/isthmus/interception/nft"
 )
 
 // PodConfig is what is captured in a pod, by an nftables table.
 type PodConfig = nft.PodConfig
+
+// PodHooks is what is captured in a pod, by eBPF.
+type PodHooks = hooks.PodConfig
+
+// ErrOlder is [hooks.ErrOlder].
+var ErrOlder = hooks.ErrOlder
+
+// AttachPod is [hooks.AttachPod]. It takes what [Attach] does and CAP_SYS_PTRACE, but no
+// CAP_SYS_ADMIN.
+func AttachPod(cfg PodHooks) error { return hooks.AttachPod(cfg) }
+
+// DetachPod removes what AttachPod put in place.
+func DetachPod(base, name string) error {
+	_, err := hooks.Detach(base, name)
+	return err
+}
+
+// AttachedPods lists the names that AttachPod was given.
+func AttachedPods(base string) ([]string, error) { return hooks.Attached(base) }
+
+// SetNodeAddresses is [hooks.SetNodeAddresses].
+func SetNodeAddresses(base string, addresses []netip.Addr) error {
+	return hooks.SetNodeAddresses(base, addresses)
+}
 
 // RedirectPod puts an nftables table into the network namespace of the caller, a pod's, or
 // replaces the one that is there. It needs CAP_NET_ADMIN there and nothing else. What

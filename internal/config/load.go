@@ -38,6 +38,12 @@ func LoadWebhook(path string, flags *pflag.FlagSet) (*Webhook, error) {
 	return w, load(path, flags, w, w.complete)
 }
 
+// LoadNode is [LoadGateway] for a node's agent.
+func LoadNode(path string, flags *pflag.FlagSet) (*Node, error) {
+	n := nodeDefaults()
+	return n, load(path, flags, n, n.complete)
+}
+
 // GatewayFlags defines the flags that LoadGateway understands: one for every
 // key that fits on a command line, named like it (listen.mesh is --listen-mesh).
 func GatewayFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Gateway](), flags) }
@@ -47,6 +53,9 @@ func SidecarFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Sidecar]()
 
 // CAFlags is [GatewayFlags] for a CA.
 func CAFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[CA](), flags) }
+
+// NodeFlags is [GatewayFlags] for a node's agent.
+func NodeFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Node](), flags) }
 
 // WebhookFlags is [GatewayFlags] for a webhook.
 func WebhookFlags(flags *pflag.FlagSet) { defineFlags(reflect.TypeFor[Webhook](), flags) }

@@ -54,6 +54,7 @@ Durations have a unit: 5s, 100ms, 2h.
 	r.section("sidecar.yaml", "`isthmus sidecar -c FILE [-- PROGRAM ARGS…]`", ".", "Sidecar", reflect.ValueOf(sidecar).Elem())
 	r.section("ca.yaml", "`isthmus ca -c FILE`", ".", "CA", reflect.ValueOf(ca).Elem())
 	r.section("webhook.yaml", "`isthmus webhook -c FILE`; `isthmus inject -c FILE -f MANIFESTS` reads `sidecar` of it.", ".", "Webhook", reflect.ValueOf(webhookDefaults()).Elem())
+	r.section("node.yaml", "`isthmus node -c FILE`", ".", "Node", reflect.ValueOf(nodeDefaults()).Elem())
 	r.section("Service resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: Service`: a service whose endpoints\nhave no sidecar.", "../../gateway/discovery/resource", "serviceResource", reflect.Value{})
 	r.section("AuthorizationPolicy resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: AuthorizationPolicy`: who may\ncall services of its namespace. The README has the whole of it.", "../../gateway/discovery/resource", "authorizationResource", reflect.Value{})
 	r.WriteString(`## ServiceExport resource

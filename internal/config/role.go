@@ -17,6 +17,7 @@ const (
 	SidecarRole Role = "sidecar"
 	CARole      Role = "ca"
 	WebhookRole Role = "webhook"
+	NodeRole    Role = "node"
 )
 
 // defaultsOf returns what a role reads its file into, as it is before.
@@ -28,6 +29,8 @@ func defaultsOf(role Role) any {
 		return caDefaults()
 	case WebhookRole:
 		return webhookDefaults()
+	case NodeRole:
+		return nodeDefaults()
 	}
 	return gatewayDefaults()
 }

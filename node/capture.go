@@ -1,0 +1,217 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/interception"
+)
+
+const (
+	// waitPause is the time between two looks for a pod that is about to start: its program
+	// waits for so long at most.
+	waitPause = 50 * time.Millisecond
+	// lookPause is the time between two looks whether pods are where they were.
+	lookPause = time.Second
+	// addressPause is the time between two looks at the host's addresses.
+	addressPause = 5 * time.Second
+	// lateAfter is how long a pod may have an address and no cgroup before that is told.
+	lateAfter = 20 * time.Second
+)
+
+// state is what becomes of a pod here.
+type state struct {
+	request request
+	since   time.Time // when it was first wanted
+	at      place     // where it is captured; the zero value: it is not
+	retry   time.Time // not before
+	told    string    // the last error
+}
+
+// capturer captures pods. step is called by one goroutine; status by any.
+type capturer struct {
+	host      *host
+	directory string
+	traffic   interception.PodConfig // of every pod
+	log       *slog.Logger
+	event     func(p *corev1.Pod, reason, message string)
+
+	pinned    map[types.UID]bool // what has hooks, of this agent's life and before
+	addresses []netip.Addr
+	looked    time.Time // at addresses
+
+	mu   sync.Mutex
+	pods map[types.UID]*state
+}
+
+// step brings what is captured closer to what the pods of this node want, and returns when
+// it wants to be called again.
+func (c *capturer) step(pods []*corev1.Pod, now time.Time) time.Duration {
+	all, faults := wanted(pods)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for uid, s := range c.pods {
+		if _, ok := all[uid]; !ok {
+			delete(c.pods, uid)
+			c.log.Debug("pod is over", "namespace", s.request.pod.Namespace, "pod", s.request.pod.Name)
+		}
+	}
+	c.forget(pods)
+	if now.Sub(c.looked) >= addressPause {
+		c.look(now)
+	}
+	pause := lookPause
+	for uid, r := range all {
+		s := c.pods[uid]
+		if s == nil {
+			s = &state{since: now}
+			c.pods[uid] = s
+		}
+		changed := s.request.pod != nil && (!slices.Equal(s.request.excluded, r.excluded) || s.request.onFailure != r.onFailure)
+		s.request = r
+		if err := faults[uid]; err != nil {
+			c.tell(s, err)
+		}
+		if !changed && s.at != (place{}) && c.host.still(s.at) {
+			continue
+		}
+		if now.Before(s.retry) {
+			pause = min(pause, s.retry.Sub(now))
+			continue
+		}
+		if err := c.capture(s, now); err != nil {
+			s.at = place{}
+			pause = min(pause, c.failed(s, err, now))
+		}
+	}
+	return pause
+}
+
+// forget removes the hooks of pods that are over. A pod that merely wants none any more keeps
+// them: its programs go on as they began.
+func (c *capturer) forget(pods []*corev1.Pod) {
+	here := map[types.UID]bool{}
+	for _, p := range pods {
+		here[p.UID] = !ended(p)
+	}
+	for uid := range c.pinned {
+		if here[uid] {
+			continue
+		}
+		if err := interception.DetachPod(c.directory, string(uid)); err != nil {
+			c.log.Warn("a pod has ended, and its hooks could not be removed", "uid", uid, "err", err)
+			continue
+		}
+		delete(c.pinned, uid)
+	}
+}
+
+// look keeps the pods told of the host's addresses.
+func (c *capturer) look(now time.Time) {
+	c.looked = now
+	addresses, err := c.host.addresses()
+	if err == nil && !slices.Equal(addresses, c.addresses) {
+		err = interception.SetNodeAddresses(c.directory, addresses)
+	}
+	if err != nil {
+		c.log.Warn("the node's addresses are not known: kubelet's probes of pods may be refused", "err", err)
+		return
+	}
+	c.addresses = addresses
+}
+
+// capture attaches the hooks of one pod.
+func (c *capturer) capture(s *state, now time.Time) error {
+	p := s.request.pod
+	at, err := c.host.find(string(p.UID))
+	if err != nil {
+		return err
+	}
+	own := p.Spec.HostUsers != nil && !*p.Spec.HostUsers
+	uid, err := c.host.user(at.process, c.traffic.UID, own)
+	if gone(err) {
+		return errNotYet
+	}
+	if err != nil {
+		return err
+	}
+	network, err := os.Open(c.host.path(at.process, "ns", "net"))
+	if gone(err) {
+		return errNotYet
+	}
+	if err != nil {
+		return explain(err)
+	}
+	defer func() { _ = network.Close() }()
+	c.look(now) // the network's first pod gives the host another one
+	err = interception.AttachPod(interception.PodHooks{
+		Name: string(p.UID), Directory: c.directory, Cgroup: at.cgroup, Network: network, UID: uid,
+		Captured: c.traffic.Captured, OutboundPort: c.traffic.OutboundPort, DNSPort: c.traffic.DNSPort, InboundPort: c.traffic.InboundPort,
+		Excluded: append(slices.Clone(c.traffic.Excluded), s.request.excluded...), OnFailure: s.request.onFailure,
+	})
+	if err == nil || errors.Is(err, interception.ErrOlder) {
+		c.pinned[p.UID] = true
+	}
+	if errors.Is(err, interception.ErrOlder) {
+		c.tell(s, err)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	s.at = at
+	c.log.Info("pod is captured", "namespace", p.Namespace, "pod", p.Name, "after", now.Sub(s.since).Round(time.Millisecond))
+	return nil
+}
+
+// failed tells why a pod is not captured, and returns when it is tried again.
+func (c *capturer) failed(s *state, err error, now time.Time) time.Duration {
+	if !errors.Is(err, errNotYet) {
+		c.tell(s, err)
+		s.retry = now.Add(lookPause)
+		return lookPause
+	}
+	waited := now.Sub(s.since)
+	if waited < lateAfter {
+		return waitPause
+	}
+	if s.request.pod.Status.PodIP != "" {
+		c.tell(s, fmt.Errorf("no process of the pod is found below %s, where cgroup v2 is: where the kubelet and its runtime use cgroup v1, annotate pods %s: init", c.host.cgroups.root, wayAnnotation))
+	}
+	s.retry = now.Add(lookPause)
+	return lookPause
+}
+
+// tell logs what is wrong with a pod, once, and has it shown with the pod.
+func (c *capturer) tell(s *state, err error) {
+	if s.told == err.Error() {
+		return
+	}
+	s.told = err.Error()
+	p := s.request.pod
+	c.log.Warn("pod is not captured as it should be", "namespace", p.Namespace, "pod", p.Name, "err", err)
+	c.event(p, "NotCaptured", err.Error())
+}
+
+// counts says how many pods are captured, and how many wait for that.
+func (c *capturer) counts() (captured, waiting int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.pods {
+		if s.at != (place{}) {
+			captured++
+		} else {
+			waiting++
+		}
+	}
+	return captured, waiting
+}
