@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/resource"
 	"github.com/isthmus-mesh/isthmus/gateway/entrance"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/imports"
@@ -92,6 +93,7 @@ type Gateway struct {
 	tunnel     *tunnel.Node
 	federation *federation.Federation
 	files      *file.Source
+	resources  resource.Source // the files, and what the API server has of our kinds
 	registered *registry.Server
 	bundles    *bundles.Server
 	services   *discovery.Merged

@@ -1,10 +1,15 @@
 package gateway
 
 import (
+	"strings"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	discoverykubernetes "github.com/isthmus-mesh/isthmus/gateway/discovery/kubernetes"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 )
 
 // kubernetes is what a gateway has from its cluster's API server.
@@ -13,6 +18,9 @@ type kubernetes struct {
 	// lease decides which of this cluster's gateways writes what all of them could.
 	lease *kube.Lease
 
+	// services are those of the API server, resources the objects of our own kinds.
+	services  *discoverykubernetes.Source
+	resources *discoverykubernetes.Resources
 	// siblings are the addresses of this cluster's gateways, itself included.
 	siblings *kube.Followed[*discoveryv1.EndpointSlice]
 	// public is the Service of which the address is told to others; nil: the
@@ -34,6 +42,13 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 		return nil, err
 	}
 	k.lease = k.client.Lease(k.client.Namespace(), gatewaysService, string(g.cfg.Name))
+	source := discoverykubernetes.Config{Client: k.client, TrustDomain: g.identity.ID().TrustDomain, Cluster: g.cfg.Cluster, Leads: k.lease.Held, Log: g.log}
+	if k.services, err = discoverykubernetes.New(source); err != nil {
+		return nil, err
+	}
+	if k.resources, err = discoverykubernetes.NewResources(source); err != nil {
+		return nil, err
+	}
 	k.siblings, err = kube.Follow[*discoveryv1.EndpointSlice](k.client, kube.Selection{
 		Namespace: k.client.Namespace(), Labels: discoveryv1.LabelServiceName + "=" + gatewaysService,
 	}, nil)
@@ -62,4 +77,31 @@ func (g *Gateway) kubernetesParts() []part {
 		all = append(all, part{"public address", g.followPublicAddress})
 	}
 	return all
+}
+
+// status says what is known from the API server.
+func (k *kubernetes) status() *status.Kubernetes {
+	if k == nil {
+		return nil
+	}
+	leads, _ := k.lease.Held()
+	s := &status.Kubernetes{Server: k.client.Server(), Leads: leads}
+	for _, kind := range k.client.State() {
+		of := status.KubernetesKind{Kind: kind.Kind, Objects: kind.Objects, Known: kind.Known, Error: kind.Err}
+		if !kind.Lost.IsZero() {
+			of.Lost = time.Since(kind.Lost).Seconds()
+		}
+		s.Kinds = append(s.Kinds, of)
+	}
+	return s
+}
+
+// unheard says that the API server has never told all of what it has.
+func (k *kubernetes) unheard() string {
+	for _, kind := range k.client.State() {
+		if !kind.Known {
+			return strings.TrimSuffix("the API server "+k.client.Server()+" has not told its "+kind.Kind+" yet: "+kind.Err, ": ")
+		}
+	}
+	return ""
 }

@@ -45,8 +45,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 	var said conflicts // what the log was last told
 	for {
 		services, servicesPast := g.services.Snapshot()
-		resources, resourcesPast := g.files.Snapshot()
-		policies, policiesPast := g.files.Policies()
+		resources, resourcesPast := g.resources.Snapshot()
+		policies, policiesPast := g.resources.Policies()
 		written, writtenPast := g.files.Routes()
 		g.authorize(services, resources, policies)
 		view, viewPast := g.federation.View()

@@ -24,6 +24,9 @@ func (g *Gateway) requireParts() {
 	})
 	g.ready.Require("resources", func() string { return folderFault(g.files) })
 	g.ready.Require("policies", g.unknownPolicies)
+	if g.kubernetes != nil {
+		g.ready.Require("kubernetes", g.kubernetes.unheard)
+	}
 }
 
 // unmet says that none of the gateways that this one joins was ever met: it does not
@@ -48,7 +51,7 @@ func (g *Gateway) unknownPolicies() string {
 	if g.authorizers.Load() != nil {
 		return ""
 	}
-	if why := g.files.PoliciesUnknown(); why != "" {
+	if why := g.resources.PoliciesUnknown(); why != "" {
 		return "who may call is not known: in the resources, " + why
 	}
 	return "who may call is not known yet"

@@ -39,6 +39,12 @@ func (g *Gateway) Status() *status.Gateway {
 			s.Faults = append(s.Faults, status.ResourceFault{File: f.File, Error: f.Err})
 		}
 	}
+	if g.kubernetes != nil {
+		s.Kubernetes = g.kubernetes.status()
+		for _, f := range g.kubernetes.resources.Faults() {
+			s.Objects = append(s.Objects, status.ResourceFault{File: f.Object, Error: f.Error})
+		}
+	}
 	if g.reloader != nil {
 		s.Reload = g.reloader.Last()
 	}

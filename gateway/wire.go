@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/checked"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/file"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/registry"
+	"github.com/isthmus-mesh/isthmus/gateway/discovery/resource"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
 	"github.com/isthmus-mesh/isthmus/internal/admin"
@@ -124,17 +125,25 @@ func (g *Gateway) wireServices() (err error) {
 	if g.files, err = file.New(g.cfg.Resources, g.log, g.registry); err != nil {
 		return err
 	}
+	g.resources = g.files
+	if g.kubernetes != nil {
+		g.resources = resource.Join(g.files, g.kubernetes.resources)
+	}
 	g.registered, err = registry.New(registry.Config{
-		Identity: g.identity, Ranges: g.cfg.EndpointRanges, Resources: g.files.Snapshot, Audit: g.audit, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
+		Identity: g.identity, Ranges: g.cfg.EndpointRanges, Resources: g.resources.Snapshot, Audit: g.audit, StatePath: g.statePath(registrationsFile), Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
 		return err
 	}
-	proven, err := checked.New(g.files, g.log, g.registry)
+	proven, err := checked.New(g.resources, g.log, g.registry)
 	if err != nil {
 		return err
 	}
-	sources := []discovery.Source{proven, g.registered} // the operator's word first
+	sources := []discovery.Source{proven} // the operator's word first
+	if g.kubernetes != nil {
+		sources = append(sources, g.kubernetes.services)
+	}
+	sources = append(sources, g.registered)
 	if g.opts.Source != nil {
 		sources = append(sources, g.opts.Source)
 	}

@@ -219,13 +219,39 @@ func (t *table) gateway(s *status.Gateway) {
 			t.row(l.Service, l.Why)
 		}
 	}
-	if len(s.Faults) > 0 {
-		t.head("RESOURCE FILE", "FAULT (its last good content is in force)")
-		for _, f := range s.Faults {
-			for fault := range strings.SplitSeq(f.Error, "\n") {
-				t.row(f.File, fault)
-			}
+	t.kubernetes(s.Kubernetes)
+	t.resources("RESOURCE FILE", s.Faults)
+	t.resources("RESOURCE", s.Objects)
+}
+
+// resources shows those that are not in force as they are.
+func (t *table) resources(what string, faults []status.ResourceFault) {
+	if len(faults) == 0 {
+		return
+	}
+	t.head(what, "FAULT (its last good content is in force)")
+	for _, f := range faults {
+		for fault := range strings.SplitSeq(f.Error, "\n") {
+			t.row(f.File, fault)
 		}
+	}
+}
+
+// kubernetes shows what is known from the API server.
+func (t *table) kubernetes(k *status.Kubernetes) {
+	if k == nil {
+		return
+	}
+	t.head("KUBERNETES "+k.Server, "OBJECTS", "KNOWN AS OF")
+	for _, kind := range k.Kinds {
+		asOf := "now"
+		switch {
+		case !kind.Known:
+			asOf = "never: " + kind.Error
+		case kind.Lost > 0:
+			asOf = age(seconds(kind.Lost)) + " ago: " + kind.Error
+		}
+		t.row(kind.Kind, kind.Objects, asOf)
 	}
 }
 

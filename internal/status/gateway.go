@@ -22,6 +22,8 @@ type Gateway struct {
 	Origins     []Origin        `json:"origins"`
 	Trust       []Trust         `json:"trust"`
 	Faults      []ResourceFault `json:"resource_faults,omitempty"`
+	Kubernetes  *Kubernetes     `json:"kubernetes,omitempty"`               // nil: it has no API server
+	Objects     []ResourceFault `json:"kubernetes_object_faults,omitempty"` // of the API server
 	// NothingImported are the clusters of which nothing that they offer is among what imports
 	// names of them.
 	NothingImported []mesh.ClusterName `json:"nothing_imported,omitempty"`
@@ -124,8 +126,8 @@ type LeftOut struct {
 	Why     string           `json:"why"`
 }
 
-// ResourceFault is a resource file that could not be read; the last good
-// content of it is in force.
+// ResourceFault is a resource file, or an object of the API server, that could not be
+// read; the last good content of it is in force.
 type ResourceFault struct {
 	File  string `json:"file"`
 	Error string `json:"error"`

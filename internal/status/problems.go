@@ -105,15 +105,11 @@ func (g *Gateway) Problems(now time.Time) []string {
 	for _, c := range g.NothingImported {
 		p.add("of cluster %s nothing counts here: it offers nothing that imports names; [] says that nothing is wanted", c)
 	}
-	if len(g.Faults) == 1 {
-		p.add("resource file %s is bad: %s", g.Faults[0].File, strings.ReplaceAll(g.Faults[0].Error, "\n", ", "))
-	} else if len(g.Faults) > 1 { // what is wrong with each is too long for a verdict
-		var files []string
-		for _, f := range g.Faults {
-			files = append(files, f.File)
-		}
-		p.add("%d resource files are bad: %s", len(files), strings.Join(files, ", "))
+	if lost, why := g.Kubernetes.lost(); lost > 0 {
+		p.add("the API server %s has told nothing new for %s, and what it said last stays: %s", g.Kubernetes.Server, lost.Round(time.Second), why)
 	}
+	p.badResources("resource file", g.Faults)
+	p.badResources("resource", g.Objects)
 	if len(g.LeftOut) > 0 {
 		p.add("%s left out of what other clusters are told: %s", plural(len(g.LeftOut), "service"), someOf(g.LeftOut, mesh.ServiceName.String))
 	}
@@ -245,4 +241,13 @@ func verdict(problems []string, counts ...string) string {
 		return strings.Join(counts, ", ") + ": nothing is wrong"
 	}
 	return counts[0] + ", " + strings.Join(problems, "; ")
+}
+
+// badResources tells of resources that are not in force as they are.
+func (p *problems) badResources(what string, faults []ResourceFault) {
+	if len(faults) == 1 {
+		p.add("%s %s is bad: %s", what, faults[0].File, strings.ReplaceAll(faults[0].Error, "\n", ", "))
+	} else if len(faults) > 1 { // what is wrong with each is too long for a verdict
+		p.add("%d %ss are bad: %s", len(faults), what, someOf(faults, func(f ResourceFault) string { return f.File }))
+	}
 }

@@ -45,10 +45,10 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 		"reloaded: drain; these keys wait for a restart: listen.admin": func(g *Gateway) {
 			g.Reload = &Reload{Changed: []string{"drain"}, Restart: []string{"listen.admin"}}
 		},
-		"1 tunnel down: west/west-1 (gone)":   func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
-		"nobody met at h:1 (refused)":         func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
+		"1 tunnel down: west/west-1 (gone)":                         func(g *Gateway) { g.Gateways[1].Tunnel, g.Gateways[1].LastError = "down", "gone" },
+		"nobody met at h:1 (refused)":                               func(g *Gateway) { g.Join = []JoinTarget{{Address: "h:1", LastError: "refused"}} },
 		"other clusters cannot dial this gateway: no load balancer": func(g *Gateway) { g.NoAddress = "no load balancer" },
-		"the catalog of west/west-1 is stale": func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
+		"the catalog of west/west-1 is stale":                       func(g *Gateway) { g.Origins = []Origin{{Origin: west1, Stale: true, Age: 10}} },
 		"of cluster west nothing counts here: it offers nothing that imports names; [] says that nothing is wanted": func(g *Gateway) { g.NothingImported = []mesh.ClusterName{"west"} },
 		"resource file a.yaml is bad: a.yaml:1: no":                                                                 func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no"}} },
 		"resource file a.yaml is bad: a.yaml:1: no, a.yaml:2: no":                                                   func(g *Gateway) { g.Faults = []ResourceFault{{"a.yaml", "a.yaml:1: no\na.yaml:2: no"}} },

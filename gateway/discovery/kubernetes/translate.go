@@ -252,7 +252,8 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 }
 
 // endpoint makes an endpoint of a slice's, and says whether it ends. It is none while its
-// pod is not known, or has not started: without the pod nobody knows who answers.
+// pod is not known: without it nobody knows who answers. A pod that starts is one from the
+// beginning, so that its sidecar knows what it serves before the first caller does.
 func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served ServedPort) (out mesh.Endpoint, ends, ok bool) {
 	if len(e.Addresses) == 0 {
 		return out, false, false
@@ -263,7 +264,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 	target := strconv.Itoa(int(served.Target))
 	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
 		pod, known := t.pods[podKey{cmp.Or(ref.Namespace, namespace), ref.Name}]
-		if !known || ref.UID != "" && ref.UID != pod.UID || !out.Ready && pod.Status.Phase == corev1.PodPending {
+		if !known || ref.UID != "" && ref.UID != pod.UID {
 			return out, false, false
 		}
 		out.Instance = ref.Name

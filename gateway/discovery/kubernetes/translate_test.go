@@ -119,13 +119,13 @@ func TestEndpointsAreTranslated(t *testing.T) {
 				pods: []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2")}},
 			[]string{"orders:80 auto a@10.0.0.1:8080 b@10.0.0.2:8081", "orders:81 auto a@10.0.0.1:9090"},
 		},
-		"who is not ready is there, who ends only when nobody else is, and who has not started is not": {
+		"who is not ready is there, who ends only when nobody else is": {
 			objects{services: []*corev1.Service{service("orders", "http:80"), service("pay", "http:80")},
 				slices: []*discoveryv1.EndpointSlice{
 					slice("orders", "a", v4, port80, ofPod("a", "10.0.0.1"), unready(ofPod("b", "10.0.0.2")), ends(ofPod("c", "10.0.0.3")), unready(ofPod("d", "10.0.0.4"))),
 					slice("pay", "b", v4, port80, ends(ofPod("c", "10.0.0.3")))},
 				pods: []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2"), pod("c", "", "10.0.0.3"), pending(pod("d", "", "10.0.0.4"))}},
-			[]string{"orders:80 http a@10.0.0.1:80 b@10.0.0.2:80!", "pay:80 http c@10.0.0.3:80!"},
+			[]string{"orders:80 http a@10.0.0.1:80 b@10.0.0.2:80! d@10.0.0.4:80!", "pay:80 http c@10.0.0.3:80!"},
 		},
 		"an endpoint of a pod that is not known, or another one by now, is none": {
 			objects{services: []*corev1.Service{service("orders", "http:80")},
