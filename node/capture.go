@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,11 +31,12 @@ const (
 
 // state is what becomes of a pod here.
 type state struct {
-	request request
-	since   time.Time // when it was first wanted
-	at      place     // where it is captured; the zero value: it is not
-	retry   time.Time // not before
-	told    string    // the last error
+	request  request
+	since    time.Time // when it was first wanted
+	at       place     // where it is captured; the zero value: it is not
+	captured bool      // it was once
+	retry    time.Time // not before
+	told     string    // the last error
 }
 
 // capturer captures pods. step is called by one goroutine; status by any.
@@ -168,8 +170,12 @@ func (c *capturer) capture(s *state, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.at = at
-	c.log.Info("pod is captured", "namespace", p.Namespace, "pod", p.Name, "after", now.Sub(s.since).Round(time.Millisecond))
+	level := slog.LevelInfo
+	if s.captured {
+		level = slog.LevelDebug // its first process has ended
+	}
+	s.at, s.captured = at, true
+	c.log.Log(context.Background(), level, "pod is captured", "namespace", p.Namespace, "pod", p.Name, "after", now.Sub(s.since).Round(time.Millisecond))
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -17,9 +16,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
-// adoptSockets puts the listening sockets of a sidecar that runs already into the map:
-// nothing tells the hooks of what listened before them. It takes CAP_SYS_PTRACE.
+// maxAdopted bounds the descriptors that are looked at: a sidecar listens before it does
+// anything else.
+const maxAdopted = 1024
+
+// adoptSockets puts the listening sockets of a sidecar that runs already into the map, unless
+// it has some: nothing tells the hooks of what listened before them. It takes CAP_SYS_PTRACE.
 func adoptSockets(sockets *ebpf.Map, cfg PodConfig) error {
+	var cookie uint64
+	if sockets.Lookup(uint32(bpf.KernelSlotSLOT_OUTBOUND4), &cookie) == nil {
+		return nil
+	}
 	pids, err := processesBelow(cfg.Cgroup)
 	if err != nil {
 		return fmt.Errorf("look for a sidecar: %w", err)
@@ -39,29 +46,18 @@ func adoptSockets(sockets *ebpf.Map, cfg PodConfig) error {
 	return nil
 }
 
-// adoptSocketsOf looks at every descriptor of a process.
+// adoptSocketsOf looks at the first descriptors of a process. (To list them would take
+// CAP_DAC_READ_SEARCH.)
 func adoptSocketsOf(pid int, sockets *ebpf.Map, cfg PodConfig) error {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(process) }()
-	for _, e := range entries {
-		number, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err != nil || !strings.HasPrefix(to, "socket:") {
-			continue
-		}
+	for number := range maxAdopted {
 		fd, err := unix.PidfdGetfd(process, number, 0)
 		if errors.Is(err, unix.EBADF) {
-			continue // closed meanwhile
+			continue // not open
 		}
 		if err != nil {
 			return err

@@ -112,7 +112,7 @@ func (p *Proxy) listenSteered(st Steered, secure *inboundListener) []*server {
 func (l *steeredListener) serveSteered(c *client) {
 	to, known := l.called(c.Accepted)
 	if s := l.port(to.Port()); s != nil {
-		s.serveSteered(c, l.cfg, l.secure)
+		s.serveSteered(c, to, l.cfg, l.secure)
 		return
 	}
 	if l.cfg.Permissive && l.cfg.Others != nil && known {
@@ -124,7 +124,7 @@ func (l *steeredListener) serveSteered(c *client) {
 		l.secure.serve(c)
 		return
 	}
-	l.refusePlain(c, speaks, l.rewrite, l.cfg.plainCaller())
+	l.refusePlain(c, to, speaks, l.rewrite, l.cfg.plainCaller())
 }
 
 // called returns where a caller went; false: to this listener itself.
@@ -170,7 +170,7 @@ func (l *steeredListener) passOn(c *client, to netip.AddrPort) {
 	l.log.Debug("passed on a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
 }
 
-func (s *steeredPort) serveSteered(c *client, st Steered, secure *inboundListener) {
+func (s *steeredPort) serveSteered(c *client, to netip.AddrPort, st Steered, secure *inboundListener) {
 	if st.Permissive && s.of.protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
 		c.Stranger.Known()
@@ -189,13 +189,18 @@ func (s *steeredPort) serveSteered(c *client, st Steered, secure *inboundListene
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
 		s.drive(c, s.of.protocol, s.of.program, rewrite)
 	default:
-		s.refusePlain(c, speaks, s.rewrite, st.plainCaller())
+		s.refusePlain(c, to, speaks, s.rewrite, st.plainCaller())
 	}
 }
 
-// refusePlain refuses a caller whom nobody knows: an HTTP client is told why, any other one
-// is reset, and the log says so.
-func (s *server) refusePlain(c *client, speaks speech, rewrite http1.RequestRewrite, why error) {
+// refusePlain refuses a caller whom nobody knows, and the log says so: an HTTP client is
+// told why, any other one is reset.
+func (s *server) refusePlain(c *client, to netip.AddrPort, speaks speech, rewrite http1.RequestRewrite, why error) {
+	level := slog.LevelInfo
+	if !s.p.lines.Allow() {
+		level = slog.LevelDebug
+	}
+	s.log.Log(s.p.ctx, level, "refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", why)
 	if speaks.isHTTP() {
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
@@ -204,11 +209,6 @@ func (s *server) refusePlain(c *client, speaks speech, rewrite http1.RequestRewr
 		return
 	}
 	s.metrics.refused().Inc()
-	level := slog.LevelInfo
-	if !s.p.lines.Allow() {
-		level = slog.LevelDebug
-	}
-	s.log.Log(s.p.ctx, level, "refused a caller without the mesh's TLS", "peer_addr", c.PeerAddr(), "addr", c.Accepted.LocalAddr().String(), "err", why)
 	c.Abort()
 }
 
