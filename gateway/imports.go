@@ -45,7 +45,7 @@ func (g *Gateway) wireImports() (err error) {
 		want = g.entrance.Want
 	}
 	g.imports, err = imports.New(imports.Config{
-		Client: k.client, Cluster: g.cfg.Cluster, Gateways: k.siblings, Lease: k.lease, Ports: ports, Want: want,
+		Client: k.client, Cluster: g.cfg.Cluster, Gateways: k.siblings, Lease: k.lease, Owner: gatewaysService, Ports: ports, Want: want,
 		Log: g.log, Metrics: g.registry,
 	})
 	return err

@@ -25,6 +25,9 @@ type Config struct {
 	Gateways *kube.Followed[*discoveryv1.EndpointSlice]
 	// Lease decides which gateway writes.
 	Lease *kube.Lease
+	// Owner is a ClusterRole with which all that is written goes away, as when Isthmus is
+	// uninstalled; empty, or there is none: nothing goes.
+	Owner string
 	// Ports are those of the entrance; zero: there is none.
 	Ports Range
 	// Want is told on which ports which services are called; nil: nobody is.

@@ -25,10 +25,11 @@ func derivedName(s mesh.ServiceName) string {
 	return "derived-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:])[:12])
 }
 
-// object is i's ServiceImport. The addresses are those of its derived Service.
-func (i *Import) object(derived *corev1.Service) *mcs.ServiceImport {
+// object is i's ServiceImport, which goes when owner does. The addresses are those of its
+// derived Service.
+func (i *Import) object(derived *corev1.Service, owner []metav1.OwnerReference) *mcs.ServiceImport {
 	o := &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{
-		Namespace: i.Service.Namespace, Name: i.Service.Name, Labels: withOurs(i.labels, labelManaged, managedBy), Annotations: maps.Clone(i.notes),
+		Namespace: i.Service.Namespace, Name: i.Service.Name, Labels: withOurs(i.labels, labelManaged, managedBy), Annotations: maps.Clone(i.notes), OwnerReferences: owner,
 	}}
 	o.Spec = mcs.ServiceImportSpec{Type: typeOf(i.Headless), Ports: []mcs.ServicePort{}, SessionAffinity: i.affinity}
 	if i.timeout > 0 {

@@ -91,7 +91,7 @@ func TestAHeadlessImportIsAnsweredWithTheDerivedServicesAddress(t *testing.T) {
 	if diff := cmp.Diff(want, lines(i.slices(derived, ports, gateways, owner))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if o := i.object(derived); len(o.Spec.IPs) > 0 || len(o.Spec.IPFamilies) != 1 {
+	if o := i.object(derived, nil); len(o.Spec.IPs) > 0 || len(o.Spec.IPFamilies) != 1 {
 		t.Errorf("a headless import has the addresses %v and families %v", o.Spec.IPs, o.Spec.IPFamilies)
 	}
 }
@@ -105,7 +105,7 @@ func TestAnImportHasTheAddressesOfItsDerivedServiceWhoseNameIsAlwaysTheSame(t *t
 	if p := s.Spec.Ports[0]; p.Name != "tcp-80" || p.TargetPort.IntValue() != 20080 {
 		t.Errorf("its port is %+v", p)
 	}
-	o := i.object(s)
+	o := i.object(s, nil)
 	if diff := cmp.Diff([]string{"10.43.0.9", "fd00::9"}, o.Spec.IPs); diff != "" || o.Spec.Ports[0].Name != "" {
 		t.Errorf("%+v", o.Spec)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,7 +64,12 @@ func (i *Imports) reconcile(ctx context.Context, w world) int {
 	if tooMany > 0 {
 		i.cfg.Log.Error("imports are left out: a cluster has this many at most", "left_out", tooMany, "most", maxImports)
 	}
-	run := &reconciliation{i: i, w: &w, gateways: gatewaysOf(w.gateways), imports: map[mesh.ServiceName]*mcs.ServiceImport{},
+	owner, err := i.owner(ctx)
+	if err != nil {
+		i.cfg.Log.Warn("imports are not written: they are tried again", "err", err)
+		return 1
+	}
+	run := &reconciliation{i: i, w: &w, gateways: gatewaysOf(w.gateways), owner: owner, imports: map[mesh.ServiceName]*mcs.ServiceImport{},
 		derived: map[mesh.ServiceName]*corev1.Service{}, slices: map[mesh.ServiceName][]*discoveryv1.EndpointSlice{}}
 	for _, o := range w.imports {
 		run.imports[mesh.ServiceName{Namespace: o.Namespace, Name: o.Name}] = o
@@ -93,11 +99,28 @@ func (i *Imports) reconcile(ctx context.Context, w world) int {
 	return int(run.failed.Load())
 }
 
+// owner asks for the object with which the imports go. Not once for all: imports of an
+// owner that was made anew in between would be collected as garbage.
+func (i *Imports) owner(ctx context.Context) ([]metav1.OwnerReference, error) {
+	if i.cfg.Owner == "" {
+		return nil, nil
+	}
+	role, err := kube.Get[*rbacv1.ClusterRole](ctx, i.cfg.Client, "", i.cfg.Owner)
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+		return nil, nil // not installed by the chart
+	case err != nil:
+		return nil, err
+	}
+	return []metav1.OwnerReference{{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID}}, nil
+}
+
 // reconciliation is one pass. write may be called concurrently.
 type reconciliation struct {
 	i        *Imports
 	w        *world
 	gateways []Gateway
+	owner    []metav1.OwnerReference // of ServiceImports; nil: there is none
 
 	imports map[mesh.ServiceName]*mcs.ServiceImport
 	derived map[mesh.ServiceName]*corev1.Service
@@ -137,7 +160,7 @@ func (r *reconciliation) write(ctx context.Context, want *Import, ports map[uint
 		return
 	}
 	derived := r.derived[want.Service]
-	object := want.object(derived)
+	object := want.object(derived, r.owner)
 	if was == nil || differs(was, object) {
 		var err error
 		if was, err = kube.Apply(ctx, c, manager, object); !r.report(ctx, "a ServiceImport", object, err) {
@@ -152,7 +175,7 @@ func (r *reconciliation) write(ctx context.Context, want *Import, ports map[uint
 			return
 		}
 	}
-	if object = want.object(derived); differs(was, object) {
+	if object = want.object(derived, r.owner); differs(was, object) {
 		var err error
 		if was, err = kube.Apply(ctx, c, manager, object); !r.report(ctx, "a ServiceImport", object, err) {
 			return
@@ -262,7 +285,8 @@ func knowsAllOf(want *Import, was *mcs.ServiceImport) bool {
 }
 
 func differs(was, want *mcs.ServiceImport) bool {
-	return !equality.Semantic.DeepEqual(was.Spec, want.Spec) || !maps.Equal(was.Labels, want.Labels) || !maps.Equal(was.Annotations, want.Annotations)
+	return !equality.Semantic.DeepEqual(was.Spec, want.Spec) || !maps.Equal(was.Labels, want.Labels) || !maps.Equal(was.Annotations, want.Annotations) ||
+		!equality.Semantic.DeepEqual(was.OwnerReferences, want.OwnerReferences)
 }
 
 // sameDerived compares what this package writes of a derived Service; the rest is the API

@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,6 +30,7 @@ func newScheme() (*runtime.Scheme, error) {
 		authenticationv1.AddToScheme(s),
 		admissionv1.AddToScheme(s),
 		admissionregistrationv1.AddToScheme(s),
+		rbacv1.AddToScheme(s),
 		mcsv1beta1.AddToScheme(s),
 		gatewayv1.Install(s),
 		addIsthmus(s),
