@@ -39,7 +39,7 @@ var imports = map[string][]string{
 	"gateway/discovery":            {"internal/health", "internal/mesh", "internal/state"},
 	"gateway/discovery/checked":    {"gateway/discovery", "internal/health", "internal/mesh", "internal/prom", "internal/state"},
 	"gateway/discovery/file":       {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml", "internal/traffic"},
-	"gateway/discovery/kubernetes": {"gateway/discovery", "gateway/discovery/resource", "internal/identity", "internal/kube", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml"},
+	"gateway/discovery/kubernetes": {"gateway/discovery", "gateway/discovery/resource", "internal/identity", "internal/kube", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
 

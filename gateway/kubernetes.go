@@ -26,6 +26,8 @@ type kubernetes struct {
 	// public is the Service of which the address is told to others; nil: the
 	// configuration says what is.
 	public *kube.Followed[*corev1.Service]
+	// routes are those whose parents are services.
+	routes *discoverykubernetes.Routes
 }
 
 // gatewaysService is the headless Service of a cluster's gateways.
@@ -55,6 +57,9 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.routes, err = discoverykubernetes.NewRoutes(source); err != nil {
+		return nil, err
+	}
 	if g.cfg.Kubernetes.Advertise {
 		k.public, err = kube.Follow[*corev1.Service](k.client, kube.Selection{
 			Namespace: k.client.Namespace(), Fields: "metadata.name=" + string(g.cfg.Name),
@@ -72,6 +77,7 @@ func (g *Gateway) kubernetesParts() []part {
 		{"kubernetes", g.kubernetes.client.Run},
 		{"lease", g.kubernetes.lease.Run},
 		{"siblings", g.followSiblings},
+		{"routes", g.kubernetes.routes.Run},
 	}
 	if g.kubernetes.public != nil {
 		all = append(all, part{"public address", g.followPublicAddress})

@@ -47,7 +47,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 		services, servicesPast := g.services.Snapshot()
 		resources, resourcesPast := g.resources.Snapshot()
 		policies, policiesPast := g.resources.Policies()
-		written, writtenPast := g.files.Routes()
+		written, fileRoutesPast, apiRoutesPast := g.writtenRoutes()
 		g.authorize(services, resources, policies)
 		view, viewPast := g.federation.View()
 		met = met || view.Met()
@@ -77,7 +77,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 				forget.Reset(next)
 			}
 			router.known.Gone = past.destinations()
-			g.routing.Store(applyRules(routes, written, view.Self.Cluster))
+			g.resolved(applyRules(routes, written, view.Self.Cluster))
 			g.xds.Publish(routes, known.Missing == "")
 		}
 		g.router.Store(router)
@@ -100,7 +100,8 @@ func (g *Gateway) publish(ctx context.Context) error {
 		case <-servicesPast:
 		case <-resourcesPast:
 		case <-policiesPast:
-		case <-writtenPast:
+		case <-fileRoutesPast:
+		case <-apiRoutesPast:
 		case <-viewPast:
 		}
 	}

@@ -5,6 +5,31 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
+// writtenRoutes returns the routes of files and of the API server, and channels of which one closes
+// when they are past. Nil until all are known.
+func (g *Gateway) writtenRoutes() (all *traffic.Set, files, api <-chan struct{}) {
+	all, files = g.files.Routes()
+	if g.kubernetes == nil || all == nil {
+		return all, files, nil
+	}
+	more, api := g.kubernetes.routes.Routes()
+	if more == nil {
+		return nil, files, api
+	}
+	return &traffic.Set{
+		Routes: append(all.Routes[:len(all.Routes):len(all.Routes)], more.Routes...),
+		Grants: append(all.Grants[:len(all.Grants):len(all.Grants)], more.Grants...),
+	}, files, api
+}
+
+// resolved takes note of what became of the routes.
+func (g *Gateway) resolved(r *traffic.Resolved) {
+	g.routing.Store(r)
+	if g.kubernetes != nil {
+		g.kubernetes.routes.Resolved(r)
+	}
+}
+
 // applyRules gives those of routes the rules that are written for them. A route that has rules
 // takes the place of the one that was handed in, which is not changed.
 func applyRules(routes []*mesh.Route, written *traffic.Set, cluster mesh.ClusterName) *traffic.Resolved {

@@ -65,6 +65,19 @@ func Replace[T Object](ctx context.Context, c *Client, obj T) (T, error) {
 	return written, err
 }
 
+// ReplaceStatus writes the status of obj whole, as Replace writes the rest: where a list in it is
+// written by several, each reads it, changes its own part, and fails by a conflict when another one was faster.
+func ReplaceStatus[T Object](ctx context.Context, c *Client, obj T) error {
+	w, err := c.where(obj)
+	if err != nil {
+		return err
+	}
+	ctx, done := context.WithTimeout(silent(ctx), callTimeout)
+	defer done()
+	return w.request(w.client.Put(), obj).SubResource("status").
+		VersionedParams(&metav1.UpdateOptions{FieldManager: owner}, metav1.ParameterCodec).Body(obj).Do(ctx).Error()
+}
+
 // Apply creates obj, or changes what obj names and leaves what others wrote in it
 // (server-side apply). What an earlier Apply by the same manager named and this one does not is removed. A
 // manager is a part of Isthmus that writes, as "isthmus-imports". It

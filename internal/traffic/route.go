@@ -23,8 +23,10 @@ type Route struct {
 	Namespace string
 	Name      string
 	Created   time.Time // zero: it does not matter, as that of a file
-	Parents   []Parent
-	Rules     []RouteRule
+	// Generation is which state of an object it is; 0: it is none of an API server's.
+	Generation int64
+	Parents    []Parent
+	Rules      []RouteRule
 	// Unsupported says what of the route cannot be done: it is not in force. Empty: nothing.
 	Unsupported string
 }

@@ -1,0 +1,92 @@
+package kubernetes
+
+import (
+	"context"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/traffic"
+)
+
+const (
+	// controller is who we are in the statuses of routes.
+	controller gatewayv1.GatewayController = "isthmus.io/mesh"
+	// maxParentStatuses is how many a route has room for, and maxMessage how long a condition's
+	// message may be in bytes.
+	maxParentStatuses = 32
+	maxMessage        = 32 << 10
+)
+
+// writeConditions tells each route what became of it, while this gateway leads, until ctx
+// ends.
+func (r *Routes) writeConditions(ctx context.Context) {
+	if r.leads == nil {
+		return
+	}
+	for {
+		leads, leadsPast := r.leads()
+		resolved, past := r.resolved.Snapshot()
+		http, httpPast := r.http.Snapshot()
+		grpc, grpcPast := r.grpc.Snapshot()
+		var retry <-chan time.Time
+		if leads && resolved != nil {
+			if err := r.write(ctx, resolved, http, grpc); err != nil && ctx.Err() == nil {
+				r.log.Warn("the conditions of a route are not written: it is tried again", "err", err)
+				retry = time.After(retryStatus)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-leadsPast:
+		case <-past:
+		case <-httpPast:
+		case <-grpcPast:
+		case <-retry:
+		}
+	}
+}
+
+// write writes the statuses that are other ones. It goes on after an error, of which it returns
+// the last.
+func (r *Routes) write(ctx context.Context, resolved *traffic.Resolved, http []*gatewayv1.HTTPRoute, grpc []*gatewayv1.GRPCRoute) (err error) {
+	by := make(map[string]*traffic.Resolution, len(resolved.Routes))
+	for i := range resolved.Routes {
+		by[resolved.Routes[i].Route.String()] = &resolved.Routes[i]
+	}
+	find := func(kind traffic.Kind, o kube.Object) (*traffic.Resolution, bool) {
+		one := by[string(kind)+" "+o.GetNamespace()+"/"+o.GetName()]
+		return one, one == nil || one.Route.Generation == o.GetGeneration() // else it is about to be resolved
+	}
+	for _, o := range http {
+		one, current := find(traffic.HTTPRoute, o)
+		next, changed := statusOf(o.Status.Parents, o.Spec.ParentRefs, one)
+		if !current || !changed {
+			continue
+		}
+		to := o.DeepCopy()
+		if to.Status.Parents = next; next == nil {
+			to.Status.Parents = []gatewayv1.RouteParentStatus{} // which the schema wants
+		}
+		if e := kube.ReplaceStatus(ctx, r.client, to); ignoreGone(e) != nil {
+			err = e
+		}
+	}
+	for _, o := range grpc {
+		one, current := find(traffic.GRPCRoute, o)
+		next, changed := statusOf(o.Status.Parents, o.Spec.ParentRefs, one)
+		if !current || !changed {
+			continue
+		}
+		to := o.DeepCopy()
+		if to.Status.Parents = next; next == nil {
+			to.Status.Parents = []gatewayv1.RouteParentStatus{}
+		}
+		if e := kube.ReplaceStatus(ctx, r.client, to); ignoreGone(e) != nil {
+			err = e
+		}
+	}
+	return err
+}
