@@ -161,8 +161,18 @@ func (c *Client) State() []KindState {
 	for _, f := range c.followed {
 		all = append(all, f.state())
 	}
-	slices.SortFunc(all, func(a, b KindState) int { return cmp.Compare(a.Kind, b.Kind) })
-	return all
+	// What two parts follow is one line: that which knows least of it.
+	slices.SortFunc(all, func(a, b KindState) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(bit(a.Known), bit(b.Known)), b.Lost.Compare(a.Lost))
+	})
+	return slices.CompactFunc(all, func(a, b KindState) bool { return a.Kind == b.Kind })
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // at is where the API server has the objects of a type.
