@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/wholefile", "node", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/webhook", "internal/wholefile", "node", "sidecar"},
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
@@ -108,6 +108,7 @@ var imports = map[string][]string{
 	"internal/trust":                 {},
 	"internal/tunnel":                {"internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
+	"internal/webhook":               {"internal/admin", "internal/config", "internal/inject", "internal/kube", "internal/prom", "internal/state", "internal/status", "internal/version"},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/traffic", "internal/xds/authorization"},
 	"internal/xds/authorization":     {},

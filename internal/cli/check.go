@@ -20,9 +20,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
-	"github.com/isthmus-mesh/isthmus/internal/inject"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
+	"github.com/isthmus-mesh/isthmus/internal/webhook"
 	"github.com/isthmus-mesh/isthmus/sidecar"
 )
 
@@ -217,8 +217,7 @@ func (c *check) webhook(ctx context.Context) {
 	cfg, err := config.LoadWebhook(c.Path, nil)
 	c.add(err)
 	if err == nil {
-		_, err := inject.Open(&cfg.Sidecar)
-		c.add(err)
+		c.add(webhook.Check(cfg))
 	}
 	c.port(ctx, "tcp", "listen.webhook", cfg.Listen.Webhook)
 	c.operatorPorts(ctx, cfg.Listen.Admin, cfg.Listen.Metrics, cfg.Listen.Profiles)

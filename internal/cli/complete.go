@@ -30,7 +30,7 @@ func completeFlags(cmd *cobra.Command) {
 		case f.Name == "role":
 			words(f.Name, string(config.GatewayRole), string(config.SidecarRole), string(config.CARole), string(config.WebhookRole))
 		case f.Name == "admin":
-			words(f.Name, "127.0.0.1:15000\ta gateway", "127.0.0.1:15020\ta sidecar", "127.0.0.1:15014\ta CA")
+			words(f.Name, "127.0.0.1:15000\ta gateway", "127.0.0.1:15020\ta sidecar", "127.0.0.1:15014\ta CA", "127.0.0.1:15017\ta webhook")
 		case f.Name == "cluster" && cmd.Parent() != nil && cmd.Parent().Name() == "pki":
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, completeClusters)
 		case f.Name == "dir" || f.Name == "authority" || f.Name == "out" || f.Name == "state" || f.Name == "resources" || f.Name == "identity-dir":

@@ -92,7 +92,7 @@ Start here:
 	})
 	root.SetVersionTemplate("isthmus {{.Version}}\n")
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(Demo(), Gateway(), Sidecar(), CA(), Node(), PKI(), Check(), Status(), Reload(), Forget(), Authz(), Intercept(), Inject())
+	root.AddCommand(Demo(), Gateway(), Sidecar(), CA(), Node(), Webhook(), PKI(), Check(), Status(), Reload(), Forget(), Authz(), Intercept(), Inject())
 	completeFlags(root)
 	return root
 }

@@ -25,7 +25,7 @@ func Status() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show what a gateway, a sidecar or a CA knows of the mesh",
+		Short: "Show what a gateway, a sidecar, a CA or a webhook knows of the mesh",
 		Long: `Asks a process at its admin port. The first line is the verdict: how much there
 is, and what is wrong.
 
@@ -66,7 +66,7 @@ an upstream leads nowhere, or the certificate ends soon.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020) or CA (15014)")
+	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020), CA (15014) or webhook (15017)")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "ask until nothing is wrong, for this long at most (30s without a value)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = defaultWaited.String()
 	out.flag(cmd)
@@ -108,6 +108,8 @@ func ask(ctx context.Context, address string) (r report, err error) {
 		r.problems = r.Sidecar.Problems(r.at)
 	case r.CA != nil:
 		r.problems = r.CA.Problems(r.at)
+	case r.Webhook != nil:
+		r.problems = r.Webhook.Problems(r.at)
 	case r.Waiting != nil:
 		r.problems = r.Waiting.Problems()
 	}
@@ -137,6 +139,11 @@ func (r report) writeJSON(w io.Writer) error {
 			verdict
 			*status.CA
 		}{v, r.CA})
+	case r.Webhook != nil:
+		return writeJSON(w, struct {
+			verdict
+			*status.Webhook
+		}{v, r.Webhook})
 	}
 	return writeJSON(w, struct {
 		verdict
@@ -157,6 +164,9 @@ func (r report) writeTables(w io.Writer) error {
 	case r.CA != nil:
 		t.line(r.CA.Verdict(r.at))
 		t.ca(r.CA)
+	case r.Webhook != nil:
+		t.line(r.Webhook.Verdict(r.at))
+		t.webhook(r.Webhook)
 	case r.Waiting != nil:
 		t.line(r.Waiting.Verdict())
 	}
@@ -358,6 +368,11 @@ func (t *table) sidecar(s *status.Sidecar) {
 			t.row(u.Destination, u.Listen, u.State, "", name, "avoided")
 		}
 	}
+}
+
+func (t *table) webhook(s *status.Webhook) {
+	t.line(fmt.Sprintf("webhook %s, version %s, up %s, certificate until %s, gives pods of cluster %s sidecars of %s",
+		s.Webhook, s.Version, age(seconds(s.Uptime)), until(s.Certificate), s.Cluster, s.Image))
 }
 
 func (t *table) ca(s *status.CA) {

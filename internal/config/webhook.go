@@ -23,12 +23,21 @@ type Webhook struct {
 	Service string `yaml:"service" flag:"Service by which the API server calls the webhook"`
 	// The MutatingWebhookConfiguration whose caBundle is kept up to date.
 	WebhookConfiguration string `yaml:"webhookConfiguration" flag:"MutatingWebhookConfiguration whose caBundle is kept up to date"`
+	// Which API server is spoken with.
+	Kubernetes WebhookKubernetes `yaml:"kubernetes"`
 	// Where the webhook listens.
 	Listen WebhookListen `yaml:"listen"`
 	// How long running calls may take to finish at shutdown, up to 1h.
 	Drain time.Duration `yaml:"drain" flag:"how long running calls may take at shutdown"`
 	// What is logged, to standard error.
 	Log Log `yaml:"log"`
+}
+
+// WebhookKubernetes says which API server a webhook speaks with.
+type WebhookKubernetes struct {
+	// A kubeconfig file, whose current context counts. Default: the API server of the cluster
+	// that this process is a pod of, as its service account.
+	Kubeconfig string `yaml:"kubeconfig" flag:"kubeconfig file of the API server"`
 }
 
 // WebhookListen are the addresses that a webhook listens on, as host:port; an empty host is
@@ -170,6 +179,7 @@ func (w *Webhook) complete(c *completer) {
 	c.label("secret", w.Secret, "write the Secret's name, such as isthmus-webhook")
 	c.label("service", w.Service, "write the Service's name, such as isthmus-webhook")
 	c.label("webhookConfiguration", w.WebhookConfiguration, "write the configuration's name, such as isthmus")
+	c.path("kubernetes.kubeconfig", &w.Kubernetes.Kubeconfig)
 	c.listen("listen.webhook", &w.Listen.Webhook, WebhookPort, false)
 	c.listen("listen.admin", &w.Listen.Admin, WebhookAdminPort, true)
 	c.listenIfSet("listen.metrics", &w.Listen.Metrics, false)

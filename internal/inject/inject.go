@@ -3,6 +3,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -36,6 +37,11 @@ func Open(cfg *config.Injection) (*Injector, error) {
 		return nil, &config.KeyError{Key: "sidecar.roots", Problem: err.Error()}
 	}
 	return New(cfg, roots)
+}
+
+// Equal reports whether both do the same to every pod.
+func (i *Injector) Equal(other *Injector) bool {
+	return i.fingerprints == other.fingerprints && reflect.DeepEqual(i.cfg, other.cfg)
 }
 
 // Result is what becomes of a pod that is not refused.

@@ -99,6 +99,7 @@ func (i *Injector) sidecar(s *settings) corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: stateVolume, MountPath: stateDir},
 			{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true},
+			noAPIToken(),
 		},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
@@ -138,6 +139,7 @@ func (i *Injector) interceptor(s *settings) corev1.Container {
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
+		VolumeMounts:             []corev1.VolumeMount{noAPIToken()},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 	if len(s.requests) > 0 { // a quota may ask every container for them; the sidecar's are not added to these
@@ -147,6 +149,12 @@ func (i *Injector) interceptor(s *settings) corev1.Container {
 		c.Resources.Limits = s.limits
 	}
 	return c
+}
+
+// noAPIToken keeps the token for the API server, which is the program's, out of a container of
+// ours: the API server mounts it wherever nothing else is.
+func noAPIToken() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: stateVolume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
 }
 
 func probe(page string, every, attempts int32) *corev1.Probe {

@@ -19,6 +19,7 @@ type Answer struct {
 	Gateway *Gateway
 	Sidecar *Sidecar
 	CA      *CA
+	Webhook *Webhook
 	Waiting *Waiting // a gateway or sidecar, before it has an identity
 }
 
@@ -41,6 +42,7 @@ func Parse(b []byte) (Answer, error) {
 		Self     string `json:"self"`     // a gateway's
 		Identity string `json:"identity"` // a sidecar's
 		CA       string `json:"ca"`       // a CA's
+		Webhook  string `json:"webhook"`  // a webhook's
 		Waiting  string `json:"waiting"`  // that of one which waits
 	}
 	if err := json.Unmarshal(b, &who); err != nil {
@@ -56,11 +58,14 @@ func Parse(b []byte) (Answer, error) {
 	case who.CA != "":
 		var ca CA
 		return Answer{CA: &ca}, json.Unmarshal(b, &ca)
+	case who.Webhook != "":
+		var w Webhook
+		return Answer{Webhook: &w}, json.Unmarshal(b, &w)
 	case who.Waiting != "":
 		var w Waiting
 		return Answer{Waiting: &w}, json.Unmarshal(b, &w)
 	}
-	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar nor a CA")
+	return Answer{}, fmt.Errorf("it names neither a gateway nor a sidecar nor a CA nor a webhook")
 }
 
 // request asks the admin port at host:port and returns the answer's body, at most
