@@ -29,7 +29,8 @@ var imports = map[string][]string{
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
-	"gateway":          {"federation", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/kubernetes", "gateway/discovery/registry", "gateway/discovery/resource", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/traffic", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway":          {"federation", "gateway/beside", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/kubernetes", "gateway/discovery/registry", "gateway/discovery/resource", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/traffic", "internal/tunnel", "internal/version", "internal/wholefile"},
+	"gateway/beside":   {"gateway/discovery/kubernetes", "internal/beside", "internal/identity"},
 	"gateway/bundles":  {"internal/identity", "internal/trust"},
 	"gateway/entrance": {"gateway/forward", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "internal/state"},
 	"gateway/imports":  {"internal/identity", "internal/kube", "internal/mesh", "internal/prom", "internal/state"},
@@ -55,7 +56,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/beside", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
@@ -66,6 +67,7 @@ var imports = map[string][]string{
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "sidecar/streams"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
+	"sidecar/beside":       {"internal/beside", "internal/mesh", "internal/rpcerr", "internal/state", "internal/wholefile", "sidecar/gatewaylink"},
 	"sidecar/bundles":      {"internal/identity", "internal/rpcerr", "internal/state", "internal/trust", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
 	"sidecar/registration": {"internal/mesh", "internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
@@ -75,6 +77,7 @@ var imports = map[string][]string{
 	"internal/inject/manifest":       {"internal/inject"},
 	"internal/admin":                 {"internal/audit", "internal/status", "internal/version"},
 	"internal/audit":                 {"internal/prom"},
+	"internal/beside":                {},
 	"internal/authorize":             {"internal/audit", "internal/identity", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/status"},
 	"internal/config":                {"internal/health", "internal/hostport", "internal/mesh", "internal/strictyaml"},
 	"internal/connect":               {"internal/mesh"},

@@ -3,9 +3,11 @@ package gateway
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/xds"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/status"
@@ -42,6 +44,7 @@ func authorizersOf(was *authorizers, services []mesh.Service, resources []discov
 		if i, found := slices.BinarySearchFunc(resources, s.Name, func(d discovery.Described, n mesh.ServiceName) int { return d.Service.Name.Compare(n) }); found {
 			a.accounts = append(a.accounts, resources[i].Serves...)
 		}
+		a.accounts = withServing(a.accounts, s, home)
 		exported := exportedPorts(s)
 		if was != nil {
 			if old := was.byService[s.Name]; old != nil && same && slices.Equal(old.Set().Exported, exported) {
@@ -57,6 +60,21 @@ func authorizersOf(was *authorizers, services []mesh.Service, resources []discov
 		next.byService[s.Name] = a
 	}
 	return next, nil
+}
+
+// withServing adds the accounts of those who serve s: of pods Kubernetes says it, and of
+// others the registry, which has let in only those that may.
+func withServing(accounts []string, s *mesh.Service, home home) []string {
+	of := identity.ID{TrustDomain: home.trustDomain, Cluster: home.cluster, Namespace: s.Name.Namespace}.String()
+	for i := range s.Ports {
+		for _, e := range s.Ports[i].Endpoints {
+			if account, ok := strings.CutPrefix(e.Identity, of); ok && account != "" && !slices.Contains(accounts, account) {
+				accounts = append(accounts, account)
+			}
+		}
+	}
+	slices.Sort(accounts[1:]) // the first is the service's own
+	return accounts
 }
 
 // madeOf reports whether a was made of these very values.

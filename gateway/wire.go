@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/gateway/beside"
 	"github.com/isthmus-mesh/isthmus/gateway/bundles"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/checked"
@@ -90,7 +91,7 @@ func (g *Gateway) wire() (err error) {
 	}
 	g.xds, err = xds.New(xds.Config{
 		Identity: g.identity, Cluster: g.cfg.Cluster, Listener: g.xdsPort,
-		Services:  []func(grpc.ServiceRegistrar){g.registered.Attach, g.bundles.Attach},
+		Services:  g.sidecarServices(),
 		StatePath: g.statePath(scopesFile), Lookup: g.opts.Lookup, Limits: g.limits, Log: g.log, Metrics: g.registry,
 	})
 	if err != nil {
@@ -118,6 +119,15 @@ func (g *Gateway) wire() (err error) {
 	}
 	g.requireParts()
 	return errors.Join(admin.RegisterKept(g.registry, g.kept()), prom.Register(g.registry, serviceMetrics{g}))
+}
+
+// sidecarServices are what sidecars ask for beside their routes.
+func (g *Gateway) sidecarServices() []func(grpc.ServiceRegistrar) {
+	all := []func(grpc.ServiceRegistrar){g.registered.Attach, g.bundles.Attach}
+	if g.kubernetes != nil {
+		all = append(all, beside.New(g.kubernetes.services.Pods, g.log).Attach)
+	}
+	return all
 }
 
 // wireServices makes the sources of this cluster's services.

@@ -29,13 +29,16 @@ func (s *Sidecar) applyPolicy(set *policy.Set) {
 		s.log.Error("who may call: what was told cannot be used, the old stays", "err", err)
 		return
 	}
-	callers := s.callers[set.Service]
+	callers := s.callersOf(set.Service)
 	first := callers.Load() == nil
 	callers.Set(a)
 	for _, p := range s.served {
 		if first && p.callers == callers {
 			s.register(p)
 		}
+	}
+	if first && s.isTold() {
+		s.serveTold()
 	}
 	s.log.Info("who may call the service is known", "service", set.Service.String(), "policies", len(set.Policies), "exported", len(set.Exported) > 0)
 }
@@ -45,6 +48,11 @@ func (s *Sidecar) unknownPolicy() string {
 	var unknown []string
 	for _, p := range s.served {
 		if name := p.of.Service.String(); p.callers.Load() == nil && !slices.Contains(unknown, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	for _, p := range s.told() {
+		if name := p.Service.String(); s.callersOf(p.Service).Load() == nil && !slices.Contains(unknown, name) {
 			unknown = append(unknown, name)
 		}
 	}

@@ -43,7 +43,7 @@ func (s *Sidecar) inbound() *proxy.Inbound {
 	if len(s.served) == 0 && s.mode != config.Pod {
 		return nil
 	}
-	in := &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Steered: s.steered()}
+	in := &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Changing: s.isTold(), Steered: s.steered()}
 	for _, p := range s.served {
 		svc := configOf(s.cfg, p)
 		bounds := exchangeTimeouts(svc.Timeouts)

@@ -14,8 +14,12 @@ import (
 func (s *Sidecar) requireReadiness() {
 	s.ready.Require("routes", s.unknownRoutes)
 	s.ready.Require("gateways", s.neededGateways)
-	if len(s.cfg.Served()) > 0 {
+	switch {
+	case len(s.cfg.Served()) > 0:
 		s.ready.Require("registration", s.unregistered)
+		s.ready.Require("policy", s.unknownPolicy)
+	case s.isTold():
+		s.ready.Require("service", s.untold)
 		s.ready.Require("policy", s.unknownPolicy)
 	}
 	s.servePorts() // and for each that its program answers

@@ -33,11 +33,8 @@ type servedPort struct {
 func (s *Sidecar) servePorts() {
 	s.callers = map[mesh.ServiceName]*state.Store[*policy.Authorizer]{}
 	for i, of := range s.cfg.Served() {
-		if s.callers[of.Name] == nil {
-			s.callers[of.Name] = new(state.Store[*policy.Authorizer])
-		}
 		s.served = append(s.served, &servedPort{
-			of: of.Destination(), at: i, callers: s.callers[of.Name],
+			of: of.Destination(), at: i, callers: s.callersOf(of.Name),
 			answers: s.ready.Condition("program", "nothing at "+of.Target+" has answered yet"),
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
+	"github.com/isthmus-mesh/isthmus/sidecar/beside"
 	"github.com/isthmus-mesh/isthmus/sidecar/bundles"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
@@ -36,6 +38,7 @@ import (
 // The files of the state directory.
 const (
 	routesFile    = "routes.pb"
+	besideFile    = "beside.pb"
 	addressesFile = "addresses"
 	bundlesFile   = "sidecar-bundles.json"
 )
@@ -71,8 +74,8 @@ type Sidecar struct {
 	upstreams *upstream.Set
 	routes    *routes.Store
 	gateways  []*gatewaylink.Link
-	served    []*servedPort                                         // what runs beside, a port each
-	callers   map[mesh.ServiceName]*state.Store[*policy.Authorizer] // who may call each service beside; nil in it: not known yet
+	served    []*servedPort    // what runs beside by the configuration, a port each
+	beside    *beside.Follower // is told what runs beside; nil: the configuration says it
 	bundles   *bundles.Follower
 	ads       *adsclient.Client
 	calls     *authorize.Observer // is told of what callers decides
@@ -94,6 +97,11 @@ type Sidecar struct {
 	podTest *podTest         // nil unless in a pod
 
 	heardGateway atomic.Bool // in a pod: one was there
+
+	callersMu sync.Mutex
+	callers   map[mesh.ServiceName]*state.Store[*policy.Authorizer] // who may call each service beside; nil in it: not known yet
+
+	serving sync.Mutex // serializes serveTold
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -125,11 +133,11 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), identity: id, audit: decisions}
 	s.inForce.Set(cfg)
 	s.reloader = admin.NewReloader(s.log, s.reload)
+	s.mode = interceptionMode(&cfg.Interception, s.log)
 	s.requireReadiness()
 	if len(opts.Program) > 0 {
 		s.program = newProgram(opts.Program, s.log)
 	}
-	s.mode = interceptionMode(&cfg.Interception, s.log)
 	if s.mode == config.Pod {
 		s.podTest = newPodTest(s.startup.Condition("interception", "not looked at yet"), s.log)
 	}
@@ -155,6 +163,9 @@ func (s *Sidecar) wire() (err error) {
 	}
 	for _, p := range s.served {
 		p.registrar = registration.New(s.gateways, p.of, s.log)
+	}
+	if s.isTold() {
+		s.beside = beside.New(s.gateways, filepath.Join(s.cfg.State, besideFile), s.log)
 	}
 	s.bundles = bundles.New(s.gateways, s.identity, s.log)
 	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
@@ -246,6 +257,12 @@ func (s *Sidecar) start(all *parts) {
 		gatewaylink.ShowRenewals(ctx, s.identity, s.gateways)
 		return nil
 	})
+	if s.beside != nil {
+		s.beside.Restore()
+		s.serveTold() // before the policies of the services are restored
+		all.start("beside", s.beside.Run)
+		all.start("told", s.followTold)
+	}
 	all.start("ads", s.ads.Run)
 	for _, p := range s.served {
 		all.start("registration", p.registrar.Run)

@@ -201,6 +201,13 @@ func (a *accepted) retain(names map[string]struct{}) (changed bool) {
 	return len(a.routes)+len(a.absent) != before
 }
 
+// retainServices takes no policies but those of services from here on, and forgets others.
+func (a *accepted) retainServices(services []mesh.ServiceName) {
+	a.services = services
+	maps.DeleteFunc(a.policies, func(name mesh.ServiceName, _ *policy.Set) bool { return !slices.Contains(services, name) })
+	maps.DeleteFunc(a.resources[xds.PolicyType], func(name string, _ *discoveryv3.Resource) bool { return !a.asks(name) })
+}
+
 func retain[T any](m map[string]T, names map[string]struct{}) {
 	maps.DeleteFunc(m, func(name string, _ T) bool {
 		_, ok := names[name]

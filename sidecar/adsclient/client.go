@@ -3,6 +3,7 @@ package adsclient
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,10 +27,10 @@ type Config struct {
 	// and are explicitly not there, both sorted and not to be changed. It should not
 	// block for long.
 	Apply func(routes []*mesh.Route, absent []mesh.Destination)
-	// Services are the services beside, whose policies are asked for.
+	// Services are the services beside, whose policies are asked for, until SetServices.
 	Services []mesh.ServiceName
 	// ApplyPolicy is handed who may call one of Services when that was told first, and each time
-	// it has changed, as Apply is. Until then it is not known. Needed with Services only.
+	// it has changed, as Apply is. Until then it is not known. Needed with services only.
 	ApplyPolicy func(*policy.Set)
 	// StatePath is the file that keeps the last accepted state. Empty: none.
 	StatePath string
@@ -70,6 +71,7 @@ func New(cfg Config) (*Client, error) {
 	c.saver = state.NewSaver(state.SaverConfig{
 		What: "the routes and the policy last accepted", Write: c.save, Delay: saveDelay, Interval: saveInterval, Log: c.log,
 	})
+	c.subscribed.setServices(cfg.Services)
 	c.Subscribe(cfg.Subscribe...)
 	c.checkSynced() // nothing declared, nothing to wait for
 	return c, nil
@@ -94,6 +96,10 @@ func (c *Client) Subscribe(dests ...mesh.Destination) {
 		c.log.Error("too many destinations in use, this one is not asked for", "service", refused[0].String(), "limit", maxSubscriptions)
 	}
 }
+
+// SetServices replaces the services beside, whose policies are asked for. It never blocks;
+// services must not be changed afterwards.
+func (c *Client) SetServices(services []mesh.ServiceName) { c.subscribed.setServices(services) }
 
 // Unsubscribe gives destinations up and drops what is known of them.
 func (c *Client) Unsubscribe(dests ...mesh.Destination) { c.subscribed.remove(dests) }
@@ -123,6 +129,9 @@ func (c *Client) checkSynced() {
 // restore applies the state on disk and subscribes to what is in it: it was in
 // use before the restart.
 func (c *Client) restore() {
+	if services := c.subscribed.served(); !slices.Equal(services, c.accepted.services) { // SetServices came before
+		c.pruneServices(services)
+	}
 	if err := readState(c.cfg.StatePath, c.accepted); err != nil {
 		c.log.Warn("the last accepted state is not used", "err", err)
 		return
@@ -153,7 +162,7 @@ func (c *Client) apply() {
 	c.metrics.routes.Set(float64(len(routes)))
 	c.metrics.absent.Set(float64(len(absent)))
 	c.cfg.Apply(routes, absent)
-	for _, name := range c.cfg.Services {
+	for _, name := range c.accepted.services {
 		if set := c.accepted.policies[name]; set != c.applied[name] {
 			c.applied[name] = set
 			c.cfg.ApplyPolicy(set)

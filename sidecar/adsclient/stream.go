@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
@@ -80,7 +81,7 @@ func (c *Client) waitSubscribed(ctx context.Context) bool {
 }
 
 // serves reports whether there is a service beside, whose policy is asked for.
-func (c *Client) serves() bool { return len(c.cfg.Services) > 0 }
+func (c *Client) serves() bool { return len(c.subscribed.served()) > 0 }
 
 // stream is one stream from its dial to its end. stood says that routes came. Its
 // error is nil when nothing is subscribed to any more.
@@ -104,9 +105,10 @@ func (c *Client) stream(ctx context.Context, l *gatewaylink.Link) (stood bool, e
 
 // talk asks the gateway for what is subscribed to and takes what it answers.
 func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
-	asked := c.subscribed.clone()
+	asked, services := c.subscribed.clone(), c.subscribed.served()
 	c.prune(asked)
-	unanswered, err := c.ask(s, asked)
+	c.pruneServices(services)
+	unanswered, err := c.ask(s, asked, services)
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,14 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 		case <-c.subscribed.changed.C():
 			names := c.subscribed.clone()
 			c.prune(names)
-			if len(names) == 0 && !c.serves() {
+			if next := c.subscribed.served(); !slices.Equal(next, services) {
+				c.pruneServices(next)
+				if err := askPolicies(s, services, next); err != nil {
+					return err
+				}
+				services = next
+			}
+			if len(names) == 0 && len(services) == 0 {
 				return nil
 			}
 			if err := askChange(s, asked, names); err != nil {
@@ -153,7 +162,7 @@ func (c *Client) routesFrom(l *gatewaylink.Link) {
 // ask begins a stream: it says what is subscribed to, and what of it we have. It
 // returns the types that it asked for, the first request of each of which a gateway
 // answers.
-func (c *Client) ask(s *stream, names map[string]struct{}) (asked []string, err error) {
+func (c *Client) ask(s *stream, names map[string]struct{}, services []mesh.ServiceName) (asked []string, err error) {
 	send := func(typeURL string, names ...string) error {
 		asked = append(asked, typeURL)
 		return s.Send(&discoveryv3.DeltaDiscoveryRequest{
@@ -163,12 +172,8 @@ func (c *Client) ask(s *stream, names map[string]struct{}) (asked []string, err 
 			InitialResourceVersions: c.accepted.versions(typeURL),
 		})
 	}
-	if c.serves() {
-		names := make([]string, len(c.cfg.Services))
-		for i, service := range c.cfg.Services {
-			names[i] = service.String()
-		}
-		if err := send(xds.PolicyType, names...); err != nil {
+	if len(services) > 0 { // without names it would ask for everything
+		if err := send(xds.PolicyType, namesOf(services)...); err != nil {
 			return nil, err
 		}
 	}
@@ -198,6 +203,40 @@ func askChange(s *stream, before, now map[string]struct{}) error {
 		}
 	}
 	return nil
+}
+
+// askPolicies is askChange for the policies of the services beside.
+func askPolicies(s *stream, before, now []mesh.ServiceName) error {
+	without := func(all, those []mesh.ServiceName) (names []string) {
+		for _, name := range all {
+			if !slices.Contains(those, name) {
+				names = append(names, name.String())
+			}
+		}
+		return names
+	}
+	return s.Send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: xds.PolicyType, ResourceNamesSubscribe: without(now, before), ResourceNamesUnsubscribe: without(before, now),
+	})
+}
+
+func namesOf(services []mesh.ServiceName) (names []string) {
+	for _, name := range services {
+		names = append(names, name.String())
+	}
+	return names
+}
+
+// pruneServices forgets the policies of services that are not beside any more.
+func (c *Client) pruneServices(services []mesh.ServiceName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accepted.retainServices(services)
+	for name := range c.applied {
+		if !slices.Contains(services, name) {
+			delete(c.applied, name)
+		}
+	}
 }
 
 // prune forgets what is not subscribed to any more.

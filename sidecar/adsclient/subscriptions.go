@@ -8,14 +8,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
-// subscriptions are the destinations that a gateway is asked for, by name. The
-// methods may be called concurrently.
+// subscriptions are the destinations that a gateway is asked for, by name, and the services
+// whose policies are. The methods may be called concurrently.
 type subscriptions struct {
 	changed state.Notify // for the ADS loop
 
 	mu       sync.Mutex
 	names    map[string]struct{}
 	backends map[string]struct{} // to which rules lead; replaced whole
+	services []mesh.ServiceName  // never changed, only replaced
 }
 
 func newSubscriptions() *subscriptions {
@@ -76,4 +77,19 @@ func (s *subscriptions) clone() map[string]struct{} {
 		all[name] = struct{}{}
 	}
 	return all
+}
+
+// setServices replaces the services.
+func (s *subscriptions) setServices(services []mesh.ServiceName) {
+	defer s.changed.Notify()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services = services
+}
+
+// served returns the services; they must not be changed.
+func (s *subscriptions) served() []mesh.ServiceName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.services
 }

@@ -51,6 +51,8 @@ type Inbound struct {
 	Listen string // host:port, usually :15008
 	// Ports are what is served: at least one without Steered, no two alike.
 	Ports []Served
+	// Changing: what is served comes and goes, see [Proxy.SetServed]. Ports may be empty.
+	Changing bool
 	// Steered are the listeners for callers of the programs' own ports; nil: none.
 	Steered *Steered
 	// Peers says whose TLS is taken; nil: every member of the mesh (gateways included,
@@ -100,19 +102,23 @@ func (c *Config) validate() error {
 }
 
 func (in *Inbound) checkPorts() error {
-	if len(in.Ports) == 0 && in.Steered == nil {
+	if len(in.Ports) == 0 && in.Steered == nil && !in.Changing {
 		return errors.New("inbound: no port to serve")
 	}
+	return checkServed(in.Ports)
+}
+
+func checkServed(ports []Served) error {
 	var faults []error
-	for i := range in.Ports {
-		p := &in.Ports[i]
+	for i := range ports {
+		p := &ports[i]
 		d := mesh.Destination{Service: p.Service, Port: p.Port}
 		faults = append(faults, checkHostPorts("target of "+d.String(), p.Target))
 		if p.Policy != nil && p.Observer == nil {
 			faults = append(faults, fmt.Errorf("inbound: %s has a policy and no observer", d))
 		}
 		for j := range i {
-			if other := &in.Ports[j]; other.Service == p.Service && other.Port == p.Port {
+			if other := &ports[j]; other.Service == p.Service && other.Port == p.Port {
 				faults = append(faults, fmt.Errorf("inbound: %s is served twice", d))
 			}
 		}

@@ -150,7 +150,7 @@ func (l *inboundListener) connectStream(ctx context.Context, c *client, stream *
 // called returns the port that a CONNECT stream on a connection to the address at is for.
 func (l *inboundListener) called(authority string, at net.Addr) (*inboundPort, error) {
 	if d, err := mesh.ParseDestination(authority); err == nil {
-		for _, port := range l.ports {
+		for _, port := range l.served() {
 			if port.destination.Service == d.Service && port.destination.Port == d.Port {
 				return port, nil
 			}
@@ -165,7 +165,7 @@ func (l *inboundListener) called(authority string, at net.Addr) (*inboundPort, e
 	if !ok || here.AddrPort().Addr().Unmap() != wanted.Addr().Unmap() {
 		return nil, l.notServed(authority)
 	}
-	for _, port := range l.ports {
+	for _, port := range l.served() {
 		if port.target == wanted.Port() {
 			return port, nil
 		}
@@ -183,8 +183,8 @@ func (l *inboundListener) notServed(authority string) error {
 
 // refuseStream answers a CONNECT stream that is served by no port.
 func (l *inboundListener) refuseStream(c *client, stream *streams.Stream, why error) {
-	l.first().metrics.refused().Inc()
-	l.first().log.Debug("refused a stream", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", why)
+	l.acceptor.metrics.refused().Inc()
+	l.acceptor.log.Debug("refused a stream", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", why)
 	answerStream(stream, why)
 }
 
@@ -214,5 +214,5 @@ func (l *inboundListener) serveShared(c *client) {
 		}
 		return l.connectStream(l.p.ctx, c, stream, string(target))
 	})
-	l.first().log.Debug("connection of a caller over", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
+	l.acceptor.log.Debug("connection of a caller over", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
 }

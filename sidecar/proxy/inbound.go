@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -23,11 +24,14 @@ import (
 // inboundListener is where the mesh's TLS ends: at one address for every port that is
 // served. The ClientHello's server name says which one a connection is for.
 type inboundListener struct {
-	p     *Proxy
-	ports []*inboundPort
-	check identity.PeerPolicy
-	tls   *tls.Config
-	by    string // the part of x-forwarded-client-cert that is always the same
+	p        *Proxy
+	cfg      Inbound
+	acceptor *server // accepts, and counts those of whom nothing is known yet; nil: nothing is served, ever
+	check    identity.PeerPolicy
+	tls      *tls.Config
+	by       string // the part of x-forwarded-client-cert that is always the same
+
+	ports atomic.Pointer[[]*inboundPort] // what is served now; the slice never changes
 }
 
 // inboundPort is one port of a service, whose program is beside.
@@ -37,18 +41,28 @@ type inboundPort struct {
 	target   uint16 // the program's port
 	program  *upstream.Service
 	tls      *tls.Config
+	of       portKey
+	plain    *server // serves or refuses callers of the program's own port; nil: none come here
 }
 
 // listenInbound makes the listener for the callers of every port.
 func (p *Proxy) listenInbound(in Inbound) *inboundListener {
-	l := &inboundListener{p: p, check: in.Peers, by: "By=" + p.cfg.Identity.ID().String() + ";URI="}
+	l := &inboundListener{p: p, cfg: in, check: in.Peers, by: "By=" + p.cfg.Identity.ID().String() + ";URI="}
 	if l.check == nil {
 		l.check = identity.AnyMember()
 	}
+	var ports []*inboundPort
 	for i := range in.Ports {
-		l.ports = append(l.ports, p.servePort(&in.Ports[i], in.Listen, l.check))
+		ports = append(ports, l.servePort(&in.Ports[i]))
 	}
-	if len(l.ports) == 0 {
+	l.ports.Store(&ports)
+	switch {
+	case len(ports) > 0:
+		l.acceptor = ports[0].server
+	case in.Changing:
+		l.acceptor = &server{p: p, direction: inbound, address: in.Listen, label: unservedPort, serve: l.serve}
+		l.acceptor.finish()
+	default:
 		return l
 	}
 	l.tls = p.cfg.Identity.ServerTLS(l.check)
@@ -63,9 +77,6 @@ func (p *Proxy) listenInbound(in Inbound) *inboundListener {
 		}
 		return port.tls, nil
 	}
-	for _, port := range l.ports {
-		port.serve, port.http.Connect = l.serve, l.serveConnect
-	}
 	return l
 }
 
@@ -73,20 +84,22 @@ func (p *Proxy) listenInbound(in Inbound) *inboundListener {
 // program's protocol or nothing; what it says is taken for that protocol in
 // both cases: raw bytes for a program that speaks HTTP would pass by the engine,
 // and with them any identity that the caller claims.
-func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy) *inboundPort {
+func (l *inboundListener) servePort(in *Served) *inboundPort {
+	p := l.p
 	d := mesh.Destination{Service: in.Service, Port: in.Port}
 	connect := in.Connect
 	port := &inboundPort{
+		of:       keyOf(in),
 		protocol: in.Protocol,
 		program: upstream.Static(upstream.Config{
 			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed,
 			Connect: func(mesh.Destination) time.Duration { return connect },
 		}, in.Target, in.Protocol),
-		tls: p.cfg.Identity.ServerTLS(check, inboundALPN(in.Protocol)...),
+		tls: p.cfg.Identity.ServerTLS(l.check, inboundALPN(in.Protocol)...),
 		server: &server{
 			p:           p,
 			direction:   inbound,
-			address:     address,
+			address:     l.cfg.Listen,
 			destination: d,
 			label:       d.String(),
 			rewrite:     http1.RequestRewrite{Proto: "http", Host: in.Service.Host()},
@@ -106,8 +119,15 @@ func (p *Proxy) servePort(in *Served, address string, check identity.PeerPolicy)
 	}
 	port.service = func(context.Context) (*upstream.Service, error) { return port.program, nil }
 	port.finish()
+	port.serve, port.http.Connect = l.serve, l.serveConnect
+	if l.cfg.Steered != nil {
+		port.plain = l.cfg.Steered.serverOf(port)
+	}
 	return port
 }
+
+// served are the ports that are served now. The slice must not be changed.
+func (l *inboundListener) served() []*inboundPort { return *l.ports.Load() }
 
 // inboundALPN returns what a port's callers may negotiate, the first of it that they offer:
 // a shared connection, or requests one after the other where there are any.
@@ -118,33 +138,33 @@ func inboundALPN(p mesh.Protocol) []string {
 	return []string{mesh.ALPNHTTP2, mesh.ALPNHTTP1}
 }
 
-// first is what accepts, and counts those of whom nothing is known yet.
-func (l *inboundListener) first() *server { return l.ports[0].server }
-
 // serve serves who connected to the inbound listener, or began TLS at a program's port.
 func (l *inboundListener) serve(c *client) {
 	port, proof, err := l.handshake(c)
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a connection that says nothing is a port check
-			l.first().metrics.refused().Inc()
+			l.acceptor.metrics.refused().Inc()
 		}
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && plain.Conn != nil {
 			turnAway(c, plain.RecordHeader[:])
 		}
-		l.first().log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
+		l.acceptor.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 		return
 	}
 	if !l.p.callers.Take(c.Peer) {
-		port.metrics.refused().Inc()
-		port.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
+		l.acceptor.metrics.refused().Inc()
+		l.acceptor.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
 		c.Abort()
 		return
 	}
 	defer c.Finish(func() { l.p.callers.Release(c.Peer) })
-	rewrite := l.rewriteOf(port, c)
-	switch shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2; {
-	case shared && (proof.ServerName == "" || port.protocol == mesh.TCP):
+	shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2
+	if shared && (port == nil || port.protocol == mesh.TCP) {
 		l.serveShared(c) // there is no request that could be meant
+		return
+	}
+	rewrite := l.rewriteOf(port, c)
+	switch {
 	case shared:
 		port.http.ServeHTTP2(l.p.ctx, c, rewrite, nil)
 	case proof.NegotiatedProtocol == mesh.ALPNHTTP1:
@@ -184,7 +204,7 @@ func programRetries() upstream.RetryPolicy {
 
 // handshake ends the mesh's TLS on c and records who called: the connection ends when
 // that caller may not call any more. It returns the port that was called; without a server
-// name, any.
+// name nil: the streams of a shared connection say it.
 func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionState, error) {
 	var conn *tls.Conn
 	err := l.p.turns.Handshake(c.Conn, handshakeTimeout, func(below net.Conn) error {
@@ -196,7 +216,7 @@ func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionStat
 	}
 	c.Stranger.Known()
 	proof := conn.ConnectionState()
-	port := l.ports[0]
+	var port *inboundPort
 	if proof.ServerName != "" {
 		if port, err = l.named(proof.ServerName); err != nil {
 			return nil, proof, err
@@ -212,7 +232,7 @@ func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionStat
 	c.Open.Proved(proof, func(cs tls.ConnectionState) error {
 		err := l.p.renewals.Trusts(l.p.cfg.Identity, cs, l.check)
 		if err != nil {
-			port.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
+			l.acceptor.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
 		}
 		return err
 	})
@@ -228,7 +248,7 @@ func (l *inboundListener) named(name string) (*inboundPort, error) {
 		return nil, fmt.Errorf("server name: %w", err)
 	}
 	var found *inboundPort
-	for _, port := range l.ports {
+	for _, port := range l.served() {
 		switch here := port.destination; {
 		case here.Service != d.Service || d.Port != 0 && d.Port != here.Port:
 		case found == nil || here.Port < found.destination.Port:
@@ -244,7 +264,10 @@ func (l *inboundListener) named(name string) (*inboundPort, error) {
 // String lists what is served.
 func (l *inboundListener) String() string {
 	text := ""
-	for i, port := range l.ports {
+	if len(l.served()) == 0 {
+		return "nothing"
+	}
+	for i, port := range l.served() {
 		if i > 0 {
 			text += ", "
 		}

@@ -51,6 +51,9 @@ const (
 	// a second across the world; half-shaken they are 30 MiB at most.
 	strangerPart = 16
 	maxStrangers = 1 << 10
+	// maxEverServed bounds the ports of what runs beside, those included that are not served
+	// any more, twice what a gateway tells at a time: a pod's services seldom change.
+	maxEverServed = 512
 	// callerMultiple is how much one caller may hold of what is free, see
 	// [limit.Shares]: alone, eight ninths.
 	callerMultiple = 8

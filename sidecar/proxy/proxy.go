@@ -24,11 +24,11 @@ type Proxy struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
-	servers  []*server      // all of them
-	captured []*server      // of these, where interception sends the program's connections
-	steered  []*server      // of these, where it sends connections to the program's port
-	served   []*inboundPort // the ports of what runs beside
-	ready    chan struct{}  // closed once every listener is bound
+	servers  []*server        // all of them
+	captured []*server        // of these, where interception sends the program's connections
+	steered  []*server        // of these, where it sends connections to the program's port
+	inbound  *inboundListener // for callers of what runs beside; nil: nothing does
+	ready    chan struct{}    // closed once every listener is bound
 	conns    map[direction]*drain.Set
 	drivers  map[mesh.Protocol]driver
 	renewals identity.Renewals // of callers
@@ -47,9 +47,10 @@ type Proxy struct {
 	mirrors *mirrors
 	judging sync.WaitGroup // who judges open connections again, and looks at their hosts
 
-	mu       sync.Mutex
-	bound    bool
-	finished map[direction]bool // nothing is accepted any more
+	mu         sync.Mutex
+	bound      bool
+	finished   map[direction]bool // nothing is accepted any more
+	everServed []*inboundPort     // the ports of what runs beside, those included that are not served any more
 }
 
 // New wires a proxy and opens nothing. Its error joins all that is wrong.
@@ -85,13 +86,13 @@ func New(cfg Config) (*Proxy, error) {
 		p.servers = append(p.servers, p.captured...)
 	}
 	if in := cfg.Inbound; in != nil {
-		secure := p.listenInbound(*in)
-		p.served = secure.ports
-		if len(secure.ports) > 0 {
-			p.servers = append(p.servers, secure.first())
+		p.inbound = p.listenInbound(*in)
+		p.everServed = slices.Clone(p.inbound.served())
+		if p.inbound.acceptor != nil {
+			p.servers = append(p.servers, p.inbound.acceptor)
 		}
 		if in.Steered != nil {
-			p.steered = p.listenSteered(*in.Steered, secure)
+			p.steered = p.listenSteered(*in.Steered, p.inbound)
 			p.servers = append(p.servers, p.steered...)
 		}
 	}
@@ -129,10 +130,8 @@ func (p *Proxy) bind(ctx context.Context) error {
 		s.start()
 	}
 	p.judging.Go(func() { p.relays.Watch(p.ctx) })
-	for _, port := range p.served {
-		if port.access != nil {
-			p.judging.Go(func() { port.access.Watch(p.ctx) })
-		}
+	for _, port := range p.everServed {
+		p.judge(port)
 	}
 	if p.cfg.Identity != nil {
 		for _, open := range p.conns {
@@ -182,7 +181,7 @@ func (p *Proxy) Shed() {
 	for _, open := range p.conns {
 		open.Shed()
 	}
-	for _, port := range p.served {
+	for _, port := range p.programs() {
 		port.program.Shed()
 	}
 	if p.cfg.Upstreams != nil {
@@ -246,7 +245,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	p.judging.Wait()
 	p.mirrors.end()
-	for _, port := range p.served {
+	for _, port := range p.programs() {
 		port.program.Close()
 	}
 	return errors.Join(in, out)

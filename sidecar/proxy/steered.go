@@ -67,13 +67,6 @@ type steeredListener struct {
 	*server // accepts, and turns away whoever belongs to no port
 	cfg     Steered
 	secure  *inboundListener // serves those who belong there
-	ports   []*steeredPort
-}
-
-// steeredPort serves callers of one program's own port.
-type steeredPort struct {
-	*server
-	of *inboundPort
 }
 
 // unservedPort is the label of callers of ports that are nobody's here.
@@ -82,37 +75,41 @@ const unservedPort = "other"
 // listenSteered makes the listeners for callers of the programs' own ports.
 func (p *Proxy) listenSteered(st Steered, secure *inboundListener) []*server {
 	var listeners []*server
-	refused := func(context.Context) (*upstream.Service, error) { return nil, st.plainCaller() }
 	for _, address := range st.Listen {
 		l := &steeredListener{cfg: st, secure: secure, server: &server{
 			p: p, direction: inbound, address: address, label: unservedPort,
-			rewrite: http1.RequestRewrite{Proto: "http", Outside: true}, retries: programRetries(), bounds: exchange.DefaultTimeouts(), service: refused,
+			rewrite: http1.RequestRewrite{Proto: "http", Outside: true}, retries: programRetries(), bounds: exchange.DefaultTimeouts(), service: st.refused,
 		}}
 		l.serve = l.serveSteered
 		l.finish()
-		for _, port := range secure.ports {
-			s := &server{
-				p: p, direction: inbound, address: address,
-				destination: port.destination, label: port.label, rewrite: port.rewrite, retries: port.retries, bounds: port.bounds,
-			}
-			s.rewrite.Outside = true
-			s.service = refused
-			if st.Permissive {
-				s.service, s.access = port.service, port.access
-			}
-			s.finish()
-			l.ports = append(l.ports, &steeredPort{s, port})
-		}
 		listeners = append(listeners, l.server)
 	}
 	return listeners
 }
 
+// refused is where nobody comes who is not of the mesh.
+func (st *Steered) refused(context.Context) (*upstream.Service, error) { return nil, st.plainCaller() }
+
+// serverOf makes what serves callers of the own port of a port's program, without a listener
+// of its own.
+func (st *Steered) serverOf(port *inboundPort) *server {
+	s := &server{
+		p: port.p, direction: inbound, destination: port.destination, label: port.label,
+		rewrite: port.rewrite, retries: port.retries, bounds: port.bounds, service: st.refused,
+	}
+	s.rewrite.Outside = true
+	if st.Permissive {
+		s.service, s.access = port.service, port.access
+	}
+	s.finish()
+	return s
+}
+
 // serveSteered serves or refuses one connection.
 func (l *steeredListener) serveSteered(c *client) {
 	to, known := l.called(c.Accepted)
-	if s := l.port(to.Port()); s != nil {
-		s.serveSteered(c, to, l.cfg, l.secure)
+	if port := l.port(to.Port()); port != nil {
+		l.servePlain(c, to, port)
 		return
 	}
 	if l.cfg.Permissive && l.cfg.Others != nil && known {
@@ -120,7 +117,7 @@ func (l *steeredListener) serveSteered(c *client) {
 		return
 	}
 	speaks := sniff(c, sniffLimit)
-	if speaks == helloTLS && len(l.ports) > 0 {
+	if speaks == helloTLS && l.secure.acceptor != nil {
 		l.secure.serve(c)
 		return
 	}
@@ -143,13 +140,14 @@ func (l *steeredListener) called(c net.Conn) (netip.AddrPort, bool) {
 }
 
 // port returns the port whose program listens at the number; nil: nobody's.
-func (l *steeredListener) port(number uint16) *steeredPort {
-	if l.cfg.Original == nil && len(l.ports) == 1 {
-		return l.ports[0] // nothing else is steered
+func (l *steeredListener) port(number uint16) *inboundPort {
+	ports := l.secure.served()
+	if l.cfg.Original == nil && len(ports) == 1 {
+		return ports[0] // nothing else is steered
 	}
-	for _, s := range l.ports {
-		if s.of.target == number {
-			return s
+	for _, port := range ports {
+		if port.target == number {
+			return port
 		}
 	}
 	return nil
@@ -170,26 +168,28 @@ func (l *steeredListener) passOn(c *client, to netip.AddrPort) {
 	l.log.Debug("passed on a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
 }
 
-func (s *steeredPort) serveSteered(c *client, to netip.AddrPort, st Steered, secure *inboundListener) {
-	if st.Permissive && s.of.protocol == mesh.TCP {
+// servePlain serves or refuses who called a program's own port.
+func (l *steeredListener) servePlain(c *client, to netip.AddrPort, port *inboundPort) {
+	s := port.plain
+	if l.cfg.Permissive && port.protocol == mesh.TCP {
 		// The program may speak first: there is nothing to wait for.
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
-		s.drive(c, mesh.TCP, s.of.program, s.rewrite)
+		s.drive(c, mesh.TCP, port.program, s.rewrite)
 		return
 	}
 	speaks := sniff(c, sniffLimit)
 	switch {
 	case speaks == helloTLS:
-		secure.serve(c)
-	case st.Permissive:
+		l.secure.serve(c)
+	case l.cfg.Permissive:
 		c.Stranger.Known()
 		c.Caller = &policy.Caller{Anonymous: true}
 		rewrite := s.rewrite
 		rewrite.ForwardedFor, _ = outsider(c.Accepted.RemoteAddr())
-		s.drive(c, s.of.protocol, s.of.program, rewrite)
+		s.drive(c, port.protocol, port.program, rewrite)
 	default:
-		s.refusePlain(c, to, speaks, s.rewrite, st.plainCaller())
+		s.refusePlain(c, to, speaks, s.rewrite, l.cfg.plainCaller())
 	}
 }
 

@@ -270,9 +270,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 		out.Instance = ref.Name
 		if pod.meshed != nil {
 			out.Identity, target = pod.meshed.Identity, strconv.Itoa(sidecarPort)
-			if !ends {
-				pod.meshed.Serves = append(pod.meshed.Serves, served)
-			}
+			pod.meshed.Serves = append(pod.meshed.Serves, served) // while it ends, too: it serves who is connected
 		}
 	} else {
 		out.Instance = strings.Trim(strings.ReplaceAll(addr, ":", "-"), "-") + "-" + target

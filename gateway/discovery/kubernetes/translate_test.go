@@ -286,7 +286,8 @@ func TestWhatAPodWithASidecarServesIsKnownByEachOfItsAddresses(t *testing.T) {
 	orders, pay := mesh.ServiceName{Namespace: "shop", Name: "orders"}, mesh.ServiceName{Namespace: "shop", Name: "pay"}
 	a := &Pod{Namespace: "shop", Name: "a", Account: "default", Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/default",
 		Serves: []ServedPort{{orders, 80, 8080, mesh.HTTP}, {orders, 81, 9090, mesh.Auto}, {pay, 80, 8080, mesh.HTTP}}}
-	c := &Pod{Namespace: "shop", Name: "c", Account: "pay", Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/pay"}
+	c := &Pod{Namespace: "shop", Name: "c", Account: "pay", Identity: "spiffe://mesh.example/cluster/east/ns/shop/sa/pay",
+		Serves: []ServedPort{{pay, 80, 8080, mesh.HTTP}}} // it ends, and serves who is connected until then
 	want := Pods{netip.MustParseAddr("10.0.0.1"): a, netip.MustParseAddr("fd00::1"): a, netip.MustParseAddr("10.0.0.3"): c}
 	if diff := cmp.Diff(want, f.pods, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
