@@ -25,7 +25,7 @@ const module = "github.com/isthmus-mesh/isthmus"
 //     Envoy types.
 var imports = map[string][]string{
 	".":             {"internal/cli"},
-	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/webhook", "internal/wholefile", "node", "sidecar"},
+	"internal/cli":  {"gateway", "gateway/discovery/file", "interception", "internal/admin", "internal/authorize", "internal/ca", "internal/config", "internal/demo", "internal/enroll", "internal/health", "internal/identity", "internal/inject", "internal/inject/manifest", "internal/kube", "internal/mesh", "internal/osuser", "internal/policy", "internal/resident", "internal/rotation", "internal/status", "internal/strictyaml", "internal/version", "internal/webhook", "internal/wholefile", "node", "sidecar"},
 	"scripts/oci":   {},
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 

@@ -28,23 +28,34 @@ import (
 
 // Check is `isthmus check`.
 func Check() *cobra.Command {
-	var path, role string
+	var path, role, kubeconfig, namespace string
+	var kubernetes bool
 	var format output
 	cmd := &cobra.Command{
-		Use:   "check -c FILE",
-		Short: "Say everything that is wrong with a configuration",
+		Use:   "check -c FILE | --kubernetes",
+		Short: "Say everything that is wrong with a configuration, or what a Kubernetes cluster lacks",
 		Long: `Reads a gateway's, sidecar's, CA's or webhook's configuration file and says everything that is
 wrong with it at once, each with file, line, key and what to write instead.
 It looks at what the file names, too: the certificate, the resource files, the
 state directory, and whether the ports are free. It changes nothing.
 
+With --kubernetes it says what a cluster lacks instead, before the chart is
+installed and after: its version, its kinds, the Secret with the intermediate, the
+nodes' kernels, what may be created, whether the webhook answers, and CoreDNS.
+
 Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 		Example: `  isthmus check -c gateway.yaml
-  isthmus check -c sidecar.yaml -o json`,
+  isthmus check -c sidecar.yaml -o json
+  isthmus check --kubernetes`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if path == "" {
-				return usageError{errors.New("which file? write isthmus check -c FILE")}
+			switch {
+			case kubernetes && (path != "" || role != ""):
+				return usageError{errors.New("--kubernetes is about a cluster: write it without a file and its role")}
+			case kubernetes:
+				return runCheckKubernetes(cmd.Context(), cmd.OutOrStdout(), kubeconfig, namespace, format)
+			case path == "":
+				return usageError{errors.New("which file? write isthmus check -c FILE, or isthmus check --kubernetes for a cluster")}
 			}
 			switch config.Role(role) {
 			case "", config.GatewayRole, config.SidecarRole, config.CARole, config.WebhookRole:
@@ -56,6 +67,9 @@ Exit code: 0 nothing is wrong, 1 something is, 2 the command was misused.`,
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "configuration file")
 	cmd.Flags().StringVar(&role, "role", "", "gateway, sidecar, ca or webhook (default: guessed from the keys)")
+	cmd.Flags().BoolVar(&kubernetes, "kubernetes", false, "check a Kubernetes cluster")
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig of the cluster (default: KUBECONFIG, else ~/.kube/config)")
+	cmd.Flags().StringVar(&namespace, "namespace", "isthmus-system", "namespace of the chart")
 	format.flag(cmd)
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -30,6 +31,7 @@ func newScheme() (*runtime.Scheme, error) {
 		authenticationv1.AddToScheme(s),
 		admissionv1.AddToScheme(s),
 		admissionregistrationv1.AddToScheme(s),
+		authorizationv1.AddToScheme(s),
 		rbacv1.AddToScheme(s),
 		mcsv1beta1.AddToScheme(s),
 		gatewayv1.Install(s),
