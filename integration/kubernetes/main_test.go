@@ -41,6 +41,8 @@ type world struct {
 	isthmus string // the program
 	image   string // its image's archive
 
+	probeImage string // the archive of the tests' own program
+
 	east, west, north *bed.Cluster
 }
 
@@ -85,14 +87,13 @@ func (w *world) start(ctx context.Context) error {
 	if w.dir, err = os.MkdirTemp("", "isthmus-kubernetes-"); err != nil {
 		return err
 	}
-	var probe string
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		var err error
 		if w.isthmus, w.image, err = w.bed.Isthmus(ctx, w.dir); err != nil {
 			return err
 		}
-		probe, err = w.bed.ProbeImage(ctx, w.dir)
+		w.probeImage, err = w.bed.ProbeImage(ctx, w.dir)
 		return err
 	})
 	for i, c := range w.named() {
@@ -111,7 +112,7 @@ func (w *world) start(ctx context.Context) error {
 			if err := c.LoadImage(ctx, w.image); err != nil {
 				return err
 			}
-			if err := c.LoadImage(ctx, probe); err != nil {
+			if err := c.LoadImage(ctx, w.probeImage); err != nil {
 				return err
 			}
 			return c.Rollout(ctx, "kube-system", "deploy/coredns")
