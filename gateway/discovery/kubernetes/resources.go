@@ -102,7 +102,7 @@ func (r *Resources) Run(ctx context.Context) error {
 		r.writeConditions(ctx)
 	}()
 	defer func() { <-writing }()
-	read := reading{}
+	read := readings{}
 	for {
 		services, servicesPast := r.services.Snapshot()
 		policies, policiesPast := r.policies.Snapshot()
@@ -122,7 +122,7 @@ func (r *Resources) Run(ctx context.Context) error {
 }
 
 // publish puts in force what was read.
-func (r *Resources) publish(all []reading1) {
+func (r *Resources) publish(all []reading) {
 	described := make([]discovery.Described, 0, len(all))
 	verdicts := make([]verdict, 0, len(all))
 	was := r.verdicts.Load()
@@ -145,7 +145,7 @@ func (r *Resources) publish(all []reading1) {
 // policiesOf joins the policies of all objects. Of a namespace that has too many, and of
 // one with an object that was never good, every call is refused: what is left out might
 // refuse.
-func policiesOf(all []reading1) []policy.Policy {
+func policiesOf(all []reading) []policy.Policy {
 	joined := []policy.Policy{}
 	count, size := map[string]int{}, map[string]int{}
 	closed := map[string]string{}
@@ -171,11 +171,11 @@ func policiesOf(all []reading1) []policy.Policy {
 	return joined
 }
 
-// reading is what was read of every object, kept so that only what changes is read again.
-type reading map[objectKey]*reading1
+// readings is what was read of every object, kept so that only what changes is read again.
+type readings map[objectKey]*reading
 
-// reading1 is what was read of one.
-type reading1 struct {
+// reading is what was read of one.
+type reading struct {
 	verdict
 	last      resource.Content // the last good one
 	neverGood bool
@@ -186,7 +186,7 @@ func compareKeys(a, b objectKey) int {
 }
 
 // update reads what is new and returns all, sorted by object.
-func (r reading) update(services []*kube.Service, policies []*kube.AuthorizationPolicy) []reading1 {
+func (r readings) update(services []*kube.Service, policies []*kube.AuthorizationPolicy) []reading {
 	there := map[objectKey]*kube.Resource{}
 	for _, s := range services {
 		there[objectKey{"Service", s.Namespace, s.Name}] = &s.Resource
@@ -199,11 +199,11 @@ func (r reading) update(services []*kube.Service, policies []*kube.Authorization
 			delete(r, key)
 		}
 	}
-	all := make([]reading1, 0, len(there))
+	all := make([]reading, 0, len(there))
 	for key, object := range there {
 		one := r[key]
 		if one == nil || one.object.UID != object.UID {
-			one = &reading1{verdict: verdict{key: key}, neverGood: true}
+			one = &reading{verdict: verdict{key: key}, neverGood: true}
 			r[key] = one
 		}
 		if one.object == nil || one.object.Generation != object.Generation {
@@ -216,7 +216,7 @@ func (r reading) update(services []*kube.Service, policies []*kube.Authorization
 		one.object = object
 		all = append(all, *one)
 	}
-	slices.SortFunc(all, func(a, b reading1) int { return compareKeys(a.key, b.key) })
+	slices.SortFunc(all, func(a, b reading) int { return compareKeys(a.key, b.key) })
 	return all
 }
 

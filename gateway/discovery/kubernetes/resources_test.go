@@ -1,0 +1,132 @@
+package kubernetes
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/policy"
+)
+
+func object(namespace, name, spec string, generation int64) kube.Resource {
+	return kube.Resource{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(namespace + name), Generation: generation},
+		Spec:       runtime.RawExtension{Raw: []byte(spec)},
+	}
+}
+
+func policyObject(namespace, name, spec string, generation int64) *kube.AuthorizationPolicy {
+	return &kube.AuthorizationPolicy{Resource: object(namespace, name, spec, generation)}
+}
+
+func serviceObject(namespace, name, spec string, generation int64) *kube.Service {
+	return &kube.Service{Resource: object(namespace, name, spec, generation)}
+}
+
+const (
+	goodPolicy = `{"services":["orders"],"rules":[{"from":["front/web"]}]}`
+	badPolicy  = `{"rules":[{"from":["front"],"methodz":["GET"]}]}`
+)
+
+// said returns the policies as "namespace/name action" and the faults as "object: fault".
+func said(all []reading) (policies, faults []string) {
+	for _, p := range policiesOf(all) {
+		policies = append(policies, fmt.Sprintf("%s/%s %s", p.Namespace, p.Name, p.Action))
+	}
+	for _, one := range all {
+		if one.faults != "" {
+			faults = append(faults, one.key.String()+": "+one.faults)
+		}
+	}
+	return policies, faults
+}
+
+func TestObjectsOfOurKindsMeanWhatFilesMean(t *testing.T) {
+	all := readings{}.update(
+		[]*kube.Service{serviceObject("shop", "legacy", `{"ports":[{"port":80,"protocol":"http","targetPort":8080}],"endpoints":["10.1.2.3"],"allow":["front/*"]}`, 1)},
+		[]*kube.AuthorizationPolicy{policyObject("shop", "callers", goodPolicy, 1)})
+	if len(all) != 2 || len(all[1].last.Services) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	if e := all[1].last.Services[0].Service.Ports[0].Endpoints[0]; e.Address != "10.1.2.3:8080" {
+		t.Errorf("%+v", e)
+	}
+	want := []policy.Policy{
+		{Namespace: "shop", Services: []string{"legacy"}, Action: policy.Allow, Rules: []policy.Rule{{From: []policy.Callers{{Namespace: "front", ServiceAccount: "*"}}}}},
+		{Namespace: "shop", Name: "callers", Services: []string{"orders"}, Action: policy.Allow, Rules: []policy.Rule{{From: []policy.Callers{{Namespace: "front", ServiceAccount: "web"}}}}},
+	}
+	if diff := cmp.Diff(want, policiesOf(all)); diff != "" {
+		t.Error(diff)
+	}
+	if got := policiesOf(readings{}.update(nil, nil)); got == nil || len(got) != 0 {
+		t.Errorf("no objects are %v, want an empty set", got)
+	}
+}
+
+func TestAPolicyThatWasNeverGoodClosesItsNamespaceAndNoOther(t *testing.T) {
+	policies, faults := said(readings{}.update(nil, []*kube.AuthorizationPolicy{
+		policyObject("shop", "a", goodPolicy, 1), policyObject("shop", "b", badPolicy, 1), policyObject("zoo", "c", goodPolicy, 1)}))
+	if diff := cmp.Diff([]string{"shop/b deny", "zoo/c allow"}, policies); diff != "" {
+		t.Error(diff)
+	}
+	if len(faults) != 1 || !strings.Contains(faults[0], "AuthorizationPolicy shop/b: spec.rules[0].from[0]: ") || !strings.Contains(faults[0], "spec.rules[0].methodz: there is no such key") || strings.Contains(faults[0], ":1:") {
+		t.Errorf("%q", faults)
+	}
+}
+
+func TestAnObjectThatIsChangedIntoABadOneStaysAsItWas(t *testing.T) {
+	r := readings{}
+	r.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", "a", goodPolicy, 1)})
+	policies, faults := said(r.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", "a", badPolicy, 2)}))
+	if len(faults) != 1 || cmp.Diff([]string{"shop/a allow"}, policies) != "" {
+		t.Errorf("%q, %q", policies, faults)
+	}
+	if policies, faults = said(r.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", "a", strings.Replace(goodPolicy, `{"s`, `{"action":"deny","s`, 1), 3)})); len(faults) != 0 || policies[0] != "shop/a deny" {
+		t.Errorf("mended: %q, %q", policies, faults)
+	}
+	other := policyObject("shop", "a", badPolicy, 1)
+	other.UID = "another one of the name"
+	if policies, _ = said(r.update(nil, []*kube.AuthorizationPolicy{other})); policies[0] != "shop/a deny" {
+		t.Errorf("%q", policies)
+	}
+	if policies, faults = said(r.update(nil, nil)); len(policies)+len(faults)+len(r) != 0 {
+		t.Errorf("removed: %q, %q", policies, faults)
+	}
+}
+
+func TestANamespaceWithTooManyPoliciesIsClosed(t *testing.T) {
+	var many []*kube.AuthorizationPolicy
+	for i := range policy.MaxPolicies + 1 {
+		many = append(many, policyObject("shop", fmt.Sprintf("p%d", i), goodPolicy, 1))
+	}
+	policies, _ := said(readings{}.update(nil, append(many, policyObject("zoo", "c", goodPolicy, 1))))
+	if diff := cmp.Diff([]string{"shop/too-many-policies deny", "zoo/c allow"}, policies); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnObjectDoesNotLeadToTheGatewaysOwnHost(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "127.8.8.8:80", "::1", "169.254.169.254", "fe80::1", "224.0.0.1", "localhost", "::ffff:127.0.0.1"} {
+		all := readings{}.update([]*kube.Service{serviceObject("shop", "x", fmt.Sprintf(`{"ports":[{"port":80}],"endpoints":[%q]}`, addr), 1)}, nil)
+		if all[0].faults == "" || len(all[0].last.Services) > 0 {
+			t.Errorf("%s is taken", addr)
+		}
+	}
+}
+
+func TestClosingPoliciesCompile(t *testing.T) {
+	all := readings{}.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", "b", badPolicy, 1)})
+	a, err := policy.Compile(policy.SetOf(orders(), nil, policiesOf(all)), "mesh.example", "east")
+	if err != nil || a == nil {
+		t.Fatal(err)
+	}
+}
+
+func orders() mesh.ServiceName { return mesh.ServiceName{Namespace: "shop", Name: "orders"} }
