@@ -54,9 +54,11 @@ func (i *Import) object(derived *corev1.Service, owner []metav1.OwnerReference) 
 }
 
 // status is that of i's ServiceImport.
-// It leaves endpointSliceObjects out, which not every version of the CRD has.
-func (i *Import) status(was *mcs.ServiceImport) mcs.ServiceImportStatus {
-	var s mcs.ServiceImportStatus
+func (i *Import) status(was *mcs.ServiceImport, slices bool) mcs.ServiceImportStatus {
+	s := mcs.ServiceImportStatus{EndpointSliceObjects: mcs.EndpointSliceObjectsAbsent}
+	if slices {
+		s.EndpointSliceObjects = mcs.EndpointSliceObjectsPresent
+	}
 	for _, c := range i.Clusters {
 		s.Clusters = append(s.Clusters, mcs.ClusterStatus{Cluster: string(c)})
 	}

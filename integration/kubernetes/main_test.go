@@ -82,12 +82,12 @@ func newWorld(ctx context.Context) (*world, error) {
 	return w, nil
 }
 
-func (w *world) start(ctx context.Context) error {
+func (w *world) start(starting context.Context) error {
 	var err error
 	if w.dir, err = os.MkdirTemp("", "isthmus-kubernetes-"); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(starting)
 	group.Go(func() error {
 		var err error
 		if w.isthmus, w.image, err = w.bed.Isthmus(ctx, w.dir); err != nil {
@@ -106,7 +106,10 @@ func (w *world) start(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	group, ctx = errgroup.WithContext(context.WithoutCancel(ctx))
+	if err := w.authorities(starting); err != nil {
+		return err
+	}
+	group, ctx = errgroup.WithContext(starting)
 	for _, c := range w.clusters() {
 		group.Go(func() error {
 			if err := c.LoadImage(ctx, w.image); err != nil {
@@ -115,7 +118,10 @@ func (w *world) start(ctx context.Context) error {
 			if err := c.LoadImage(ctx, w.probeImage); err != nil {
 				return err
 			}
-			return c.Rollout(ctx, "kube-system", "deploy/coredns")
+			if err := c.Rollout(ctx, "kube-system", "deploy/coredns"); err != nil {
+				return err
+			}
+			return w.install(ctx, c)
 		})
 	}
 	return group.Wait()

@@ -48,6 +48,12 @@ spec:
 `)
 }
 
+// meshed is a manifest whose namespaces are labelled for injection.
+func meshed(manifest string) string {
+	const kind = "kind: Namespace\nmetadata: {"
+	return strings.ReplaceAll(manifest, kind, kind+"labels: {isthmus.io/inject: enabled}, ")
+}
+
 // client is a Pod of the probe with these arguments, which runs until it is deleted; its
 // namespace exists.
 func client(namespace, name string, args ...string) string {

@@ -153,6 +153,31 @@ func (c *Cluster) PodCommand(ctx context.Context, namespace, pod string, argv ..
 	return nil, fmt.Errorf("%s/%s has no sandbox on %s", namespace, pod, c.Name)
 }
 
+// PodLog is what a pod's container has written, read from the node's disk: the API server is
+// not asked.
+func (c *Cluster) PodLog(namespace, pod, container string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(c.run, "fs/var/log/pods", namespace+"_"+pod+"_*", container, "*.log"))
+	if err != nil {
+		return "", err
+	}
+	if len(files) == 0 {
+		return "", fmt.Errorf("%s: %s/%s has written no log of %s", c.Name, namespace, pod, container)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		for line := range strings.Lines(string(content)) { // TIME STREAM F|P TEXT, as the CRI says
+			if fields := strings.SplitN(line, " ", 4); len(fields) == 4 {
+				all.WriteString(fields[3])
+			}
+		}
+	}
+	return all.String(), nil
+}
+
 // Describe writes what an investigation begins with to dir: all pods and events, the
 // logs of every container, and those of the cluster's servers.
 func (c *Cluster) Describe(ctx context.Context, dir string) error {
