@@ -3,6 +3,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -120,6 +121,11 @@ func cannotHaveOne(p *corev1.Pod) string {
 	return ""
 }
 
+// allAddresses reports whether no name is among these host:port.
+func allAddresses(lists ...[]string) bool {
+	return !slices.ContainsFunc(slices.Concat(lists...), func(s string) bool { _, err := netip.ParseAddrPort(s); return err != nil })
+}
+
 // refusal says everything about p that would not work beside a sidecar.
 func refusal(p *corev1.Pod, s *settings) error {
 	var faults []error
@@ -144,6 +150,12 @@ func refusal(p *corev1.Pod, s *settings) error {
 		if v.Name == stateVolume || v.Name == tokenVolume {
 			fault("a volume of the pod is called %s: give it another name", v.Name)
 		}
+	}
+	if p.Spec.DNSPolicy == corev1.DNSDefault && !allAddresses(s.Gateways, s.CA) {
+		fault("spec.dnsPolicy is Default: the sidecar would not find the gateways, whose names the cluster's DNS knows; write ClusterFirst")
+	}
+	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers && s.Interception == config.ByNode {
+		fault("spec.hostUsers is false: the node's agent could not tell the sidecar by its user; remove it, or write annotation %s: %s", interceptionAnnotation, config.ByInit)
 	}
 	if p.Annotations[prefix+"on-failure"] != "" && s.Interception == config.ByInit {
 		fault("annotation %son-failure is of no use with interception %s: remove it, or write %s: %s", prefix, config.ByInit, interceptionAnnotation, config.ByNode)

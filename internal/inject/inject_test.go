@@ -84,6 +84,8 @@ func TestAPodThatWouldNotWorkIsRefusedWithWhatToWrite(t *testing.T) {
 		web("", `, "initContainers": [{"name": "isthmus-sidecar"}]`):                                               "a container of the pod is called isthmus-sidecar: give it another name",
 		web("", `, "initContainers": [{"name": "isthmus-init"}]`):                                                  "is called isthmus-init",
 		web(`, "ports": [{"containerPort": 15008}]`, ""):                                                           "container web has port 15008, at which the sidecar takes callers of the mesh: write another",
+		web("", `, "dnsPolicy": "Default"`):                                                                        "spec.dnsPolicy is Default: the sidecar would not find the gateways, whose names the cluster's DNS knows; write ClusterFirst",
+		web("", `, "hostUsers": false`):                                                                            "spec.hostUsers is false: the node's agent could not tell the sidecar by its user; remove it, or write annotation isthmus.io/interception: init",
 		web("", `, "volumes": [{"name": "isthmus-token"}]`):                                                        "a volume of the pod is called isthmus-token",
 		`{"metadata": {"labels": {"isthmus.io/inject": "false"}}}`:                                                 `label isthmus.io/inject is "false": write enabled or disabled`,
 		`{"metadata": {"annotations": {"isthmus.io/inbound": "off"}}}`:                                             `annotation isthmus.io/inbound: "off" is no choice: write strict or permissive`,
@@ -102,6 +104,12 @@ func TestAPodThatWouldNotWorkIsRefusedWithWhatToWrite(t *testing.T) {
 			t.Errorf("%.120s\n gave %+v, %v;\n want %q", pod, r, err, want)
 		}
 	}
+}
+
+func TestAPodWithoutTheClustersDNSIsInjectedWhereNoNameIsAsked(t *testing.T) {
+	cfg := settingsForTest()
+	cfg.Gateways, cfg.CA, cfg.Interception = []string{"10.0.0.5:15012", "[fd00::5]:15012"}, []string{"10.0.0.6:15010"}, config.ByInit
+	injected(t, parse(t, web("", `, "dnsPolicy": "Default", "hostUsers": false`)), newInjector(t, cfg))
 }
 
 func TestEveryFaultOfAPodIsToldAtOnce(t *testing.T) {

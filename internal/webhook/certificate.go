@@ -66,15 +66,18 @@ func (w *Webhook) keepCertificate(ctx context.Context, secrets []*corev1.Secret,
 	if len(secrets) == 0 {
 		return fmt.Errorf("there is no Secret %s in namespace %s: make it, empty, with kubectl -n %[2]s create secret generic %[1]s", w.cfg.Secret, w.namespace)
 	}
-	all, err := w.keepSecret(ctx, secrets[0], now)
-	if err != nil {
-		return fmt.Errorf("secret %s/%s: %w", w.namespace, w.cfg.Secret, err)
+	all, failed := w.keepSecret(ctx, secrets[0], now)
+	if failed != nil {
+		failed = fmt.Errorf("secret %s/%s: %w", w.namespace, w.cfg.Secret, failed)
 	}
 	if all == nil {
-		return nil // another replica was faster: the next snapshot has what it wrote
+		return failed // if nil, another replica was faster: the next snapshot has what it wrote
 	}
 	if err := w.keepLeaf(all, now); err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
+	}
+	if failed != nil {
+		return failed
 	}
 	if len(configurations) == 0 {
 		return fmt.Errorf("there is no MutatingWebhookConfiguration %s: install the chart, or write another with webhookConfiguration", w.cfg.WebhookConfiguration)
@@ -85,8 +88,8 @@ func (w *Webhook) keepCertificate(ctx context.Context, secrets []*corev1.Secret,
 	return nil
 }
 
-// keepSecret returns the authorities of the Secret, with what was due in it. It returns
-// nil when somebody else has written since.
+// keepSecret returns the authorities of the Secret, with what was due in it; when that could not
+// be written, those that are in it. It returns nil when somebody else has written since.
 func (w *Webhook) keepSecret(ctx context.Context, secret *corev1.Secret, now time.Time) (authorities, error) {
 	known, err := parseAuthorities(secret.Data[secretKey])
 	if err != nil {
@@ -109,7 +112,7 @@ func (w *Webhook) keepSecret(ctx context.Context, secret *corev1.Secret, now tim
 	if _, err := kube.Replace(ctx, w.kube, secret); apierrors.IsConflict(err) {
 		return nil, nil
 	} else if err != nil {
-		return nil, err
+		return known, err
 	}
 	w.log.Info("the webhooks' certificates have another authority", "authorities", len(next), "not_after", next[len(next)-1].cert.NotAfter)
 	return next, nil
