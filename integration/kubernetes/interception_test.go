@@ -24,7 +24,7 @@ type capturing struct {
 }
 
 func TestPodsAreCapturedByTheNodeAndByAnInitContainer(t *testing.T) {
-	w := theWorld(t)
+	w := theBed(t)
 	ctx := t.Context()
 	cluster, err := w.bed.Start(ctx, "capture", captureIndex, bed.Full)
 	if err != nil {

@@ -26,11 +26,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// shared is the world of all tests of this package, made by the first of them.
+// shared is the world of all tests of this package, made by the first of them, and its
+// clusters by the first that needs them.
 var shared struct {
-	once  sync.Once
-	world *world
-	err   error
+	once     sync.Once
+	world    *world
+	err      error
+	clusters sync.Once
+	began    error // of the clusters
 }
 
 // world is what the tests share: three clusters, in which each test has namespaces
@@ -50,11 +53,22 @@ type world struct {
 // continuous integration fails it.
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	shared.once.Do(func() {
+	w := theBed(t)
+	shared.clusters.Do(func() {
 		begin := time.Now()
-		shared.world, shared.err = newWorld(t.Context())
-		t.Logf("the world took %v", time.Since(begin).Round(time.Millisecond))
+		shared.began = w.startClusters(t.Context())
+		t.Logf("the clusters took %v", time.Since(begin).Round(time.Millisecond))
 	})
+	if shared.began != nil {
+		t.Fatal(shared.began)
+	}
+	return w
+}
+
+// theBed is theWorld for a test that starts a cluster of its own: there may be no other.
+func theBed(t *testing.T) *world {
+	t.Helper()
+	shared.once.Do(func() { shared.world, shared.err = newWorld(t.Context()) })
 	var lacking lackingError
 	if errors.As(shared.err, &lacking) {
 		harness.Lacking(t, lacking.Error())
@@ -76,26 +90,29 @@ func newWorld(ctx context.Context) (*world, error) {
 		return nil, lackingError{err}
 	}
 	w := &world{bed: b}
-	if err := w.start(ctx); err != nil {
+	if err := w.build(ctx); err != nil {
 		return nil, errors.Join(err, w.close(true))
 	}
 	return w, nil
 }
 
-func (w *world) start(starting context.Context) error {
+// build makes the images.
+func (w *world) build(ctx context.Context) error {
 	var err error
 	if w.dir, err = os.MkdirTemp("", "isthmus-kubernetes-"); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(starting)
-	group.Go(func() error {
-		var err error
-		if w.isthmus, w.image, err = w.bed.Isthmus(ctx, w.dir); err != nil {
-			return err
-		}
-		w.probeImage, err = w.bed.ProbeImage(ctx, w.dir)
+	if w.isthmus, w.image, err = w.bed.Isthmus(ctx, w.dir); err != nil {
 		return err
-	})
+	}
+	w.probeImage, err = w.bed.ProbeImage(ctx, w.dir)
+	return err
+}
+
+func (w *world) startClusters(ctx context.Context) error {
+	starting, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	group, ctx := errgroup.WithContext(starting)
 	for i, c := range w.named() {
 		group.Go(func() error {
 			var err error
