@@ -70,6 +70,30 @@
 // connection of the network namespace a conntrack entry, knows only closed, and needs
 // root when the sidecar starts and ends.
 //
+// # Pods
+//
+// The sidecar of a Kubernetes pod shares its network namespace, has no privilege and sees no
+// pins. Somebody else brings the traffic to its fixed ports: [AttachPod] by hooks on the pod's
+// cgroup, from the host, or [RedirectPod] by an nftables table, from an init container.
+//
+//	             any program of the pod          sidecar (same cgroup, user 15000)
+//	connect(240.66.0.7:80) ───────────────────────▶ 127.0.0.1:15001   getsockopt(SO_ORIGINAL_DST)
+//	sendto(10.43.0.10:53) ────────────────────────▶ 127.0.0.1:15053
+//	listen(:8080)  ◀── 127.0.0.1, own address ────── dial
+//	               ◀── the node (kubelet's probes)
+//	               everybody else's SYN ──────────▶ :15006            LocalAddr, or SO_ORIGINAL_DST
+//
+// The hooks tell the sidecar by its user. sock_create marks its sockets and sockops puts those
+// that listen into the socket map, so that a sidecar that comes back needs nobody; one that
+// listened before the hooks is found by AttachPod. All ports of the pod are steered but the
+// sidecar's own and those that are excluded. The sidecar finds out that it is captured by dialling
+// itself at a captured address, at port 15001, at which alone its own connections are captured.
+//
+// What comes from an address of the node passes. That is the kubelet, and every other
+// process of the node; it is also who calls a NodePort, where kube-proxy hides callers behind
+// the node's address (externalTrafficPolicy: Cluster): such a port is a way past strict.
+// A program that runs as user 15000 is not captured.
+//
 // # Kernels
 //
 // Linux 5.10 or newer with cgroup v2 mounted, alone or beside v1 ("hybrid").
@@ -77,5 +101,6 @@
 // contexts. Before 5.18 a refusal is EPERM and not ECONNREFUSED; before 6.0 the
 // sidecar needs CAP_BPF. Attach needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, to give the
 // pins to another user CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE, and CAP_SYS_ADMIN
-// only where it has to mount the bpffs. [Probe] says what this machine can do.
+// only where it has to mount the bpffs. [Probe] says what this machine can do. AttachPod
+// needs the first three, and CAP_SYS_PTRACE.
 package interception
