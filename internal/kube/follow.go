@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -119,14 +120,21 @@ func (f *Followed[T]) listWatch() cache.ListerWatcher {
 			o.Watch = true
 			w, err := f.at.client.Get().NamespaceIfScoped(f.selection.Namespace, f.selection.Namespace != "").Resource(f.at.resource.Resource).
 				VersionedParams(&o, parameters).Watch(silent(ctx))
+			if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
+				err = errors.New("no answer in time") // which client-go takes for a watch without events
+			}
 			f.heard(err)
-			return w, err
+			if err != nil {
+				return nil, err
+			}
+			return w, nil
 		},
 	}
 }
 
 // heard takes note of how a list or watch went. Where a watch breaks, the next attempt
-// says so within moments.
+// says so within moments; that an API server stands still, client-go's pings find within
+// 45 seconds.
 func (f *Followed[T]) heard(err error) {
 	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		err = nil // the API server answers: it wants to be asked anew
