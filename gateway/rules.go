@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
@@ -56,4 +57,21 @@ func applyRules(routes []*mesh.Route, written *traffic.Set, cluster mesh.Cluster
 		}
 	}
 	return resolved
+}
+
+// badRoutes are the routes that are not in force as they are written; nil says that it is not known.
+func badRoutes(r *traffic.Resolved) (bad []status.BadRoute) {
+	if r == nil {
+		return nil
+	}
+	for _, of := range r.Routes {
+		for i, p := range of.Parents {
+			for _, problem := range []traffic.Problem{p.Accepted, p.Refs} {
+				if problem != (traffic.Problem{}) {
+					bad = append(bad, status.BadRoute{Route: of.Route.String(), Parent: of.Route.Parents[i].Service, Error: problem.Message})
+				}
+			}
+		}
+	}
+	return bad
 }

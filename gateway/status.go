@@ -28,6 +28,7 @@ func (g *Gateway) Status() *status.Gateway {
 	s.NoAddress = g.addressUnknown()
 	s.NothingImported = nothingImported(view, g.inForce.Load().Imports)
 	s.Unjudged = g.authorizers.Load().unjudged()
+	s.Routes = badRoutes(g.routing.Load())
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
 	s.LeftOut = g.federation.LeftOut()

@@ -57,6 +57,9 @@ Durations have a unit: 5s, 100ms, 2h.
 	r.section("node.yaml", "`isthmus node -c FILE`", ".", "Node", reflect.ValueOf(nodeDefaults()).Elem())
 	r.section("Service resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: Service`: a service whose endpoints\nhave no sidecar.", "../../gateway/discovery/resource", "serviceResource", reflect.Value{})
 	r.section("AuthorizationPolicy resource", "A file in the gateway's `resources` directory, `apiVersion: isthmus.io/v1alpha1`, `kind: AuthorizationPolicy`: who may\ncall services of its namespace. The README has the whole of it.", "../../gateway/discovery/resource", "authorizationResource", reflect.Value{})
+	r.section("HTTPRoute resource", "A file in the gateway's `resources` directory, or an object of the API server, `apiVersion: gateway.networking.k8s.io/v1`,\n`kind: HTTPRoute`: where requests to services go. The README has the whole of it.", "../../gateway/discovery/resource", "httpRouteResource", reflect.Value{})
+	r.section("GRPCRoute resource", "Likewise, `kind: GRPCRoute`: where gRPC calls to services go.", "../../gateway/discovery/resource", "grpcRouteResource", reflect.Value{})
+	r.section("ReferenceGrant resource", "Likewise, `kind: ReferenceGrant`: which routes of other namespaces may name services of its own as backends.", "../../gateway/discovery/resource", "grantResource", reflect.Value{})
 	r.WriteString(`## ServiceExport resource
 
 ` + "`apiVersion: multicluster.x-k8s.io/v1alpha1`, `kind: ServiceExport`" + `: other clusters are told of the service of its

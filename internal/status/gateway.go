@@ -18,6 +18,7 @@ type Gateway struct {
 	Join        []JoinTarget    `json:"join,omitempty"`
 	Services    []Service       `json:"services"`
 	Conflicts   []Conflict      `json:"conflicts,omitempty"`
+	Routes      []BadRoute      `json:"bad_routes,omitempty"` // HTTPRoutes and GRPCRoutes that are not in force as they are written
 	Unjudged    []UnjudgedRule  `json:"unjudged_rules,omitempty"`
 	Origins     []Origin        `json:"origins"`
 	Trust       []Trust         `json:"trust"`
@@ -83,6 +84,13 @@ type ClusterService struct {
 	Plain bool `json:"plain,omitempty"`
 	// LeftOut says why the cluster gets nothing, unless a caller names it.
 	LeftOut string `json:"left_out,omitempty"`
+}
+
+// BadRoute is a route of which something is wrong with one of its parents.
+type BadRoute struct {
+	Route  string           `json:"route"` // "HTTPRoute shop/orders"
+	Parent mesh.ServiceName `json:"parent"`
+	Error  string           `json:"error"`
 }
 
 // Conflict is a port of a service that clusters declare with different protocols.

@@ -121,6 +121,12 @@ func (g *Gateway) Problems(now time.Time) []string {
 			return fmt.Sprintf("%q by %s", r.Service, r.Peer)
 		}))
 	}
+	if len(g.Routes) == 1 {
+		r := &g.Routes[0]
+		p.add("%s is not in force as it is written for %s: %s", r.Route, r.Parent, r.Error)
+	} else if len(g.Routes) > 1 {
+		p.add("%d routes are not in force as they are written: %s", len(g.Routes), someOf(g.Routes, func(r BadRoute) string { return r.Route }))
+	}
 	for _, c := range g.Conflicts {
 		var said []string
 		for _, cluster := range slices.Sorted(maps.Keys(c.Protocols)) {

@@ -69,6 +69,12 @@ func TestEverythingThatIsWrongWithAMeshIsAProblem(t *testing.T) {
 			r := UnjudgedRule{Service: g.Services[0].Service, Policy: "AuthorizationPolicy shop/a", Rule: 1, Action: "allow"}
 			g.Unjudged = []UnjudgedRule{r, r}
 		},
+		"HTTPRoute shop/orders is not in force as it is written for shop/orders: no such backend": func(g *Gateway) {
+			g.Routes = []BadRoute{{Route: "HTTPRoute shop/orders", Parent: g.Services[0].Service, Error: "no such backend"}}
+		},
+		"2 routes are not in force as they are written: HTTPRoute shop/a, GRPCRoute shop/b": func(g *Gateway) {
+			g.Routes = []BadRoute{{Route: "HTTPRoute shop/a"}, {Route: "GRPCRoute shop/b"}}
+		},
 		"port 80 of shop/orders is http in east, tcp in west: only what east says counts here": func(g *Gateway) {
 			g.Conflicts = []Conflict{{Service: g.Services[0].Service, Port: 80, InForce: "east", Protocols: map[mesh.ClusterName]mesh.Protocol{"east": "http", "west": "tcp"}}}
 		},

@@ -5,13 +5,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -29,6 +38,13 @@ func (w *world) ruled(rules []mesh.Rule, backends map[string]http.Handler) strin
 	for name, h := range backends {
 		all = append(all, &mesh.Route{Destination: backend(name), Protocol: mesh.HTTP, Local: []mesh.Endpoint{plainAt(name, w.program(h))}})
 	}
+	return "http://" + w.routed(all)
+}
+
+// routed is a sidecar with a listener for dest and these routes; it returns the listener's
+// address.
+func (w *world) routed(all []*mesh.Route) string {
+	w.t.Helper()
 	set := upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})
 	store := routes.NewStore(set.Update, nil)
 	store.Replace(all, []mesh.Destination{backend("absent")})
@@ -38,7 +54,7 @@ func (w *world) ruled(rules []mesh.Rule, backends map[string]http.Handler) strin
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return "http://" + explicitAddr(w.run(p)).String()
+	return explicitAddr(w.run(p)).String()
 }
 
 // says answers with a name and what was asked.
@@ -203,5 +219,82 @@ func TestAMirrorGetsACopyAndItsAnswerGoesNowhere(t *testing.T) {
 			t.Errorf("%d: nothing came at the mirror", size)
 		}
 		cancel()
+	}
+}
+
+// grpcRules are rules for calls with their backends, each a program.
+func grpcRules(rules []mesh.Rule, backends map[string]string) []*mesh.Route {
+	own := route(mesh.GRPC)
+	own.Rules = rules
+	all := []*mesh.Route{own}
+	for name, addr := range backends {
+		all = append(all, &mesh.Route{Destination: backend(name), Protocol: mesh.GRPC, Local: []mesh.Endpoint{plainAt(name, addr)}})
+	}
+	return all
+}
+
+func callOf(service, method string) mesh.Match {
+	return mesh.Match{GRPC: true, Path: mesh.PathMatch{Kind: mesh.Exact, Value: "/" + service + "/" + method}}
+}
+
+func TestRulesOfCallsAnswerWithStatuses(t *testing.T) {
+	const health = "grpc.health.v1.Health"
+	w := newWorld(t)
+	_, v1 := newCalls(t, "v1")
+	_, v2 := newCalls(t, "v2")
+	backends := map[string]string{"v1": v1, "v2": v2}
+	second := callOf(health, "Check")
+	second.Headers = []mesh.ValueMatch{{Name: "version", Kind: mesh.Exact, Value: "2"}}
+	c := caller(t, w.routed(grpcRules([]mesh.Rule{
+		{Name: "v2", Match: second, Action: mesh.Action{Backends: to("v2")}},
+		{Name: "v1", Match: callOf(health, "Check"), Action: mesh.Action{Backends: to("v1")}},
+	}, backends)))
+	if name, err := check(t, c, ""); err != nil || name != "v1" {
+		t.Errorf("%q %v, want v1", name, err)
+	}
+	var trailer metadata.MD
+	if _, err := c.Check(metadata.AppendToOutgoingContext(within(t), "version", "2"), &grpc_health_v1.HealthCheckRequest{}, grpc.Trailer(&trailer)); err != nil || fmt.Sprint(trailer.Get("name")) != "[v2]" {
+		t.Errorf("%v %v, want v2", trailer, err)
+	}
+	stream, err := c.Watch(within(t), &grpc_health_v1.HealthCheckRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("what no rule matches: %v", err)
+	}
+	for name, rule := range map[string]mesh.Rule{
+		"a backend that is not there": {Name: "x", Match: callOf(health, "Check"), Action: mesh.Action{Backends: to("")}},
+		"no backend":                  {Name: "x", Match: callOf(health, "Check")},
+	} {
+		if _, err := check(t, caller(t, w.routed(grpcRules([]mesh.Rule{rule}, backends))), ""); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRulesCostACallNoMemory(t *testing.T) {
+	if underRace {
+		t.Skip("pools forget at random under the race detector")
+	}
+	changed := mesh.Fields{Set: []mesh.Field{{Name: "x-set", Value: "1"}}, Add: []mesh.Field{{Name: "x-add", Value: "1"}}, Remove: []string{"x-remove"}}
+	addr := newWorld(t).routed(grpcRules([]mesh.Rule{
+		{Name: "other", Match: callOf("other", "Method"), Action: mesh.Action{Backends: to("v1")}},
+		{Name: "all", Match: mesh.Match{Path: mesh.PathMatch{Kind: mesh.Prefix, Value: "/"}, Headers: []mesh.ValueMatch{{Name: "content-type", Kind: mesh.Regex, Value: "application/.*"}}},
+			Action: mesh.Action{Backends: to("v1"), Request: changed, Response: changed, Rewrite: mesh.Rewrite{Host: "other.example"}}},
+	}, map[string]string{"v1": unary(t)}))
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := streams.Client(nc.(relay.Conn), streams.Config{})
+	defer c.Close()
+	unary := newCall()
+	if n := testing.AllocsPerRun(2000, func() {
+		if err := unary.make(c); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 1 {
+		t.Errorf("a call by rules allocates %v times", n)
 	}
 }
