@@ -98,7 +98,8 @@ func (i *Imports) Publish(byService map[mesh.ServiceName][]Offer, complete bool)
 
 // Run keeps the cluster's objects what they should be until ctx ends. It returns nil.
 func (i *Imports) Run(ctx context.Context) error {
-	var pause time.Duration // before the next attempt of what failed
+	var pause time.Duration  // before the next attempt of what failed
+	var staleSince time.Time // that another gateway should have written; zero: nothing is stale
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -108,13 +109,25 @@ func (i *Imports) Run(ctx context.Context) error {
 		}
 		leads, ledPast := i.cfg.Lease.Held()
 		next := recheck
-		if leads && w.known() {
+		switch {
+		case !w.known():
+		case leads:
+			staleSince = time.Time{}
 			if failed := i.reconcile(ctx, w); failed > 0 {
 				pause = min(max(2*pause, retry), maxRetry)
 				next = pause
 			} else {
 				pause = 0
 			}
+		case len(i.stale(w)) == 0:
+			staleSince = time.Time{}
+		case staleSince.IsZero():
+			staleSince, next = time.Now(), writerTime
+		case time.Since(staleSince) < writerTime:
+			next = writerTime - time.Since(staleSince)
+		default:
+			i.standIn(ctx, w)
+			staleSince = time.Time{}
 		}
 		i.metrics.leads(leads)
 		timer.Reset(next)

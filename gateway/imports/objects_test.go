@@ -194,3 +194,28 @@ func TestOnlyNamespacesThatExistAndStayGetImports(t *testing.T) {
 		t.Errorf("%v", all)
 	}
 }
+
+func TestWhoDoesNotWriteSeesThatAGatewayHasGoneAndTheWriterDidNot(t *testing.T) {
+	i := &Imports{cfg: Config{Ports: Range{20000, 20010}}}
+	w := world{namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}}, imports: []*mcs.ServiceImport{owner},
+		offers:   &offers{byService: map[mesh.ServiceName][]Offer{orders: {offer("east", 1, "web 80/TCP")}}},
+		gateways: []*discoveryv1.EndpointSlice{gatewaySlice(discoveryv1.AddressTypeIPv4, "10.42.0.5", "10.42.0.6")}}
+	wanted, _ := w.wanted()
+	ports, err := allocate(wanted, nil, i.cfg.Ports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derived := allocated(wanted[0], ports[orders], "10.43.0.9")
+	w.derived = []*corev1.Service{derived}
+	if late := i.stale(w); len(late) > 0 {
+		t.Errorf("what nobody has made is not stale: %v", lines(late))
+	}
+	w.slices = wanted[0].slices(derived, ports[orders], gatewaysOf(w.gateways), owner)
+	if late := i.stale(w); len(late) > 0 {
+		t.Errorf("nothing has changed, and is stale: %v", lines(late))
+	}
+	w.gateways = []*discoveryv1.EndpointSlice{gatewaySlice(discoveryv1.AddressTypeIPv4, "10.42.0.6")}
+	if late := i.stale(w); len(late) != 1 || len(late[0].Endpoints) != 1 || late[0].Endpoints[0].Addresses[0] != "10.42.0.6" {
+		t.Errorf("%v", lines(late))
+	}
+}

@@ -25,6 +25,10 @@ const (
 	retry    = time.Second
 	maxRetry = 30 * time.Second
 
+	// writerTime is how long a gateway that does not write waits until it writes EndpointSlices
+	// that name a gateway which has gone: the writer does within settle.
+	writerTime = 2 * time.Second
+
 	// recheck is how often all is compared again without a change: what somebody else
 	// has removed comes back by the watch, and what failed by itself does here.
 	recheck = 5 * time.Minute

@@ -69,20 +69,8 @@ func (i *Imports) reconcile(ctx context.Context, w world) int {
 		i.cfg.Log.Warn("imports are not written: they are tried again", "err", err)
 		return 1
 	}
-	run := &reconciliation{i: i, w: &w, gateways: gatewaysOf(w.gateways), owner: owner, imports: map[mesh.ServiceName]*mcs.ServiceImport{},
-		derived: map[mesh.ServiceName]*corev1.Service{}, slices: map[mesh.ServiceName][]*discoveryv1.EndpointSlice{}}
-	for _, o := range w.imports {
-		run.imports[mesh.ServiceName{Namespace: o.Namespace, Name: o.Name}] = o
-	}
-	for _, s := range w.derived {
-		if name, ok := importOf(s); ok {
-			run.derived[name] = s
-		}
-	}
-	for _, s := range w.slices {
-		name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[kube.ImportLabel]}
-		run.slices[name] = append(run.slices[name], s)
-	}
+	run := i.reconciliationOf(&w)
+	run.owner = owner
 	var all errgroup.Group
 	all.SetLimit(writers)
 	keep := map[mesh.ServiceName]*Import{}
@@ -127,6 +115,55 @@ type reconciliation struct {
 	slices  map[mesh.ServiceName][]*discoveryv1.EndpointSlice
 
 	failed atomic.Int32
+}
+
+func (i *Imports) reconciliationOf(w *world) *reconciliation {
+	r := &reconciliation{i: i, w: w, gateways: gatewaysOf(w.gateways), imports: map[mesh.ServiceName]*mcs.ServiceImport{},
+		derived: map[mesh.ServiceName]*corev1.Service{}, slices: map[mesh.ServiceName][]*discoveryv1.EndpointSlice{}}
+	for _, o := range w.imports {
+		r.imports[mesh.ServiceName{Namespace: o.Namespace, Name: o.Name}] = o
+	}
+	for _, s := range w.derived {
+		if name, ok := importOf(s); ok {
+			r.derived[name] = s
+		}
+	}
+	for _, s := range w.slices {
+		name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[kube.ImportLabel]}
+		r.slices[name] = append(r.slices[name], s)
+	}
+	return r
+}
+
+// stale returns the EndpointSlices that name other gateways than there are, as they should be.
+func (i *Imports) stale(w world) (late []*discoveryv1.EndpointSlice) {
+	wanted, _ := w.wanted()
+	ports, _ := allocate(wanted, w.derived, i.cfg.Ports) // what is short of ports is the writer's to say
+	r := i.reconciliationOf(&w)
+	for _, want := range wanted {
+		was, derived := r.imports[want.Service], r.derived[want.Service]
+		if was == nil || derived == nil {
+			continue
+		}
+		for _, s := range want.slices(derived, ports[want.Service], r.gateways, was) {
+			if slices.ContainsFunc(r.slices[want.Service], func(o *discoveryv1.EndpointSlice) bool {
+				return o.Name == s.Name && !equality.Semantic.DeepEqual(o.Endpoints, s.Endpoints)
+			}) {
+				late = append(late, s)
+			}
+		}
+	}
+	return late
+}
+
+// standIn writes what is stale for a writer that has not for a while: who has gone may be
+// the writer itself, whose lease is still held.
+func (i *Imports) standIn(ctx context.Context, w world) {
+	r := i.reconciliationOf(&w)
+	for _, s := range i.stale(w) {
+		_, err := kube.Apply(ctx, i.cfg.Client, manager, s)
+		r.report(ctx, "an EndpointSlice", s, err)
+	}
 }
 
 // report counts and logs a write that failed. An object that goes away meanwhile, and its
