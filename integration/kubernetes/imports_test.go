@@ -48,7 +48,9 @@ func TestAServiceImportIsWhatItsExportersSayAndGoesWithTheLastOfThem(t *testing.
 		eventuallyIs(t, c, ns, "serviceimport/orders", `{.spec.type} {.status.clusters[*].cluster}`, "ClusterSetIP east")
 		eventuallyIs(t, c, ns, "serviceimport/orders", ports, "http 80 TCP,tcp-echo 9000 TCP,")
 	}
-	eventuallyIs(t, w.east, ns, "serviceexport/orders", `{range .status.conditions[*]}{.type}={.status} {end}`, "Valid=True Ready=True Conflict=False")
+	for condition, status := range map[string]string{"Valid": "True", "Ready": "True", "Conflict": "False"} {
+		eventuallyIs(t, w.east, ns, "serviceexport/orders", `{.status.conditions[?(@.type=="`+condition+`")].status}`, status)
+	}
 	if out, err := w.north.Kubectl(ctx, "", "get", "serviceimport", "-A", "-o", "name"); err != nil || strings.Contains(out, ns+"/") {
 		t.Errorf("a cluster without the namespace has %q, %v", out, err)
 	}
