@@ -53,7 +53,7 @@ func New(cfg Config) (*Source, error) {
 	if s.slices, err = kube.Follow(cfg.Client, kube.Selection{Labels: discoveryv1.LabelServiceName}, trimSlice); err != nil {
 		return nil, err
 	}
-	if s.pods, err = kube.Follow(cfg.Client, kube.Selection{}, trimPod); err != nil {
+	if s.pods, err = kube.Follow(cfg.Client, kube.Selection{}, trimPods()); err != nil {
 		return nil, err
 	}
 	s.exports, err = kube.Follow[*mcsv1beta1.ServiceExport](cfg.Client, kube.Selection{Optional: true}, nil)
@@ -138,12 +138,20 @@ func trimSlice(s *discoveryv1.EndpointSlice) {
 	}
 }
 
-// trimPod keeps of a Pod what translate reads: a change of anything else is none.
-func trimPod(p *corev1.Pod) {
-	trimMeta(p)
-	p.Labels = only(p.Labels, kube.SidecarLabel)
-	p.Spec = corev1.PodSpec{ServiceAccountName: p.Spec.ServiceAccountName}
-	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs}
+// trimPods returns what keeps of a Pod what translate reads: a change of anything else is
+// none. The labels of all pods with a sidecar are one map, which nobody writes to.
+func trimPods() func(*corev1.Pod) {
+	meshed := map[string]string{kube.SidecarLabel: "true"}
+	return func(p *corev1.Pod) {
+		trimMeta(p)
+		if p.Labels[kube.SidecarLabel] == "true" {
+			p.Labels = meshed
+		} else {
+			p.Labels = nil
+		}
+		p.Spec = corev1.PodSpec{ServiceAccountName: p.Spec.ServiceAccountName}
+		p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs}
+	}
 }
 
 // trimMeta keeps of an object's metadata what says which one it is.

@@ -252,7 +252,8 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 }
 
 // endpoint makes an endpoint of a slice's, and says whether it ends. It is none while its
-// pod is not known: without it nobody knows who answers. A pod that starts is one from the
+// pod is not known: without it nobody knows who answers. A pod of another namespace is
+// none either: who may write slices in one shall not have pods of another serve it. A pod that starts is one from the
 // beginning, so that its sidecar knows what it serves before the first caller does.
 func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served ServedPort) (out mesh.Endpoint, ends, ok bool) {
 	if len(e.Addresses) == 0 {
@@ -263,8 +264,8 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 	out = mesh.Endpoint{Weight: 1, Ready: (e.Conditions.Ready == nil || *e.Conditions.Ready) && !ends}
 	target := strconv.Itoa(int(served.Target))
 	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
-		pod, known := t.pods[podKey{cmp.Or(ref.Namespace, namespace), ref.Name}]
-		if !known || ref.UID != "" && ref.UID != pod.UID {
+		pod, known := t.pods[podKey{namespace, ref.Name}]
+		if !known || ref.UID != "" && ref.UID != pod.UID || cmp.Or(ref.Namespace, namespace) != namespace {
 			return out, false, false
 		}
 		out.Instance = ref.Name

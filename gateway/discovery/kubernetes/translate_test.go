@@ -133,6 +133,12 @@ func TestEndpointsAreTranslated(t *testing.T) {
 				pods:   []*corev1.Pod{func() *corev1.Pod { p := pod("b", "", "10.0.0.2"); p.UID = "later"; return p }()}},
 			[]string{"orders:80 http"},
 		},
+		"a pod of another namespace is no endpoint": {
+			objects{services: []*corev1.Service{service("orders", "http:80")},
+				slices: []*discoveryv1.EndpointSlice{slice("orders", "a", v4, port80, func() discoveryv1.Endpoint { e := ofPod("a", "10.0.0.1"); e.TargetRef.Namespace = "zoo"; return e }())},
+				pods:   []*corev1.Pod{pod("a", "", "10.0.0.1"), func() *corev1.Pod { p := meshed(pod("a", "", "10.0.0.1")); p.Namespace = "zoo"; return p }()}},
+			[]string{"orders:80 http"},
+		},
 		"of a pod with two families the service's first counts": {
 			objects{services: []*corev1.Service{service("four", "http:80"), v6first(service("six", "http:80"))},
 				slices: []*discoveryv1.EndpointSlice{
