@@ -59,7 +59,7 @@ func startLoad(t *testing.T, c *bed.Cluster, namespace, pod, url string, flags .
 	return l
 }
 
-// since sums up the seconds that began after a time.
+// since sums up the seconds that ended after a time.
 func (l *load) since(begin time.Time) (verdict, error) {
 	log, err := l.cluster.PodLog(l.namespace, l.pod, "client")
 	if err != nil {
@@ -71,7 +71,7 @@ func (l *load) since(begin time.Time) (verdict, error) {
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			return verdict{}, fmt.Errorf("%w in %q", err, line)
 		}
-		if s.Time < begin.Add(time.Second).UnixMilli() {
+		if s.Time < begin.UnixMilli() {
 			continue
 		}
 		v.ok += s.OK
@@ -91,7 +91,7 @@ func (l *load) since(begin time.Time) (verdict, error) {
 // a request failed. It returns what came of them.
 func (l *load) unharmed(t *testing.T, begin time.Time) verdict {
 	t.Helper()
-	until := time.Now()
+	until := time.Now().Add(time.Second) // of which the whole second is in the log
 	var v verdict
 	if err := harness.Eventually(func() error {
 		after, err := l.since(until)
