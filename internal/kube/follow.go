@@ -141,8 +141,7 @@ func (f *Followed[T]) heard(err error) {
 	}
 	if apierrors.IsNotFound(err) {
 		err = fmt.Errorf("the API server has no %s: install its CustomResourceDefinition", f.at.resource.GroupResource())
-		if f.selection.Optional {
-			f.set.none()
+		if f.selection.Optional && f.set.none() {
 			err = nil
 		}
 	} else if apierrors.IsForbidden(err) {

@@ -289,6 +289,22 @@ func TestAChangeOfWhatIsTrimmedIsNone(t *testing.T) {
 	}
 }
 
+func TestWhatIsKnownOfAKindStaysWhenTheAPIServerDeniesToHaveIt(t *testing.T) {
+	s := newSet[*corev1.Service](nil)
+	if err := s.Replace([]any{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, "1"); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := s.snapshot(); s.none() || len(all) != 1 {
+		t.Errorf("%d objects are left", len(all))
+	}
+	if err := s.Delete(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := s.snapshot(); !s.none() || len(all) != 0 {
+		t.Errorf("%d objects are left", len(all))
+	}
+}
+
 func TestALeaseIsHeldByOneAndTakenOverWhenItIsNotRenewed(t *testing.T) {
 	a, c := newAPI(t)
 	one, two := c.Lease("sys", "gateway", "one"), c.Lease("sys", "gateway", "two")

@@ -115,14 +115,17 @@ func (s *set[T]) Replace(objects []any, _ string) error {
 	return nil
 }
 
-// none says that there are no objects, and nobody who could tell of any.
-func (s *set[T]) none() {
+// none says that the API server does not have the kind, and reports whether there are no
+// objects then. What is known stays: objects go one by one before their kind does, so that
+// this is an answer to distrust.
+func (s *set[T]) none() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sorted == nil || len(s.sorted) > 0 {
+	if s.sorted == nil {
 		s.sorted, s.shared = []T{}, false
 		s.changedLocked()
 	}
+	return len(s.sorted) == 0
 }
 
 // Resync implements [cache.ReflectorStore].
