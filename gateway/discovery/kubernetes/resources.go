@@ -109,13 +109,14 @@ func (r *Resources) Run(ctx context.Context) error {
 		if services != nil && policies != nil {
 			r.publish(read.update(services, policies))
 		}
+		published := time.Now()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-servicesPast:
 		case <-policiesPast:
 		}
-		if !state.Pause(ctx, quiet) {
+		if !state.Pause(ctx, quiet-time.Since(published)) {
 			return nil
 		}
 	}

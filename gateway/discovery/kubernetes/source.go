@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -102,6 +103,7 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 			s.found.Set(&f)
 		}
+		published := time.Now()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -110,7 +112,7 @@ func (s *Source) Run(ctx context.Context) error {
 		case <-past[2]:
 		case <-past[3]:
 		}
-		if !state.Pause(ctx, quiet) {
+		if !state.Pause(ctx, quiet-time.Since(published)) { // not at all after a while
 			return nil
 		}
 	}

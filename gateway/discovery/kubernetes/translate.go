@@ -74,6 +74,7 @@ type translation struct {
 	slices map[mesh.ServiceName][]*discoveryv1.EndpointSlice
 	pods   map[podKey]knownPod
 	ids    map[podKey]string // SPIFFE IDs by namespace and account: few, shared by many endpoints
+	meshed []Pod             // room for those with a sidecar, in one piece
 	found  found
 }
 
@@ -83,7 +84,8 @@ func translate(o objects, home home) found {
 		slices: make(map[mesh.ServiceName][]*discoveryv1.EndpointSlice, len(o.services)),
 		pods:   make(map[podKey]knownPod, len(o.pods)),
 		ids:    map[podKey]string{},
-		found:  found{services: make([]discovery.Service, 0, len(o.services)), pods: Pods{}},
+		meshed: make([]Pod, 0, len(o.pods)),
+		found:  found{services: make([]discovery.Service, 0, len(o.services)), pods: make(Pods, len(o.pods))},
 	}
 	for _, s := range o.slices {
 		if name := s.Labels[discoveryv1.LabelServiceName]; name != "" && s.AddressType != discoveryv1.AddressTypeFQDN {
@@ -134,7 +136,8 @@ func invalid(s *corev1.Service) string {
 func (t *translation) pod(p *corev1.Pod) {
 	known := knownPod{Pod: p}
 	if p.Labels[kube.SidecarLabel] == "true" {
-		known.meshed = &Pod{Namespace: p.Namespace, Name: p.Name, Account: account(p), Identity: t.identityOf(p)}
+		t.meshed = append(t.meshed, Pod{Namespace: p.Namespace, Name: p.Name, Account: account(p), Identity: t.identityOf(p)})
+		known.meshed = &t.meshed[len(t.meshed)-1]
 		if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed { // whose address may be another's by now
 			for _, ip := range p.Status.PodIPs {
 				if addr, err := netip.ParseAddr(ip.IP); err == nil {
