@@ -19,6 +19,9 @@ func routesOf(view *federation.View, local []mesh.Service, router *Router) []*me
 			for _, pin := range []mesh.ClusterName{"", view.Self.Cluster} {
 				r := b.route(mesh.Destination{Service: s.Name, Port: p.Port, Cluster: pin}, p.Protocol)
 				r.Local = p.Endpoints
+				if pin != "" {
+					b.routes[mesh.Destination{Service: s.Name, Cluster: pin}].Outside = s.Outside()
+				}
 				for _, e := range p.Endpoints {
 					if e.Identity != "" {
 						r.Identities = append(r.Identities, e.Identity)

@@ -95,6 +95,23 @@ func TestANameWithoutAPortListsThePorts(t *testing.T) {
 	}
 }
 
+func TestTheNameOfAServiceInItsClusterSaysWhetherItIsOutside(t *testing.T) {
+	plain := []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{{Instance: "plain", Ready: true}}}}
+	meshed := []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{{Instance: "a", Identity: "spiffe://m/cluster/east/ns/shop/sa/orders"}}}}
+	for _, c := range []struct {
+		of      mesh.Service
+		outside bool
+	}{{mesh.Service{Name: orders, Ports: plain}, true}, {mesh.Service{Name: orders, Ports: meshed}, false}, {mesh.Service{Name: orders, Ports: meshed, OtherPorts: true}, true}} {
+		routes := fleet{local: []mesh.Service{c.of}}.routesByName()
+		if got := routes["orders.shop.east.mesh"].Outside; got != c.outside {
+			t.Errorf("%+v: outside is %v", c.of, got)
+		}
+		if routes["orders.shop.mesh"].Outside || routes["orders.shop.east.mesh:80"].Outside {
+			t.Errorf("%+v: another route says so, too", c.of)
+		}
+	}
+}
+
 func TestEqualInputsGiveEqualRoutes(t *testing.T) {
 	f := fleet{far: []farCluster{{name: "west", ready: 1}, {name: "north", ready: 1}, {name: "south", ready: 1}}}
 	first := routesOf(f.view(), f.local, f.router())

@@ -52,7 +52,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
 		OriginalServer: c.intercept.OriginalServer, OriginalDestination: c.intercept.OriginalDestination,
-		Ports: s.portsOf, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
+		Ports: s.portsOf, InMesh: s.inMesh(), Cluster: s.identity.ID().Cluster, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
 		Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -105,6 +105,18 @@ func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh
 		return nil, err
 	}
 	return r.Ports, nil
+}
+
+// inMesh says whether a service is in the mesh for programs that ask for it by its name in
+// Kubernetes; nil: they ask for none by such.
+func (s *Sidecar) inMesh() func(context.Context, mesh.Destination) (bool, error) {
+	if s.mode != config.Pod {
+		return nil
+	}
+	return func(ctx context.Context, service mesh.Destination) (bool, error) {
+		r, err := s.routes.Wait(ctx, service)
+		return err == nil && !r.Outside, err
+	}
 }
 
 // run answers DNS and lets the hooks send the program's traffic to us, once the

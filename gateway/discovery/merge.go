@@ -92,6 +92,7 @@ func Union(sets ...[]Service) []mesh.Service {
 			into.Declared = into.Declared || s.Declared
 			into.export = cmp.Or(into.export, s.Export)
 			into.ClusterSet = cmp.Or(into.ClusterSet, s.ClusterSet)
+			into.OtherPorts = into.OtherPorts || s.OtherPorts
 			for _, p := range s.Ports {
 				joinPort(&into.Service, p)
 			}

@@ -27,6 +27,7 @@ type Service struct {
 	Ports    []mesh.ServicePort
 	// ClusterSet is what a ServiceExport of Kubernetes says of it; nil: there is none.
 	ClusterSet *mesh.ClusterSet
+	OtherPorts bool // it has ports, too, that the mesh does not carry
 }
 
 // Described is a service as a resource describes it, before anybody has looked

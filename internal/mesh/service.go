@@ -16,6 +16,24 @@ type Service struct {
 	Ports    []ServicePort
 	// ClusterSet is what its ServiceExport says beside; nil: it has none.
 	ClusterSet *ClusterSet
+	// OtherPorts: it has ports, too, that the mesh does not carry, such as UDP's.
+	OtherPorts bool
+}
+
+// Outside reports whether programs are to reach s past the mesh where they ask for it by a
+// name that is not the mesh's: a name has one address for all ports, so that every one must
+// be the mesh's; and where no endpoint has a sidecar, the mesh has nothing to add.
+func (s *Service) Outside() bool {
+	plain := false
+	for i := range s.Ports {
+		for j := range s.Ports[i].Endpoints {
+			if s.Ports[i].Endpoints[j].Identity != "" {
+				return s.OtherPorts
+			}
+			plain = true
+		}
+	}
+	return s.OtherPorts || plain
 }
 
 // Exported reports whether other clusters are told of any of the service's ports.
@@ -127,6 +145,9 @@ type RoutePort struct {
 type Route struct {
 	Destination Destination
 	Protocol    Protocol // of the only port that Destination names; TCP when it names none
+	// Outside: programs that ask for the service by its name in Kubernetes are not led here,
+	// see [Service.Outside]. Only with Destination.Port 0.
+	Outside bool
 	// Ports are those of the service, sorted by number; only with Destination.Port 0.
 	Ports []RoutePort
 	// Local are the endpoints of the sidecar's own cluster, unready ones
@@ -147,7 +168,7 @@ type Route struct {
 
 // Equal reports whether r and o say the same. A test holds it to every field.
 func (r *Route) Equal(o *Route) bool {
-	return r == o || r.Destination == o.Destination && r.Protocol == o.Protocol &&
+	return r == o || r.Destination == o.Destination && r.Protocol == o.Protocol && r.Outside == o.Outside &&
 		slices.Equal(r.Ports, o.Ports) && slices.Equal(r.Local, o.Local) &&
 		slices.Equal(r.Gateways, o.Gateways) && slices.Equal(r.Identities, o.Identities) &&
 		EqualRules(r.Rules, o.Rules) && maps.EqualFunc(r.ByNamespace, o.ByNamespace, EqualRules)

@@ -47,6 +47,8 @@ func TestRoutesThatDifferInAnyFieldAreNotEqual(t *testing.T) {
 			f.Set(reflect.ValueOf(map[string][]Rule{"shop": nil}))
 		case reflect.String:
 			f.SetString("x")
+		case reflect.Bool:
+			f.SetBool(true)
 		case reflect.Struct:
 			f.FieldByName("Port").SetUint(1)
 		default:
@@ -54,6 +56,26 @@ func TestRoutesThatDifferInAnyFieldAreNotEqual(t *testing.T) {
 		}
 		if r.Equal(&Route{}) || new(Route).Equal(&r) {
 			t.Errorf("%s is not compared", fields.Field(i).Name)
+		}
+	}
+}
+
+func TestAServiceIsOutsideWhenTheMeshCannotCarryAllOfItOrHasNothingToAdd(t *testing.T) {
+	plain, meshed := Endpoint{Instance: "a"}, Endpoint{Instance: "b", Identity: "spiffe://m/cluster/c/ns/shop/sa/orders"}
+	ports := func(all ...Endpoint) []ServicePort { return []ServicePort{{Port: 81}, {Port: 80, Endpoints: all}} }
+	for _, c := range []struct {
+		of      Service
+		outside bool
+	}{
+		{Service{Ports: ports()}, false}, // scaled to nothing: where it was it stays
+		{Service{Ports: ports(meshed)}, false},
+		{Service{Ports: ports(plain, meshed)}, false},
+		{Service{Ports: ports(plain)}, true},
+		{Service{Ports: ports(meshed), OtherPorts: true}, true},
+		{Service{Ports: ports(), OtherPorts: true}, true},
+	} {
+		if got := c.of.Outside(); got != c.outside {
+			t.Errorf("%+v: %v", c.of, got)
 		}
 	}
 }

@@ -50,6 +50,7 @@ func decodeCluster(b []byte) (*mesh.Route, error) {
 	if r.Ports, err = parsePorts(stringField(c.GetMetadata(), fieldPorts)); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", dest, err)
 	}
+	r.Outside = stringField(c.GetMetadata(), fieldOutside) == "true"
 	for _, m := range c.GetTransportSocketMatches() {
 		if len(m.GetMatch().GetFields()) > 0 {
 			continue // the plain one

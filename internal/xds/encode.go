@@ -36,6 +36,7 @@ const (
 	matchKey    = "envoy.transport_socket_match"
 
 	fieldProtocol = "protocol" // of a Cluster: see [mesh.Protocol]
+	fieldOutside  = "outside"  // of the same, "true": Kubernetes' name of it leads elsewhere
 	fieldPorts    = "ports"    // of a Cluster that names a service without a port: "80/http 443/tcp"
 	fieldInstance = "instance" // of an endpoint
 	fieldIdentity = "identity" // of an endpoint: the SPIFFE ID that ends its TLS
@@ -122,6 +123,9 @@ func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 		return nil, fmt.Errorf("encode the protocol of %s: %w", r.Destination, err)
 	}
 	ours := fields(fieldProtocol, string(r.Protocol))
+	if r.Outside {
+		ours.Fields[fieldOutside] = structpb.NewStringValue("true")
+	}
 	if len(r.Ports) > 0 {
 		ours.Fields[fieldPorts] = structpb.NewStringValue(formatPorts(r.Ports))
 	}

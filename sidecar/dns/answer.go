@@ -76,7 +76,7 @@ func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
 		return
 	}
 	canonical := dns.CanonicalName(question.Name)
-	m := understand(canonical, zone)
+	m := s.understand(canonical, zone)
 	switch m.kind {
 	case nothing:
 		r.Rcode = dns.RcodeNameError
@@ -109,7 +109,11 @@ func (s *Server) fillService(ctx context.Context, r *dns.Msg, question dns.Quest
 	defer cancel()
 	s.names.asked(m.service)
 	all, err := s.cfg.Ports(ctx, m.service)
-	s.names.answered(m.service, err == nil)
+	after := forgetPresent
+	if err != nil {
+		after = forgetAbsent
+	}
+	s.names.answered(m.service, after)
 	switch {
 	case errors.Is(err, routes.ErrAbsent):
 		if m.kind == ports || !s.cfg.Table.hasBelow(dns.CanonicalName(question.Name)) {

@@ -34,6 +34,11 @@ type Config struct {
 	// ctx ends. An error that wraps routes.ErrAbsent makes the name NXDOMAIN, any
 	// other one SERVFAIL. It is called concurrently.
 	Ports func(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error)
+	// InMesh says of a service of the own cluster, Cluster, whether programs that ask for it by
+	// its name in Kubernetes are led into the mesh. It waits as Ports does. Nil: such names are
+	// forwarded. Where Kubernetes has its names the search list says, which has svc.DOMAIN.
+	InMesh  func(ctx context.Context, service mesh.Destination) (bool, error)
+	Cluster mesh.ClusterName
 	// Release says that nobody has asked for a service for so long that Ports need
 	// not stay subscribed to it. It must not block. May be nil.
 	Release func(service mesh.Destination)

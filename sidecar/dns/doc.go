@@ -31,6 +31,16 @@
 // that the sidecar's resolv.conf does not name, because the program has a resolv.conf
 // of its own or LOCALDOMAIN, is not known: then such names are forwarded.
 //
+// # Names of Kubernetes
+//
+// In a pod orders.shop.svc.cluster.local, which is what programs ask for that call http://orders.shop,
+// is the service in the own cluster, orders.shop.west.mesh, if a gateway says that it is
+// reached by the mesh: all its ports are the mesh's, and its endpoints have sidecars. Where services have
+// their names the search list of resolv.conf says (svc.DOMAIN). Every other name there is forwarded
+// as it is: names of pods, services without sidecars or with ports of UDP, ExternalNames,
+// and what search lists make of other names. What is none of the mesh is known for ten minutes;
+// without a gateway it is forwarded after 0.8 s.
+//
 // # Virtual addresses
 //
 // Every mesh name has an address pair of its own for good (see [Table]):

@@ -400,9 +400,9 @@ func TestNamesThatNobodyAsksForAreReleased(t *testing.T) {
 		var released []string
 		n := names{until: map[mesh.Destination]time.Time{}, release: func(d mesh.Destination) { released = append(released, d.Host()) }}
 		there, typo := host(t, "orders.shop.mesh"), host(t, "github.com.mesh")
-		for d, present := range map[mesh.Destination]bool{there: true, typo: false} {
+		for d, after := range map[mesh.Destination]time.Duration{there: forgetPresent, typo: forgetAbsent} {
 			n.asked(d)
-			n.answered(d, present)
+			n.answered(d, after)
 		}
 		time.Sleep(forgetAbsent - time.Second)
 		n.expire()
@@ -416,7 +416,7 @@ func TestNamesThatNobodyAsksForAreReleased(t *testing.T) {
 		}
 		time.Sleep(forgetPresent - forgetAbsent - time.Second)
 		n.asked(there) // a question prolongs it
-		n.answered(there, true)
+		n.answered(there, forgetPresent)
 		time.Sleep(forgetPresent - time.Second)
 		n.expire()
 		if len(released) != 1 {
@@ -436,11 +436,11 @@ func TestAProgramThatAsksForManyNamesUsesUpNoMoreThanItsShare(t *testing.T) {
 		n := names{until: map[mesh.Destination]time.Time{}, release: func(mesh.Destination) { released++ }}
 		there := host(t, "orders.shop.mesh")
 		n.asked(there)
-		n.answered(there, true)
+		n.answered(there, forgetPresent)
 		for i := range maxNames + 99 {
 			d := host(t, fmt.Sprintf("x%d.shop.mesh", i))
 			n.asked(d)
-			n.answered(d, false)
+			n.answered(d, forgetAbsent)
 		}
 		if n.len() != maxNames || released != 100 {
 			t.Errorf("%d names, %d released", n.len(), released)

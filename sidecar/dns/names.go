@@ -37,16 +37,12 @@ func (n *names) asked(d mesh.Destination) {
 	}
 }
 
-// answered says whether d turned out to be a service.
-func (n *names) answered(d mesh.Destination, present bool) {
+// answered says for how long what d turned out to be is worth knowing.
+func (n *names) answered(d mesh.Destination, after time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, ok := n.until[d]; !ok {
 		return // it had to make room meanwhile
-	}
-	after := forgetAbsent
-	if present {
-		after = forgetPresent
 	}
 	n.until[d] = time.Now().Add(after)
 }

@@ -14,6 +14,11 @@ const (
 	// plane. It is what resolvers wait by default.
 	answerLimit = 5 * time.Second
 
+	// inMeshLimit bounds how long a question for a name of Kubernetes waits to be known for
+	// the mesh's: a gateway answers in milliseconds, and Kubernetes' own names must be answered
+	// without one, within the second or so after which some programs ask again.
+	inMeshLimit = 800 * time.Millisecond
+
 	// forwardLimit bounds how long a forwarded question waits, over all servers. A
 	// resolver asks again after 5 s.
 	forwardLimit = 5 * time.Second
@@ -84,6 +89,9 @@ const (
 	// forgetAbsent is the same for a name that gave no service: with search lists,
 	// programs ask for many such, once.
 	forgetAbsent = time.Minute
+	// forgetOutside is the same for a name of Kubernetes that is none of the mesh: programs ask
+	// for such ever again, and a gateway is to be asked once.
+	forgetOutside = 10 * time.Minute
 	// expireEvery is how often that is looked at.
 	expireEvery = 10 * time.Second
 	// maxNames bounds the names subscribed to: below the 10,000 that a gateway

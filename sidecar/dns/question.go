@@ -40,6 +40,7 @@ const (
 	malformed                // nobody can say what is asked: FORMERR
 	forward                  // not ours to understand
 	ours                     // its only question is for a name in a zone of ours
+	perhaps                  // it is for a service by its name in Kubernetes: ours if that is in the mesh
 )
 
 // classify looks at no more of a message than it needs. The zone is that of a name that

@@ -60,7 +60,12 @@ func (c *clientConn) run(ctx context.Context) {
 			break
 		}
 		c.begin()
-		v, zone := classify(packet, c.s.cfg.ResolvConf.load().search)
+		v, zone := c.s.classify(packet)
+		if v == perhaps {
+			if v = forward; c.s.isInMesh(ctx, packet, zone) { // what comes next waits as well, not for long
+				v = ours
+			}
+		}
 		switch v {
 		case drop:
 			c.s.metrics.dropped.Inc()

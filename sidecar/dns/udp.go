@@ -30,7 +30,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 			}
 			continue
 		}
-		v, zone := classify(buf[:n], s.cfg.ResolvConf.load().search)
+		v, zone := s.classify(buf[:n])
 		if v == drop {
 			s.metrics.dropped.Inc()
 			continue
@@ -43,6 +43,11 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) {
 		questions.Go(func() {
 			defer s.waiting.end(from)
 			var answer []byte
+			if v == perhaps {
+				if v = forward; s.isInMesh(ctx, packet, zone) {
+					v = ours
+				}
+			}
 			switch v {
 			case ours:
 				answer = s.answer(ctx, packet, zone, true)

@@ -178,6 +178,8 @@ func (t *translation) service(s *corev1.Service, export *mcsv1beta1.ServiceExpor
 		p := &s.Spec.Ports[i]
 		if p.Protocol == corev1.ProtocolTCP || p.Protocol == "" {
 			out.Ports = append(out.Ports, t.port(out.Name, p, eps))
+		} else {
+			out.OtherPorts = true
 		}
 	}
 	t.found.services = append(t.found.services, out)

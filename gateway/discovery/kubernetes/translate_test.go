@@ -265,7 +265,7 @@ func TestAServiceExportTellsOtherClustersAllOfTheService(t *testing.T) {
 	far := &mcsv1beta1.ServiceExport{ObjectMeta: named("shop", "far")}
 	got := translate(objects{services: []*corev1.Service{external(service("far", "http:80")), s}, exports: []*mcsv1beta1.ServiceExport{far, x}}, east).services
 	want := []discovery.Service{{
-		Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Declared: true, Export: new(true),
+		Name: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Declared: true, OtherPorts: true, Export: new(true),
 		Ports: []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP}},
 		ClusterSet: &mesh.ClusterSet{Since: since.UTC(), Ports: []mesh.ClusterSetPort{{Name: "dns", Protocol: "UDP", Port: 53}, {Name: "http", Protocol: "TCP", Port: 80, AppProtocol: "http"}},
 			SessionAffinity: "ClientIP", AffinityTimeout: 60, InternalTrafficPolicy: "Local", TrafficDistribution: "PreferClose",

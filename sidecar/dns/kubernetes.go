@@ -1,0 +1,88 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+)
+
+// kubernetesZone returns the zone of services in Kubernetes, svc.cluster.local, as the search
+// list of a pod says it; empty: this is no pod's.
+func kubernetesZone(search []string) string {
+	for _, domain := range search {
+		if strings.HasPrefix(domain, "svc.") && domain != clustersetZone {
+			return domain
+		}
+	}
+	return ""
+}
+
+// classify is the function of that name with the names that Kubernetes gives to services:
+// those of services alone, with or without a port. What else is in that zone, such as the
+// names of pods, is never ours.
+func (s *Server) classify(packet []byte) (verdict, string) {
+	search := s.cfg.ResolvConf.load().search
+	v, zone := classify(packet, search)
+	if v != forward || s.cfg.InMesh == nil {
+		return v, zone
+	}
+	if zone = kubernetesZone(search); zone == "" {
+		return v, ""
+	}
+	name, _, err := dns.UnpackDomainName(packet, headerSize)
+	if err != nil || len(packet) < headerSize || packet[2]&opcodeBits != 0 || s.understand(dns.CanonicalName(name), zone).kind == nothing {
+		return forward, ""
+	}
+	return perhaps, zone
+}
+
+// isInMesh reports whether the only question of a message, which is perhaps ours, is for a
+// service that is reached by the mesh. Everything else is for the server that was asked:
+// services without sidecars or with ports of UDP, names of other zones with a search domain
+// behind them, and all when no gateway answers.
+func (s *Server) isInMesh(ctx context.Context, packet []byte, zone string) bool {
+	name, _, err := dns.UnpackDomainName(packet, headerSize)
+	if err != nil {
+		return false
+	}
+	d := s.understand(dns.CanonicalName(name), zone).service
+	ctx, cancel := context.WithTimeout(ctx, inMeshLimit)
+	defer cancel()
+	s.names.asked(d)
+	in, err := s.cfg.InMesh(ctx, d)
+	after := forgetPresent
+	if err != nil {
+		after = forgetOutside
+	}
+	s.names.answered(d, after)
+	if err != nil && !errors.Is(err, routes.ErrAbsent) {
+		s.log.Debug("no gateway says whether a name is the mesh's: it is forwarded", "service", d.Host(), "err", err)
+	}
+	return in && err == nil
+}
+
+// understand is the function of that name, with the zone of Kubernetes.
+func (s *Server) understand(name, zone string) meaning {
+	switch zone {
+	case meshZone, clustersetZone, reverse4Zone, reverse6Zone:
+		return understand(name, zone)
+	}
+	if s.cfg.InMesh == nil || !strings.HasPrefix(zone, "svc.") {
+		return understand(name, zone)
+	}
+	// As if it were orders.shop.mesh.
+	own, ok := strings.CutSuffix(name, "."+zone)
+	if !ok {
+		return meaning{}
+	}
+	m := understand(own+"."+meshZone, meshZone)
+	if m.kind != service && m.kind != ports || m.service.Cluster != "" {
+		return meaning{}
+	}
+	m.service.Cluster = s.cfg.Cluster
+	return m
+}
