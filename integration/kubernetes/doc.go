@@ -10,6 +10,6 @@
 //
 // It takes root; without it, or without the built clusters, the tests are skipped, in continuous
 // integration they fail. KEEP=1 leaves the clusters running after the tests, for who wants to
-// look. When a test has failed, what each cluster's pods and servers said is in the directory
+// look; LONG=1 lets what takes minutes take them. When a test has failed, what each cluster's pods and servers said is in the directory
 // that the last line names.
 package kubernetes

@@ -57,6 +57,7 @@ type file struct {
 	content      []byte
 	mode         int64
 	architecture string // as OCI writes it; empty: for all
+	interpreter  string // what loads it, as a program that needs a C library says; empty: the kernel
 }
 
 func readFiles(args []string) ([]file, error) {
@@ -78,7 +79,7 @@ func readFiles(args []string) ([]file, error) {
 			return nil, err
 		}
 		f := file{path: to, content: content, mode: int64(info.Mode().Perm() | 0o444)} // whoever runs it can read it
-		if f.architecture, err = architectureOf(from); err != nil {
+		if f.architecture, f.interpreter, err = machineOf(from); err != nil {
 			return nil, err
 		}
 		if slices.ContainsFunc(files, func(o file) bool {
@@ -88,33 +89,42 @@ func readFiles(args []string) ([]file, error) {
 		}
 		files = append(files, f)
 	}
+	for i, f := range files {
+		if f.interpreter != "" && !slices.ContainsFunc(files, func(o file) bool { return o.path == f.interpreter }) {
+			return nil, fmt.Errorf("%s needs a C library, which is not in the image: build it with CGO_ENABLED=0", args[i])
+		}
+	}
 	if files[0].architecture == "" {
 		return nil, fmt.Errorf("%s: the entrypoint is no program for Linux", args[0])
 	}
 	return files, nil
 }
 
-// architectureOf returns the machine that a program is for; nothing for a file
-// that is no program. A program that loads a C library is refused: the image has none.
-func architectureOf(name string) (string, error) {
+// machineOf returns the machine that a program is for, and what has to load it; nothing
+// for a file that is no program.
+func machineOf(name string) (architecture, interpreter string, err error) {
 	f, err := elf.Open(name)
 	if bad := (*elf.FormatError)(nil); errors.As(err, &bad) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return "", nil
+		return "", "", nil
 	}
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return "", fmt.Errorf("%s needs a C library: build it with CGO_ENABLED=0", name)
+			path, err := io.ReadAll(io.LimitReader(p.Open(), 4<<10))
+			if err != nil {
+				return "", "", err
+			}
+			interpreter = strings.TrimRight(string(path), "\x00")
 		}
 	}
 	switch f.Machine {
 	case elf.EM_X86_64:
-		return "amd64", nil
+		return "amd64", interpreter, nil
 	case elf.EM_AARCH64:
-		return "arm64", nil
+		return "arm64", interpreter, nil
 	}
-	return "", fmt.Errorf("%s: for a machine that no image is made for (%v)", name, f.Machine)
+	return "", "", fmt.Errorf("%s: for a machine that no image is made for (%v)", name, f.Machine)
 }
