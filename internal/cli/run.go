@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/admin"
 	"github.com/isthmus-mesh/isthmus/internal/enroll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/resident"
 )
 
 // openIdentity returns who the process is, and waits for that with its admin ports open. It
@@ -43,6 +44,7 @@ func runUntilSignal(ctx context.Context, role string, c component, drain func() 
 			log.Info(role+" stopped", "ran", ran.Round(time.Second))
 		}
 	}()
+	defer releaseAfterStart(log)()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	ended := make(chan error, 1)
@@ -86,4 +88,16 @@ func sidecarSignals(program bool) []os.Signal {
 		return []os.Signal{syscall.SIGHUP}
 	}
 	return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT}
+}
+
+// startTakes is when a process has used what only its start needs of the executable.
+const startTakes = 10 * time.Second
+
+// releaseAfterStart gives that memory back once, and returns what ends the wait for it.
+func releaseAfterStart(log *slog.Logger) (stop func() bool) {
+	return time.AfterFunc(startTakes, func() {
+		if err := resident.Release(); err != nil {
+			log.Debug("memory that only the start needs is kept", "err", err)
+		}
+	}).Stop
 }

@@ -3,16 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
-	"github.com/isthmus-mesh/isthmus/internal/resident"
 	"github.com/isthmus-mesh/isthmus/sidecar"
 )
 
@@ -85,7 +82,6 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 				}
 				s.Signal(sig)
 			}, sidecarSignals(len(args) > 0)...)()
-			defer releaseAfterStart(log)()
 			err = runUntilSignal(cmd.Context(), "sidecar", s, s.Drain, log)
 			if p, ok := errors.AsType[*sidecar.ProgramError](err); ok {
 				return exitError{p.Code}
@@ -97,16 +93,4 @@ has what it sends to mesh names arrive here, and who calls the program's own por
 	cmd.Flags().StringVar(&as, "user", "", "user that the program runs as, who then cannot read the sidecar's key; the sidecar must be root")
 	config.SidecarFlags(cmd.Flags())
 	return cmd
-}
-
-// startTakes is when a sidecar has used what only its start needs of the executable.
-const startTakes = 10 * time.Second
-
-// releaseAfterStart gives that memory back once, and returns what ends the wait for it.
-func releaseAfterStart(log *slog.Logger) (stop func() bool) {
-	return time.AfterFunc(startTakes, func() {
-		if err := resident.Release(); err != nil {
-			log.Debug("memory that only the start needs is kept", "err", err)
-		}
-	}).Stop
 }
