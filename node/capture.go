@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -48,6 +50,7 @@ type capturer struct {
 	event     func(p *corev1.Pod, reason, message string)
 
 	pinned    map[types.UID]bool // what has hooks, of this agent's life and before
+	refused   map[types.UID]bool // whom that was told
 	addresses []netip.Addr
 	looked    time.Time // at addresses
 
@@ -72,7 +75,9 @@ func (c *capturer) step(pods []*corev1.Pod, now time.Time) time.Duration {
 		c.look(now)
 	}
 	pause := lookPause
-	for uid, r := range all {
+	c.tellRefused(pods, all, faults)
+	for _, uid := range c.inTurn(all) {
+		r := all[uid]
 		s := c.pods[uid]
 		if s == nil {
 			s = &state{since: now}
@@ -98,7 +103,41 @@ func (c *capturer) step(pods []*corev1.Pod, now time.Time) time.Duration {
 	return pause
 }
 
-// forget removes the hooks of pods that are over. A pod that merely wants none any more keeps
+// inTurn has pods that start come before those whose hooks are only to be renewed.
+func (c *capturer) inTurn(all map[types.UID]request) []types.UID {
+	return slices.SortedFunc(maps.Keys(all), func(a, b types.UID) int {
+		switch has, hasB := c.pinned[a], c.pinned[b]; {
+		case has == hasB:
+			return cmp.Compare(a, b)
+		case has:
+			return 1
+		}
+		return -1
+	})
+}
+
+// tellRefused tells of pods that cannot be captured at all.
+func (c *capturer) tellRefused(pods []*corev1.Pod, all map[types.UID]request, faults map[types.UID]error) {
+	for uid, err := range faults {
+		if _, ok := all[uid]; ok || c.refused[uid] {
+			continue
+		}
+		c.refused[uid] = true
+		for _, p := range pods {
+			if p.UID == uid {
+				c.tell(&state{request: request{pod: p}}, err)
+			}
+		}
+	}
+	for uid := range c.refused {
+		if faults[uid] == nil {
+			delete(c.refused, uid)
+		}
+	}
+}
+
+// forget removes the hooks of pods that are over, once none of their processes is left: a pod
+// that is deleted by force may run on for a while. A pod that merely wants none any more keeps
 // them: its programs go on as they began.
 func (c *capturer) forget(pods []*corev1.Pod) {
 	here := map[types.UID]bool{}
@@ -107,6 +146,9 @@ func (c *capturer) forget(pods []*corev1.Pod) {
 	}
 	for uid := range c.pinned {
 		if here[uid] {
+			continue
+		}
+		if _, err := c.host.find(string(uid)); err == nil {
 			continue
 		}
 		if err := interception.DetachPod(c.directory, string(uid)); err != nil {

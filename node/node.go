@@ -70,7 +70,7 @@ func New(cfg *config.Node, opts Options) (*Node, error) {
 	n.capturer = &capturer{
 		host: h, directory: filepath.Join(proc, "1", pinDirectory), traffic: opts.Traffic, log: n.log,
 		event:  func(p *corev1.Pod, reason, message string) { n.kube.Event(p, true, reason, message) },
-		pinned: map[types.UID]bool{}, pods: map[types.UID]*state{},
+		pinned: map[types.UID]bool{}, refused: map[types.UID]bool{}, pods: map[types.UID]*state{},
 	}
 	return n, n.register()
 }

@@ -347,7 +347,7 @@ spec:
 func (c *capturing) pod(name, way, suffix, program string) string {
 	service, probes, init := "", "", ""
 	if name == "web" {
-		service = `, ISTHMUS_SERVICE_NAME: "shop/web", ISTHMUS_SERVICE_TARGET: "127.0.0.1:8080", ISTHMUS_SERVICE_PROTOCOL: http`
+		service = `service: {name: shop/web, target: "127.0.0.1:8080", protocol: http}`
 		probes = `
     readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
     livenessProbe: {tcpSocket: {port: 9000}, periodSeconds: 1}`
@@ -365,7 +365,13 @@ func (c *capturing) pod(name, way, suffix, program string) string {
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: POD, namespace: shop}
-data: {ISTHMUS_GATEWAYS: "gateway.shop.svc.cluster.local", ISTHMUS_IDENTITY_DIR: /pki, ISTHMUS_INTERCEPTION_MODE: pod, ISTHMUS_LISTEN_METRICS: ":15021"SERVICE}
+data:
+  sidecar.yaml: |
+    gateways: [gateway.shop.svc.cluster.local]
+    identity: {dir: /pki}
+    interception: {mode: pod}
+    listen: {metrics: ":15021"}
+    SERVICE
 ---
 apiVersion: v1
 kind: Pod
@@ -383,17 +389,16 @@ spec:
     image: test/isthmus:dev
     imagePullPolicy: Never
     restartPolicy: Always
-    args: [sidecar]
-    envFrom: [{configMapRef: {name: POD}}]
+    args: [sidecar, -c, /etc/isthmus/sidecar.yaml]
     startupProbe: {httpGet: {path: /startz, port: 15021}, periodSeconds: 1, failureThreshold: 3600}
     securityContext: {runAsUser: 15000, runAsGroup: 15000, runAsNonRoot: true, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}, seccompProfile: {type: RuntimeDefault}}
-    volumeMounts: [{name: pki, mountPath: /pki}, {name: state, mountPath: /var/lib/isthmus}]
+    volumeMounts: [{name: pki, mountPath: /pki}, {name: config, mountPath: /etc/isthmus}, {name: state, mountPath: /var/lib/isthmus}]
   containers:
   - name: program
     image: test/probe:dev
     imagePullPolicy: Never
     args: [PROGRAM]PROBES
-  volumes: [{name: pki, secret: {secretName: NAME, defaultMode: 0440}}, {name: state, emptyDir: {medium: Memory}}]
+  volumes: [{name: pki, secret: {secretName: NAME, defaultMode: 0440}}, {name: config, configMap: {name: POD}}, {name: state, emptyDir: {medium: Memory}}]
 ---
 `)
 }

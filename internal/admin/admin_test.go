@@ -82,6 +82,19 @@ func TestReadyzListsTheConditionsThatDoNotHoldWithTheirReasons(t *testing.T) {
 	}
 }
 
+func TestStartzIsReadyzWhereThereIsNothingElseToStart(t *testing.T) {
+	var r Readiness
+	joined := r.Condition("join", "nobody met")
+	base := start(t, &r)
+	if code, body := get(t, base+"/startz"); code != 503 || body != "not started:\njoin: nobody met\n" {
+		t.Errorf("startz = %d %q", code, body)
+	}
+	joined.Met()
+	if code, _ := get(t, base+"/startz"); code != 200 {
+		t.Errorf("startz = %d, want 200", code)
+	}
+}
+
 func TestAConditionThatHeldMayCeaseToAndLivezDoesNotMind(t *testing.T) {
 	var r Readiness
 	gateways, expired := r.Condition("gateways", "none asked yet"), ""

@@ -39,6 +39,7 @@ A pod that is annotated isthmus.io/interception: init is left alone.`,
 			if err != nil {
 				return err
 			}
+			defer releaseAfterStart(log)()
 			return runUntilSignal(cmd.Context(), "node", n, func() time.Duration { return time.Second }, log)
 		},
 	}

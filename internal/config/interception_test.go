@@ -46,6 +46,8 @@ func TestCallersPastTheMeshAreRefusedUnlessTheFileSaysOtherwise(t *testing.T) {
 		service + "interception: {mode: ebpf, inbound: permissive}\n": InboundPermissive,
 		service + "interception: {mode: ebpf, inbound: off}\n":        InboundOff,
 		"gateways: [a]\ninterception: {mode: ebpf}\n":                 InboundOff,
+		"gateways: [a]\ninterception: {mode: pod}\n":                  InboundStrict,
+		service + "interception: {mode: pod, inbound: permissive}\n":  InboundPermissive,
 	} {
 		s, err := LoadSidecar(write(t, file), nil)
 		if err != nil {
@@ -59,6 +61,8 @@ func TestCallersPastTheMeshAreRefusedUnlessTheFileSaysOtherwise(t *testing.T) {
 		service + "interception: {mode: nftables, inbound: permissive}\n": "write mode ebpf",
 		"gateways: [a]\ninterception: {mode: ebpf, inbound: strict}\n":    "there is no service",
 		"gateways: [a]\ninterception: {acceleration: on}\n":               "write mode ebpf",
+		"gateways: [a]\ninterception: {mode: pod, inbound: off}\n":        "write strict or permissive",
+		"gateways: [a]\ninterception: {mode: pod, dnsPort: 5353}\n":       "leave out outboundPort and dnsPort",
 	} {
 		if _, err := LoadSidecar(write(t, file), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)

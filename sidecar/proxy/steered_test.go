@@ -102,6 +102,60 @@ func TestAStrictServiceResetsAPlainTCPCaller(t *testing.T) {
 	}
 }
 
+// inPod is a sidecar to which callers of every port of its pod come; where each of them went is
+// what to says.
+func (w *world) inPod(permissive bool, to string) string {
+	w.t.Helper()
+	p, err := New(Config{Identity: w.mesh.Workload("east", orders.Namespace, orders.Name), Log: w.log, Inbound: &Inbound{
+		Listen: "127.0.0.1:0",
+		Steered: &Steered{
+			Listen: []string{"127.0.0.1:0"}, Permissive: permissive, WayOut: "go another way",
+			Original: func(net.Conn) (netip.AddrPort, bool) {
+				a, err := netip.ParseAddrPort(to)
+				return a, err == nil
+			},
+			Others: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "tcp", to.String())
+			},
+		},
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.run(p)
+	return p.Steered()[0].Addr().String()
+}
+
+func TestAPortThatIsNobodysIsClosedToPlainCallersUnlessThePodIsPermissive(t *testing.T) {
+	w := newWorld(t)
+	var reached atomic.Int32
+	target := w.program(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reached.Add(1); fmt.Fprint(w, "the program") }))
+	for _, c := range []struct {
+		permissive bool
+		to         string
+		status     int
+		want       string
+	}{
+		{false, target, 403, "go another way"},
+		{true, target, 200, "the program"},
+		{true, "", 403, "go another way"}, // who calls the sidecar's own port does not come back to it for ever
+	} {
+		resp, err := httpClient(t).Get("http://" + w.inPod(c.permissive, c.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != c.status || !strings.Contains(string(b), c.want) {
+			t.Errorf("permissive %v, to %q: %d %q, want %d %q", c.permissive, c.to, resp.StatusCode, b, c.status, c.want)
+		}
+	}
+	if n := reached.Load(); n != 1 {
+		t.Errorf("the program got %d requests, want 1", n)
+	}
+}
+
 // linesOf counts the lines of a log that say something.
 type linesOf struct {
 	what string
