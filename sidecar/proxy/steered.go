@@ -136,7 +136,7 @@ func (l *steeredListener) called(c net.Conn) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	own, _ := l.queue.Addr().(*net.TCPAddr)
-	return local.AddrPort(), own == nil || own.Port != local.Port
+	return netip.AddrPortFrom(local.AddrPort().Addr().Unmap(), uint16(local.Port)), own == nil || own.Port != local.Port
 }
 
 // port returns the port whose program listens at the number; nil: nobody's.
