@@ -21,8 +21,8 @@ import (
 )
 
 // minKubernetes is the first minor version of Kubernetes 1 whose pods have native
-// sidecars without a feature gate.
-const minKubernetes = 29
+// sidecars (1.29), and may sleep before they stop, without a feature gate.
+const minKubernetes = 30
 
 // version says whether the API server is new enough. The error is of one that does not
 // answer.
@@ -32,7 +32,7 @@ func (c *clusterCheck) version(ctx context.Context) error {
 		return err
 	}
 	if minor, err := strconv.Atoi(strings.TrimRight(v.Minor, "+")); err == nil && v.Major == "1" && minor < minKubernetes {
-		c.fault("Kubernetes is %s: native sidecars need 1.%d or newer", v.GitVersion, minKubernetes)
+		c.fault("Kubernetes is %s: Isthmus needs 1.%d or newer", v.GitVersion, minKubernetes)
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (c *clusterCheck) nodes(ctx context.Context) {
 			c.fault("node %s has Linux %s: the node agent needs 5.10 or newer; install with sidecar.interception=init", n.Name, info.KernelVersion)
 		}
 		if major, minor := firstTwo(strings.TrimPrefix(info.KubeletVersion, "v")); major == 1 && minor < minKubernetes {
-			c.fault("node %s has kubelet %s: native sidecars need 1.%d or newer", n.Name, info.KubeletVersion, minKubernetes)
+			c.fault("node %s has kubelet %s: Isthmus needs 1.%d or newer", n.Name, info.KubeletVersion, minKubernetes)
 		}
 	}
 }

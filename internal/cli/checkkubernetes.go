@@ -78,8 +78,8 @@ func runCheckKubernetes(ctx context.Context, w io.Writer, kubeconfig, namespace 
 // defaultKubeconfig is the one that kubectl takes; empty: this process is in a pod, or
 // there is none.
 func defaultKubeconfig() string {
-	if first, _, _ := strings.Cut(os.Getenv("KUBECONFIG"), string(os.PathListSeparator)); first != "" {
-		return first
+	if files := os.Getenv("KUBECONFIG"); files != "" {
+		return files
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +36,8 @@ type Object interface {
 
 // Config says which API server is spoken with, and as whom.
 type Config struct {
-	// Kubeconfig is a file; its current context counts. Empty: this process is in a pod,
-	// and is its service account.
+	// Kubeconfig is a file, or several that are merged, as in the variable KUBECONFIG; its
+	// current context counts. Empty: this process is in a pod, and is its service account.
 	Kubeconfig string
 	Log        *slog.Logger          // nil: silent
 	Metrics    prometheus.Registerer // nil: none are registered
@@ -108,7 +109,11 @@ func restConfig(kubeconfig string) (*rest.Config, string, error) {
 		}
 		return config, strings.TrimSpace(string(namespace)), nil
 	}
-	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, nil)
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}
+	if files := filepath.SplitList(kubeconfig); len(files) > 1 {
+		rules = &clientcmd.ClientConfigLoadingRules{Precedence: files}
+	}
+	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
 	config, err := loaded.ClientConfig()
 	if err != nil {
 		return nil, "", fmt.Errorf("kubernetes: kubeconfig %s: %w", kubeconfig, err)

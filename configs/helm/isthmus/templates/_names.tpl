@@ -121,7 +121,7 @@ checksum/config: {{ . | sha256sum }}
     items: [{key: roots.pem, path: roots.pem}]
 {{- end }}
 
-{{/* terminationGracePeriodSeconds for a drain such as 10s: ten seconds more. */}}
+{{/* terminationGracePeriodSeconds for a drain such as 10s: five before it and ten behind. */}}
 {{- define "isthmus.grace" -}}
-{{ add 10 (trimSuffix "s" . | int) }}
+{{ add 15 (trimSuffix "s" . | int) }}
 {{- end }}
