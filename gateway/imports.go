@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"net"
+
 	"github.com/isthmus-mesh/isthmus/federation"
 	"github.com/isthmus-mesh/isthmus/gateway/entrance"
+	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/gateway/imports"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -36,7 +39,7 @@ func (g *Gateway) wireImports() (err error) {
 	var want func(map[uint16]mesh.Destination)
 	if ports.First != 0 {
 		g.entrance, err = entrance.New(entrance.Config{
-			Identity: g.identity, Listen: g.opts.Listen, Enter: g.forward.Enter, Answers: g.answersFor,
+			Identity: g.identity, Listen: g.opts.Listen, Enter: g.enter, Answers: g.answersFor,
 			Limits: g.limits, Log: g.log, Metrics: g.registry,
 		})
 		if err != nil {
@@ -49,6 +52,25 @@ func (g *Gateway) wireImports() (err error) {
 		Log: g.log, Metrics: g.registry,
 	})
 	return err
+}
+
+// enter opens a path for who has no sidecar, to a cluster that exports the service: what the
+// own one has under the name of another's export, and keeps for itself, is not meant.
+func (g *Gateway) enter(d mesh.Destination, peer net.Addr) (*forward.Entered, error) {
+	if g.router.Load().keeps(d) {
+		return g.forward.Enter(d, peer, g.cfg.Cluster)
+	}
+	return g.forward.Enter(d, peer)
+}
+
+// keeps reports whether this cluster has d and does not export it.
+func (r *Router) keeps(d mesh.Destination) bool {
+	s := r.local[d.Service]
+	if s == nil {
+		return false
+	}
+	p, ok := s.PortNumbered(d.Port)
+	return ok && !p.Exported
 }
 
 // answersFor returns who may answer a call of this gateway: who the view and this

@@ -56,7 +56,7 @@ func start(t *testing.T, endpoint string, policies ...policy.Policy) *bed {
 		t.Fatal(err)
 	}
 	b := &bed{log: make(lines, 100)}
-	b.e, err = New(Config{Identity: id, Host: "127.0.0.1", Enter: f.Enter, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+	b.e, err = New(Config{Identity: id, Host: "127.0.0.1", Enter: func(d mesh.Destination, peer net.Addr) (*forward.Entered, error) { return f.Enter(d, peer) }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		Answers: func(mesh.Destination) []string { return []string{id.ID().String()} }})
 	if err != nil {
 		t.Fatal(err)

@@ -29,11 +29,11 @@ func (e *Entered) NetConn() net.Conn { return e.Conn }
 // was not refused.
 func (e *Entered) Refused() *connect.Refusal { return e.refusal.Load() }
 
-// Enter opens a path to dest for a caller without a sidecar, who is at peer and counts as
-// a source like those on the mesh port. It returns at once; the path ends with what it
+// Enter opens a path for a caller without a sidecar, who is at peer and counts as
+// a source like those on the mesh port. Without are clusters that may not serve it. It returns at once; the path ends with what it
 // returns, which is the caller's to close. The path is one of this Forward: it drains and
 // ends with it.
-func (f *Forward) Enter(dest mesh.Destination, peer net.Addr) (*Entered, error) {
+func (f *Forward) Enter(dest mesh.Destination, peer net.Addr, without ...mesh.ClusterName) (*Entered, error) {
 	near, far, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("open a path to %s: %w", dest, err)
@@ -45,6 +45,9 @@ func (f *Forward) Enter(dest mesh.Destination, peer net.Addr) (*Entered, error) 
 	}
 	p := &path{f: f, dir: outbound, conn: &enteredFrom{far, peer}, sni: true, proved: func() {}}
 	p.req.Destination = dest
+	for _, c := range without {
+		p.req.Exclude = append(p.req.Exclude, connect.Instance{Cluster: c})
+	}
 	go func() {
 		defer f.running.Done()
 		f.serveEntered(p, peer)
