@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/integration/harness"
 )
 
 func TestAJobWithASidecarCompletes(t *testing.T) {
@@ -81,5 +83,40 @@ metadata: {name: outside}
 		return fmt.Errorf("the sidecar says nothing of %s", address)
 	}, "-n", "strict", "logs", "deploy/orders", "-c", "isthmus-sidecar"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnInjectedPodCallsItsOwnClustersNamesByTheMeshAndResolvesTheRest(t *testing.T) {
+	t.Parallel()
+	w := theWorld(t)
+	ctx := t.Context()
+	w.deploy(t, "names", "orders", 1, w.east, w.west)
+	if err := w.east.Apply(ctx, client("names", "caller", "wait")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.east.Kubectl(ctx, "", "-n", "names", "wait", "--for=condition=Ready", "pod/caller", "--timeout=120s"); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"orders.names.svc.cluster.local", "orders.names", "orders"} {
+		err := harness.Eventually(func() error {
+			out, err := w.east.Exec(ctx, "names/caller", "client", "/probe", "get", "http://"+host+"/")
+			if err := clusterAnswered(out, err, "east"); err != nil {
+				return err
+			}
+			if !strings.Contains(out, "URI=spiffe://mesh.test/cluster/east/ns/names/sa/default") {
+				return fmt.Errorf("the server does not know who called: %s", out)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("http://%s/: %v", host, err)
+		}
+	}
+	out, err := w.east.Exec(ctx, "names/caller", "client", "/probe", "lookup", "kubernetes.default.svc.cluster.local")
+	if err != nil || !strings.Contains(out, "10.43.0.1") {
+		t.Errorf("kubernetes.default is %q, %v", out, err)
+	}
+	if out, err := w.east.Exec(ctx, "names/caller", "client", "/probe", "lookup", "nobody.names.svc.cluster.local"); err == nil {
+		t.Errorf("a service that does not exist is %q", out)
 	}
 }
