@@ -56,6 +56,7 @@ func (c *clusterCheck) kinds(ctx context.Context) {
 		for _, name := range k.names {
 			switch {
 			case slices.Contains(have, name):
+			case k.without == "" && !c.Installed: // the chart brings it
 			case k.without != "":
 				c.note("the cluster has no %s.%s: %s", name, k.gv, k.without)
 			default:

@@ -48,10 +48,11 @@ func runCheckKubernetes(ctx context.Context, w io.Writer, kubeconfig, namespace 
 	if err := c.version(ctx); err != nil {
 		return fmt.Errorf("the API server at %s: %w", c.Server, err)
 	}
+	c.Installed = c.isInstalled(ctx)
 	c.kinds(ctx)
 	c.nodes(ctx)
 	c.secret(ctx)
-	if c.Installed = c.isInstalled(ctx); c.Installed {
+	if c.Installed {
 		c.workloads(ctx)
 		c.rights(ctx)
 		c.addresses(ctx)
