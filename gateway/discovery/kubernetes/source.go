@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
@@ -89,6 +90,7 @@ func (s *Source) Run(ctx context.Context) error {
 		s.writeConditions(ctx)
 	}()
 	defer func() { <-writing }()
+	var wereReady map[types.UID]bool
 	for {
 		var o objects
 		var past [4]<-chan struct{}
@@ -97,6 +99,8 @@ func (s *Source) Run(ctx context.Context) error {
 		o.pods, past[2] = s.pods.Snapshot()
 		o.exports, past[3] = s.exports.Snapshot()
 		if o.services != nil && o.slices != nil && o.pods != nil && o.exports != nil {
+			wereReady = readyPods(wereReady, o.slices)
+			o.wereReady = wereReady
 			f := translate(o, s.home)
 			if s.found.Load() == nil {
 				s.log.Info("services are known from the API server", "services", len(f.services), "pods", len(o.pods), "server", s.client.Server())

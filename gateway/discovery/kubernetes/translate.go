@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
@@ -25,7 +26,25 @@ type objects struct {
 	slices   []*discoveryv1.EndpointSlice
 	pods     []*corev1.Pod
 	exports  []*mcsv1beta1.ServiceExport
+	// wereReady are the pods that have been ready, now or before; see [readyPods].
+	wereReady map[types.UID]bool
 }
+
+// readyPods returns the pods of the slices that are ready, and those of before that are still there.
+func readyPods(before map[types.UID]bool, eps []*discoveryv1.EndpointSlice) map[types.UID]bool {
+	ready := make(map[types.UID]bool, len(before))
+	for _, s := range eps {
+		for i := range s.Endpoints {
+			e := &s.Endpoints[i]
+			if e.TargetRef != nil && (before[e.TargetRef.UID] || isReady(e)) {
+				ready[e.TargetRef.UID] = true
+			}
+		}
+	}
+	return ready
+}
+
+func isReady(e *discoveryv1.Endpoint) bool { return e.Conditions.Ready == nil || *e.Conditions.Ready }
 
 // found is what the objects say. It never changes once it is published.
 type found struct {
@@ -71,6 +90,7 @@ type knownPod struct {
 // translation makes what is found of objects.
 type translation struct {
 	home   home
+	ready  map[types.UID]bool // pods that have been ready
 	slices map[mesh.ServiceName][]*discoveryv1.EndpointSlice
 	pods   map[podKey]knownPod
 	ids    map[podKey]string // SPIFFE IDs by namespace and account: few, shared by many endpoints
@@ -80,7 +100,7 @@ type translation struct {
 
 // translate says what the objects mean. Only this reads them; it has no clock and no I/O.
 func translate(o objects, home home) found {
-	t := translation{home: home,
+	t := translation{home: home, ready: o.wereReady,
 		slices: make(map[mesh.ServiceName][]*discoveryv1.EndpointSlice, len(o.services)),
 		pods:   make(map[podKey]knownPod, len(o.pods)),
 		ids:    map[podKey]string{},
@@ -213,7 +233,7 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 		}
 	}
 	out.Protocol = protocolOf(app, p.Name)
-	var ending []mesh.Endpoint
+	var spare []mesh.Endpoint
 	at := map[string]int{} // of instances in out.Endpoints
 	for _, s := range eps {
 		for i := range s.Ports {
@@ -223,7 +243,7 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 			}
 			served := ServedPort{Service: service, Port: out.Port, Target: uint16(*q.Port), Protocol: out.Protocol}
 			for j := range s.Endpoints {
-				e, ends, ok := t.endpoint(s.Namespace, &s.Endpoints[j], served)
+				e, lost, ok := t.endpoint(s.Namespace, &s.Endpoints[j], served)
 				if !ok {
 					continue
 				}
@@ -235,8 +255,8 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 					}
 					continue
 				}
-				if ends {
-					ending = append(ending, e)
+				if !e.Ready && !lost {
+					spare = append(spare, e)
 					continue
 				}
 				at[e.Instance] = len(out.Endpoints)
@@ -244,8 +264,8 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 			}
 		}
 	}
-	if len(out.Endpoints) == 0 { // an endpoint that ends is no lost capacity while there are others
-		for _, e := range ending {
+	if len(out.Endpoints) == 0 {
+		for _, e := range spare {
 			if _, again := at[e.Instance]; !again {
 				at[e.Instance] = len(out.Endpoints)
 				out.Endpoints = append(out.Endpoints, e)
@@ -256,17 +276,20 @@ func (t *translation) port(service mesh.ServiceName, p *corev1.ServicePort, eps 
 	return out
 }
 
-// endpoint makes an endpoint of a slice's, and says whether it ends. It is none while its
+// endpoint makes an endpoint of a slice's. When it is not ready, lost says whether that is capacity
+// which the service is to have: a pod that ends, or that starts and was never ready, is none, or each
+// scaling up would send callers to other clusters. It is no endpoint while its
 // pod is not known: without it nobody knows who answers. A pod of another namespace is
-// none either: who may write slices in one shall not have pods of another serve it. A pod that starts is one from the
-// beginning, so that its sidecar knows what it serves before the first caller does.
-func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served ServedPort) (out mesh.Endpoint, ends, ok bool) {
+// none either: who may write slices in one shall not have pods of another serve it. A pod that starts serves from the
+// beginning, so that its sidecar knows that before the first caller does.
+func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served ServedPort) (out mesh.Endpoint, lost, ok bool) {
 	if len(e.Addresses) == 0 {
 		return out, false, false
 	}
 	addr := e.Addresses[0] // the API says that only the first counts
-	ends = e.Conditions.Terminating != nil && *e.Conditions.Terminating
-	out = mesh.Endpoint{Weight: 1, Ready: (e.Conditions.Ready == nil || *e.Conditions.Ready) && !ends}
+	ends := e.Conditions.Terminating != nil && *e.Conditions.Terminating
+	out = mesh.Endpoint{Weight: 1, Ready: isReady(e) && !ends}
+	lost = !ends && !out.Ready
 	target := strconv.Itoa(int(served.Target))
 	if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
 		pod, known := t.pods[podKey{namespace, ref.Name}]
@@ -274,6 +297,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 			return out, false, false
 		}
 		out.Instance = ref.Name
+		lost = lost && t.ready[pod.UID]
 		if pod.meshed != nil {
 			out.Identity, target = pod.meshed.Identity, strconv.Itoa(sidecarPort)
 			pod.meshed.Serves = append(pod.meshed.Serves, served) // while it ends, too: it serves who is connected
@@ -282,7 +306,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 		out.Instance = strings.Trim(strings.ReplaceAll(addr, ":", "-"), "-") + "-" + target
 	}
 	out.Address = net.JoinHostPort(addr, target)
-	return out, ends, true
+	return out, lost, true
 }
 
 func deref(s *string) string {

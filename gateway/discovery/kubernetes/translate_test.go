@@ -119,13 +119,14 @@ func TestEndpointsAreTranslated(t *testing.T) {
 				pods: []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2")}},
 			[]string{"orders:80 auto a@10.0.0.1:8080 b@10.0.0.2:8081", "orders:81 auto a@10.0.0.1:9090"},
 		},
-		"who is not ready is there, who ends only when nobody else is": {
+		"who is ready no more is there, who ends, or starts, only when nobody else is": {
 			objects{services: []*corev1.Service{service("orders", "http:80"), service("pay", "http:80")},
 				slices: []*discoveryv1.EndpointSlice{
 					slice("orders", "a", v4, port80, ofPod("a", "10.0.0.1"), unready(ofPod("b", "10.0.0.2")), ends(ofPod("c", "10.0.0.3")), unready(ofPod("d", "10.0.0.4"))),
 					slice("pay", "b", v4, port80, ends(ofPod("c", "10.0.0.3")))},
-				pods: []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2"), pod("c", "", "10.0.0.3"), pending(pod("d", "", "10.0.0.4"))}},
-			[]string{"orders:80 http a@10.0.0.1:80 b@10.0.0.2:80! d@10.0.0.4:80!", "pay:80 http c@10.0.0.3:80!"},
+				pods:      []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2"), pod("c", "", "10.0.0.3"), pending(pod("d", "", "10.0.0.4"))},
+				wereReady: map[types.UID]bool{"uid-b": true}},
+			[]string{"orders:80 http a@10.0.0.1:80 b@10.0.0.2:80!", "pay:80 http c@10.0.0.3:80!"},
 		},
 		"an endpoint of a pod that is not known, or another one by now, is none": {
 			objects{services: []*corev1.Service{service("orders", "http:80")},
@@ -327,5 +328,19 @@ func TestAServiceExportSaysWhetherItsServiceCanBeExported(t *testing.T) {
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
+	}
+}
+
+func TestAPodThatWasReadyIsRememberedUntilItIsGone(t *testing.T) {
+	at := func(eps ...discoveryv1.Endpoint) []*discoveryv1.EndpointSlice {
+		return []*discoveryv1.EndpointSlice{slice("orders", "a", v4, []string{"http:80"}, eps...)}
+	}
+	ready := readyPods(nil, at(ofPod("a", "10.0.0.1"), unready(ofPod("b", "10.0.0.2")), discoveryv1.Endpoint{Addresses: []string{"192.168.1.7"}}))
+	ready = readyPods(ready, at(unready(ofPod("a", "10.0.0.1")), unready(ofPod("b", "10.0.0.2"))))
+	if diff := cmp.Diff(map[types.UID]bool{"uid-a": true}, ready); diff != "" {
+		t.Error(diff)
+	}
+	if ready = readyPods(ready, at(unready(ofPod("b", "10.0.0.2")))); len(ready) > 0 {
+		t.Errorf("%v is remembered", ready)
 	}
 }
