@@ -39,7 +39,7 @@
 // their names the search list of resolv.conf says (svc.DOMAIN). Every other name there is forwarded
 // as it is: names of pods, services without sidecars or with ports of UDP, ExternalNames,
 // and what search lists make of other names. What is none of the mesh is known for ten minutes;
-// without a gateway it is forwarded after 0.8 s.
+// without a gateway it is forwarded after 0.8 s, and the next question for it at once.
 //
 // # Virtual addresses
 //

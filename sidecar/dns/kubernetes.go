@@ -50,16 +50,18 @@ func (s *Server) isInMesh(ctx context.Context, packet []byte, zone string) bool 
 		return false
 	}
 	d := s.understand(dns.CanonicalName(name), zone).service
-	ctx, cancel := context.WithTimeout(ctx, inMeshLimit)
-	defer cancel()
 	s.names.asked(d)
+	wait := s.names.waitsFor(d)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	in, err := s.cfg.InMesh(ctx, d)
 	after := forgetPresent
 	if err != nil {
 		after = forgetOutside
 	}
 	s.names.answered(d, after)
-	if err != nil && !errors.Is(err, routes.ErrAbsent) {
+	if err != nil && !errors.Is(err, routes.ErrAbsent) && wait > 0 {
+		s.names.undecide(d)
 		s.log.Debug("no gateway says whether a name is the mesh's: it is forwarded", "service", d.Host(), "err", err)
 	}
 	return in && err == nil

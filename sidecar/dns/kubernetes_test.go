@@ -153,3 +153,19 @@ func TestOutsideOfPodsNamesOfKubernetesAreNobodysBusiness(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheFirstQuestionForANameWaitsForAGatewayThatDoesNotAnswer(t *testing.T) {
+	waits := make(chan bool, 8)
+	p := inPod(t, func(ctx context.Context, _ mesh.Destination) (bool, error) {
+		waits <- ctx.Err() == nil
+		return false, errNoGateway
+	})
+	for i, want := range []bool{true, false, false} {
+		if got := p.goes("udp", "example.com.svc.cluster.local"); got != "cluster" {
+			t.Errorf("goes to %s", got)
+		}
+		if got := <-waits; got != want {
+			t.Errorf("question %d waits: %v", i, got)
+		}
+	}
+}

@@ -14,6 +14,33 @@ type names struct {
 
 	mu    sync.Mutex
 	until map[mesh.Destination]time.Time
+	// undecided are those of until of which no gateway has said in time what they are, each
+	// with when a question waits for that again. Nil until there is one.
+	undecided map[mesh.Destination]time.Time
+}
+
+// waitsFor returns how long a question for d waits to be decided: not at all, when one has
+// waited in vain a moment ago.
+func (n *names) waitsFor(d mesh.Destination) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Now().Before(n.undecided[d]) {
+		return 0
+	}
+	return inMeshLimit
+}
+
+// undecide says that a question for d has waited in vain.
+func (n *names) undecide(d mesh.Destination) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.until[d]; !ok {
+		return // it had to make room meanwhile
+	}
+	if n.undecided == nil {
+		n.undecided = map[mesh.Destination]time.Time{}
+	}
+	n.undecided[d] = time.Now().Add(undecidedFor)
 }
 
 // asked remembers d for as long as a question for it may wait. Beyond maxNames the
@@ -62,6 +89,7 @@ func (n *names) expire() {
 // dropLocked releases under the lock, so that a question that comes next asks after it.
 func (n *names) dropLocked(d mesh.Destination) {
 	delete(n.until, d)
+	delete(n.undecided, d)
 	n.release(d)
 }
 

@@ -19,6 +19,10 @@ const (
 	// without one, within the second or so after which some programs ask again.
 	inMeshLimit = 800 * time.Millisecond
 
+	// undecidedFor is how long questions for a name do not wait for that after one has waited in
+	// vain: a gateway that has met no other cluster yet, or none that answers.
+	undecidedFor = 15 * time.Second
+
 	// forwardLimit bounds how long a forwarded question waits, over all servers. A
 	// resolver asks again after 5 s.
 	forwardLimit = 5 * time.Second
