@@ -43,8 +43,9 @@ const nodeAddresses = "node-addresses"
 const podEntries = 4096
 
 // AttachPod puts the hooks of a pod in place, or brings what is in place to this
-// configuration and version, and finds the sockets of a sidecar that listens already. Inbound comes first: the sidecar finds out by its own outbound
-// connection that everything is there. When the first call fails, nothing is left.
+// configuration and version, and finds the sockets of a sidecar that listens already.
+// Inbound comes first: the sidecar finds out by its own outbound connection that everything
+// is there. When the first call fails, nothing is left.
 func AttachPod(cfg PodConfig) (err error) {
 	fault := func(err error) error { return fmt.Errorf("capture pod %s: %w", cfg.Name, err) }
 	if err := checkName(cfg.Name); err != nil {
