@@ -77,7 +77,7 @@ func (g *Gateway) publish(ctx context.Context) error {
 				forget.Reset(next)
 			}
 			router.known.Gone = past.destinations()
-			g.resolved(applyRules(routes, written, view.Self.Cluster))
+			g.resolved(applyRules(routes, services, written, view.Self.Cluster))
 			g.xds.Publish(routes, known.Missing == "")
 		}
 		g.router.Store(router)

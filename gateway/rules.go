@@ -32,8 +32,9 @@ func (g *Gateway) resolved(r *traffic.Resolved) {
 }
 
 // applyRules gives those of routes the rules that are written for them. A route that has rules
-// takes the place of the one that was handed in, which is not changed.
-func applyRules(routes []*mesh.Route, written *traffic.Set, cluster mesh.ClusterName) *traffic.Resolved {
+// takes the place of the one that was handed in, which is not changed. A service of this cluster that has rules
+// is called through the mesh by whatever name, unless it has ports that the mesh does not carry.
+func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.Set, cluster mesh.ClusterName) *traffic.Resolved {
 	byName := make(map[mesh.Destination]*mesh.Route)
 	for _, r := range routes {
 		if r.Destination.Port == 0 {
@@ -49,12 +50,27 @@ func applyRules(routes []*mesh.Route, written *traffic.Set, cluster mesh.Cluster
 	if len(resolved.Attached) == 0 {
 		return resolved
 	}
-	for i, r := range routes {
-		if a, ok := resolved.Attached[r.Destination]; ok {
-			with := *r
-			with.Rules, with.ByNamespace = a.Rules, a.ByNamespace
-			routes[i] = &with
+	inside := map[mesh.Destination]bool{}
+	for i := range services {
+		if s := &services[i]; !s.OtherPorts {
+			inside[mesh.Destination{Service: s.Name, Cluster: cluster}] = true
 		}
+	}
+	ruled := make(map[mesh.Destination]bool, len(resolved.Attached))
+	for d := range resolved.Attached {
+		ruled[mesh.Destination{Service: d.Service, Cluster: d.Cluster}] = true
+	}
+	for i, r := range routes {
+		a, ok := resolved.Attached[r.Destination]
+		leads := r.Outside && ruled[r.Destination] && inside[r.Destination]
+		if !ok && !leads {
+			continue
+		}
+		with := *r
+		if with.Rules, with.ByNamespace = a.Rules, a.ByNamespace; leads {
+			with.Outside = false
+		}
+		routes[i] = &with
 	}
 	return resolved
 }
