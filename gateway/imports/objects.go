@@ -53,12 +53,10 @@ func (i *Import) object(derived *corev1.Service, owner []metav1.OwnerReference) 
 	return o
 }
 
-// status is that of i's ServiceImport.
-func (i *Import) status(was *mcs.ServiceImport, slices bool) mcs.ServiceImportStatus {
-	s := mcs.ServiceImportStatus{EndpointSliceObjects: mcs.EndpointSliceObjectsAbsent}
-	if slices {
-		s.EndpointSliceObjects = mcs.EndpointSliceObjectsPresent
-	}
+// status is that of i's ServiceImport. It leaves endpointSliceObjects out: newer versions of
+// the CRD do not have it, and refuse what names it.
+func (i *Import) status(was *mcs.ServiceImport) mcs.ServiceImportStatus {
+	var s mcs.ServiceImportStatus
 	for _, c := range i.Clusters {
 		s.Clusters = append(s.Clusters, mcs.ClusterStatus{Cluster: string(c)})
 	}

@@ -223,7 +223,7 @@ func (r *reconciliation) write(ctx context.Context, want *Import, ports map[uint
 		made = nil
 	}
 	r.writeSlices(ctx, want.Service, made)
-	status := want.status(was, len(made) > 0)
+	status := want.status(was)
 	status.Conditions, _ = kube.SetConditions(was.Status.Conditions, status.Conditions...)
 	if !equality.Semantic.DeepEqual(status, was.Status) {
 		o := &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: was.Namespace, Name: was.Name}, Status: status}
