@@ -73,7 +73,9 @@ func (s *Server) understand(name, zone string) meaning {
 	case meshZone, clustersetZone, reverse4Zone, reverse6Zone:
 		return understand(name, zone)
 	}
-	if s.cfg.InMesh == nil || !strings.HasPrefix(zone, "svc.") {
+	// svc.clusterset.local with a search domain behind it is asked for first by each resolver
+	// with ndots:5: it is empty, and no service of the own cluster.
+	if s.cfg.InMesh == nil || !strings.HasPrefix(zone, "svc.") || strings.HasPrefix(zone, clustersetZone) {
 		return understand(name, zone)
 	}
 	// As if it were orders.shop.mesh.

@@ -104,6 +104,10 @@ func TestANameOfKubernetesIsTheOwnClustersServiceWhereThatIsInTheMesh(t *testing
 			"svc.cluster.local":                       "cluster",
 			"10-42-0-7.shop.pod.cluster.local":        "cluster",
 			"orders.shop.mesh.shop.svc.cluster.local": "NXDOMAIN", // a mesh name stays here
+			// What a resolver with ndots:5 asks for before orders.shop.svc.clusterset.local.
+			"orders.shop.svc.clusterset.local.shop.svc.cluster.local": "NXDOMAIN",
+			"orders.shop.svc.clusterset.local.svc.cluster.local":      "NXDOMAIN",
+			"orders.shop.svc.clusterset.local.cluster.local":          "NXDOMAIN",
 		} {
 			if got := p.goes(network, name); got != want {
 				t.Errorf("%s %s: %s, want %s", network, name, got, want)
