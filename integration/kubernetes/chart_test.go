@@ -68,7 +68,7 @@ func TestTheChartRefusesValuesThatItDoesNotKnowOrThatAreBad(t *testing.T) {
 // Everything that docs/kubernetes.md says to type is typed, in two clusters that have
 // nothing yet, in its order; in the end nothing of Isthmus is left.
 func TestEveryCommandOfTheKubernetesGuideWorksAndNothingIsLeft(t *testing.T) {
-	w := theWorld(t)
+	w := theBed(t)
 	ctx := t.Context()
 	east := w.guideCluster(t, "guideeast", 8)
 	west := w.guideCluster(t, "guidewest", 9)
