@@ -3,6 +3,8 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ metadata: {name: %s, namespace: %s}
 }
 
 // deploy puts a service with replicas into the clusters, in a labelled namespace,
-// exported, and waits until it is ready.
+// exported, and waits until it is ready and each of them knows of the others.
 func (w *world) deploy(t *testing.T, namespace, name string, replicas int, clusters ...*bed.Cluster) {
 	t.Helper()
 	var group errgroup.Group
@@ -34,6 +36,18 @@ func (w *world) deploy(t *testing.T, namespace, name string, replicas int, clust
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range clusters {
+		if err := c.Eventually(t.Context(), func(known string) error {
+			for _, other := range clusters {
+				if !slices.Contains(strings.Fields(known), other.Name) {
+					return fmt.Errorf("%s does not know of %s", c.Name, other.Name)
+				}
+			}
+			return nil
+		}, "-n", namespace, "get", "serviceimport", name, "-o", "jsonpath={.status.clusters[*].cluster}"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
