@@ -188,7 +188,14 @@ func TestWithoutAWebhookPodsDoNotStartOrSaySoByChoice(t *testing.T) {
 
 	policy("Fail")
 	kubectl("-n", system, "scale", "deploy/isthmus-webhook", "--replicas=0")
-	kubectl("-n", system, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=webhook", "--timeout=60s")
+	if err := c.Eventually(ctx, func(pods string) error {
+		if pods != "" {
+			return fmt.Errorf("a webhook is still there")
+		}
+		return nil
+	}, "-n", system, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "name", "--request-timeout=10s"); err != nil {
+		t.Fatal(err)
+	}
 	err := harness.Eventually(func() error { // API servers have the last policy within moments
 		_, err := dryRun(ctx, c, restricted("lone", "refused", ""))
 		if err == nil || !strings.Contains(err.Error(), "isthmus.io") {
