@@ -70,8 +70,8 @@ func TestTheChartRefusesValuesThatItDoesNotKnowOrThatAreBad(t *testing.T) {
 func TestEveryCommandOfTheKubernetesGuideWorksAndNothingIsLeft(t *testing.T) {
 	w := theBed(t)
 	ctx := t.Context()
-	east := w.guideCluster(t, "guideeast", 8)
-	west := w.guideCluster(t, "guidewest", 9)
+	east := w.guideCluster(t, "guideeast", 152)
+	west := w.guideCluster(t, "guidewest", 153)
 	dir := t.TempDir()
 	for name, target := range map[string]string{"kubectl": w.bed.Program("kubectl"), "helm": w.bed.Program("helm"), "isthmus": w.isthmus, "../configs": "../../configs"} {
 		target, err := filepath.Abs(target)
