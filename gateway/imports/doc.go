@@ -2,14 +2,15 @@
 // some cluster exports, the own one included, a ServiceImport of the Multi-Cluster Services
 // API (KEP-1645) in the service's namespace, where that exists.
 //
-//	federation's view, own services ──Offers──▶ Join ──▶ ServiceImport   what it is, by the words of all exporters
+//	federation's view, own services ──Offers──▶ Join ──▶ ServiceImport   what it is, by the words of all exporters, and its ports of the entrance
 //	                                                     └ Service       "derived-…": an address, and for each port one of the entrance
 //	                                                     └ EndpointSlices  the gateways that listen there
 //
 // All of it is pure ([Join], plan) but for [Imports], which follows the API server and
-// writes the difference. One gateway of the cluster writes; every gateway reads the derived
-// Services, and so knows on which port of its entrance which service is called: the
-// allocation is nowhere else, and survives who made it.
+// writes the difference. One gateway of the cluster writes; every gateway reads the
+// ServiceImports, and so knows on which port of its entrance which service is called: the
+// allocation is nowhere else, and survives who made it. Namespaces' users write Services,
+// and look-alikes of derived ones, but no ServiceImports: the allocation is one for all namespaces.
 //
 // # The derived Service
 //

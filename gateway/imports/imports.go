@@ -104,8 +104,8 @@ func (i *Imports) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		w, past := i.world()
-		if w.derived != nil && i.cfg.Want != nil {
-			i.cfg.Want(Entrances(w.derived, i.cfg.Ports))
+		if w.imports != nil && i.cfg.Want != nil {
+			i.cfg.Want(Entrances(w.imports, i.cfg.Ports))
 		}
 		leads, ledPast := i.cfg.Lease.Held()
 		next := recheck

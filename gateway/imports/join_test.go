@@ -46,7 +46,7 @@ func plain(cluster mesh.ClusterName, ports ...mesh.ExportPort) Offer {
 // shown is what a ServiceImport shows, as text: "name 80/TCP" for ports, then the reasons of conflicts.
 func shown(i *Import) []string {
 	var all []string
-	for _, p := range i.object(nil, nil).Spec.Ports {
+	for _, p := range i.object(nil, nil, nil).Spec.Ports {
 		text := p.Name + " " + portText(p)
 		if p.AppProtocol != nil {
 			text += " " + *p.AppProtocol
@@ -107,7 +107,7 @@ func TestTheOldestExportDecidesWhatAnImportIsAndEveryDifferenceIsAConflict(t *te
 		SessionAffinityConfig: &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &timeout}},
 		InternalTrafficPolicy: &local, TrafficDistribution: &close,
 	}
-	o := i.object(nil, nil)
+	o := i.object(nil, nil, nil)
 	if diff := cmp.Diff(spec, o.Spec); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -136,7 +136,7 @@ func TestWhatAnotherClusterSaysIsOnlyTakenWhereAnAPIServerWould(t *testing.T) {
 		c.InternalTrafficPolicy, c.TrafficDistribution = "Nowhere", "no such thing"
 		c.Labels = map[string]string{"a b": "c", "d": "e f", "isthmus.io/inject": "disabled", "ok": ""}
 	})})
-	o := i.object(nil, nil)
+	o := i.object(nil, nil, nil)
 	if o.Spec.SessionAffinityConfig != nil || o.Spec.InternalTrafficPolicy != nil || o.Spec.TrafficDistribution != nil {
 		t.Errorf("%+v", o.Spec)
 	}

@@ -25,11 +25,16 @@ func derivedName(s mesh.ServiceName) string {
 	return "derived-" + strings.ToLower(base32.HexEncoding.EncodeToString(sum[:])[:12])
 }
 
-// object is i's ServiceImport, which goes when owner does. The addresses are those of its
-// derived Service.
-func (i *Import) object(derived *corev1.Service, owner []metav1.OwnerReference) *mcs.ServiceImport {
+// object is i's ServiceImport, which goes when owner does, and which keeps on which ports of
+// the entrance its own are called. The addresses are those of its derived Service.
+func (i *Import) object(derived *corev1.Service, ports map[uint16]uint16, owner []metav1.OwnerReference) *mcs.ServiceImport {
+	notes := maps.Clone(i.notes)
+	delete(notes, entranceAnnotation) // of an exporter, which has no say in that
+	if len(ports) > 0 {
+		notes = withOurs(notes, entranceAnnotation, entranceOf(ports))
+	}
 	o := &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{
-		Namespace: i.Service.Namespace, Name: i.Service.Name, Labels: withOurs(i.labels, labelManaged, managedBy), Annotations: maps.Clone(i.notes), OwnerReferences: owner,
+		Namespace: i.Service.Namespace, Name: i.Service.Name, Labels: withOurs(i.labels, labelManaged, managedBy), Annotations: notes, OwnerReferences: owner,
 	}}
 	o.Spec = mcs.ServiceImportSpec{Type: typeOf(i.Headless), Ports: []mcs.ServicePort{}, SessionAffinity: i.affinity}
 	if i.timeout > 0 {

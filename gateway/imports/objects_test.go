@@ -91,7 +91,7 @@ func TestAHeadlessImportIsAnsweredWithTheDerivedServicesAddress(t *testing.T) {
 	if diff := cmp.Diff(want, lines(i.slices(derived, ports, gateways, owner))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if o := i.object(derived, nil); len(o.Spec.IPs) > 0 || len(o.Spec.IPFamilies) != 1 {
+	if o := i.object(derived, nil, nil); len(o.Spec.IPs) > 0 || len(o.Spec.IPFamilies) != 1 {
 		t.Errorf("a headless import has the addresses %v and families %v", o.Spec.IPs, o.Spec.IPFamilies)
 	}
 }
@@ -105,7 +105,7 @@ func TestAnImportHasTheAddressesOfItsDerivedServiceWhoseNameIsAlwaysTheSame(t *t
 	if p := s.Spec.Ports[0]; p.Name != "tcp-80" || p.TargetPort.IntValue() != 20080 {
 		t.Errorf("its port is %+v", p)
 	}
-	o := i.object(s, nil)
+	o := i.object(s, nil, nil)
 	if diff := cmp.Diff([]string{"10.43.0.9", "fd00::9"}, o.Spec.IPs); diff != "" || o.Spec.Ports[0].Name != "" {
 		t.Errorf("%+v", o.Spec)
 	}
@@ -127,18 +127,18 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 		}
 		return all
 	}
-	derive := func(all []*Import, a allocation) (services []*corev1.Service) {
+	written := func(all []*Import, a allocation) (objects []*mcs.ServiceImport) {
 		for _, i := range all {
-			services = append(services, i.derived(a[i.Service], &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: i.Service.Name}}))
+			objects = append(objects, i.object(nil, a[i.Service], nil))
 		}
-		return services
+		return objects
 	}
 	three := imports("a", "b", "c")
 	first, err := allocate(three, nil, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := allocate(imports("a", "a0", "b", "c"), derive(three, first), r)
+	again, err := allocate(imports("a", "a0", "b", "c"), written(three, first), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,16 +160,55 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 	if a, err := allocate(three, nil, Range{}); err != nil || a[three[0].Service][80] != 0 {
 		t.Errorf("without an entrance: %v, %v", a, err)
 	}
-	ports := Entrances(derive(three, first), r)
+	ports := Entrances(written(three, first), r)
 	for _, i := range three {
 		if got := ports[first[i.Service][80]]; got != (mesh.Destination{Service: i.Service, Port: 80}) {
 			t.Errorf("port %d leads to %s", first[i.Service][80], got)
 		}
 	}
-	stranger := derive(three, first)[0]
-	stranger.Name = "derived-by-somebody"
-	if got := Entrances([]*corev1.Service{stranger}, r); len(got) > 0 {
-		t.Errorf("a Service that only has the label is followed: %v", got)
+	stranger := written(three, first)[0]
+	stranger.Labels = nil
+	if got := Entrances([]*mcs.ServiceImport{stranger}, r); len(got) > 0 {
+		t.Errorf("a ServiceImport that is not ours is followed: %v", got)
+	}
+}
+
+// Whoever may write Services in one namespace may write some that look like derived ones,
+// and change those that are.
+func TestAServiceOfOneNamespaceTakesNoPortOfTheEntranceFromAnImportOfAnother(t *testing.T) {
+	r := Range{20000, 20009}
+	orders := Join(mesh.ServiceName{Namespace: "shop", Name: "orders"}, []Offer{offer("east", 1, "web 80/TCP")})
+	evil := Join(mesh.ServiceName{Namespace: "attic", Name: "evil"}, []Offer{offer("east", 1, "web 80/TCP")})
+	ports := map[uint16]uint16{80: 20005}
+	w := world{imports: []*mcs.ServiceImport{orders.object(nil, ports, nil)}, derived: []*corev1.Service{evil.derived(ports, owner), orders.derived(ports, owner)}}
+	if got := Entrances(w.imports, r)[20005]; got.Service != orders.Service {
+		t.Errorf("port 20005 leads to %s", got)
+	}
+	got, err := allocate([]*Import{evil, orders}, w.imports, r)
+	if err != nil || got[orders.Service][80] != 20005 || got[evil.Service][80] == 20005 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestAnExporterDoesNotSayOnWhichPortOfTheEntranceItIsCalled(t *testing.T) {
+	r := Range{20000, 20009}
+	said := with(offer("east", 1, "web 80/TCP"), func(c *mesh.ClusterSet) { c.Annotations = map[string]string{entranceAnnotation: "80=20001", "a": "b"} })
+	i := Join(orders, []Offer{said})
+	for _, ports := range []map[uint16]uint16{nil, {80: 20005}} {
+		o := i.object(nil, ports, nil)
+		if to := Entrances([]*mcs.ServiceImport{o}, r); len(to) != len(ports) || to[20001].Port != 0 || o.Annotations["a"] != "b" {
+			t.Errorf("%v leads to %v", o.Annotations, to)
+		}
+	}
+}
+
+func TestOfAnImportsEntranceWhatIsNoPortIsNotRead(t *testing.T) {
+	o := &mcs.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "orders", Labels: map[string]string{labelManaged: managedBy},
+		Annotations: map[string]string{entranceAnnotation: "80=20001,81,=20002,82=,83=70000,84=15012,0=20003,-1=20004,85=20001,86=20006"}}}
+	got := Entrances([]*mcs.ServiceImport{o}, Range{20000, 20009})
+	want := map[uint16]mesh.Destination{20001: {Service: orders, Port: 80}, 20006: {Service: orders, Port: 86}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

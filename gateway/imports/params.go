@@ -10,6 +10,11 @@ const (
 	labelManaged = "app.kubernetes.io/managed-by"
 	managedBy    = "isthmus"
 
+	// entranceAnnotation keeps, on a ServiceImport, on which port of the entrance each of its
+	// ports is called. Not on the derived Service: who may write Services in one namespace
+	// would say so for the imports of all.
+	entranceAnnotation = "isthmus.io/entrance"
+
 	// sliceManager is the value of endpointslice.kubernetes.io/managed-by.
 	sliceManager = "imports.isthmus.io"
 

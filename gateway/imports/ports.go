@@ -3,9 +3,13 @@ package imports
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -29,9 +33,9 @@ func (r Range) has(n uint16) bool { return r.size() > 0 && n >= r.First && n <= 
 type allocation map[mesh.ServiceName]map[uint16]uint16
 
 // allocate gives every carried port of every import one port of the entrance. What
-// derived Services have already, they keep; the others get the one that their name
+// ServiceImports have already, they keep; the others get the one that their name
 // leads to, or the next that is free. The error says which get none.
-func allocate(imports []*Import, derived []*corev1.Service, r Range) (allocation, error) {
+func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation, error) {
 	all := allocation{}
 	wanted := make(map[mesh.ServiceName]*Import, len(imports))
 	for _, i := range imports {
@@ -39,20 +43,10 @@ func allocate(imports []*Import, derived []*corev1.Service, r Range) (allocation
 		all[i.Service] = map[uint16]uint16{}
 	}
 	taken := map[uint16]bool{}
-	for _, s := range derived {
-		name, ok := importOf(s)
-		if !ok {
-			continue
-		}
-		for _, p := range s.Spec.Ports {
-			at := uint16(p.TargetPort.IntValue()) //nolint:gosec // 1 to 65535, of an API server
-			if !r.has(at) || taken[at] {
-				continue
-			}
-			taken[at] = true // also of who is to be removed: its callers are still there
-			if i := wanted[name]; i != nil && i.carried[uint16(p.Port)] != nil {
-				all[name][uint16(p.Port)] = at
-			}
+	for at, to := range Entrances(were, r) {
+		taken[at] = true // also of who is to be removed: its callers are still there
+		if i := wanted[to.Service]; i != nil && i.carried[to.Port] != nil {
+			all[to.Service][to.Port] = at
 		}
 	}
 	var none []string
@@ -93,26 +87,41 @@ func (r Range) free(d mesh.Destination, taken map[uint16]bool) (uint16, bool) {
 	return 0, false
 }
 
-// Entrances returns what derived Services say: on which port of the entrance which service
-// is called. Of two that say the same port the first counts.
-func Entrances(derived []*corev1.Service, r Range) map[uint16]mesh.Destination {
+// entranceOf writes ports, the port of the entrance for each port of an import, as the
+// annotation [entranceAnnotation] has them: "80=20080,81=20081".
+func entranceOf(ports map[uint16]uint16) string {
+	var list []string
+	for _, p := range slices.Sorted(maps.Keys(ports)) {
+		list = append(list, fmt.Sprintf("%d=%d", p, ports[p]))
+	}
+	return strings.Join(list, ",")
+}
+
+// Entrances returns what ServiceImports say: on which port of the entrance which service
+// is called. Of two that say the same port the one that was created first counts.
+func Entrances(all []*mcs.ServiceImport, r Range) map[uint16]mesh.Destination {
 	ports := map[uint16]mesh.Destination{}
-	for _, s := range derived {
-		name, ok := importOf(s)
-		if !ok {
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b *mcs.ServiceImport) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	for _, o := range all {
+		if o.Labels[labelManaged] != managedBy {
 			continue
 		}
-		for _, p := range s.Spec.Ports {
-			at := uint16(p.TargetPort.IntValue()) //nolint:gosec // 1 to 65535, of an API server
-			if _, taken := ports[at]; r.has(at) && !taken {
-				ports[at] = mesh.Destination{Service: name, Port: uint16(p.Port)}
+		for pair := range strings.SplitSeq(o.Annotations[entranceAnnotation], ",") {
+			of, at, _ := strings.Cut(pair, "=")
+			port, err := strconv.ParseUint(of, 10, 16)
+			entry, err2 := strconv.ParseUint(at, 10, 16)
+			if _, taken := ports[uint16(entry)]; err != nil || err2 != nil || port == 0 || !r.has(uint16(entry)) || taken {
+				continue
 			}
+			ports[uint16(entry)] = mesh.Destination{Service: mesh.ServiceName{Namespace: o.Namespace, Name: o.Name}, Port: uint16(port)}
 		}
 	}
 	return ports
 }
 
-// importOf returns which import a derived Service is of; false: it is none.
+// importOf returns which import a derived Service is of; false: it is none. Whoever may write
+// Services can make one that looks like it, so that nothing but its addresses is read.
 func importOf(s *corev1.Service) (mesh.ServiceName, bool) {
 	name := mesh.ServiceName{Namespace: s.Namespace, Name: s.Labels[kube.ImportLabel]}
 	if mesh.CheckLabel(name.Name) != nil || s.Name != derivedName(name) || s.Labels[labelManaged] != managedBy {

@@ -57,7 +57,7 @@ func (w *world) wanted() (all []*Import, tooMany int) {
 // reconcile writes what differs and returns how many objects could not be written.
 func (i *Imports) reconcile(ctx context.Context, w world) int {
 	wanted, tooMany := w.wanted()
-	ports, err := allocate(wanted, w.derived, i.cfg.Ports)
+	ports, err := allocate(wanted, w.imports, i.cfg.Ports)
 	if err != nil {
 		i.cfg.Log.Error("imports", "err", err)
 	}
@@ -138,7 +138,7 @@ func (i *Imports) reconciliationOf(w *world) *reconciliation {
 // stale returns the EndpointSlices that name other gateways than there are, as they should be.
 func (i *Imports) stale(w world) (late []*discoveryv1.EndpointSlice) {
 	wanted, _ := w.wanted()
-	ports, _ := allocate(wanted, w.derived, i.cfg.Ports) // what is short of ports is the writer's to say
+	ports, _ := allocate(wanted, w.imports, i.cfg.Ports) // what is short of ports is the writer's to say
 	r := i.reconciliationOf(&w)
 	for _, want := range wanted {
 		was, derived := r.imports[want.Service], r.derived[want.Service]
@@ -197,7 +197,7 @@ func (r *reconciliation) write(ctx context.Context, want *Import, ports map[uint
 		return
 	}
 	derived := r.derived[want.Service]
-	object := want.object(derived, r.owner)
+	object := want.object(derived, ports, r.owner)
 	if was == nil || differs(was, object) {
 		var err error
 		if was, err = kube.Apply(ctx, c, manager, object); !r.report(ctx, "a ServiceImport", object, err) {
@@ -212,7 +212,7 @@ func (r *reconciliation) write(ctx context.Context, want *Import, ports map[uint
 			return
 		}
 	}
-	if object = want.object(derived, r.owner); differs(was, object) {
+	if object = want.object(derived, ports, r.owner); differs(was, object) {
 		var err error
 		if was, err = kube.Apply(ctx, c, manager, object); !r.report(ctx, "a ServiceImport", object, err) {
 			return
