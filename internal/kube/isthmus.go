@@ -95,9 +95,8 @@ func (l *AuthorizationPolicyList) DeepCopyObject() runtime.Object {
 }
 
 // addIsthmus makes our kinds known.
-func addIsthmus(s *runtime.Scheme) error {
+func addIsthmus(s *runtime.Scheme) {
 	gv := schema.GroupVersion{Group: Group, Version: "v1alpha1"}
 	s.AddKnownTypes(gv, &Service{}, &ServiceList{}, &AuthorizationPolicy{}, &AuthorizationPolicyList{})
 	metav1.AddToGroupVersion(s, gv)
-	return nil
 }

@@ -23,6 +23,7 @@ import (
 // client-go's takes 10 MB of the binary.
 func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
+	addIsthmus(s)
 	return s, errors.Join(
 		corev1.AddToScheme(s),
 		discoveryv1.AddToScheme(s),
@@ -33,9 +34,8 @@ func newScheme() (*runtime.Scheme, error) {
 		admissionregistrationv1.AddToScheme(s),
 		authorizationv1.AddToScheme(s),
 		rbacv1.AddToScheme(s),
-		mcsv1beta1.AddToScheme(s),
+		mcsv1beta1.Install(s),
 		gatewayv1.Install(s),
-		addIsthmus(s),
 	)
 }
 

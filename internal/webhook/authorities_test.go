@@ -28,7 +28,7 @@ func TestAuthoritiesAreRenewedWithoutAMomentInWhichACertificateIsNotTrusted(t *t
 		t.Fatal(err)
 	}
 	lagging, laggingSince, renewals := all.bundle(), start, 0
-	step := overlap / 2
+	var step time.Duration
 	for now := start; now.Before(start.AddDate(3, 0, 0)); now = now.Add(step) {
 		next, changed, err := all.renewed(now)
 		if err != nil {

@@ -110,7 +110,7 @@ func machineOf(name string) (architecture, interpreter string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			path, err := io.ReadAll(io.LimitReader(p.Open(), 4<<10))

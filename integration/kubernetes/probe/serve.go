@@ -41,7 +41,7 @@ func serve(ctx context.Context) error {
 		})
 	})
 	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	plain, err := net.Listen("tcp", ":9000")
+	plain, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":9000")
 	if err != nil {
 		return err
 	}
