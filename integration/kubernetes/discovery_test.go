@@ -84,7 +84,7 @@ spec:
 }
 
 // discoveredSlice is the EndpointSlice of two pods, the second ready or not.
-func discoveredSlice(ready bool) string {
+func discoveredSlice(uids []string, ready bool) string {
 	return fmt.Sprintf(`
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -92,9 +92,9 @@ metadata: {namespace: found, name: orders-x, labels: {kubernetes.io/service-name
 addressType: IPv4
 ports: [{name: http, port: 8080}, {name: api, port: 9090}]
 endpoints:
-- {addresses: [10.42.0.10], conditions: {ready: true}, targetRef: {kind: Pod, namespace: found, name: orders-0}}
-- {addresses: [10.42.0.11], conditions: {ready: %v}, targetRef: {kind: Pod, namespace: found, name: orders-1}}
-`, ready)
+- {addresses: [10.42.0.10], conditions: {ready: true}, targetRef: {kind: Pod, namespace: found, name: orders-0, uid: %s}}
+- {addresses: [10.42.0.11], conditions: {ready: %v}, targetRef: {kind: Pod, namespace: found, name: orders-1, uid: %s}}
+`, uids[0], ready, uids[1])
 }
 
 func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
@@ -115,7 +115,15 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 	if _, err := cluster.Kubectl(ctx, "", "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := cluster.Apply(ctx, discovered+"---"+discoveredPod("orders-0", "true")+"---"+discoveredPod("orders-1", "false")+"---"+discoveredSlice(true)); err != nil {
+	if err := cluster.Apply(ctx, discovered+"---"+discoveredPod("orders-0", "true")+"---"+discoveredPod("orders-1", "false")); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cluster.Kubectl(ctx, "", "-n", "found", "get", "pods", "orders-0", "orders-1", "-o", "jsonpath={.items[*].metadata.uid}")
+	uids := strings.Fields(out)
+	if err != nil || len(uids) != 2 {
+		t.Fatal(out, err)
+	}
+	if err := cluster.Apply(ctx, discoveredSlice(uids, true)); err != nil {
 		t.Fatal(err)
 	}
 	said := gatewayOutside(t, w, cluster)
@@ -148,7 +156,7 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 	}
 	legacy := "legacy 80/http 1 of 1, exported false, plain true"
 	must(harness.Eventually(ports(legacy, "orders 80/http 2 of 2, exported true, plain true", "orders 81/grpc 2 of 2, exported true, plain true")))
-	must(cluster.Apply(ctx, discoveredSlice(false)))
+	must(cluster.Apply(ctx, discoveredSlice(uids, false)))
 	must(harness.Eventually(ports(legacy, "orders 80/http 1 of 2, exported true, plain true", "orders 81/grpc 1 of 2, exported true, plain true")))
 
 	conditions := func(kind, name, want string) {
