@@ -105,7 +105,7 @@ func (g *Gateway) wire() (err error) {
 		Self: g.cfg.ID(), Identity: g.identity, Listener: g.mesh,
 		Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Outbound(r) },
 		Inbound:  func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) { return g.router.Load().Inbound(r) },
-		Open:     g.openStream, Dial: g.opts.Dial,
+		Open:     g.openStream, Dial: g.dial(),
 		Authorizer: func(s mesh.ServiceName) *policy.Authorizer { return g.authorizers.Load().of(s) }, Calls: calls,
 		Entrance:       g.cfg.Entrance.Ports.First != 0,
 		PathsPerSource: g.cfg.Limits.PathsPerSource, Paths: g.cfg.Limits.Paths, Limits: g.limits,

@@ -249,19 +249,26 @@ func parse(kind string, r *kube.Resource) (resource.Content, error) {
 }
 
 // checkEndpoints refuses addresses that are nobody's but the gateway's own host: whoever may
-// write a Service in one namespace shall not reach that. Files are the operator's.
+// write a Service in one namespace shall not reach that. Files are the operator's. Where a name
+// leads is looked at when it is called.
 func checkEndpoints(c resource.Content) error {
 	for _, s := range c.Services {
 		for _, p := range s.Service.Ports {
 			for _, e := range p.Endpoints {
 				host, err := netip.ParseAddrPort(e.Address)
-				if addr := host.Addr().Unmap(); err == nil && (addr.IsLoopback() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() || addr.IsMulticast()) || strings.HasPrefix(e.Address, "localhost:") {
+				if err == nil && OnGateway(host.Addr()) || strings.HasPrefix(e.Address, "localhost:") {
 					return fmt.Errorf("spec.endpoints: %s is the gateway's own host or link: name an address of the cluster or outside it", e.Address)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// OnGateway reports whether an address is nobody's but the host's or the link's of who calls it.
+func OnGateway(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsLoopback() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() || addr.IsMulticast()
 }
 
 // writeConditions tells each object whether it is in force, while this gateway leads, until
