@@ -177,7 +177,7 @@ func here(command string, east *bed.Cluster) string {
 
 // nothingLeft says what of the mesh is still in the cluster west.
 func nothingLeft(run func(string) (string, error)) error {
-	out, err := run(`kubectl --context west get crds,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,namespaces -o name
+	out, err := run(`kubectl --context west get crds,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces -o name
 kubectl --context west get services,endpointslices,leases,secrets,configmaps,serviceaccounts,pods -A --no-headers -o custom-columns=KIND:.kind,IN:.metadata.namespace,NAME:.metadata.name,LABELS:.metadata.labels`)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
