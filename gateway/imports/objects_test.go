@@ -234,6 +234,22 @@ func TestOnlyNamespacesThatExistAndStayGetImports(t *testing.T) {
 	}
 }
 
+func TestANamespaceThatExportsTooMuchTakesNoImportFromAnother(t *testing.T) {
+	w := &world{namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "attic"}}, {ObjectMeta: metav1.ObjectMeta{Name: "shop"}}},
+		offers: &offers{byService: map[mesh.ServiceName][]Offer{orders: {offer("east", 1, "web 80/TCP")}}}}
+	for n := range maxImports + 1 {
+		w.offers.byService[mesh.ServiceName{Namespace: "attic", Name: fmt.Sprintf("s%d", n)}] = []Offer{offer("east", 1, "web 80/TCP")}
+	}
+	all, tooMany := w.wanted()
+	if len(all) != maxImports || tooMany != 2 || !slices.ContainsFunc(all, func(i *Import) bool { return i.Service == orders }) {
+		t.Errorf("%d imports, %d left out, and orders is one of these", len(all), tooMany)
+	}
+	ports, err := allocate(all, nil, Range{20000, 20009})
+	if err == nil || ports[orders][80] == 0 {
+		t.Errorf("orders has port %d of the entrance, %v", ports[orders][80], err)
+	}
+}
+
 func TestWhoDoesNotWriteSeesThatAGatewayHasGoneAndTheWriterDidNot(t *testing.T) {
 	i := &Imports{cfg: Config{Ports: Range{20000, 20010}}}
 	w := world{namespaces: []*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}}, imports: []*mcs.ServiceImport{owner},

@@ -19,7 +19,7 @@ const (
 	sliceManager = "imports.isthmus.io"
 
 	// maxImports bounds the ServiceImports of a cluster: each is three objects at least, and
-	// a port of the entrance or more. In order of their names.
+	// a port of the entrance or more.
 	maxImports = 4096
 
 	// settle is the wait after a change before it is written, so that changes that come

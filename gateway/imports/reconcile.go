@@ -38,18 +38,26 @@ func wait(ctx context.Context, timer <-chan time.Time, past []<-chan struct{}) b
 	return chosen != 0
 }
 
-// wanted returns the imports that this cluster should have, sorted by name.
+// wanted returns the imports that this cluster should have. Namespaces take turns, in the
+// order of names, and who comes last is left out when there are too many: a thousand
+// exports of one cost no other its few.
 func (w *world) wanted() (all []*Import, tooMany int) {
+	type turn struct {
+		name mesh.ServiceName
+		turn int
+	}
+	var names []turn
+	turns := map[string]int{} // of each namespace
 	for _, name := range slices.SortedFunc(maps.Keys(w.offers.byService), mesh.ServiceName.Compare) {
-		offers := w.offers.byService[name]
-		if len(offers) == 0 || !w.hasNamespace(name.Namespace) {
-			continue
+		if len(w.offers.byService[name]) > 0 && w.hasNamespace(name.Namespace) {
+			names = append(names, turn{name, turns[name.Namespace]})
+			turns[name.Namespace]++
 		}
-		if len(all) == maxImports {
-			tooMany++
-			continue
-		}
-		all = append(all, Join(name, offers))
+	}
+	slices.SortStableFunc(names, func(a, b turn) int { return a.turn - b.turn })
+	tooMany = max(len(names)-maxImports, 0)
+	for _, n := range names[:len(names)-tooMany] {
+		all = append(all, Join(n.name, w.offers.byService[n.name]))
 	}
 	return all, tooMany
 }
