@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
@@ -90,7 +89,7 @@ func (s *Source) Run(ctx context.Context) error {
 		s.writeConditions(ctx)
 	}()
 	defer func() { <-writing }()
-	var wereReady map[types.UID]bool
+	var wereReady map[podKey]bool
 	for {
 		var o objects
 		var past [4]<-chan struct{}

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
@@ -27,17 +26,20 @@ type objects struct {
 	pods     []*corev1.Pod
 	exports  []*mcsv1beta1.ServiceExport
 	// wereReady are the pods that have been ready, now or before; see [readyPods].
-	wereReady map[types.UID]bool
+	wereReady map[podKey]bool
 }
 
 // readyPods returns the pods of the slices that are ready, and those of before that are still there.
-func readyPods(before map[types.UID]bool, eps []*discoveryv1.EndpointSlice) map[types.UID]bool {
-	ready := make(map[types.UID]bool, len(before))
+func readyPods(before map[podKey]bool, eps []*discoveryv1.EndpointSlice) map[podKey]bool {
+	ready := make(map[podKey]bool, len(before))
 	for _, s := range eps {
 		for i := range s.Endpoints {
 			e := &s.Endpoints[i]
-			if e.TargetRef != nil && (before[e.TargetRef.UID] || isReady(e)) {
-				ready[e.TargetRef.UID] = true
+			if e.TargetRef == nil {
+				continue
+			}
+			if pod := (podKey{s.Namespace, e.TargetRef.Name}); before[pod] || isReady(e) {
+				ready[pod] = true
 			}
 		}
 	}
@@ -90,7 +92,7 @@ type knownPod struct {
 // translation makes what is found of objects.
 type translation struct {
 	home   home
-	ready  map[types.UID]bool // pods that have been ready
+	ready  map[podKey]bool // pods that have been ready
 	slices map[mesh.ServiceName][]*discoveryv1.EndpointSlice
 	pods   map[podKey]knownPod
 	ids    map[podKey]string // SPIFFE IDs by namespace and account: few, shared by many endpoints
@@ -297,7 +299,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 			return out, false, false
 		}
 		out.Instance = ref.Name
-		lost = lost && t.ready[pod.UID]
+		lost = lost && t.ready[podKey{namespace, ref.Name}]
 		if pod.meshed != nil {
 			out.Identity, target = pod.meshed.Identity, strconv.Itoa(sidecarPort)
 			pod.meshed.Serves = append(pod.meshed.Serves, served) // while it ends, too: it serves who is connected

@@ -125,7 +125,7 @@ func TestEndpointsAreTranslated(t *testing.T) {
 					slice("orders", "a", v4, port80, ofPod("a", "10.0.0.1"), unready(ofPod("b", "10.0.0.2")), ends(ofPod("c", "10.0.0.3")), unready(ofPod("d", "10.0.0.4"))),
 					slice("pay", "b", v4, port80, ends(ofPod("c", "10.0.0.3")))},
 				pods:      []*corev1.Pod{pod("a", "", "10.0.0.1"), pod("b", "", "10.0.0.2"), pod("c", "", "10.0.0.3"), pending(pod("d", "", "10.0.0.4"))},
-				wereReady: map[types.UID]bool{"uid-b": true}},
+				wereReady: map[podKey]bool{{"shop", "b"}: true}},
 			[]string{"orders:80 http a@10.0.0.1:80 b@10.0.0.2:80!", "pay:80 http c@10.0.0.3:80!"},
 		},
 		"an endpoint of a pod that is not known, or another one by now, is none": {
@@ -337,7 +337,7 @@ func TestAPodThatWasReadyIsRememberedUntilItIsGone(t *testing.T) {
 	}
 	ready := readyPods(nil, at(ofPod("a", "10.0.0.1"), unready(ofPod("b", "10.0.0.2")), discoveryv1.Endpoint{Addresses: []string{"192.168.1.7"}}))
 	ready = readyPods(ready, at(unready(ofPod("a", "10.0.0.1")), unready(ofPod("b", "10.0.0.2"))))
-	if diff := cmp.Diff(map[types.UID]bool{"uid-a": true}, ready); diff != "" {
+	if diff := cmp.Diff(map[podKey]bool{{"shop", "a"}: true}, ready); diff != "" {
 		t.Error(diff)
 	}
 	if ready = readyPods(ready, at(unready(ofPod("b", "10.0.0.2")))); len(ready) > 0 {
