@@ -148,7 +148,7 @@ func (l *loop) run() (time.Duration, error) {
 			return 0, err
 		}
 		now := time.Now()
-		if took := now.Sub(l.began); took >= l.Duration {
+		if took := now.Sub(l.began); took >= l.Duration && (len(l.latencies) > 0 || took >= l.Duration+l.Timeout) { // a machine may stand still for all of a short one
 			return took, l.late(now)
 		}
 		if n == 0 && err == nil {
