@@ -34,7 +34,7 @@ const (
 // state is what becomes of a pod here.
 type state struct {
 	request  request
-	since    time.Time // when it was first wanted
+	since    time.Time // when it was first wanted, or was last seen where it had been
 	at       place     // where it is captured; the zero value: it is not
 	captured bool      // it was once
 	retry    time.Time // not before
@@ -96,7 +96,9 @@ func (c *capturer) step(pods []*corev1.Pod, now time.Time) time.Duration {
 			continue
 		}
 		if err := c.capture(s, now); err != nil {
-			s.at = place{}
+			if s.at != (place{}) { // most often it ends, and the API server does not say so yet
+				s.at, s.since = place{}, now
+			}
 			pause = min(pause, c.failed(s, err, now))
 		}
 	}
