@@ -117,34 +117,58 @@ func (c *clusterCheck) secret(ctx context.Context) {
 		c.note("Secret %s/%s with the cluster's intermediate: %v", c.Namespace, name, err)
 		return
 	}
-	ends, err := checkIntermediate(s.Data, time.Now())
+	ends, of, err := checkIntermediate(s.Data, time.Now())
 	if err != nil {
 		c.fault("Secret %s/%s: %v: %s", c.Namespace, name, err, make)
-	} else if left := time.Until(ends); left < soon {
+		return
+	}
+	if own := c.clusterName(ctx); own != "" && own != of {
+		c.fault("Secret %s/%s has the intermediate of cluster %s, and this is cluster %s: put that of pki/%[4]s there, then kubectl -n %[1]s rollout restart deployment isthmus-ca", c.Namespace, name, of, own)
+	}
+	if left := time.Until(ends); left < soon {
 		c.note("the intermediate in Secret %s/%s expires in %s", c.Namespace, name, left.Round(time.Minute))
 	}
 }
 
-// checkIntermediate says when the intermediate in a Secret's data ends, or what is wrong
-// with it.
-func checkIntermediate(data map[string][]byte, now time.Time) (time.Time, error) {
+// clusterName is what the chart calls this cluster; empty: it is not known.
+func (c *clusterCheck) clusterName(ctx context.Context) string {
+	config, err := kube.Get[*corev1.ConfigMap](ctx, c.client, c.Namespace, "isthmus-gateway")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(config.Data["gateway.yaml"]) {
+		if name, ok := strings.CutPrefix(line, "cluster: "); ok {
+			return strings.Trim(strings.TrimSpace(name), `"`)
+		}
+	}
+	return ""
+}
+
+// checkIntermediate says when the intermediate in a Secret's data ends and whose cluster's
+// it is, or what is wrong with it.
+func checkIntermediate(data map[string][]byte, now time.Time) (ends time.Time, cluster string, err error) {
 	for _, key := range []string{"ca.pem", "ca-key.pem", "roots.pem"} {
 		if len(data[key]) == 0 {
-			return time.Time{}, fmt.Errorf("has no %s", key)
+			return time.Time{}, "", fmt.Errorf("has no %s", key)
 		}
 	}
 	pair, err := tls.X509KeyPair(data["ca.pem"], data["ca-key.pem"])
 	if err != nil {
-		return time.Time{}, fmt.Errorf("ca.pem and ca-key.pem do not fit together: %w", err)
+		return time.Time{}, "", fmt.Errorf("ca.pem and ca-key.pem do not fit together: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(data["roots.pem"]) {
-		return time.Time{}, fmt.Errorf("roots.pem has no certificate")
+		return time.Time{}, "", fmt.Errorf("roots.pem has no certificate")
 	}
 	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return time.Time{}, fmt.Errorf("ca.pem: %w", err)
+		return time.Time{}, "", fmt.Errorf("ca.pem: %w", err)
 	}
-	return pair.Leaf.NotAfter, nil
+	for _, u := range pair.Leaf.URIs { // spiffe://TRUST-DOMAIN/cluster/NAME, and perhaps namespaces
+		if fields := strings.Split(u.Path, "/"); len(fields) > 2 && fields[1] == "cluster" {
+			return pair.Leaf.NotAfter, fields[2], nil
+		}
+	}
+	return time.Time{}, "", fmt.Errorf("ca.pem is of no cluster")
 }
 
 // webhook has the API server ask the webhook about a pod that is not made.
@@ -169,6 +193,20 @@ func (c *clusterCheck) webhook(ctx context.Context) {
 		c.fault("a pod with a sidecar cannot be made: %v", err)
 	case !slices.ContainsFunc(pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == "isthmus-sidecar" }):
 		c.fault("the webhook gave a pod no sidecar: kubectl -n %s logs deploy/isthmus-webhook", c.Namespace)
+	}
+}
+
+// labels says which namespaces are labelled for sidecars with a word that nobody reads.
+func (c *clusterCheck) labels(ctx context.Context) {
+	namespaces, err := kube.List[*corev1.Namespace](ctx, c.client, "")
+	if err != nil {
+		c.note("the namespaces: %v", err)
+		return
+	}
+	for _, n := range namespaces {
+		if v, ok := n.Labels["isthmus.io/inject"]; ok && v != "enabled" && v != "disabled" {
+			c.fault("namespace %s is labelled isthmus.io/inject=%s, so its pods get no sidecars: kubectl label --overwrite namespace %[1]s isthmus.io/inject=enabled", n.Name, v)
+		}
 	}
 }
 

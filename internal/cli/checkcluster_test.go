@@ -37,8 +37,8 @@ func TestTheIntermediateInASecretIsWhatPKIClusterWrote(t *testing.T) {
 		return data
 	}
 	good, other := secret("a"), secret("b")
-	if ends, err := checkIntermediate(good, time.Now()); err != nil || time.Until(ends) > time.Hour {
-		t.Errorf("a good one: %v, %v", ends, err)
+	if ends, of, err := checkIntermediate(good, time.Now()); err != nil || time.Until(ends) > time.Hour || of != "west" {
+		t.Errorf("a good one: %v, %s, %v", ends, of, err)
 	}
 	for want, edit := range map[string]func(map[string][]byte){
 		"has no roots.pem":    func(d map[string][]byte) { delete(d, "roots.pem") },
@@ -47,11 +47,11 @@ func TestTheIntermediateInASecretIsWhatPKIClusterWrote(t *testing.T) {
 	} {
 		bad := map[string][]byte{"ca.pem": good["ca.pem"], "ca-key.pem": good["ca-key.pem"], "roots.pem": good["roots.pem"]}
 		edit(bad)
-		if _, err := checkIntermediate(bad, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := checkIntermediate(bad, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if _, err := checkIntermediate(good, time.Now().Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, _, err := checkIntermediate(good, time.Now().Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("an expired one: %v", err)
 	}
 }

@@ -57,6 +57,7 @@ func runCheckKubernetes(ctx context.Context, w io.Writer, kubeconfig, namespace 
 		c.rights(ctx)
 		c.addresses(ctx)
 		c.webhook(ctx)
+		c.labels(ctx)
 	} else {
 		c.note("Isthmus is not installed in namespace %s: helm install isthmus configs/helm/isthmus --namespace %[1]s --set cluster=NAME", namespace)
 		c.mayInstall(ctx)
@@ -109,7 +110,7 @@ func (c *clusterCheck) workloads(ctx context.Context) {
 		case err != nil:
 			c.fault("%s %s/%s: %v", kind, c.Namespace, name, err)
 		case ready == 0 && want > 0:
-			c.fault("%s %s/%s has no pod that is ready: kubectl -n %[2]s describe pods -l app.kubernetes.io/component=%[4]s", kind, c.Namespace, name, strings.TrimPrefix(name, "isthmus-"))
+			c.fault("%s %s/%s has no pod that is ready: kubectl -n %[2]s describe pods -l app.kubernetes.io/component=%[4]s, and logs instead of describe pods", kind, c.Namespace, name, strings.TrimPrefix(name, "isthmus-"))
 		case ready < want:
 			c.note("%s %s/%s: %d of %d pods are ready", kind, c.Namespace, name, ready, want)
 		}
