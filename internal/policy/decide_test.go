@@ -68,10 +68,10 @@ func TestTheDefaultIsTheOwnNamespaceAndWhatIsExported(t *testing.T) {
 		says     string
 	}{
 		"own namespace":               {nil, caller("east/shop/cart"), true, ByDefault, "allowed by default: the caller is of the service's namespace shop"},
-		"another namespace":           {port80, caller("east/front/web"), false, ByDefault, "by default only namespace shop may call shop/orders: write allow: [shop/*, front/web] in Service shop/orders to permit this"},
+		"another namespace":           {port80, caller("east/front/web"), false, ByDefault, "by default only namespace shop may call shop/orders: write allow: [shop/*, front/web] in Service shop/orders to permit this; if it is a Service of Kubernetes, an AuthorizationPolicy from both"},
 		"another cluster":             {port80, caller("west/shop/cart"), true, ByDefault, ""},
 		"another cluster, unexported": {nil, caller("west/shop/cart"), false, NotExported, "shop/orders is not exported by cluster east at this port, and the caller is of cluster west: write export: true in Service shop/orders there"},
-		"a gateway":                   {port80, caller("east/east-1"), false, NotWorkload, "spiffe://mesh.example/cluster/east/gateway/east-1 is no workload: only workloads call services"},
+		"a gateway":                   {port80, caller("east/east-1"), false, NotWorkload, "spiffe://mesh.example/cluster/east/gateway/east-1 calls for a program without a sidecar, which shop/orders, whose endpoints have sidecars, does not serve: give the program a sidecar, too"},
 		"another trust domain":        {port80, foreign, false, ByDefault, "write allow: [shop/*, spiffe://other.example/cluster/east/ns/shop/sa/cart]"},
 		"a cluster that may not speak for the namespace": {port80, unvouched, false, ByDefault,
 			"write allow: [shop/*, {cluster: west, namespace: shop, serviceAccount: cart}] in Service shop/orders"},
@@ -107,7 +107,7 @@ func TestDenyComesFirstAndAllowReplacesTheDefault(t *testing.T) {
 		"allow of a cluster":       {[]Policy{allow("a", Rule{From: []Callers{{Cluster: "west"}}})}, "west/shop/cart", "allow", ""},
 		"of its own namespace":     {[]Policy{allow("a", Rule{From: []Callers{{Cluster: "west"}}})}, "west/front/web", "deny", "add front/web"},
 		"everybody":                {[]Policy{allow("a", Rule{From: from(t, "*")})}, "west/front/web", "allow", ""},
-		"but gateways":             {[]Policy{allow("a", Rule{From: from(t, "*")})}, "west/west-1", "deny", "is no workload"},
+		"but gateways":             {[]Policy{allow("a", Rule{From: from(t, "*")})}, "west/west-1", "deny", "calls for a program without a sidecar"},
 		"two policies":             {[]Policy{allow("a", web), allow("c", Rule{From: from(t, "shop/*")})}, "east/shop/cart", "allow", "shop/c rules[0]"},
 		"the short form":           {[]Policy{{Namespace: "shop", Services: []string{"orders"}, Action: Allow, Rules: []Rule{{From: from(t, "shop/*")}, web}}}, "east/front/web", "allow", "allowed by Service shop/orders allow[1]"},
 		"of another service":       {[]Policy{{Namespace: "shop", Services: []string{"cart"}, Action: Allow, Rules: []Rule{web}}}, "east/front/web", "deny", "by default only namespace shop"},

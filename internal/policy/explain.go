@@ -12,6 +12,9 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 	service := a.set.Service
 	switch v.Cause {
 	case NotWorkload:
+		if c.IsGateway() {
+			return fmt.Sprintf("%s calls for a program without a sidecar, which %s, whose endpoints have sidecars, does not serve: give the program a sidecar, too", c.ID, service)
+		}
 		return fmt.Sprintf("%s is no workload: only workloads call services", c.ID)
 	case NotExported:
 		return fmt.Sprintf("%s is not exported by cluster %s at this port, and the caller is of cluster %s: write export: true in Service %s there", service, a.cluster, c.Cluster, service)
@@ -37,7 +40,7 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 	if c.IsGateway() {
 		return fmt.Sprintf("no policy of %s allows who has no sidecar: allow %s to permit this", service, a.pattern(c))
 	}
-	return fmt.Sprintf("by default only namespace %s may call %s: write allow: [%s/*, %s] in Service %s to permit this",
+	return fmt.Sprintf("by default only namespace %s may call %s: write allow: [%s/*, %s] in Service %s to permit this; if it is a Service of Kubernetes, an AuthorizationPolicy from both",
 		service.Namespace, service, service.Namespace, a.pattern(c), service)
 }
 

@@ -143,6 +143,9 @@ func (r *resolver) attach(route *Route, p *Parent) (out ParentResolution) {
 	if len(known) > 0 {
 		out.Accepted = Problem{NoMatchingParent, fmt.Sprintf("%s has no port that carries requests", p.Service)}
 	}
+	if p.Port != 0 && !slices.ContainsFunc(known, func(port mesh.RoutePort) bool { return port.Number == p.Port }) && len(known) > 0 {
+		out.Accepted.Message = fmt.Sprintf("%s has no port %d", p.Service, p.Port)
+	}
 	for _, port := range known {
 		if p.Port != 0 && p.Port != port.Number || !port.Protocol.IsHTTP() && port.Protocol != mesh.Auto {
 			continue

@@ -95,6 +95,16 @@ func TestConditionsSayWhatIsWrongWithARoute(t *testing.T) {
 	}
 }
 
+func TestARouteOfAPortThatIsNotThereIsToldSo(t *testing.T) {
+	route := routed(HTTPRoute, "shop", "r", ref("Service", "shop", "v1", 80))
+	for port, want := range map[uint16]string{82: "shop/orders has no port 82", 5432: "shop/orders has no port that carries requests"} {
+		route.Parents = []Parent{{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: port}}
+		if got := Resolve(&Set{Routes: []Route{route}}, "east", known).Routes[0].Parents[0].Accepted.Message; got != want {
+			t.Errorf("port %d: %q, want %q", port, got, want)
+		}
+	}
+}
+
 func TestAGrantLetsAProducerNameAServiceOfAnotherNamespace(t *testing.T) {
 	route := routed(HTTPRoute, "shop", "r", ref("Service", "other", "far", 80))
 	for g, want := range map[Grant]bool{

@@ -168,7 +168,7 @@ func TestWhatIsNotExportedIsCallableFromItsOwnClusterOnly(t *testing.T) {
 	if status, body := g.asks(far, "/"); status != 200 {
 		t.Errorf("exported: %d %s", status, body)
 	}
-	if status, body := g.asks(gateway, "/"); status != 403 || !strings.Contains(body, "is no workload") {
+	if status, body := g.asks(gateway, "/"); status != 403 || !strings.Contains(body, "calls for a program without a sidecar") {
 		t.Errorf("a gateway is served: %d %s", status, body)
 	}
 }
