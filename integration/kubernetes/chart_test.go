@@ -24,7 +24,7 @@ func TestTheChartIsLintedAndTakenByAnAPIServerInAllItsForms(t *testing.T) {
 		"node ports":        {"--set", "gateway.service.type=NodePort", "--set", "gateway.service.nodePorts={31743,31744}"},
 		"pods' addresses":   {"--set", "gateway.service.type=ClusterIP", "--set", "gateway.service.tcp=false"},
 		"names of its own":  {"--set", "gateway.replicas=3", "--set", "gateway.addresses={gw1.west.example:7443,gw2.west.example}"},
-		"nothing by choice": {"--set", "node.enabled=false", "--set", "networkPolicy.enabled=false", "--set", "coredns.serviceAccount=", "--set", "gateway.entrance.ports="},
+		"nothing by choice": {"--set", "node.enabled=false", "--set", "sidecar.interception=init", "--set", "networkPolicy.enabled=false", "--set", "coredns.serviceAccount=", "--set", "gateway.entrance.ports="},
 		"much said": {"--set", "join={gw.east.example}", "--set-json", `gateway.imports={"east":["shop"]}`, "--set", "imagePullSecrets[0].name=registry",
 			"--set", "webhook.failurePolicy=Ignore", "--set", "sidecar.interception=init", "--set-json", `gateway.nodeSelector={"a":"b"}`,
 			"--set-json", `ca.tolerations=[{"operator":"Exists"}]`, "--set", "webhook.priorityClassName=system-cluster-critical"},
@@ -53,6 +53,8 @@ func TestTheChartRefusesValuesThatItDoesNotKnowOrThatAreBad(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
 		{"cluster=", "/cluster"},
 		{"cluster=West", "/cluster"},
+		{"cluster=west,join={gw.east.example:port}", "/join/0"},
+		{"cluster=west,node.enabled=false", "sidecar.interception=init"},
 		{"cluster=west,gatway.replicas=3", "gatway"},
 		{"cluster=west,gateway.service.type=ExternalName", "/gateway/service/type"},
 		{"cluster=west,gateway.replicas=0", "/gateway/replicas"},
