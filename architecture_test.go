@@ -111,7 +111,7 @@ var imports = map[string][]string{
 	"internal/trust":                 {},
 	"internal/tunnel":                {"internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state"},
 	"internal/version":               {},
-	"internal/webhook":               {"internal/admin", "internal/config", "internal/inject", "internal/kube", "internal/prom", "internal/state", "internal/status", "internal/version"},
+	"internal/webhook":               {"internal/admin", "internal/config", "internal/inject", "internal/kube", "internal/limit", "internal/prom", "internal/state", "internal/status", "internal/version"},
 	"internal/wholefile":             {},
 	"internal/xds":                   {"internal/mesh", "internal/policy", "internal/traffic", "internal/xds/authorization"},
 	"internal/xds/authorization":     {},

@@ -3,12 +3,16 @@ package webhook
 import "time"
 
 const (
-	// maxReview bounds a question, in bytes. The API server takes objects of 3 MiB; a
-	// question has one, and the answers to an update two.
-	maxReview = 7 << 20
-	// maxReviews bounds the questions that are answered at a time; others wait for
+	// maxReview bounds a question, in bytes: etcd keeps no pod of more than 1.5 MiB.
+	maxReview = 4 << 20
+	// maxElements bounds the elements of its JSON. A pod with a thousand variables has six
+	// thousand; the most take 15 MiB.
+	maxElements = 16 << 10
+	// maxReviews bounds the questions that are answered at a time, and maxOfSource those of
+	// one address: each takes an API server's processor a millisecond. Others wait for
 	// reviewPatience, less than the five seconds that the API server waits.
-	maxReviews     = 16
+	maxReviews     = 8
+	maxOfSource    = 2
 	reviewPatience = 2 * time.Second
 	// maxConnections bounds connections. An API server keeps a few.
 	maxConnections = 512

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,12 +20,13 @@ import (
 
 // serveReview answers one question of the API server.
 func (w *Webhook) serveReview(rw http.ResponseWriter, r *http.Request) {
-	if !w.turn(r) {
+	giveBack, ok := w.turns.take(r)
+	if !ok {
 		w.metrics.busy.Inc()
 		http.Error(rw, "too many reviews at a time: ask again", http.StatusServiceUnavailable)
 		return
 	}
-	defer func() { <-w.turns }()
+	defer giveBack()
 	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxReview))
 	if err != nil {
 		w.metrics.bad.Inc()
@@ -47,26 +47,28 @@ func (w *Webhook) serveReview(rw http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(rw).Encode(answer) // who asked is gone
 }
 
-// turn waits until the question may be answered, and reports whether it may.
-func (w *Webhook) turn(r *http.Request) bool {
-	select {
-	case w.turns <- struct{}{}:
-		return true
-	default:
+// crowded reports whether JSON has more elements than any pod: each may become a container,
+// which takes a hundred times the memory of its text. What is in texts does not count.
+func crowded(body []byte) bool {
+	elements, inText := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case c == '\\' && inText:
+			i++
+		case c == '"':
+			inText = !inText
+		case c == ',' && !inText:
+			elements++
+		}
 	}
-	patience := time.NewTimer(reviewPatience)
-	defer patience.Stop()
-	select {
-	case w.turns <- struct{}{}:
-		return true
-	case <-patience.C:
-	case <-r.Context().Done():
-	}
-	return false
+	return elements > maxElements
 }
 
 // review answers a question; the error is what is no question.
 func (w *Webhook) review(body []byte) (*admissionv1.AdmissionReview, error) {
+	if crowded(body) {
+		return nil, fmt.Errorf("has more than %d elements", maxElements)
+	}
 	var asked admissionv1.AdmissionReview
 	if err := strictjson.UnmarshalCaseSensitivePreserveInts(body, &asked); err != nil {
 		return nil, fmt.Errorf("is no AdmissionReview: %w", err)

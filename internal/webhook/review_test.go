@@ -3,10 +3,12 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -28,7 +30,7 @@ func newWebhook(t testing.TB) *Webhook {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Webhook{namespace: "isthmus-system", log: slog.New(slog.DiscardHandler), metrics: m, turns: make(chan struct{}, maxReviews)}
+	w := &Webhook{namespace: "isthmus-system", log: slog.New(slog.DiscardHandler), metrics: m, turns: newTurns()}
 	w.injector.Store(injector)
 	return w
 }
@@ -133,6 +135,9 @@ func TestWhatIsNoQuestionIsABadRequest(t *testing.T) {
 		{"POST", "/inject", `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}`, 400},
 		{"POST", "/inject", strings.Repeat("[", 1<<20), 400},
 		{"POST", "/inject", strings.Repeat(" ", maxReview+1), 413},
+		{"POST", "/inject", question("shop", `{"spec": {"containers": [{}`+strings.Repeat(",{}", maxElements)+`]}}`), 400},
+		{"POST", "/inject", question("shop", `{"spec": {"containers": [null`+strings.Repeat(",null", maxElements)+`]}}`), 400},
+		{"POST", "/inject", question("shop", `{"metadata": {"annotations": {"a": "\"`+strings.Repeat(",", 2*maxElements)+`"}}}`), 200},
 	} {
 		if code := post(c.method, c.path, c.body); code != c.code {
 			t.Errorf("%s %s with %.60q is answered %d, want %d", c.method, c.path, c.body, code, c.code)
@@ -144,7 +149,7 @@ func TestTooManyQuestionsAtATimeAreToldToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWebhook(t)
 		for range maxReviews {
-			w.turns <- struct{}{}
+			w.turns.all <- struct{}{}
 		}
 		answered := make(chan int)
 		question := func() {
@@ -158,9 +163,37 @@ func TestTooManyQuestionsAtATimeAreToldToComeAgain(t *testing.T) {
 		}
 		go question()
 		synctest.Wait()
-		<-w.turns // one place is free in time
+		<-w.turns.all // one place is free in time
 		if code := <-answered; code != http.StatusOK {
 			t.Errorf("who waited for a place is answered %d", code)
+		}
+	})
+}
+
+// Who asks is not known to the webhook: any pod may.
+func TestAnAddressWhoseQuestionsComeSlowlyLeavesTurnsToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWebhook(t)
+		ask := func(from string, body io.Reader) int {
+			rec := httptest.NewRecorder()
+			r := httptest.NewRequestWithContext(t.Context(), "POST", "/inject", body)
+			r.RemoteAddr = from
+			w.serveReview(rec, r)
+			return rec.Code
+		}
+		slow, more := io.Pipe()
+		var all sync.WaitGroup
+		for n := range 10 * maxReviews {
+			all.Go(func() { ask(fmt.Sprintf("10.42.0.7:%d", 1000+n), slow) })
+		}
+		synctest.Wait()
+		if code := ask("10.42.0.1:1000", strings.NewReader(question("shop", plainPod))); code != http.StatusOK {
+			t.Errorf("the API server is answered %d", code)
+		}
+		_ = more.Close()
+		all.Wait()
+		if len(w.turns.all) != 0 || len(w.turns.of) != 0 {
+			t.Errorf("%d turns of %d addresses are left", len(w.turns.all), len(w.turns.of))
 		}
 	})
 }

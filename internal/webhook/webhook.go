@@ -57,7 +57,7 @@ type Webhook struct {
 	started   time.Time
 
 	injector atomic.Pointer[inject.Injector]
-	turns    chan struct{} // filled by questions that are being answered
+	turns    *turns
 
 	kube           *kube.Client
 	secrets        *kube.Followed[*corev1.Secret]
@@ -79,7 +79,7 @@ func New(cfg *config.Webhook, opts Options) (*Webhook, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Webhook{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), turns: make(chan struct{}, maxReviews)}
+	w := &Webhook{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), turns: newTurns()}
 	w.inForce.Store(cfg)
 	injector, err := inject.Open(&cfg.Sidecar)
 	if err != nil {
