@@ -123,7 +123,7 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 	imports := func(names ...string) (all []*Import) {
 		for _, n := range names {
 			o := offer("east", 1, "web 80/TCP")
-			all = append(all, Join(mesh.ServiceName{Namespace: "shop", Name: n}, []Offer{o}))
+			all = append(all, Join(mesh.ServiceName{Namespace: n, Name: "orders"}, []Offer{o}))
 		}
 		return all
 	}
@@ -144,7 +144,7 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 	}
 	var given []uint16
 	for _, n := range []string{"a", "a0", "b", "c"} {
-		name := mesh.ServiceName{Namespace: "shop", Name: n}
+		name := mesh.ServiceName{Namespace: n, Name: "orders"}
 		if was := first[name][80]; was != 0 && was != again[name][80] {
 			t.Errorf("%s had port %d and has %d", n, was, again[name][80])
 		}
@@ -247,6 +247,16 @@ func TestANamespaceThatExportsTooMuchTakesNoImportFromAnother(t *testing.T) {
 	ports, err := allocate(all, nil, Range{20000, 20009})
 	if err == nil || ports[orders][80] == 0 {
 		t.Errorf("orders has port %d of the entrance, %v", ports[orders][80], err)
+	}
+	attic := slices.DeleteFunc(all, func(i *Import) bool { return i.Service == orders })
+	first, _ := allocate(attic, nil, Range{20000, 20009})
+	var written []*mcs.ServiceImport
+	for _, i := range attic {
+		written = append(written, i.object(nil, first[i.Service], nil))
+	}
+	last, _ := allocate(append(attic, Join(orders, []Offer{offer("east", 1, "web 80/TCP")})), written, Range{20000, 20009})
+	if held := len(Entrances(written, Range{20000, 20009})); held != 5 || last[orders][80] == 0 {
+		t.Errorf("attic came first and has %d ports of ten, and orders %d", held, last[orders][80])
 	}
 }
 

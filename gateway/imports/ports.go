@@ -34,7 +34,8 @@ type allocation map[mesh.ServiceName]map[uint16]uint16
 
 // allocate gives every carried port of every import one port of the entrance. What
 // ServiceImports have already, they keep; the others get the one that their name
-// leads to, or the next that is free. The error says which get none.
+// leads to, or the next that is free. A namespace gets no more of them than stay free, so
+// that what one exports leaves room for others. The error says which get none.
 func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation, error) {
 	all := allocation{}
 	wanted := make(map[mesh.ServiceName]*Import, len(imports))
@@ -42,8 +43,9 @@ func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation
 		wanted[i.Service] = i
 		all[i.Service] = map[uint16]uint16{}
 	}
-	taken := map[uint16]bool{}
+	taken, held := map[uint16]bool{}, map[string]int{} // by whose namespace
 	for at, to := range Entrances(were, r) {
+		held[to.Service.Namespace]++
 		taken[at] = true // also of who is to be removed: its callers are still there
 		if i := wanted[to.Service]; i != nil && i.carried[to.Port] != nil {
 			all[to.Service][to.Port] = at
@@ -55,12 +57,17 @@ func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation
 			if i.carried[p.number] == nil || p.protocol != corev1.ProtocolTCP || all[i.Service][p.number] != 0 {
 				continue
 			}
+			if held[i.Service.Namespace] >= r.size()-len(taken) {
+				none = append(none, fmt.Sprintf("%s:%d", i.Service, p.number))
+				continue
+			}
 			at, ok := r.free(mesh.Destination{Service: i.Service, Port: p.number}, taken)
 			if !ok {
 				none = append(none, fmt.Sprintf("%s:%d", i.Service, p.number))
 				continue
 			}
 			taken[at] = true
+			held[i.Service.Namespace]++
 			all[i.Service][p.number] = at
 		}
 	}
