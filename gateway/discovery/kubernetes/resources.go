@@ -134,7 +134,11 @@ func (r *Resources) publish(all []reading) {
 		verdicts = append(verdicts, one.verdict)
 		i, known := slices.BinarySearchFunc(was, one.key, func(v verdict, k objectKey) int { return compareKeys(v.key, k) })
 		if one.faults != "" && (!known || was[i].faults != one.faults) {
-			r.log.Error("a resource is not used as it is now: its last good state stays in use", "resource", one.key, "err", one.faults)
+			instead := "its last good state"
+			if one.neverGood {
+				instead = "nothing: it was never good"
+			}
+			r.log.Error("a resource is not used as it is now", "in_use", instead, "resource", one.key, "err", one.faults)
 		}
 	}
 	slices.SortFunc(described, func(a, b discovery.Described) int { return a.Service.Name.Compare(b.Service.Name) })
@@ -151,7 +155,7 @@ func policiesOf(all []reading) []policy.Policy {
 	count, size := map[string]int{}, map[string]int{}
 	closed := map[string]string{}
 	for _, one := range all {
-		if one.neverGood && one.key.kind == "AuthorizationPolicy" {
+		if one.closes() {
 			closed[one.key.namespace] = cmp.Or(closed[one.key.namespace], one.key.name)
 		}
 		for _, p := range one.last.Policies {
@@ -181,6 +185,10 @@ type reading struct {
 	last      resource.Content // the last good one
 	neverGood bool
 }
+
+// closes reports whether it refuses every call in its namespace: it may be what refuses, and
+// nobody knows whom.
+func (r *reading) closes() bool { return r.neverGood && r.key.kind == "AuthorizationPolicy" }
 
 func compareKeys(a, b objectKey) int {
 	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
@@ -212,6 +220,9 @@ func (r readings) update(services []*kube.Service, policies []*kube.Authorizatio
 				one.last, one.neverGood, one.faults = content, false, ""
 			} else {
 				one.faults = err.Error()
+				if one.closes() {
+					one.faults = fmt.Sprintf("every call to services of namespace %s is refused until this is mended or removed: %s", key.namespace, one.faults)
+				}
 			}
 		}
 		one.object = object
