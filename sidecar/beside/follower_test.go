@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,11 +143,12 @@ func TestAPortThatIsNotHereOrMakesNoSenseIsLeftOutAndTheOthersCount(t *testing.T
 func TestANewAddressOfTheHostIsToldToTheGateway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := pod(t, "")
-		var at []netip.Addr
-		f.here = func() []netip.Addr { return at }
+		var at atomic.Pointer[[]netip.Addr]
+		at.Store(new([]netip.Addr))
+		f.here = func() []netip.Addr { return *at.Load() }
 		g := talking(t, f)
 		g.says <- &beside.Ports{}
-		at = []netip.Addr{netip.MustParseAddr("10.42.0.7")}
+		at.Store(&[]netip.Addr{netip.MustParseAddr("10.42.0.7")})
 		time.Sleep(lookEvery)
 		synctest.Wait()
 		if len(g.told) != 2 || !slices.Equal(g.told[1].GetAddresses(), []string{"10.42.0.7"}) {
