@@ -51,7 +51,7 @@ spec: {ports: [{port: 5432}], endpoints: [10.0.0.1]}
 		"zoo/ape shop/legacy:5432":                                      {1, "sidecars of cluster here dial these endpoints directly"},
 		"west/front/web shop/orders GET /a":                             {0, "only if the certificate of cluster west names namespace front or none; else refused: nothing in allow list"},
 		"anonymous shop/orders":                                         {1, ""},
-		"spiffe://mesh.example/cluster/east/gateway/east-1 shop/orders": {1, "is no workload"},
+		"spiffe://mesh.example/cluster/east/gateway/east-1 shop/orders": {1, "calls for a program without a sidecar"},
 		"web shop/orders":                                               {2, "write namespace/account"},
 		"front/web orders":                                              {2, "not a mesh name"},
 		"front/web shop/orders GET":                                     {2, "METHOD PATH or neither"},

@@ -46,8 +46,12 @@ func TestALoadIsAnsweredByGosOwnServer(t *testing.T) {
 		default:
 			want = map[bool]string{true: "HTTP/1.1", false: "HTTP/2.0"}[r.ProtoMajor == 1]
 		}
-		if b, err := io.ReadAll(r.Body); err != nil || len(b) != body || r.Proto != want || r.Host != "orders.shop.mesh" {
-			t.Errorf("%s %s of %s with %d bytes, %v", r.Proto, r.URL, r.Host, len(b), err)
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // a load ends with requests under way
+		}
+		if len(b) != body || r.Proto != want || r.Host != "orders.shop.mesh" {
+			t.Errorf("%s %s of %s with %d bytes", r.Proto, r.URL, r.Host, len(b))
 		}
 		if body == 0 {
 			_, _ = io.WriteString(w, answer)
