@@ -136,26 +136,3 @@ func BenchmarkUnaryBothSidecars(b *testing.B) {
 	w := newWorld(b)
 	callAll(b, w.outbound(route(mesh.GRPC, w.instance("east", "a", unary(b), mesh.GRPC))), 50)
 }
-
-// A call through a sidecar costs no memory once its connections are there: pools are emptied now
-// and then, which is far from one per call.
-func TestACallAllocatesNothingButItsDeadline(t *testing.T) {
-	if underRace {
-		t.Skip("pools forget at random under the race detector")
-	}
-	addr := newWorld(t).outbound(route(mesh.GRPC, plainAt("a", unary(t))))
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := streams.Client(nc.(relay.Conn), streams.Config{})
-	defer c.Close()
-	call := newCall()
-	if n := testing.AllocsPerRun(2000, func() {
-		if err := call.make(c); err != nil {
-			t.Fatal(err)
-		}
-	}); n > 1 {
-		t.Errorf("a call allocates %v times", n)
-	}
-}

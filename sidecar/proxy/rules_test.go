@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,9 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
-	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
-	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -270,31 +267,5 @@ func TestRulesOfCallsAnswerWithStatuses(t *testing.T) {
 		if _, err := check(t, caller(t, w.routed(grpcRules([]mesh.Rule{rule}, backends))), ""); status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestRulesCostACallNoMemory(t *testing.T) {
-	if underRace {
-		t.Skip("pools forget at random under the race detector")
-	}
-	changed := mesh.Fields{Set: []mesh.Field{{Name: "x-set", Value: "1"}}, Add: []mesh.Field{{Name: "x-add", Value: "1"}}, Remove: []string{"x-remove"}}
-	addr := newWorld(t).routed(grpcRules([]mesh.Rule{
-		{Name: "other", Match: callOf("other", "Method"), Action: mesh.Action{Backends: to("v1")}},
-		{Name: "all", Match: mesh.Match{Path: mesh.PathMatch{Kind: mesh.Prefix, Value: "/"}, Headers: []mesh.ValueMatch{{Name: "content-type", Kind: mesh.Regex, Value: "application/.*"}}},
-			Action: mesh.Action{Backends: to("v1"), Request: changed, Response: changed, Rewrite: mesh.Rewrite{Host: "other.example"}}},
-	}, map[string]string{"v1": unary(t)}))
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := streams.Client(nc.(relay.Conn), streams.Config{})
-	defer c.Close()
-	unary := newCall()
-	if n := testing.AllocsPerRun(2000, func() {
-		if err := unary.make(c); err != nil {
-			t.Fatal(err)
-		}
-	}); n > 1 {
-		t.Errorf("a call by rules allocates %v times", n)
 	}
 }
