@@ -48,7 +48,7 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 	if k.services, err = discoverykubernetes.New(source); err != nil {
 		return nil, err
 	}
-	if k.resources, err = discoverykubernetes.NewResources(source); err != nil {
+	if k.resources, err = discoverykubernetes.NewResources(source, k.services); err != nil {
 		return nil, err
 	}
 	k.siblings, err = kube.Follow[*discoveryv1.EndpointSlice](k.client, kube.Selection{

@@ -11,6 +11,11 @@ const (
 	// retryStatus is the pause after a status that could not be written.
 	retryStatus = 5 * time.Second
 
+	// The reasons of a condition Accepted that is false: there is a fault in the resource, or a
+	// Service of Kubernetes has its name.
+	reasonInvalid = "Invalid"
+	reasonTaken   = "ServiceExists"
+
 	// manager is who writes conditions, as metadata.managedFields say it.
 	manager = "isthmus-discovery"
 )

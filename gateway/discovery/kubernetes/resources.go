@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -37,6 +38,8 @@ type Resources struct {
 
 	services *kube.Followed[*kube.Service]
 	policies *kube.Followed[*kube.AuthorizationPolicy]
+	// besides are the Services of Kubernetes, whose names none of ours takes.
+	besides *kube.Followed[*corev1.Service]
 
 	described state.Store[[]discovery.Described]
 	inForce   state.Store[[]policy.Policy]
@@ -47,7 +50,9 @@ type Resources struct {
 type verdict struct {
 	key    objectKey
 	object *kube.Resource // what was read
+	reason string         // of the fault, as a condition has it
 	faults string         // one a line; empty: it is good
+	inUse  string         // what is in force in place of what has the fault
 }
 
 // objectKey names an object of our kinds.
@@ -56,9 +61,9 @@ type objectKey struct{ kind, namespace, name string }
 func (k objectKey) String() string { return k.kind + " " + k.namespace + "/" + k.name }
 
 // NewResources returns them, and follows with the client what they need. Of cfg Client,
-// Leads and Log count.
-func NewResources(cfg Config) (*Resources, error) {
-	r := &Resources{client: cfg.Client, leads: cfg.Leads, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
+// Leads and Log count. The Services of Kubernetes are those that the source follows.
+func NewResources(cfg Config, source *Source) (*Resources, error) {
+	r := &Resources{client: cfg.Client, besides: source.services, leads: cfg.Leads, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))}
 	var err error
 	if r.services, err = kube.Follow[*kube.Service](cfg.Client, kube.Selection{Optional: true}, nil); err != nil {
 		return nil, err
@@ -106,8 +111,9 @@ func (r *Resources) Run(ctx context.Context) error {
 	for {
 		services, servicesPast := r.services.Snapshot()
 		policies, policiesPast := r.policies.Snapshot()
-		if services != nil && policies != nil {
-			r.publish(read.update(services, policies))
+		besides, besidesPast := r.besides.Snapshot()
+		if services != nil && policies != nil && besides != nil {
+			r.publish(refuseTaken(read.update(services, policies), besides))
 		}
 		published := time.Now()
 		select {
@@ -115,6 +121,7 @@ func (r *Resources) Run(ctx context.Context) error {
 			return nil
 		case <-servicesPast:
 		case <-policiesPast:
+		case <-besidesPast:
 		}
 		if !state.Pause(ctx, quiet-time.Since(published)) {
 			return nil
@@ -134,11 +141,7 @@ func (r *Resources) publish(all []reading) {
 		verdicts = append(verdicts, one.verdict)
 		i, known := slices.BinarySearchFunc(was, one.key, func(v verdict, k objectKey) int { return compareKeys(v.key, k) })
 		if one.faults != "" && (!known || was[i].faults != one.faults) {
-			instead := "its last good state"
-			if one.neverGood {
-				instead = "nothing: it was never good"
-			}
-			r.log.Error("a resource is not used as it is now", "in_use", instead, "resource", one.key, "err", one.faults)
+			r.log.Error("a resource is not used as it is now", "in_use", one.inUse, "resource", one.key, "err", one.faults)
 		}
 	}
 	slices.SortFunc(described, func(a, b discovery.Described) int { return a.Service.Name.Compare(b.Service.Name) })
@@ -219,7 +222,10 @@ func (r readings) update(services []*kube.Service, policies []*kube.Authorizatio
 			if content, err := parse(key.kind, object); err == nil {
 				one.last, one.neverGood, one.faults = content, false, ""
 			} else {
-				one.faults = err.Error()
+				one.reason, one.faults, one.inUse = reasonInvalid, err.Error(), "its last good state"
+				if one.neverGood {
+					one.inUse = "nothing: it was never good"
+				}
 				if one.closes() {
 					one.faults = fmt.Sprintf("every call to services of namespace %s is refused until this is mended or removed: %s", key.namespace, one.faults)
 				}
@@ -311,7 +317,7 @@ func (r *Resources) writeConditions(ctx context.Context) {
 // accepted is the condition of an object.
 func accepted(v *verdict) metav1.Condition {
 	if v.faults != "" {
-		return kube.Condition("Accepted", false, "Invalid", v.faults, v.object.Generation)
+		return kube.Condition("Accepted", false, v.reason, v.faults, v.object.Generation)
 	}
 	return kube.Condition("Accepted", true, "Accepted", "it is in force", v.object.Generation)
 }
@@ -334,7 +340,7 @@ func (r *Resources) write(ctx context.Context, v *verdict) error {
 		err = kube.ApplyStatus(ctx, r.client, manager, object.(*kube.AuthorizationPolicy))
 	}
 	if v.faults != "" {
-		r.client.Event(object, true, "Invalid", v.faults)
+		r.client.Event(object, true, v.reason, v.faults)
 	}
 	return ignoreGone(err)
 }

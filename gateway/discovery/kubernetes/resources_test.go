@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -118,6 +119,35 @@ func TestAnObjectDoesNotLeadToTheGatewaysOwnHost(t *testing.T) {
 		if all[0].faults == "" || len(all[0].last.Services) > 0 {
 			t.Errorf("%s is taken", addr)
 		}
+	}
+}
+
+func TestAServiceWithEndpointsTakesNoNameOfKubernetes(t *testing.T) {
+	const spec = `{"ports":[{"port":80,"protocol":"http"}],"endpoints":["10.1.2.3"],"allow":["front/*"]}`
+	external := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "outside"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName}}
+	besides := []*corev1.Service{{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"}}, {ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "orders"}}, external}
+	ours := []*kube.Service{
+		serviceObject("shop", "cart", `{"export":true,"ports":[{"port":80,"protocol":"http"}]}`, 1), // without endpoints: says more of it
+		serviceObject("shop", "legacy", spec, 1),
+		serviceObject("shop", "orders", spec, 1),
+		serviceObject("shop", "outside", spec, 1),
+	}
+	r := readings{}
+	all := refuseTaken(r.update(ours, nil), besides)
+	for _, one := range all {
+		if refused := one.key.name == "orders"; refused != (len(one.last.Services) == 0) || refused != (one.faults != "") {
+			t.Errorf("%s: %d services, %q", one.key, len(one.last.Services), one.faults)
+		}
+	}
+	condition := accepted(&all[2].verdict)
+	if condition.Status != metav1.ConditionFalse || condition.Reason != "ServiceExists" || !strings.Contains(condition.Message, "give this one another name, or remove its endpoints") {
+		t.Errorf("%+v", condition)
+	}
+	if policies, _ := said(all); len(policies) != 3 {
+		t.Errorf("the policies are %q, want the refused one's to stay", policies)
+	}
+	if all = refuseTaken(r.update(ours, nil), nil); all[2].faults != "" || len(all[2].last.Services) != 1 {
+		t.Errorf("without a Service of Kubernetes: %+v", all[2].verdict)
 	}
 }
 
