@@ -54,6 +54,7 @@ type CA struct {
 	sources    *limit.Rates[limit.Source]
 	identities *limit.Rates[identity.ID]
 	reviews    *reviews // nil: no tokens of service accounts are taken
+	pods       *pods    // nil as reviews is
 
 	// wired is set when what follows is: Shutdown may be called before.
 	wired     atomic.Bool
@@ -96,11 +97,12 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 		ca.reloader = admin.NewReloader(ca.log, ca.reload)
 	}
 	if cfg.Kubernetes != nil {
-		review, err := askAPIServer(cfg.Kubernetes, ca.log, ca.registry)
+		review, get, err := askAPIServer(cfg.Kubernetes, ca.log, ca.registry)
 		if err != nil {
 			return nil, err
 		}
 		ca.reviews = newReviews(cfg.Kubernetes, review, ca.identity.ID())
+		ca.pods = newPods(cfg.Kubernetes, get, time.Now(), ca.log)
 	}
 	ca.gateways = newGateways(ca)
 	if ca.limits, err = limit.New(ca.registry); err != nil {
@@ -119,7 +121,7 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 func Check(cfg *config.CA) error {
 	_, _, err := open(cfg)
 	if cfg.Kubernetes != nil {
-		_, kubeErr := askAPIServer(cfg.Kubernetes, nil, nil)
+		_, _, kubeErr := askAPIServer(cfg.Kubernetes, nil, nil)
 		err = errors.Join(err, kubeErr)
 	}
 	return err

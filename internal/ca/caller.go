@@ -59,6 +59,7 @@ type proven struct {
 	id    identity.ID
 	by    proof
 	how   string          // for the log and the audit stream
+	pod   identity.Pod    // zero: none is known
 	token *identity.Token // of [byToken]
 }
 
@@ -76,7 +77,7 @@ const (
 func (ca *CA) prove(ctx context.Context, c caller, now time.Time) (proven, *refusal) {
 	switch {
 	case len(c.state.PeerCertificates) > 0:
-		return ca.proveByCertificate(c)
+		return ca.proveByCertificate(ctx, c, now)
 	case c.token == "":
 		return proven{}, refuse(codes.Unauthenticated, nobody,
 			"neither a certificate nor a token: make a token with 'isthmus pki token', and send it as authorization: Bearer")
@@ -86,11 +87,11 @@ func (ca *CA) prove(ctx context.Context, c caller, now time.Time) (proven, *refu
 		return proven{}, refuse(codes.Unauthenticated, badToken,
 			"token: it is none of 'isthmus pki token', and this CA takes no tokens of service accounts: write kubernetes into its configuration if it is to")
 	}
-	id, how, refused := ca.reviews.whose(ctx, c.token, now)
-	return proven{id: id, by: byServiceAccount, how: how}, refused
+	return ca.reviews.whose(ctx, c.token, now)
 }
 
-func (ca *CA) proveByCertificate(c caller) (proven, *refusal) {
+// proveByCertificate believes a certificate that is trusted, and of a pod, while that is there.
+func (ca *CA) proveByCertificate(ctx context.Context, c caller, now time.Time) (proven, *refusal) {
 	// Again, since it may have ended or been revoked while the connection was open.
 	if err := ca.identity.Trusts(c.state, ca.members()); err != nil {
 		return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
@@ -99,7 +100,14 @@ func (ca *CA) proveByCertificate(c caller) (proven, *refusal) {
 	if err != nil {
 		return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
 	}
-	return proven{id: id, by: byCertificate, how: "renewed"}, nil
+	who := proven{id: id, by: byCertificate, how: "renewed", pod: identity.PodOf(c.state.PeerCertificates[0])}
+	switch {
+	case who.pod.IsZero():
+		return who, nil
+	case ca.pods == nil:
+		return who, refuse(codes.FailedPrecondition, badCertificate, "the certificate is of pod %s, and this CA asks no API server whether that is still there: ask one that has kubernetes in its configuration", who.pod.Name)
+	}
+	return who, ca.pods.there(ctx, id, who.pod, now)
 }
 
 func (ca *CA) proveByToken(c caller, now time.Time) (proven, *refusal) {

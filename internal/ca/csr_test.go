@@ -129,7 +129,7 @@ func TestWhatARequestSaysBesideItsKeyIsNotIssued(t *testing.T) {
 	if refused != nil || checkNames(parsed, orders) != nil {
 		t.Fatal(refused)
 	}
-	chain, refused := ca.certify(orders, parsed, ca.cfg.TTL, time.Now())
+	chain, refused := ca.certify(proven{id: orders}, parsed, ca.cfg.TTL, time.Now())
 	if refused != nil {
 		t.Fatal(refused.err)
 	}
@@ -155,7 +155,7 @@ func TestWhoAsksByItsNameInIstioGetsThatNameToo(t *testing.T) {
 		if refused != nil || checkNames(parsed, orders) != nil {
 			t.Fatal(refused)
 		}
-		chain, refused := ca.certify(orders, parsed, ca.cfg.TTL, time.Now())
+		chain, refused := ca.certify(proven{id: orders}, parsed, ca.cfg.TTL, time.Now())
 		if refused != nil {
 			t.Fatal(refused.err)
 		}

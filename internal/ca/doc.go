@@ -42,8 +42,11 @@
 // What that token proves: its bearer has read it within its life, which the kubelet bounds,
 // and its pod and account are still there. It may be shown again, to each CA of the
 // cluster, and makes the same identity each time; so clients show it to nobody else. A token for
-// another audience or of another cluster is none here. A certificate is renewed by itself when the API
-// server is away; who has a pod's key may renew it, too, until it is revoked, as on other machines.
+// another audience or of another cluster is none here. The certificate says which pod it was issued
+// to (name and UID, in its subject's serial number), and so does each that replaces it. It
+// is renewed while the API server has that pod, so that a key which was stolen from one does not outlive
+// it for longer than a certificate's life. While the API server is away a pod counts as there, for a day at most
+// ([mayBeAway]). A token that is bound to no pod makes a certificate that is renewed as those of other machines are.
 //
 // # Two of them
 //

@@ -73,7 +73,7 @@ func (ca *CA) answer(ctx context.Context, c caller, r *securityv1.IstioCertifica
 			return who, nil, refuse(codes.Unavailable, unable, "%w: ask another CA", err)
 		}
 	}
-	chain, refused = ca.certify(who.id, csr, ttl, now)
+	chain, refused = ca.certify(who, csr, ttl, now)
 	return who, chain, refused
 }
 
@@ -90,10 +90,10 @@ func (ca *CA) lifetime(seconds int64) (time.Duration, *refusal) {
 }
 
 // certify makes the certificate.
-func (ca *CA) certify(id identity.ID, csr *x509.CertificateRequest, ttl time.Duration, now time.Time) ([]*x509.Certificate, *refusal) {
-	authority := ca.authority.Load()
+func (ca *CA) certify(who proven, csr *x509.CertificateRequest, ttl time.Duration, now time.Time) ([]*x509.Certificate, *refusal) {
+	authority, id := ca.authority.Load(), who.id
 	back := min(backdate, ttl/backdatePart)
-	chain, err := authority.Certify(identity.Request{ID: id, DNSNames: hostNames(id), Istio: asksForIstioName(csr, id), NotBefore: now.Add(-back), TTL: back + ttl}, csr.PublicKey)
+	chain, err := authority.Certify(identity.Request{ID: id, Pod: who.pod, DNSNames: hostNames(id), Istio: asksForIstioName(csr, id), NotBefore: now.Add(-back), TTL: back + ttl}, csr.PublicKey)
 	if err != nil {
 		return nil, refuse(codes.Unavailable, unable, "%w: ask another CA", err)
 	}

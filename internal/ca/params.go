@@ -41,10 +41,14 @@ const (
 	identityRate  = 5
 	identityBurst = 100
 
-	// maxReviews bounds the TokenReviews at a time: one takes the API server a millisecond or
+	// maxReviews bounds the TokenReviews at a time, and the questions for pods: one takes the API server a millisecond or
 	// a few. reviewTimeout bounds one with its wait: less than a client waits for its answer.
 	maxReviews    = 16
 	reviewTimeout = 4 * time.Second
+	// mayBeAway is how long certificates of pods are renewed without the API server's word that
+	// the pod is there: an outage of a weekend's night ends no mesh, and a stolen key lives no
+	// longer than that and a certificate's life.
+	mayBeAway = 24 * time.Hour
 	// refusedFor is how long a refused token is refused without asking again, and maxRefused
 	// how many are remembered. A pod's token may be shown before all of the API server knows
 	// the pod, so that it is short.

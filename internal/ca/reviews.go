@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -26,11 +27,15 @@ import (
 // error means that there was no answer.
 type review func(ctx context.Context, token, audience string) (*authenticationv1.TokenReviewStatus, error)
 
-// askAPIServer returns how the API server is asked. It speaks with nobody yet.
-func askAPIServer(cfg *config.CAKubernetes, log *slog.Logger, metrics prometheus.Registerer) (review, error) {
+// askAPIServer returns how the API server is asked whose a token is, and for a pod. It speaks
+// with nobody yet.
+func askAPIServer(cfg *config.CAKubernetes, log *slog.Logger, metrics prometheus.Registerer) (review, getPod, error) {
 	client, err := kube.Open(kube.Config{Kubeconfig: cfg.Kubeconfig, Log: log, Metrics: metrics})
 	if err != nil {
-		return nil, &config.KeyError{Key: "kubernetes.kubeconfig", Problem: err.Error()}
+		return nil, nil, &config.KeyError{Key: "kubernetes.kubeconfig", Problem: err.Error()}
+	}
+	get := func(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+		return kube.Get[*corev1.Pod](ctx, client, namespace, name)
 	}
 	return func(ctx context.Context, token, audience string) (*authenticationv1.TokenReviewStatus, error) {
 		answer, err := kube.Create(ctx, client, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{audience}}})
@@ -38,11 +43,14 @@ func askAPIServer(cfg *config.CAKubernetes, log *slog.Logger, metrics prometheus
 			return nil, err
 		}
 		return &answer.Status, nil
-	}, nil
+	}, get, nil
 }
 
-// podName is what the API server adds to a user whose token is bound to a pod.
-const podName = "authentication.kubernetes.io/pod-name"
+// podName and podUID are what the API server adds to a user whose token is bound to a pod.
+const (
+	podName = "authentication.kubernetes.io/pod-name"
+	podUID  = "authentication.kubernetes.io/pod-uid"
+)
 
 // reviews finds out whose the tokens of service accounts are. Its methods may be called
 // concurrently.
@@ -69,25 +77,25 @@ func newReviews(cfg *config.CAKubernetes, review review, self identity.ID) *revi
 	}
 }
 
-// whose returns whom a service account's token makes, and how the audit stream calls it.
+// whose returns whom a service account's token makes, and of which pod.
 // The API server is asked at every use, since a token ends with its pod; only a refusal is
 // remembered, for a moment.
-func (r *reviews) whose(ctx context.Context, token string, now time.Time) (id identity.ID, by string, refused *refusal) {
+func (r *reviews) whose(ctx context.Context, token string, now time.Time) (who proven, refused *refusal) {
 	if refused := r.precheck(token, now); refused != nil {
-		return id, "", refused
+		return proven{}, refused
 	}
 	key := sha256.Sum256([]byte(token))
 	if why := r.remembered(key, now); why != nil {
-		return id, "", why
+		return proven{}, why
 	}
 	answer, refused := r.ask(ctx, token)
 	if refused != nil {
-		return id, "", refused
+		return proven{}, refused
 	}
-	if id, by, refused = r.judge(answer); refused != nil {
+	if who, refused = r.judge(answer); refused != nil {
 		r.remember(key, refused, now)
 	}
-	return id, by, refused
+	return who, refused
 }
 
 // precheck refuses what the token itself says cannot be good, so that the API server is not
@@ -149,9 +157,9 @@ func (r *reviews) ask(ctx context.Context, token string) (*authenticationv1.Toke
 }
 
 // judge reads the API server's answer.
-func (r *reviews) judge(answer *authenticationv1.TokenReviewStatus) (id identity.ID, by string, refused *refusal) {
-	bad := func(format string, args ...any) (identity.ID, string, *refusal) {
-		return identity.ID{}, "", refuse(codes.Unauthenticated, badToken, "token: "+format, args...)
+func (r *reviews) judge(answer *authenticationv1.TokenReviewStatus) (who proven, refused *refusal) {
+	bad := func(format string, args ...any) (proven, *refusal) {
+		return proven{}, refuse(codes.Unauthenticated, badToken, "token: "+format, args...)
 	}
 	if !answer.Authenticated {
 		return bad("this cluster's API server does not take it (%s): it is of another cluster, has ended, or its pod or service account is gone", answer.Error)
@@ -164,22 +172,23 @@ func (r *reviews) judge(answer *authenticationv1.TokenReviewStatus) (id identity
 	if err != nil {
 		return bad("%w", err)
 	}
-	by = "service account token"
-	pod := ""
-	if names := answer.User.Extra[podName]; len(names) == 1 {
-		pod = names[0]
-		by += " of pod " + account.Namespace + "/" + pod
-	}
-	id = identity.ID{TrustDomain: r.self.TrustDomain, Cluster: r.self.Cluster}
-	if account.Namespace+"/"+account.ServiceAccount == r.gateways {
-		if err := mesh.CheckLabel(pod); err != nil {
-			return bad("it is of the gateways' service account %s, whose pods are gateways by their names, and the pod that it is bound to (%q) cannot be one: %w", r.gateways, pod, err)
+	who = proven{by: byServiceAccount, how: "service account token", id: identity.ID{TrustDomain: r.self.TrustDomain, Cluster: r.self.Cluster}}
+	if names, uids := answer.User.Extra[podName], answer.User.Extra[podUID]; len(names) == 1 {
+		who.how += " of pod " + account.Namespace + "/" + names[0]
+		who.pod.Name = names[0]
+		if len(uids) == 1 {
+			who.pod.UID = uids[0]
 		}
-		id.Gateway = mesh.GatewayName(pod)
-		return id, by, nil
 	}
-	id.Namespace, id.ServiceAccount = account.Namespace, account.ServiceAccount
-	return id, by, nil
+	if account.Namespace+"/"+account.ServiceAccount == r.gateways {
+		if err := mesh.CheckLabel(who.pod.Name); err != nil {
+			return bad("it is of the gateways' service account %s, whose pods are gateways by their names, and the pod that it is bound to (%q) cannot be one: %w", r.gateways, who.pod.Name, err)
+		}
+		who.id.Gateway = mesh.GatewayName(who.pod.Name)
+		return who, nil
+	}
+	who.id.Namespace, who.id.ServiceAccount = account.Namespace, account.ServiceAccount
+	return who, nil
 }
 
 // remembered returns why a token was refused a moment ago; nil: it was not.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,7 +21,10 @@ import (
 	"google.golang.org/grpc/status"
 	securityv1 "istio.io/api/security/v1alpha1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -31,6 +35,33 @@ type apiServer struct {
 	users map[string]authenticationv1.UserInfo // by token
 	asked atomic.Int64
 	fault atomic.Pointer[error] // instead of an answer; nil: none
+
+	mu   sync.Mutex
+	pods map[string]*corev1.Pod // by namespace/name
+}
+
+// getPod answers as the API server does.
+func (a *apiServer) getPod(_ context.Context, namespace, name string) (*corev1.Pod, error) {
+	if fault := a.fault.Load(); fault != nil {
+		return nil, *fault
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if pod := a.pods[namespace+"/"+name]; pod != nil {
+		return pod, nil
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("pods"), name)
+}
+
+// change makes another one of a pod; nil: it is deleted.
+func (a *apiServer) change(name string, to *corev1.Pod) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if to == nil {
+		delete(a.pods, name)
+		return
+	}
+	a.pods[name] = to
 }
 
 func (a *apiServer) review(_ context.Context, token, audience string) (*authenticationv1.TokenReviewStatus, error) {
@@ -59,14 +90,37 @@ func (a *apiServer) account(namespace, account, pod string) string {
 	token := projected("isthmus", namespace, account, "good"+pod, time.Now().Add(time.Hour))
 	user := authenticationv1.UserInfo{Username: "system:serviceaccount:" + namespace + ":" + account}
 	if pod != "" {
-		user.Extra = map[string]authenticationv1.ExtraValue{podName: {pod}}
+		user.Extra = map[string]authenticationv1.ExtraValue{podName: {pod}, podUID: {"uid-of-" + pod}}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.pods == nil {
+			a.pods = map[string]*corev1.Pod{}
+		}
+		a.pods[namespace+"/"+pod] = &corev1.Pod{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod, UID: types.UID("uid-of-" + pod)},
+		}
 	}
 	a.users[token] = user
 	return token
 }
 
-// ServeHTTP answers TokenReviews as the API server does.
+// ServeHTTP answers TokenReviews, and for pods, as the API server does.
 func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if path := strings.Split(r.URL.Path, "/"); len(path) == 7 && path[5] == "pods" && r.Method == http.MethodGet {
+		pod, err := a.getPod(r.Context(), path[4], path[6])
+		if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
+			w.WriteHeader(http.StatusNotFound)
+			answer := status.Status()
+			answer.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+			_ = json.NewEncoder(w).Encode(answer)
+		} else if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		} else {
+			_ = json.NewEncoder(w).Encode(pod)
+		}
+		return
+	}
 	var review authenticationv1.TokenReview
 	err := json.NewDecoder(r.Body).Decode(&review)
 	if err != nil || r.Method != http.MethodPost || r.URL.Path != "/apis/authentication.k8s.io/v1/tokenreviews" || len(review.Spec.Audiences) != 1 {
@@ -80,7 +134,6 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	review.Status = *answer
 	review.TypeMeta = metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"}
-	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	_ = json.NewEncoder(w).Encode(review)
 }
@@ -176,7 +229,7 @@ func TestAnAnswerForAnotherAudienceIsNone(t *testing.T) {
 		// An API server that does not know of audiences says nothing of them.
 		return &authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "system:serviceaccount:shop:orders"}}, nil
 	}, orders)
-	_, _, refused := r.whose(t.Context(), projected("isthmus", "shop", "orders", "", time.Now().Add(time.Hour)), time.Now())
+	_, refused := r.whose(t.Context(), projected("isthmus", "shop", "orders", "", time.Now().Add(time.Hour)), time.Now())
 	if refused == nil || !strings.Contains(refused.err.Error(), "for the audience []") {
 		t.Errorf("refused: %v", refused)
 	}
@@ -211,11 +264,11 @@ func TestOnlyRefusalsAreRememberedAndNotForLong(t *testing.T) {
 		a := &apiServer{users: map[string]authenticationv1.UserInfo{}}
 		r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, a.review, orders)
 		ask := func(token string) string {
-			id, _, refused := r.whose(t.Context(), token, time.Now())
+			who, refused := r.whose(t.Context(), token, time.Now())
 			if refused != nil {
 				return "refused"
 			}
-			return id.ServiceAccount
+			return who.id.ServiceAccount
 		}
 		good := a.account("shop", "orders", "orders-1")
 		for range 2 {
@@ -268,7 +321,7 @@ func TestTheAPIServerIsAskedAFewTimesAtATimeAndTheRestHaveADeadline(t *testing.T
 		refusals := make(chan *refusal, 3*maxReviews)
 		for range 3 * maxReviews {
 			go func() {
-				_, _, refused := r.whose(t.Context(), projected("isthmus", "shop", "orders", "", time.Now().Add(time.Hour)), time.Now())
+				_, refused := r.whose(t.Context(), projected("isthmus", "shop", "orders", "", time.Now().Add(time.Hour)), time.Now())
 				refusals <- refused
 			}()
 		}

@@ -27,7 +27,8 @@ agents, whose CreateCertificate it speaks. It needs no more than this:
   gateways: [10.0.0.5]        # of this cluster, from which it hears who was revoked
 
 In Kubernetes it takes the tokens of service accounts as well, which the API server is
-asked about; it needs "create" on tokenreviews (authentication.k8s.io) there:
+asked about, and renews no certificate of a pod that is gone; it needs "create" on
+tokenreviews (authentication.k8s.io) and "get" on pods there:
 
   kubernetes: {gateways: isthmus-system/isthmus-gateway}  # whose pods are the gateways
 

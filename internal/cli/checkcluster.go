@@ -259,7 +259,7 @@ func (c *clusterCheck) rights(ctx context.Context) {
 			{Verb: "watch", Group: "multicluster.x-k8s.io", Resource: "serviceexports"}, {Verb: "patch", Group: "multicluster.x-k8s.io", Resource: "serviceimports"},
 			{Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: c.Namespace, Name: "isthmus-gateway"},
 		}},
-		{"isthmus-ca", []authorizationv1.ResourceAttributes{{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"}}},
+		{"isthmus-ca", []authorizationv1.ResourceAttributes{{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"}, {Verb: "get", Resource: "pods"}}},
 		{"isthmus-webhook", []authorizationv1.ResourceAttributes{
 			{Verb: "update", Resource: "secrets", Namespace: c.Namespace, Name: "isthmus-webhook"},
 			{Verb: "update", Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Name: "isthmus"},

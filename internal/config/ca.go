@@ -40,7 +40,8 @@ type CA struct {
 
 // CAKubernetes says whose tokens of service accounts a CA takes: a pod's projected token
 // makes it spiffe://TRUST-DOMAIN/cluster/CLUSTER/ns/NAMESPACE/sa/ACCOUNT. The CA asks the API
-// server whose a token is (TokenReview), and may do no more there.
+// server whose a token is (TokenReview), and before it renews the certificate of a pod whether
+// that is still there; it may do no more there.
 type CAKubernetes struct {
 	// The audience that tokens must be for. One that other programs are given tokens for, as
 	// the API server's own, would let who gets those become their pods.

@@ -132,6 +132,7 @@ type Request struct {
 	ID       ID            // its TrustDomain and Cluster may be empty: the authority's
 	DNSNames []string      // for programs that check a host name, such as curl
 	Istio    bool          // name a workload as Istio does, too: ztunnel knows no other name
+	Pod      Pod           // zero: it is issued to none
 	TTL      time.Duration // zero: DefaultLeafTTL; never past the authority's own end
 	// NotBefore is when the certificate begins to be valid. Zero: an hour ago,
 	// for peers whose clock is behind.
@@ -186,6 +187,9 @@ func (a *Authority) Certify(r Request, key crypto.PublicKey) ([]*x509.Certificat
 			return nil, fmt.Errorf("SPIFFE ID: %w", err)
 		}
 		tmpl.URIs = append([]*url.URL{istio}, tmpl.URIs...)
+	}
+	if !r.Pod.IsZero() {
+		tmpl.Subject.SerialNumber = r.Pod.subject()
 	}
 	tmpl.DNSNames = r.DNSNames
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
