@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -58,8 +59,11 @@ func (x *exchange) afterLoss(err error) outcome {
 		return x.reply(badRequest(bad))
 	}
 	loss, c := upstream.Lost, lost
-	if !x.lease.Sent() || unprocessed(err) {
+	switch {
+	case !x.lease.Sent() || unprocessed(err):
 		loss, c = upstream.Unseen, unreached
+	case x.resetByProgram(err):
+		loss = upstream.Reset
 	}
 	if x.mayRetry(loss) {
 		return x.retry(c)
@@ -74,6 +78,12 @@ func (x *exchange) afterLoss(err error) outcome {
 func unprocessed(err error) bool {
 	var reset *streams.ResetError
 	return errors.As(err, &reset) && reset.Unprocessed
+}
+
+// resetByProgram reports whether the program beside, or one without a sidecar, has reset
+// the connection of an attempt that failed with err.
+func (x *exchange) resetByProgram(err error) bool {
+	return !x.lease.ToSidecar() && x.lease.Stream() == nil && errors.Is(err, syscall.ECONNRESET)
 }
 
 // noHost is the reply when nobody is left to ask; last is why the last one failed. When

@@ -156,3 +156,44 @@ func TestARequestIsRepeatedOnceEndToEnd(t *testing.T) {
 		t.Errorf("%d after %d requests: %s; want 502 after two", code, hits.Load(), said)
 	}
 }
+
+// A program that ends closes the connections that it keeps, and the kernel resets those
+// that it has not accepted: none of them has seen the request.
+func TestARequestThatMeetsTheEndOfAProgramIsAskedElsewhere(t *testing.T) {
+	w := newWorld(t)
+	var resets atomic.Int64
+	// Closes a connection at its second request, and then resets the next ones.
+	ending := fakes(t, func(c *net.TCPConn) {
+		br := bufio.NewReader(c)
+		if resets.Load() == 0 {
+			if r, err := http.ReadRequest(br); err != nil || r.Body.Close() != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			_, _ = br.Peek(1)
+			resets.Add(1)
+			return
+		}
+		_, _ = br.Peek(1)
+		resets.Add(1)
+		_ = c.SetLinger(0)
+	})
+	good := w.program(http.HandlerFunc(echoBody))
+	for name, r := range map[string]*mesh.Route{
+		"beside sidecars": route(mesh.HTTP, w.instance("east", "orders-1", ending, mesh.HTTP), w.instance("east", "orders-2", good, mesh.HTTP)),
+		"plain":           route(mesh.HTTP, plainAt("a", ending), plainAt("b", good)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			resets.Store(0)
+			addr := w.outbound(r)
+			for range 64 {
+				if code, said := ask(t, addr, "GET"); code != 200 {
+					t.Fatalf("%d: %s", code, said)
+				}
+			}
+			if resets.Load() < 2 {
+				t.Fatalf("%d connections ended: nothing was tested", resets.Load())
+			}
+		})
+	}
+}

@@ -180,6 +180,9 @@ const (
 	// OutOfService: somebody may have seen it whom the mesh has taken out of service
 	// since, for reasons of its own.
 	OutOfService
+	// Reset: its program reset the connection with TCP, as the kernel does for what a
+	// program that ends has not accepted or not read. It did not die of it.
+	Reset
 )
 
 // stay bounds where the next attempt goes: after a loss to the cluster that the request
