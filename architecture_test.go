@@ -93,7 +93,7 @@ var imports = map[string][]string{
 	"internal/identity/caclient":     {"internal/identity", "internal/rpcerr", "internal/state"},
 	"internal/identity/workloadapi":  {"internal/identity", "internal/rpcerr", "internal/state"},
 	"internal/identity/identitytest": {"internal/identity", "internal/mesh"},
-	"internal/kube":                  {"internal/prom", "internal/state"},
+	"internal/kube":                  {"internal/prom", "internal/state", "internal/version", "internal/wholefile"},
 	"internal/mesh":                  {},
 	"internal/policy":                {"internal/identity", "internal/mesh"},
 	"internal/osuser":                {},

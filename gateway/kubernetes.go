@@ -39,7 +39,7 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 		return nil, nil
 	}
 	k = &kubernetes{}
-	k.client, err = kube.Open(kube.Config{Kubeconfig: g.cfg.Kubernetes.Kubeconfig, Log: g.log, Metrics: g.registry})
+	k.client, err = kube.Open(kube.Config{Kubeconfig: g.cfg.Kubernetes.Kubeconfig, Keep: g.statePath(kubernetesFile), Log: g.log, Metrics: g.registry})
 	if err != nil {
 		return nil, err
 	}

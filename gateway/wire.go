@@ -166,6 +166,7 @@ const (
 	federationFile    = "federation.db"
 	registrationsFile = "registrations.json"
 	scopesFile        = "scopes.json"
+	kubernetesFile    = "kubernetes.json"
 	bundlesFile       = "gateway-bundles.json"
 )
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +63,11 @@ apiVersion: isthmus.io/v1alpha1
 kind: Service
 metadata: {namespace: found, name: legacy}
 spec: {ports: [{port: 80, protocol: http}], endpoints: [10.1.2.3], health: {type: none}}
+---
+apiVersion: isthmus.io/v1alpha1
+kind: Service
+metadata: {namespace: found, name: orders}
+spec: {ports: [{port: 80, protocol: tcp}], endpoints: [10.1.2.4], health: {type: none}}
 ---
 apiVersion: isthmus.io/v1alpha1
 kind: AuthorizationPolicy
@@ -126,7 +132,7 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 	if err := cluster.Apply(ctx, discoveredSlice(uids, true)); err != nil {
 		t.Fatal(err)
 	}
-	said := gatewayOutside(t, w, cluster)
+	said, restart := gatewayOutside(t, w, cluster)
 
 	ports := func(want ...string) func() error {
 		return func() error {
@@ -172,6 +178,7 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 	conditions("serviceexport", "far", "Valid=False/InvalidServiceType Ready=False/Failed")
 	conditions("serviceexport", "nothing", "Valid=False/NoService Ready=False/Pending")
 	conditions("services.isthmus.io", "legacy", "Accepted=True/Accepted")
+	conditions("services.isthmus.io", "orders", "Accepted=False/ServiceExists")
 	conditions("authorizationpolicy", "misspelt", "Accepted=False/Invalid")
 	must(cluster.Eventually(ctx, func(out string) error {
 		if !strings.Contains(out, "spec.rules[0].methodz: there is no such key: write methods") {
@@ -182,7 +189,7 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 
 	// The API server ends: what it said stays, and the status says for how long.
 	must(cluster.Signal(ctx, "kube-apiserver", "KILL"))
-	must(harness.Eventually(func() error {
+	podsLost := func() error {
 		g, err := said()
 		if err != nil {
 			return err
@@ -191,13 +198,23 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 			return fmt.Errorf("pods are not said to be lost: %+v", g.Kubernetes)
 		}
 		return nil
-	}))
-	must(ports(legacy, "orders 80/http 1 of 2, exported true, plain true", "orders 81/grpc 1 of 2, exported true, plain true")())
+	}
+	last := ports(legacy, "orders 80/http 1 of 2, exported true, plain true", "orders 81/grpc 1 of 2, exported true, plain true")
+	must(harness.Eventually(podsLost))
+	must(last())
+
+	// A gateway that starts now knows what the one before it was told.
+	restart()
+	must(harness.Eventually(podsLost))
+	must(harness.Eventually(last))
+	if g, err := said(); err != nil || !g.Ready {
+		t.Errorf("it is not ready: %v, %v", g, err)
+	}
 }
 
 // gatewayOutside runs a gateway beside the clusters, with a kubeconfig, and returns what
-// asks it for its status.
-func gatewayOutside(t *testing.T, w *world, cluster *bed.Cluster) func() (*status.Gateway, error) {
+// asks it for its status, and what starts it again.
+func gatewayOutside(t *testing.T, w *world, cluster *bed.Cluster) (said func() (*status.Gateway, error), restart func()) {
 	t.Helper()
 	dir, ctx := t.TempDir(), t.Context()
 	file := filepath.Join(dir, "gateway.yaml")
@@ -213,19 +230,26 @@ kubernetes: {enabled: true, kubeconfig: %s}
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	gateway := bed.Command(context.WithoutCancel(ctx), w.isthmus, "gateway", "-c", file)
-	gateway.Stdout, gateway.Stderr = &log, &log
-	if err := gateway.Start(); err != nil {
-		t.Fatal(err)
+	var gateway *exec.Cmd
+	start := func() {
+		gateway = bed.Command(context.WithoutCancel(ctx), w.isthmus, "gateway", "-c", file)
+		gateway.Stdout, gateway.Stderr = &log, &log
+		if err := gateway.Start(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Cleanup(func() {
+	end := func() {
 		_ = gateway.Process.Signal(syscall.SIGTERM)
 		_ = gateway.Wait()
+	}
+	start()
+	t.Cleanup(func() {
+		end()
 		if t.Failed() {
 			t.Log(log.String())
 		}
 	})
-	return func() (*status.Gateway, error) {
+	said = func() (*status.Gateway, error) {
 		ask := bed.Command(ctx, w.isthmus, "status", "--admin", "127.0.0.1:27446", "-o", "json")
 		out, err := ask.Output() // what is wrong is its exit code as well
 		var g status.Gateway
@@ -234,4 +258,5 @@ kubernetes: {enabled: true, kubeconfig: %s}
 		}
 		return &g, nil
 	}
+	return said, func() { end(); start() }
 }

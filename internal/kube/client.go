@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,9 @@ type Config struct {
 	Kubeconfig string
 	Log        *slog.Logger          // nil: silent
 	Metrics    prometheus.Registerer // nil: none are registered
+	// Keep is a file in which what is followed is written down, for a start while the API
+	// server is away; empty: nothing is.
+	Keep string
 }
 
 // Client speaks with one API server. Its methods, and the functions that take one, may
@@ -52,6 +56,7 @@ type Client struct {
 	codecs serializer.CodecFactory
 	log    *slog.Logger
 	events recorder
+	kept   keptSets
 
 	namespace string // of this process's pod, or of the kubeconfig's context
 
@@ -64,6 +69,11 @@ type Client struct {
 type followed interface {
 	run(context.Context)
 	state() KindState
+	// heardOf returns how often the set has changed, since when nothing is heard of it (zero:
+	// changes are), and whether the API server has said it to this process.
+	heardOf() (changes int, lost time.Time, heard bool)
+	encode() (json.RawMessage, error)
+	keptAs() string // the name of the set in the file
 }
 
 // Open returns a client and speaks with nobody yet.
@@ -88,6 +98,7 @@ func Open(cfg Config) (*Client, error) {
 	c := &Client{config: config, http: client, scheme: scheme, codecs: serializer.NewCodecFactory(scheme), namespace: namespace,
 		log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), versions: map[schema.GroupVersion]*rest.RESTClient{}}
 	c.events.init()
+	c.kept.path = cfg.Keep
 	return c, prom.Register(cfg.Metrics, stateMetrics{c})
 }
 
@@ -131,11 +142,15 @@ func (c *Client) Namespace() string { return c.namespace }
 // Server returns the API server's address.
 func (c *Client) Server() string { return c.config.Host }
 
-// Run follows what was asked for with [Follow] and writes Events, until ctx ends.
+// Run follows what was asked for with [Follow], keeps it and writes Events, until ctx ends.
 // It returns nil.
 func (c *Client) Run(ctx context.Context) error {
 	ctx = silent(ctx)
+	if err := c.kept.load(time.Now()); err != nil {
+		c.log.Warn("what was kept of the API server is not read", "err", err)
+	}
 	var all errgroup.Group
+	all.Go(func() error { c.keep(ctx); return nil })
 	c.mu.Lock()
 	for _, f := range c.followed {
 		all.Go(func() error { f.run(ctx); return nil })

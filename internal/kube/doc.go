@@ -18,7 +18,8 @@
 // what others wrote alone), [Create], [Replace] and [Delete]; every call has a deadline. Which
 // of several gateways writes, a [Lease] decides.
 //
-// When the API server is away, sets stay as they were. [Client.State] and the metric
+// When the API server is away, sets stay as they were; a process that starts then has what the
+// file [Config].Keep says (kept.go). [Client.State] and the metric
 // isthmus_kubernetes_lost_seconds say for how long nothing has been heard.
 //
 // The kinds are those that newScheme names. The whole of client-go's typed clients is not

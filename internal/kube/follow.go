@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type Followed[T Object] struct {
 	client    *Client
 	at        at
 	selection Selection
+	key       string // what the set is kept under
 	set       *set[T]
 
 	mu      sync.Mutex
@@ -53,6 +55,7 @@ func Follow[T Object](c *Client, selection Selection, trim func(T)) (*Followed[T
 	f := &Followed[T]{client: c, at: where, selection: selection, set: newSet(trim), lost: time.Now(), unheard: true}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	f.key = f.name() + "#" + strconv.Itoa(len(c.followed)) // two may follow one kind, and trim it otherwise
 	c.followed = append(c.followed, f)
 	return f, nil
 }
@@ -146,6 +149,9 @@ func (f *Followed[T]) heard(err error) {
 		}
 	} else if apierrors.IsForbidden(err) {
 		err = fmt.Errorf("%w: give the service account the right to list and watch %s", err, f.at.resource.GroupResource())
+	}
+	if err != nil {
+		f.recall()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

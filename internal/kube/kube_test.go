@@ -22,8 +22,9 @@ import (
 
 // api is an API server of a few Services in one namespace, a Lease and Events.
 type api struct {
-	t      *testing.T
-	server *httptest.Server
+	t          *testing.T
+	server     *httptest.Server
+	kubeconfig string
 
 	mu       sync.Mutex
 	version  int
@@ -44,11 +45,18 @@ func newAPI(t *testing.T) (*api, *Client) {
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Open(Config{Kubeconfig: kubeconfig, Metrics: prometheus.NewRegistry()})
+	a.kubeconfig = kubeconfig
+	return a, a.client("")
+}
+
+// client returns another one, which keeps what it follows in a file; empty: nowhere.
+func (a *api) client(keep string) *Client {
+	a.t.Helper()
+	c, err := Open(Config{Kubeconfig: a.kubeconfig, Metrics: prometheus.NewRegistry(), Keep: keep})
 	if err != nil {
-		t.Fatal(err)
+		a.t.Fatal(err)
 	}
-	return a, c
+	return c
 }
 
 // change puts services in place of those that there are; away: nobody is answered.

@@ -14,6 +14,17 @@ const (
 	callsPerSecond = 50
 	callBurst      = 100
 
+	// keepFirst is the pause before what is followed is first written down, and keepEvery that between
+	// two writes, when it has changed; what has
+	// not is written again after keepAnyway, for its time. What is older than keptFor is
+	// not used: policies may have changed since. maxKept bounds the file, in bytes: 20,000 pods with
+	// their services are 20 MB.
+	keepFirst  = 2 * time.Second
+	keepEvery  = time.Minute
+	keepAnyway = time.Hour
+	keptFor    = 24 * time.Hour
+	maxKept    = 64 << 20
+
 	maxEvents    = 256       // Events that wait to be written; more are dropped
 	maxRecorded  = 4096      // Events that are remembered so that they are not repeated
 	repeatEvents = time.Hour // the same Event is written once in this time

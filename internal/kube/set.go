@@ -15,10 +15,11 @@ import (
 type set[T Object] struct {
 	trim func(T)
 
-	mu     sync.Mutex
-	sorted []T  // nil: not known yet
-	shared bool // somebody has sorted, so that it is copied before it changes
-	past   chan struct{}
+	mu      sync.Mutex
+	sorted  []T  // nil: not known yet
+	changes int  // how often it changed
+	shared  bool // somebody has sorted, so that it is copied before it changes
+	past    chan struct{}
 }
 
 func newSet[T Object](trim func(T)) *set[T] {
@@ -38,12 +39,38 @@ func (s *set[T]) size() (objects int, known bool) {
 	return len(s.sorted), s.sorted != nil
 }
 
+// count returns how often the set has changed.
+func (s *set[T]) count() (changes int, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changes, s.sorted != nil
+}
+
+// recall makes objects the set, unless it is known by now.
+func (s *set[T]) recall(objects []T) bool {
+	for _, o := range objects {
+		if _, err := s.trimmed(o); err != nil {
+			return false
+		}
+	}
+	slices.SortFunc(objects, compareObjects)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sorted != nil {
+		return false
+	}
+	s.sorted, s.shared = objects, false
+	s.changedLocked()
+	return true
+}
+
 func compareObjects[T Object](a, b T) int {
 	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 }
 
 // changedLocked says that sorted is another one now.
 func (s *set[T]) changedLocked() {
+	s.changes++
 	close(s.past)
 	s.past = make(chan struct{})
 }
