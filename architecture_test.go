@@ -44,7 +44,7 @@ var imports = map[string][]string{
 	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
 
-	"federation":         {"federation/catalog", "federation/core", "federation/gossip", "internal/audit", "internal/identity", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
+	"federation":         {"federation/catalog", "federation/core", "federation/gossip", "internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},
 	"federation/core":    {"federation/catalog", "internal/identity", "internal/mesh", "internal/state"},
 	"federation/gossip":  {"internal/mesh"},

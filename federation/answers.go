@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -17,12 +18,11 @@ import (
 // not read, and everybody who asks for the same is sent the same bytes. Its methods may be
 // called concurrently.
 type answers struct {
-	mu      sync.Mutex
-	sending map[mesh.ClusterName]int
-	total   int
-	freed   chan struct{} // closed and replaced when one has ended
-	kept    map[answerKey]*answer
-	bytes   int // of kept
+	sending *limit.Places[mesh.ClusterName]
+
+	mu    sync.Mutex
+	kept  map[answerKey]*answer
+	bytes int // of kept
 }
 
 // answerKey names a delta: to a head, from a version; zero: the whole.
@@ -40,43 +40,15 @@ type answer struct {
 }
 
 func newAnswers() *answers {
-	return &answers{sending: map[mesh.ClusterName]int{}, freed: make(chan struct{}), kept: map[answerKey]*answer{}}
+	return &answers{sending: limit.NewPlaces[mesh.ClusterName](maxAnswers, maxClusterAnswers), kept: map[answerKey]*answer{}}
 }
 
-// start waits for its turn to answer a gateway of a cluster; false: it did not come within
-// answerWait, or ctx has ended. After true, [answers.end] must be called.
-func (a *answers) start(ctx context.Context, c mesh.ClusterName) bool {
-	late := time.NewTimer(answerWait)
-	defer late.Stop()
-	for {
-		a.mu.Lock()
-		if a.total < maxAnswers && a.sending[c] < maxClusterAnswers {
-			a.total++
-			a.sending[c]++
-			a.mu.Unlock()
-			return true
-		}
-		freed := a.freed
-		a.mu.Unlock()
-		select {
-		case <-freed:
-		case <-late.C:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (a *answers) end(c mesh.ClusterName) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.total--
-	if a.sending[c]--; a.sending[c] == 0 {
-		delete(a.sending, c)
-	}
-	close(a.freed)
-	a.freed = make(chan struct{})
+// turn waits until a gateway of a cluster may be answered; false: not within answerWait, or
+// ctx has ended. Whoever may calls end.
+func (a *answers) turn(ctx context.Context, c mesh.ClusterName) (end func(), ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	return a.sending.Take(ctx, c)
 }
 
 // body returns the bytes of an answer, which it makes when it is not kept.

@@ -20,28 +20,31 @@ import (
 func TestAnswersAreGivenAFewAtATimeAndFairlyByCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAnswers()
+		var ends []func()
 		for range maxClusterAnswers {
-			if !a.start(t.Context(), "evil") {
+			end, ok := a.turn(t.Context(), "evil")
+			if !ok {
 				t.Fatal("refused")
 			}
+			ends = append(ends, end)
 		}
 		begun := time.Now()
-		if a.start(t.Context(), "evil") || time.Since(begun) != answerWait {
+		if _, ok := a.turn(t.Context(), "evil"); ok || time.Since(begun) != answerWait {
 			t.Errorf("another one of the cluster after %v", time.Since(begun))
 		}
-		if !a.start(t.Context(), "west") {
+		if _, ok := a.turn(t.Context(), "west"); !ok {
 			t.Error("one cluster holds up another")
 		}
 		go func() {
 			time.Sleep(answerWait / 2)
-			a.end("evil")
+			ends[0]()
 		}()
-		if !a.start(t.Context(), "evil") {
+		if _, ok := a.turn(t.Context(), "evil"); !ok {
 			t.Error("who waits gets no turn")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if a.start(ctx, "evil") {
+		if _, ok := a.turn(ctx, "evil"); ok {
 			t.Error("who has gone gets a turn")
 		}
 	})

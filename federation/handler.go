@@ -49,11 +49,15 @@ func (f *Federation) Handler() http.Handler {
 			f.transport.serveGossip(w, r, s.Peer())
 		case r.Method == http.MethodGet && r.URL.Path == pathCatalog:
 			s, ok := tunnel.StreamFrom(r.Context())
-			if !ok || !answers.start(r.Context(), s.Peer().Cluster) {
+			var end func()
+			if ok {
+				end, ok = answers.turn(r.Context(), s.Peer().Cluster)
+			}
+			if !ok {
 				http.Error(w, "too many of your cluster ask for catalogs", http.StatusServiceUnavailable)
 				return
 			}
-			defer answers.end(s.Peer().Cluster)
+			defer end()
 			f.serveCatalog(w, r, answers, s.Peer())
 		case r.Method == http.MethodPost && r.URL.Path == pathForget:
 			f.serveForget(w, r)

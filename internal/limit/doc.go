@@ -13,6 +13,9 @@
 //     of what is free, so that there is always something for the next one. It needs no
 //     count of who there is, and one who is alone may have nearly everything.
 //
+// [Places] are so many of something at a time, in all and for one who asks; how many is its
+// owner's to say.
+//
 // A peer that has proved who it is does not count as a stranger any more: a thousand
 // sidecars behind one address are no flood.
 package limit

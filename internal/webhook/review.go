@@ -20,7 +20,7 @@ import (
 
 // serveReview answers one question of the API server.
 func (w *Webhook) serveReview(rw http.ResponseWriter, r *http.Request) {
-	giveBack, ok := w.turns.take(r)
+	giveBack, ok := w.takeTurn(r)
 	if !ok {
 		w.metrics.busy.Inc()
 		http.Error(rw, "too many reviews at a time: ask again", http.StatusServiceUnavailable)

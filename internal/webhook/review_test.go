@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/inject"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // newWebhook returns one that asks no API server.
@@ -30,7 +32,7 @@ func newWebhook(t testing.TB) *Webhook {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Webhook{namespace: "isthmus-system", log: slog.New(slog.DiscardHandler), metrics: m, turns: newTurns()}
+	w := &Webhook{namespace: "isthmus-system", log: slog.New(slog.DiscardHandler), metrics: m, turns: limit.NewPlaces[limit.Source](maxReviews, maxOfSource)}
 	w.injector.Store(injector)
 	return w
 }
@@ -148,8 +150,13 @@ func TestWhatIsNoQuestionIsABadRequest(t *testing.T) {
 func TestTooManyQuestionsAtATimeAreToldToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWebhook(t)
-		for range maxReviews {
-			w.turns.all <- struct{}{}
+		var taken []func()
+		for n := range maxReviews {
+			giveBack, ok := w.turns.Take(t.Context(), limit.SourceOf(&net.TCPAddr{IP: net.IPv4(10, 42, 1, byte(n))}))
+			if !ok {
+				t.Fatal("no place")
+			}
+			taken = append(taken, giveBack)
 		}
 		answered := make(chan int)
 		question := func() {
@@ -163,7 +170,7 @@ func TestTooManyQuestionsAtATimeAreToldToComeAgain(t *testing.T) {
 		}
 		go question()
 		synctest.Wait()
-		<-w.turns.all // one place is free in time
+		taken[0]() // in time
 		if code := <-answered; code != http.StatusOK {
 			t.Errorf("who waited for a place is answered %d", code)
 		}
@@ -192,9 +199,6 @@ func TestAnAddressWhoseQuestionsComeSlowlyLeavesTurnsToOthers(t *testing.T) {
 		}
 		_ = more.Close()
 		all.Wait()
-		if len(w.turns.all) != 0 || len(w.turns.of) != 0 {
-			t.Errorf("%d turns of %d addresses are left", len(w.turns.all), len(w.turns.of))
-		}
 	})
 }
 

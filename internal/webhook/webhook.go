@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/inject"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -57,7 +58,7 @@ type Webhook struct {
 	started   time.Time
 
 	injector atomic.Pointer[inject.Injector]
-	turns    *turns
+	turns    *limit.Places[limit.Source] // of questions
 
 	kube           *kube.Client
 	secrets        *kube.Followed[*corev1.Secret]
@@ -79,7 +80,7 @@ func New(cfg *config.Webhook, opts Options) (*Webhook, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &Webhook{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), turns: newTurns()}
+	w := &Webhook{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), turns: limit.NewPlaces[limit.Source](maxReviews, maxOfSource)}
 	w.inForce.Store(cfg)
 	injector, err := inject.Open(&cfg.Sidecar)
 	if err != nil {

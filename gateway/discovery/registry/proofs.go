@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"sync"
 	"syscall"
-
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 )
 
 // privateRanges are where a cluster's endpoints are when nothing else is said: RFC 1918,
@@ -51,48 +48,4 @@ func control(caller netip.Addr, ranges []netip.Prefix) func(context.Context, str
 		}
 		return nil
 	}
-}
-
-// proofs bounds the addresses that are asked at a time: in all, and for one identity, so that
-// who names addresses where nobody answers holds up itself.
-type proofs struct {
-	mu      sync.Mutex
-	running map[identity.ID]int
-	total   int
-	ended   chan struct{} // closed and replaced when one has
-}
-
-func newProofs() *proofs {
-	return &proofs{running: map[identity.ID]int{}, ended: make(chan struct{})}
-}
-
-// start waits for its turn; false: ctx ended before. After true, [proofs.end] must be called.
-func (p *proofs) start(ctx context.Context, id identity.ID) bool {
-	for {
-		p.mu.Lock()
-		if p.total < maxProofs && p.running[id] < maxProofsPerIdentity {
-			p.total++
-			p.running[id]++
-			p.mu.Unlock()
-			return true
-		}
-		ended := p.ended
-		p.mu.Unlock()
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (p *proofs) end(id identity.ID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.total--
-	if p.running[id]--; p.running[id] == 0 {
-		delete(p.running, id)
-	}
-	close(p.ended)
-	p.ended = make(chan struct{})
 }

@@ -41,10 +41,11 @@ func (s *Server) prove(ctx context.Context, address string, id identity.ID, call
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
-	if !s.proofs.start(ctx, id) {
+	giveBack, ok := s.proofs.Take(ctx, id)
+	if !ok {
 		return "", false, status.Errorf(codes.Unavailable, "this gateway asks who answers at too many other addresses now: try again, or another one")
 	}
-	defer s.proofs.end(id)
+	defer giveBack()
 	d := tls.Dialer{NetDialer: &net.Dialer{ControlContext: control(from, s.ranges)}, Config: s.identity.ClientTLS("", identity.OneOf([]string{id.String()}))}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if dialerr.Own(err) {

@@ -144,32 +144,33 @@ func TestAGatewayAsksNobodyOutsideItsClustersRanges(t *testing.T) {
 
 func TestAFewAddressesAreAskedAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newProofs()
+		p := server(t, Config{Log: slog.New(slog.DiscardHandler)}).proofs
 		who := func(n int) identity.ID { return identity.ID{ServiceAccount: fmt.Sprint(n)} }
 		ctx, cancel := context.WithTimeout(t.Context(), proofTimeout)
 		defer cancel()
+		var one func()
 		for range maxProofsPerIdentity {
-			p.start(ctx, who(0))
+			one, _ = p.Take(ctx, who(0))
 		}
-		if !p.start(ctx, who(1)) {
+		if _, ok := p.Take(ctx, who(1)); !ok {
 			t.Error("one identity holds up another")
 		}
 		go func() {
 			time.Sleep(proofTimeout / 2)
-			p.end(who(0))
+			one()
 		}()
-		if !p.start(ctx, who(0)) {
+		if _, ok := p.Take(ctx, who(0)); !ok {
 			t.Error("who waits has no turn when one ends")
 		}
-		if p.start(ctx, who(0)) {
+		if _, ok := p.Take(ctx, who(0)); ok {
 			t.Error("one identity has more than its share")
 		}
 		more, cancel := context.WithTimeout(t.Context(), proofTimeout)
 		defer cancel()
 		for n := maxProofsPerIdentity + 1; n < maxProofs; n++ {
-			p.start(more, who(n))
+			p.Take(more, who(n))
 		}
-		if p.start(more, who(-1)) {
+		if _, ok := p.Take(more, who(-1)); ok {
 			t.Errorf("more than %d at a time", maxProofs)
 		}
 	})

@@ -47,8 +47,8 @@ type Server struct {
 
 	identity  *identity.Source
 	ranges    []netip.Prefix
-	proofs    *proofs
-	rates     *limit.Rates[identity.ID] // of what they say
+	proofs    *limit.Places[identity.ID] // addresses that are asked
+	rates     *limit.Rates[identity.ID]  // of what they say
 	resources func() ([]discovery.Described, <-chan struct{})
 	audit     *audit.Log
 	path      string
@@ -80,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		identity:  cfg.Identity,
 		ranges:    cfg.Ranges,
-		proofs:    newProofs(),
+		proofs:    limit.NewPlaces[identity.ID](maxProofs, maxProofsPerIdentity),
 		rates:     limit.NewRates[identity.ID](identityRate, identityBurst),
 		resources: cfg.Resources,
 		audit:     cfg.Audit,
