@@ -67,9 +67,9 @@ var imports = map[string][]string{
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "sidecar/streams"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
-	"sidecar/beside":       {"internal/beside", "internal/mesh", "internal/rpcerr", "internal/state", "internal/wholefile", "sidecar/gatewaylink"},
-	"sidecar/bundles":      {"internal/identity", "internal/rpcerr", "internal/state", "internal/trust", "sidecar/gatewaylink"},
-	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state"},
+	"sidecar/beside":       {"internal/beside", "internal/mesh", "internal/state", "internal/wholefile", "sidecar/gatewaylink"},
+	"sidecar/bundles":      {"internal/identity", "internal/trust", "sidecar/gatewaylink"},
+	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state"},
 	"sidecar/registration": {"internal/mesh", "internal/register", "internal/rpcerr", "internal/state", "sidecar/gatewaylink"},
 
 	"internal/ca":                    {"internal/admin", "internal/audit", "internal/config", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state", "internal/status", "internal/tlsport", "internal/trust", "internal/version", "internal/wholefile"},

@@ -41,6 +41,9 @@ func Probe() hooks.Support { return hooks.Probe() }
 // CgroupRoot is where cgroup v2 is mounted.
 func CgroupRoot() (string, error) { return hooks.CgroupRoot() }
 
+// CgroupRootOf is where the process of a /proc directory sees it.
+func CgroupRootOf(proc string) (string, error) { return hooks.CgroupRootOf(proc) }
+
 // Start puts interception in place for the sidecar that this process is, and removes
 // what a sidecar of the other way left, whose refusals would stand in the way. By eBPF
 // without root it opens what root has attached, which must be as cfg says. In a pod there

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/interception"
 )
 
 // maxDepth is how many directories below the mount of cgroup v2 the parent of all pods is
@@ -83,17 +85,11 @@ func parentsBelow(dir string, depth int) (all []string) {
 // mountOfCgroup2 returns where the process of a /proc directory, which sees the host, has
 // cgroup v2: alone or beside v1.
 func mountOfCgroup2(proc string) (string, error) {
-	table, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
-	if err != nil {
-		return "", err
+	root, err := interception.CgroupRootOf(proc)
+	if errors.Is(err, interception.ErrNoCgroup2) {
+		return "", errNoCgroup2
 	}
-	for line := range strings.Lines(string(table)) {
-		before, after, _ := strings.Cut(line, " - ")
-		if f := strings.Fields(before); len(f) > 4 && strings.HasPrefix(after, "cgroup2 ") {
-			return filepath.Join(proc, "root", strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(f[4])), nil
-		}
-	}
-	return "", errNoCgroup2
+	return filepath.Join(proc, "root", root), err
 }
 
 var errNoCgroup2 = errors.New("this node has no cgroup v2, which eBPF programs are attached to: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified), or have pods annotated isthmus.io/interception: init")

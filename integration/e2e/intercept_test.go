@@ -316,15 +316,9 @@ func curlIn(t *testing.T, cgroup, url string) (string, error) {
 
 func cgroupRoot(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile("/proc/self/mounts")
+	root, err := interception.CgroupRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
-			return f[1]
-		}
-	}
-	t.Fatal("no cgroup v2 is mounted")
-	return ""
+	return root
 }

@@ -18,8 +18,12 @@ var ErrNoCgroup2 = errors.New("cgroup v2 is not mounted: boot with systemd.unifi
 
 // CgroupRoot finds where cgroup v2 is mounted: /sys/fs/cgroup on most hosts,
 // /sys/fs/cgroup/unified beside cgroup v1, anywhere in containers.
-func CgroupRoot() (string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+func CgroupRoot() (string, error) { return CgroupRootOf("/proc/self") }
+
+// CgroupRootOf is CgroupRoot for another process, by its directory of /proc: the path is as
+// that process sees it.
+func CgroupRootOf(proc string) (string, error) {
+	f, err := os.Open(filepath.Join(proc, "mountinfo"))
 	if err != nil {
 		return "", fmt.Errorf("find cgroup v2: %w", err)
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
@@ -16,48 +14,18 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
-	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
 
 type stream = gatewaylink.Stream[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
 
-// follow is the ADS loop: it keeps one stream open, to one gateway after the other,
-// until ctx ends. A stream that ends is replaced at once by one to the next gateway;
-// only when the whole list has failed in a row is there a pause.
+// follow is the ADS loop: one stream, to one gateway after the other, until ctx ends.
 func (c *Client) follow(ctx context.Context) {
-	links := c.cfg.Links
-	at := rand.IntN(len(links)) // spreads the sidecars over the gateways
-	failed := 0
-	backoff := gatewaylink.NewBackoff()
-	outages := make([]gatewaylink.Outage, len(links))
-	for ctx.Err() == nil && c.waitSubscribed(ctx) {
-		l := links[at]
-		began := time.Now()
-		stood, err := c.stream(ctx, l)
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > gatewaylink.StableAfter {
-			failed = 0
-			backoff.Reset()
-		}
-		if err != nil && outages[at].Failed(err, stood) {
-			said := "this gateway gives no routes"
-			if stood {
-				said = "routes no longer come from this gateway"
-			}
-			c.log.Warn(said, "gateway", l.Addr(), "err", rpcerr.Why(err))
-		}
-		at = (at + 1) % len(links)
-		if failed++; failed >= len(links) {
-			failed = 0
-			if !state.Pause(ctx, backoff.Next()) {
-				return
-			}
-		}
-	}
+	gatewaylink.Follow(ctx, c.cfg.Links, gatewaylink.Following{
+		Ready: c.waitSubscribed, Stream: c.stream, Log: c.log,
+		Never: "this gateway gives no routes", Again: "routes no longer come from this gateway",
+	})
 }
 
 // waitSubscribed returns when something is subscribed to; false: ctx ended. A sidecar

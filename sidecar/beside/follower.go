@@ -5,7 +5,6 @@ package beside
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/beside"
-	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -95,30 +93,8 @@ func (f *Follower) Run(ctx context.Context) error {
 // follow keeps one stream open, to one gateway after the other: all of them know the same,
 // sooner or later, and what one says is the whole.
 func (f *Follower) follow(ctx context.Context) {
-	at, failed := rand.IntN(len(f.links)), 0
-	backoff := gatewaylink.NewBackoff()
-	outages := make([]gatewaylink.Outage, len(f.links))
-	for ctx.Err() == nil {
-		began := time.Now()
-		stood, err := f.stream(ctx, f.links[at])
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > gatewaylink.StableAfter {
-			failed = 0
-			backoff.Reset()
-		}
-		if outages[at].Failed(err, stood) {
-			f.log.Warn("this gateway does not say what this pod serves", "gateway", f.links[at].Addr(), "err", rpcerr.Why(err))
-		}
-		at = (at + 1) % len(f.links)
-		if failed++; failed >= len(f.links) {
-			failed = 0
-			if !state.Pause(ctx, backoff.Next()) {
-				return
-			}
-		}
-	}
+	const never = "this gateway does not say what this pod serves"
+	gatewaylink.Follow(ctx, f.links, gatewaylink.Following{Stream: f.stream, Never: never, Again: never, Log: f.log})
 }
 
 type stream = gatewaylink.Stream[beside.Place, beside.Ports]

@@ -7,13 +7,10 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
-	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
-	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/trust"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
 )
@@ -37,33 +34,14 @@ func New(links []*gatewaylink.Link, id *identity.Source, log *slog.Logger) *Foll
 // they are out of reach.
 func (f *Follower) Run(ctx context.Context) error {
 	var all sync.WaitGroup
+	const never = "no bundles come from this gateway"
 	for _, l := range f.links {
-		all.Go(func() { f.follow(ctx, l) })
+		all.Go(func() {
+			gatewaylink.Follow(ctx, []*gatewaylink.Link{l}, gatewaylink.Following{Stream: f.stream, Never: never, Again: never, Log: f.log})
+		})
 	}
 	all.Wait()
 	return nil
-}
-
-// follow keeps a stream to one gateway until ctx ends.
-func (f *Follower) follow(ctx context.Context, l *gatewaylink.Link) {
-	backoff := gatewaylink.NewBackoff()
-	var outage gatewaylink.Outage
-	for ctx.Err() == nil {
-		began := time.Now()
-		stood, err := f.stream(ctx, l)
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > gatewaylink.StableAfter {
-			backoff.Reset()
-		}
-		if outage.Failed(err, stood) {
-			f.log.Warn("no bundles come from this gateway", "gateway", l.Addr(), "err", rpcerr.Why(err))
-		}
-		if !state.Pause(ctx, backoff.Next()) {
-			return
-		}
-	}
 }
 
 type stream = gatewaylink.Stream[trust.Holding, trust.Bundles]

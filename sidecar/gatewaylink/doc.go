@@ -13,6 +13,6 @@
 // hands, when all its sidecars come at once: after 2.5 s another gateway is tried, and
 // the connection keeps its place in the queue meanwhile.
 //
-// The callers decide when to try again, with [NewBackoff]: gRPC's own backoff is
-// not used.
+// [Follow] decides when a stream is tried again, and where: gRPC's own backoff is not
+// used.
 package gatewaylink

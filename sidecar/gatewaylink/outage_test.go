@@ -10,7 +10,7 @@ import (
 func TestAnOutageIsOneLineUntilItReadsDifferentlyAMinuteLaterOrTheStreamStoodAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused, frozen := errors.New("refused"), errors.New("frozen")
-		var o Outage
+		var o outage
 		for i, c := range []struct {
 			after time.Duration
 			err   error
@@ -27,7 +27,7 @@ func TestAnOutageIsOneLineUntilItReadsDifferentlyAMinuteLaterOrTheStreamStoodAga
 			{time.Second, frozen, false, false},
 		} {
 			time.Sleep(c.after)
-			if got := o.Failed(c.err, c.stood); got != c.log {
+			if got := o.failed(c.err, c.stood); got != c.log {
 				t.Errorf("failure %d is logged: %v", i, got)
 			}
 		}

@@ -1,10 +1,6 @@
 package gatewaylink
 
-import (
-	"time"
-
-	"github.com/isthmus-mesh/isthmus/internal/state"
-)
+import "time"
 
 const (
 	// connectLimit is how long a stream waits for the connection to its gateway: then
@@ -31,9 +27,9 @@ const (
 	minRetry = 100 * time.Millisecond
 	maxRetry = 2 * time.Second
 
-	// StableAfter is how long a stream must have lived for its end to be a new
+	// stableAfter is how long a stream must have lived for its end to be a new
 	// failure rather than the next one of a row.
-	StableAfter = 10 * time.Second
+	stableAfter = 10 * time.Second
 
 	// outageInterval is the least time between two lines about one outage.
 	outageInterval = time.Minute
@@ -44,6 +40,3 @@ const (
 	// maxMessage bounds one message from a gateway, in bytes.
 	maxMessage = 16 << 20
 )
-
-// NewBackoff returns the pauses between attempts to reach a gateway.
-func NewBackoff() state.Backoff { return state.Backoff{Min: minRetry, Max: maxRetry} }

@@ -39,7 +39,7 @@ func ShowRenewals(ctx context.Context, id *identity.Source, links []*Link) {
 func (l *Link) show(ctx context.Context, until time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for pause := NewBackoff(); l.inUse(); {
+	for pause := (state.Backoff{Min: minRetry, Max: maxRetry}); l.inUse(); {
 		if l.shakeHands(ctx) == nil || !state.Pause(ctx, pause.Next()) {
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -95,38 +94,23 @@ func (r *Registrar) setHolder(l *gatewaylink.Link, holds bool) {
 // registerWith keeps the registration with one gateway, for as long as there is
 // one, until ctx ends.
 func (r *Registrar) registerWith(ctx context.Context, l *gatewaylink.Link) {
-	backoff := gatewaylink.NewBackoff()
-	var outage gatewaylink.Outage
-	for ctx.Err() == nil {
+	gatewaylink.Follow(ctx, []*gatewaylink.Link{l}, gatewaylink.Following{
+		Ready: r.waitRegistered, Stream: r.stream, Log: r.log, With: []any{"service", r.of.String()},
+		Never: "not registered with this gateway", Again: "no longer registered with this gateway",
+	})
+}
+
+// waitRegistered returns when there is something to register; false: ctx ended.
+func (r *Registrar) waitRegistered(ctx context.Context) bool {
+	for {
 		reg, past := r.current.Snapshot()
-		if reg == nil {
-			backoff.Reset()
-			select {
-			case <-past:
-			case <-ctx.Done():
-			}
-			continue
+		if reg != nil {
+			return true
 		}
-		began := time.Now()
-		stood, err := r.stream(ctx, l)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			continue // withdrawn
-		}
-		if time.Since(began) > gatewaylink.StableAfter {
-			backoff.Reset()
-		}
-		if outage.Failed(err, stood) {
-			said := "not registered with this gateway"
-			if stood {
-				said = "no longer registered with this gateway"
-			}
-			r.log.Warn(said, "gateway", l.Addr(), "service", r.of.String(), "err", rpcerr.Why(err))
-		}
-		if !state.Pause(ctx, backoff.Next()) {
-			return
+		select {
+		case <-past:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,33 +47,24 @@ func exportConditions(x *mcsv1beta1.ServiceExport, s *corev1.Service) []metav1.C
 // writeConditions keeps the conditions of ServiceExports while this gateway leads, until
 // ctx ends.
 func (s *Source) writeConditions(ctx context.Context) {
-	if s.leads == nil {
-		return
-	}
-	for {
-		leads, leadsPast := s.leads()
-		services, servicesPast := s.services.Snapshot()
-		exports, exportsPast := s.exports.Snapshot()
-		_, foundPast := s.found.Snapshot()
-		var retry <-chan time.Time
-		if leads && services != nil && s.found.Load() != nil {
-			for _, x := range exports {
-				if err := s.writeExport(ctx, x, services); err != nil && ctx.Err() == nil {
-					s.log.Warn("the conditions of a ServiceExport are not written: it is tried again", "service", mesh.ServiceName{Namespace: x.Namespace, Name: x.Name}, "err", err)
-					retry = time.After(retryStatus)
-				}
+	keepConditions(ctx, s.leads, func(leads bool) (past pasts, last error) {
+		var services []*corev1.Service
+		var exports []*mcsv1beta1.ServiceExport
+		services, past[0] = s.services.Snapshot()
+		exports, past[1] = s.exports.Snapshot()
+		var sources *found
+		sources, past[2] = s.found.Snapshot()
+		if !leads || services == nil || sources == nil {
+			return past, nil
+		}
+		for _, x := range exports {
+			if err := s.writeExport(ctx, x, services); err != nil && ctx.Err() == nil {
+				s.log.Warn("the conditions of a ServiceExport are not written: it is tried again", "service", mesh.ServiceName{Namespace: x.Namespace, Name: x.Name}, "err", err)
+				last = err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-leadsPast:
-		case <-servicesPast:
-		case <-exportsPast:
-		case <-foundPast:
-		case <-retry:
-		}
-	}
+		return past, last
+	})
 }
 
 // writeExport writes the conditions of one ServiceExport, if they are not what they were.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,12 +102,9 @@ func (r *Resources) Faults() (all []Fault) {
 // Run keeps all of it current until ctx ends, and writes the objects' conditions while
 // this gateway leads. It returns nil.
 func (r *Resources) Run(ctx context.Context) error {
-	writing := make(chan struct{})
-	go func() {
-		defer close(writing)
-		r.writeConditions(ctx)
-	}()
-	defer func() { <-writing }()
+	var writing sync.WaitGroup
+	writing.Go(func() { r.writeConditions(ctx) })
+	defer writing.Wait()
 	read := readings{}
 	for {
 		services, servicesPast := r.services.Snapshot()
@@ -291,27 +289,17 @@ func OnGateway(addr netip.Addr) bool {
 // writeConditions tells each object whether it is in force, while this gateway leads, until
 // ctx ends. What is wrong is an Event as well.
 func (r *Resources) writeConditions(ctx context.Context) {
-	if r.leads == nil {
-		return
-	}
-	for {
-		leads, leadsPast := r.leads()
-		verdicts, past := r.verdicts.Snapshot()
-		var retry <-chan time.Time
+	keepConditions(ctx, r.leads, func(leads bool) (past pasts, last error) {
+		var verdicts []verdict
+		verdicts, past[0] = r.verdicts.Snapshot()
 		for i := 0; leads && i < len(verdicts); i++ {
 			if err := r.write(ctx, &verdicts[i]); err != nil && ctx.Err() == nil {
 				r.log.Warn("the conditions of a resource are not written: it is tried again", "resource", verdicts[i].key, "err", err)
-				retry = time.After(retryStatus)
+				last = err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-leadsPast:
-		case <-past:
-		case <-retry:
-		}
-	}
+		return past, last
+	})
 }
 
 // accepted is the condition of an object.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -63,12 +64,9 @@ func (r *Routes) Resolved(to *traffic.Resolved) { r.resolved.Set(to) }
 // Run keeps all of it current until ctx ends, and writes the routes' conditions while
 // this gateway leads. It returns nil.
 func (r *Routes) Run(ctx context.Context) error {
-	writing := make(chan struct{})
-	go func() {
-		defer close(writing)
-		r.writeConditions(ctx)
-	}()
-	defer func() { <-writing }()
+	var writing sync.WaitGroup
+	writing.Go(func() { r.writeConditions(ctx) })
+	defer writing.Wait()
 	read := map[string]*readRoute{}
 	for {
 		http, httpPast := r.http.Snapshot()

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"time"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -22,31 +21,20 @@ const (
 // writeConditions tells each route what became of it, while this gateway leads, until ctx
 // ends.
 func (r *Routes) writeConditions(ctx context.Context) {
-	if r.leads == nil {
-		return
-	}
-	for {
-		leads, leadsPast := r.leads()
-		resolved, past := r.resolved.Snapshot()
-		http, httpPast := r.http.Snapshot()
-		grpc, grpcPast := r.grpc.Snapshot()
-		var retry <-chan time.Time
+	keepConditions(ctx, r.leads, func(leads bool) (past pasts, err error) {
+		var resolved *traffic.Resolved
+		var http []*gatewayv1.HTTPRoute
+		var grpc []*gatewayv1.GRPCRoute
+		resolved, past[0] = r.resolved.Snapshot()
+		http, past[1] = r.http.Snapshot()
+		grpc, past[2] = r.grpc.Snapshot()
 		if leads && resolved != nil {
-			if err := r.write(ctx, resolved, http, grpc); err != nil && ctx.Err() == nil {
+			if err = r.write(ctx, resolved, http, grpc); err != nil && ctx.Err() == nil {
 				r.log.Warn("the conditions of a route are not written: it is tried again", "err", err)
-				retry = time.After(retryStatus)
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-leadsPast:
-		case <-past:
-		case <-httpPast:
-		case <-grpcPast:
-		case <-retry:
-		}
-	}
+		return past, err
+	})
 }
 
 // write writes the statuses that are other ones. It goes on after an error, of which it returns

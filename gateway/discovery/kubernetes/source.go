@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -83,12 +84,9 @@ func (s *Source) Pods() (Pods, <-chan struct{}) {
 // Run keeps the set current until ctx ends, and writes the conditions of ServiceExports
 // while this gateway leads. It returns nil.
 func (s *Source) Run(ctx context.Context) error {
-	writing := make(chan struct{})
-	go func() {
-		defer close(writing)
-		s.writeConditions(ctx)
-	}()
-	defer func() { <-writing }()
+	var writing sync.WaitGroup
+	writing.Go(func() { s.writeConditions(ctx) })
+	defer writing.Wait()
 	var wereReady map[podKey]bool
 	for {
 		var o objects

@@ -1,0 +1,35 @@
+package kubernetes
+
+import (
+	"context"
+	"time"
+)
+
+// pasts close when what conditions were written of is past. Those that are nil never do.
+type pasts [3]<-chan struct{}
+
+// keepConditions has the conditions of objects written by the gateway that leads, until ctx
+// ends. look takes what there is, and has it written if leads says so; it is called again when
+// that is past, and a while after an error, which it has logged.
+func keepConditions(ctx context.Context, leads func() (bool, <-chan struct{}), look func(leads bool) (past pasts, err error)) {
+	if leads == nil {
+		return
+	}
+	for {
+		does, ledPast := leads()
+		past, err := look(does)
+		var retry <-chan time.Time
+		if err != nil {
+			retry = time.After(retryStatus)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ledPast:
+		case <-past[0]:
+		case <-past[1]:
+		case <-past[2]:
+		case <-retry:
+		}
+	}
+}
