@@ -118,11 +118,7 @@ func TestWhoIsRevokedGetsNoCertificateAndLosesItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer open.Close()
-	bundle, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{c.root.Certificate()}, Revoked: []identity.Revocation{{What: orders.String()}}}.Sign(c.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(ca.cfg.Authority, "bundle.json"), bundle.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(ca.cfg.Authority, "bundle.json"), c.revoking(1, orders.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := ca.takeAuthority(ca.identity); err != nil {
@@ -202,34 +198,75 @@ func TestSilentStrangersDoNotKeepAWorkloadFromItsCertificate(t *testing.T) {
 	}
 }
 
-func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
-	c := newTestCluster(t)
+// gateway serves bundles to the CAs of the cluster.
+func (c *testCluster) gateway() (gateway *identity.Source, told *bundles.Server, address string) {
+	c.t.Helper()
 	cred, err := c.west.Issue(identity.Request{ID: west1})
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	gateway, err := cred.Source()
-	if err != nil {
-		t.Fatal(err)
+	if gateway, err = cred.Source(); err != nil {
+		c.t.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identity.WorkloadOrCAOf("west"), "h2"))))
-	told := bundles.New(gateway, nil)
+	told = bundles.New(gateway, nil)
 	told.Attach(server)
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(ln) }()
-	defer func() {
+	c.t.Cleanup(func() {
 		server.Stop()
 		if err := <-serving; err != nil {
-			t.Error(err)
+			c.t.Error(err)
 		}
-	}()
+	})
+	return gateway, told, ln.Addr().String()
+}
 
+// revoking is a bundle that has somebody revoked.
+func (c *testCluster) revoking(number uint64, what string) []byte {
+	c.t.Helper()
+	b, err := identity.Bundle{TrustDomain: "mesh.example", Number: number, Roots: []*x509.Certificate{c.root.Certificate()}, Revoked: []identity.Revocation{{What: what}}}.Sign(c.root)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestACALeavesAGatewayThatIsRevokedWhileItHears(t *testing.T) {
+	c := newTestCluster(t)
+	_, told, address := c.gateway()
 	cfg := c.config("ca-1", filepath.Join(t.TempDir(), "state"))
-	cfg.Gateways = []string{ln.Addr().String()}
+	cfg.Gateways = []string{address}
+	ca := c.start(cfg)
+	eventually(t, func() error {
+		if all := told.Sidecars(); len(all) != 1 {
+			return fmt.Errorf("%d follow the gateway", len(all))
+		}
+		return nil
+	})
+	if _, err := ca.identity.Accept(c.revoking(1, west1.String())); err != nil { // from another gateway
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if all := told.Sidecars(); len(all) != 0 {
+			return errors.New("the CA still follows the gateway that was revoked")
+		}
+		if p := ca.Status().Gateways; len(p) != 1 || !strings.Contains(p[0].LastError, "revoked") {
+			return fmt.Errorf("its status says %+v", p)
+		}
+		return nil
+	})
+}
+
+func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
+	c := newTestCluster(t)
+	gateway, told, address := c.gateway()
+	cfg := c.config("ca-1", filepath.Join(t.TempDir(), "state"))
+	cfg.Gateways = []string{address}
 	ca := c.start(cfg)
 	csr := &securityv1.IstioCertificateRequest{Csr: csrOf(t, newKey(t))}
 	if _, err := ca.redeem(c.token(orders), csr); err != nil {
@@ -241,11 +278,7 @@ func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
 		}
 		return nil
 	})
-	bundle, err := identity.Bundle{TrustDomain: "mesh.example", Number: 1, Roots: []*x509.Certificate{c.root.Certificate()}, Revoked: []identity.Revocation{{What: orders.String()}}}.Sign(c.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := gateway.Accept(bundle.Bytes()); err != nil {
+	if _, err := gateway.Accept(c.revoking(1, orders.String())); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
@@ -257,7 +290,7 @@ func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = ca.redeem(c.token(orders), csr)
+	_, err := ca.redeem(c.token(orders), csr)
 	wantCode(t, "with a token", err, codes.PermissionDenied, "nobody would accept it")
 	ca.end()
 	cfg.Gateways = nil

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
@@ -141,6 +143,9 @@ func (g *gateways) stream(ctx context.Context, address string) (stood bool, err 
 		}
 		select {
 		case <-past:
+			if err := g.trusts(calls.Context()); err != nil {
+				return stood, err
+			}
 		case err := <-failed:
 			return stood, err
 		case m := <-heard:
@@ -152,6 +157,23 @@ func (g *gateways) stream(ctx context.Context, address string) (stood bool, err 
 			refused = g.accept(m)
 		}
 	}
+}
+
+// trusts returns why a gateway would not be let in any more; nil too while it is not known
+// who it is: the handshake asks the same.
+func (g *gateways) trusts(stream context.Context) error {
+	p, ok := peer.FromContext(stream)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return errors.New("answered without TLS")
+	}
+	if err := g.ca.identity.TrustsRenewed(info.State, identity.GatewayOf(g.ca.identity.ID().Cluster)); err != nil {
+		return fmt.Errorf("it is not trusted any more: %w", err)
+	}
+	return nil
 }
 
 // accept takes the bundles of a gateway, and returns why it does not.

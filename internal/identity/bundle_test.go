@@ -311,6 +311,33 @@ func TestBundlesInForceOutliveARestart(t *testing.T) {
 	m.Gateway("east", "east-1").KeepBundles(file) // is logged
 }
 
+func TestBundlesThatCouldNotBeKeptAreWrittenLater(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	dir := filepath.Join(t.TempDir(), "state")
+	s := m.Gateway("east", "east-1")
+	s.KeepBundles(filepath.Join(dir, "bundles.json"))
+	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root)}, m.Root))
+	if s.KeptErr() == nil {
+		t.Fatal("it is kept in a directory that is not there")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil { // writes once more
+		t.Fatal(err)
+	}
+	if err := s.KeptErr(); err != nil {
+		t.Errorf("not written again: %v", err)
+	}
+	again := m.Gateway("east", "east-1")
+	again.KeepBundles(filepath.Join(dir, "bundles.json"))
+	if b := again.Bundles(); len(b) != 1 || b[0].Number != 1 {
+		t.Errorf("after a restart: %v", b)
+	}
+}
+
 func TestAForeignTrustDomainSpeaksForItsOwnClustersOnly(t *testing.T) {
 	m, other := identitytest.New(t, "mesh.example"), identitytest.New(t, "other.example")
 	for how, d := range map[string]identity.Domain{

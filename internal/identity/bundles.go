@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/wholefile"
 )
 
@@ -23,6 +25,9 @@ const bundleFile = "bundle.json"
 // maxDomains bounds the trust domains of one mesh: each has a bundle that every
 // process holds.
 const maxDomains = 16
+
+// keepInterval is the pause before bundles that could not be written are written again.
+const keepInterval = 5 * time.Second
 
 // ErrUntrusted is wrapped by what [Source.Accept] says of a bundle that nobody has
 // signed who is trusted here.
@@ -212,12 +217,15 @@ func checkDomains(self ID, domains []Domain) error {
 	return nil
 }
 
-// KeepBundles has the bundles in force kept in a file from now on, and takes those that
+// KeepBundles has the bundles in force kept in a file from now on, before Run, and takes those that
 // it holds. What cannot be read is left out and logged: it can be learnt again.
 func (s *Source) KeepBundles(path string) {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
-	s.kept = path
+	s.saver = state.NewSaver(state.SaverConfig{
+		What: "which bundles are in force", Interval: keepInterval, Log: s.Log,
+		Write: func() error { return s.writeBundles(path) },
+	})
 	b, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -258,26 +266,35 @@ func (s *Source) restoreLocked(raw []byte) error {
 	return nil
 }
 
-// keepLocked writes the bundles in force to disk.
+// keepLocked writes the bundles in force to disk now. What is not written is tried again by
+// Run.
 func (s *Source) keepLocked() {
-	if s.kept == "" {
+	if s.saver == nil {
 		return
 	}
+	s.saver.Changed()
+	_ = s.saver.Save() // logged, and KeptErr says it
+}
+
+// writeBundles writes the bundles in force to a file.
+func (s *Source) writeBundles(path string) error {
 	raws := []json.RawMessage{}
 	for _, b := range s.Bundles() {
 		raws = append(raws, b.signed)
 	}
 	b, err := json.Marshal(raws)
-	if err == nil {
-		err = wholefile.Write(s.kept, b, 0o600)
-	}
 	if err != nil {
-		s.log().Error("the bundles in force are not kept on disk: a restart forgets them until it hears them again", "err", err)
-		s.unkept.Set(err)
-		return
+		return err
 	}
-	s.unkept.Set(nil)
+	return wholefile.Write(path, b, 0o600)
 }
 
 // KeptErr returns why the bundles in force are not on disk; nil: they are.
-func (s *Source) KeptErr() error { return s.unkept.Load() }
+func (s *Source) KeptErr() error {
+	s.replacing.Lock()
+	defer s.replacing.Unlock()
+	if s.saver == nil {
+		return nil
+	}
+	return s.saver.Err()
+}

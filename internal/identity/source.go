@@ -45,8 +45,7 @@ type Source struct {
 	now       state.Store[*material]
 	fault     state.Store[string] // what Fail was told last; empty: all is well
 	replacing sync.Mutex          // held by who replaces now
-	kept      string              // file of the bundles in force; guarded by replacing; empty: none
-	unkept    state.Store[error]  // why they are not in it
+	saver     *state.Saver        // of the bundles in force; guarded by replacing; nil: they are not kept
 	metrics   metrics
 }
 
@@ -131,11 +130,17 @@ func (s *Source) log() *slog.Logger {
 	return s.Log
 }
 
-// Run has the origin followed and warns of expiry until ctx ends; then it returns nil.
+// Run has the origin followed, what could not be kept written again, and warns of expiry until ctx ends; then it returns nil.
 func (s *Source) Run(ctx context.Context) error {
 	var following sync.WaitGroup
 	if s.origin.Follow != nil {
 		following.Go(func() { s.origin.Follow(ctx, s) })
+	}
+	s.replacing.Lock()
+	saver := s.saver
+	s.replacing.Unlock()
+	if saver != nil {
+		following.Go(func() { saver.Run(ctx) })
 	}
 	s.warnOfExpiry(ctx)
 	following.Wait()

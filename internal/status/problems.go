@@ -62,8 +62,22 @@ func (p *problems) common(unmet []Condition, c Certificate, stateError string, r
 func (g *Gateway) Problems(now time.Time) []string {
 	var p problems
 	p.common(g.Pending, g.Certificate, g.StateError, g.Reload, now)
+	unreachable := p.peers(g)
+	for i := range g.Trust {
+		if problem := g.Trust[i].problem(now); problem != "" {
+			p.add("%s", problem)
+		}
+	}
+	p.catalogs(g, unreachable)
+	p.services(g)
+	p.policies(g)
+	return p
+}
+
+// peers adds what keeps gateways from each other, and returns those that are not reached.
+func (p *problems) peers(g *Gateway) (unreachable map[mesh.GatewayID]bool) {
 	var down []string
-	unreachable := map[mesh.GatewayID]bool{}
+	unreachable = map[mesh.GatewayID]bool{}
 	for _, peer := range g.Gateways {
 		if peer.Tunnel == "down" && !peer.Revoked {
 			unreachable[peer.ID] = true
@@ -86,11 +100,11 @@ func (g *Gateway) Problems(now time.Time) []string {
 	if g.NoAddress != "" {
 		p.add("other clusters cannot dial this gateway: %s", g.NoAddress)
 	}
-	for i := range g.Trust {
-		if problem := g.Trust[i].problem(now); problem != "" {
-			p.add("%s", problem)
-		}
-	}
+	return unreachable
+}
+
+// catalogs adds what is wrong with what other gateways say.
+func (p *problems) catalogs(g *Gateway, unreachable map[mesh.GatewayID]bool) {
 	for _, o := range g.Origins {
 		if age := time.Duration(o.Age * float64(time.Second)); o.Stale && age > Updating && !unreachable[o.Origin] {
 			p.add("the catalog of %s is stale", o.Origin)
@@ -105,6 +119,10 @@ func (g *Gateway) Problems(now time.Time) []string {
 	for _, c := range g.NothingImported {
 		p.add("of cluster %s nothing counts here: it offers nothing that imports names; [] says that nothing is wanted", c)
 	}
+}
+
+// services adds what is wrong with what this cluster offers, and how.
+func (p *problems) services(g *Gateway) {
 	if lost, why := g.Kubernetes.lost(); lost > 0 {
 		p.add("the API server %s has told nothing new for %s, and what it said last stays: %s", g.Kubernetes.Server, lost.Round(time.Second), why)
 	}
@@ -134,6 +152,10 @@ func (g *Gateway) Problems(now time.Time) []string {
 		}
 		p.add("port %d of %s is %s: only what %s says counts here", c.Port, c.Service, strings.Join(said, ", "), c.InForce)
 	}
+}
+
+// policies adds rules that are not in force as they read.
+func (p *problems) policies(g *Gateway) {
 	if len(g.Unjudged) > 0 {
 		does := map[string]string{"allow": "does not allow", "deny": "denies"}
 		r := &g.Unjudged[0]
@@ -144,7 +166,6 @@ func (g *Gateway) Problems(now time.Time) []string {
 		p.add("%s rules[%d] asks about requests, and %s has endpoints without a sidecar, whose requests nobody sees: there it %s%s",
 			r.Policy, r.Rule, r.Service, does[r.Action], more)
 	}
-	return p
 }
 
 // Clusters returns how many clusters the gateway knows of, its own included.
