@@ -112,11 +112,22 @@ func TestARevokedClusterIsCutOffEverywhereWithItsCatalog(t *testing.T) {
 				}
 				north.give(w.bundle(2)) // lifted, it comes back by itself
 				for _, n := range []*node{east, north} {
-					n.await("west is back", 2*time.Minute, func(v *View) bool { return originOf(v, west.id) != nil && gatewayOf(v, west.id).Tunnel.Up })
+					n.await("west is back", 2*time.Minute, func(v *View) bool { return originOf(v, west.id) != nil && sees(west)(v) })
 				}
 			})
 		})
 	}
+}
+
+func TestAClusterThatIsRevokedForAMomentIsBackAsItWas(t *testing.T) {
+	three(t, func(t *testing.T, w *world, east, west, north *node) {
+		north.give(w.bundle(1, "spiffe://mesh.example/cluster/west"))
+		within(t, "it is revoked", time.Second, func() bool { return east.holds() == 1 && west.holds() == 1 })
+		north.give(w.bundle(2))
+		for _, n := range []*node{east, north} {
+			n.await("west is back", time.Minute, func(v *View) bool { return originOf(v, west.id) != nil && sees(west)(v) })
+		}
+	})
 }
 
 func TestBundlesOfAnotherTrustDomainAreFollowed(t *testing.T) {

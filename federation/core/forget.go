@@ -158,12 +158,16 @@ func (c *Core) MayForget(ids []mesh.GatewayID) error {
 
 // Distrusted says that the signers of gateways' catalogs are trusted no more: what is held
 // of these gateways is dropped, whether they are alive or not, but for the versions that
-// their records must exceed.
+// their records must exceed, and that gossip calls them alive.
 type Distrusted struct{ Gateways []mesh.GatewayID }
 
 func (in Distrusted) apply(c *Core, now time.Time) {
 	for _, id := range in.Gateways {
+		m := c.members[id]
 		c.drop(id, now)
+		if m != nil && m.alive {
+			c.members[id] = m // gossip says what has changed, and nothing has
+		}
 		if o := c.origins[id]; o != nil && o.floor.Seq > 0 {
 			o.floor.Seq-- // it may come again as it was, if it is trusted again
 		}
