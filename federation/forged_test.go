@@ -96,9 +96,14 @@ func TestForgedMembersAreFewAndMakeFewDials(t *testing.T) {
 				if most > wantShown || targets > 1+wantTargets || made > wantDials || targets < 2 {
 					t.Errorf("want at most %d, %d and %v", wantShown, wantTargets, wantDials)
 				}
-				// Who is true is met all the same.
+				// Who is true is met all the same: within seconds, or, when all places are
+				// taken, which is by chance, once those that were made up are forgotten.
 				north := w.start(plan{name: "north/north-1", addr: northAddr, join: []string{westAddr}})
-				east.await("north-1", 10*time.Second, sees(north))
+				met := 10 * time.Second
+				if clusters > 1 {
+					met = 4 * time.Minute
+				}
+				east.await("north-1", met, sees(north))
 				north.await("all", 10*time.Second, sees(east, west))
 			})
 		})
