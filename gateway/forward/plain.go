@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -89,6 +90,14 @@ func (f *Forward) judgeAgain(c *authorize.Call) error {
 // JudgeCallers judges the callers of plain endpoints again: who may call has changed.
 func (f *Forward) JudgeCallers() { f.open.Judge() }
 
+// beginsHTTP1 reports whether said begins with a whole line that ends as that of a request does
+// (RFC 9112 section 3). A client of an auto port whose first line is longer is reset.
+func beginsHTTP1(said []byte) bool {
+	line, _, whole := bytes.Cut(said, []byte("\n"))
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	return whole && (bytes.HasSuffix(line, []byte(" HTTP/1.1")) || bytes.HasSuffix(line, []byte(" HTTP/1.0")))
+}
+
 // deny tells a client who speaks HTTP why it may not call, once it has asked for
 // something: what comes before a request would be taken for the answer to none. It
 // is within TLS, so that nobody else reads it. Who speaks something else is reset.
@@ -108,7 +117,7 @@ func (p *path) deny(protocol mesh.Protocol, refusal *connect.Refusal) {
 		if answer, err = http2Denial(relay.WithPrefix(p.conn, said), refusal, proxy); err != nil {
 			return
 		}
-	case n == 0 || !protocol.IsHTTP(): // of auto, who would take an answer for the program's
+	case n == 0 || !protocol.IsHTTP() && !beginsHTTP1(said): // of auto, who would take an answer for the program's
 		return
 	}
 	p.answered = true

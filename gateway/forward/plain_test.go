@@ -144,6 +144,35 @@ func TestWhoMayNotCallAPlainEndpointThatSpeaksNoHTTPIsReset(t *testing.T) {
 	reset(t, c)
 }
 
+func TestWhoSpeaksHTTPToAPlainAutoPortThatItMayNotCallIsToldWhy(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	auto := plainAt("orders-1", serve(t, echo))
+	auto.Protocol = mesh.Auto
+	p := newPair(t, m, always(auto), forward.Config{}, forward.Config{})
+	for name, test := range map[string]struct {
+		says  string
+		reset bool
+	}{
+		"a request":            {"GET / HTTP/1.1\r\nHost: orders.shop.mesh\r\n\r\n", false},
+		"a request of HTTP1.0": {"GET / HTTP/1.0\r\n\r\n", false},
+		"something else":       {"EHLO example\r\n", true},
+		"a line that goes on":  {"GET / HTTP/1.1", true},
+	} {
+		c := tls.Client(ways["CONNECT waiting for the reply"](t, p.addr), m.Workload("east", "front", "web").ClientTLS(host, identity.ExactGateway(west1)))
+		if _, err := io.WriteString(c, test.says); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		switch {
+		case test.reset != (err != nil):
+			t.Errorf("%s: %v, %v", name, resp, err)
+		case err == nil && (resp.StatusCode != http.StatusForbidden || !strings.Contains(resp.Header.Get("Proxy-Status"), "http_request_denied")):
+			t.Errorf("%s: %d %v", name, resp.StatusCode, resp.Header)
+		}
+		_ = c.Close()
+	}
+}
+
 func TestNobodyMayCallAPlainEndpointWhileItIsNotKnownWho(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	unknown := func(mesh.ServiceName) *policy.Authorizer { return nil }
