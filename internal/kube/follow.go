@@ -150,9 +150,7 @@ func (f *Followed[T]) heard(err error) {
 	} else if apierrors.IsForbidden(err) {
 		err = fmt.Errorf("%w: give the service account the right to list and watch %s", err, f.at.resource.GroupResource())
 	}
-	if err != nil {
-		f.recall()
-	}
+	recalled := err != nil && f.recall()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	kind := f.name()
@@ -166,7 +164,9 @@ func (f *Followed[T]) heard(err error) {
 		if f.lost.IsZero() {
 			f.lost = time.Now()
 		}
-		f.client.log.Warn("the API server does not answer: what is known of the cluster stays as it is", "kind", kind, "err", err)
+		if !recalled { // which says so itself
+			f.client.log.Warn("the API server does not answer: what is known of the cluster stays as it is", "kind", kind, "err", err)
+		}
 		f.err = err
 	default:
 		f.err = err

@@ -153,27 +153,29 @@ func (c *Client) writeKept(asOf time.Time) error {
 	return wholefile.Write(c.kept.path, data, 0o600)
 }
 
-// recall takes the set from the file when the API server has never said it.
-func (f *Followed[T]) recall() {
+// recall takes the set from the file when the API server has never said it, and reports whether
+// it did.
+func (f *Followed[T]) recall() bool {
 	if _, known := f.set.size(); known {
-		return
+		return false
 	}
 	data, at := f.client.kept.take(f.key)
 	if data == nil {
-		return
+		return false
 	}
 	var objects []T
 	if err := json.Unmarshal(data, &objects); err != nil {
 		f.client.log.Warn("what was kept of the API server is not read", "kind", f.name(), "err", err)
-		return
+		return false
 	}
 	if !f.set.recall(objects) {
-		return
+		return false
 	}
 	f.mu.Lock()
 	f.lost = at
 	f.mu.Unlock()
 	f.client.log.Warn("the API server does not answer: what it said before this process started is used", "kind", f.name(), "objects", len(objects), "as_of", at)
+	return true
 }
 
 // heardOf implements [followed].

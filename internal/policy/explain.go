@@ -23,6 +23,9 @@ func (a *Authorizer) Explain(v Verdict, c *Caller) string {
 	case ByAllow:
 		return "allowed by " + v.Rule.String()
 	case ByDeny:
+		if p := v.Rule.Policy; p.Closes != "" {
+			return fmt.Sprintf("every call to a service of namespace %s is refused because of %s: %s: mend or remove it", service.Namespace, p, p.Closes)
+		}
 		why := ""
 		if v.Unjudged {
 			why = ", of which not every condition can be judged here"

@@ -28,6 +28,8 @@ const (
 	MaxValues   = 128 // of a list in a rule
 	MaxText     = 512 // bytes of a path, a method, a header's name or value
 
+	maxWhy = 256 // bytes of the reason of a [Closing]
+
 	// MaxBytes bounds all policies of a namespace, see [Policy.Size]: those of a service go
 	// to its sidecars in one message, which gRPC takes up to 4 MiB.
 	MaxBytes = 1 << 20
@@ -41,6 +43,8 @@ type Policy struct {
 	Action    Action
 	Rules     []Rule
 	DryRun    bool
+	// Closes is why it stands for one that could not be read, see [Closing]; empty: it is as it was written.
+	Closes string
 }
 
 // Rule matches a request when each of its conditions does. A condition without values
@@ -73,7 +77,7 @@ func (p *Policy) For(service mesh.ServiceName) bool {
 // Size is about how many bytes p is on the wire.
 func (p *Policy) Size() int {
 	const each = 8 // of what is around a text
-	n := len(p.Name) + each
+	n := len(p.Name) + len(p.Closes) + each
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		n += each + each*len(r.Ports)
@@ -93,6 +97,21 @@ func (p *Policy) Size() int {
 		}
 	}
 	return n
+}
+
+// Closing returns the policy that refuses every call to services of a namespace: what the one of
+// the name would refuse is not known, for the reason why. Of a name that no policy can have, which
+// may be all that is wrong, the reason tells.
+func Closing(namespace, name, why string) Policy {
+	why = strings.ReplaceAll(why, "\n", "; ")
+	if mesh.CheckLabel(name) != nil {
+		name, why = "unreadable", name+": "+why
+	}
+	if len(why) > maxWhy {
+		why = why[:maxWhy-3] + "..."
+	}
+	why = strings.ToValidUTF8(why, "")
+	return Policy{Namespace: namespace, Name: name, Action: Deny, Rules: []Rule{{}}, Closes: why}
 }
 
 // String names p as its operator knows it.
@@ -133,6 +152,9 @@ func (p *Policy) Check(fault func(key, format string, args ...any)) {
 		if err := mesh.CheckLabel(s); err != nil {
 			fault(fmt.Sprintf("services[%d]", i), "%v", err)
 		}
+	}
+	if len(p.Closes) > maxWhy {
+		fault("closes", "has %d bytes, at most %d are read", len(p.Closes), maxWhy)
 	}
 	if len(p.Rules) > MaxRules || len(p.Services) > MaxValues {
 		fault("rules", "has %d rules for %d services: at most %d and %d are read", len(p.Rules), len(p.Services), MaxRules, MaxValues)

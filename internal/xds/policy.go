@@ -26,7 +26,7 @@ func EncodePolicy(s *policy.Set) (*discoveryv3.Resource, error) {
 	m := &authorization.ServicePolicy{Namespace: s.Service.Namespace, Name: s.Service.Name, Exported: encodePorts(s.Exported)}
 	for i := range s.Policies {
 		p := &s.Policies[i]
-		out := &authorization.Policy{Name: p.Name, Action: authorization.Policy_DENY, DryRun: p.DryRun}
+		out := &authorization.Policy{Name: p.Name, Action: authorization.Policy_DENY, DryRun: p.DryRun, Closes: p.Closes}
 		if p.Action == policy.Allow {
 			out.Action = authorization.Policy_ALLOW
 		}
@@ -70,7 +70,7 @@ func DecodePolicy(b []byte) (*policy.Set, error) {
 		return nil, fmt.Errorf("policy: %d policies, at most %d", len(m.GetPolicies()), policy.MaxPolicies)
 	}
 	for _, p := range m.GetPolicies() {
-		out := policy.Policy{Namespace: s.Service.Namespace, Name: p.GetName(), DryRun: p.GetDryRun()}
+		out := policy.Policy{Namespace: s.Service.Namespace, Name: p.GetName(), DryRun: p.GetDryRun(), Closes: p.GetCloses()}
 		if p.GetName() == "" {
 			out.Services = []string{s.Service.Name}
 		}

@@ -26,6 +26,7 @@ func everything() *policy.Set {
 			}}},
 			{Namespace: "shop", Name: "b", Action: policy.Deny, Rules: []policy.Rule{{}}},
 			{Namespace: "shop", Name: "c", Action: policy.Allow},
+			policy.Closing("shop", "d", "it could not be read: spec.rules[0].from[0]: callers: front"),
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -154,23 +155,26 @@ func (r *Resources) publish(all []reading) {
 func policiesOf(all []reading) []policy.Policy {
 	joined := []policy.Policy{}
 	count, size := map[string]int{}, map[string]int{}
-	closed := map[string]string{}
+	closed := map[string]policy.Policy{}
+	closes := func(namespace, name, why string) {
+		if _, already := closed[namespace]; !already {
+			closed[namespace] = policy.Closing(namespace, name, why)
+		}
+	}
 	for _, one := range all {
 		if one.closes() {
-			closed[one.key.namespace] = cmp.Or(closed[one.key.namespace], one.key.name)
+			closes(one.key.namespace, one.key.name, "it could not be read: "+one.unread)
 		}
 		for _, p := range one.last.Policies {
 			count[p.Namespace]++
 			if size[p.Namespace] += p.Size(); count[p.Namespace] > policy.MaxPolicies || size[p.Namespace] > policy.MaxBytes {
-				closed[p.Namespace] = "too-many-policies"
+				closes(p.Namespace, "too-many-policies", fmt.Sprintf("the namespace has more than %d policies, or %d bytes of them", policy.MaxPolicies, policy.MaxBytes))
 			}
 			joined = append(joined, p.Policy)
 		}
 	}
-	joined = slices.DeleteFunc(joined, func(p policy.Policy) bool { return closed[p.Namespace] != "" })
-	for namespace, name := range closed {
-		joined = append(joined, policy.Policy{Namespace: namespace, Name: name, Action: policy.Deny, Rules: []policy.Rule{{}}})
-	}
+	joined = slices.DeleteFunc(joined, func(p policy.Policy) bool { _, is := closed[p.Namespace]; return is })
+	joined = slices.AppendSeq(joined, maps.Values(closed))
 	slices.SortFunc(joined, func(a, b policy.Policy) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
@@ -185,6 +189,7 @@ type reading struct {
 	verdict
 	last      resource.Content // the last good one
 	neverGood bool
+	unread    string // why; empty: it could be read
 }
 
 // closes reports whether it refuses every call in its namespace: it may be what refuses, and
@@ -218,9 +223,10 @@ func (r readings) update(services []*kube.Service, policies []*kube.Authorizatio
 		}
 		if one.object == nil || one.object.Generation != object.Generation {
 			if content, err := parse(key.kind, object); err == nil {
-				one.last, one.neverGood, one.faults = content, false, ""
+				one.last, one.neverGood, one.faults, one.unread = content, false, "", ""
 			} else {
-				one.reason, one.faults, one.inUse = reasonInvalid, err.Error(), "its last good state"
+				one.unread = err.Error()
+				one.reason, one.faults, one.inUse = reasonInvalid, one.unread, "its last good state"
 				if one.neverGood {
 					one.inUse = "nothing: it was never good"
 				}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
@@ -151,11 +152,27 @@ func TestAServiceWithEndpointsTakesNoNameOfKubernetes(t *testing.T) {
 	}
 }
 
-func TestClosingPoliciesCompile(t *testing.T) {
+func TestAPolicyThatClosesSaysWhatIsWrongInEveryRefusal(t *testing.T) {
 	all := readings{}.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", "b", badPolicy, 1)})
 	a, err := policy.Compile(policy.SetOf(orders(), nil, policiesOf(all)), "mesh.example", "east")
 	if err != nil || a == nil {
 		t.Fatal(err)
+	}
+	caller := policy.Caller{ID: identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "shop", ServiceAccount: "web"}}
+	d := a.Opaque(&caller, 80)
+	const want = "every call to a service of namespace shop is refused because of AuthorizationPolicy shop/b: it could not be read: spec.rules[0].from[0]: "
+	if why := a.Explain(d.Verdict, &caller); d.Allowed || !strings.HasPrefix(why, want) || !strings.Contains(why, "there is no such key") || !strings.HasSuffix(why, ": mend or remove it") {
+		t.Errorf("%+v: %s", d, why)
+	}
+}
+
+func TestANameThatNoPolicyCanHaveClosesItsNamespaceOnly(t *testing.T) {
+	for _, name := range []string{"a.b", strings.Repeat("x", 70)} {
+		all := readings{}.update(nil, []*kube.AuthorizationPolicy{policyObject("shop", name, goodPolicy, 1)})
+		set := policy.SetOf(orders(), nil, policiesOf(all))
+		if _, err := policy.Compile(set, "mesh.example", "east"); err != nil || len(set.Policies) != 1 || !strings.Contains(set.Policies[0].Closes, name) {
+			t.Errorf("%s: %+v, %v", name, set.Policies, err)
+		}
 	}
 }
 

@@ -153,6 +153,7 @@ type Policy struct {
 	Action        Policy_Action          `protobuf:"varint,2,opt,name=action,proto3,enum=isthmus.authorization.v1.Policy_Action" json:"action,omitempty"`
 	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	Rules         []*Rule                `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	Closes        string                 `protobuf:"bytes,5,opt,name=closes,proto3" json:"closes,omitempty"` // why it stands for one that could not be read; empty: it is as it was written
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -213,6 +214,13 @@ func (x *Policy) GetRules() []*Rule {
 		return x.Rules
 	}
 	return nil
+}
+
+func (x *Policy) GetCloses() string {
+	if x != nil {
+		return x.Closes
+	}
+	return ""
 }
 
 type Rule struct {
@@ -436,12 +444,13 @@ const file_internal_xds_authorization_authorization_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\bexported\x18\x03 \x03(\rR\bexported\x12<\n" +
-	"\bpolicies\x18\x04 \x03(\v2 .isthmus.authorization.v1.PolicyR\bpolicies\"\xd8\x01\n" +
+	"\bpolicies\x18\x04 \x03(\v2 .isthmus.authorization.v1.PolicyR\bpolicies\"\xf0\x01\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12?\n" +
 	"\x06action\x18\x02 \x01(\x0e2'.isthmus.authorization.v1.Policy.ActionR\x06action\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x124\n" +
-	"\x05rules\x18\x04 \x03(\v2\x1e.isthmus.authorization.v1.RuleR\x05rules\"*\n" +
+	"\x05rules\x18\x04 \x03(\v2\x1e.isthmus.authorization.v1.RuleR\x05rules\x12\x16\n" +
+	"\x06closes\x18\x05 \x01(\tR\x06closes\"*\n" +
 	"\x06Action\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\t\n" +
 	"\x05ALLOW\x10\x01\x12\b\n" +
