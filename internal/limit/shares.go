@@ -30,23 +30,29 @@ func (s *Shares[Holder]) SetTotal(total int) {
 
 // Take takes a place for a holder and reports whether there was one for it. Then
 // Release must follow.
-func (s *Shares[Holder]) Take(h Holder) bool {
+func (s *Shares[Holder]) Take(h Holder) bool { return s.TakeAll(h, 1) }
+
+// TakeAll takes n places, one at least, or none. Then ReleaseAll must follow.
+func (s *Shares[Holder]) TakeAll(h Holder, n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[h] >= s.multiple*(s.total-s.used) {
+	if before := n - 1; s.held[h]+before >= s.multiple*(s.total-s.used-before) {
 		return false
 	}
-	s.held[h]++
-	s.used++
+	s.held[h] += n
+	s.used += n
 	return true
 }
 
 // Release gives a place back.
-func (s *Shares[Holder]) Release(h Holder) {
+func (s *Shares[Holder]) Release(h Holder) { s.ReleaseAll(h, 1) }
+
+// ReleaseAll gives n places back.
+func (s *Shares[Holder]) ReleaseAll(h Holder, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used--
-	if s.held[h]--; s.held[h] == 0 {
+	s.used -= n
+	if s.held[h] -= n; s.held[h] == 0 {
 		delete(s.held, h)
 	}
 }

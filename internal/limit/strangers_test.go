@@ -184,6 +184,26 @@ func TestThereIsAlwaysAPlaceForOneThatHoldsNone(t *testing.T) {
 	}
 }
 
+func TestSeveralPlacesAreTakenAllOrNone(t *testing.T) {
+	s := NewShares[string](91, 8)
+	n := 0
+	for ; s.TakeAll("hog", 2); n++ {
+	}
+	if n != 40 {
+		t.Errorf("one that is alone holds %d times two of 91 places, want 40", n)
+	}
+	if !s.Take("hog") || s.Take("hog") {
+		t.Errorf("it holds %d places, want the 81st as well and no other", s.Held("hog"))
+	}
+	s.Release("hog")
+	for range n {
+		s.ReleaseAll("hog", 2)
+	}
+	if places, holders := s.Used(); places != 0 || holders != 0 {
+		t.Errorf("%d places of %d holders are left", places, holders)
+	}
+}
+
 func TestWhoComesWaitsForThoseThatWereCutToBeGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := port(t, 1)

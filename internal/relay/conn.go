@@ -62,3 +62,38 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // NetConn returns the connection below, for [Abort].
 func (p *prefixed) NetConn() net.Conn { return p.Conn }
+
+// Socket returns the TCP connection that carries what is written to c as it is, and
+// nothing else; nil when there is none: c is TLS, not TCP, or a socket whose bytes
+// go another way (a redirected one, on which splice(2) loses bytes). A Conn that hides
+// such a socket says so by a method of this name.
+func Socket(c net.Conn) *net.TCPConn {
+	switch t := c.(type) {
+	case *net.TCPConn:
+		return t
+	case *prefixed:
+		return Socket(t.Conn)
+	case interface{ Socket() *net.TCPConn }:
+		return t.Socket()
+	}
+	return nil
+}
+
+// Source returns what the next Read of c waits for: c itself, or what it wraps and reads
+// from; nil while there is something to read before that. A Conn that wraps another so says it
+// by a method of this name.
+func Source(c Conn) Conn {
+	for {
+		switch t := c.(type) {
+		case *prefixed:
+			if len(t.read) > 0 {
+				return nil
+			}
+			c = t.Conn
+		case interface{ Source() Conn }:
+			c = t.Source()
+		default:
+			return c
+		}
+	}
+}

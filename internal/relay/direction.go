@@ -4,20 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/epoll"
 )
 
 // direction is one of the two of a pair: what is read from src is written to dst. It
 // belongs to one goroutine at a time. It holds a buffer only while bytes come, a large one
-// once a read has filled a medium one. After parkAfter without any it parks: a goroutine
-// without a grown stack waits in the few bytes of small, or nobody where src says when there
-// is something to read.
+// once a read has filled a medium one. After parkAfter without any it parks: nobody waits where
+// src says when there is something to read, or is a plain socket, which waits with others in the
+// pair's epoll set; else a goroutine without a grown stack does, in the few bytes of small.
 type direction struct {
-	pair     *pair
+	pair     *Pair
 	dst, src Conn
 	answers  bool // src is the pair's b
 
@@ -26,7 +26,9 @@ type direction struct {
 	large   *largeBuffer
 	waiting time.Time        // src's read deadline, zero without
 	parked  time.Time        // when it was, zero: never
-	small   *[smallSize]byte // while parked, unless src says when there is something
+	small   *[smallSize]byte // while parked in a Read
+	woken   bool             // the next Read does not wait, after parking
+	place   epoll.Place      // in pair.waiting
 }
 
 // notifier is a connection that calls f once, without waiting, when Read would not wait.
@@ -44,7 +46,7 @@ const (
 // run copies to the end of src and passes the end on, or until it parks. An error aborts the
 // path.
 func (d *direction) run() {
-	if d.parked.IsZero() {
+	if d.parked.IsZero() || d.woken {
 		d.medium = mediumBuffers.Get().(*mediumBuffer)
 	}
 	for {
@@ -73,19 +75,19 @@ func (d *direction) copyOnce() next {
 		}
 		b = d.small[:]
 	}
-	waits := len(b) == smallSize
-	if !waits {
+	unbounded := len(b) == smallSize || d.woken
+	if !unbounded {
 		d.extend(parkAfter)
 	}
+	d.woken = false
 	k, err := d.src.Read(b)
 	if k > 0 && !d.write(b[:k]) {
 		return over
 	}
 	switch {
-	case err == nil && waits:
-		if k < len(b) && time.Since(d.parked) >= parkAfter { // a little now and then
-			return d.park()
-		}
+	case err == nil && unbounded && k < smallSize && time.Since(d.parked) >= parkAfter: // a little now and then
+		return d.park()
+	case err == nil && d.medium == nil && d.large == nil:
 		d.medium = mediumBuffers.Get().(*mediumBuffer)
 		return more
 	case err == nil && k < len(b):
@@ -96,7 +98,7 @@ func (d *direction) copyOnce() next {
 		return more
 	case err == nil:
 		return d.splice()
-	case !waits && errors.Is(err, os.ErrDeadlineExceeded):
+	case !unbounded && errors.Is(err, os.ErrDeadlineExceeded):
 		return d.park()
 	case errors.Is(err, io.EOF):
 		return d.end()
@@ -122,13 +124,18 @@ func (d *direction) rest() {
 func (d *direction) park() next {
 	d.rest()
 	d.parked = time.Now()
-	if src, ok := d.src.(notifier); ok {
-		src.OnReadable(func() { go d.run() })
-	} else {
+	d.woken = true
+	if src, ok := Source(d.src).(notifier); ok {
+		src.OnReadable(d.goOn)
+	} else if !d.pair.wait(d) {
+		d.woken = false
 		go d.run() // this one's stack has grown
 	}
 	return another
 }
+
+// goOn has another goroutine go on.
+func (d *direction) goOn() { go d.run() }
 
 // write passes on what was read.
 func (d *direction) write(b []byte) bool {
@@ -176,91 +183,13 @@ func (d *direction) unlimit() {
 	}
 }
 
-// splice has the kernel move what comes, while much comes and both ends are plain
-// sockets. It costs a pipe, so that only so many do it at a time.
-func (d *direction) splice() next {
-	from, to := source(d.src), Socket(d.dst)
-	if from == nil || to == nil || !takeSplice() {
-		return more
-	}
-	defer splices.Add(-1)
-	defer d.unlimit() // the next read sets its own
-	limit := spliceLimit
-	if d.pair.idle > 0 {
-		limit = min(limit, d.pair.idle/(2*idleTicks))
-	}
-	for {
-		d.waiting = time.Now().Add(limit)
-		_ = from.SetReadDeadline(d.waiting) // fails on a closed connection only
-		chunk := io.LimitedReader{R: from, N: spliceChunk}
-		d.pair.writing.Add(1) // perhaps
-		k, err := to.ReadFrom(&chunk)
-		d.pair.writing.Add(-1)
-		d.n += k
-		if k > 0 {
-			d.heard()
-		}
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if k < largeSize {
-				return more // a buffer serves as well
-			}
-		case err != nil:
-			d.pair.abort(fmt.Errorf("splice from %s to %s: %w", d.src.RemoteAddr(), d.dst.RemoteAddr(), err))
-			return over
-		case chunk.N > 0:
-			return d.end()
-		}
-	}
-}
-
-// Socket returns the TCP connection that carries what is written to c as it is, and
-// nothing else; nil when there is none: c is TLS, not TCP, or a socket whose bytes
-// go another way (a redirected one, on which splice(2) loses bytes). A Conn that hides
-// such a socket says so by a method of this name.
-func Socket(c net.Conn) *net.TCPConn {
-	switch t := c.(type) {
-	case *net.TCPConn:
-		return t
-	case *prefixed:
-		return Socket(t.Conn)
-	case interface{ Socket() *net.TCPConn }:
-		return t.Socket()
-	}
-	return nil
-}
-
-// source is [Socket] of a connection that the caller reads from: nil also while there
-// is something to read before the socket's bytes.
-func source(c net.Conn) *net.TCPConn {
-	if p, ok := c.(*prefixed); ok {
-		if len(p.read) > 0 {
-			return nil
-		}
-		return source(p.Conn)
-	}
-	return Socket(c)
-}
-
 type (
 	mediumBuffer [mediumSize]byte
 	largeBuffer  [largeSize]byte
 )
 
-// The buffers that nobody has. Like splices they are no state of anybody's: a cache.
+// The buffers that nobody has. They are no state of anybody's: a cache.
 var (
 	mediumBuffers = sync.Pool{New: func() any { return new(mediumBuffer) }}
 	largeBuffers  = sync.Pool{New: func() any { return new(largeBuffer) }}
 )
-
-// splices counts the directions that are spliced.
-var splices atomic.Int32
-
-// takeSplice counts one more, if it may be. The caller takes it away again.
-func takeSplice() bool {
-	if splices.Add(1) <= maxSplices {
-		return true
-	}
-	splices.Add(-1)
-	return false
-}

@@ -9,8 +9,9 @@
 //   - a path on which nothing moves for the idle timeout ends, also when it is
 //     a write that hangs.
 //
-// A direction on which nothing comes for a second holds no buffer, and a goroutine with a
-// small stack or, of a connection that says when it can be read, none. Much that comes
+// A direction on which nothing comes for a second holds no buffer, and no goroutine when the
+// connection says that it can be read or is a plain socket that can wait with others (see
+// [Pair] and package epoll); else one with a small stack. Much that comes
 // between two plain sockets is moved by splice(2); a redirected socket (sk_msg) is not
 // one, see [Socket].
 //

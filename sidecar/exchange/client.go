@@ -32,9 +32,12 @@ type Client struct {
 	Rest streams.Rest
 
 	mu   sync.Mutex
-	host hostEnd // that an exchange waits for, nil without: a forced end must wake its reader
+	host aborter // that an exchange waits for, or who relays; nil without: a forced end must wake its reader
 	left bool    // it has gone while an exchange ran, and says so only once
 }
+
+// aborter is what a client's forced end ends, too.
+type aborter interface{ Abort() error }
 
 // SetReadDeadline sets the accepted connection's, so that it holds below all wraps.
 func (c *Client) SetReadDeadline(t time.Time) error { return c.Accepted.SetReadDeadline(t) }
@@ -94,7 +97,7 @@ func (c *Client) PeerAddr() string { return c.Accepted.RemoteAddr().String() }
 
 // setHost says what an exchange waits for from now on, nil: for nothing. It reports
 // whether the client has not left.
-func (c *Client) setHost(h hostEnd) bool {
+func (c *Client) setHost(h aborter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.host = h

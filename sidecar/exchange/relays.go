@@ -3,10 +3,10 @@ package exchange
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -18,60 +18,86 @@ var errStill = errors.New("the host is out of service and stands still: is the p
 // may be called concurrently.
 type Relays struct {
 	mu   sync.Mutex
-	open map[*Client]*upstream.Lease
+	open map[*Client]*relayed
+}
+
+// relayed is one of them.
+type relayed struct {
+	client *Client
+	lease  upstream.Lease
+	pair   *relay.Pair // nil: who relays looks after its idle timeout
 }
 
 // Add notes that c is relayed to lease's host, until Remove. It ends when that host is
-// trusted no more.
-func (r *Relays) Add(c *Client, lease *upstream.Lease) {
+// trusted no more. With a pair, which may not have begun, c's end and the idle timeout end that.
+func (r *Relays) Add(c *Client, lease *upstream.Lease, pair *relay.Pair) {
+	if pair != nil && !c.setHost(pair) {
+		_ = pair.Abort()
+	}
 	if cs, trusts, ok := lease.Proof(); ok && c.Open != nil {
 		c.Open.Proved(cs, trusts)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open == nil {
-		r.open = make(map[*Client]*upstream.Lease)
+		r.open = make(map[*Client]*relayed)
 	}
-	copied := *lease
-	r.open[c] = &copied
+	r.open[c] = &relayed{c, *lease, pair}
 }
 
 // Remove undoes Add.
 func (r *Relays) Remove(c *Client) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	of := r.open[c]
 	delete(r.open, c)
+	r.mu.Unlock()
+	if of != nil && of.pair != nil {
+		c.setHost(nil)
+	}
 }
 
-// Watch resets what is relayed to hosts that stand still, and sees that the others learn
-// of renewed certificates, until ctx ends.
+// Watch resets what is relayed to hosts that stand still, or on which nothing moves, and sees
+// that the others learn of renewed certificates, until ctx ends.
 func (r *Relays) Watch(ctx context.Context) {
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
+	var open []*relayed
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		r.mu.Lock()
-		open := maps.Clone(r.open)
-		r.mu.Unlock()
-		for c, lease := range open {
-			lease.Refresh()
-			if h := lease.Host(); h.OutOfService() && h.Frozen(ctx) || lease.MachineGone() {
-				r.cut(c, lease)
+		open = r.append(open[:0])
+		now := time.Now()
+		for _, of := range open {
+			of.lease.Refresh()
+			if h := of.lease.Host(); h.OutOfService() && h.Frozen(ctx) || of.lease.MachineGone() {
+				r.cut(of)
+			} else if of.pair != nil {
+				of.pair.Look(now)
 			}
 		}
+		clear(open)
 	}
 }
 
-// cut ends what c is relayed to, if it still is.
-func (r *Relays) cut(c *Client, lease *upstream.Lease) {
+// append appends what is open.
+func (r *Relays) append(all []*relayed) []*relayed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open[c] == lease {
-		lease.Cut()
-		c.End(errStill)
+	for _, of := range r.open {
+		all = append(all, of)
+	}
+	return all
+}
+
+// cut ends what is relayed, if it still is.
+func (r *Relays) cut(of *relayed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[of.client] == of {
+		of.lease.Cut()
+		of.client.End(errStill)
 	}
 }

@@ -33,7 +33,7 @@ type Server struct {
 	// Connect serves a plain CONNECT of a connection that speaks HTTP/2, which is shared's:
 	// it answers on the stream, which it has until it returns. Nil: refused with 405.
 	Connect func(ctx context.Context, shared *Client, stream *streams.Stream, authority string)
-	Places  *limit.Shares[string] // of peers, of which each stream takes one; nil: there is no end of them
+	Places  *limit.Shares[string] // of peers, of which each stream takes one for the program's connection; nil: there is no end of them
 	Conns   *drain.Set            // of which every [Client.Open] is
 	Park    time.Duration         // how long an idle connection keeps its buffers
 	Log     *slog.Logger          // one line per exchange

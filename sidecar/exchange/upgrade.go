@@ -39,7 +39,7 @@ func (x *exchange) upgrade() outcome {
 	x.from, x.to = 0, 0
 	x.back, x.out = nil, nil // the relay brings its own
 	client, host := relay.WithPrefix(x.end.relayed(), early), relay.WithPrefix(x.host.relayed(), late)
-	x.s.Relays.Add(x.client, x.lease)
+	x.s.Relays.Add(x.client, x.lease, nil)
 	stats, err := relay.Copy(x.ctx, client, host, x.s.Timeouts.Relay)
 	x.s.Relays.Remove(x.client)
 	x.moved = stats.BToA

@@ -65,6 +65,14 @@ func (b *bytesOnly) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Source returns what the next Read waits for, nil when it does not: for [relay.Pair].
+func (b *bytesOnly) Source() relay.Conn {
+	if len(b.held) > 0 || b.failed != nil {
+		return nil
+	}
+	return b.Conn
+}
+
 // Write notes that the program has spoken.
 func (b *bytesOnly) Write(p []byte) (int, error) {
 	b.answered.Store(true)

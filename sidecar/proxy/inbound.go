@@ -151,14 +151,18 @@ func (l *inboundListener) serve(c *client) {
 		l.acceptor.log.Debug("refused a caller", "peer_addr", c.PeerAddr(), "err", err)
 		return
 	}
-	if !l.p.callers.Take(c.Peer) {
+	shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2
+	places := connectionPlaces
+	if shared {
+		places = 1
+	}
+	if !l.p.callers.TakeAll(c.Peer, places) {
 		l.acceptor.metrics.refused().Inc()
 		l.acceptor.log.Debug("refused a caller: it has as many connections as one may have", "peer_id", c.Peer)
 		c.Abort()
 		return
 	}
-	defer c.Finish(func() { l.p.callers.Release(c.Peer) })
-	shared := proof.NegotiatedProtocol == mesh.ALPNHTTP2
+	defer c.Finish(func() { l.p.callers.ReleaseAll(c.Peer, places) })
 	if shared && (port == nil || port.protocol == mesh.TCP) {
 		l.serveShared(c) // there is no request that could be meant
 		return

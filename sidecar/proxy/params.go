@@ -42,10 +42,11 @@ const (
 	// maxConnections bounds the connections of one listener: far above what one
 	// program has, and about 1 GiB if all of them were busy at once.
 	maxConnections = 16 << 10
-	// inboundPart is the part of the descriptors that callers of the program may
-	// hold, and as many go to the program for them: that leaves half to the program's
-	// own connections.
-	inboundPart = 4
+	// inboundPart is the part of the descriptors that connections of the program's callers may
+	// hold, and as many go to the program for them: that leaves a third to the program's
+	// own connections. Streams of shared connections cost only the latter, so that there may be
+	// twice as many: with 20,000 descriptors one caller may have 10,000 TCP connections.
+	inboundPart = 3
 	// strangerPart and maxStrangers bound the callers that have not proved who they are.
 	// A handshake takes two round trips, so that 1,000 are as many new callers in half
 	// a second across the world; half-shaken they are 30 MiB at most.
@@ -57,4 +58,7 @@ const (
 	// callerMultiple is how much one caller may hold of what is free, see
 	// [limit.Shares]: alone, eight ninths.
 	callerMultiple = 8
+	// connectionPlaces is how much of that a caller's connection holds, in descriptors: itself and
+	// one to the program. Of a shared connection each stream holds the latter.
+	connectionPlaces = 2
 )

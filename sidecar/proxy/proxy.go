@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/epoll"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -36,7 +37,7 @@ type Proxy struct {
 	turns     *limit.Turns
 	strangers *limit.Strangers      // among the callers of the program
 	lines     *rate.Limiter         // of the log, about strangers
-	callers   *limit.Shares[string] // SPIFFE ID: connections of callers that have proved theirs
+	callers   *limit.Shares[string] // SPIFFE ID: descriptors for callers that have proved theirs
 
 	// ctx is over when connections must end at once; kill ends it.
 	ctx  context.Context
@@ -44,8 +45,9 @@ type Proxy struct {
 
 	accepts map[direction]*sync.WaitGroup // accept loops
 	relays  exchange.Relays               // of both directions
+	waiting *epoll.Set                    // idle connections that need no goroutine; set by bind
 	mirrors *mirrors
-	judging sync.WaitGroup // who judges open connections again, and looks at their hosts
+	judging sync.WaitGroup // who judges open connections again, looks at their hosts, and waits for those that are idle
 
 	mu         sync.Mutex
 	bound      bool
@@ -75,7 +77,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.turns, p.strangers = limits.Turns, limits.Port("inbound", limit.Part(strangerPart, maxStrangers))
 	p.lines = rate.NewLimiter(rate.Every(time.Second), maxLines)
-	p.callers = limit.NewShares[string](limit.Part(inboundPart, maxConnections), callerMultiple)
+	p.callers = limit.NewShares[string](connectionPlaces*limit.Part(inboundPart, maxConnections), callerMultiple)
 	p.ctx, p.kill = context.WithCancel(context.Background())
 	p.mirrors = newMirrors(p)
 	for _, e := range cfg.Explicit {
@@ -122,10 +124,16 @@ func (p *Proxy) bind(ctx context.Context) error {
 	if p.bound || p.finished[inbound] || p.finished[outbound] {
 		return errors.New("proxy: Run after Run or Shutdown")
 	}
+	waiting, err := epoll.New()
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
 	if err := listenAll(ctx, p.servers); err != nil {
+		waiting.Close()
 		return err
 	}
-	p.bound = true
+	p.waiting, p.bound = waiting, true
+	p.judging.Go(func() { waiting.Run(p.ctx) })
 	for _, s := range p.servers {
 		s.start()
 	}

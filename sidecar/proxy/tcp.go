@@ -25,51 +25,50 @@ func (s *server) serveTCP(c *client, to *upstream.Service, _ http1.RequestRewrit
 // The relaying is left as c's rest: who waited for it would hold a stack that has grown for
 // as long as the connection lasts.
 func (s *server) tunnel(c *client, to *upstream.Service, opened func() error, refused func(error)) {
-	t := &tcpTunnel{s: s, c: c, to: to, began: time.Now()}
-	t.open(opened, refused)
-	if t.conn != nil {
+	t := &tcpTunnel{s: s, c: c, began: time.Now()}
+	if t.open(to, opened, refused) {
 		c.Rest = t.relay
 	}
 }
 
 // relay relays until both ends have ended, or the proxy must.
 func (t *tcpTunnel) relay(over func()) {
-	relay.Start(t.s.p.ctx, t.c.Conn, t.conn, t.s.http.Timeouts.Relay, func(stats relay.Stats, err error) {
-		t.c.Rest = nil
-		t.close(stats, err)
-		over()
-	})
+	s := t.s
+	t.over = over
+	s.p.relays.Add(t.c, &t.lease, &t.pair)
+	t.pair.Start(s.p.waiting, t.c.Conn, t.conn, s.http.Timeouts.Relay, t.close)
 }
 
 // tcpTunnel is a client's connection and what it is relayed to.
 type tcpTunnel struct {
-	s        *server
-	c        *client
-	to       *upstream.Service
-	began    time.Time
-	attempts upstream.Attempts
-	lease    *upstream.Lease
-	conn     relay.Conn // nil: there is none
+	s     *server
+	c     *client
+	began time.Time
+	lease upstream.Lease
+	conn  relay.Conn // of the lease
+	pair  relay.Pair
+	over  func()
 }
 
-// open connects, unless the policy refuses it.
-func (t *tcpTunnel) open(opened func() error, refused func(error)) {
+// open connects, unless the policy refuses it, and reports whether there is a connection.
+func (t *tcpTunnel) open(to *upstream.Service, opened func() error, refused func(error)) bool {
 	s, c := t.s, t.c
 	if s.access != nil {
 		if err := s.access.Admit(c); err != nil {
 			s.metrics.refused().Inc()
 			s.log.Debug("tcp connection refused", "peer_id", c.Peer, "peer_addr", c.PeerAddr(), "err", err)
 			refused(err)
-			return
+			return false
 		}
 	}
 	s.metrics.tcpOpen().Inc()
 	s.metrics.tcpTotal().Inc()
-	t.attempts.Begin(t.to, s.retries, t.began)
-	t.attempts.Fresh()
-	t.attempts.Streams()
-	err := t.reach()
-	s.metrics.Unreached(t.attempts.Unreached())
+	var attempts upstream.Attempts // they are large, and over when the connection is there
+	attempts.Begin(to, s.retries, t.began)
+	attempts.Fresh()
+	attempts.Streams()
+	err := t.reach(&attempts)
+	s.metrics.Unreached(attempts.Unreached())
 	if err != nil {
 		s.metrics.tcpFailed().Inc()
 		level := slog.LevelInfo
@@ -79,29 +78,29 @@ func (t *tcpTunnel) open(opened func() error, refused func(error)) {
 		s.log.Log(s.p.ctx, level, "tcp connection refused", "peer_addr", c.PeerAddr(), "err", err)
 		t.leave()
 		refused(exchange.Unreached(err))
-		return
+		return false
 	}
-	s.p.relays.Add(c, t.lease)
 	if err := opened(); err != nil { // the client is gone: the relay finds out
 		c.Abort()
 	}
+	return true
 }
 
 // reach connects to one of the hosts: by the lease's connection, or by a CONNECT stream of it
 // that the host has opened.
-func (t *tcpTunnel) reach() error {
+func (t *tcpTunnel) reach(attempts *upstream.Attempts) error {
 	for {
-		lease, err := t.attempts.Next(t.s.calling(t.c), func() bool { return !t.c.Gone() })
+		lease, err := attempts.Next(t.s.calling(t.c), func() bool { return !t.c.Gone() })
 		if err != nil {
 			return err
 		}
 		stream := lease.Stream()
 		if stream == nil {
-			t.lease, t.conn = lease, lease.Conn
+			t.lease, t.conn = lease.Last(), lease.Conn
 			return nil
 		}
 		if err = openTunnel(stream, t.s.destination); err == nil {
-			t.lease, t.conn = lease, stream
+			t.lease, t.conn = lease.Last(), stream
 			return nil
 		}
 		outcome := upstream.Broken
@@ -110,8 +109,8 @@ func (t *tcpTunnel) reach() error {
 		}
 		lease.Done(outcome, 0)
 		_ = lease.Close()
-		t.attempts.Failed(err)
-		if denied(err) || t.c.Gone() || !t.attempts.MayRetry(upstream.Unseen, false) || !t.attempts.Retry(upstream.Unseen) {
+		attempts.Failed(err)
+		if denied(err) || t.c.Gone() || !attempts.MayRetry(upstream.Unseen, false) || !attempts.Retry(upstream.Unseen) {
 			return err
 		}
 	}
@@ -119,7 +118,8 @@ func (t *tcpTunnel) reach() error {
 
 // close ends what was relayed.
 func (t *tcpTunnel) close(stats relay.Stats, err error) {
-	s, c, lease := t.s, t.c, t.lease
+	s, c, lease := t.s, t.c, &t.lease
+	c.Rest = nil
 	s.p.relays.Remove(c)
 	outcome := upstream.Answered
 	if err != nil {
@@ -132,6 +132,7 @@ func (t *tcpTunnel) close(stats relay.Stats, err error) {
 		"sent", stats.AToB, "received", stats.BToA, "duration", time.Since(t.began), "err", err)
 	t.leave()
 	_ = lease.Close()
+	t.over()
 }
 
 // leave undoes what open counted.

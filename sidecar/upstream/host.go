@@ -112,6 +112,9 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	if o == GatewayError || !unprocessed && !stale && !unsent && !ours && first {
 		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
 	}
+	if l.attempts == nil {
+		return
+	}
 	l.attempts.fresh = l.attempts.fresh || !l.shared
 	// Who refuses a stream is asked after all others, and who said goodbye once more.
 	goodbye := unprocessed && l.stream.Conn().GoingAway() && l.attempts.goodbye != h

@@ -12,10 +12,18 @@ import (
 type Lease struct {
 	*Conn
 	host     *Host
-	attempts *Attempts
+	attempts *Attempts // nil: nobody else is tried
 	done     bool
 	stream   *streams.Stream // nil: the connection itself
 	reused   bool            // somebody had a stream of the connection before
+}
+
+// Last is the lease for who tries nobody else after it: it holds on to none of the attempts,
+// which are its user's again.
+func (l *Lease) Last() Lease {
+	last := *l
+	last.attempts = nil
+	return last
 }
 
 // Stream returns the stream that the lease is, nil for a connection.

@@ -248,7 +248,10 @@ func TestAHostThatResetsItsStreamsIsEjected(t *testing.T) {
 
 func TestWhatIsGivenUpHereIsNoFailureOfTheHost(t *testing.T) {
 	w := newWorld(t)
-	server := newH2Server(t, w.orders, func(s *streams.Stream) { _ = s.Await() })
+	server := newH2Server(t, w.orders, func(s *streams.Stream) {
+		_, _, _ = s.ReadHead(nil)
+		_ = s.Await()
+	})
 	_, service := w.set(t, &mesh.Route{Local: at(server.addr, ordersWest)})
 	for range gatewayErrorsToEject {
 		l := mustLease(t, begin(service))
