@@ -23,7 +23,7 @@ const childEnv = "ISTHMUS_INTERCEPTION_CHILD"
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childEnv); role != "" {
 		roles := map[string]func([]string) error{
-			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "serve": childServe, "self": childSelf, "talk": childTalk, "echo": childEcho, "early": childEarly, "bind": childBind, "connects": childConnects, "sidecar": childSidecar, "podsidecar": childPodSidecar, "podthief": childPodThief,
+			"tcp": childTCP, "udp": childUDP, "load": childLoad, "hold": childHold, "serve": childServe, "self": childSelf, "talk": childTalk, "echo": childEcho, "early": childEarly, "bind": childBind, "connects": childConnects, "sidecar": childSidecar, "podsidecar": childPodSidecar, "podthief": childPodThief, "podtell": childPodTell,
 			"probe": func([]string) error { fmt.Println(Probe().Err()); return nil },
 		}
 		if err := roles[role](os.Args[1:]); err != nil {

@@ -140,7 +140,7 @@ func (p *pod) sidecar() *podSidecar {
 	return &podSidecar{p.t.(*testing.T), in, out, stop}
 }
 
-// dial has the sidecar dial.
+// dial has the sidecar dial, or say what is captured ("capture ADDRESS", "release ADDRESS").
 func (s *podSidecar) dial(to string) seen {
 	s.t.Helper()
 	fmt.Fprintln(s.in, to)
@@ -156,7 +156,7 @@ func (s *podSidecar) dial(to string) seen {
 }
 
 // childPodSidecar listens and says to each caller what that asked for; it dials what its
-// input says.
+// input says, or says itself what is captured.
 func childPodSidecar([]string) error {
 	if err := errors.Join(syscall.Setgid(podUser), syscall.Setuid(podUser)); err != nil {
 		return err
@@ -203,6 +203,12 @@ func childPodSidecar([]string) error {
 	}
 	fmt.Println("listening")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if says, to, ok := strings.Cut(in.Text(), " "); ok {
+			say := map[string]func(PodConfig, []netip.AddrPort) error{"capture": CaptureAlso, "release": ReleaseAlso}[says]
+			err := say(PodConfig{OutboundPort: podOutbound, InboundPort: podInbound}, []netip.AddrPort{netip.MustParseAddrPort(to)})
+			_ = report(seen{}, err)
+			continue
+		}
 		d := net.Dialer{Timeout: 20 * time.Second}
 		d.SetMultipathTCP(false)
 		c, err := d.Dial("tcp", in.Text())

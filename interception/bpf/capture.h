@@ -29,6 +29,24 @@ static __always_inline bool is_captured(const struct endpoint *to)
 	return bpf_map_lookup_elem(&captured, &key) != 0;
 }
 
+// told takes what a pod's sidecar says of an address and a port: by a datagram to it, which
+// goes nowhere. From the sidecar's outbound port it says that TCP connections there are to come
+// to it, from its inbound port that they are not. That it is refused is the acknowledgement.
+static __always_inline int told(const struct settings *s, struct bpf_sock *sk, const struct endpoint *to)
+{
+	__u8 yes = 1;
+
+	if (sk->src_port == s->inbound_port) {
+		bpf_map_delete_elem(&also_captured, to);
+		return refuse();
+	}
+	if (!bpf_map_update_elem(&also_captured, to, &yes, BPF_ANY))
+		return refuse();
+	if (errno_settable)
+		bpf_set_retval(-ENOBUFS);
+	return DENY;
+}
+
 // bind_port gives a UDP socket that connects its port now: the kernel would do so after
 // this hook, and without a port nothing tells the sidecar whose question it gets. It
 // returns 0 if all the ports that it tries are in use.
@@ -84,8 +102,10 @@ static __always_inline int capture(struct bpf_sock_addr *ctx, const struct endpo
 
 	if (!s || (!tcp && !udp))
 		return ALLOW;
+	if (udp && !connects && is_sidecar(s) && (sk->src_port == s->outbound_port || sk->src_port == s->inbound_port))
+		return told(s, sk, to);
 	bool dns = s->dns_port && to->port == DNS_PORT;
-	if (!dns && !is_captured(to))
+	if (!dns && !is_captured(to) && !(tcp && bpf_map_lookup_elem(&also_captured, to)))
 		return ALLOW;
 	// A pod's sidecar dials itself once, to find out whether it is captured.
 	if (is_sidecar(s) && (dns || to->port != s->outbound_port))

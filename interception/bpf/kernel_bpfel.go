@@ -112,6 +112,7 @@ const (
 const (
 	KernelMapAcceleratedSockets   = "accelerated_sockets"
 	KernelMapAcceleration         = "acceleration"
+	KernelMapAlsoCaptured         = "also_captured"
 	KernelMapAskedByPeer          = "asked_by_peer"
 	KernelMapCallers              = "callers"
 	KernelMapCaptured             = "captured"
@@ -205,6 +206,7 @@ type KernelProgramSpecs struct {
 type KernelMapSpecs struct {
 	AcceleratedSockets *ebpf.MapSpec `ebpf:"accelerated_sockets"`
 	Acceleration       *ebpf.MapSpec `ebpf:"acceleration"`
+	AlsoCaptured       *ebpf.MapSpec `ebpf:"also_captured"`
 	AskedByPeer        *ebpf.MapSpec `ebpf:"asked_by_peer"`
 	Callers            *ebpf.MapSpec `ebpf:"callers"`
 	Captured           *ebpf.MapSpec `ebpf:"captured"`
@@ -250,6 +252,7 @@ func (o *KernelObjects) Close() error {
 type KernelMaps struct {
 	AcceleratedSockets *ebpf.Map `ebpf:"accelerated_sockets"`
 	Acceleration       *ebpf.Map `ebpf:"acceleration"`
+	AlsoCaptured       *ebpf.Map `ebpf:"also_captured"`
 	AskedByPeer        *ebpf.Map `ebpf:"asked_by_peer"`
 	Callers            *ebpf.Map `ebpf:"callers"`
 	Captured           *ebpf.Map `ebpf:"captured"`
@@ -270,6 +273,7 @@ func (m *KernelMaps) Close() error {
 	return _KernelClose(
 		m.AcceleratedSockets,
 		m.Acceleration,
+		m.AlsoCaptured,
 		m.AskedByPeer,
 		m.Callers,
 		m.Captured,

@@ -13,6 +13,7 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define ENOBUFS 105
 #define ECONNREFUSED 111
 #define DNS_PORT 53
 #define LOOPBACK_IFINDEX 1
@@ -134,6 +135,17 @@ struct {
 	__type(value, __u8);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } captured SEC(".maps");
+
+// Addresses and ports whose TCP connections go to a pod's sidecar, too, because it has said so:
+// see told in capture.h.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192); // four times what a sidecar says: one that crashed takes nothing back
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} also_captured SEC(".maps");
 
 // The sidecar's listening sockets. The kernel empties a slot when the socket
 // closes, also when its process is killed: this map is how the hooks know

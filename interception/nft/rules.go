@@ -16,9 +16,13 @@ func protocol(p byte) []expr.Any {
 	}
 }
 
-func toPort(port uint16) []expr.Any {
+func fromPort(port uint16) []expr.Any { return portAt(0, port) }
+
+func toPort(port uint16) []expr.Any { return portAt(2, port) }
+
+func portAt(offset uint32, port uint16) []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
 	}
 }
