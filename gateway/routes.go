@@ -20,7 +20,11 @@ func routesOf(view *federation.View, local []mesh.Service, router *Router) []*me
 				r := b.route(mesh.Destination{Service: s.Name, Port: p.Port, Cluster: pin}, p.Protocol)
 				r.Local = p.Endpoints
 				if pin != "" {
-					b.routes[mesh.Destination{Service: s.Name, Cluster: pin}].Outside = s.Outside()
+					byName := b.routes[mesh.Destination{Service: s.Name, Cluster: pin}]
+					byName.Outside, byName.Headless = s.Outside(), s.Headless
+					if !s.Plain() {
+						byName.Addresses = s.Addresses
+					}
 				}
 				for _, e := range p.Endpoints {
 					if e.Identity != "" {

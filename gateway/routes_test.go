@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -108,6 +109,30 @@ func TestTheNameOfAServiceInItsClusterSaysWhetherItIsOutside(t *testing.T) {
 		}
 		if routes["orders.shop.mesh"].Outside || routes["orders.shop.east.mesh:80"].Outside {
 			t.Errorf("%+v: another route says so, too", c.of)
+		}
+	}
+}
+
+func TestTheNameOfAServiceInItsClusterSaysWhatProgramsDialWithoutIt(t *testing.T) {
+	ip := []netip.Addr{netip.MustParseAddr("10.43.0.5")}
+	meshed := []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{{Instance: "a", Target: 8080, Identity: "spiffe://m/cluster/east/ns/shop/sa/orders"}}}}
+	plain := []mesh.ServicePort{{Port: 80, Protocol: mesh.HTTP, Endpoints: []mesh.Endpoint{{Instance: "plain", Ready: true}}}}
+	for _, c := range []struct {
+		of   mesh.Service
+		want []netip.Addr
+	}{
+		{mesh.Service{Ports: meshed, Addresses: ip}, ip},
+		{mesh.Service{Ports: meshed, Addresses: ip, OtherPorts: true}, ip}, // its name leads there
+		{mesh.Service{Ports: plain, Addresses: ip}, nil},
+		{mesh.Service{Ports: meshed, Headless: true}, nil},
+	} {
+		c.of.Name = orders
+		routes := fleet{local: []mesh.Service{c.of}}.routesByName()
+		if r := routes["orders.shop.east.mesh"]; !slices.Equal(r.Addresses, c.want) || r.Headless != c.of.Headless {
+			t.Errorf("%+v: %+v", c.of, r)
+		}
+		if r := routes["orders.shop.mesh"]; r.Addresses != nil || r.Headless {
+			t.Errorf("%+v: of every cluster: %+v", c.of, r)
 		}
 	}
 }

@@ -62,13 +62,13 @@ func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.
 	}
 	for i, r := range routes {
 		a, ok := resolved.Attached[r.Destination]
-		leads := r.Outside && ruled[r.Destination] && inside[r.Destination]
+		leads := (r.Outside || r.Headless) && ruled[r.Destination] && inside[r.Destination]
 		if !ok && !leads {
 			continue
 		}
 		with := *r
 		if with.Rules, with.ByNamespace = a.Rules, a.ByNamespace; leads {
-			with.Outside = false
+			with.Outside, with.Headless = false, false
 		}
 		routes[i] = &with
 	}

@@ -25,8 +25,9 @@ type capture struct {
 	addresses *dns.Table
 	dns       *dns.Server
 	intercept *interception.Handle
-	serving   chan struct{} // closed when the program's traffic comes here; in a pod, when it may
-	pod       *podTest      // nil unless in a pod
+	serving   chan struct{}    // closed when the program's traffic comes here; in a pod, when it may
+	pod       *podTest         // nil unless in a pod
+	direct    *directAddresses // the same
 }
 
 // newCapture puts interception in place, or takes what root has put there for
@@ -36,7 +37,7 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &capture{serving: make(chan struct{}), pod: s.podTest}
+	c := &capture{serving: make(chan struct{}), pod: s.podTest, direct: s.direct}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -48,11 +49,15 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	if c.addresses, err = dns.OpenTable(filepath.Join(s.cfg.State, addressesFile), s.log); err != nil {
 		return c, err
 	}
+	var inMesh func(context.Context, mesh.Destination) (bool, error) // nil: nobody asks by a name of Kubernetes
+	if s.direct != nil {
+		inMesh = s.direct.inMesh
+	}
 	listen := loopbacks(s.cfg.Interception.DNSPort)
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
 		OriginalServer: c.intercept.OriginalServer, OriginalDestination: c.intercept.OriginalDestination,
-		Ports: s.portsOf, InMesh: s.inMesh(), Cluster: s.identity.ID().Cluster, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
+		Ports: s.portsOf, InMesh: inMesh, Cluster: s.identity.ID().Cluster, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
 		Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -107,18 +112,6 @@ func (s *Sidecar) portsOf(ctx context.Context, service mesh.Destination) ([]mesh
 	return r.Ports, nil
 }
 
-// inMesh says whether a service is in the mesh for programs that ask for it by its name in
-// Kubernetes; nil: they ask for none by such.
-func (s *Sidecar) inMesh() func(context.Context, mesh.Destination) (bool, error) {
-	if s.mode != config.Pod {
-		return nil
-	}
-	return func(ctx context.Context, service mesh.Destination) (bool, error) {
-		r, err := s.routes.Wait(ctx, service)
-		return err == nil && !r.Outside, err
-	}
-}
-
 // run answers DNS and lets the hooks send the program's traffic to us, once the
 // listeners of p are bound.
 func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
@@ -133,8 +126,10 @@ func (c *capture) run(ctx context.Context, p *proxy.Proxy) error {
 			return err
 		}
 		close(c.serving)
-		if c.pod != nil {
-			c.pod.run(all.ctx)
+		if c.pod != nil && c.pod.meet(all.ctx) {
+			c.direct.follow(true) // before a program starts that knows ClusterIPs from variables
+			c.pod.letStart()
+			c.direct.run(all.ctx)
 		}
 		return nil
 	})

@@ -65,6 +65,9 @@ func (s *Sidecar) captured() *proxy.Captured {
 		Original: func(c net.Conn) (netip.AddrPort, bool) { return s.capture.original(c) },
 		Names:    func(a netip.Addr) (mesh.Destination, bool) { return s.capture.addresses.Name(a) },
 	}
+	if s.direct != nil {
+		c.Direct = s.direct.leads
+	}
 	if s.accelerates() {
 		c.Accelerate = s.accelerate
 	}

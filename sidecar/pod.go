@@ -92,19 +92,17 @@ func (t *podTest) takes(to netip.AddrPort) bool {
 	return false
 }
 
-// run tests until it succeeds or ctx ends.
-func (t *podTest) run(ctx context.Context) {
+// meet tests until it succeeds; false: ctx has ended before.
+func (t *podTest) meet(ctx context.Context) bool {
 	var said string
 	var last time.Time
 	for {
 		err := t.once(ctx)
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		if err == nil {
-			t.captured.Met()
-			t.log.Info("the pod's traffic comes here: its programs may start")
-			return
+			return true
 		}
 		t.captured.Set(err.Error())
 		if err.Error() != said || time.Since(last) > podTestReminder {
@@ -112,9 +110,15 @@ func (t *podTest) run(ctx context.Context) {
 			t.log.Warn("the pod's programs wait: their traffic does not come here yet", "err", err)
 		}
 		if !state.Pause(ctx, podTestPause) {
-			return
+			return false
 		}
 	}
+}
+
+// letStart lets the programs start.
+func (t *podTest) letStart() {
+	t.captured.Met()
+	t.log.Info("the pod's traffic comes here: its programs may start")
 }
 
 // once dials each family. One that the pod cannot reach anything of needs no capture.

@@ -73,6 +73,7 @@ type Sidecar struct {
 	mode      config.InterceptionMode // never auto
 	upstreams *upstream.Set
 	routes    *routes.Store
+	direct    *directAddresses // nil unless in a pod
 	gateways  []*gatewaylink.Link
 	served    []*servedPort    // what runs beside by the configuration, a port each
 	beside    *beside.Follower // is told what runs beside; nil: the configuration says it
@@ -178,6 +179,9 @@ func (s *Sidecar) wire() (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if s.mode == config.Pod {
+		s.direct = s.newDirectAddresses(os.Environ())
 	}
 	listeners, err := explicit(s.cfg)
 	if err != nil {

@@ -64,6 +64,7 @@ func (s *Sidecar) serveTold() {
 		})
 	}
 	s.ads.SetServices(services)
+	s.direct.serve(services)
 	if err := s.proxy.SetServed(served); err != nil {
 		s.log.Error("what a gateway says that runs beside is not served", "err", err)
 	}

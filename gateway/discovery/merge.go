@@ -93,6 +93,10 @@ func Union(sets ...[]Service) []mesh.Service {
 			into.export = cmp.Or(into.export, s.Export)
 			into.ClusterSet = cmp.Or(into.ClusterSet, s.ClusterSet)
 			into.OtherPorts = into.OtherPorts || s.OtherPorts
+			into.Headless = into.Headless || s.Headless
+			if into.Addresses == nil {
+				into.Addresses = s.Addresses
+			}
 			for _, p := range s.Ports {
 				joinPort(&into.Service, p)
 			}

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/internal/health"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -28,6 +29,9 @@ type Service struct {
 	// ClusterSet is what a ServiceExport of Kubernetes says of it; nil: there is none.
 	ClusterSet *mesh.ClusterSet
 	OtherPorts bool // it has ports, too, that the mesh does not carry
+	// Addresses and Headless are as in [mesh.Service].
+	Addresses []netip.Addr
+	Headless  bool
 }
 
 // Described is a service as a resource describes it, before anybody has looked

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,22 +19,29 @@ type Service struct {
 	ClusterSet *ClusterSet
 	// OtherPorts: it has ports, too, that the mesh does not carry, such as UDP's.
 	OtherPorts bool
+	// Addresses are those that its cluster gives it, ClusterIPs; none of a headless one, whose
+	// name in Kubernetes stands for each of its instances.
+	Addresses []netip.Addr
+	Headless  bool
 }
 
 // Outside reports whether programs are to reach s past the mesh where they ask for it by a
 // name that is not the mesh's: a name has one address for all ports, so that every one must
 // be the mesh's; and where no endpoint has a sidecar, the mesh has nothing to add.
-func (s *Service) Outside() bool {
+func (s *Service) Outside() bool { return s.OtherPorts || s.Plain() }
+
+// Plain reports whether s has endpoints and none of them has a sidecar.
+func (s *Service) Plain() bool {
 	plain := false
 	for i := range s.Ports {
 		for j := range s.Ports[i].Endpoints {
 			if s.Ports[i].Endpoints[j].Identity != "" {
-				return s.OtherPorts
+				return false
 			}
 			plain = true
 		}
 	}
-	return s.OtherPorts || plain
+	return plain
 }
 
 // Exported reports whether other clusters are told of any of the service's ports.
@@ -54,6 +62,7 @@ type Endpoint struct {
 	Instance string // unique among the service's endpoints in its cluster
 	Address  string // host:port to dial from within the cluster
 	Ready    bool
+	Target   uint16 // port at which programs find it that dial the host of Address by itself; 0: not known
 	Weight   uint32 // relative capacity, at least 1
 	// Identity is the SPIFFE ID that ends the TLS at Address. Empty: a plain
 	// endpoint, for which the gateway ends the TLS and dials in the clear.
@@ -148,6 +157,11 @@ type Route struct {
 	// Outside: programs that ask for the service by its name in Kubernetes are not led here,
 	// see [Service.Outside]. Only with Destination.Port 0.
 	Outside bool
+	// Headless: that name stands for each instance. Only with Destination.Port 0.
+	Headless bool
+	// Addresses are what programs dial in place of the name, see [Service.Addresses]. They
+	// lead to the service's Ports. Only with Destination.Port 0.
+	Addresses []netip.Addr
 	// Ports are those of the service, sorted by number; only with Destination.Port 0.
 	Ports []RoutePort
 	// Local are the endpoints of the sidecar's own cluster, unready ones
@@ -169,7 +183,7 @@ type Route struct {
 // Equal reports whether r and o say the same. A test holds it to every field.
 func (r *Route) Equal(o *Route) bool {
 	return r == o || r.Destination == o.Destination && r.Protocol == o.Protocol && r.Outside == o.Outside &&
-		slices.Equal(r.Ports, o.Ports) && slices.Equal(r.Local, o.Local) &&
+		r.Headless == o.Headless && slices.Equal(r.Addresses, o.Addresses) && slices.Equal(r.Ports, o.Ports) && slices.Equal(r.Local, o.Local) &&
 		slices.Equal(r.Gateways, o.Gateways) && slices.Equal(r.Identities, o.Identities) &&
 		EqualRules(r.Rules, o.Rules) && maps.EqualFunc(r.ByNamespace, o.ByNamespace, EqualRules)
 }

@@ -51,6 +51,10 @@ func decodeCluster(b []byte) (*mesh.Route, error) {
 		return nil, fmt.Errorf("cluster %s: %w", dest, err)
 	}
 	r.Outside = stringField(c.GetMetadata(), fieldOutside) == "true"
+	r.Headless = stringField(c.GetMetadata(), fieldHeadless) == "true"
+	if r.Addresses, err = parseAddresses(stringField(c.GetMetadata(), fieldAddress)); err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", dest, err)
+	}
 	for _, m := range c.GetTransportSocketMatches() {
 		if len(m.GetMatch().GetFields()) > 0 {
 			continue // the plain one
@@ -106,6 +110,13 @@ func decodeEndpoint(e *endpointv3.LbEndpoint) (mesh.Endpoint, error) {
 	}
 	if _, _, err := splitAddress(ep.Address); err != nil {
 		return mesh.Endpoint{}, fmt.Errorf("endpoint %q: %w", ep.Instance, err)
+	}
+	if target := stringField(e.GetMetadata(), fieldTarget); target != "" {
+		n, err := strconv.ParseUint(target, 10, 16)
+		if err != nil || n == 0 {
+			return mesh.Endpoint{}, fmt.Errorf("endpoint %q: target %q: must be 1 to 65535", ep.Instance, target)
+		}
+		ep.Target = uint16(n)
 	}
 	return ep, nil
 }

@@ -37,9 +37,12 @@ const (
 
 	fieldProtocol = "protocol" // of a Cluster: see [mesh.Protocol]
 	fieldOutside  = "outside"  // of the same, "true": Kubernetes' name of it leads elsewhere
+	fieldHeadless = "headless" // of the same, "true": that name stands for each instance
+	fieldAddress  = "address"  // of the same: what programs dial in place of the name, "10.43.0.5 fd00::5"
 	fieldPorts    = "ports"    // of a Cluster that names a service without a port: "80/http 443/tcp"
 	fieldInstance = "instance" // of an endpoint
 	fieldIdentity = "identity" // of an endpoint: the SPIFFE ID that ends its TLS
+	fieldTarget   = "target"   // of an endpoint: the port at which programs dial it by itself
 	fieldVia      = "via"      // of an endpoint: viaGateway
 	fieldPlain    = "plain"    // under matchKey: "true" for an endpoint without TLS
 
@@ -126,6 +129,12 @@ func encodeCluster(r *mesh.Route) (*discoveryv3.Resource, error) {
 	if r.Outside {
 		ours.Fields[fieldOutside] = structpb.NewStringValue("true")
 	}
+	if r.Headless {
+		ours.Fields[fieldHeadless] = structpb.NewStringValue("true")
+	}
+	if len(r.Addresses) > 0 {
+		ours.Fields[fieldAddress] = structpb.NewStringValue(formatAddresses(r.Addresses))
+	}
 	if len(r.Ports) > 0 {
 		ours.Fields[fieldPorts] = structpb.NewStringValue(formatPorts(r.Ports))
 	}
@@ -193,6 +202,9 @@ func group(priority uint32, from []mesh.Endpoint) (*endpointv3.LocalityLbEndpoin
 		metadata := &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{metadataKey: ours}}
 		if e.Identity != "" {
 			ours.Fields[fieldIdentity] = structpb.NewStringValue(e.Identity)
+		}
+		if e.Target != 0 {
+			ours.Fields[fieldTarget] = structpb.NewStringValue(strconv.Itoa(int(e.Target)))
 		}
 		switch {
 		case priority == priorityGateways:

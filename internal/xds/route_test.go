@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"net/netip"
 	"cmp"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ func endpointGen(withIdentity bool) *rapid.Generator[mesh.Endpoint] {
 			Address:  fmt.Sprintf("10.0.0.%d:%d", rapid.IntRange(1, 254).Draw(t, "host"), rapid.IntRange(1, 65535).Draw(t, "port")),
 			Ready:    rapid.Bool().Draw(t, "ready"),
 			Weight:   rapid.Uint32Range(1, mesh.MaxWeight).Draw(t, "weight"),
+			Target:   rapid.Uint16().Draw(t, "target"),
 		}
 		if withIdentity && rapid.Bool().Draw(t, "has identity") {
 			e.Identity = identityGen().Draw(t, "identity")
@@ -53,6 +55,10 @@ func routeGen() *rapid.Generator[*mesh.Route] {
 		}
 		if rapid.Bool().Draw(t, "lists ports") {
 			r.Destination.Port = 0
+			r.Headless = rapid.Bool().Draw(t, "headless")
+			for _, last := range rapid.SliceOfN(rapid.Byte(), 0, 2).Draw(t, "addresses") {
+				r.Addresses = append(r.Addresses, netip.AddrFrom4([4]byte{10, 43, 0, last}), netip.AddrFrom16([16]byte{0: 0xfd, 15: last}))
+			}
 			for _, n := range rapid.SliceOfNDistinct(rapid.Uint16Range(1, 65535), 0, 5, rapid.ID).Draw(t, "ports") {
 				r.Ports = append(r.Ports, mesh.RoutePort{Number: n, Protocol: r.Protocol})
 			}

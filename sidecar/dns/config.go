@@ -35,7 +35,8 @@ type Config struct {
 	// other one SERVFAIL. It is called concurrently.
 	Ports func(ctx context.Context, service mesh.Destination) ([]mesh.RoutePort, error)
 	// InMesh says of a service of the own cluster, Cluster, whether programs that ask for it by
-	// its name in Kubernetes are led into the mesh. It waits as Ports does. Nil: such names are
+	// its name in Kubernetes are led into the mesh by that name, and else has the addresses captured
+	// that Kubernetes has for it. It waits as Ports does. Nil: such names are
 	// forwarded. Where Kubernetes has its names the search list says, which has svc.DOMAIN.
 	InMesh  func(ctx context.Context, service mesh.Destination) (bool, error)
 	Cluster mesh.ClusterName

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 )
 
@@ -21,9 +22,8 @@ func kubernetesZone(search []string) string {
 	return ""
 }
 
-// classify is the function of that name with the names that Kubernetes gives to services:
-// those of services alone, with or without a port. What else is in that zone, such as the
-// names of pods, is never ours.
+// classify is the function of that name with the names that Kubernetes gives to services,
+// with or without a port, and to their instances. What else is in that zone is never ours.
 func (s *Server) classify(packet []byte) (verdict, string) {
 	search := s.cfg.ResolvConf.load().search
 	v, zone := classify(packet, search)
@@ -42,14 +42,16 @@ func (s *Server) classify(packet []byte) (verdict, string) {
 
 // isInMesh reports whether the only question of a message, which is perhaps ours, is for a
 // service that is reached by the mesh. Everything else is for the server that was asked:
-// services without sidecars or with ports of UDP, names of other zones with a search domain
-// behind them, and all when no gateway answers.
+// services without sidecars or with ports of UDP, headless ones and their instances, names of other zones with a search domain
+// behind them, and all when no gateway answers. By then the addresses that the server will
+// give are captured, where they are a meshed service's.
 func (s *Server) isInMesh(ctx context.Context, packet []byte, zone string) bool {
 	name, _, err := dns.UnpackDomainName(packet, headerSize)
 	if err != nil {
 		return false
 	}
-	d := s.understand(dns.CanonicalName(name), zone).service
+	m := s.understand(dns.CanonicalName(name), zone)
+	d := m.service
 	s.names.asked(d)
 	wait := s.names.waitsFor(d)
 	ctx, cancel := context.WithTimeout(ctx, wait)
@@ -64,7 +66,7 @@ func (s *Server) isInMesh(ctx context.Context, packet []byte, zone string) bool 
 		s.names.undecide(d)
 		s.log.Debug("no gateway says whether a name is the mesh's: it is forwarded", "service", d.Host(), "err", err)
 	}
-	return in && err == nil
+	return in && err == nil && m.kind != instance
 }
 
 // understand is the function of that name, with the zone of Kubernetes.
@@ -84,7 +86,11 @@ func (s *Server) understand(name, zone string) meaning {
 		return meaning{}
 	}
 	m := understand(own+"."+meshZone, meshZone)
-	if m.kind != service && m.kind != ports || m.service.Cluster != "" {
+	switch {
+	case m.kind == service && m.service.Cluster != "": // as if db-0.db.shop were orders.shop.east
+		at := mesh.ServiceName{Namespace: string(m.service.Cluster), Name: m.service.Service.Namespace}
+		return meaning{kind: instance, service: mesh.Destination{Service: at, Cluster: s.cfg.Cluster}}
+	case m.kind != service && m.kind != ports || m.service.Cluster != "":
 		return meaning{}
 	}
 	m.service.Cluster = s.cfg.Cluster

@@ -116,13 +116,32 @@ func TestANameOfKubernetesIsTheOwnClustersServiceWhereThatIsInTheMesh(t *testing
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, never := range []string{"shop.orders.west.mesh", "shop.shop.west.mesh"} {
-		if slices.Contains(p.asked, never) {
-			t.Errorf("the control plane was asked for %s", never)
-		}
+	if never := "shop.orders.west.mesh"; slices.Contains(p.asked, never) {
+		t.Errorf("the control plane was asked for %s", never)
 	}
 	if slices.Contains(p.forwarded, "orders.shop.svc.cluster.local.") {
 		t.Error("a name of the mesh has left the machine")
+	}
+}
+
+func TestAnInstancesNameIsForwardedOnceItsAddressIsCaptured(t *testing.T) {
+	captured, asks := make(chan struct{}), make(chan struct{})
+	p := inPod(t, func(context.Context, mesh.Destination) (bool, error) {
+		close(asks)
+		<-captured
+		return true, nil // and yet an instance is not the service
+	})
+	answer := make(chan string)
+	go func() { answer <- p.goes("udp", "db-0.db.shop.svc.cluster.local") }()
+	<-asks
+	p.mu.Lock()
+	if len(p.forwarded) > 0 || !slices.Equal(p.asked, []string{"db.shop.west.mesh"}) {
+		t.Errorf("forwarded %v before it is captured; asked for %v", p.forwarded, p.asked)
+	}
+	p.mu.Unlock()
+	close(captured)
+	if got := <-answer; got != "cluster" {
+		t.Errorf("it goes to the %s", got)
 	}
 }
 

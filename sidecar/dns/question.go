@@ -109,7 +109,7 @@ func isWithin(name, zone string) bool {
 // meaning is what a name in our zones stands for.
 type meaning struct {
 	kind        kind
-	service     mesh.Destination // of kinds service and ports, with Port 0
+	service     mesh.Destination // of kinds service, ports and instance, with Port 0
 	port        string           // of kind ports: "http", "tcp" or a number; empty: the name above those
 	address     netip.Addr       // of kind reverse
 	first, last slot             // of kind reverseBetween: the virtual addresses whose names are below it
@@ -123,6 +123,7 @@ const (
 	between             // names of services may be below it
 	service
 	ports          // _http._tcp.orders.shop.mesh
+	instance       // db-0.db.shop.svc.cluster.local, which is not answered here
 	reverse        // 52.18.66.240.in-addr.arpa
 	reverseBetween // 18.66.240.in-addr.arpa
 )

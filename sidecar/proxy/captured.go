@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,7 +19,7 @@ import (
 )
 
 // Captured are the listeners to which interception sends the connections that
-// the program makes to virtual addresses. The program does not know.
+// the program makes to virtual addresses, and to others that lead to services. The program does not know.
 type Captured struct {
 	// Listen are host:port, usually 127.0.0.1:15001 and [::1]:15001.
 	Listen []string
@@ -32,6 +33,10 @@ type Captured struct {
 	// Names returns whose virtual address that is (its Port is ignored); false:
 	// nobody's. It must not block.
 	Names func(netip.Addr) (mesh.Destination, bool)
+	// Direct returns whom another address leads to, for which it may wait a moment; false: it is
+	// not the mesh's, and the connection goes there as if nobody had captured it. Nil: nothing else
+	// is captured.
+	Direct func(context.Context, netip.AddrPort) (routes.Direct, bool)
 }
 
 const (
@@ -59,20 +64,23 @@ type capturedServers struct {
 	p   *Proxy
 	cfg Captured
 
-	mu      sync.Mutex
-	servers map[mesh.Destination]*server // of destinations that had a route once
+	others *server // lets by what is not the mesh's
 
-	served, unknown, unnamed, unrouted prometheus.Counter
+	mu      sync.Mutex
+	servers map[routes.Direct]*server // of destinations that had a route once
+
+	served, passed, unknown, unnamed, unrouted prometheus.Counter
 }
 
 // listenCaptured makes the listeners for captured connections.
 func (p *Proxy) listenCaptured(cfg Captured) []*server {
 	total := p.metrics.captured
 	t := &capturedServers{
-		p: p, cfg: cfg, servers: make(map[mesh.Destination]*server),
-		served: total.WithLabelValues("served"), unknown: total.WithLabelValues("unknown"),
+		p: p, cfg: cfg, servers: make(map[routes.Direct]*server),
+		served: total.WithLabelValues("served"), passed: total.WithLabelValues("passed"), unknown: total.WithLabelValues("unknown"),
 		unnamed: total.WithLabelValues("unnamed"), unrouted: total.WithLabelValues("unrouted"),
 	}
+	t.others = p.toward(mesh.Destination{}, otherDestinations)
 	var listeners []*server
 	for _, address := range cfg.Listen {
 		listeners = append(listeners, &server{
@@ -95,7 +103,15 @@ func (t *capturedServers) serve(c *client) {
 	if t.cfg.Accelerate != nil {
 		c.Conn = t.cfg.Accelerate(c.Accepted.(*net.TCPConn))
 	}
-	d, ok := t.cfg.Names(original.Addr())
+	var to routes.Direct
+	if to.Destination, ok = t.cfg.Names(original.Addr()); ok {
+		to.Destination.Port = original.Port()
+	} else if t.cfg.Direct != nil {
+		if to, ok = t.cfg.Direct(t.p.ctx, original); !ok {
+			t.pass(c, original)
+			return
+		}
+	}
 	if !ok {
 		t.unnamed.Inc()
 		t.p.log.Info("captured connection to an address that is nobody's: was it kept from another sidecar, or before its file of addresses was removed?",
@@ -103,10 +119,9 @@ func (t *capturedServers) serve(c *client) {
 		c.Abort()
 		return
 	}
-	d.Port = original.Port()
-	s := t.known(d)
+	s := t.known(to)
 	var service *upstream.Service
-	err := t.offered(d)
+	err := t.offered(to.Destination)
 	if err == nil {
 		service, err = s.service(t.p.ctx)
 	}
@@ -116,7 +131,7 @@ func (t *capturedServers) serve(c *client) {
 		return
 	}
 	t.served.Inc()
-	t.keep(s).drive(c, service.Protocol(), service, s.rewrite)
+	t.keep(to, s).drive(c, service.Protocol(), service, s.rewrite)
 }
 
 // offered returns an error when the service is known not to have d's port. A program
@@ -136,33 +151,54 @@ func (t *capturedServers) offered(d mesh.Destination) error {
 	return absent(fmt.Errorf("route to %s: the service has port %s: %w", d, strings.Join(ports, ", "), routes.ErrAbsent))
 }
 
-// known returns the server of d: the one that is kept, or one that counts among the
+// known returns the server of what is meant: the one that is kept, or one that counts among the
 // others. A port that does not exist must leave no metrics behind.
-func (t *capturedServers) known(d mesh.Destination) *server {
+func (t *capturedServers) known(to routes.Direct) *server {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s, ok := t.servers[d]; ok {
+	if s, ok := t.servers[to]; ok {
 		return s
 	}
-	s := t.p.toward(d, otherDestinations)
-	s.log = t.p.log.With("service", d.String(), "direction", string(outbound))
+	s := t.toward(to, otherDestinations)
+	s.log = t.p.log.With("service", to.Destination.String(), "direction", string(outbound))
 	return s
 }
 
-// keep returns the server under whose own name connections to s's destination count
+// keep returns the server under whose own name connections to the destination count
 // from now on, or s when there are too many.
-func (t *capturedServers) keep(s *server) *server {
+func (t *capturedServers) keep(to routes.Direct, s *server) *server {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if kept, ok := t.servers[s.destination]; ok {
+	if kept, ok := t.servers[to]; ok {
 		return kept
 	}
 	if len(t.servers) >= maxCaptured {
 		return s
 	}
-	kept := t.p.toward(s.destination, s.destination.String())
-	t.servers[s.destination] = kept
+	kept := t.toward(to, to.Destination.String())
+	t.servers[to] = kept
 	return kept
+}
+
+// toward makes what serves connections to a service, or to one instance of it: then the rules of
+// where requests go, which are the service's, have no say.
+func (t *capturedServers) toward(to routes.Direct, label string) *server {
+	s := t.p.toward(to.Destination, label)
+	if to.Instance != "" {
+		s.retries = upstream.InstanceRetries(to.Instance)
+		s.http.Retries, s.http.Routing = s.retries, nil
+	}
+	return s
+}
+
+// pass lets a connection go where it wanted.
+func (t *capturedServers) pass(c *client, to netip.AddrPort) {
+	t.passed.Inc()
+	t.others.passOn(c, to, func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, passTimeout)
+		defer cancel()
+		return new(net.Dialer).DialContext(ctx, "tcp", to.String())
+	})
 }
 
 // refuse ends a connection for which there is no route. An HTTP client is told why;

@@ -42,6 +42,11 @@ var (
 
 func (w *world) intercept(rs ...*mesh.Route) *interceptor {
 	w.t.Helper()
+	return w.interceptWith(nil, rs...)
+}
+
+func (w *world) interceptWith(direct func(context.Context, netip.AddrPort) (routes.Direct, bool), rs ...*mesh.Route) *interceptor {
+	w.t.Helper()
 	i := &interceptor{asked: make(chan mesh.Destination, 16), registry: prometheus.NewRegistry(),
 		set: upstream.New(upstream.Config{Identity: w.caller, Cluster: "east"})}
 	i.store = routes.NewStore(i.set.Update, func(d mesh.Destination) { i.asked <- d })
@@ -57,6 +62,7 @@ func (w *world) intercept(rs ...*mesh.Route) *interceptor {
 		Names: func(a netip.Addr) (mesh.Destination, bool) {
 			return mesh.Destination{Service: orders}, a == ordersVIP.Addr() || a == ordersVIP6.Addr()
 		},
+		Direct: direct,
 	}})
 	if err != nil {
 		w.t.Fatal(err)
@@ -282,9 +288,10 @@ func TestAProgramThatTriesManyPortsCausesNoSubscriptions(t *testing.T) {
 func TestDestinationsBeyondTheBoundAreServedAndCountedTogether(t *testing.T) {
 	w := newWorld(t)
 	i := w.intercept()
-	captured := &capturedServers{p: i.Proxy, servers: map[mesh.Destination]*server{}}
+	captured := &capturedServers{p: i.Proxy, servers: map[routes.Direct]*server{}}
 	for n := range maxCaptured + 1 {
-		s := captured.keep(captured.known(mesh.Destination{Service: orders, Port: uint16(1 + n)}))
+		to := routes.Direct{Destination: mesh.Destination{Service: orders, Port: uint16(1 + n)}}
+		s := captured.keep(to, captured.known(to))
 		want := s.destination.String()
 		if n == maxCaptured {
 			want = otherDestinations
@@ -292,7 +299,7 @@ func TestDestinationsBeyondTheBoundAreServedAndCountedTogether(t *testing.T) {
 		if s.label != want {
 			t.Errorf("destination %d counts as %q, want %q", n, s.label, want)
 		}
-		if again := captured.keep(captured.known(s.destination)); n < maxCaptured && again != s {
+		if again := captured.keep(to, captured.known(to)); n < maxCaptured && again != s {
 			t.Errorf("destination %d has two servers", n)
 		}
 	}

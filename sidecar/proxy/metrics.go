@@ -40,7 +40,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		tcpFailed: counter("isthmus_tcp_connection_failures_total", "TCP connections for which no host could be reached."),
 		captured: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_captured_connections_total",
-			Help: "Captured connections: served, unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
+			Help: "Captured connections: served, passed (to where they went, which is not the mesh's), unknown (where to, nobody knows), unnamed (to an address that is nobody's), unrouted (no such port, or no gateway answers).",
 		}, []string{"result"}),
 	}
 	m.mirrored = prometheus.NewCounterVec(prometheus.CounterOpts{

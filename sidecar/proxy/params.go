@@ -22,6 +22,9 @@ const (
 	// routeTimeout bounds how long the first connection to a destination waits for
 	// its route.
 	routeTimeout = 5 * time.Second
+	// passTimeout bounds the dial for a captured connection that is not the mesh's: the
+	// program has its own bounds, and believes that it is connected.
+	passTimeout = 10 * time.Second
 	// drainIdle is how long idle client connections stay open once a drain began: a
 	// request that is on its way is still answered, with Connection: close.
 	// drainIdleInbound is the same for callers of the program, who may be on the other

@@ -113,7 +113,8 @@ func (l *steeredListener) serveSteered(c *client) {
 		return
 	}
 	if l.cfg.Permissive && l.cfg.Others != nil && known {
-		l.passOn(c, to)
+		c.Stranger.Known()
+		l.passOn(c, to, l.cfg.Others)
 		return
 	}
 	speaks := sniff(c, sniffLimit)
@@ -154,18 +155,17 @@ func (l *steeredListener) port(number uint16) *inboundPort {
 }
 
 // passOn connects c to where it went, as if no sidecar were here.
-func (l *steeredListener) passOn(c *client, to netip.AddrPort) {
-	c.Stranger.Known()
-	there, err := l.cfg.Others(l.p.ctx, to)
+func (s *server) passOn(c *client, to netip.AddrPort, dial func(context.Context, netip.AddrPort) (net.Conn, error)) {
+	there, err := dial(s.p.ctx, to)
 	if err != nil {
-		l.log.Debug("no program answers a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
+		s.log.Debug("nobody answers a connection that is not the mesh's", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
 		c.Abort()
 		return
 	}
-	stats, err := relay.Copy(l.p.ctx, c.Conn, there.(relay.Conn), l.http.Timeouts.Relay)
+	stats, err := relay.Copy(s.p.ctx, c.Conn, there.(relay.Conn), s.http.Timeouts.Relay)
 	_ = there.Close()
-	l.metrics.Relayed(stats)
-	l.log.Debug("passed on a caller", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
+	s.metrics.Relayed(stats)
+	s.log.Debug("passed on a connection", "peer_addr", c.PeerAddr(), "addr", to.String(), "err", err)
 }
 
 // servePlain serves or refuses who called a program's own port.

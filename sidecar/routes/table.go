@@ -1,6 +1,8 @@
 package routes
 
 import (
+	"net/netip"
+
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
@@ -8,9 +10,11 @@ import (
 // Table is what a sidecar may dial, at one moment. It never changes; the zero
 // value is empty.
 type Table struct {
-	routes map[mesh.Destination]*mesh.Route
-	absent map[mesh.Destination]struct{}
-	rules  map[mesh.Destination]*traffic.Rules // of the routes that have some
+	routes   map[mesh.Destination]*mesh.Route
+	absent   map[mesh.Destination]struct{}
+	rules    map[mesh.Destination]*traffic.Rules // of the routes that have some
+	headless []*mesh.Route
+	direct   map[netip.AddrPort]Direct // nil: no route says any
 }
 
 // NewTable makes a table of routes, and of destinations that are known not to
@@ -31,6 +35,7 @@ func (before *Table) next(routes []*mesh.Route, absent []mesh.Destination) *Tabl
 	for _, r := range routes {
 		d := r.Destination
 		t.routes[d] = r
+		t.addDirect(r)
 		delete(t.rules, d)
 		switch {
 		case r.Rules == nil:

@@ -14,8 +14,10 @@ import (
 // ErrNobody is why there is no connection when no host could even be asked.
 var ErrNobody = errors.New("no instance is ready and no gateway reaches one: see isthmus status")
 
-// RetryPolicy says how often one request is tried.
+// RetryPolicy says how often one request is tried, and by whom.
 type RetryPolicy struct {
+	// Instance is the only one that is asked, whether it is ready or not; empty: anyone.
+	Instance string
 	// Hosts bounds the hosts asked for one request; at most 8 are.
 	Hosts int
 	// Sends bounds how often it is sent, in whole or in part.
@@ -31,6 +33,12 @@ type RetryPolicy struct {
 // DefaultRetries is the policy for services of the mesh.
 func DefaultRetries() RetryPolicy {
 	return RetryPolicy{Hosts: maxHosts, Sends: maxSends, Rounds: maxRounds, Window: retryWindow}
+}
+
+// InstanceRetries is the policy for a call that means one instance: nobody else is asked, and it
+// is not waited for.
+func InstanceRetries(name string) RetryPolicy {
+	return RetryPolicy{Instance: name, Hosts: maxHosts, Sends: maxSends}
 }
 
 // Attempts are the tries of one request or of one TCP connection: whom it has asked,

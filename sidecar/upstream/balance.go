@@ -68,8 +68,11 @@ func (s *candidates) choose(now instant, a *Attempts) *Host {
 	return nil
 }
 
-// others reports whether a host is in service that a has not asked.
+// others reports whether a host is in service that a has not asked, and may.
 func (s *candidates) others(a *Attempts) bool {
+	if a.policy.Instance != "" {
+		return false
+	}
 	for i := range s.tiers {
 		for _, h := range s.tiers[i].up {
 			if !a.hasTried(h) {

@@ -86,13 +86,17 @@ func (s *Service) pick(now instant, a *Attempts) (*Host, bool) {
 	if a.asked >= maxHosts {
 		return nil, false
 	}
-	c := s.candidates.Load()
 	var h *Host
-	if a.asked == 0 {
-		h = c.claimProbe(now)
-	}
-	if h == nil {
-		h = c.choose(now, a)
+	if a.policy.Instance != "" {
+		h = s.named(a)
+	} else {
+		c := s.candidates.Load()
+		if a.asked == 0 {
+			h = c.claimProbe(now)
+		}
+		if h == nil {
+			h = c.choose(now, a)
+		}
 	}
 	if h == nil {
 		return nil, false
@@ -100,6 +104,18 @@ func (s *Service) pick(now instant, a *Attempts) (*Host, bool) {
 	h.active.Add(1)
 	a.addTried(h)
 	return h, true
+}
+
+// named returns the host of the only instance that a asks, or nil when that was asked.
+func (s *Service) named(a *Attempts) *Host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, h := range s.hosts {
+		if key.instance == a.policy.Instance && !key.gateway && !a.hasTried(h) {
+			return h
+		}
+	}
+	return nil
 }
 
 // update makes route the service's whole state. Hosts that stay keep their

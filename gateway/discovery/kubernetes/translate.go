@@ -191,6 +191,12 @@ func (t *translation) service(s *corev1.Service, export *mcsv1beta1.ServiceExpor
 		out.Export = new(true)
 		out.ClusterSet = clusterSetOf(s, export)
 	}
+	out.Headless = s.Spec.ClusterIP == corev1.ClusterIPNone
+	for _, ip := range s.Spec.ClusterIPs {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			out.Addresses = append(out.Addresses, a)
+		}
+	}
 	eps := slices.Clone(t.slices[out.Name])
 	first := firstFamily(s)
 	slices.SortStableFunc(eps, func(a, b *discoveryv1.EndpointSlice) int {
@@ -301,7 +307,7 @@ func (t *translation) endpoint(namespace string, e *discoveryv1.Endpoint, served
 		out.Instance = ref.Name
 		lost = lost && t.ready[podKey{namespace, ref.Name}]
 		if pod.meshed != nil {
-			out.Identity, target = pod.meshed.Identity, strconv.Itoa(sidecarPort)
+			out.Identity, target, out.Target = pod.meshed.Identity, strconv.Itoa(sidecarPort), served.Target
 			pod.meshed.Serves = append(pod.meshed.Serves, served) // while it ends, too: it serves who is connected
 		}
 	} else {

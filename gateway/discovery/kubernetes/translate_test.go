@@ -281,6 +281,25 @@ func TestAServiceExportTellsOtherClustersAllOfTheService(t *testing.T) {
 	}
 }
 
+func TestAServiceSaysWhatProgramsDialWithoutItsName(t *testing.T) {
+	both := service("web", "http:80")
+	both.Spec.ClusterIPs = []string{"10.43.0.7", "fd43::7"}
+	none := headless(service("db", "sql:5432"))
+	none.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
+	got := translate(objects{
+		services: []*corev1.Service{none, both},
+		slices:   []*discoveryv1.EndpointSlice{slice("db", "db", v4, []string{"sql:5433"}, ofPod("db-0", "10.42.0.7"), ofPod("db-1", "10.42.0.8"))},
+		pods:     []*corev1.Pod{meshed(pod("db-0", "db", "10.42.0.7")), pod("db-1", "db", "10.42.0.8")},
+	}, east).services
+	db, web := got[0], got[1]
+	if !db.Headless || db.Addresses != nil || web.Headless || fmt.Sprint(web.Addresses) != "[10.43.0.7 fd43::7]" {
+		t.Errorf("%+v and %+v", db, web)
+	}
+	if e := db.Ports[0].Endpoints; e[0].Target != 5433 || e[1].Target != 0 { // who has no sidecar is dialled as ever
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestWhatAPodWithASidecarServesIsKnownByEachOfItsAddresses(t *testing.T) {
 	f := translate(objects{
 		services: []*corev1.Service{service("orders", "http:80", "x:81"), service("pay", "http:80")},
