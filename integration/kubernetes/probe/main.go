@@ -2,7 +2,7 @@
 // clients that say what they got. One static program, so that its image holds nothing else.
 //
 //	probe serve                            HTTP on :8080, TCP that greets and echoes on :9000
-//	probe get URL                          one request; its body, or why not
+//	probe get URL                          one request, to where variables may lead ($DB_SERVICE_HOST); its body, or why not
 //	probe call [-rate 50] URL              requests until SIGTERM; what came of them, a line a second
 //	probe lookup NAME                      the addresses of a name
 //	probe wait                             nothing, until SIGTERM
@@ -58,7 +58,7 @@ func run(ctx context.Context, command string, args []string) error {
 func get(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.ExpandEnv(url), nil)
 	if err != nil {
 		return err
 	}
