@@ -89,6 +89,9 @@
 // sidecar's own and those that are excluded. The sidecar finds out that it is captured by dialling
 // itself at a captured address, at port 15001, at which alone its own connections are captured.
 //
+// Which further addresses are captured the sidecar says as it runs, exact to the port:
+// [CaptureAlso].
+//
 // What comes from an address of the node passes. That is the kubelet, and every other
 // process of the node; it is also who calls a NodePort, where kube-proxy hides callers behind
 // the node's address (externalTrafficPolicy: Cluster): such a port is a way past strict.
