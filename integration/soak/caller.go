@@ -52,7 +52,7 @@ func makeLoad(name, socket string) error {
 		client: client{addr: ordersAddr}, shared: newShared(), calls: calls, underWay: make(chan struct{}, maxUnderWay),
 	}
 	does := map[string]func(id string) (outcome, why string){
-		get: c.get, post: c.post, put: c.put, upload: c.upload, stream: c.stream, shared: c.getShared, call: c.callUnary, watch: c.callStream, tcp: c.echo, lookup: c.lookup,
+		get: c.get, post: c.post, put: c.put, upload: c.upload, stream: c.stream, slowly: c.getSlowly, giveUp: c.giveUp, shared: c.getShared, call: c.callUnary, watch: c.callStream, tcp: c.echo, lookup: c.lookup,
 	}
 	ended := make(chan error)
 	for kind, rate := range rates {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
@@ -47,7 +49,7 @@ func serveCalls(ctx context.Context, instance, addr string, records *recorder) e
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(grpc.ForceServerCodec(message{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+	server := grpc.NewServer(grpc.ForceServerCodec(message{}), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: maxCallsAge}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
 		var m []byte
 		if err := s.RecvMsg(&m); err != nil {
 			return err
@@ -157,16 +159,40 @@ func newShared() *http.Client {
 	return &http.Client{Transport: t, Timeout: 2 * patience}
 }
 
+// doShared sends a request by HTTP/2, and reads nothing of the answer's body for pause.
+func (c *caller) doShared(req *http.Request, pause time.Duration) (a answer, err error) {
+	resp, err := c.shared.Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	a = answer{begun: true, status: resp.StatusCode, header: resp.Header}
+	time.Sleep(pause)
+	a.body, err = io.ReadAll(resp.Body)
+	return a, err
+}
+
 // getShared is get by HTTP/2.
 func (c *caller) getShared(id string) (outcome, why string) {
-	return c.requestBy(func(req *http.Request) (a answer, err error) {
-		resp, err := c.shared.Do(req)
-		if err != nil {
-			return a, err
-		}
-		defer resp.Body.Close()
-		a = answer{begun: true, status: resp.StatusCode, header: resp.Header}
-		a.body, err = io.ReadAll(resp.Body)
-		return a, err
-	}, http.MethodGet, fmt.Sprintf("/shared/%s?size=%d", id, maxBody), nil, http.StatusOK, content(id, maxBody))
+	return c.requestBy(func(req *http.Request) (answer, error) { return c.doShared(req, 0) },
+		http.MethodGet, fmt.Sprintf("/shared/%s?size=%d", id, maxBody), nil, http.StatusOK, content(id, maxBody))
+}
+
+// getSlowly lets an answer wait in every buffer on its way, beside the other requests of
+// its connections.
+func (c *caller) getSlowly(id string) (outcome, why string) {
+	return c.requestBy(func(req *http.Request) (answer, error) { return c.doShared(req, slowPause) },
+		http.MethodGet, "/slow/"+id, nil, http.StatusOK, content(id, slowSize))
+}
+
+// giveUp resets a stream after a while, before or in the answer.
+func (c *caller) giveUp(id string) (outcome, why string) {
+	ctx, cancel := context.WithTimeout(context.Background(), rand.N(longestWait))
+	defer cancel()
+	outcome, why = c.requestBy(func(req *http.Request) (answer, error) { return c.doShared(req.WithContext(ctx), 0) },
+		http.MethodGet, "/stream/"+id, nil, http.StatusOK, nil)
+	if ctx.Err() != nil && outcome != absent {
+		return ok, ""
+	}
+	return outcome, why
 }

@@ -4,7 +4,7 @@ import "time"
 
 // The load of one caller, requests per second of each kind. Three callers make some
 // hundred in all, of which a program answers most at once.
-var rates = map[string]float64{get: 10, shared: 5, call: 5, watch: 0.5, post: 5, put: 4, upload: 2, stream: 0.5, tcp: 1, lookup: 4}
+var rates = map[string]float64{get: 10, shared: 5, call: 5, watch: 0.5, post: 5, put: 4, upload: 2, stream: 0.5, slowly: 0.3, giveUp: 3, tcp: 1, lookup: 4}
 
 const (
 	maxUnderWay = 512              // requests of one caller; more is a failure, since they are ended after patience
@@ -17,6 +17,10 @@ const (
 	slow         = 300 * time.Millisecond // what a POST takes
 	streamLines  = 30
 	streamPause  = 100 * time.Millisecond // between two lines
+	slowSize     = 1 << 20                // bytes of an answer that is read slowly: beyond every window
+	slowPause    = 2 * time.Second        // in which nothing of it is read
+	longestWait  = 400 * time.Millisecond // until a request is given up
+	maxCallsAge  = 5 * time.Second        // of a connection to a program of gRPC, which says GOAWAY then
 	tcpFrames    = 10
 	tcpPause     = 200 * time.Millisecond // between two frames
 	maxFrame     = 16 << 10               // bytes

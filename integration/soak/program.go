@@ -54,6 +54,9 @@ func serveHTTP(instance, addr, callsAt, socket string) error {
 	handle("GET /shared/{id}", shared, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(content(r.PathValue("id"), maxBody))
 	})
+	handle("GET /slow/{id}", slowly, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(content(r.PathValue("id"), slowSize))
+	})
 	handle("POST /post/{id}", post, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(slow)
 		digest(w, r)

@@ -38,17 +38,23 @@ const (
 	tcp    = "TCP"
 	lookup = "DNS"
 	shared = "HTTP/2" // a GET; all of a caller go over one connection
+	slowly = "slow"   // a GET by HTTP/2 whose answer of slowSize is not read for slowPause
+	giveUp = "cancel" // a stream by HTTP/2 that its caller resets
 	call   = "gRPC"   // unary
 	watch  = "gRPC stream"
 )
 
 // kinds are all of them, in the order of the table.
-var kinds = []string{get, shared, post, put, upload, stream, call, watch, tcp, lookup}
+var kinds = []string{get, shared, post, put, upload, stream, slowly, giveUp, call, watch, tcp, lookup}
 
 // idempotent reports whether the mesh may repeat a request of a kind, so that a
 // caller need not see that a process of the mesh failed.
 func idempotent(kind string) bool {
-	return kind == get || kind == shared || kind == put || kind == stream || kind == lookup
+	switch kind {
+	case get, shared, put, stream, slowly, giveUp, lookup:
+		return true
+	}
+	return false
 }
 
 // record is what a program or a caller tells the judge, one JSON object a line.
