@@ -124,7 +124,7 @@ func trimService(s *corev1.Service) {
 	trimMeta(s)
 	s.Labels = only(s.Labels, kube.ImportLabel)
 	s.Status = corev1.ServiceStatus{}
-	s.Spec.Selector, s.Spec.ClusterIPs, s.Spec.ExternalIPs, s.Spec.LoadBalancerSourceRanges = nil, nil, nil, nil
+	s.Spec.Selector, s.Spec.ExternalIPs, s.Spec.LoadBalancerSourceRanges = nil, nil, nil
 }
 
 // trimSlice keeps of an EndpointSlice what translate reads.

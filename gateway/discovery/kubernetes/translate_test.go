@@ -286,6 +286,8 @@ func TestAServiceSaysWhatProgramsDialWithoutItsName(t *testing.T) {
 	both.Spec.ClusterIPs = []string{"10.43.0.7", "fd43::7"}
 	none := headless(service("db", "sql:5432"))
 	none.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
+	trimService(both)
+	trimService(none)
 	got := translate(objects{
 		services: []*corev1.Service{none, both},
 		slices:   []*discoveryv1.EndpointSlice{slice("db", "db", v4, []string{"sql:5433"}, ofPod("db-0", "10.42.0.7"), ofPod("db-1", "10.42.0.8"))},
