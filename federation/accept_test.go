@@ -72,7 +72,7 @@ func leaves(f *Federation, id mesh.GatewayID) {
 
 // takes has f verify and accept a delta, as when it has pulled it.
 func takes(f *Federation, id mesh.GatewayID, d *signedDelta) error {
-	signer, err := f.verifier.verify(id, d.Delta.Head, d.Signature)
+	signer, err := f.verifier.verifyHead(id, d.Delta.Head, d.Signature)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (f *Federation) updateOwn(next func(*catalog.State) (*catalog.State, error)
 // moveEpoch makes the own catalog newer than what a gateway proves to hold of it.
 func (f *Federation) moveEpoch(ctx context.Context, from mesh.GatewayID) {
 	d, err := f.client.delta(ctx, from, f.cfg.Self, catalog.Version{}, func(h catalog.Head, sig identity.Signature) error {
-		_, err := f.verifier.verify(f.cfg.Self, h, sig)
+		_, err := f.verifier.verifyHead(f.cfg.Self, h, sig)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {

@@ -60,7 +60,7 @@ func (f *Federation) pullFrom(ctx context.Context, src mesh.GatewayID, p core.Pu
 	}
 	var signer identity.Peer
 	verify := func(h catalog.Head, sig identity.Signature) (err error) {
-		signer, err = f.verifier.verify(p.Origin, h, sig)
+		signer, err = f.verifier.verifyHead(p.Origin, h, sig)
 		return err
 	}
 	d, err := f.client.delta(ctx, src, p.Origin, since, verify)

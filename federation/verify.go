@@ -15,8 +15,12 @@ import (
 // verifier says who may say what in a catalog.
 type verifier struct{ identity *identity.Source }
 
-// verify returns who signed a head: an error unless it is of the origin and signed by it.
-func (v verifier) verify(id mesh.GatewayID, h catalog.Head, sig identity.Signature) (identity.Peer, error) {
+// verifyHead returns who signed a head: an error unless it is of the origin and signed by it.
+// It says nothing of what is in the catalog: that it is what the head says, [catalog.State.Apply]
+// finds by its digest, and which of it the signer may offer [core.Judge]. [Federation.accept] asks
+// all three. A catalog from this gateway's own disk was verified when it came; its signer is
+// judged anew.
+func (v verifier) verifyHead(id mesh.GatewayID, h catalog.Head, sig identity.Signature) (identity.Peer, error) {
 	if h.Origin != id || h.Version.Seq == 0 {
 		return identity.Peer{}, fmt.Errorf("%w: asked for %s, the answer is %s at %s", errRejected, id, h.Origin, h.Version)
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/interception/nft"
 )
 
-// PodConfig is what is captured in a pod, by an nftables table.
-type PodConfig = nft.PodConfig
+// PodTable is what is captured in a pod, by an nftables table.
+type PodTable = nft.Pod
 
 // PodHooks is what is captured in a pod, by eBPF.
-type PodHooks = hooks.PodConfig
+type PodHooks = hooks.Pod
 
 // ErrOlder is [hooks.ErrOlder].
 var ErrOlder = hooks.ErrOlder
@@ -41,7 +41,7 @@ func SetNodeAddresses(base string, addresses []netip.Addr) error {
 // RedirectPod puts an nftables table into the network namespace of the caller, a pod's, or
 // replaces the one that is there. It needs CAP_NET_ADMIN there and nothing else. What
 // routes the pod has lead to its node, so that their gateways pass as cfg.Nodes do.
-func RedirectPod(cfg PodConfig) error {
+func RedirectPod(cfg PodTable) error {
 	gateways, err := defaultGateways()
 	if err != nil {
 		return fmt.Errorf("redirect pod: %w", err)

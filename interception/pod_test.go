@@ -33,7 +33,7 @@ const (
 type pod struct {
 	*host
 	node    string // network namespace
-	traffic PodConfig
+	traffic PodTable
 }
 
 var (
@@ -45,7 +45,7 @@ func newPod(t *testing.T) *pod {
 	needRoot(t)
 	harness.Tool(t, "ip")
 	ownNetwork(t)
-	p := &pod{host: newHost(t), node: fmt.Sprintf("isthmus-pod-%d", os.Getpid()), traffic: PodConfig{
+	p := &pod{host: newHost(t), node: fmt.Sprintf("isthmus-pod-%d", os.Getpid()), traffic: PodTable{
 		UID: podUser, Captured: []netip.Prefix{mesh4, mesh6}, OutboundPort: podOutbound, DNSPort: podDNS, InboundPort: podInbound,
 		Excluded: []uint16{9090},
 	}}
@@ -204,8 +204,8 @@ func childPodSidecar([]string) error {
 	fmt.Println("listening")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if says, to, ok := strings.Cut(in.Text(), " "); ok {
-			say := map[string]func(PodConfig, []netip.AddrPort) error{"capture": CaptureAlso, "release": ReleaseAlso}[says]
-			err := say(PodConfig{OutboundPort: podOutbound, InboundPort: podInbound}, []netip.AddrPort{netip.MustParseAddrPort(to)})
+			say := map[string]func(PodTable, []netip.AddrPort) error{"capture": CaptureAlso, "release": ReleaseAlso}[says]
+			err := say(PodTable{OutboundPort: podOutbound, InboundPort: podInbound}, []netip.AddrPort{netip.MustParseAddrPort(to)})
 			_ = report(seen{}, err)
 			continue
 		}

@@ -21,10 +21,10 @@ var ErrNotTold = errors.New("what captures this pod is of an earlier version: it
 // which this process is, and ReleaseAlso takes that back. Without privilege, it says so
 // by a datagram to each, which nobody lets go anywhere: see bpf/capture.h and nft/pod.go. Where
 // nothing can be reached of a family, its addresses are left out.
-func CaptureAlso(cfg PodConfig, to []netip.AddrPort) error { return tell(cfg.OutboundPort, to) }
+func CaptureAlso(cfg PodTable, to []netip.AddrPort) error { return tell(cfg.OutboundPort, to) }
 
 // ReleaseAlso is described at CaptureAlso.
-func ReleaseAlso(cfg PodConfig, to []netip.AddrPort) error { return tell(cfg.InboundPort, to) }
+func ReleaseAlso(cfg PodTable, to []netip.AddrPort) error { return tell(cfg.InboundPort, to) }
 
 func tell(from uint16, to []netip.AddrPort) error {
 	var of [2][]netip.AddrPort

@@ -68,5 +68,5 @@ func TestOnlyTheSidecarSaysWhatIsCaptured(t *testing.T) {
 
 // childPodTell says as the sidecar does, but is not.
 func childPodTell(args []string) error {
-	return report(seen{}, CaptureAlso(PodConfig{OutboundPort: podOutbound, InboundPort: podInbound}, []netip.AddrPort{netip.MustParseAddrPort(args[0])}))
+	return report(seen{}, CaptureAlso(PodTable{OutboundPort: podOutbound, InboundPort: podInbound}, []netip.AddrPort{netip.MustParseAddrPort(args[0])}))
 }

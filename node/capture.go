@@ -45,7 +45,7 @@ type state struct {
 type capturer struct {
 	host      *host
 	directory string
-	traffic   interception.PodConfig // of every pod
+	traffic   interception.PodTable // of every pod
 	log       *slog.Logger
 	event     func(p *corev1.Pod, reason, message string)
 

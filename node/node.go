@@ -30,8 +30,8 @@ const pinDirectory = "root/sys/fs/bpf/isthmus"
 
 // Options are what an agent has beside its configuration.
 type Options struct {
-	Log     *slog.Logger           // nil discards
-	Traffic interception.PodConfig // what is captured of every pod
+	Log     *slog.Logger          // nil discards
+	Traffic interception.PodTable // what is captured of every pod
 }
 
 // Node is one agent. Run is called once.

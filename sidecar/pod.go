@@ -48,8 +48,8 @@ func (s *Sidecar) steeredInPod() *proxy.Steered {
 
 // PodTraffic is what is brought to the sidecar of a pod, but for the ports and the
 // addresses of callers that pass.
-func PodTraffic() interception.PodConfig {
-	return interception.PodConfig{
+func PodTraffic() interception.PodTable {
+	return interception.PodTable{
 		UID: config.PodUID, Captured: dns.Prefixes(),
 		OutboundPort: config.OutboundPort, DNSPort: config.DNSPort, InboundPort: config.PodInboundPort,
 		Excluded: []uint16{config.InboundPort, config.PodMetricsPort},

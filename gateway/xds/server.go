@@ -159,7 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
-	beside.Go(func() { s.publish(ctx) })
+	beside.Go(func() { s.deliver(ctx) })
 	beside.Go(func() { s.memory.run(ctx) })
 	beside.Go(func() { s.hosts.run(ctx) })
 	beside.Go(s.port.Run)
@@ -193,8 +193,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// publish hands what was published to the cache, until ctx ends.
-func (s *Server) publish(ctx context.Context) {
+// deliver hands what was published to the cache, until ctx ends.
+func (s *Server) deliver(ctx context.Context) {
 	var told *[]Policy
 	for {
 		all, policiesPast := s.policies.Snapshot()

@@ -4,5 +4,7 @@
 // this machine can do that.
 //
 //   - Root attaches ([Attach], [Detach], [Probe]): load.go, links.go, pins.go.
+//   - The agent of a node attaches for a pod ([AttachPod]): pod.go, and podsockets.go for what
+//     listened before.
 //   - A sidecar opens ([Open], [Handle]): open.go, claim.go, serve.go, dial.go.
 package hooks

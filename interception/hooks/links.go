@@ -22,8 +22,8 @@ type hook struct {
 	program *ebpf.Program
 }
 
-// podHooks are on a pod's cgroup beside [cgroupHooks], and before them.
-func podHooks(p *bpf.KernelObjects) []hook {
+// podOnlyHooks are on a pod's cgroup beside [cgroupHooks], and before them.
+func podOnlyHooks(p *bpf.KernelObjects) []hook {
 	return []hook{
 		{"sock_create", ebpf.AttachCGroupInetSockCreate, p.IsthmusSockCreate},
 		{"getsockopt", ebpf.AttachCGroupGetsockopt, p.IsthmusGetsockopt},

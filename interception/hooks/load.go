@@ -54,7 +54,8 @@ func load(spec *ebpf.CollectionSpec, d directory, shared map[string]*ebpf.Map) (
 	return nil, fmt.Errorf("load hooks: %w", err)
 }
 
-// fill writes the configuration into the maps.
+// fill writes the configuration into the maps. The inbound ports are those that are steered to
+// the sidecar of a program, and in a pod, where all are, those that are not.
 func fill(m *bpf.KernelMaps, cfg Config, settings bpf.KernelSettings) error {
 	if err := m.Current.Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)

@@ -15,9 +15,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/interception/bpf"
 )
 
-// PodConfig is what [AttachPod] puts in place: hooks that capture all programs of a pod for
+// Pod is what [AttachPod] puts in place: hooks that capture all programs of a pod for
 // the sidecar that runs in it, without privilege and without the pins.
-type PodConfig struct {
+type Pod struct {
 	Name      string // the pod's UID
 	Directory string // on a bpffs, with a directory per pod
 	Cgroup    string // the pod's, absolute; every container is below it
@@ -46,7 +46,7 @@ const podEntries = 4096
 // configuration and version, and finds the sockets of a sidecar that listens already.
 // Inbound comes first: the sidecar finds out by its own outbound connection that everything
 // is there. When the first call fails, nothing is left.
-func AttachPod(cfg PodConfig) (err error) {
+func AttachPod(cfg Pod) (err error) {
 	fault := func(err error) error { return fmt.Errorf("capture pod %s: %w", cfg.Name, err) }
 	if err := checkName(cfg.Name); err != nil {
 		return fault(err)
@@ -83,7 +83,7 @@ func AttachPod(cfg PodConfig) (err error) {
 	return nil
 }
 
-func (d directory) attachPod(cfg PodConfig, cgroup uint64) error {
+func (d directory) attachPod(cfg Pod, cgroup uint64) error {
 	if err := d.sameLayout(); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (d directory) attachPod(cfg PodConfig, cgroup uint64) error {
 	if err := d.hookInbound(objects.IsthmusSkLookup, cfg.Network, cfg.Log); err != nil {
 		return err
 	}
-	if err := d.hookCgroup(append(podHooks(objects), cgroupHooks(objects)...), cfg.Cgroup, cgroup, cfg.Log); err != nil {
+	if err := d.hookCgroup(append(podOnlyHooks(objects), cgroupHooks(objects)...), cfg.Cgroup, cgroup, cfg.Log); err != nil {
 		return err
 	}
 	return adoptSockets(objects.SidecarSockets, cfg)

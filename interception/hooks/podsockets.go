@@ -22,7 +22,7 @@ const maxAdopted = 1024
 
 // adoptSockets puts the listening sockets of a sidecar that runs already into the map, unless
 // it has some: nothing tells the hooks of what listened before them. It takes CAP_SYS_PTRACE.
-func adoptSockets(sockets *ebpf.Map, cfg PodConfig) error {
+func adoptSockets(sockets *ebpf.Map, cfg Pod) error {
 	var cookie uint64
 	if sockets.Lookup(uint32(bpf.KernelSlotSLOT_OUTBOUND4), &cookie) == nil {
 		return nil
@@ -48,7 +48,7 @@ func adoptSockets(sockets *ebpf.Map, cfg PodConfig) error {
 
 // adoptSocketsOf looks at the first descriptors of a process. (To list them would take
 // CAP_DAC_READ_SEARCH.)
-func adoptSocketsOf(pid int, sockets *ebpf.Map, cfg PodConfig) error {
+func adoptSocketsOf(pid int, sockets *ebpf.Map, cfg Pod) error {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func adoptSocketsOf(pid int, sockets *ebpf.Map, cfg PodConfig) error {
 }
 
 // slotsOf says what a socket is to the hooks: as sockops.c does when it begins to listen.
-func slotsOf(fd int, cfg PodConfig) []bpf.KernelSlot {
+func slotsOf(fd int, cfg Pod) []bpf.KernelSlot {
 	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || n == 0 {
 		return nil
 	}

@@ -12,9 +12,9 @@ import (
 // is a rule that every new connection to the pod is compared with.
 const MaxExcluded = 64
 
-// PodConfig is what the table of a pod redirects. All of the pod's processes are meant, but
+// Pod is what the table of a pod redirects. All of the pod's processes are meant, but
 // the sidecar's.
-type PodConfig struct {
+type Pod struct {
 	UID      uint32 // of the sidecar, whose own connections go their way
 	Captured []netip.Prefix
 	// OutboundPort and DNSPort are where the sidecar takes what the programs send, on the
@@ -52,7 +52,7 @@ const podTable = "pod"
 //	}
 //
 // What the sidecar says of further addresses is as in package bpf's capture.h.
-func RedirectPod(cfg PodConfig) error {
+func RedirectPod(cfg Pod) error {
 	c, err := open()
 	if err != nil {
 		return err

@@ -58,10 +58,10 @@ func (s *Source) expired(m *material, now time.Time) error {
 	if !now.After(m.ends) {
 		return nil
 	}
-	return &ExpiredError{ID: m.id, NotAfter: m.ends, Renew: s.renew()}
+	return &ExpiredError{ID: m.id, NotAfter: m.ends, Renew: s.howToRenew()}
 }
 
-func (s *Source) renew() string { return cmp.Or(s.origin.Renew, howToIssueAnew) }
+func (s *Source) howToRenew() string { return cmp.Or(s.origin.Renew, howToIssueAnew) }
 
 // warnOfExpiry says that the certificate in use expires soon, or has expired: at once
 // when that changes, and again at every warnEvery, until ctx ends.
@@ -94,6 +94,6 @@ func (s *Source) warn(m *material, now time.Time) time.Duration {
 	if early := m.warnFrom().Sub(now); early > 0 {
 		return early
 	}
-	s.log().Warn("certificate expires soon: "+s.renew(), "not_after", m.ends, "left", (until).Round(time.Second), "err", s.Fault())
+	s.log().Warn("certificate expires soon: "+s.howToRenew(), "not_after", m.ends, "left", (until).Round(time.Second), "err", s.Fault())
 	return min(warnEvery, until)
 }

@@ -43,7 +43,7 @@ type conn struct {
 	// and narrow.
 	unchecked time.Duration // since it was last looked at, in ticks
 	pulse     pulse
-	prober    prober
+	prober    mtuProber
 	quiet     atomic.Bool // half dead already: rather use another connection
 	idleSince time.Time   // when the last stream of a retired one ended
 	saidDone  bool

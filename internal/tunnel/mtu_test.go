@@ -145,8 +145,8 @@ func TestLossIsNotTakenForANarrowPath(t *testing.T) {
 	}
 }
 
-// run lets a prober tick with the peer heard, and its probes echoed or not.
-func (p *prober) run(n int, echoed *uint32, passes bool) (probes int, lost bool) {
+// run lets a mtuProber tick with the peer heard, and its probes echoed or not.
+func (p *mtuProber) run(n int, echoed *uint32, passes bool) (probes int, lost bool) {
 	for range n {
 		probe, passage := p.tick(tick, probeEvery, heardOf{any: true, echoed: *echoed}, 10*time.Millisecond)
 		if probe {
@@ -163,7 +163,7 @@ func (p *prober) run(n int, echoed *uint32, passes bool) (probes int, lost bool)
 }
 
 func TestAProberAsksOnceASecondWhileItIsAnswered(t *testing.T) {
-	var p prober
+	var p mtuProber
 	var echoed uint32
 	probes, lost := p.run(200, &echoed, true)
 	if lost || probes < 9 || probes > 11 {
@@ -172,7 +172,7 @@ func TestAProberAsksOnceASecondWhileItIsAnswered(t *testing.T) {
 }
 
 func TestAProberCallsLargePacketsLostOnlyOfAPeerThatHasAnsweredAndIsHeard(t *testing.T) {
-	var p prober
+	var p mtuProber
 	var echoed uint32
 	if _, lost := p.run(1000, &echoed, false); lost {
 		t.Error("lost, though the peer has never answered")
@@ -183,7 +183,7 @@ func TestAProberCallsLargePacketsLostOnlyOfAPeerThatHasAnsweredAndIsHeard(t *tes
 		t.Errorf("after %d probes: lost %v", probes, lost)
 	}
 
-	p, echoed = prober{}, 0
+	p, echoed = mtuProber{}, 0
 	p.run(20, &echoed, true)
 	for range 1000 {
 		if _, passes := p.tick(tick, probeEvery, heardOf{echoed: echoed}, 0); passes != passesAll {
@@ -193,7 +193,7 @@ func TestAProberCallsLargePacketsLostOnlyOfAPeerThatHasAnsweredAndIsHeard(t *tes
 }
 
 func TestWhoGetsNoMoreProbesOfAPeerThatIsHeardDoubtsThePathToo(t *testing.T) {
-	var p prober
+	var p mtuProber
 	for i := range 100 {
 		if _, passes := p.tick(tick, probeEvery, heardOf{any: true, echoed: p.sent}, 0); passes != passesAll {
 			t.Fatalf("doubt after %d ticks, though the peer has never sent a probe", i)

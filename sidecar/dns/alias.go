@@ -31,7 +31,7 @@ func (s *Server) followAlias(ctx context.Context, packet, reply []byte, udp bool
 	}
 	more, end := new(dns.Msg), new(dns.Msg)
 	more.SetQuestion(target, question.Qtype)
-	s.fill(ctx, more, end, zone)
+	s.resolve(ctx, more, end, zone)
 	r.Rcode, r.Authoritative, r.AuthenticatedData = end.Rcode, false, false
 	r.Answer, r.Ns = append(chain, end.Answer...), end.Ns
 	r.Extra = slices.DeleteFunc(r.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })

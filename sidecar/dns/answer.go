@@ -24,7 +24,7 @@ func (s *Server) answer(ctx context.Context, packet []byte, zone string, udp boo
 		}
 		r.SetRcode(q, dns.RcodeFormatError)
 	} else {
-		s.fill(ctx, q, r, zone)
+		s.resolve(ctx, q, r, zone)
 	}
 	r.Compress = true
 	r.Truncate(roomFor(q, udp))
@@ -48,8 +48,8 @@ func roomFor(q *dns.Msg, udp bool) int {
 	return dns.MinMsgSize
 }
 
-// fill makes r the answer to q, whose only question is in the zone.
-func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
+// resolve makes r the answer to q, whose only question is in the zone.
+func (s *Server) resolve(ctx context.Context, q, r *dns.Msg, zone string) {
 	r.SetReply(q)
 	r.Authoritative = true
 	r.RecursionAvailable = true
@@ -94,17 +94,17 @@ func (s *Server) fill(ctx context.Context, q, r *dns.Msg, zone string) {
 			r.Rcode = dns.RcodeNameError
 		}
 	case reverse:
-		s.fillReverse(r, question, m)
+		s.resolveReverse(r, question, m)
 	case service, ports:
-		s.fillService(ctx, r, question, m)
+		s.resolveService(ctx, r, question, m)
 	}
 	if len(r.Answer) == 0 && r.Rcode != dns.RcodeServerFailure {
 		r.Ns = []dns.RR{soa(zone)}
 	}
 }
 
-// fillService answers for a name that a service may have.
-func (s *Server) fillService(ctx context.Context, r *dns.Msg, question dns.Question, m meaning) {
+// resolveService answers for a name that a service may have.
+func (s *Server) resolveService(ctx context.Context, r *dns.Msg, question dns.Question, m meaning) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	s.names.asked(m.service)
@@ -168,8 +168,8 @@ func (s *Server) fillService(ctx context.Context, r *dns.Msg, question dns.Quest
 	}
 }
 
-// fillReverse answers who has a virtual address.
-func (s *Server) fillReverse(r *dns.Msg, question dns.Question, m meaning) {
+// resolveReverse answers who has a virtual address.
+func (s *Server) resolveReverse(r *dns.Msg, question dns.Question, m meaning) {
 	d, ok := s.cfg.Table.Name(m.address)
 	if !ok {
 		r.Rcode = dns.RcodeNameError

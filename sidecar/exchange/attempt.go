@@ -149,15 +149,15 @@ func (x *exchange) afterWaiting() (o outcome, over bool) {
 		if x.end.gone() {
 			return x.abort(), true
 		}
-		if x.lease.Superseded() && x.mayRetry(upstream.OutOfService) {
+		if x.lease.Superseded() && x.beginRetry(upstream.OutOfService) {
 			x.attempts.Failed(fmt.Errorf("%s did not answer before it went out of service", x.lease.Addr()))
-			return x.retry(lost), true
+			return x.countRetry(lost), true
 		}
 	}
 	if x.still {
-		if x.mayRetry(upstream.OutOfService) {
+		if x.beginRetry(upstream.OutOfService) {
 			x.attempts.Failed(fmt.Errorf("%s stands still", x.lease.Addr()))
-			return x.retry(lost), true
+			return x.countRetry(lost), true
 		}
 		return x.reply(inner(504, responseTimeout, x.lease.Addr(), "gave no answer and stands still: is the process or its machine frozen? Nobody else was asked, since it may have done its work")), true
 	}

@@ -20,7 +20,7 @@ type Client struct {
 	relay.Conn                // what is read and written: the TLS connection or the accepted one
 	Accepted   net.Conn       // below TLS
 	Peer       string         // the SPIFFE ID that was proved, empty without TLS
-	Caller     *policy.Caller // what Access is asked about; may be nil without one
+	Caller     *policy.Caller // what Admission is asked about; may be nil without one
 	Open       *drain.Entry   // says whether it waits for a request
 
 	// Stranger is what the connection counts as until its peer has said who it is;

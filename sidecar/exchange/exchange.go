@@ -82,7 +82,7 @@ func (h *session) serveRequest() bool {
 	}
 	defer x.log()
 	h.rewrite.Path = nil
-	if a := h.s.Access; a != nil {
+	if a := h.s.Admission; a != nil {
 		if refused := a.request(h); refused != nil {
 			x.local = *refused
 			return x.replyLocally()
@@ -209,8 +209,8 @@ func (x *exchange) complete() bool {
 	return x.end.finish(whole)
 }
 
-// retry ends an attempt that another one follows, for a cause that is counted.
-func (x *exchange) retry(c cause) outcome {
+// countRetry ends an attempt that another one follows, for a cause that is counted.
+func (x *exchange) countRetry(c cause) outcome {
 	x.s.Metrics.retry(c)
 	if c == lost {
 		x.attempts.RestartWindow()

@@ -24,10 +24,10 @@ const (
 	farFailed cause = "far_refused" // the far sidecar had no answer from its program
 )
 
-// mayRetry reports whether the request may be sent again after a loss: nothing went
-// down, its body is still here, and the attempts allow it. The upload is over on return
-// of true.
-func (x *exchange) mayRetry(l upstream.Loss) bool {
+// beginRetry begins another attempt after a loss, if there may be one, and takes it from the
+// budget: nothing went down, its body is still here, and the attempts allow it. The upload is
+// over on return of true.
+func (x *exchange) beginRetry(l upstream.Loss) bool {
 	return !x.begun && x.attempts.MayRetry(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Retry(l)
 }
 
@@ -65,8 +65,8 @@ func (x *exchange) afterLoss(err error) outcome {
 	case x.resetByProgram(err):
 		loss = upstream.Reset
 	}
-	if x.mayRetry(loss) {
-		return x.retry(c)
+	if x.beginRetry(loss) {
+		return x.countRetry(c)
 	}
 	if loss == upstream.Unseen {
 		return x.reply(x.noHost(err))
@@ -112,7 +112,7 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	if said == anAnswer {
 		return x.afterFarRefusal()
 	}
-	retry := said == unseen && x.mayRetry(upstream.Unseen) || said == seenOnce && x.mayRetry(upstream.Lost)
+	retry := said == unseen && x.beginRetry(upstream.Unseen) || said == seenOnce && x.beginRetry(upstream.Lost)
 	if !retry && !x.up.cut() {
 		return 0, false
 	}
@@ -120,7 +120,7 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	x.attempts.Failed(err)
 	x.result = x.hostResult()
 	if retry {
-		return x.retry(farFailed), true
+		return x.countRetry(farFailed), true
 	}
 	return x.reply(x.noHost(err)), true
 }

@@ -28,8 +28,8 @@ type Server struct {
 	Relays   *Relays // where upgraded connections are noted
 	// Outbound says that who answers may be a sidecar, which says of itself that its
 	// program gave no answer.
-	Outbound bool
-	Access   *Access // who may call; nil: everybody
+	Outbound  bool
+	Admission *Admission // who may call; nil: everybody
 	// Connect serves a plain CONNECT of a connection that speaks HTTP/2, which is shared's:
 	// it answers on the stream, which it has until it returns. Nil: refused with 405.
 	Connect func(ctx context.Context, shared *Client, stream *streams.Stream, authority string)

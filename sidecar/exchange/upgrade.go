@@ -15,7 +15,7 @@ func (x *exchange) upgrade() outcome {
 	if x.req.Upgrade() == nil || x.resp.Upgraded() == nil {
 		return x.reply(inner(502, upgradeFailed, x.lease.Addr(), "switched to another protocol without being asked"))
 	}
-	if a := x.s.Access; a != nil {
+	if a := x.s.Admission; a != nil {
 		if !a.admitUpgrade(x.session) {
 			return x.reply(*denied(a.policy.Load(), &x.question))
 		}

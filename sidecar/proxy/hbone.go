@@ -87,8 +87,8 @@ func openTunnel(stream *streams.Stream, to mesh.Destination) error {
 	}
 }
 
-// denied reports whether a refusal is one that nobody else of the service would take back.
-func denied(err error) bool {
+// isDenied reports whether a refusal is one that nobody else of the service would take back.
+func isDenied(err error) bool {
 	var refusal *connect.Refusal
 	return errors.As(err, &refusal) && refusal.Status == http.StatusForbidden
 }

@@ -112,7 +112,7 @@ func (l *inboundListener) servePort(in *Served) *inboundPort {
 		port.target = uint16(n)
 	}
 	if in.Policy != nil {
-		port.access = exchange.NewAccess(d, in.Policy, in.Observer)
+		port.access = exchange.NewAdmission(d, in.Policy, in.Observer)
 	}
 	if in.Timeouts != nil {
 		port.bounds = *in.Timeouts

@@ -52,7 +52,7 @@ type server struct {
 	rewrite http1.RequestRewrite // what every request is given
 	retries upstream.RetryPolicy
 	bounds  exchange.Timeouts
-	access  *exchange.Access // who may call; nil: everybody
+	access  *exchange.Admission // who may call; nil: everybody
 
 	// Made of the above by finish.
 	log     *slog.Logger
@@ -128,7 +128,7 @@ func (s *server) finish() {
 	s.metrics = s.p.metrics.bind(s.direction, s.label)
 	s.http = &exchange.Server{
 		Name: exchange.InboundName, Service: s.service, Retries: s.retries, Timeouts: s.bounds, Relays: &s.p.relays,
-		Conns: s.conns(), Access: s.access, Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
+		Conns: s.conns(), Admission: s.access, Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
 	}
 	if s.direction == outbound {
 		s.http.Name, s.http.Outbound = exchange.OutboundName, true

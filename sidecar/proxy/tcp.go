@@ -104,13 +104,13 @@ func (t *tcpTunnel) reach(attempts *upstream.Attempts) error {
 			return nil
 		}
 		outcome := upstream.Broken
-		if denied(err) {
+		if isDenied(err) {
 			outcome = upstream.Answered // it is our caller who may not
 		}
 		lease.Done(outcome, 0)
 		_ = lease.Close()
 		attempts.Failed(err)
-		if denied(err) || t.c.Gone() || !attempts.MayRetry(upstream.Unseen, false) || !attempts.Retry(upstream.Unseen) {
+		if isDenied(err) || t.c.Gone() || !attempts.MayRetry(upstream.Unseen, false) || !attempts.Retry(upstream.Unseen) {
 			return err
 		}
 	}

@@ -102,7 +102,7 @@ func (a *Attempts) Once() { a.once = true }
 // failed, [ErrNobody] when there was none.
 func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) {
 	for a.Asked() < a.policy.Hosts {
-		host, ok := a.service.pick(a.service.shared.now(), a)
+		host, ok := a.service.pickHost(a.service.shared.now(), a)
 		if !ok {
 			if a.stay != (stay{}) {
 				a.stay = stay{} // nobody there can be reached

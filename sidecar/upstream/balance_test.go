@@ -45,7 +45,7 @@ func tally(t *testing.T, s *Service, now instant, n int) map[string]float64 {
 	var try Attempts
 	for range n {
 		try = Attempts{}
-		h, ok := s.pick(now, &try)
+		h, ok := s.pickHost(now, &try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
@@ -113,7 +113,7 @@ func TestTheLeastLoadedOfTwoGetsTheRequest(t *testing.T) {
 	var try Attempts
 	for range requests { // which do not end
 		try = Attempts{}
-		if _, ok := s.pick(5, &try); !ok {
+		if _, ok := s.pickHost(5, &try); !ok {
 			t.Fatal("nobody to pick")
 		}
 	}
@@ -150,7 +150,7 @@ func TestAHostWithoutHistoryGetsOneRequestFirst(t *testing.T) {
 	got := 0
 	for range 50 {
 		var try Attempts
-		if h, _ := s.pick(5, &try); h.key.addr == "ep-1:1" {
+		if h, _ := s.pickHost(5, &try); h.key.addr == "ep-1:1" {
 			got++
 		}
 	}
@@ -165,7 +165,7 @@ func TestARequestGoesToTheOtherLocalHostsThenToTheGatewaysAndToNobodyTwice(t *te
 		var try Attempts
 		var got []string
 		for {
-			h, ok := s.pick(5, &try)
+			h, ok := s.pickHost(5, &try)
 			if !ok {
 				break
 			}
@@ -186,13 +186,13 @@ func TestInTheNextRoundEverybodyIsAskedOnceMore(t *testing.T) {
 	var try Attempts
 	for range 3 {
 		for range 2 {
-			h, ok := s.pick(5, &try)
+			h, ok := s.pickHost(5, &try)
 			if !ok {
 				t.Fatal("nobody left within a round")
 			}
 			h.done(5, &try, nil, Broken, 0)
 		}
-		if _, ok := s.pick(5, &try); ok {
+		if _, ok := s.pickHost(5, &try); ok {
 			t.Fatal("somebody was asked twice within a round")
 		}
 		try.forgetRound()
@@ -204,7 +204,7 @@ func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
 	var try Attempts
 	var got []string
 	for {
-		h, ok := s.pick(5, &try)
+		h, ok := s.pickHost(5, &try)
 		if !ok {
 			break
 		}
@@ -235,7 +235,7 @@ func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
 	bad.ejectIfFailing(5, true, "refused")
 	now := instant(5).add(minEjection)
 	var try Attempts
-	probe, _ := s.pick(now, &try)
+	probe, _ := s.pickHost(now, &try)
 	if probe != bad {
 		t.Fatalf("the first request after the ejection went to %s, want the probe", probe.key.addr)
 	}
@@ -255,12 +255,12 @@ func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 		h.ejectIfFailing(5, true, "refused")
 	}
 	var try Attempts
-	first, ok := s.pick(6, &try)
+	first, ok := s.pickHost(6, &try)
 	if !ok {
 		t.Fatal("nobody is asked, although both are ready")
 	}
 	first.done(6, &try, nil, Broken, 0)
-	second, ok := s.pick(6, &try)
+	second, ok := s.pickHost(6, &try)
 	if !ok || second == first {
 		t.Fatalf("the second attempt went to %v, want the other", second)
 	}
@@ -273,7 +273,7 @@ func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 func TestAnUnreadyHostIsNeverAsked(t *testing.T) {
 	s := serviceOf(endpoints("ep", 0, 3), endpoints("gw", 0, 2))
 	var try Attempts
-	if h, ok := s.pick(5, &try); ok {
+	if h, ok := s.pickHost(5, &try); ok {
 		t.Errorf("picked %s, which is not ready", h.key.addr)
 	}
 }
@@ -297,7 +297,7 @@ func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T)
 	s := serviceOf(nil, endpoints("gw", 1, 1))
 	var try Attempts
 	for range gatewayErrorsToEject {
-		gw, ok := s.pick(5, &try)
+		gw, ok := s.pickHost(5, &try)
 		if !ok {
 			t.Fatal("the gateway may not be asked again")
 		}
@@ -306,15 +306,15 @@ func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T)
 	if host(t, s, "gw-0:1").outlier.failures != 0 {
 		t.Error("the gateway was blamed")
 	}
-	if got := fmt.Sprint(s.remotes.ejected(6, 10)); got != "[west/orders-2]" {
+	if got := fmt.Sprint(s.remotes.excluded(6, 10)); got != "[west/orders-2]" {
 		t.Errorf("excluded instances: %s, want west/orders-2", got)
 	}
 	if try.avoided == 0 || try.avoid[0].String() != "west/orders-2" {
 		t.Errorf("the next attempt avoids %v, want west/orders-2", try.avoid[:try.avoided])
 	}
-	gw, _ := s.pick(6, new(Attempts))
+	gw, _ := s.pickHost(6, new(Attempts))
 	gw.done(6, nil, &Conn{host: gw, Cluster: "west", Instance: "orders-2"}, Answered, time.Millisecond)
-	if got := s.remotes.ejected(6, 10); len(got) != 0 {
+	if got := s.remotes.excluded(6, 10); len(got) != 0 {
 		t.Errorf("%v are excluded after an answer", got)
 	}
 }
@@ -322,12 +322,12 @@ func TestFailuresBehindAGatewayAreBlamedOnTheInstanceNotTheGateway(t *testing.T)
 func TestABrokenConnectionFromThePoolBlamesNobodyAndTheHostMayBeAskedAgain(t *testing.T) {
 	s := serviceOf(endpoints("ep", 1, 1), nil)
 	var try Attempts
-	h, _ := s.pick(5, &try)
+	h, _ := s.pickHost(5, &try)
 	h.done(5, &try, &Conn{host: h, Reused: true}, Broken, 0)
 	if h.troubled.Load() {
 		t.Error("the host was blamed")
 	}
-	if again, ok := s.pick(5, &try); !ok || again != h {
+	if again, ok := s.pickHost(5, &try); !ok || again != h {
 		t.Error("the host may not be asked again")
 	}
 }

@@ -143,7 +143,7 @@ func BenchmarkRequestOnAPooledConnection(b *testing.B) {
 	for b.Loop() { // everything but the exchange: pick, liveness check, put
 		s.budget.request(s.shared.now())
 		try = Attempts{}
-		h, _ := s.pick(s.shared.now(), &try)
+		h, _ := s.pickHost(s.shared.now(), &try)
 		conn, err := h.get(b.Context(), &try)
 		if err != nil {
 			b.Fatal(err)

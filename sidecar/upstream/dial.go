@@ -57,7 +57,7 @@ func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (c *Conn, 
 	service := h.service
 	var avoid []connect.Instance
 	if h.key.gateway {
-		avoid = service.remotes.ejected(service.shared.now(), maxExcluded)
+		avoid = service.remotes.excluded(service.shared.now(), maxExcluded)
 		if a != nil {
 			avoid = append(avoid, a.avoid[:a.avoided]...)
 		}
@@ -97,35 +97,6 @@ func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (c *Conn, 
 	service.metrics.failed[h.key.priority()][failure.Stage]().Inc()
 	h.blameConnect(ctx, a, failure)
 	return nil, failure
-}
-
-// blameConnect ejects whoever has prevented a connection.
-func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectError) {
-	now := h.service.shared.now()
-	var refusal *connect.Refusal
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		// The caller has gone: we do not know what would have come.
-	case failure.Stage == StageLocal: // no host is to blame
-		if n := h.service.shared.shortages.Add(time.Now(), shortageInterval); n > 0 {
-			h.service.shared.log.Warn("this machine cannot connect: "+failure.Advice(), "service", h.service.label(), "host", h.key.addr, "failed", n, "err", failure.Err)
-		}
-	case errors.As(failure.Err, &refusal):
-		// The gateway works. Only when it keeps saying that it reaches nobody
-		// are others better.
-		if refusal.Status >= 500 {
-			h.ejectIfFailing(now, false, failure.Err.Error())
-		}
-	case h.key.gateway && failure.Stage == StageHandshake:
-		who := connect.Instance{Cluster: failure.Cluster, Name: failure.Instance}
-		h.blame(now, a, who, true, failure.Err.Error())
-		if a != nil && who != (connect.Instance{}) {
-			a.removeTried(h)
-		}
-	default:
-		// A caller whose own deadline was shorter than ours proves less.
-		h.ejectIfFailing(now, ctx.Err() == nil, failure.Err.Error())
-	}
 }
 
 // stageError says how far connect got and who was at the other end.

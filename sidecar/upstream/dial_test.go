@@ -110,7 +110,7 @@ func TestARefusedConnectEjectsTheHostAndTheNextIsTried(t *testing.T) {
 	for range 20 {
 		var try Attempts
 		for {
-			h, ok := s.pick(s.shared.now(), &try)
+			h, ok := s.pickHost(s.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody left to ask")
 			}
@@ -245,7 +245,7 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 	}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
 	var try Attempts
-	h, _ := s.pick(s.shared.now(), &try)
+	h, _ := s.pickHost(s.shared.now(), &try)
 	_, err := h.get(t.Context(), &try)
 	if ce := connectError(t, err); ce.Stage != StageHandshake || ce.Instance != "orders-2" {
 		t.Fatalf("error %v, want a failed handshake with west/orders-2", err)
@@ -255,7 +255,7 @@ func TestAnInstanceThatFailsBehindAGatewayIsExcludedFromTheNextPath(t *testing.T
 	if h.outlier.ejected() {
 		t.Fatal("the gateway was ejected for what an instance did")
 	}
-	again, ok := s.pick(s.shared.now(), &try)
+	again, ok := s.pickHost(s.shared.now(), &try)
 	if !ok || again != h {
 		t.Fatal("the gateway may not be asked for another instance")
 	}
@@ -279,7 +279,7 @@ func TestWhenOnlyExcludedInstancesAreLeftTheyAreAskedAfterAll(t *testing.T) {
 		return okReply, echo(w.orders)
 	}}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	s.remotes.ejectIfFailing(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
+	s.remotes.excludeIfFailing(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
 	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 }
@@ -379,7 +379,7 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 		s.Update([]*mesh.Route{{Destination: orders, Identities: []string{ordersWest}, Local: at("slow:1", ordersWest)}})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		h, _ := s.Service(orders).pick(s.shared.now(), new(Attempts))
+		h, _ := s.Service(orders).pickHost(s.shared.now(), new(Attempts))
 		_, err := h.get(ctx, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want the context's", err)
@@ -393,7 +393,7 @@ func TestACallerWhoLeavesBlamesNobody(t *testing.T) {
 func TestAConnectionThatSucceedsEndsAnEjectionForFailedConnects(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
-	h, _ := s.pick(s.shared.now(), new(Attempts))
+	h, _ := s.pickHost(s.shared.now(), new(Attempts))
 	h.ejectIfFailing(s.shared.now(), true, "refused")
 	if _, err := h.get(t.Context(), nil); err != nil {
 		t.Fatal(err)

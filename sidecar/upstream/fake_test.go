@@ -193,7 +193,7 @@ func at(addr, id string) []mesh.Endpoint {
 func get(t *testing.T, s *Service) (*Host, *Conn, error) {
 	t.Helper()
 	var try Attempts
-	h, ok := s.pick(s.shared.now(), &try)
+	h, ok := s.pickHost(s.shared.now(), &try)
 	if !ok {
 		t.Fatal("nobody to pick")
 	}

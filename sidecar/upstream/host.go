@@ -1,9 +1,7 @@
 package upstream
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +56,7 @@ func newHost(s *Service, key hostKey) *Host {
 	return h
 }
 
-// done ends an attempt that pick began, exactly once. conn is nil when get gave
+// done ends an attempt that pickHost began, exactly once. conn is nil when get gave
 // none; a may be nil when there will be no other attempt.
 func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency time.Duration) {
 	h.active.Add(-1)
@@ -135,92 +133,6 @@ func (h *Host) answered(now instant, conn *Conn, latency time.Duration) {
 	if who := conn.remote(); who != (connect.Instance{}) {
 		h.service.remotes.reinstate(who)
 	}
-}
-
-// blame counts a failure for who caused it: the instance behind a gateway or,
-// when who is zero, the host. A certain failure ejects at once.
-func (h *Host) blame(now instant, a *Attempts, who connect.Instance, certain bool, why string) {
-	if who == (connect.Instance{}) {
-		h.ejectIfFailing(now, certain, why)
-		return
-	}
-	if a != nil {
-		a.avoidRemote(who)
-	}
-	if h.service.remotes.ejectIfFailing(who, now, certain) {
-		h.service.metrics.ejections().Inc()
-		h.service.shared.log.Info("ejected a remote instance", "service", h.service.label(), "instance", who.String(), "err", why)
-	}
-}
-
-// ejectIfFailing counts a failure of the host itself and ejects it when it was certain
-// or one of too many.
-func (h *Host) ejectIfFailing(now instant, certain bool, why string) {
-	s := h.service
-	s.mu.Lock()
-	was := h.outlier.ejected()
-	ejected := h.outlier.fail(now, certain)
-	h.lastError = why
-	h.mirrorLocked()
-	if ejected && !was && s.hosts[h.key] == h {
-		s.rebuildLocked(now)
-	}
-	pause := h.outlier.until.since(now)
-	s.mu.Unlock()
-	if !ejected {
-		return
-	}
-	s.metrics.ejections().Inc()
-	level := slog.LevelInfo
-	if was {
-		level = slog.LevelDebug // no change of state: a probe failed
-	}
-	s.shared.log.Log(context.Background(), level, "ejected a host", "service", s.label(), "host", h.key.addr, "for", pause, "err", why)
-}
-
-// connected clears an ejection for what a new connection has disproved.
-func (h *Host) connected(now instant) { h.reinstate(now, true) }
-
-// succeeded clears what failures have left, if anything.
-func (h *Host) succeeded(now instant) { h.reinstate(now, false) }
-
-// reinstate puts the host back into service; with certainOnly only one that was
-// ejected because nobody could connect to it.
-func (h *Host) reinstate(now instant, certainOnly bool) {
-	if !h.troubled.Load() {
-		return
-	}
-	s := h.service
-	s.mu.Lock()
-	if certainOnly && !h.outlier.certain {
-		s.mu.Unlock()
-		return
-	}
-	was := h.outlier.ejected()
-	h.outlier.succeed(now)
-	h.mirrorLocked()
-	if was {
-		h.startSlowly(now)
-		if s.hosts[h.key] == h {
-			s.rebuildLocked(now)
-		}
-	}
-	s.mu.Unlock()
-	if was {
-		s.shared.log.Info("a host is back in service", "service", s.label(), "host", h.key.addr)
-	}
-}
-
-// claimProbe reports whether the calling request is to probe the ejected host.
-func (h *Host) claimProbe(now instant) bool {
-	if at := instant(h.probeAt.Load()); at == 0 || now < at {
-		return false
-	}
-	h.service.mu.Lock()
-	defer h.service.mu.Unlock()
-	ok := h.outlier.probe(now)
-	h.mirrorLocked()
-	return ok
 }
 
 // superseded is [Lease.Superseded].

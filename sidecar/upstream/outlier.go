@@ -18,7 +18,8 @@ type outlier struct {
 func (o *outlier) ejected() bool { return o.until != 0 }
 
 // fail counts a failure and reports whether it ejects: certain ones at once,
-// others when enough came in a row. What is ejected already is ejected anew.
+// others when enough came in a row. What is ejected is ejected anew once its time is over,
+// when a probe has failed.
 func (o *outlier) fail(now instant, certain bool) bool {
 	o.failures++
 	if !certain && o.until == 0 && o.failures < gatewayErrorsToEject {

@@ -94,23 +94,23 @@ func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
 func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 	var r remoteOutliers
 	for i := range 2 * maxRemotes {
-		r.ejectIfFailing(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
+		r.excludeIfFailing(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
 	}
 	if got := len(r.failing); got != maxRemotes {
 		t.Errorf("%d instances kept, want %d", got, maxRemotes)
 	}
-	if got := len(r.ejected(2, maxExcluded)); got != maxExcluded {
+	if got := len(r.excluded(2, maxExcluded)); got != maxExcluded {
 		t.Errorf("%d instances to exclude, want %d", got, maxExcluded)
 	}
 	later := instant(1).add(time.Hour)
-	if !r.ejectIfFailing(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
+	if !r.excludeIfFailing(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
 		t.Error("no room for a new one after the old ones' time")
 	}
-	if got := r.ejected(later, maxExcluded); len(got) != 1 || got[0].Name != "new" {
+	if got := r.excluded(later, maxExcluded); len(got) != 1 || got[0].Name != "new" {
 		t.Errorf("excluded %v, want only west/new", got)
 	}
 	r.reinstate(connect.Instance{Cluster: "west", Name: "new"})
-	if got := r.ejected(later, maxExcluded); len(got) != 0 {
+	if got := r.excluded(later, maxExcluded); len(got) != 0 {
 		t.Errorf("excluded %v after a success, want none", got)
 	}
 }
@@ -136,7 +136,7 @@ func TestAHostIsSupersededWhenItIsOutOfServiceAndAnotherIsIn(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			set, service := w.set(t, &mesh.Route{Local: []mesh.Endpoint{a}})
 			var try Attempts
-			host, ok := service.pick(service.shared.now(), &try)
+			host, ok := service.pickHost(service.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody to ask")
 			}

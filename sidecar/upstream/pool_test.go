@@ -36,14 +36,14 @@ func TestAfterABrokenConnectionARequestGetsAFreshOne(t *testing.T) {
 	h, conn := mustGet(t, s)
 	h.put(conn)
 	var try Attempts
-	h, _ = s.pick(s.shared.now(), &try)
+	h, _ = s.pickHost(s.shared.now(), &try)
 	first, err := h.get(t.Context(), &try)
 	if err != nil || !first.Reused {
 		t.Fatalf("%v, reused %v; want the idle connection", err, first.Reused)
 	}
 	h.put(conn) // another one is idle again
 	h.done(h.service.shared.now(), &try, first, Broken, 0)
-	if h, ok := s.pick(s.shared.now(), &try); !ok {
+	if h, ok := s.pickHost(s.shared.now(), &try); !ok {
 		t.Fatal("the host may not be asked again")
 	} else if second, err := h.get(t.Context(), &try); err != nil || second.Reused {
 		t.Fatalf("%v, reused %v; want a new connection", err, second.Reused)
@@ -188,7 +188,7 @@ func TestIdleConnectionsAreClosedWhenTheirHostVanishesAndBusyOnesFinish(t *testi
 	if _, err := busy.Write([]byte("x")); err == nil {
 		t.Error("the busy connection stays open after it was put back")
 	}
-	if _, ok := service.pick(service.shared.now(), new(Attempts)); ok {
+	if _, ok := service.pickHost(service.shared.now(), new(Attempts)); ok {
 		t.Error("a service without route picks somebody")
 	}
 }
@@ -252,7 +252,7 @@ func TestIdleConnectionsEndAfterTheIdleTimeout(t *testing.T) {
 		ends := make(chan net.Conn, 1)
 		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { ends <- c })}, "program:1", mesh.HTTP)
 		defer s.Close()
-		h, _ := s.pick(s.shared.now(), new(Attempts))
+		h, _ := s.pickHost(s.shared.now(), new(Attempts))
 		conn, err := h.get(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -333,7 +333,7 @@ func TestThePoolIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := Static(Config{Dial: pipes(func(_ string, c net.Conn) { _, _ = io.Copy(io.Discard, c) })}, "program:1", mesh.HTTP)
 		defer s.Close()
-		h, _ := s.pick(s.shared.now(), new(Attempts))
+		h, _ := s.pickHost(s.shared.now(), new(Attempts))
 		var conns []*Conn
 		for range maxIdlePerHost + 10 {
 			conn, err := h.get(t.Context(), nil)
@@ -381,7 +381,7 @@ func allocatesNothing(t *testing.T, s *Set) {
 		service := s.Service(orders)
 		service.budget.request(service.shared.now())
 		try = Attempts{}
-		h, ok := service.pick(service.shared.now(), &try)
+		h, ok := service.pickHost(service.shared.now(), &try)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
@@ -408,7 +408,7 @@ func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		try = Attempts{}
 		for range 4 {
-			h, ok := s.pick(s.shared.now(), &try)
+			h, ok := s.pickHost(s.shared.now(), &try)
 			if !ok {
 				t.Fatal("nobody to pick")
 			}

@@ -34,7 +34,7 @@ func (p *pool) refresh(ctx context.Context, c *Conn) {
 	p.mu.Lock()
 	held := p.instances.held(who)
 	p.mu.Unlock()
-	fresh, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.ejected(p.shared.now(), maxExcluded), held)
+	fresh, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.excluded(p.shared.now(), maxExcluded), held)
 	if err != nil {
 		p.shared.log.Debug("a connection in use was not refreshed", "service", h.service.label(), "host", h.key.addr, "err", err)
 		return

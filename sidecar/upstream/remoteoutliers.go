@@ -16,8 +16,8 @@ type remoteOutliers struct {
 	failing map[connect.Instance]*outlier
 }
 
-// ejectIfFailing counts a failure and reports whether it ejects the instance.
-func (r *remoteOutliers) ejectIfFailing(name connect.Instance, now instant, certain bool) bool {
+// excludeIfFailing counts a failure and reports whether it excludes the instance from new paths.
+func (r *remoteOutliers) excludeIfFailing(name connect.Instance, now instant, certain bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.failing[name]
@@ -57,8 +57,8 @@ func (r *remoteOutliers) reinstate(name connect.Instance) {
 	r.count.Store(int32(len(r.failing)))
 }
 
-// ejected returns the instances that new paths must not lead to, at most limit.
-func (r *remoteOutliers) ejected(now instant, limit int) []connect.Instance {
+// excluded returns the instances that new paths must not lead to, at most limit.
+func (r *remoteOutliers) excluded(now instant, limit int) []connect.Instance {
 	if r.count.Load() == 0 {
 		return nil
 	}

@@ -82,7 +82,7 @@ func (s *Service) spendRetry() bool {
 // nobody is ready, and when everybody who is has been tried in this round. It never
 // blocks on anything but short critical sections. Each host that it gives needs
 // exactly one done.
-func (s *Service) pick(now instant, a *Attempts) (*Host, bool) {
+func (s *Service) pickHost(now instant, a *Attempts) (*Host, bool) {
 	if a.asked >= maxHosts {
 		return nil, false
 	}

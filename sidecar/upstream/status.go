@@ -32,7 +32,7 @@ type HostStatus struct {
 func (s *Service) Status() ServiceStatus {
 	now := s.shared.now()
 	status := ServiceStatus{LocalShare: s.candidates.Load().share.at(now)}
-	for _, name := range s.remotes.ejected(now, maxRemotes) {
+	for _, name := range s.remotes.excluded(now, maxRemotes) {
 		status.Avoided = append(status.Avoided, name.String())
 	}
 	slices.Sort(status.Avoided)

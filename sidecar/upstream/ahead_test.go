@@ -235,7 +235,7 @@ func BenchmarkRequestOnAPathToOneOfThreeFarInstances(b *testing.B) {
 	var try Attempts
 	for b.Loop() {
 		try = Attempts{}
-		h, _ := s.pick(s.shared.now(), &try)
+		h, _ := s.pickHost(s.shared.now(), &try)
 		conn, err := h.get(b.Context(), &try)
 		if err != nil {
 			b.Fatal(err)

@@ -12,10 +12,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 )
 
-// Access decides who may call the service beside, as its policy says at the time: HTTP by
+// Admission decides who may call the service beside, as its policy says at the time: HTTP by
 // request, anything else, and what becomes of an upgrade, by connection for as long as
-// that is open. Make it with [NewAccess]; its methods may be called concurrently.
-type Access struct {
+// that is open. Make it with [NewAdmission]; its methods may be called concurrently.
+type Admission struct {
 	policy   *state.Store[*policy.Authorizer]
 	observer *authorize.Observer
 	to       mesh.Destination
@@ -24,10 +24,10 @@ type Access struct {
 	open map[*Client]*question // relayed connections; each is asked under mu only
 }
 
-// NewAccess returns what decides about calls of to. Nobody may call while the store holds
+// NewAdmission returns what decides about calls of to. Nobody may call while the store holds
 // nil: the policy is not known yet.
-func NewAccess(to mesh.Destination, by *state.Store[*policy.Authorizer], observer *authorize.Observer) *Access {
-	return &Access{policy: by, observer: observer, to: to, open: map[*Client]*question{}}
+func NewAdmission(to mesh.Destination, by *state.Store[*policy.Authorizer], observer *authorize.Observer) *Admission {
+	return &Admission{policy: by, observer: observer, to: to, open: map[*Client]*question{}}
 }
 
 // question is what is asked of a policy about one request, or about one connection when
@@ -63,13 +63,15 @@ func unknownPolicy() *LocalReply {
 	return &LocalReply{503, connect.DestinationUnavailable, "no gateway has told this sidecar who may call yet: try again", ""}
 }
 
+// denied is what a refused caller is told; one that speaks gRPC gets 200 and grpc-status 7
+// (PERMISSION_DENIED) instead, as with every LocalReply.
 func denied(p *policy.Authorizer, q *question) *LocalReply {
 	return &LocalReply{403, connect.RequestDenied, p.Explain(q.decision.Verdict, q.call.Caller), ""}
 }
 
 // request decides about the request in h.req; nil: it is allowed, and goes on with the
 // path that was judged.
-func (a *Access) request(h *session) *LocalReply {
+func (a *Admission) request(h *session) *LocalReply {
 	p := a.policy.Load()
 	if p == nil {
 		return unknownPolicy()
@@ -96,8 +98,8 @@ func (a *Access) request(h *session) *LocalReply {
 }
 
 // Admit decides about a connection of which only bytes are seen. When it may go on, it
-// ends as soon as the policy says otherwise, until [Access.Leave]. Otherwise the error says why.
-func (a *Access) Admit(c *Client) error {
+// ends as soon as the policy says otherwise, until [Admission.Leave]. Otherwise the error says why.
+func (a *Admission) Admit(c *Client) error {
 	q := &question{call: authorize.Call{Caller: c.Caller, Peer: c.Accepted.RemoteAddr(), To: a.to}}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,9 +116,9 @@ func (a *Access) Admit(c *Client) error {
 	return nil
 }
 
-// admitUpgrade is [Access.Admit] for a connection that leaves HTTP by the request in
+// admitUpgrade is [Admission.Admit] for a connection that leaves HTTP by the request in
 // h.req, which was allowed. Until Leave nothing of the request may change.
-func (a *Access) admitUpgrade(h *session) bool {
+func (a *Admission) admitUpgrade(h *session) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p := a.policy.Load(); p != h.judgedBy {
@@ -130,14 +132,14 @@ func (a *Access) admitUpgrade(h *session) bool {
 }
 
 // Leave says that a connection is over.
-func (a *Access) Leave(c *Client) {
+func (a *Admission) Leave(c *Client) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.open, c)
 }
 
 // Watch judges the open connections again whenever the policy changes, until ctx ends.
-func (a *Access) Watch(ctx context.Context) {
+func (a *Admission) Watch(ctx context.Context) {
 	for {
 		p, past := a.policy.Snapshot()
 		if p != nil {
@@ -151,7 +153,7 @@ func (a *Access) Watch(ctx context.Context) {
 	}
 }
 
-func (a *Access) judge(p *policy.Authorizer) {
+func (a *Admission) judge(p *policy.Authorizer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for c, q := range a.open {

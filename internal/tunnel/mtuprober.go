@@ -2,11 +2,11 @@ package tunnel
 
 import "time"
 
-// prober notices a path that passes small packets only (RFC 8899, section 4.3). A
+// mtuProber notices a path that passes small packets only (RFC 8899, section 4.3). A
 // heartbeat is small, so each end sends probes: as large as the connection's
 // packets are at the time. The peer echoes them. It is owned by the goroutine that
 // runs the [watcher]; it has no clock.
-type prober struct {
+type mtuProber struct {
 	sent   uint32        // number of the last probe
 	oldest uint32        // of those that wait for an echo; 0: none does
 	since  time.Duration // since the last probe was sent, in ticks
@@ -55,7 +55,7 @@ type heardOf struct {
 // numbered sent, and what becomes of large packets.
 //
 // That none came is no proof while none has ever come: the peer may not know how.
-func (p *prober) tick(elapsed, every time.Duration, h heardOf, rtt time.Duration) (probe bool, _ passage) {
+func (p *mtuProber) tick(elapsed, every time.Duration, h heardOf, rtt time.Duration) (probe bool, _ passage) {
 	p.since += elapsed
 	p.in.tick(elapsed, h.any)
 	if h.probed != p.probed {

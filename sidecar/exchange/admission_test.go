@@ -31,12 +31,12 @@ func TestADecisionAboutARequestAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		var store state.Store[*policy.Authorizer]
-		access := NewAccess(mesh.Destination{Service: orders, Port: 80}, &store, observer)
+		access := NewAdmission(mesh.Destination{Service: orders, Port: 80}, &store, observer)
 		caller := policy.Caller{ID: identity.ID{TrustDomain: "mesh.example", Cluster: "east", Namespace: "shop", ServiceAccount: "web"}}
 		here, there := net.Pipe()
 		defer here.Close()
 		defer there.Close()
-		h := &session{buffers: takeBuffers(), s: &Server{Access: access}, client: &Client{Accepted: here, Caller: &caller}}
+		h := &session{buffers: takeBuffers(), s: &Server{Admission: access}, client: &Client{Accepted: here, Caller: &caller}}
 		head := []byte("GET /x/..//a/%62?q HTTP/1.1\r\nHost: orders\r\nX-A: 1\r\n\r\n")
 		if n, err := h.req.Parse(head); err != nil || n != len(head) {
 			t.Fatal(n, err)

@@ -4,56 +4,9 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
-	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
-
-// background are the goroutines that open paths ahead. Its methods may be called
-// concurrently.
-type background struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	places chan struct{} // a token for each goroutine
-
-	mu      sync.Mutex
-	stopped bool
-	running sync.WaitGroup
-}
-
-func newBackground() *background {
-	b := &background{places: make(chan struct{}, maxRenewing)}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	return b
-}
-
-// do runs f on a goroutine and reports whether there is a place for it.
-func (b *background) do(f func(context.Context)) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stopped {
-		return false
-	}
-	select {
-	case b.places <- struct{}{}:
-	default:
-		return false
-	}
-	b.running.Go(func() {
-		defer func() { <-b.places }()
-		f(b.ctx)
-	})
-	return true
-}
-
-// stop ends what runs and waits for it.
-func (b *background) stop() {
-	b.mu.Lock()
-	b.stopped = true
-	b.mu.Unlock()
-	b.cancel()
-	b.running.Wait()
-}
 
 // renewal is when a pool's paths are renewed. The pool's lock guards it.
 type renewal struct {
@@ -150,7 +103,7 @@ func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.I
 	p.mu.Lock()
 	held := p.instances.held(who)
 	p.mu.Unlock()
-	c, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.ejected(p.shared.now(), maxExcluded), held)
+	c, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.excluded(p.shared.now(), maxExcluded), held)
 	if err != nil {
 		p.shared.log.Debug("no path was opened ahead", "service", h.service.label(), "host", h.key.addr, "err", err)
 		return who, false, false
