@@ -28,6 +28,7 @@ type conn struct {
 	expires     time.Time // when the first certificate of either end does
 	ownUntil    time.Time // when ours does
 
+	gather   gather       // of the streams
 	use      *use         // of the peer; set when it is admitted
 	streams  atomic.Int64 // open ones, until the user closes them
 	opened   atomic.Uint64
@@ -165,6 +166,7 @@ func (c *conn) open(ctx context.Context) (*Stream, error) {
 // streamEnded is called once for every stream, when its user has ended it.
 func (c *conn) streamEnded(s *Stream) {
 	s.pathEnded()
+	_ = s.reading.set(s.quic, time.Time{}) // its timer ends
 	if s.incoming {
 		c.node.incoming.Release(c.gateway.Cluster)
 	}

@@ -63,6 +63,11 @@
 // A stream is reset with code 1 when its user aborted it, and the peer is asked
 // to stop sending with code 2 when its user does not read it any more.
 //
+// # Small messages
+//
+// Many streams carry requests and answers that are smaller than a packet. What several of them
+// write at the same moment leaves in common packets (gather.go). A lone message waits for nobody.
+//
 // # Liveness
 //
 // A peer is dead when nothing was heard from it for a second: longer on a long

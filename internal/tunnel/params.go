@@ -112,6 +112,11 @@ const (
 	// What is beyond is reset. One on which nothing was asked yet costs some 20 KiB.
 	maxStreams  = 1 << 13
 	maxIncoming = 1 << 14
+	// maxGathered is how large a Write may be, in bytes, to wait for others that leave
+	// with it: smaller than a packet. maxAhead bounds what a stream so queues
+	// without waiting for what it queued before, in bytes.
+	maxGathered = 1400
+	maxAhead    = 16 << 10
 	// acceptQueue is how many accepted streams wait for the Listener's user before
 	// connections stop accepting.
 	acceptQueue = 256

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -24,16 +25,22 @@ type Stream struct {
 	// incoming says that the peer opened it, and that it counts in [Node.incoming].
 	incoming bool
 
+	reading readDeadline
+	limited atomic.Bool // there is a write deadline
+
 	// writing is held while a Write or CloseWrite runs: QUIC streams must not be
-	// closed under a Write.
+	// closed under a Write. It guards what follows, but for what gather does meanwhile.
 	writing sync.Mutex
+	small   []byte     // what is being written, for gather
+	queued  chan error // holds 1: that another queued small
+	ahead   int        // bytes that were queued since a Write waited for those before
 }
 
 var _ net.Conn = (*Stream)(nil)
 
 func newStream(c *conn, q *quic.Stream) *Stream {
 	c.streams.Add(1)
-	return &Stream{conn: c, quic: q}
+	return &Stream{conn: c, quic: q, queued: make(chan error, 1)}
 }
 
 // Read reads what the peer wrote. It returns io.EOF after the peer's CloseWrite
@@ -50,6 +57,19 @@ func (s *Stream) Read(b []byte) (int, error) {
 func (s *Stream) Write(b []byte) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if len(b) <= maxGathered && s.ahead+len(b) <= maxAhead && !s.limited.Load() {
+		s.small = b
+		err := s.conn.gather.write(s)
+		s.small = nil
+		switch {
+		case err == nil:
+			s.ahead += len(b)
+			return len(b), nil
+		case !errors.Is(err, quic.ErrWouldBlock):
+			return 0, streamError(err)
+		}
+	}
+	s.ahead = 0
 	n, err := s.quic.Write(b)
 	if err != nil {
 		err = streamError(err)
@@ -109,13 +129,18 @@ func (s *Stream) LocalAddr() net.Addr { return s.conn.quic.LocalAddr() }
 func (s *Stream) RemoteAddr() net.Addr { return s.conn.quic.RemoteAddr() }
 
 // SetDeadline sets the time after which Read and Write fail with a timeout.
-func (s *Stream) SetDeadline(t time.Time) error { return s.quic.SetDeadline(t) }
+func (s *Stream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
 
 // SetReadDeadline sets the time after which Read fails with a timeout.
-func (s *Stream) SetReadDeadline(t time.Time) error { return s.quic.SetReadDeadline(t) }
+func (s *Stream) SetReadDeadline(t time.Time) error { return s.reading.set(s.quic, t) }
 
 // SetWriteDeadline sets the time after which Write fails with a timeout.
-func (s *Stream) SetWriteDeadline(t time.Time) error { return s.quic.SetWriteDeadline(t) }
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	s.limited.Store(!t.IsZero())
+	return s.quic.SetWriteDeadline(t)
+}
 
 type streamKey struct{}
 
