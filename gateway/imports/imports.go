@@ -49,6 +49,8 @@ type Imports struct {
 	exports    *kube.Followed[*mcs.ServiceExport]
 	derived    *kube.Followed[*corev1.Service]
 	slices     *kube.Followed[*discoveryv1.EndpointSlice]
+
+	resting resting // of Run
 }
 
 // offers is what the mesh offers, as this gateway knows it.
@@ -104,8 +106,12 @@ func (i *Imports) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		w, past := i.world()
-		if w.imports != nil && i.cfg.Want != nil {
-			i.cfg.Want(Entrances(w.imports, i.cfg.Ports))
+		if w.imports != nil {
+			ports := Entrances(w.imports, i.cfg.Ports)
+			i.resting.update(ports, time.Now())
+			if i.cfg.Want != nil {
+				i.cfg.Want(ports)
+			}
 		}
 		leads, ledPast := i.cfg.Lease.Held()
 		next := recheck

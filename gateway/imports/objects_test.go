@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -134,11 +135,11 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 		return objects
 	}
 	three := imports("a", "b", "c")
-	first, err := allocate(three, nil, r)
+	first, err := allocate(three, nil, r, new(resting))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := allocate(imports("a", "a0", "b", "c"), written(three, first), r)
+	again, err := allocate(imports("a", "a0", "b", "c"), written(three, first), r, new(resting))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,10 +155,10 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 	if diff := cmp.Diff([]uint16{20000, 20001, 20002, 20003}, given); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if _, err := allocate(imports("a", "b", "c", "d", "e"), nil, r); err == nil || !strings.Contains(err.Error(), "widen entrance.ports") {
+	if _, err := allocate(imports("a", "b", "c", "d", "e"), nil, r, new(resting)); err == nil || !strings.Contains(err.Error(), "widen entrance.ports") {
 		t.Errorf("five in a range of four: %v", err)
 	}
-	if a, err := allocate(three, nil, Range{}); err != nil || a[three[0].Service][80] != 0 {
+	if a, err := allocate(three, nil, Range{}, new(resting)); err != nil || a[three[0].Service][80] != 0 {
 		t.Errorf("without an entrance: %v, %v", a, err)
 	}
 	ports := Entrances(written(three, first), r)
@@ -173,6 +174,46 @@ func TestPortsOfTheEntranceStayWhatTheyAreAndAreNeverGivenTwice(t *testing.T) {
 	}
 }
 
+func TestAPortOfTheEntranceThatNobodyHasRestsBeforeAnotherServiceHasIt(t *testing.T) {
+	r := Range{20000, 20003}
+	of := func(name string) []*Import {
+		return []*Import{Join(mesh.ServiceName{Namespace: "shop", Name: name}, []Offer{offer("east", 1, "web 80/TCP")})}
+	}
+	at := func(a allocation, name string) uint16 { return a[mesh.ServiceName{Namespace: "shop", Name: name}][80] }
+	begin := time.Now()
+	var rests resting
+	names := []string{"a", "b", "c", "d", "e"}
+	seen := map[uint16]bool{}
+	// One after the other each is the only import, and is removed before the next.
+	for n, name := range names {
+		now := begin.Add(time.Duration(n) * time.Second)
+		rests.update(nil, now)
+		got, err := allocate(of(name), nil, r, &rests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := allocate(of(name), nil, r, &rests); at(again, name) != at(got, name) {
+			t.Errorf("%s has port %d, and then %d", name, at(got, name), at(again, name))
+		}
+		switch full := n == len(names)-1; {
+		case !full && seen[at(got, name)]:
+			t.Errorf("%s has port %d, which another one has just had", name, at(got, name))
+		case full && rests.of[at(got, name)].last.Service.Name != "a":
+			t.Errorf("all rest, and %s has the port of %s, want that which rests for longest", name, rests.of[at(got, name)].last.Service)
+		}
+		seen[at(got, name)] = true
+		rests.update(Entrances([]*mcs.ServiceImport{of(name)[0].object(nil, got[of(name)[0].Service], nil)}, r), now)
+	}
+	rests.update(nil, begin.Add(10*time.Second))
+	// Who had it itself has it again.
+	if got, err := allocate(of("d"), nil, r, &rests); err != nil || rests.of[at(got, "d")].last.Service.Name != "d" {
+		t.Errorf("d: %v, %v, %v", got, err, rests.of)
+	}
+	if rests.update(nil, begin.Add(10*time.Second+restFor)); len(rests.of) != 0 {
+		t.Errorf("they rest for ever: %v", rests.of)
+	}
+}
+
 // Whoever may write Services in one namespace may write some that look like derived ones,
 // and change those that are.
 func TestAServiceOfOneNamespaceTakesNoPortOfTheEntranceFromAnImportOfAnother(t *testing.T) {
@@ -184,7 +225,7 @@ func TestAServiceOfOneNamespaceTakesNoPortOfTheEntranceFromAnImportOfAnother(t *
 	if got := Entrances(w.imports, r)[20005]; got.Service != orders.Service {
 		t.Errorf("port 20005 leads to %s", got)
 	}
-	got, err := allocate([]*Import{evil, orders}, w.imports, r)
+	got, err := allocate([]*Import{evil, orders}, w.imports, r, new(resting))
 	if err != nil || got[orders.Service][80] != 20005 || got[evil.Service][80] == 20005 {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -244,17 +285,17 @@ func TestANamespaceThatExportsTooMuchTakesNoImportFromAnother(t *testing.T) {
 	if len(all) != maxImports || tooMany != 2 || !slices.ContainsFunc(all, func(i *Import) bool { return i.Service == orders }) {
 		t.Errorf("%d imports, %d left out, and orders is one of these", len(all), tooMany)
 	}
-	ports, err := allocate(all, nil, Range{20000, 20009})
+	ports, err := allocate(all, nil, Range{20000, 20009}, new(resting))
 	if err == nil || ports[orders][80] == 0 {
 		t.Errorf("orders has port %d of the entrance, %v", ports[orders][80], err)
 	}
 	attic := slices.DeleteFunc(all, func(i *Import) bool { return i.Service == orders })
-	first, _ := allocate(attic, nil, Range{20000, 20009})
+	first, _ := allocate(attic, nil, Range{20000, 20009}, new(resting))
 	var written []*mcs.ServiceImport
 	for _, i := range attic {
 		written = append(written, i.object(nil, first[i.Service], nil))
 	}
-	last, _ := allocate(append(attic, Join(orders, []Offer{offer("east", 1, "web 80/TCP")})), written, Range{20000, 20009})
+	last, _ := allocate(append(attic, Join(orders, []Offer{offer("east", 1, "web 80/TCP")})), written, Range{20000, 20009}, new(resting))
 	if held := len(Entrances(written, Range{20000, 20009})); held != 5 || last[orders][80] == 0 {
 		t.Errorf("attic came first and has %d ports of ten, and orders %d", held, last[orders][80])
 	}
@@ -266,7 +307,7 @@ func TestWhoDoesNotWriteSeesThatAGatewayHasGoneAndTheWriterDidNot(t *testing.T) 
 		offers:   &offers{byService: map[mesh.ServiceName][]Offer{orders: {offer("east", 1, "web 80/TCP")}}},
 		gateways: []*discoveryv1.EndpointSlice{gatewaySlice(discoveryv1.AddressTypeIPv4, "10.42.0.5", "10.42.0.6")}}
 	wanted, _ := w.wanted()
-	ports, err := allocate(wanted, nil, i.cfg.Ports)
+	ports, err := allocate(wanted, nil, i.cfg.Ports, new(resting))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,10 @@ const (
 	// that name a gateway which has gone: the writer does within settle.
 	writerTime = 2 * time.Second
 
+	// restFor is how long a port of the entrance rests before another service has it: far longer
+	// than a node takes to hear that its EndpointSlice is gone.
+	restFor = 5 * time.Minute
+
 	// recheck is how often all is compared again without a change: what somebody else
 	// has removed comes back by the watch, and what failed by itself does here.
 	recheck = 5 * time.Minute

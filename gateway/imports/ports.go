@@ -34,9 +34,9 @@ type allocation map[mesh.ServiceName]map[uint16]uint16
 
 // allocate gives every carried port of every import one port of the entrance. What
 // ServiceImports have already, they keep; the others get the one that their name
-// leads to, or the next that is free. A namespace gets no more of them than stay free, so
+// leads to, or the next that is free and does not rest. A namespace gets no more of them than stay free, so
 // that what one exports leaves room for others. The error says which get none.
-func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation, error) {
+func allocate(imports []*Import, were []*mcs.ServiceImport, r Range, resting *resting) (allocation, error) {
 	all := allocation{}
 	wanted := make(map[mesh.ServiceName]*Import, len(imports))
 	for _, i := range imports {
@@ -61,7 +61,7 @@ func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation
 				none = append(none, fmt.Sprintf("%s:%d", i.Service, p.number))
 				continue
 			}
-			at, ok := r.free(mesh.Destination{Service: i.Service, Port: p.number}, taken)
+			at, ok := r.free(mesh.Destination{Service: i.Service, Port: p.number}, taken, resting)
 			if !ok {
 				none = append(none, fmt.Sprintf("%s:%d", i.Service, p.number))
 				continue
@@ -77,8 +77,9 @@ func allocate(imports []*Import, were []*mcs.ServiceImport, r Range) (allocation
 	return all, nil
 }
 
-// free returns the port that d's name leads to, or the next that nobody has.
-func (r Range) free(d mesh.Destination, taken map[uint16]bool) (uint16, bool) {
+// free returns the port that d's name leads to, or the next that nobody has. One that rests
+// is taken when there is no other.
+func (r Range) free(d mesh.Destination, taken map[uint16]bool, resting *resting) (uint16, bool) {
 	size := r.size()
 	if size == 0 || len(taken) >= size {
 		return 0, false
@@ -87,11 +88,11 @@ func (r Range) free(d mesh.Destination, taken map[uint16]bool) (uint16, bool) {
 	_, _ = h.Write([]byte(d.String()))
 	start := int(h.Sum32() % uint32(size)) //nolint:gosec // at most 65535
 	for n := range size {
-		if at := r.First + uint16((start+n)%size); !taken[at] { //nolint:gosec // as above
+		if at := r.First + uint16((start+n)%size); !taken[at] && resting.takes(at, d) { //nolint:gosec // as above
 			return at, true
 		}
 	}
-	return 0, false
+	return resting.longest(taken)
 }
 
 // entranceOf writes ports, the port of the entrance for each port of an import, as the

@@ -65,7 +65,7 @@ func (w *world) wanted() (all []*Import, tooMany int) {
 // reconcile writes what differs and returns how many objects could not be written.
 func (i *Imports) reconcile(ctx context.Context, w world) int {
 	wanted, tooMany := w.wanted()
-	ports, err := allocate(wanted, w.imports, i.cfg.Ports)
+	ports, err := allocate(wanted, w.imports, i.cfg.Ports, &i.resting)
 	if err != nil {
 		i.cfg.Log.Error("imports", "err", err)
 	}
@@ -146,7 +146,7 @@ func (i *Imports) reconciliationOf(w *world) *reconciliation {
 // stale returns the EndpointSlices that name other gateways than there are, as they should be.
 func (i *Imports) stale(w world) (late []*discoveryv1.EndpointSlice) {
 	wanted, _ := w.wanted()
-	ports, _ := allocate(wanted, w.imports, i.cfg.Ports) // what is short of ports is the writer's to say
+	ports, _ := allocate(wanted, w.imports, i.cfg.Ports, &i.resting) // what is short of ports is the writer's to say
 	r := i.reconciliationOf(&w)
 	for _, want := range wanted {
 		was, derived := r.imports[want.Service], r.derived[want.Service]
