@@ -24,8 +24,9 @@ type authorizers struct {
 
 type authorizer struct {
 	*policy.Authorizer
-	accounts []string // service accounts that serve it
-	plain    bool     // it has endpoints for which this gateway ends the TLS
+	accounts []string        // service accounts that serve it
+	plain    bool            // it has endpoints for which this gateway ends the TLS
+	besides  []policy.Beside // sorted
 }
 
 // authorizersOf makes them of services, of what resources say of who serves, and of
@@ -37,6 +38,7 @@ func authorizersOf(was *authorizers, services []mesh.Service, resources []discov
 	for _, p := range all {
 		byNamespace[p.Namespace] = append(byNamespace[p.Namespace], p)
 	}
+	besides := besidesOf(services, all)
 	same := was != nil && sameSet(all, was.policies)
 	for i := range services {
 		s := &services[i]
@@ -46,20 +48,32 @@ func authorizersOf(was *authorizers, services []mesh.Service, resources []discov
 		}
 		a.accounts = withServing(a.accounts, s, home)
 		exported := exportedPorts(s)
+		a.besides = besides[s.Name]
+		slices.SortFunc(a.besides, func(a, b policy.Beside) int {
+			return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.As, b.As))
+		})
 		if was != nil {
-			if old := was.byService[s.Name]; old != nil && same && slices.Equal(old.Set().Exported, exported) {
+			if old := was.byService[s.Name]; old != nil && same && slices.Equal(old.Set().Exported, exported) && slices.Equal(old.besides, a.besides) {
 				a.Authorizer = old.Authorizer
 			}
 		}
 		if a.Authorizer == nil {
 			var err error
-			if a.Authorizer, err = policy.Compile(policy.SetOf(s.Name, exported, byNamespace[s.Name.Namespace]), home.trustDomain, home.cluster); err != nil {
+			if a.Authorizer, err = policy.Compile(policy.SetOf(s.Name, exported, policiesFor(s, byNamespace[s.Name.Namespace], a.besides)), home.trustDomain, home.cluster); err != nil {
 				return was, err
 			}
 		}
 		next.byService[s.Name] = a
 	}
 	return next, nil
+}
+
+// portsOf returns the ports of a service as callers name them.
+func portsOf(s *mesh.Service) (ports []uint16) {
+	for i := range s.Ports {
+		ports = append(ports, s.Ports[i].Port)
+	}
+	return ports
 }
 
 // withServing adds the accounts of those who serve s: of pods Kubernetes says it, and of
