@@ -58,7 +58,7 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/beside", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
-	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
+	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/http1":    {"internal/mesh"},
 	"sidecar/http2":    {},

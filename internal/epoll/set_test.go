@@ -6,13 +6,14 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // running returns a set that runs until the test ends.
 func running(t *testing.T) *Set {
 	t.Helper()
-	s, err := New()
-	if err != nil {
+	s := new(Set)
+	if err := s.Open(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -46,7 +47,7 @@ func connected(t *testing.T) (a, b *net.TCPConn) {
 func wait(t *testing.T, s *Set, p *Place, conn *net.TCPConn) chan struct{} {
 	t.Helper()
 	called := make(chan struct{}, 2)
-	if err := s.Wait(p, conn, func() { called <- struct{}{} }); err != nil {
+	if err := s.Wait(p, conn, time.Time{}, func() { called <- struct{}{} }); err != nil {
 		t.Fatal(err)
 	}
 	return called
@@ -101,7 +102,7 @@ func TestWhoClosesASocketWakesWhoWaitsForIt(t *testing.T) {
 	s.Wake(&first)
 	<-called
 	s.Wake(&first) // nobody waits
-	if err := s.Wait(&first, a, func() { t.Error("called for a closed socket") }); err == nil {
+	if err := s.Wait(&first, a, time.Time{}, func() { t.Error("called for a closed socket") }); err == nil {
 		t.Error("it waits for a closed socket")
 	}
 	c, d := connected(t) // perhaps with the same descriptor
@@ -114,8 +115,8 @@ func TestWhoClosesASocketWakesWhoWaitsForIt(t *testing.T) {
 }
 
 func TestTheEndOfASetWakesAll(t *testing.T) {
-	s, err := New()
-	if err != nil {
+	s := new(Set)
+	if err := s.Open(); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := connected(t)
@@ -126,8 +127,24 @@ func TestTheEndOfASetWakesAll(t *testing.T) {
 	s.Run(ctx)
 	<-calledA
 	<-calledB
-	if err := s.Wait(new(Place), a, func() { t.Error("called") }); err != ErrOver {
+	if err := s.Wait(new(Place), a, time.Time{}, func() { t.Error("called") }); err != ErrOver {
 		t.Errorf("%v, want %v", err, ErrOver)
+	}
+}
+
+func TestWhoHasWaitedForLongEnoughIsCalled(t *testing.T) {
+	s := running(t)
+	a, _ := connected(t)
+	b, _ := connected(t)
+	called, until := make(chan time.Time, 1), time.Now().Add(time.Millisecond)
+	if err := s.Wait(new(Place), a, until, func() { called <- time.Now() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(new(Place), b, time.Now().Add(time.Hour), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	if at := <-called; at.Before(until) || s.Len() != 1 {
+		t.Errorf("called %v before its time, %d wait", until.Sub(at), s.Len())
 	}
 }
 

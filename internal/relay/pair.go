@@ -129,7 +129,7 @@ func (p *Pair) wait(d *direction) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.finished && p.waiting.Wait(&d.place, socket, d.goOn) == nil
+	return !p.finished && p.waiting.Wait(&d.place, socket, time.Time{}, d.goOn) == nil
 }
 
 // closeWhenQuiet closes the path at its next quiet moment, or returns when it

@@ -86,8 +86,8 @@ type idlePath struct {
 
 func newIdlePath(t *testing.T) *idlePath {
 	t.Helper()
-	set, err := epoll.New()
-	if err != nil {
+	set := new(epoll.Set)
+	if err := set.Open(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -28,7 +28,8 @@ type Client struct {
 	Stranger *limit.Stranger
 
 	// Rest is what is left of serving it, when that needs no goroutine of its own any more:
-	// who had it served calls Rest then. nil: it has been served. See [Client.Finish].
+	// who had it served calls Rest then. nil: it has been served, also when over is called. See
+	// [Client.Finish].
 	Rest streams.Rest
 
 	mu   sync.Mutex
@@ -77,7 +78,7 @@ func (c *Client) hasLeft() bool {
 	return c.left
 }
 
-// Finish calls f when c has been served: now, unless there is a rest.
+// Finish calls f when c has been served: now, unless there is a rest. f may leave a rest anew.
 func (c *Client) Finish(f func()) {
 	rest := c.Rest
 	if rest == nil {
@@ -86,7 +87,10 @@ func (c *Client) Finish(f func()) {
 	}
 	c.Rest = func(over func()) {
 		rest(func() {
-			f()
+			if f(); c.Rest != nil { // of f
+				c.Rest(over)
+				return
+			}
 			over()
 		})
 	}

@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -11,34 +12,56 @@ import (
 )
 
 // clientConn is the client's end of the exchanges of a connection that speaks HTTP/1.1,
-// one after the other.
-type clientConn struct{ *session }
+// one after the other. It belongs to one goroutine at a time, and to none while it waits for a
+// request for long (idle.go).
+type clientConn struct {
+	session
+	idle idleConn
+}
+
+// serve serves requests until the connection is over, or reports that it is parked.
+func (c *clientConn) serve() (parked bool) {
+	for c.readHead() && c.serveRequest() {
+	}
+	return c.idle.parked
+}
+
+// leave ends the connection, unless the client has begun to speak HTTP/2.
+func (c *clientConn) leave() {
+	if c.http2 {
+		c.client.Conn = relay.WithPrefix(c.client.Conn, slices.Clone(c.in[c.from:c.to]))
+	} else {
+		_ = c.client.Close()
+	}
+	c.release()
+	c.s.Metrics.httpConnections().Dec()
+}
 
 // Read reads what the client sends.
-func (c clientConn) Read(b []byte) (int, error) { return c.client.Read(b) }
+func (c *clientConn) Read(b []byte) (int, error) { return c.client.Read(b) }
 
 // Write writes to the client.
-func (c clientConn) Write(b []byte) (int, error) { return c.client.Write(b) }
+func (c *clientConn) Write(b []byte) (int, error) { return c.client.Write(b) }
 
 // SetReadDeadline bounds what is read of the client.
-func (c clientConn) SetReadDeadline(t time.Time) error { return c.client.SetReadDeadline(t) }
+func (c *clientConn) SetReadDeadline(t time.Time) error { return c.client.SetReadDeadline(t) }
 
 // SetWriteDeadline bounds what is written to the client.
-func (c clientConn) SetWriteDeadline(t time.Time) error { return c.client.SetWriteDeadline(t) }
+func (c *clientConn) SetWriteDeadline(t time.Time) error { return c.client.SetWriteDeadline(t) }
 
-func (c clientConn) ready() bool         { return true }
-func (c clientConn) await() error        { return nil }
-func (c clientConn) gone() bool          { return c.client.Gone() }
-func (c clientConn) abort()              { c.client.Abort() }
-func (c clientConn) relayed() relay.Conn { return c.client.Conn }
+func (c *clientConn) ready() bool         { return true }
+func (c *clientConn) await() error        { return nil }
+func (c *clientConn) gone() bool          { return c.client.Gone() }
+func (c *clientConn) abort()              { c.client.Abort() }
+func (c *clientConn) relayed() relay.Conn { return c.client.Conn }
 
-func (c clientConn) appendHead(dst []byte, r *http1.Response, o http1.ResponseRewrite, _ bool) []byte {
+func (c *clientConn) appendHead(dst []byte, r *http1.Response, o http1.ResponseRewrite, _ bool) []byte {
 	return http1.AppendResponse(dst, r, &o)
 }
 
 // readHead reads the next request's head into c.req and reports whether there is
 // one. What follows it is in[from:to].
-func (c clientConn) readHead() bool {
+func (c *clientConn) readHead() bool {
 	if c.from == c.to {
 		c.from, c.to = 0, 0
 		if !c.awaitRequest() {
@@ -88,7 +111,7 @@ func (c clientConn) readHead() bool {
 
 // makeRoom moves what has arrived to the front, or grows the buffer. The parser
 // holds offsets from the head's start, so that it notices neither.
-func (c clientConn) makeRoom() {
+func (c *clientConn) makeRoom() {
 	if c.to < len(c.in) {
 		return
 	}
@@ -102,42 +125,8 @@ func (c clientConn) makeRoom() {
 	c.in = grown
 }
 
-// awaitRequest waits for the first bytes of a request. A connection that stays idle gives
-// its buffers back meanwhile.
-func (c clientConn) awaitRequest() bool {
-	open := c.client.Open
-	now := time.Now()
-	patience := idleTimeout
-	if c.refusal != nil {
-		patience = refusedIdleTimeout
-	}
-	open.Waiting(now.Add(c.s.Park))
-	defer open.Busy()
-	n, err := c.client.Read(c.in)
-	if n > 0 {
-		c.to = n
-		return true
-	}
-	if !connect.IsTimeout(err) || c.s.Conns.Draining() {
-		return false
-	}
-	c.release()
-	c.buffers = nil
-	open.Waiting(now.Add(patience))
-	ok := readable(c.client.Accepted)
-	c.buffers = takeBuffers()
-	if !ok {
-		return false
-	}
-	// Something is there, if only an end or part of a record.
-	_ = c.client.SetReadDeadline(time.Now().Add(headTimeout))
-	n, _ = c.client.Read(c.in)
-	c.to = n
-	return n > 0
-}
-
 // refuse answers what is not to become an exchange, and ends the connection.
-func (c clientConn) refuse(r LocalReply) {
+func (c *clientConn) refuse(r LocalReply) {
 	c.s.Metrics.localReply(r.Reason)
 	c.s.Log.Debug("refused a request", "peer_addr", c.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
 	c.writeReply(r, true, false, false)
@@ -148,7 +137,7 @@ func (c clientConn) refuse(r LocalReply) {
 var handshakeFailure = []byte{21, 3, 3, 0, 2, 2, 40}
 
 // refuseTLS ends the connection of a client that begins TLS in words that it reads.
-func (c clientConn) refuseTLS() {
+func (c *clientConn) refuseTLS() {
 	c.s.Metrics.localReply(connect.RequestError)
 	c.s.recordTLS()
 	_ = c.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
@@ -156,13 +145,13 @@ func (c clientConn) refuseTLS() {
 	c.linger()
 }
 
-func (c clientConn) reply(r LocalReply, last bool) {
+func (c *clientConn) reply(r LocalReply, last bool) {
 	c.writeReply(r, last, c.req.Method == http1.Head, c.x.retried)
 }
 
 // writeReply writes an answer of the mesh itself. repeated says that the request was
 // sent twice.
-func (c clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
+func (c *clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
 	now := time.Now()
 	c.out = c.appendReply(c.out[:0], now, r, last, bodiless, repeated)
 	_ = c.client.SetWriteDeadline(now.Add(lingerTimeout))
@@ -172,7 +161,7 @@ func (c clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
 
 // finish reads what is left of the request's body, so that the next one can be told from
 // it, or lets the client read its answer before the connection ends.
-func (c clientConn) finish(whole bool) bool {
+func (c *clientConn) finish(whole bool) bool {
 	up := c.x.up
 	if !whole && !c.x.closing {
 		whole = up.discard()
@@ -189,7 +178,7 @@ func (c clientConn) finish(whole bool) bool {
 }
 
 // unread puts back what came behind a request's body: the next request.
-func (c clientConn) unread(rest []byte) {
+func (c *clientConn) unread(rest []byte) {
 	if len(rest) == 0 {
 		return
 	}
@@ -201,7 +190,7 @@ func (c clientConn) unread(rest []byte) {
 
 // linger lets a client that is still sending read its answer: closing at once
 // would reset the connection and the answer with it (RFC 9112 §9.6).
-func (c clientConn) linger() {
+func (c *clientConn) linger() {
 	if c.client.CloseWrite() != nil {
 		return
 	}

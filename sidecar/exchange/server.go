@@ -3,12 +3,11 @@ package exchange
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
+	"github.com/isthmus-mesh/isthmus/internal/epoll"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
-	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
@@ -35,7 +34,8 @@ type Server struct {
 	Connect func(ctx context.Context, shared *Client, stream *streams.Stream, authority string)
 	Places  *limit.Shares[string] // of peers, of which each stream takes one for the program's connection; nil: there is no end of them
 	Conns   *drain.Set            // of which every [Client.Open] is
-	Park    time.Duration         // how long an idle connection keeps its buffers
+	Waiting *epoll.Set            // where idle connections wait; nil: on their goroutines
+	Park    time.Duration         // how long an idle connection keeps its goroutine
 	Log     *slog.Logger          // one line per exchange
 	Metrics *BoundMetrics
 
@@ -46,32 +46,26 @@ type Server struct {
 // Serve serves requests on c, by HTTP/1.1 or, when the client begins with its preface, by
 // HTTP/2, until either side has enough or, abruptly, ctx ends.
 // Every request is given rewrite. With a refusal the first one is answered with it,
-// as with an error of Service.
+// as with an error of Service. What is left when the client is idle is [Client.Rest].
 func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) {
 	if s.serveHTTP1(ctx, c, rewrite, refusal) {
 		s.ServeHTTP2(ctx, c, rewrite, refusal)
 	}
 }
 
-// serveHTTP1 serves requests by HTTP/1.1. It closes the connection, unless it returns true:
-// then the client speaks HTTP/2, and nothing of that is taken.
+// serveHTTP1 serves requests by HTTP/1.1. It closes the connection, unless it leaves a rest, or
+// returns true: then the client speaks HTTP/2, and nothing of that is taken.
 func (s *Server) serveHTTP1(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) (http2 bool) {
 	s.Metrics.httpConnections().Inc()
-	defer s.Metrics.httpConnections().Dec()
-	h := &session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}
-	defer func() {
-		h.release()
-		if !http2 {
-			_ = c.Close()
+	conn := &clientConn{session: session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal, fresh: true}}
+	conn.end = conn
+	if conn.serve() {
+		c.Rest = func(over func()) {
+			conn.idle.over = over
+			conn.park()
 		}
-	}()
-	end := clientConn{h}
-	h.fresh = true
-	h.end = end
-	for end.readHead() && h.serveRequest() {
+		return false
 	}
-	if h.http2 {
-		c.Conn = relay.WithPrefix(c.Conn, slices.Clone(h.in[h.from:h.to]))
-	}
-	return h.http2
+	conn.leave()
+	return conn.http2
 }

@@ -45,7 +45,7 @@ type Proxy struct {
 
 	accepts map[direction]*sync.WaitGroup // accept loops
 	relays  exchange.Relays               // of both directions
-	waiting *epoll.Set                    // idle connections that need no goroutine; set by bind
+	waiting epoll.Set                     // idle connections that need no goroutine; open while it serves
 	mirrors *mirrors
 	judging sync.WaitGroup // who judges open connections again, looks at their hosts, and waits for those that are idle
 
@@ -124,16 +124,15 @@ func (p *Proxy) bind(ctx context.Context) error {
 	if p.bound || p.finished[inbound] || p.finished[outbound] {
 		return errors.New("proxy: Run after Run or Shutdown")
 	}
-	waiting, err := epoll.New()
-	if err != nil {
+	if err := p.waiting.Open(); err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
 	if err := listenAll(ctx, p.servers); err != nil {
-		waiting.Close()
+		p.waiting.Close()
 		return err
 	}
-	p.waiting, p.bound = waiting, true
-	p.judging.Go(func() { waiting.Run(p.ctx) })
+	p.bound = true
+	p.judging.Go(func() { p.waiting.Run(p.ctx) })
 	for _, s := range p.servers {
 		s.start()
 	}

@@ -36,7 +36,7 @@ func (t *tcpTunnel) relay(over func()) {
 	s := t.s
 	t.over = over
 	s.p.relays.Add(t.c, &t.lease, &t.pair)
-	t.pair.Start(s.p.waiting, t.c.Conn, t.conn, s.http.Timeouts.Relay, t.close)
+	t.pair.Start(&s.p.waiting, t.c.Conn, t.conn, s.http.Timeouts.Relay, t.close)
 }
 
 // tcpTunnel is a client's connection and what it is relayed to.
