@@ -48,7 +48,7 @@ type Federation struct {
 	log       *slog.Logger
 	metrics   *metrics
 	transport *transport
-	trust     trustTable
+	trust     *trustExchange
 	client    client
 	verifier  verifier
 	view      state.Store[*View]
@@ -105,7 +105,6 @@ func New(cfg Config) (*Federation, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		client:    client{cfg.Tunnel},
-		trust:     trustTable{peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}, lines: rate.NewLimiter(rate.Every(time.Second), maxRefusedLines)},
 		verifier:  verifier{cfg.Identity},
 		published: state.NewNotify(),
 		changed:   state.NewNotify(),
@@ -115,6 +114,10 @@ func New(cfg Config) (*Federation, error) {
 		ended:     make(chan struct{}),
 		store:     &store{},
 		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Imports: cfg.Imports, Random: rand.Int64N}),
+	}
+	f.trust = &trustExchange{
+		identity: cfg.Identity, sidecars: cfg.Sidecars, client: f.client, view: &f.view, log: f.log,
+		peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}, lines: rate.NewLimiter(rate.Every(time.Second), maxRefusedLines),
 	}
 	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})
 	var err error
@@ -159,7 +162,8 @@ func (f *Federation) Run(ctx context.Context) error {
 	f.running.Go(func() { f.publishLoop(ctx) })
 	f.running.Go(func() { f.tellLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
-	f.running.Go(func() { f.trustLoop(ctx) })
+	f.running.Go(func() { f.trust.run(ctx) })
+	f.running.Go(func() { f.judgeLoop(ctx) })
 	f.running.Go(func() { f.saver.Run(ctx) })
 	f.running.Go(func() { f.loop(ctx) })
 	select {

@@ -62,7 +62,7 @@ func (f *Federation) Handler() http.Handler {
 		case r.Method == http.MethodPost && r.URL.Path == pathForget:
 			f.serveForget(w, r)
 		case r.Method == http.MethodPost && r.URL.Path == pathTrust:
-			f.serveTrust(w, r)
+			f.trust.serve(w, r)
 		default:
 			http.NotFound(w, r)
 		}

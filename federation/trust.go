@@ -8,17 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
-	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -66,16 +66,23 @@ type trustPeer struct {
 	busy   bool
 }
 
-// trustTable is what is known of the trust of gateways with a tunnel.
-type trustTable struct {
+// trustExchange tells the gateways that there are tunnels to which bundles are in force here,
+// and takes theirs. Its methods may be called concurrently.
+type trustExchange struct {
+	identity *identity.Source
+	sidecars func() (behind []TrustSidecar, all int) // nil: nobody knows
+	client   client
+	view     *state.Store[*View]
+	log      *slog.Logger
+
 	mu      sync.Mutex
 	peers   map[mesh.GatewayID]*trustPeer
 	refused map[string]string // why a bundle was not taken last, by trust domain
 	lines   *rate.Limiter     // of the log, about that: a gateway may invent bundles
 }
 
-// of returns the entry of a gateway, which it makes. The lock must be held.
-func (t *trustTable) ofLocked(id mesh.GatewayID) *trustPeer {
+// ofLocked returns the entry of a gateway, which it makes.
+func (t *trustExchange) ofLocked(id mesh.GatewayID) *trustPeer {
 	p := t.peers[id]
 	if p == nil {
 		p = &trustPeer{told: map[string]HeldBundle{}}
@@ -85,7 +92,7 @@ func (t *trustTable) ofLocked(id mesh.GatewayID) *trustPeer {
 }
 
 // notRefused notes why a bundle is not taken, and reports whether that is news.
-func (t *trustTable) notRefused(td string, err error) bool {
+func (t *trustExchange) notRefused(td string, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	was := t.refused[td]
@@ -94,11 +101,16 @@ func (t *trustTable) notRefused(td string, err error) bool {
 }
 
 // TrustReports returns what the gateways say that there are tunnels to.
-func (f *Federation) TrustReports() map[mesh.GatewayID]TrustReport {
-	f.trust.mu.Lock()
-	defer f.trust.mu.Unlock()
-	all := make(map[mesh.GatewayID]TrustReport, len(f.trust.peers))
-	for id, p := range f.trust.peers {
+func (f *Federation) TrustReports() map[mesh.GatewayID]TrustReport { return f.trust.reports() }
+
+// TrustReport returns what this gateway says of itself.
+func (f *Federation) TrustReport() TrustReport { return f.trust.own() }
+
+func (t *trustExchange) reports() map[mesh.GatewayID]TrustReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[mesh.GatewayID]TrustReport, len(t.peers))
+	for id, p := range t.peers {
 		if p.report.Held != nil {
 			all[id] = p.report
 		}
@@ -106,12 +118,11 @@ func (f *Federation) TrustReports() map[mesh.GatewayID]TrustReport {
 	return all
 }
 
-// TrustReport returns what this gateway says of itself.
-func (f *Federation) TrustReport() TrustReport {
-	root, newest := f.cfg.Identity.Root()
-	r := TrustReport{Held: heldBundles(f.cfg.Identity), Root: root.String(), Outdated: !newest}
-	if f.cfg.Sidecars != nil {
-		r.Behind, r.Sidecars = f.cfg.Sidecars()
+func (t *trustExchange) own() TrustReport {
+	root, newest := t.identity.Root()
+	r := TrustReport{Held: heldBundles(t.identity), Root: root.String(), Outdated: !newest}
+	if t.sidecars != nil {
+		r.Behind, r.Sidecars = t.sidecars()
 		r.More = max(0, len(r.Behind)-maxBehind)
 		r.Behind = r.Behind[:len(r.Behind)-r.More]
 	}
@@ -129,26 +140,26 @@ func heldBundles(s *identity.Source) map[string]HeldBundle {
 	return held
 }
 
-// trustLoop exchanges bundles with every gateway that there is a tunnel to: at once when
-// what is held here has changed or a tunnel is new, and every trustInterval. It also
-// drops the catalogs whose signers are trusted no more.
-func (f *Federation) trustLoop(ctx context.Context) {
+// run exchanges bundles with every gateway that there is a tunnel to, until ctx ends: at once
+// when what is held here has changed or a tunnel is new, and every trustInterval.
+func (t *trustExchange) run(ctx context.Context) {
 	slots := make(chan struct{}, maxTrustExchanges)
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	past := f.cfg.Identity.Past()
-	f.judgeOrigins()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var running sync.WaitGroup
+	defer running.Wait()
 	for {
-		view, viewPast := f.view.Snapshot()
-		for _, id := range f.dueTrust(view, time.Now()) {
-			f.running.Go(func() {
-				if !f.cfg.Identity.Takes(id) { // its tunnel ends in a moment: it hears why before
-					f.exchangeTrust(ctx, id)
+		past := t.identity.Past()
+		view, viewPast := t.view.Snapshot()
+		for _, id := range t.due(view, time.Now()) {
+			running.Go(func() {
+				if !t.identity.Takes(id) { // its tunnel ends in a moment: it hears why before
+					t.exchange(ctx, id)
 					return
 				}
 				select {
 				case slots <- struct{}{}:
-					f.exchangeTrust(ctx, id)
+					t.exchange(ctx, id)
 					<-slots
 				case <-ctx.Done():
 				}
@@ -158,19 +169,17 @@ func (f *Federation) trustLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-past:
-			past = f.cfg.Identity.Past() // before the judgement
-			f.judgeOrigins()
 		case <-viewPast:
-		case <-t.C:
+		case <-ticker.C:
 		}
 	}
 }
 
-// dueTrust returns the gateways to exchange with now, and forgets those without a tunnel.
-func (f *Federation) dueTrust(view *View, now time.Time) (due []mesh.GatewayID) {
-	held := heldBundles(f.cfg.Identity)
-	f.trust.mu.Lock()
-	defer f.trust.mu.Unlock()
+// due returns the gateways to exchange with now, and forgets those without a tunnel.
+func (t *trustExchange) due(view *View, now time.Time) (due []mesh.GatewayID) {
+	held := heldBundles(t.identity)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	up := map[mesh.GatewayID]bool{}
 	for i := range view.Gateways {
 		g := &view.Gateways[i]
@@ -178,13 +187,13 @@ func (f *Federation) dueTrust(view *View, now time.Time) (due []mesh.GatewayID) 
 			continue
 		}
 		up[g.ID] = true
-		p := f.trust.ofLocked(g.ID)
+		p := t.ofLocked(g.ID)
 		if !p.busy && (now.Sub(p.asked) >= trustInterval || p.mustHear(held)) {
 			p.busy, p.asked = true, now
 			due = append(due, g.ID)
 		}
 	}
-	maps.DeleteFunc(f.trust.peers, func(id mesh.GatewayID, p *trustPeer) bool { return !up[id] && !p.busy })
+	maps.DeleteFunc(t.peers, func(id mesh.GatewayID, p *trustPeer) bool { return !up[id] && !p.busy })
 	return due
 }
 
@@ -204,12 +213,12 @@ func (h HeldBundle) newerThan(o HeldBundle) bool {
 	return h.Number > o.Number || h.Number == o.Number && h.Number > 0 && !bytes.Equal(h.Digest, o.Digest)
 }
 
-// exchangeTrust tells a gateway what is held here and hears what it holds.
-func (f *Federation) exchangeTrust(ctx context.Context, id mesh.GatewayID) {
-	body, err := json.Marshal(f.trustMessage(id))
+// exchange tells a gateway what is held here and hears what it holds.
+func (t *trustExchange) exchange(ctx context.Context, id mesh.GatewayID) {
+	body, err := json.Marshal(t.message(id))
 	var theirs *trustMessage
 	if err == nil {
-		err = f.client.request(ctx, id, http.MethodPost, pathTrust, body, func(r *http.Response) (err error) {
+		err = t.client.request(ctx, id, http.MethodPost, pathTrust, body, func(r *http.Response) (err error) {
 			if r.StatusCode != http.StatusOK {
 				return answered(r)
 			}
@@ -218,24 +227,24 @@ func (f *Federation) exchangeTrust(ctx context.Context, id mesh.GatewayID) {
 		})
 	}
 	if err == nil {
-		err = f.hearTrust(id, theirs)
+		err = t.hear(id, theirs)
 	}
 	if err != nil && ctx.Err() == nil {
-		f.log.Debug("exchange bundles", "gateway", id.String(), "err", err)
+		t.log.Debug("exchange bundles", "gateway", id.String(), "err", err)
 	}
-	f.trust.mu.Lock()
-	f.trust.ofLocked(id).busy = false
-	f.trust.mu.Unlock()
+	t.mu.Lock()
+	t.ofLocked(id).busy = false
+	t.mu.Unlock()
 }
 
-// trustMessage returns what to say to a gateway: of bundles, those that it takes and, as
+// message returns what to say to a gateway: of bundles, those that it takes and, as
 // far as is known, lacks.
-func (f *Federation) trustMessage(to mesh.GatewayID) *trustMessage {
-	m := &trustMessage{Report: f.TrustReport()}
-	f.trust.mu.Lock()
-	defer f.trust.mu.Unlock()
-	p := f.trust.ofLocked(to)
-	for _, b := range f.cfg.Identity.Bundles() {
+func (t *trustExchange) message(to mesh.GatewayID) *trustMessage {
+	m := &trustMessage{Report: t.own()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.ofLocked(to)
+	for _, b := range t.identity.Bundles() {
 		theirs, takes := p.report.Held[b.TrustDomain]
 		if h := (HeldBundle{b.Number, b.Digest()}); (takes || p.report.Held == nil) && h.newerThan(theirs) {
 			p.told[b.TrustDomain] = h
@@ -245,37 +254,37 @@ func (f *Federation) trustMessage(to mesh.GatewayID) *trustMessage {
 	return m
 }
 
-// hearTrust takes what a gateway says: its bundles, of the trust domains that are taken
+// hear takes what a gateway says: its bundles, of the trust domains that are taken
 // here, because a root has signed them.
-func (f *Federation) hearTrust(from mesh.GatewayID, m *trustMessage) error {
-	f.trust.mu.Lock()
-	f.trust.ofLocked(from).report = m.Report
-	f.trust.mu.Unlock()
+func (t *trustExchange) hear(from mesh.GatewayID, m *trustMessage) error {
+	t.mu.Lock()
+	t.ofLocked(from).report = m.Report
+	t.mu.Unlock()
 	var faults []error
 	for _, raw := range m.Bundles {
 		b, err := identity.ParseBundle(raw)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errRejected, err)
 		}
-		if _, takes := f.cfg.Identity.Held()[b.TrustDomain]; !takes {
+		if _, takes := t.identity.Held()[b.TrustDomain]; !takes {
 			continue
 		}
-		changed, err := f.cfg.Identity.Accept(raw)
+		changed, err := t.identity.Accept(raw)
 		if err != nil {
 			faults = append(faults, err)
-			if f.trust.notRefused(b.TrustDomain, err) && f.trust.lines.Allow() {
-				f.log.Warn("a bundle of another gateway is not taken", "gateway", from.String(), "trust_domain", b.TrustDomain, "bundle", b.Number, "err", err)
+			if t.notRefused(b.TrustDomain, err) && t.lines.Allow() {
+				t.log.Warn("a bundle of another gateway is not taken", "gateway", from.String(), "trust_domain", b.TrustDomain, "bundle", b.Number, "err", err)
 			}
 		}
 		if changed {
-			f.log.Info("a bundle came from another gateway", "gateway", from.String(), "trust_domain", b.TrustDomain, "bundle", b.Number)
+			t.log.Info("a bundle came from another gateway", "gateway", from.String(), "trust_domain", b.TrustDomain, "bundle", b.Number)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// serveTrust answers an exchange that another gateway has begun.
-func (f *Federation) serveTrust(w http.ResponseWriter, r *http.Request) {
+// serve answers an exchange that another gateway has begun.
+func (t *trustExchange) serve(w http.ResponseWriter, r *http.Request) {
 	s, ok := tunnel.StreamFrom(r.Context())
 	if !ok {
 		http.Error(w, "not a stream of a tunnel", http.StatusForbidden)
@@ -283,18 +292,18 @@ func (f *Federation) serveTrust(w http.ResponseWriter, r *http.Request) {
 	}
 	m, err := decodeTrust(r.Body, false)
 	if err == nil {
-		err = f.hearTrust(s.Peer(), m)
+		err = t.hear(s.Peer(), m)
 	}
 	if errors.Is(err, errRejected) || m == nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	body, err := compressed(func(to io.Writer) error { return json.NewEncoder(to).Encode(f.trustMessage(s.Peer())) })
+	body, err := compressed(func(to io.Writer) error { return json.NewEncoder(to).Encode(t.message(s.Peer())) })
 	if err == nil {
 		err = send(w, body)
 	}
 	if err != nil {
-		f.log.Debug("send bundles", "err", err)
+		t.log.Debug("send bundles", "err", err)
 	}
 }
 
@@ -322,22 +331,4 @@ func decodeTrust(body io.Reader, gzipped bool) (*trustMessage, error) {
 		return nil, errors.New("a report with too much or too little in it")
 	}
 	return &m, nil
-}
-
-// judgeOrigins drops the catalogs whose signers are trusted no more.
-func (f *Federation) judgeOrigins() {
-	f.mu.Lock()
-	held := f.core.Signatures()
-	f.mu.Unlock()
-	var out core.Distrusted
-	for id, sig := range held {
-		if err := f.cfg.Identity.TrustsSigner(sig); err != nil {
-			f.log.Warn("the catalog of a gateway is dropped: its signer is trusted no more", "gateway", id.String(), "err", err)
-			out.Gateways = append(out.Gateways, id)
-		}
-	}
-	if len(out.Gateways) > 0 {
-		slices.SortFunc(out.Gateways, mesh.GatewayID.Compare)
-		f.apply(out)
-	}
 }

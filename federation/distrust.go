@@ -1,0 +1,40 @@
+package federation
+
+import (
+	"context"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
+)
+
+// judgeLoop judges the catalogs again whenever what is trusted has changed, until ctx ends.
+func (f *Federation) judgeLoop(ctx context.Context) {
+	for {
+		past := f.cfg.Identity.Past() // before the judgement
+		f.judgeOrigins()
+		select {
+		case <-past:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// judgeOrigins drops the catalogs whose signers are trusted no more.
+func (f *Federation) judgeOrigins() {
+	f.mu.Lock()
+	held := f.core.Signatures()
+	f.mu.Unlock()
+	var out core.Distrusted
+	for id, sig := range held {
+		if err := f.cfg.Identity.TrustsSigner(sig); err != nil {
+			f.log.Warn("the catalog of a gateway is dropped: its signer is trusted no more", "gateway", id.String(), "err", err)
+			out.Gateways = append(out.Gateways, id)
+		}
+	}
+	if len(out.Gateways) > 0 {
+		slices.SortFunc(out.Gateways, mesh.GatewayID.Compare)
+		f.apply(out)
+	}
+}
