@@ -1,9 +1,6 @@
 package federation
 
-import (
-	"github.com/isthmus-mesh/isthmus/federation/core"
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
-)
+import "github.com/isthmus-mesh/isthmus/federation/core"
 
 // What [Federation.View] gives. They are package core's, which makes them.
 type (
@@ -13,9 +10,3 @@ type (
 	Origin        = core.Origin
 	ClusterExport = core.ClusterExport
 )
-
-// NewView returns the view of gateway self that knows gateways and origins, both
-// sorted by ID. It keeps them.
-func NewView(self mesh.GatewayID, gateways []Gateway, origins []Origin) *View {
-	return core.NewView(self, gateways, origins)
-}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -29,7 +30,7 @@ func speaking(self mesh.ClusterName, protocols map[mesh.ClusterName]mesh.Protoco
 		origins = append(origins, federation.Origin{ID: id, Records: []mesh.Export{{Service: orders, Ports: []mesh.ExportPort{
 			{Port: 80, Protocol: p, Ready: 1, Total: 1, Capacity: 1, Identities: []string{"spiffe://m/cluster/" + string(c) + "/ns/shop/sa/orders"}}}}}})
 	}
-	return federation.NewView(mesh.GatewayID{Cluster: self, Name: "gw"}, gateways, origins)
+	return core.NewView(mesh.GatewayID{Cluster: self, Name: "gw"}, gateways, origins)
 }
 
 func TestWhereClustersDeclareDifferentProtocolsOneWordCounts(t *testing.T) {
@@ -107,7 +108,7 @@ func TestOfTwoProtocolsThatOfTheClusterFoundedFirstCounts(t *testing.T) {
 				view.Origins[i].Founding = identity.Founding{At: at, Key: "k"}
 			}
 		}
-		view = federation.NewView(view.Self, view.Gateways, view.Origins)
+		view = core.NewView(view.Self, view.Gateways, view.Origins)
 		if s := conflictsOf(view, nil, nil).status(); len(s) != 1 || s[0].InForce != tc.inForce {
 			t.Errorf("%s: %+v, want %s in force", name, s, tc.inForce)
 		}
@@ -148,7 +149,7 @@ func TestAPlainEndpointOfAnotherClusterNeverWinsOverOneWithIdentity(t *testing.T
 				p.Ready = 0
 			}
 		}
-		view = federation.NewView(view.Self, view.Gateways, view.Origins)
+		view = core.NewView(view.Self, view.Gateways, view.Origins)
 		r := NewRouter(view, tc.local, Knowledge{}, fleet{}.rtt)
 		got, _ := r.Outbound(request(t, "orders.shop.mesh:80"))
 		var served []string
@@ -234,7 +235,7 @@ func TestPlainEndpointsDoNotTakeThePlaceOfWhoHadAnIdentityLately(t *testing.T) {
 				p.Plain, p.Identities = true, []string{"spiffe://m/cluster/" + string(c) + "/gateway/" + string(c) + "-1"}
 			}
 		}
-		return federation.NewView(view.Self, view.Gateways, view.Origins)
+		return core.NewView(view.Self, view.Gateways, view.Origins)
 	}
 	var past proven
 	now := time.Unix(0, 0)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation"
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/gateway/forward"
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -72,7 +73,7 @@ func (f fleet) view() *federation.View {
 		gateways = append(gateways, federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: mesh.GatewayName(fmt.Sprintf("east-%d", i+2))}, MeshAddress: fmt.Sprintf("10.0.1.%d:15443", i+2), Alive: true})
 	}
 	slices.SortFunc(origins, func(a, b federation.Origin) int { return strings.Compare(a.ID.String(), b.ID.String()) })
-	return federation.NewView(east.ID, gateways, origins)
+	return core.NewView(east.ID, gateways, origins)
 }
 
 // service returns shop/orders with endpoints orders-1, orders-2 …
@@ -236,7 +237,7 @@ func TestWhatAGatewayThatHasJustStartedDoesNotKnowIsUnavailableAndNotUnknown(t *
 func TestWhatWasOfferedLatelyIsUnavailableAndWhatNeverWasIsUnknown(t *testing.T) {
 	now := time.Now()
 	east := mesh.GatewayID{Cluster: "east", Name: "east-1"}
-	empty := federation.NewView(east, nil, nil)
+	empty := core.NewView(east, nil, nil)
 	offered := fleet{local: []mesh.Service{service(true, true)}, far: []farCluster{{name: "west", ready: 1, rtts: []time.Duration{time.Millisecond}}}}
 	var d departed
 	all := routesOf(offered.view(), offered.local, offered.router())

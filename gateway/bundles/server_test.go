@@ -31,7 +31,7 @@ func TestASidecarIsAnsweredAtOnceSentWhatIsNewerAndKnownToLackIt(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	gateway, sidecar := m.Gateway("east", "east-1"), m.Workload("east", "shop", "orders")
 	s := bundles.New(gateway, nil)
-	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identity.AnyWorkload(), "h2"))))
+	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identitytest.AnyWorkload(), "h2"))))
 	s.Attach(srv)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

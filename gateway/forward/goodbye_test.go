@@ -60,7 +60,7 @@ func goodbyeWorld(t *testing.T, endpoint func(instance, address string) forward.
 	server, client := m.Workload("west", "shop", "orders"), m.Workload("east", "shop", "web")
 	answers := identity.OneOf([]string{server.ID().String()})
 	handle := func(c *net.TCPConn) {
-		s := tls.Server(c, server.ServerTLS(identity.AnyWorkload()))
+		s := tls.Server(c, server.ServerTLS(identitytest.AnyWorkload()))
 		_, _ = io.Copy(s, s)
 		_ = s.CloseWrite()
 	}

@@ -48,7 +48,7 @@ func TestAServiceInAnotherClusterIsReachedEndToEnd(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	server, client := m.Workload("west", "shop", "orders"), m.Workload("east", "shop", "web")
 	addr := serve(t, func(c *net.TCPConn) {
-		s := tls.Server(c, server.ServerTLS(identity.AnyWorkload()))
+		s := tls.Server(c, server.ServerTLS(identitytest.AnyWorkload()))
 		_, _ = io.Copy(s, s)
 		_ = s.CloseWrite()
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 )
 
 const (
@@ -70,7 +71,7 @@ func newFlooded(t *testing.T) *flooded {
 // peers are those who may call, each by a connection of its own, by port.
 func (f *flooded) peers() map[string]func(context.Context) error {
 	call := func(c net.Conn, service string) error {
-		secure := tls.Client(c, f.workload.ClientTLS(service+".shop.mesh", identity.AnyWorkload(), "http/1.1"))
+		secure := tls.Client(c, f.workload.ClientTLS(service+".shop.mesh", identitytest.AnyWorkload(), "http/1.1"))
 		if _, err := fmt.Fprintf(secure, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", service); err != nil {
 			return err
 		}

@@ -196,7 +196,7 @@ func (w *world) start(g *gatewayProcess) error {
 // echo is an instance behind a sidecar: it ends the TLS and sends back what comes.
 func echo(c net.Conn, id *identity.Source) {
 	defer c.Close()
-	t := tls.Server(c, id.ServerTLS(identity.AnyWorkload()))
+	t := tls.Server(c, id.ServerTLS(identitytest.AnyWorkload()))
 	_ = t.SetDeadline(time.Now().Add(dialLimit))
 	if _, err := io.Copy(t, t); err != nil {
 		return // the gateway closed after its answer
@@ -231,7 +231,7 @@ func (w *world) dial(c *cluster, service mesh.ServiceName) (string, error) {
 		return fmt.Sprintf("%d %s", resp.StatusCode, strings.Trim(details, `"`)), nil
 	}
 	caller := w.pki.Workload(c.name, "shop", "caller")
-	end := tls.Client(&buffered{conn, br}, caller.ClientTLS(service.Host(), identity.AnyWorkload()))
+	end := tls.Client(&buffered{conn, br}, caller.ClientTLS(service.Host(), identitytest.AnyWorkload()))
 	if _, err := end.Write([]byte("ping")); err != nil {
 		return "", err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 )
 
 // pki runs one pki command and returns what it printed.
@@ -241,7 +242,7 @@ func TestCurlVerifiesAWorkloadByItsHostName(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		srv.Serve(tls.NewListener(ln, src.ServerTLS(identity.AnyWorkload(), "http/1.1")))
+		srv.Serve(tls.NewListener(ln, src.ServerTLS(identitytest.AnyWorkload(), "http/1.1")))
 	}()
 	defer func() { srv.Close(); <-done }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())

@@ -21,8 +21,8 @@ func TestOnlyAnEndThatWasSaidIsAnEnd(t *testing.T) {
 		{"a kill", func(_, below net.Conn) error { return below.Close() }, identity.ErrCut},
 	} {
 		a, b := bufferedPipe(t)
-		server := identity.Server(b, m.Workload("east", "shop", "orders").ServerTLS(identity.AnyWorkload()))
-		client := identity.Client(a, m.Workload("east", "shop", "web").ClientTLS("", identity.AnyWorkload()))
+		server := identity.Server(b, m.Workload("east", "shop", "orders").ServerTLS(identitytest.AnyWorkload()))
+		client := identity.Client(a, m.Workload("east", "shop", "web").ClientTLS("", identitytest.AnyWorkload()))
 		ended := make(chan error, 1)
 		go func() {
 			_, err := server.Write([]byte("x"))
@@ -44,7 +44,7 @@ func TestWhoSaysNothingMayEndItsConnection(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	a, b := bufferedPipe(t)
 	a.Close()
-	server := identity.Server(b, m.Workload("east", "shop", "orders").ServerTLS(identity.AnyWorkload()))
+	server := identity.Server(b, m.Workload("east", "shop", "orders").ServerTLS(identitytest.AnyWorkload()))
 	if err := server.Handshake(); !errors.Is(err, io.EOF) {
 		t.Errorf("%v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 )
 
 func TestAProcessWhoseOwnCertificateHasExpiredSaysSoWithTheDate(t *testing.T) {
@@ -94,7 +95,7 @@ func TestWhoHasRenewedIsTrustedOnAnOlderConnectionUntilItsRootGoes(t *testing.T)
 		time.Sleep(2 * time.Minute)
 		wantError(t, "the expired certificate", long.Trusts(cs, identity.AnyGateway()), "expired")
 		wantError(t, "who has renewed it", long.TrustsRenewed(cs, identity.AnyGateway()), "")
-		wantError(t, "who has another role", long.TrustsRenewed(cs, identity.AnyWorkload()), "expected a workload")
+		wantError(t, "who has another role", long.TrustsRenewed(cs, identitytest.AnyWorkload()), "expected a workload")
 		other := source(newCluster(t, newRoot(t)), time.Hour)
 		wantError(t, "whose root is gone", other.TrustsRenewed(cs, identity.AnyGateway()), "not signed by a root")
 	})

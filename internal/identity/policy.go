@@ -21,18 +21,6 @@ func AnyMember() PeerPolicy {
 // AnyGateway accepts every gateway.
 func AnyGateway() PeerPolicy { return expect("a gateway", ID.IsGateway) }
 
-// AnyWorkload accepts every workload.
-func AnyWorkload() PeerPolicy {
-	return expect("a workload", ID.IsWorkload)
-}
-
-// WorkloadOf accepts the workloads of one cluster.
-func WorkloadOf(cluster mesh.ClusterName) PeerPolicy {
-	return expect(fmt.Sprintf("a workload of cluster %s", cluster), func(id ID) bool {
-		return id.IsWorkload() && id.Cluster == cluster
-	})
-}
-
 // WorkloadOrCAOf accepts the workloads and the CAs of one cluster: whom its gateways tell
 // who is trusted.
 func WorkloadOrCAOf(cluster mesh.ClusterName) PeerPolicy {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 )
 
 func TestWhoHasShownANewerCertificateKeepsAnOlderConnection(t *testing.T) {
@@ -37,7 +38,7 @@ func TestWhoHasShownANewerCertificateKeepsAnOlderConnection(t *testing.T) {
 		}
 		r.Seen(newer)
 		wantError(t, "who has renewed", r.Trusts(us, older, identity.AnyGateway()), "")
-		wantError(t, "who may not play the role", r.Trusts(us, older, identity.AnyWorkload()), "expected a workload")
+		wantError(t, "who may not play the role", r.Trusts(us, older, identitytest.AnyWorkload()), "expected a workload")
 		time.Sleep(2 * time.Hour)
 		wantError(t, "who has not renewed again", r.Trusts(us, older, identity.AnyGateway()), "expired")
 	})

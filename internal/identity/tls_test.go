@@ -74,7 +74,7 @@ func TestBothEndsLearnWhoTheOtherIs(t *testing.T) {
 	orders, gw := m.Workload("east", "shop", "orders"), m.Gateway("west", "west-1")
 	cs, ss, cerr, serr := handshake(t,
 		orders.ClientTLS("orders.shop.mesh", identity.AnyGateway(), "http/1.1"),
-		gw.ServerTLS(identity.AnyWorkload(), "h2", "http/1.1"))
+		gw.ServerTLS(identitytest.AnyWorkload(), "h2", "http/1.1"))
 	if err := errors.Join(cerr, serr); err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,8 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 	}{
 		{"any member", identity.AnyMember(), wl, ""},
 		{"any member, CA", identity.AnyMember(), ca, "expected a gateway or a workload, but the peer is spiffe://mesh.example/cluster/west/ca/ca-1"},
-		{"any workload, CA", identity.AnyWorkload(), ca, "expected a workload, but"},
-		{"workload of, CA", identity.WorkloadOf("west"), ca, "expected a workload of cluster west, but"},
+		{"any workload, CA", identitytest.AnyWorkload(), ca, "expected a workload, but"},
+		{"workload of, CA", identitytest.WorkloadOf("west"), ca, "expected a workload of cluster west, but"},
 		{"workload or CA of", identity.WorkloadOrCAOf("west"), wl, ""},
 		{"workload or CA of, CA", identity.WorkloadOrCAOf("west"), ca, ""},
 		{"workload or CA of another", identity.WorkloadOrCAOf("east"), ca, "expected a workload or CA of cluster east"},
@@ -128,11 +128,11 @@ func TestEveryRoleIsCheckedAtBothEnds(t *testing.T) {
 		{"CA of, gateway", identity.CAOf("mesh.example", "east"), gw, "expected a CA of cluster east"},
 		{"any gateway", identity.AnyGateway(), gw, ""},
 		{"any gateway, workload", identity.AnyGateway(), wl, "expected a gateway, but the peer is spiffe://mesh.example/cluster/west/ns/shop/sa/orders"},
-		{"any workload", identity.AnyWorkload(), wl, ""},
-		{"any workload, gateway", identity.AnyWorkload(), gw, "expected a workload, but the peer is spiffe://mesh.example/cluster/east/gateway/east-1"},
-		{"workload of", identity.WorkloadOf("west"), wl, ""},
-		{"workload of another", identity.WorkloadOf("east"), wl, "expected a workload of cluster east"},
-		{"workload of, gateway", identity.WorkloadOf("east"), gw, "expected a workload of cluster east"},
+		{"any workload", identitytest.AnyWorkload(), wl, ""},
+		{"any workload, gateway", identitytest.AnyWorkload(), gw, "expected a workload, but the peer is spiffe://mesh.example/cluster/east/gateway/east-1"},
+		{"workload of", identitytest.WorkloadOf("west"), wl, ""},
+		{"workload of another", identitytest.WorkloadOf("east"), wl, "expected a workload of cluster east"},
+		{"workload of, gateway", identitytest.WorkloadOf("east"), gw, "expected a workload of cluster east"},
 		{"gateway of", identity.GatewayOf("east"), gw, ""},
 		{"gateway of another", identity.GatewayOf("west"), gw, "expected a gateway of cluster west"},
 		{"gateway of, workload", identity.GatewayOf("west"), wl, "expected a gateway of cluster west"},
@@ -181,7 +181,7 @@ func TestAClientWithoutACertificateIsRefused(t *testing.T) {
 func TestAnOpenServerTakesWhoShowsNoCertificateAsNobody(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a stranger, who knows no root
-	_, ss, atClient, atServer := handshake(t, config, m.Gateway("east", "east-1").OpenServerTLS(identity.AnyWorkload()))
+	_, ss, atClient, atServer := handshake(t, config, m.Gateway("east", "east-1").OpenServerTLS(identitytest.AnyWorkload()))
 	wantError(t, "client", atClient, "")
 	wantError(t, "server", atServer, "")
 	if len(ss.PeerCertificates) > 0 {

@@ -154,20 +154,6 @@ func applyBody(w at, obj Object, subresource string) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// Patch changes one object by a JSON merge patch (RFC 7386), as {"spec":{"x":1}}.
-func Patch[T Object](ctx context.Context, c *Client, namespace, name string, patch []byte) (T, error) {
-	patched := newObject[T]()
-	w, err := c.where(patched)
-	if err != nil {
-		return patched, err
-	}
-	ctx, done := context.WithTimeout(silent(ctx), callTimeout)
-	defer done()
-	err = w.client.Patch(types.MergePatchType).NamespaceIfScoped(namespace, namespace != "").Resource(w.resource.Resource).Name(name).
-		VersionedParams(&metav1.PatchOptions{FieldManager: owner}, metav1.ParameterCodec).Body(patch).Do(ctx).Into(patched)
-	return patched, err
-}
-
 // Delete removes obj, and with a UID in it no other object of its name. Pods that it
 // owns go in the background.
 func Delete[T Object](ctx context.Context, c *Client, obj T) error {

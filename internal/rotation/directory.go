@@ -69,9 +69,6 @@ func (d *Directory) Bundle() *identity.Bundle { return d.bundle }
 // TrustDomain returns the trust domain.
 func (d *Directory) TrustDomain() string { return d.root.TrustDomain() }
 
-// Old returns the root that is being replaced; nil: none is.
-func (d *Directory) Old() *identity.Authority { return d.old }
-
 // Cluster returns the certificate of a cluster's intermediate, where it is here.
 func (d *Directory) Cluster(name mesh.ClusterName) (*x509.Certificate, bool) {
 	c, err := identity.ReadCertificate(filepath.Join(d.path, string(name), "ca.pem"))

@@ -42,8 +42,8 @@ func serveWith(t *testing.T, gw *identity.Source, strangers, most int, lastWords
 		t.Fatal(err)
 	}
 	p := New(Config{
-		Listener: l, TLS: gw.ServerTLS(identity.WorkloadOf("east"), "h2"), Turns: limits.Turns,
-		Trusts: func(cs tls.ConnectionState) error { return gw.Trusts(cs, identity.WorkloadOf("east")) }, Past: gw.Past, LastWords: lastWords,
+		Listener: l, TLS: gw.ServerTLS(identitytest.WorkloadOf("east"), "h2"), Turns: limits.Turns,
+		Trusts: func(cs tls.ConnectionState) error { return gw.Trusts(cs, identitytest.WorkloadOf("east")) }, Past: gw.Past, LastWords: lastWords,
 		Strangers: limits.Port("test", strangers), Max: most,
 	})
 	var run sync.WaitGroup

@@ -32,7 +32,7 @@ func (holding) Register(s register.Registry_RegisterServer) error {
 func TestAStreamToAGatewayThatIsRevokedEndsWhateverThatGatewayDoes(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	gateway := m.Gateway("east", "east-1")
-	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identity.WorkloadOf("east"), "h2"))))
+	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identitytest.WorkloadOf("east"), "h2"))))
 	register.RegisterRegistryServer(srv, holding{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

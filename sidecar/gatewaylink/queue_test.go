@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/register"
 )
@@ -44,7 +43,7 @@ func (registry) Register(s register.Registry_RegisterServer) error {
 
 func TestASidecarKeepsItsPlaceInTheQueueOfABusyGateway(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
-	gate := &queueing{TransportCredentials: credentials.NewTLS(m.Gateway("east", "east-1").ServerTLS(identity.WorkloadOf("east"), "h2")), may: make(chan struct{})}
+	gate := &queueing{TransportCredentials: credentials.NewTLS(m.Gateway("east", "east-1").ServerTLS(identitytest.WorkloadOf("east"), "h2")), may: make(chan struct{})}
 	srv := grpc.NewServer(grpc.Creds(gate))
 	register.RegisterRegistryServer(srv, registry{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

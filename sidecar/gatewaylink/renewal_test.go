@@ -66,7 +66,7 @@ func TestARenewedCertificateIsShownToTheGatewaysThatAreConnected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		over := identity.Server(below, gateway.ServerTLS(identity.AnyWorkload(), "h2"))
+		over := identity.Server(below, gateway.ServerTLS(identitytest.AnyWorkload(), "h2"))
 		if err := over.HandshakeContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -39,14 +39,6 @@ func (c *Conn) AppendDrain(out []byte) []byte {
 	return append(appendFrameHeader(out, len(drainPing), framePing, 0, 0), drainPing...)
 }
 
-// AppendGoAway ends the connection at once: streams above the last that came are not
-// processed. The driver writes it and closes.
-func (c *Conn) AppendGoAway(out []byte, code Code) []byte {
-	last := c.lastTaken()
-	c.drain = drain{started: true, final: true, last: last}
-	return appendGoAway(c.Output(out), last, code, "")
-}
-
 // calm ends the connection for new streams, since too many were reset before their answer.
 func (c *Conn) calm() {
 	c.drain = drain{started: true, final: true, last: c.lastID}

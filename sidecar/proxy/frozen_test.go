@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -25,7 +25,7 @@ func (w *world) freezing(t *testing.T, taken *atomic.Int64, serve func(net.Conn)
 			_, _ = io.Copy(io.Discard, c)
 			return
 		}
-		over := tls.Server(c, id.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, id.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		serve(over)
 		_, _ = io.Copy(io.Discard, over)
 	})

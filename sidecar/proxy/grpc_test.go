@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
@@ -313,7 +313,7 @@ func TestAPageOfAFarSidecarIsAStatusForACall(t *testing.T) {
 	w := newWorld(t)
 	id := w.mesh.Workload("east", orders.Namespace, orders.Name)
 	addr := fakes(t, func(c *net.TCPConn) {
-		over := tls.Server(c, id.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, id.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		if r, err := http.ReadRequest(bufio.NewReader(over)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
 			_, _ = io.WriteString(over, "HTTP/1.1 403 Forbidden\r\nProxy-Status: isthmus-inbound; error=http_request_denied; details=\"not you\"\r\nContent-Length: 0\r\n\r\n")

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -69,7 +69,7 @@ func TestOnlyASidecarMaySayThatNobodySawTheRequest(t *testing.T) {
 	gateway := w.mesh.Gateway("west", "west-1")
 	var hits atomic.Int64
 	secured := fakes(t, func(c *net.TCPConn) {
-		over := tls.Server(c, gateway.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, gateway.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		if r, err := http.ReadRequest(bufio.NewReader(over)); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
 			hits.Add(1)

@@ -111,7 +111,7 @@ func TestARelayedConnectionEndsWhenItsHostIsNotTrustedAnyMore(t *testing.T) {
 
 	host := strangers.Workload("east", orders.Namespace, orders.Name)
 	addr := fakes(t, func(c *net.TCPConn) {
-		config := host.ServerTLS(identity.AnyWorkload())
+		config := host.ServerTLS(identitytest.AnyWorkload())
 		config.VerifyConnection = nil // whom the host trusts is not what is tested
 		over := tls.Server(c, config)
 		_, _ = io.Copy(over, over)

@@ -26,13 +26,13 @@ func BenchmarkPaths(b *testing.B) {
 	secured := func(b *testing.B) (near, far net.Conn) {
 		near, far = sockets(b)
 		var ends sync.WaitGroup
-		over := tls.Server(far, server.ServerTLS(identity.AnyWorkload(), "h2"))
+		over := tls.Server(far, server.ServerTLS(identitytest.AnyWorkload(), "h2"))
 		ends.Go(func() {
 			if err := over.Handshake(); err != nil {
 				b.Error(err)
 			}
 		})
-		own := identity.Client(near, client.ClientTLS("orders.shop.mesh", identity.AnyWorkload(), "h2"))
+		own := identity.Client(near, client.ClientTLS("orders.shop.mesh", identitytest.AnyWorkload(), "h2"))
 		if err := own.HandshakeContext(b.Context()); err != nil {
 			b.Fatal(err)
 		}

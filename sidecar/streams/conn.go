@@ -124,16 +124,6 @@ func (c *Conn) Open() (*Stream, error) {
 // roomLocked returns how many streams may be open at a time.
 func (c *Conn) roomLocked() int { return min(http2.DefaultMaxStreams, c.engine.PeerMaxStreams()) }
 
-// Room returns how many more streams the connection takes; 0 when it takes no new ones.
-func (c *Conn) Room() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil || c.goingAway {
-		return 0
-	}
-	return max(0, c.roomLocked()-len(c.using))
-}
-
 // Streams returns how many streams are in use.
 func (c *Conn) Streams() int {
 	c.mu.Lock()

@@ -78,13 +78,13 @@ func TestIdleStreamsAreSmall(t *testing.T) {
 	for range conns {
 		near, far := sockets(t)
 		wait.Go(func() {
-			_ = Server(tls.Server(far, server.ServerTLS(identity.AnyWorkload(), "h2")), Config{}).Serve(func(s *Stream) {
+			_ = Server(tls.Server(far, server.ServerTLS(identitytest.AnyWorkload(), "h2")), Config{}).Serve(func(s *Stream) {
 				_, _, _ = s.ReadHead(nil)
 				_ = s.WriteResponse(200, nil, false)
 				<-release
 			})
 		})
-		client := Client(identity.Client(near, caller.ClientTLS("orders.shop.mesh", identity.AnyWorkload(), "h2")), Config{})
+		client := Client(identity.Client(near, caller.ClientTLS("orders.shop.mesh", identitytest.AnyWorkload(), "h2")), Config{})
 		all = append(all, client)
 		for range each {
 			s := open(t, client, post, false)

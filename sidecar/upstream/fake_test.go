@@ -67,7 +67,7 @@ func deadAddr(t *testing.T) string {
 // echo ends TLS as src for any workload and says everything twice.
 func echo(src *identity.Source) func(net.Conn) {
 	return func(c net.Conn) {
-		over := tls.Server(c, src.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, src.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		defer over.Close()
 		_, _ = io.Copy(over, over)
 	}

@@ -154,7 +154,7 @@ func TestAbortIsSeenAsAnErrorAndCloseWriteAsAnEnd(t *testing.T) {
 func TestHalfCloseWorksWithinTLS(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) {
-		over := tls.Server(c, w.orders.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, w.orders.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		defer over.Close()
 		if b, err := io.ReadAll(over); err == nil {
 			_, _ = over.Write(b)

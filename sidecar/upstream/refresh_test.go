@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -30,7 +31,7 @@ func TestAConnectionInUseShowsRenewedCertificatesBothWays(t *testing.T) {
 	w.caller, w.orders = source(issue("east", "caller", time.Minute)), source(issue("west", "orders", time.Minute))
 	shown := make(chan time.Time, 10) // by the caller: the ends of its certificates
 	_, s := w.set(t, &mesh.Route{Local: at(serve(t, func(c net.Conn) {
-		over := tls.Server(c, w.orders.ServerTLS(identity.AnyWorkload(), "http/1.1"))
+		over := tls.Server(c, w.orders.ServerTLS(identitytest.AnyWorkload(), "http/1.1"))
 		defer over.Close()
 		if over.Handshake() == nil {
 			shown <- over.ConnectionState().PeerCertificates[0].NotAfter

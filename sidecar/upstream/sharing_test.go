@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/http2"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
@@ -32,7 +33,7 @@ func newH2Server(t *testing.T, src *identity.Source, f func(*streams.Stream)) *h
 	s := &h2server{}
 	s.addr = serve(t, func(c net.Conn) {
 		if src != nil {
-			over := tls.Server(c, src.ServerTLS(identity.AnyWorkload(), "h2", "http/1.1"))
+			over := tls.Server(c, src.ServerTLS(identitytest.AnyWorkload(), "h2", "http/1.1"))
 			if over.Handshake() != nil || over.ConnectionState().NegotiatedProtocol != "h2" {
 				_ = over.Close()
 				return
@@ -390,7 +391,7 @@ func TestARequestOfHTTP2HasAPathToItselfAndThePathIsUsedAgain(t *testing.T) {
 	var paths atomic.Int32
 	gateway := &fakeGateway{decide: func(string) (string, func(net.Conn)) {
 		return "HTTP/1.1 200 OK\r\nIsthmus-Cluster: west\r\nIsthmus-Instance: orders-1\r\n\r\n", func(c net.Conn) {
-			over := tls.Server(c, w.orders.ServerTLS(identity.AnyWorkload(), "h2"))
+			over := tls.Server(c, w.orders.ServerTLS(identitytest.AnyWorkload(), "h2"))
 			if over.Handshake() != nil {
 				return
 			}
