@@ -46,7 +46,7 @@ Exits with 1 when the process cannot be asked or what the file says is not in fo
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020) or CA (15014)")
+	adminFlag(cmd, &address, "admin address of a gateway (port 15000), sidecar (15020) or CA (15014)")
 	out.flag(cmd)
 	return cmd
 }

@@ -66,7 +66,7 @@ an upstream leads nowhere, or the certificate ends soon.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&address, "admin", "127.0.0.1:15000", "admin address of a gateway (port 15000), sidecar (15020), CA (15014) or webhook (15017)")
+	adminFlag(cmd, &address, "admin address of a gateway (port 15000), sidecar (15020), CA (15014) or webhook (15017)")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "ask until nothing is wrong, for this long at most (30s without a value)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = defaultWaited.String()
 	out.flag(cmd)

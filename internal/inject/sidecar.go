@@ -74,6 +74,7 @@ func (i *Injector) sidecar(s *settings) corev1.Container {
 			{Name: "ISTHMUS_IDENTITY_FINGERPRINT", Value: i.fingerprints},
 			{Name: "ISTHMUS_IDENTITY_CLUSTER", Value: string(s.Cluster)},
 			{Name: "ISTHMUS_STATE", Value: stateDir},
+			{Name: "ISTHMUS_ADMIN", Value: fmt.Sprintf("127.0.0.1:%d", config.SidecarAdminPort)}, // of isthmus status in the container
 			{Name: "ISTHMUS_LISTEN_METRICS", Value: fmt.Sprintf(":%d", healthPort)},
 			{Name: "ISTHMUS_INTERCEPTION_MODE", Value: "pod"},
 			{Name: "ISTHMUS_INTERCEPTION_INBOUND", Value: string(s.Inbound)},
