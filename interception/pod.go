@@ -77,3 +77,6 @@ func defaultGateways() ([]netip.Addr, error) {
 	}
 	return append(gateways4(string(v4)), gateways6(string(v6))...), nil
 }
+
+// RemoveNodeAddresses is [hooks.RemoveNodeAddresses].
+func RemoveNodeAddresses(base string) error { return hooks.RemoveNodeAddresses(base) }

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -429,4 +432,29 @@ func childPodThief([]string) error {
 	fmt.Println("listening")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return nil
+}
+
+func TestWithTheLastPodNothingIsLeftOfItsNode(t *testing.T) {
+	p := newPod(t)
+	p.bring(EBPF, hooks.FailClosed)
+	shared := filepath.Join(p.directory, "node-addresses")
+	if err := RemoveNodeAddresses(p.directory); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(shared); err != nil {
+		t.Errorf("a pod has hooks, and what it shares with others is gone: %v", err)
+	}
+	if err := DetachPod(p.directory, "app"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // nothing is there the second time
+		if err := RemoveNodeAddresses(p.directory); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := os.ReadDir(p.directory)
+	left = slices.DeleteFunc(left, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".debug") }) // the kernel's
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
 }

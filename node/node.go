@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -88,7 +89,8 @@ func (n *Node) register() error {
 		pods("waiting", func() int { _, waiting := n.capturer.counts(); return waiting }))
 }
 
-// Run captures pods until ctx ends. What is captured stays so.
+// Run captures pods until ctx ends. What is captured stays so; when nothing is, nothing of this
+// program is left on the node.
 func (n *Node) Run(ctx context.Context) error {
 	now := time.Now()
 	n.began.Store(&now)
@@ -113,7 +115,7 @@ func (n *Node) Run(ctx context.Context) error {
 	all.Go(func() error { return n.kube.Run(ctx) })
 	all.Go(func() error { n.follow(ctx); return nil })
 	n.log.Info("node agent runs", "node", n.cfg.Node, "cgroups", n.capturer.host.cgroups.root, "pods_with_hooks", len(names))
-	return all.Wait()
+	return errors.Join(all.Wait(), interception.RemoveNodeAddresses(n.capturer.directory))
 }
 
 // Shutdown has nothing to drain: cancel Run's context.

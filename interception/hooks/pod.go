@@ -190,3 +190,17 @@ func SetNodeAddresses(base string, addresses []netip.Addr) error {
 	}
 	return nil
 }
+
+// RemoveNodeAddresses removes the map that all pods share, and the directory, once no pod has hooks
+// any more: nothing of this program is left on the node then.
+func RemoveNodeAddresses(base string) error {
+	names, err := Attached(base)
+	if err != nil || len(names) > 0 {
+		return err
+	}
+	if err := os.Remove(filepath.Join(base, nodeAddresses)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the map of the node's addresses: %w", err)
+	}
+	_ = os.Remove(base) // unless there is something else
+	return nil
+}
