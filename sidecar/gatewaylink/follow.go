@@ -46,12 +46,12 @@ func Follow(ctx context.Context, links []*Link, f Following) {
 		if err == nil {
 			continue
 		}
-		if outages[at].failed(err, stood) {
+		if level, log := outages[at].failed(err, stood); log {
 			said := f.Never
 			if stood {
 				said = f.Again
 			}
-			f.Log.Warn(said, append([]any{"gateway", l.Addr(), "err", rpcerr.Why(err)}, f.With...)...)
+			f.Log.Log(ctx, level, said, append([]any{"gateway", l.Addr(), "err", rpcerr.Why(err)}, f.With...)...)
 		}
 		at = (at + 1) % len(links)
 		if failed++; failed >= len(links) {

@@ -2,9 +2,13 @@ package gatewaylink
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestAnOutageIsOneLineUntilItReadsDifferentlyAMinuteLaterOrTheStreamStoodAgain(t *testing.T) {
@@ -27,8 +31,33 @@ func TestAnOutageIsOneLineUntilItReadsDifferentlyAMinuteLaterOrTheStreamStoodAga
 			{time.Second, frozen, false, false},
 		} {
 			time.Sleep(c.after)
-			if got := o.failed(c.err, c.stood); got != c.log {
-				t.Errorf("failure %d is logged: %v", i, got)
+			if level, got := o.failed(c.err, c.stood); got != c.log || got && level != slog.LevelWarn {
+				t.Errorf("failure %d is logged: %v, as %v", i, got, level)
+			}
+		}
+	})
+}
+
+func TestAGatewayThatIsRestartedIsNoWarningAndOneThatStaysAwayIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := status.Error(codes.Unavailable, "EOF")
+		var o outage
+		for i, c := range []struct {
+			after time.Duration
+			stood bool
+			level slog.Level
+			log   bool
+		}{
+			{0, true, slog.LevelInfo, true},
+			{time.Second, false, 0, false},
+			{time.Second, true, slog.LevelInfo, true}, // it was back
+			{outageInterval - 1, false, 0, false},
+			{1, false, slog.LevelWarn, true},
+			{time.Hour, false, 0, false},
+		} {
+			time.Sleep(c.after)
+			if level, log := o.failed(away, c.stood); level != c.level || log != c.log {
+				t.Errorf("failure %d: %v, %v", i, level, log)
 			}
 		}
 	})
