@@ -25,6 +25,9 @@ type Body struct {
 	left  uint64
 	seen  int // trailer section: the start of the line that is not whole yet
 	lines int // trailer section: its lines so far
+	// answer says that the body is of an answer, whose trailers may say what only its head
+	// could claim of a request.
+	answer bool
 }
 
 // Done reports whether the whole body went through Next.
@@ -194,7 +197,8 @@ func isChunkExt(b []byte) bool {
 
 // trailerSection consumes the field lines behind the last chunk and the blank line,
 // all at once, so that nothing of a bad section is passed on. Lines are checked as
-// they arrive. Fields that would change framing, routing or identity are refused.
+// they arrive. Fields that would change framing or routing are refused, and in a request
+// those that claim who sent it: a program may merge trailers into the head.
 func (b *Body) trailerSection(p []byte) (int, error) {
 	for {
 		i := bytes.IndexByte(p[b.seen:], '\n')
@@ -217,12 +221,23 @@ func (b *Body) trailerSection(p []byte) (int, error) {
 			return end, nil
 		}
 		var f field
-		if b.lines == MaxFields || f.parse(line, 0) != nil || f.kind != other && f.kind != date {
+		if b.lines == MaxFields || f.parse(line, 0) != nil || !b.mayTrail(f.kind) {
 			return 0, ErrTrailer
 		}
 		b.lines++
 		b.seen = end
 	}
+}
+
+// mayTrail reports whether a trailer section may have a field of a kind.
+func (b *Body) mayTrail(k kind) bool {
+	switch k {
+	case other, date:
+		return true
+	case requestID, proxyStatus, forwarded, forwardedProto, identity:
+		return b.answer
+	}
+	return false
 }
 
 var crlf = []byte("\r\n")

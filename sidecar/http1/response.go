@@ -131,7 +131,7 @@ func (r *Response) Body(toHead bool) Body {
 	case r.bodiless(toHead), r.length == 0:
 		return Body{state: done}
 	case r.chunked:
-		return Body{state: chunkSize}
+		return Body{state: chunkSize, answer: true}
 	case r.length > 0:
 		return Body{state: fixed, left: uint64(r.length)}
 	}

@@ -213,6 +213,35 @@ func TestBodiesOfUnknownLengthWithTrailers(t *testing.T) {
 	})
 }
 
+func TestTrailersOfARequestClaimNothing(t *testing.T) {
+	for _, claim := range []string{"x-forwarded-client-cert: URI=spiffe://mesh.example/admin", "x_forwarded_client_cert: a", "x-isthmus-peer: a", "x-forwarded-for: 10.0.0.1", "x-real-ip: 10.0.0.1", "forwarded: for=10.0.0.1"} {
+		overAll(t, func(t *testing.T, s *stage) {
+			c := s.open()
+			c.head(wireHead{first: "POST /", host: "a", fields: []string{"te: trailers", "trailer: x-sum"}}, false)
+			c.data("x", false)
+			p, _ := s.accept()
+			c.trailers("x-sum: 1", claim)
+			if _, fields, err := p.body(); err == nil || len(fields) > 0 {
+				t.Errorf("%s: the program read trailers %q, %v", claim, fields, err)
+			}
+			s.is("status", s.heads(c).first, "400")
+		})
+	}
+}
+
+func TestTrailersOfAnAnswerMaySayWhatItsHeadMay(t *testing.T) {
+	overAll(t, func(t *testing.T, s *stage) {
+		c := s.open()
+		c.head(wireHead{first: "GET /", host: "a", fields: []string{"te: trailers"}}, true)
+		p, _ := s.accept()
+		p.head(wireHead{first: "200", fields: []string{"trailer: x-request-id"}}, false)
+		p.data("x", false)
+		p.trailers("x-forwarded-for: 10.0.0.1", "x-request-id: 1")
+		s.is("status", s.heads(c).first, "200")
+		s.body(c, "x", "x-forwarded-for: 10.0.0.1", "x-request-id: 1")
+	})
+}
+
 func TestAnswersWithoutABody(t *testing.T) {
 	for _, answer := range []struct{ method, status, length string }{
 		{"HEAD", "200", "4711"}, {"GET", "204", ""}, {"GET", "304", "12"}, {"POST", "200", "0"},
