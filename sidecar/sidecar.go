@@ -151,7 +151,11 @@ func (s *Sidecar) wire() (err error) {
 	if err := errors.Join(s.identity.Register(s.registry), s.audit.Register(s.registry)); err != nil {
 		return err
 	}
-	s.upstreams = upstream.New(upstream.Config{Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Short: func() { s.proxy.Shed() }, Log: s.log})
+	unread, err := newUnread(s.registry)
+	if err != nil {
+		return err
+	}
+	s.upstreams = upstream.New(upstream.Config{Unread: unread, Identity: s.identity, Cluster: id.Cluster, Connect: s.connectTimeoutToward, Short: func() { s.proxy.Shed() }, Log: s.log})
 	if err := s.upstreams.Register(s.registry); err != nil {
 		return err
 	}
@@ -189,7 +193,7 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.proxy, err = proxy.New(proxy.Config{
 		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Timeouts: s.timeoutsToward, Explicit: listeners, Captured: s.captured(), Inbound: s.inbound(),
-		Log: s.log, Metrics: s.registry,
+		Unread: unread, Log: s.log, Metrics: s.registry,
 	})
 	return err
 }

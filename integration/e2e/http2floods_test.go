@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,4 +279,107 @@ func TestAFloodOfHTTP2EndsItsOwnConnectionAndNoOther(t *testing.T) {
 			}
 		})
 	}
+}
+
+// witnesses make requests at a rate, each on a connection of its own, until ctx ends, and return how
+// long the answers took. Every one has to come.
+func witnesses(ctx context.Context, t *testing.T, address string, n int, every time.Duration) []time.Duration {
+	var all sync.WaitGroup
+	took := make([][]time.Duration, n)
+	for i := range took {
+		all.Go(func() {
+			tr := &http.Transport{Protocols: new(http.Protocols)}
+			tr.Protocols.SetUnencryptedHTTP2(true)
+			defer tr.CloseIdleConnections()
+			client := &http.Client{Transport: tr, Timeout: limit}
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				start := time.Now()
+				resp, err := client.Get("http://" + address + "/witness")
+				if err != nil {
+					t.Errorf("a witness of %s after %d requests: %v", address, len(took[i]), err)
+					return
+				}
+				_, err = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if err != nil || resp.StatusCode != http.StatusOK {
+					t.Errorf("a witness of %s after %d requests: %s, %v", address, len(took[i]), resp.Status, err)
+					return
+				}
+				took[i] = append(took[i], time.Since(start))
+				<-tick.C
+			}
+		})
+	}
+	all.Wait()
+	return slices.Concat(took...)
+}
+
+// TestWhatFloodsOfHTTP2CostOthers logs how long the answers to others take without a flood,
+// during each, and during the same flood of a listener that drops it, which is what the attackers
+// themselves cost this machine. It judges no time: README.md has figures. LONG=1 makes
+// it long enough to be quoted.
+func TestWhatFloodsOfHTTP2CostOthers(t *testing.T) {
+	during := 200 * time.Millisecond
+	if os.Getenv("LONG") != "" {
+		during = 2 * time.Second
+	}
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/flood" {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(program.Close)
+	m, caller, orders := aPair(t, "http", program.Listener.Addr().String())
+	m.answers("http://"+caller.listener+"/ready", "")
+	drops := dropping(t)
+	for _, of := range []struct{ from, address string }{{"plain", caller.listener}, {"mTLS", m.asSidecar("web-1", orders)}} {
+		measure := func(target string, a *flood) []time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), during)
+			defer cancel()
+			var attackers sync.WaitGroup
+			for range 4 {
+				if a != nil {
+					attackers.Go(func() {
+						for ctx.Err() == nil {
+							_ = a.run(target) // that it ends is another test
+							pause(ctx, 20*time.Millisecond)
+						}
+					})
+				}
+			}
+			defer attackers.Wait()
+			return witnesses(ctx, t, of.address, 10, 5*time.Millisecond)
+		}
+		measure("", nil)
+		t.Logf("%s, no flood: p99 %s", of.from, p99(measure("", nil)))
+		for i := range floods {
+			t.Logf("%s, %s: p99 %s; the flood elsewhere: %s", of.from, floods[i].name, p99(measure(of.address, &floods[i])), p99(measure(drops, &floods[i])))
+		}
+	}
+}
+
+// dropping is the address of a listener that reads for a moment, and then closes.
+func dropping(t *testing.T) string {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }

@@ -137,6 +137,10 @@ func (x *exchange) run() bool {
 		ctx = d
 	}
 	for {
+		if x.client.hasLeft() {
+			x.end.abort() // before anybody is dialled for it
+			return false
+		}
 		lease, err := x.attempts.Next(ctx, x.clientWaits)
 		if err != nil {
 			x.local = x.noHost(err)

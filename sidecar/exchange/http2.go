@@ -21,9 +21,9 @@ func (s *Server) ServeHTTP2(ctx context.Context, c *Client, rewrite http1.Reques
 		idle = refusedIdleTimeout
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	cfg := streams.Config{Idle: idle, ExtendedConnect: true}
+	cfg := streams.Config{Idle: idle, ExtendedConnect: true, Unread: s.Unread}
 	if s.Outbound && !rewrite.Outside {
-		cfg.MaxStreams, cfg.StreamWindow = programStreams, programWindow
+		cfg.MaxStreams = programStreams
 	}
 	shared := streams.Server(c.Conn, cfg)
 	h := &sharedClient{s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal}

@@ -43,12 +43,10 @@ const (
 
 const (
 	// programStreams bounds the streams of a connection of the program beside: a gRPC channel
-	// is one connection, and its streams beyond the bound wait without a word. programWindow is
-	// how much of each may be unread, in bytes: within a machine that is enough, and a connection
-	// holds at most 1,000 × 64 KiB = 62.5 MiB of payload. A stream that nothing moves on holds its
-	// structs and two goroutines, about 30 KiB: 30 MiB. Others have 100 streams: 25 MiB at 256 KiB.
+	// is one connection, and its streams beyond the bound wait without a word. A connection
+	// holds at most 1,000 × 64 KiB + 2 MiB = 64.5 MiB of payload (see http2.Growth). A stream that nothing moves on holds its
+	// structs and two goroutines, about 30 KiB: 30 MiB. Others have 100 streams: 8.25 MiB.
 	programStreams = 1000
-	programWindow  = 64 << 10
 
 	// replaySize is how much of a request's body is kept to send it again, in
 	// bytes; also the read buffer of an upload. The gateways keep as much.

@@ -36,6 +36,7 @@ type Server struct {
 	Conns   *drain.Set            // of which every [Client.Open] is
 	Waiting *epoll.Set            // where idle connections wait; nil: on their goroutines
 	Park    time.Duration         // how long an idle connection keeps its goroutine
+	Unread  *streams.Unread       // bounds what connections of HTTP/2 hold unread; nil: nothing does
 	Log     *slog.Logger          // one line per exchange
 	Metrics *BoundMetrics
 

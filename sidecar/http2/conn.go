@@ -12,8 +12,8 @@ type Settings struct {
 	// MaxStreams bounds the streams that the peer may have open; 0: DefaultMaxStreams.
 	// A client refuses pushed streams whatever it says.
 	MaxStreams uint32
-	// StreamWindow is how many bytes of a stream may be unread; 0: DefaultStreamWindow. Less
-	// than 65,535 cannot be had: a peer sends as much before it knows.
+	// StreamWindow is how many bytes of a stream may be unread in the beginning; 0:
+	// DefaultStreamWindow. Less than 65,535 cannot be had: a peer sends as much before it knows.
 	StreamWindow uint32
 	// ExtendedConnect offers RFC 8441, in a server.
 	ExtendedConnect bool
@@ -36,6 +36,7 @@ type Conn struct {
 	unacked  int   // SETTINGS of ours that the peer did not acknowledge
 	received int64 // what the peer may still send on all streams
 	arrived  int64 // what came since it was last given back
+	growth   int64 // by how much windows of streams may still grow
 
 	streams table
 	recent  recent
@@ -71,7 +72,7 @@ func newConn(server bool, s Settings) *Conn {
 	}
 	s.StreamWindow = min(max(s.StreamWindow, defaultWindow), maxWindow)
 	c := &Conn{
-		server: server, settings: s, received: ConnWindow, window: defaultWindow, openID: 1,
+		server: server, settings: s, received: ConnWindow, growth: Growth, window: defaultWindow, openID: 1,
 		peer: defaultPeerSettings(), goAwayID: maxStreamID,
 	}
 	if !server {

@@ -137,7 +137,8 @@ func (c *Conn) countArrived(n int64) error {
 }
 
 // Consumed says that a reader has taken n bytes of the stream's payload: the peer may
-// send as many more. It is told in Output once it is half of the window.
+// send as many more. It is told in Output once it is half of the window, which grows
+// when the peer has nearly filled it meanwhile.
 func (c *Conn) Consumed(id uint32, n int) {
 	if s := c.streams.find(id); s != nil {
 		c.giveBack(s, int64(n))
@@ -146,10 +147,23 @@ func (c *Conn) Consumed(id uint32, n int) {
 
 func (c *Conn) giveBack(s *stream, n int64) {
 	s.consumed += n
-	if s.remoteEnd || s.consumed < int64(c.settings.StreamWindow)/2 || s.consumed == 0 {
+	if s.remoteEnd || s.consumed < s.size/2 || s.consumed == 0 {
 		return
 	}
-	c.pending = appendUint32Frame(c.pending, frameWindowUpdate, s.id, uint32(s.consumed))
-	s.received += s.consumed
+	back := s.consumed + c.grow(s)
+	c.pending = appendUint32Frame(c.pending, frameWindowUpdate, s.id, uint32(back))
+	s.received += back
 	s.consumed = 0
+}
+
+// grow enlarges the window of a stream that waits for it, and returns by how much. One that
+// is not read never comes here.
+func (c *Conn) grow(s *stream) int64 {
+	if s.received >= s.size/4 {
+		return 0
+	}
+	by := max(0, min(s.size, GrownStreamWindow-s.size, c.growth))
+	s.size += by
+	c.growth -= by
+	return by
 }

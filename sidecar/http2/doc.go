@@ -37,11 +37,13 @@
 // # Flow control
 //
 // Every stream may have Settings.StreamWindow bytes on their way or unread. They are
-// given back when they were read ([Conn.Consumed]), in halves. The connection's window
+// given back when they were read ([Conn.Consumed]), in halves; the window of a stream that is
+// read as fast as its peer sends grows to [GrownStreamWindow], as long as all of a
+// connection have not grown by [Growth]. The connection's window
 // is given back when bytes arrive, whoever reads them or not: a stream that nobody
 // reads costs its own window and stalls nobody. So a peer can make us hold at most
 //
-//	Settings.MaxStreams × Settings.StreamWindow = 100 × 256 KiB = 25 MiB
+//	Settings.MaxStreams × Settings.StreamWindow + Growth = 100 × 64 KiB + 2 MiB = 8.25 MiB
 //
 // bytes of a connection, by filling the windows of all streams that it may have open
 // at a time (in the client's role: of those that we opened).

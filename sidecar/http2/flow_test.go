@@ -129,7 +129,7 @@ func TestAStreamThatIsNotReadCostsItsWindowAndStallsNobody(t *testing.T) {
 func TestAWindowComesBackInHalves(t *testing.T) {
 	c := open(t, true, Settings{StreamWindow: 100_000})
 	play(t, c, post(1), 0, nil)
-	play(t, c, strings.Repeat(frame(frameData, 0, 1, strings.Repeat("x", 10_000)), 10), 0, nil)
+	play(t, c, strings.Repeat(frame(frameData, 0, 1, strings.Repeat("x", 10_000)), 5), 0, nil)
 	c.Consumed(1, 49_999)
 	if c.HasOutput() {
 		t.Fatal("a window came back early")
@@ -142,6 +142,57 @@ func TestAWindowComesBackInHalves(t *testing.T) {
 	play(t, c, strings.Repeat(frame(frameData, flagPadded, 1, "\xff"+strings.Repeat("\x00", 255)+"x"), 194), 0, nil)
 	if c.streams.find(1).consumed != 194*256 {
 		t.Fatal(c.streams.find(1).consumed)
+	}
+}
+
+// fillAndRead has the peer fill the window of a stream, and reads all of it.
+func fillAndRead(t *testing.T, c *Conn, id uint32) {
+	t.Helper()
+	for size := c.streams.find(id).received; size > 0; size -= MaxFrame {
+		play(t, c, frame(frameData, 0, id, strings.Repeat("x", int(min(size, MaxFrame)))), 0, nil)
+	}
+	c.Consumed(id, int(c.streams.find(id).size-c.streams.find(id).consumed-c.streams.find(id).received))
+	c.Output(nil)
+}
+
+func TestTheWindowOfAStreamThatIsReadGrowsAndAllTogetherByABudget(t *testing.T) {
+	c := open(t, true, Settings{})
+	var ids []uint32
+	total := func() (n int64) {
+		for _, id := range ids {
+			n += c.streams.find(id).size
+		}
+		return n
+	}
+	for id := uint32(1); len(ids) < DefaultMaxStreams; id += 2 {
+		play(t, c, post(id), 0, nil)
+		ids = append(ids, id)
+		for range 4 {
+			fillAndRead(t, c, id)
+		}
+	}
+	if first, last := c.streams.find(ids[0]), c.streams.find(ids[99]); first.size != GrownStreamWindow || first.received != GrownStreamWindow || last.size != DefaultStreamWindow {
+		t.Errorf("windows of %d and %d", first.size, last.size)
+	}
+	if want := int64(DefaultMaxStreams*DefaultStreamWindow + Growth); total() != want {
+		t.Errorf("windows of %d in all, want %d", total(), want)
+	}
+	// What a stream had is another's when it is gone.
+	c.AppendReset(nil, ids[0], Cancel)
+	fillAndRead(t, c, ids[99])
+	if last := c.streams.find(ids[99]); last.size == DefaultStreamWindow {
+		t.Error("it does not grow by what another gave back")
+	}
+}
+
+func TestTheWindowOfAStreamThatTheOtherEndDoesNotFillStays(t *testing.T) {
+	c := open(t, true, Settings{})
+	play(t, c, post(1), 0, nil)
+	for range 100 {
+		play(t, c, frame(frameData, 0, 1, strings.Repeat("x", MaxFrame)), 0, func(ev *Event) { c.Consumed(1, len(ev.Payload)) })
+	}
+	if s := c.streams.find(1); s.size != DefaultStreamWindow {
+		t.Error(s.size)
 	}
 }
 

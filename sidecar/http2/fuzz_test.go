@@ -72,7 +72,7 @@ func fuzzRun(t *testing.T, server bool, in []byte, piece int) (*played, []byte) 
 		t.Fatal("more is held than allowed")
 	}
 	for _, s := range c.streams.slots {
-		if s != nil && (s.window > maxWindow || s.received < 0 || s.received > int64(c.settings.StreamWindow)) {
+		if s != nil && (s.window > maxWindow || s.received < 0 || s.received > s.size || c.growth < 0) {
 			t.Fatalf("windows of %+v", s)
 		}
 	}

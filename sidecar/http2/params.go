@@ -17,9 +17,13 @@ const (
 
 	// DefaultMaxStreams is how many streams a peer may have open.
 	DefaultMaxStreams = 100
-	// DefaultStreamWindow is how many bytes of a stream may be unread: what a path of
-	// 1 ms fills at 2 Gbit/s.
-	DefaultStreamWindow = 256 << 10
+	// DefaultStreamWindow is how many bytes of a stream may be unread in the beginning.
+	DefaultStreamWindow = 64 << 10
+	// GrownStreamWindow is how many may be of a stream whose reader keeps up: what a path of
+	// 1 ms fills at 2 Gbit/s. Growth is how many more than in the beginning all streams of a
+	// connection may have together.
+	GrownStreamWindow = 256 << 10
+	Growth            = 2 << 20
 	// ConnWindow is how many bytes may be on their way to us on all streams. It comes
 	// back on arrival.
 	ConnWindow = 1 << 20

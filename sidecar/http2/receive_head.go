@@ -136,7 +136,8 @@ func (c *Conn) requestCame(ev *Event) error {
 	}
 	s := c.streams.add(b.stream)
 	s.window = int64(c.peer.initialWindow)
-	s.received = int64(c.settings.StreamWindow)
+	s.size = int64(c.settings.StreamWindow)
+	s.received = s.size
 	s.length = h.length
 	s.connect = h.connect
 	s.remoteEnd = b.end

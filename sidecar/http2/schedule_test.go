@@ -180,7 +180,7 @@ func (s *schedule) deliver(c *Conn, wire []byte) []byte {
 		case KindData:
 			m.got = append(m.got, ev.Payload...)
 			m.unread += len(ev.Payload)
-			if limit := int(c.settings.StreamWindow); m.unread > limit {
+			if limit := max(GrownStreamWindow, int(c.settings.StreamWindow)); m.unread > limit {
 				s.t.Fatalf("%d bytes unread with a window of %d", m.unread, limit)
 			}
 		case KindReset:

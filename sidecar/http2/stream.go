@@ -11,7 +11,8 @@ type stream struct {
 	connect   bool  // the method is CONNECT, plain or extended
 	waiting   bool  // AppendData was stopped by window
 	window    int64 // what we may send; negative after a change of the peer's settings
-	received  int64 // what the peer may still send
+	size      int64 // how much may be unread
+	received  int64 // of it, what the peer may still send
 	consumed  int64 // what was read since window was last given back
 	interim   int   // size of the interim responses so far, see maxInterim
 	length    int64 // payload that content-length still wants; -1: not said
@@ -157,6 +158,7 @@ func (c *Conn) idle(id uint32) bool {
 
 // close forgets an open stream.
 func (c *Conn) close(s *stream, byUs bool) {
+	c.growth += s.size - int64(c.settings.StreamWindow)
 	c.recent.add(s.id, byUs)
 	c.streams.remove(s.id)
 }
@@ -273,6 +275,7 @@ func (c *Conn) OpenStream() (uint32, error) {
 	s := c.streams.add(c.openID)
 	c.openID += 2
 	s.window = int64(c.peer.initialWindow)
-	s.received = int64(c.settings.StreamWindow)
+	s.size = int64(c.settings.StreamWindow)
+	s.received = s.size
 	return s.id, nil
 }

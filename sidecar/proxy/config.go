@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
 
@@ -39,6 +40,8 @@ type Config struct {
 	Captured *Captured
 	// Inbound is for callers of what runs beside; nil when nothing does.
 	Inbound *Inbound
+	// Unread bounds what connections of HTTP/2 hold unread; nil: nothing does.
+	Unread *streams.Unread
 	// Log receives one line per exchange at debug level (at info when the answer
 	// was made by the mesh) and one per change of state. Nil: nothing is logged.
 	Log *slog.Logger

@@ -199,7 +199,7 @@ func answerStream(stream *streams.Stream, why error) {
 // serveShared serves the CONNECT streams of a caller.
 func (l *inboundListener) serveShared(c *client) {
 	_ = c.SetReadDeadline(time.Time{})
-	conn := streams.Server(c.Conn, streams.Config{Idle: sharedIdle})
+	conn := streams.Server(c.Conn, streams.Config{Idle: sharedIdle, Unread: l.p.cfg.Unread})
 	c.Open.OnDrain(conn.Drain)
 	err := conn.ServeRest(func(stream *streams.Stream) streams.Rest {
 		head, _, err := stream.ReadHead(nil)

@@ -92,7 +92,7 @@ func (l *inboundListener) servePort(in *Served) *inboundPort {
 		of:       keyOf(in),
 		protocol: in.Protocol,
 		program: upstream.Static(upstream.Config{
-			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed,
+			Cluster: p.cfg.Identity.ID().Cluster, Log: p.log, IdleTimeout: programIdle, Dial: in.Dial, Short: p.Shed, Unread: p.cfg.Unread,
 			Connect: func(mesh.Destination) time.Duration { return connect },
 		}, in.Target, in.Protocol),
 		tls: p.cfg.Identity.ServerTLS(l.check, inboundALPN(in.Protocol)...),

@@ -128,7 +128,7 @@ func (s *server) finish() {
 	s.metrics = s.p.metrics.bind(s.direction, s.label)
 	s.http = &exchange.Server{
 		Name: exchange.InboundName, Service: s.service, Retries: s.retries, Timeouts: s.bounds, Relays: &s.p.relays,
-		Conns: s.conns(), Waiting: &s.p.waiting, Admission: s.access, Park: exchange.DefaultPark, Log: s.log, Metrics: s.metrics.BoundMetrics,
+		Conns: s.conns(), Waiting: &s.p.waiting, Admission: s.access, Park: exchange.DefaultPark, Unread: s.p.cfg.Unread, Log: s.log, Metrics: s.metrics.BoundMetrics,
 	}
 	if s.direction == outbound {
 		s.http.Name, s.http.Outbound = exchange.OutboundName, true

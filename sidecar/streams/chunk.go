@@ -55,14 +55,14 @@ func (c *chunk) release() {
 // chunks is a list of chunks in the order in which they arrived.
 type chunks struct{ first, last *chunk }
 
-// add appends b. Payload goes into the last chunk while that has room: many small
-// frames cost their bytes, and not a chunk each.
-func (l *chunks) add(k kind, b []byte) {
+// add appends b, and returns how much more memory is held for that. Payload goes into the last
+// chunk while that has room: many small frames cost their bytes, and not a chunk each.
+func (l *chunks) add(k kind, b []byte) int {
 	if k == payload && l.last != nil && l.last.kind == payload {
 		n := copy(l.last.buf[l.last.to:], b)
 		l.last.to += n
 		if b = b[n:]; len(b) == 0 {
-			return
+			return 0
 		}
 	}
 	c := newChunk(k, len(b))
@@ -73,6 +73,7 @@ func (l *chunks) add(k kind, b []byte) {
 		l.last.next = c
 	}
 	l.last = c
+	return len(c.buf)
 }
 
 // takeAll empties the list and returns what was in it.

@@ -87,8 +87,8 @@ func TestAStreamThatIsNotReadStallsNobody(t *testing.T) {
 	for range held {
 		<-filled
 	}
-	for range 20 {
-		if err := exchange(client, make([]byte, 300<<10)); err != nil {
+	for range 60 { // the echo has to fit into both windows: nothing of it is read before all is written
+		if err := exchange(client, make([]byte, 100<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}

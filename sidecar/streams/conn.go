@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/sidecar/http2"
@@ -15,10 +16,10 @@ type Config struct {
 	// Idle ends the connection when it has had no stream for so long; 0: never.
 	Idle time.Duration
 	// MaxStreams bounds the streams that a client may have open; 0: http2.DefaultMaxStreams.
-	// That bounds what it can make us hold as well: MaxStreams × StreamWindow.
+	// That bounds what it can make us hold as well: see package http2, Flow control.
 	MaxStreams uint32
-	// StreamWindow is how many bytes of a stream may be unread; 0: http2.DefaultStreamWindow.
-	StreamWindow uint32
+	// Unread bounds what all connections that it is given to hold together; nil: nothing does.
+	Unread *Unread
 	// ExtendedConnect lets a client open streams of other protocols (RFC 8441).
 	ExtendedConnect bool
 	// Closed is called once, when the connection is gone. It must not wait; nil: nobody asks.
@@ -67,6 +68,9 @@ type Conn struct {
 	handed     uint64    // of them to Write
 	turns      turns     // who waits to append payload
 
+	unread   int          // bytes of memory that hold what arrived and was not read, of all streams
+	reported atomic.Int64 // of them to cfg.Unread
+
 	limitedSince time.Time // somebody has been waiting for the connection; zero: nobody does
 	window       fullWindow
 }
@@ -87,16 +91,16 @@ func Client(nc net.Conn, cfg Config) *Conn {
 func Server(nc net.Conn, cfg Config) *Conn { return newConn(nc, cfg, http2.NewServer(settings(cfg))) }
 
 func settings(cfg Config) http2.Settings {
-	return http2.Settings{MaxStreams: cfg.MaxStreams, StreamWindow: cfg.StreamWindow, ExtendedConnect: cfg.ExtendedConnect}
+	return http2.Settings{MaxStreams: cfg.MaxStreams, ExtendedConnect: cfg.ExtendedConnect}
 }
 
 func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, http2.DefaultMaxStreams)
-	cfg.StreamWindow = cmp.Or(cfg.StreamWindow, http2.DefaultStreamWindow)
 	now := time.Now()
 	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), ready: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
 	c.told.L = &c.mu
 	c.timer = time.AfterFunc(tick, c.onTick)
+	cfg.Unread.add(c)
 	return c
 }
 

@@ -26,7 +26,7 @@
 //
 // [Stream] is used by its own goroutines: one reads, another writes, any may reset it.
 // On the server's side the function that was given to [Conn.Serve] has the stream until it
-// returns; on the client's, who opened it until [Stream.Release]. Then the struct serves the
+// returns (one that is reset before that is called is not served at all); on the client's, who opened it until [Stream.Release]. Then the struct serves the
 // next: nothing is allocated for a stream in the steady state.
 //
 // # Ends

@@ -107,6 +107,7 @@ func (c *Conn) fail(err error) {
 	c.free = nil
 	c.timer.Stop()
 	c.mu.Unlock()
+	c.cfg.Unread.remove(c)
 	_ = c.nc.Close()
 	close(c.done)
 	c.tell(ended)
@@ -200,6 +201,8 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 	c.turns.remove(s)
 	releaseAll(s.in.takeAll())
 	releaseAll(s.now)
+	s.holdLocked(0)
+	s.taking, s.shed = 0, false
 	s.now, s.taken, s.held = nil, 0, false
 	s.id, s.headAt, s.answered, s.inEnded, s.outEnded = 0, 0, false, false, false
 	s.err, s.onEnd, s.onReadable, s.scheme, s.upgrade = nil, nil, nil, "", s.upgrade[:0]

@@ -38,6 +38,8 @@ func (e *ResetError) Error() string {
 		return fmt.Sprintf("the stream was not taken: %v", e.Code)
 	case e.Text != "":
 		return fmt.Sprintf("the other end broke the protocol: %s (%v)", e.Text, e.Code)
+	case !e.Remote && e.Code == http2.EnhanceYourCalm:
+		return "the stream was reset: too much waits to be read in this process"
 	case e.Remote:
 		return fmt.Sprintf("the other end reset the stream: %v", e.Code)
 	}

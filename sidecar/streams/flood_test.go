@@ -119,3 +119,49 @@ func TestAHeadThatTheOtherEndDoesNotTakeIsNotSent(t *testing.T) {
 		_ = far.Close()
 	})
 }
+
+// Each of them would cost a program a request, and its peer 50 bytes (CVE-2023-44487).
+func TestAStreamThatIsResetRightBehindItsHeadIsNotServed(t *testing.T) {
+	for name, fault := range map[string]func(e *http2.Conn, out []byte, id uint32) []byte{
+		"by the client": func(e *http2.Conn, out []byte, id uint32) []byte { return e.AppendReset(out, id, http2.Cancel) },
+		"by us": func(_ *http2.Conn, out []byte, id uint32) []byte { // DATA behind the end
+			return append(out, 0, 0, 1, 0, 0, 0, 0, 0, byte(id), 'x')
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				server := Server(far, Config{})
+				var all, served sync.WaitGroup
+				var paths []string
+				all.Go(func() {
+					_ = server.Serve(func(s *Stream) {
+						text, _, _ := s.ReadHead(nil)
+						paths = append(paths, string(text[:4]))
+						_ = s.WriteResponse(200, nil, true)
+					})
+				})
+				served.Go(func() { _, _ = io.Copy(io.Discard, near) })
+				engine := http2.NewClient(http2.Settings{})
+				out := engine.Start(nil)
+				for range 20 {
+					id, _ := engine.OpenStream()
+					out = engine.EndHead(engine.BeginRequest(out, id, get), true)
+					out = fault(engine, out, id)
+				}
+				id, _ := engine.OpenStream()
+				out = engine.EndHead(engine.BeginRequest(out, id, get), true)
+				if _, err := near.Write(out); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if len(paths) != 1 {
+					t.Errorf("%d streams were served, want the one that was not reset", len(paths))
+				}
+				_ = near.Close()
+				all.Wait()
+				served.Wait()
+			})
+		})
+	}
+}

@@ -8,7 +8,7 @@ const (
 	runningMultiple = 2
 
 	// worthGivingBack is the part of a stream's window that is given back in one go: one
-	// in so many.
+	// in so many of what it is in the beginning.
 	worthGivingBack = 4
 
 	// maxQueue is what waits to be written before payload has to wait as well: four TLS
@@ -20,6 +20,14 @@ const (
 	// of that: the rest are answers of the engine's to what the other end sends while it reads
 	// none of them.
 	maxUnread = 4 * maxQueue
+
+	// reportEvery is by how many bytes a connection may hold more, or less, than is known to who
+	// bounds what all hold.
+	reportEvery = 16 << 10
+
+	// relieveEvery is how often streams are reset at most since too much is held: those that
+	// were need a moment to let go of it.
+	relieveEvery = 100 * time.Millisecond
 
 	// keepQueue is the largest queue whose memory is kept for the next.
 	keepQueue = 2 * maxQueue

@@ -60,6 +60,7 @@ func (c *Conn) read() {
 		c.unlockAndWriteElsewhere()
 		r.filled = copy(r.buf, r.buf[used:r.filled])
 		c.tellAll()
+		c.cfg.Unread.relieve()
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && c.mayRead():
@@ -218,12 +219,12 @@ func (c *Conn) takeLocked(ev *http2.Event) {
 		c.takeHeadLocked(s, ev)
 	case http2.KindData:
 		if len(ev.Payload) > 0 {
-			s.in.add(payload, ev.Payload)
+			s.holdLocked(s.unread + s.in.add(payload, ev.Payload))
 		}
 		c.arrivedLocked(s, ev.End)
 	case http2.KindTrailers:
 		r.text = ev.Head.AppendTrailersText(r.text[:0])
-		s.in.add(trailers, r.text)
+		s.holdLocked(s.unread + s.in.add(trailers, r.text))
 		c.arrivedLocked(s, true)
 	case http2.KindReset:
 		if s != nil {
@@ -278,7 +279,7 @@ func (c *Conn) takeHeadLocked(s *Stream, ev *http2.Event) {
 		s.scheme = schemeOf(ev.Head)
 	}
 	s.answered = true
-	s.in.add(what, r.text)
+	s.holdLocked(s.unread + s.in.add(what, r.text))
 	c.arrivedLocked(s, ev.End)
 }
 

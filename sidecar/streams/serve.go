@@ -51,6 +51,12 @@ func (c *Conn) beginLocked(ev *http2.Event) *Stream {
 // after it.
 func (s *Stream) run() {
 	for range s.begin {
+		if s.Err() != nil { // reset right behind its head: nobody waits for what it would cost
+			if !s.served(false) {
+				return
+			}
+			continue
+		}
 		if rest := s.conn.serve(s); rest != nil {
 			s.conn.owned.Add(1)
 			rest(func() {

@@ -41,6 +41,9 @@ type Stream struct {
 	upgrade       []byte      // the protocol that an extended CONNECT asked for
 	scheme        string      // of a request
 	headAt        uint64      // conn.queued before it
+	unread        int         // bytes of memory of in, and of now unless all of that was read
+	taking        int         // of them now's
+	shed          bool        // it was reset since all streams together held too much
 	readDeadline  deadline
 	writeDeadline deadline
 	turn          turn // to write
@@ -119,6 +122,7 @@ func (s *Stream) OnReadable(f func()) {
 	wait := s.now == nil && !s.readyLocked()
 	if wait {
 		s.onReadable = f
+		s.tookLocked()
 	}
 	c.mu.Unlock()
 	if !wait {
@@ -185,8 +189,10 @@ func (s *Stream) fill() error {
 	for s.now == nil {
 		c := s.conn
 		c.mu.Lock()
+		s.tookLocked()
 		switch {
 		case s.in.first != nil:
+			s.taking = s.unread
 			s.now = s.in.takeAll()
 		case s.inEnded:
 			c.mu.Unlock()
@@ -210,7 +216,7 @@ func (s *Stream) fill() error {
 
 // giveBack lets the other end send n bytes more, once that is worth a frame.
 func (s *Stream) giveBack(n int) {
-	if s.taken += n; s.taken < int(s.conn.cfg.StreamWindow)/worthGivingBack {
+	if s.taken += n; s.taken < http2.DefaultStreamWindow/worthGivingBack {
 		return
 	}
 	c := s.conn
@@ -340,6 +346,7 @@ func (s *Stream) breakLocked(err error) bool {
 	s.err = err
 	if !s.inEnded {
 		releaseAll(s.in.takeAll())
+		s.holdLocked(s.taking)
 	}
 	if f := s.onReadable; f != nil {
 		s.onReadable = nil

@@ -38,6 +38,7 @@ func (c *Conn) onTick() {
 	}
 	c.againLocked(now)
 	c.mu.Unlock()
+	c.cfg.Unread.relieve()
 	switch {
 	case over:
 		c.fail(errClosed)

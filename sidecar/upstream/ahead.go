@@ -110,7 +110,7 @@ func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.I
 	}
 	h.service.metrics.opened[h.key.priority()]().Inc()
 	if c.wire == wireHTTP2 {
-		c.speakHTTP2(nil) // else what the other end says first looks like noise
+		c.speakHTTP2(h.service.shared.cfg.Unread, nil) // else what the other end says first looks like noise
 	}
 	now := p.shared.now()
 	p.mu.Lock()

@@ -41,7 +41,7 @@ func (h *Host) leaseExclusive(ctx context.Context, a *Attempts) (Lease, error) {
 			return l, nil
 		}
 		if c.mux == nil {
-			c.speakHTTP2(nil)
+			c.speakHTTP2(h.service.shared.cfg.Unread, nil)
 		}
 		l.stream, err = c.mux.Open()
 		if err == nil {
@@ -58,8 +58,8 @@ func (h *Host) leaseExclusive(ctx context.Context, a *Attempts) (Lease, error) {
 }
 
 // speakHTTP2 begins HTTP/2 on a new connection.
-func (c *Conn) speakHTTP2(closed func()) {
-	c.mux = streams.Client(c.Conn, streams.Config{Closed: closed})
+func (c *Conn) speakHTTP2(unread *streams.Unread, closed func()) {
+	c.mux = streams.Client(c.Conn, streams.Config{Unread: unread, Closed: closed})
 }
 
 func (h *Host) connectError(stage Stage, c *Conn, err error) *ConnectError {

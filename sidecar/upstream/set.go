@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
+	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
 // Config says how a [Set] or a [Static] service reaches its hosts. The zero
@@ -31,6 +32,8 @@ type Config struct {
 	// tried once more: whoever holds idle ones closes some, [Set.Shed] among them. Nil:
 	// only the service's own. It must not block.
 	Short func()
+	// Unread bounds what shared connections hold unread; nil: nothing does.
+	Unread *streams.Unread
 	// IdleTimeout closes connections that nobody used for so long; 0: 60 s.
 	IdleTimeout time.Duration
 	// Warmup is the time over which traffic returns to local hosts that came

@@ -214,7 +214,7 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 	h := s.host
 	c.shared = true
 	h.service.shared.muxed.add(c)
-	c.speakHTTP2(func() { s.gone(c) })
+	c.speakHTTP2(h.service.shared.cfg.Unread, func() { s.gone(c) })
 	inTime, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := c.mux.Ready(inTime); err != nil {

@@ -1,0 +1,150 @@
+package streams
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/sidecar/http2"
+)
+
+// Unread is what many connections together hold of what has arrived and nobody has read, and a
+// bound of that. The windows bound each connection; nothing bounds how many there are. When
+// it is too much, streams are reset (ENHANCE_YOUR_CALM): of the connection that holds most, those
+// that hold most. A nil Unread bounds nothing. Its methods may be called concurrently.
+//
+// A connection that holds little is not asked about every byte: it may hold reportEvery more
+// than is known here.
+type Unread struct {
+	most  int64
+	bytes atomic.Int64
+	shed  atomic.Int64
+
+	mu    sync.Mutex
+	conns map[*Conn]struct{}
+
+	relieving sync.Mutex // who resets streams has it
+	relieved  time.Time  // when they were last
+}
+
+// NewUnread returns a bound of so many bytes.
+func NewUnread(most int64) *Unread { return &Unread{most: most, conns: map[*Conn]struct{}{}} }
+
+// Most returns the bound, in bytes.
+func (u *Unread) Most() int64 { return u.most }
+
+// Bytes returns how much memory holds what was not read.
+func (u *Unread) Bytes() int64 { return u.bytes.Load() }
+
+// Shed returns how many streams were reset because it was too much.
+func (u *Unread) Shed() int64 { return u.shed.Load() }
+
+func (u *Unread) add(c *Conn) {
+	if u != nil {
+		u.mu.Lock()
+		u.conns[c] = struct{}{}
+		u.mu.Unlock()
+	}
+}
+
+func (u *Unread) remove(c *Conn) {
+	if u != nil {
+		u.mu.Lock()
+		delete(u.conns, c)
+		u.mu.Unlock()
+	}
+}
+
+// holdLocked notes how much memory holds what s has not read.
+func (s *Stream) holdLocked(n int) {
+	if n == s.unread {
+		return
+	}
+	c := s.conn
+	c.unread += n - s.unread
+	s.unread = n
+	u, known := c.cfg.Unread, int(c.reported.Load())
+	if off := c.unread - known; u != nil && (off >= reportEvery || off <= -reportEvery || c.unread == 0 && off != 0) {
+		c.reported.Store(int64(c.unread))
+		u.bytes.Add(int64(off))
+	}
+}
+
+// tookLocked notes that all of now was read.
+func (s *Stream) tookLocked() {
+	s.holdLocked(s.unread - s.taking)
+	s.taking = 0
+}
+
+// relieve resets streams when too much is held. It is called without locks by who has read: it
+// takes those of other connections.
+func (u *Unread) relieve() {
+	if u == nil || u.bytes.Load() <= u.most || !u.relieving.TryLock() {
+		return // or somebody is at it
+	}
+	defer u.relieving.Unlock()
+	now := time.Now()
+	if now.Sub(u.relieved) < relieveEvery {
+		return // what was reset is not let go of yet
+	}
+	u.relieved = now
+	excess := u.bytes.Load() - u.most
+	for _, c := range u.byHeld() {
+		for excess > 0 {
+			n := c.shed()
+			if n == 0 {
+				break
+			}
+			excess -= int64(n)
+			u.shed.Add(1)
+		}
+	}
+}
+
+// byHeld returns the connections, who holds most first.
+func (u *Unread) byHeld() []*Conn {
+	u.mu.Lock()
+	conns := slices.Collect(maps.Keys(u.conns))
+	u.mu.Unlock()
+	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(b.reported.Load(), a.reported.Load()) })
+	return conns
+}
+
+// shed resets the stream that holds most, and returns how much that is; 0: none does. Some of
+// it is free once who uses the stream has noticed.
+func (c *Conn) shed() int {
+	c.mu.Lock()
+	var most *Stream
+	for _, s := range c.using {
+		if s.unread > 0 && !s.shed && (most == nil || s.unread > most.unread) {
+			most = s
+		}
+	}
+	if most == nil {
+		c.mu.Unlock()
+		return 0
+	}
+	n := most.unread
+	ended := most.shedLocked()
+	c.unlockAndWriteElsewhere()
+	c.tell(ended)
+	return n
+}
+
+// shedLocked ends a stream such that what of it was not read is lost: also of one that both
+// ends have ended.
+func (s *Stream) shedLocked() (ended []end) {
+	err := &ResetError{Code: http2.EnhanceYourCalm}
+	if s.err == nil && s.id != 0 {
+		s.conn.appendLocked(s.conn.engine.AppendReset(s.conn.queuedLocked(), s.id, err.Code))
+	}
+	s.shed = true
+	s.inEnded = false // who reads must not take what is left for all
+	if s.breakLocked(err) {
+		ended = s.toldLocked(nil, err)
+	}
+	return ended
+}
