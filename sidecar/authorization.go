@@ -29,7 +29,7 @@ func (s *Sidecar) applyPolicy(set *policy.Set) {
 		s.log.Error("who may call: what was told cannot be used, the old stays", "err", err)
 		return
 	}
-	callers := s.callersOf(set.Service)
+	callers := s.callers.of(set.Service)
 	first := callers.Load() == nil
 	callers.Set(a)
 	for _, p := range s.served {
@@ -37,8 +37,8 @@ func (s *Sidecar) applyPolicy(set *policy.Set) {
 			s.register(p)
 		}
 	}
-	if first && s.isTold() {
-		s.serveTold()
+	if first && s.told != nil {
+		s.told.serve()
 	}
 	s.log.Info("who may call the service is known", "service", set.Service.String(), "policies", len(set.Policies), "exported", len(set.Exported) > 0)
 }
@@ -51,8 +51,8 @@ func (s *Sidecar) unknownPolicy() string {
 			unknown = append(unknown, name)
 		}
 	}
-	for _, p := range s.told() {
-		if name := p.Service.String(); s.callersOf(p.Service).Load() == nil && !slices.Contains(unknown, name) {
+	for _, p := range s.told.ports() {
+		if name := p.Service.String(); s.callers.of(p.Service).Load() == nil && !slices.Contains(unknown, name) {
 			unknown = append(unknown, name)
 		}
 	}

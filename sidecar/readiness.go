@@ -19,7 +19,7 @@ func (s *Sidecar) requireReadiness() {
 		s.ready.Require("registration", s.unregistered)
 		s.ready.Require("policy", s.unknownPolicy)
 	case s.isTold():
-		s.ready.Require("service", s.untold)
+		s.ready.Require("service", func() string { return s.told.unknown() })
 		s.ready.Require("policy", s.unknownPolicy)
 	}
 	s.servePorts() // and for each that its program answers

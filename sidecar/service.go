@@ -31,10 +31,9 @@ type servedPort struct {
 
 // servePorts makes what belongs to each served port.
 func (s *Sidecar) servePorts() {
-	s.callers = map[mesh.ServiceName]*state.Store[*policy.Authorizer]{}
 	for i, of := range s.cfg.Served() {
 		s.served = append(s.served, &servedPort{
-			of: of.Destination(), at: i, callers: s.callersOf(of.Name),
+			of: of.Destination(), at: i, callers: s.callers.of(of.Name),
 			answers: s.ready.Condition("program", "nothing at "+of.Target+" has answered yet"),
 		})
 	}

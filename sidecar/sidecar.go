@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/osuser"
-	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/beside"
@@ -75,8 +73,9 @@ type Sidecar struct {
 	routes    *routes.Store
 	direct    *directAddresses // nil unless in a pod
 	gateways  []*gatewaylink.Link
-	served    []*servedPort    // what runs beside by the configuration, a port each
-	beside    *beside.Follower // is told what runs beside; nil: the configuration says it
+	served    []*servedPort // what runs beside by the configuration, a port each
+	told      *told         // what runs beside by a gateway's word; nil: the configuration says it
+	callers   callers       // of what runs beside
 	bundles   *bundles.Follower
 	ads       *adsclient.Client
 	calls     *authorize.Observer // is told of what callers decides
@@ -98,11 +97,6 @@ type Sidecar struct {
 	podTest *podTest         // nil unless in a pod
 
 	heardGateway atomic.Bool // in a pod: one was there
-
-	callersMu sync.Mutex
-	callers   map[mesh.ServiceName]*state.Store[*policy.Authorizer] // who may call each service beside; nil in it: not known yet
-
-	serving sync.Mutex // serializes serveTold
 }
 
 // New makes every part and connects them. It listens nowhere and starts nothing.
@@ -169,9 +163,6 @@ func (s *Sidecar) wire() (err error) {
 	for _, p := range s.served {
 		p.registrar = registration.New(s.gateways, p.of, s.log)
 	}
-	if s.isTold() {
-		s.beside = beside.New(s.gateways, filepath.Join(s.cfg.State, besideFile), s.log)
-	}
 	s.bundles = bundles.New(s.gateways, s.identity, s.log)
 	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
 		return err
@@ -195,6 +186,12 @@ func (s *Sidecar) wire() (err error) {
 		Identity: s.identity, Routes: s.routes, Upstreams: s.upstreams, Timeouts: s.timeoutsToward, Explicit: listeners, Captured: s.captured(), Inbound: s.inbound(),
 		Unread: unread, Log: s.log, Metrics: s.registry,
 	})
+	if s.isTold() {
+		s.told = &told{
+			follower: beside.New(s.gateways, filepath.Join(s.cfg.State, besideFile), s.log),
+			callers:  &s.callers, ads: s.ads, direct: s.direct, proxy: s.proxy, dial: s.dialProgram, observer: s.calls, log: s.log,
+		}
+	}
 	return err
 }
 
@@ -265,11 +262,11 @@ func (s *Sidecar) start(all *parts) {
 		gatewaylink.ShowRenewals(ctx, s.identity, s.gateways)
 		return nil
 	})
-	if s.beside != nil {
-		s.beside.Restore()
-		s.serveTold() // before the policies of the services are restored
-		all.start("beside", s.beside.Run)
-		all.start("told", s.followTold)
+	if s.told != nil {
+		s.told.follower.Restore()
+		s.told.serve() // before the policies of the services are restored
+		all.start("beside", s.told.follower.Run)
+		all.start("told", s.told.follow)
 	}
 	all.start("ads", s.ads.Run)
 	for _, p := range s.served {

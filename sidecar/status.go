@@ -44,7 +44,7 @@ func (s *Sidecar) Status() *status.Sidecar {
 		svc := configOf(s.cfg, p)
 		st.Services = append(st.Services, status.Registration{Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Target: svc.Target, Ready: p.healthy.Load()})
 	}
-	st.Services = append(st.Services, s.toldStatus()...)
+	st.Services = append(st.Services, s.told.status()...)
 	return st
 }
 
@@ -66,8 +66,8 @@ func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
 // kept are the files of the state directory.
 func (s *Sidecar) kept() []admin.KeptFile {
 	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}, {Name: bundlesFile, Err: s.identity.KeptErr}}
-	if s.beside != nil {
-		files = append(files, admin.KeptFile{Name: besideFile, Err: s.beside.StateErr})
+	if s.told != nil {
+		files = append(files, admin.KeptFile{Name: besideFile, Err: s.told.follower.StateErr})
 	}
 	if s.capture != nil {
 		files = append(files, admin.KeptFile{Name: addressesFile, Err: s.capture.addresses.StateErr})
