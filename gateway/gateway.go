@@ -86,7 +86,6 @@ type Gateway struct {
 
 	kubernetes      *kubernetes              // nil: there is no API server
 	siblings        atomic.Pointer[[]string] // addresses of this cluster's other gateways, by the API server
-	noPublicAddress atomic.Pointer[string]   // why; empty: there is one
 
 	limits     *limit.Limits
 	resetKey   *resetKey // nil without a state directory

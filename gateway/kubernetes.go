@@ -1,10 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	discoverykubernetes "github.com/isthmus-mesh/isthmus/gateway/discovery/kubernetes"
@@ -23,9 +23,7 @@ type kubernetes struct {
 	resources *discoverykubernetes.Resources
 	// siblings are the addresses of this cluster's gateways, itself included.
 	siblings *kube.Followed[*discoveryv1.EndpointSlice]
-	// public is the Service of which the address is told to others; nil: the
-	// configuration says what is.
-	public *kube.Followed[*corev1.Service]
+	advertiser *advertiser // nil: the configuration says what is told to others
 	// routes are those whose parents are services.
 	routes *discoverykubernetes.Routes
 }
@@ -61,9 +59,7 @@ func (g *Gateway) openKubernetes() (k *kubernetes, err error) {
 		return nil, err
 	}
 	if g.cfg.Kubernetes.Advertise {
-		k.public, err = kube.Follow[*corev1.Service](k.client, kube.Selection{
-			Namespace: k.client.Namespace(), Fields: "metadata.name=" + string(g.cfg.Name),
-		}, nil)
+		k.advertiser, err = newAdvertiser(k.client, string(g.cfg.Name), g.log)
 	}
 	return k, err
 }
@@ -79,8 +75,8 @@ func (g *Gateway) kubernetesParts() []part {
 		{"siblings", g.followSiblings},
 		{"routes", g.kubernetes.routes.Run},
 	}
-	if g.kubernetes.public != nil {
-		all = append(all, part{"public address", g.followPublicAddress})
+	if a := g.kubernetes.advertiser; a != nil {
+		all = append(all, part{"public address", func(ctx context.Context) error { return a.run(ctx, g.federation.SetAdvertise) }})
 	}
 	return all
 }

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -79,16 +81,33 @@ func tunnelPort(service *corev1.Service) *corev1.ServicePort {
 	return nil
 }
 
-// followPublicAddress tells other gateways what they may dial to reach this one, whenever
-// that changes. While there is nothing the gateway works, and dials them.
-func (g *Gateway) followPublicAddress(ctx context.Context) error {
-	pod := g.ownPod(ctx)
+// advertiser tells other gateways what they may dial to reach this one, which is in a pod
+// behind a Service. Make it with newAdvertiser. Its methods may be called concurrently; run
+// once.
+type advertiser struct {
+	client  *kube.Client
+	name    string // of the pod and of its Service
+	service *kube.Followed[*corev1.Service]
+	log     *slog.Logger
+
+	why atomic.Pointer[string] // nobody is told; empty: they are; nil: not known yet
+}
+
+func newAdvertiser(client *kube.Client, name string, log *slog.Logger) (*advertiser, error) {
+	service, err := kube.Follow[*corev1.Service](client, kube.Selection{Namespace: client.Namespace(), Fields: "metadata.name=" + name}, nil)
+	return &advertiser{client: client, name: name, service: service, log: log}, err
+}
+
+// run calls tell with the address, whenever that changes, until ctx ends. While there is none
+// the gateway works, and dials the others.
+func (a *advertiser) run(ctx context.Context, tell func(address string) error) error {
+	pod := a.ownPod(ctx)
 	if pod == nil {
 		return nil
 	}
 	var told, said string
 	for {
-		all, past := g.kubernetes.public.Snapshot()
+		all, past := a.service.Snapshot()
 		if all != nil {
 			var service *corev1.Service
 			if len(all) > 0 {
@@ -96,19 +115,19 @@ func (g *Gateway) followPublicAddress(ctx context.Context) error {
 			}
 			address, why := publicAddress(service, pod)
 			if why == "" && address != told {
-				if err := g.federation.SetAdvertise(address); err != nil {
+				if err := tell(address); err != nil {
 					why = err.Error()
 				} else {
 					told = address
-					g.log.Info("other clusters are told what to dial", "addr", address)
+					a.log.Info("other clusters are told what to dial", "addr", address)
 				}
 			}
 			if why != "" && why != said {
-				g.log.Warn("other clusters cannot be told what to dial", "err", why)
-				g.kubernetes.client.Event(pod, true, "NoAddress", "Other clusters cannot be told what to dial: "+why+".")
+				a.log.Warn("other clusters cannot be told what to dial", "err", why)
+				a.client.Event(pod, true, "NoAddress", "Other clusters cannot be told what to dial: "+why+".")
 			}
 			said = why
-			g.noPublicAddress.Store(&why)
+			a.why.Store(&why)
 		}
 		select {
 		case <-ctx.Done():
@@ -119,32 +138,28 @@ func (g *Gateway) followPublicAddress(ctx context.Context) error {
 }
 
 // ownPod asks for the pod that this process is in, until it is there; nil: ctx ended.
-func (g *Gateway) ownPod(ctx context.Context) *corev1.Pod {
-	k, said := g.kubernetes.client, ""
+func (a *advertiser) ownPod(ctx context.Context) *corev1.Pod {
+	said := ""
 	for {
-		pod, err := kube.Get[*corev1.Pod](ctx, k, k.Namespace(), string(g.cfg.Name))
+		pod, err := kube.Get[*corev1.Pod](ctx, a.client, a.client.Namespace(), a.name)
 		if err == nil {
 			return pod
 		}
 		why := "the pod after which this gateway is named: " + err.Error()
 		if why != said && ctx.Err() == nil {
-			g.log.Warn("other clusters cannot be told what to dial yet", "err", why)
+			a.log.Warn("other clusters cannot be told what to dial yet", "err", why)
 			said = why
 		}
-		g.noPublicAddress.Store(&why)
+		a.why.Store(&why)
 		if !state.Pause(ctx, podRetry) {
 			return nil
 		}
 	}
 }
 
-// addressUnknown says why other clusters are not told what to dial; empty: they are, or
-// the configuration says it.
-func (g *Gateway) addressUnknown() string {
-	if !g.cfg.Kubernetes.Advertise {
-		return ""
-	}
-	if why := g.noPublicAddress.Load(); why != nil {
+// unknown says why other clusters are not told what to dial; empty: they are.
+func (a *advertiser) unknown() string {
+	if why := a.why.Load(); why != nil {
 		return *why
 	}
 	return "the API server has not answered yet"

@@ -25,7 +25,9 @@ func (g *Gateway) Status() *status.Gateway {
 		Gateways:    peersOf(view, g.tunnel, g.identity.Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Trust = g.trustStatus(view)
-	s.NoAddress = g.addressUnknown()
+	if g.kubernetes != nil && g.kubernetes.advertiser != nil {
+		s.NoAddress = g.kubernetes.advertiser.unknown()
+	}
 	s.NothingImported = nothingImported(view, g.inForce.Load().Imports)
 	s.Unjudged = g.authorizers.Load().unjudged()
 	s.Routes = badRoutes(g.routing.Load())
