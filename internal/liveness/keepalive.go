@@ -34,10 +34,13 @@ func KeepAlive(c net.Conn) {
 // MachineGone reports whether the machine at the other end of the TCP connection c
 // leaves data unacknowledged for 8 s. It is what TCP_USER_TIMEOUT would find, which also
 // ends connections whose reader takes its time: a closed window is acknowledged, and is
-// no sign of death. It costs a system call.
+// no sign of death. It costs a system call, unless it is this machine.
 func MachineGone(c net.Conn) bool {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
+		return false
+	}
+	if at, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
 		return false
 	}
 	raw, err := tcp.SyscallConn()

@@ -62,6 +62,7 @@ func (r *Relays) Watch(ctx context.Context) {
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
 	var open []*relayed
+	gone := make(map[*upstream.Conn]bool) // the machine at its other end
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,9 +71,13 @@ func (r *Relays) Watch(ctx context.Context) {
 		}
 		open = r.append(open[:0])
 		now := time.Now()
+		clear(gone)
 		for _, of := range open {
 			of.lease.Refresh()
-			if h := of.lease.Host(); h.OutOfService() && h.Frozen(ctx) || of.lease.MachineGone() {
+			if _, looked := gone[of.lease.Conn]; !looked { // it may be shared, and a look costs a system call
+				gone[of.lease.Conn] = of.lease.MachineGone()
+			}
+			if h := of.lease.Host(); h.OutOfService() && h.Frozen(ctx) || gone[of.lease.Conn] {
 				r.cut(of)
 			} else if of.pair != nil {
 				of.pair.Look(now)

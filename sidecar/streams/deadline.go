@@ -36,10 +36,13 @@ func (d *deadline) arm(fire func()) {
 }
 
 // fired notes that the timer has, and reports whether the deadline is over; else it is
-// set anew.
+// set anew. Without a deadline the timer is let go of: the stream may be idle for long.
 func (d *deadline) fired(fire func()) bool {
 	d.armed = time.Time{}
-	if !d.at.IsZero() && !d.over {
+	switch {
+	case d.at.IsZero():
+		d.timer = nil
+	case !d.over:
 		d.arm(fire)
 	}
 	return d.over
