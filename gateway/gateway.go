@@ -84,8 +84,8 @@ type Gateway struct {
 	mesh, xdsPort net.Listener
 	operators     admin.Ports
 
-	kubernetes      *kubernetes              // nil: there is no API server
-	siblings        atomic.Pointer[[]string] // addresses of this cluster's other gateways, by the API server
+	kubernetes *kubernetes              // nil: there is no API server
+	siblings   atomic.Pointer[[]string] // addresses of this cluster's other gateways, by the API server
 
 	limits     *limit.Limits
 	resetKey   *resetKey // nil without a state directory

@@ -22,7 +22,7 @@ type kubernetes struct {
 	services  *discoverykubernetes.Source
 	resources *discoverykubernetes.Resources
 	// siblings are the addresses of this cluster's gateways, itself included.
-	siblings *kube.Followed[*discoveryv1.EndpointSlice]
+	siblings   *kube.Followed[*discoveryv1.EndpointSlice]
 	advertiser *advertiser // nil: the configuration says what is told to others
 	// routes are those whose parents are services.
 	routes *discoverykubernetes.Routes
