@@ -114,7 +114,7 @@ func (i *Imports) Run(ctx context.Context) error {
 			}
 		}
 		leads, ledPast := i.cfg.Lease.Held()
-		next := recheck
+		next, rest, began := recheck, settle, time.Now()
 		switch {
 		case !w.known():
 		case leads:
@@ -127,6 +127,7 @@ func (i *Imports) Run(ctx context.Context) error {
 			}
 		case len(i.stale(w)) == 0:
 			staleSince = time.Time{}
+			rest = min(max(settle, restPart*time.Since(began)), writerTime) // the writer writes, and all of that is looked at here
 		case staleSince.IsZero():
 			staleSince, next = time.Now(), writerTime
 		case time.Since(staleSince) < writerTime:
@@ -140,7 +141,7 @@ func (i *Imports) Run(ctx context.Context) error {
 		if !wait(ctx, timer.C, append(past, ledPast)) {
 			return nil
 		}
-		if !state.Pause(ctx, settle) {
+		if !state.Pause(ctx, rest) {
 			return nil
 		}
 	}

@@ -25,6 +25,8 @@ const (
 	// settle is the wait after a change before it is written, so that changes that come
 	// together are written once.
 	settle = 100 * time.Millisecond
+	// restPart is how many times as long as a look at what the writer has written took there is none again.
+	restPart = 20
 
 	// retry is the wait after a write that failed. At most maxRetry.
 	retry    = time.Second

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
+	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -38,6 +39,9 @@ func exportConditions(x *mcsv1beta1.ServiceExport, s *corev1.Service) []metav1.C
 	if tcp := slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP || p.Protocol == "" }); !tcp {
 		message = "other clusters are told of the Service, but the mesh carries none of its ports: it has no TCP port"
 	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		message += "; its sessionAffinity is not kept, callers are spread over all pods"
+	}
 	return []metav1.Condition{
 		valid(true, mcsv1beta1.ServiceExportReasonValid, "the Service can be exported"),
 		ready(true, mcsv1beta1.ServiceExportReasonExported, message),
@@ -63,6 +67,9 @@ func (s *Source) writeConditions(ctx context.Context) {
 				last = err
 			}
 		}
+		for _, service := range spreadAnyway(services, sources.services) {
+			s.client.Event(service, true, "SessionAffinityIgnored", "sessionAffinity ClientIP is not kept for callers that have a sidecar or are in other clusters: they are spread over all pods; have the program not depend on it")
+		}
 		return past, last
 	})
 }
@@ -84,6 +91,23 @@ func (s *Source) writeExport(ctx context.Context, x *mcsv1beta1.ServiceExport, s
 		ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: x.Name, UID: x.UID},
 		Status:     mcsv1beta1.ServiceExportStatus{Conditions: next},
 	}))
+}
+
+// spreadAnyway returns the Services whose callers shall stay with one pod, and which the mesh spreads:
+// those that have a pod with a sidecar, or are exported.
+func spreadAnyway(services []*corev1.Service, known []discovery.Service) (all []*corev1.Service) {
+	for _, s := range services {
+		if s.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+			continue
+		}
+		i, found := slices.BinarySearchFunc(known, mesh.ServiceName{Namespace: s.Namespace, Name: s.Name}, func(d discovery.Service, n mesh.ServiceName) int { return d.Name.Compare(n) })
+		if found && (known[i].Export != nil && *known[i].Export || slices.ContainsFunc(known[i].Ports, func(p mesh.ServicePort) bool {
+			return slices.ContainsFunc(p.Endpoints, func(e mesh.Endpoint) bool { return e.Identity != "" })
+		})) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // conditionsOf returns those of all whose types are those of like: others have their

@@ -88,6 +88,7 @@ func (s *Source) Run(ctx context.Context) error {
 	writing.Go(func() { s.writeConditions(ctx) })
 	defer writing.Wait()
 	var wereReady map[podKey]bool
+	var last objects
 	for {
 		var o objects
 		var past [4]<-chan struct{}
@@ -95,7 +96,8 @@ func (s *Source) Run(ctx context.Context) error {
 		o.slices, past[1] = s.slices.Snapshot()
 		o.pods, past[2] = s.pods.Snapshot()
 		o.exports, past[3] = s.exports.Snapshot()
-		if o.services != nil && o.slices != nil && o.pods != nil && o.exports != nil {
+		if o.services != nil && o.slices != nil && o.pods != nil && o.exports != nil && !o.sayWhat(&last) {
+			last = o
 			wereReady = readyPods(wereReady, o.slices)
 			o.wereReady = wereReady
 			f := translate(o, s.home)

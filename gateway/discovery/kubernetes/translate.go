@@ -29,6 +29,20 @@ type objects struct {
 	wereReady map[podKey]bool
 }
 
+// sayWhat reports whether o is what was is, but for the conditions of ServiceExports: thousands
+// of these are written when a gateway begins.
+func (o *objects) sayWhat(was *objects) bool {
+	return sameSnapshot(o.services, was.services) && sameSnapshot(o.slices, was.slices) && sameSnapshot(o.pods, was.pods) &&
+		slices.EqualFunc(o.exports, was.exports, func(a, b *mcsv1beta1.ServiceExport) bool {
+			return a == b || a.Namespace == b.Namespace && a.Name == b.Name && a.UID == b.UID && a.Generation == b.Generation && a.DeletionTimestamp.IsZero() == b.DeletionTimestamp.IsZero()
+		})
+}
+
+// sameSnapshot reports whether a and b are one snapshot, which never changes.
+func sameSnapshot[T any](a, b []T) bool {
+	return b != nil && len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // readyPods returns the pods of the slices that are ready, and those of before that are still there.
 func readyPods(before map[podKey]bool, eps []*discoveryv1.EndpointSlice) map[podKey]bool {
 	ready := make(map[podKey]bool, len(before))

@@ -365,3 +365,56 @@ func TestAPodThatWasReadyIsRememberedUntilItIsGone(t *testing.T) {
 		t.Errorf("%v is remembered", ready)
 	}
 }
+
+func TestTheConditionsOfServiceExportsAreNothingNew(t *testing.T) {
+	x := &mcsv1beta1.ServiceExport{ObjectMeta: named("shop", "orders")}
+	was := objects{services: []*corev1.Service{service("orders", "http:80")}, slices: []*discoveryv1.EndpointSlice{}, pods: []*corev1.Pod{}, exports: []*mcsv1beta1.ServiceExport{x}}
+	now := was
+	told := x.DeepCopy()
+	told.Status.Conditions = exportConditions(x, was.services[0])
+	now.exports = []*mcsv1beta1.ServiceExport{told}
+	if !now.sayWhat(&was) {
+		t.Error("conditions are something new")
+	}
+	spec := told.DeepCopy()
+	spec.Generation++
+	ending := told.DeepCopy()
+	ending.DeletionTimestamp = new(metav1.Now())
+	another := told.DeepCopy()
+	another.UID = "another one of its name"
+	for what, exports := range map[string][]*mcsv1beta1.ServiceExport{"none": {}, "another spec": {spec}, "one that ends": {ending}, "another one": {another}} {
+		now.exports = exports
+		if now.sayWhat(&was) {
+			t.Errorf("%s is nothing new", what)
+		}
+	}
+	now = was
+	now.services = []*corev1.Service{service("orders", "http:81")}
+	if now.sayWhat(&was) || was.sayWhat(&objects{}) {
+		t.Error("other Services are nothing new")
+	}
+}
+
+func TestWhoIgnoresSessionAffinitySaysSo(t *testing.T) {
+	sticky := func(name string) *corev1.Service {
+		s := service(name, "http:80")
+		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+		return s
+	}
+	services := []*corev1.Service{sticky("exported"), sticky("meshed"), service("not-sticky", "http:80"), sticky("plain")}
+	of := func(name string, export bool, id string) discovery.Service {
+		return discovery.Service{Name: mesh.ServiceName{Namespace: "shop", Name: name}, Export: &export, Ports: []mesh.ServicePort{{Port: 80, Endpoints: []mesh.Endpoint{{Identity: id}}}}}
+	}
+	var got []string
+	for _, s := range spreadAnyway(services, []discovery.Service{of("exported", true, ""), of("meshed", false, "spiffe://x"), of("not-sticky", true, "spiffe://x"), of("plain", false, "")}) {
+		got = append(got, s.Name)
+	}
+	if !slices.Equal(got, []string{"exported", "meshed"}) {
+		t.Errorf("%v", got)
+	}
+	for _, c := range exportConditions(&mcsv1beta1.ServiceExport{ObjectMeta: named("shop", "exported")}, services[0]) {
+		if c.Type == "Ready" && !strings.Contains(c.Message, "its sessionAffinity is not kept") {
+			t.Errorf("%+v", c)
+		}
+	}
+}
