@@ -56,7 +56,7 @@ var imports = map[string][]string{
 	"interception/nft":     {},
 	"interception/bpf":     {},
 
-	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/beside", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
+	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/beside", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/probes", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
 	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
@@ -67,6 +67,7 @@ var imports = map[string][]string{
 	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "sidecar/streams"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
+	"sidecar/probes":       {"internal/config", "internal/health", "internal/limit"},
 	"sidecar/beside":       {"internal/beside", "internal/mesh", "internal/state", "internal/wholefile", "sidecar/gatewaylink"},
 	"sidecar/bundles":      {"internal/identity", "internal/trust", "sidecar/gatewaylink"},
 	"sidecar/gatewaylink":  {"internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/rpcerr", "internal/state"},

@@ -80,7 +80,7 @@
 //	connect(240.66.0.7:80) ───────────────────────▶ 127.0.0.1:15001   getsockopt(SO_ORIGINAL_DST)
 //	sendto(10.43.0.10:53) ────────────────────────▶ 127.0.0.1:15053
 //	listen(:8080)  ◀── 127.0.0.1, own address ────── dial
-//	               ◀── the node (kubelet's probes)
+//	               ◀── the node, if the kubelet asks the programs and not the sidecar
 //	               everybody else's SYN ──────────▶ :15006            LocalAddr, or SO_ORIGINAL_DST
 //
 // The hooks tell the sidecar by its user. sock_create marks its sockets and sockops puts those
@@ -92,9 +92,10 @@
 // Which further addresses are captured the sidecar says as it runs, exact to the port:
 // [CaptureAlso].
 //
-// What comes from an address of the node passes. That is the kubelet, and every other
-// process of the node; it is also who calls a NodePort, where kube-proxy hides callers behind
-// the node's address (externalTrafficPolicy: Cluster): such a port is a way past strict.
+// No packet says which process of the node it is from. So who comes from an address of the node
+// is a stranger like any other, a caller of a NodePort for example, and injected pods have the
+// kubelet ask the sidecar (package sidecar/probes). Only a pod whose probes are as
+// they were written, one that is not injected, has the node pass, and with it everybody there.
 // A program that runs as user 15000 is not captured.
 //
 // # Kernels

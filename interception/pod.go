@@ -39,16 +39,19 @@ func SetNodeAddresses(base string, addresses []netip.Addr) error {
 }
 
 // RedirectPod puts an nftables table into the network namespace of the caller, a pod's, or
-// replaces the one that is there. It needs CAP_NET_ADMIN there and nothing else. What
-// routes the pod has lead to its node, so that their gateways pass as cfg.Nodes do.
+// replaces the one that is there. It needs CAP_NET_ADMIN there and nothing else. Where cfg.Nodes
+// pass, so do the gateways of the pod's routes, which are addresses of its node.
 func RedirectPod(cfg PodTable) error {
-	gateways, err := defaultGateways()
-	if err != nil {
-		return fmt.Errorf("redirect pod: %w", err)
-	}
-	for _, a := range gateways {
-		if !slices.Contains(cfg.Nodes, a) {
-			cfg.Nodes = append(cfg.Nodes, a)
+	var err error
+	if len(cfg.Nodes) > 0 {
+		gateways, err := defaultGateways()
+		if err != nil {
+			return fmt.Errorf("redirect pod: %w", err)
+		}
+		for _, a := range gateways {
+			if !slices.Contains(cfg.Nodes, a) {
+				cfg.Nodes = append(cfg.Nodes, a)
+			}
 		}
 	}
 	switch {

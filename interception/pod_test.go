@@ -37,6 +37,8 @@ type pod struct {
 	*host
 	node    string // network namespace
 	traffic PodTable
+
+	nodePasses bool
 }
 
 var (
@@ -114,7 +116,7 @@ func (p *pod) bring(way Way, onFailure OnFailure, nodes ...netip.Addr) {
 	defer network.Close()
 	err = AttachPod(PodHooks{
 		Name: "app", Directory: p.directory, Cgroup: p.cgroup, Network: network, UID: podUser, Captured: p.traffic.Captured,
-		OutboundPort: podOutbound, DNSPort: podDNS, InboundPort: podInbound, Excluded: p.traffic.Excluded, OnFailure: onFailure,
+		OutboundPort: podOutbound, DNSPort: podDNS, InboundPort: podInbound, Excluded: p.traffic.Excluded, OnFailure: onFailure, Node: p.nodePasses,
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -316,10 +318,15 @@ func TestCallersOfAPodComeToItsSidecarButForTheNodeAndThePodItself(t *testing.T)
 				t.Errorf("the pod itself at %s: %+v", to, got)
 			}
 		}
-		p.bring(way, hooks.FailClosed, nodeV4, nodeV6)
-		for _, a := range []netip.Addr{podV4, podV6} {
-			if got := p.call(a, 8080); got.Answer != "program" {
-				t.Errorf("the node: %+v", got)
+		for _, passes := range []bool{false, true} {
+			p.nodePasses = passes
+			if way == EBPF || passes { // the table has no addresses unless they pass
+				p.bring(way, hooks.FailClosed, nodeV4, nodeV6)
+			}
+			for _, a := range []netip.Addr{podV4, podV6} {
+				if got := p.call(a, 8080); (got.Answer == "program") != passes {
+					t.Errorf("the node passes is %v: %+v", passes, got)
+				}
 			}
 		}
 	})

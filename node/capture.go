@@ -199,10 +199,13 @@ func (c *capturer) capture(s *state, now time.Time) error {
 	}
 	defer func() { _ = network.Close() }()
 	c.look(now) // the network's first pod gives the host another one
+	excluded := append(slices.Clone(c.traffic.Excluded), s.request.excluded...)
 	err = interception.AttachPod(interception.PodHooks{
 		Name: string(p.UID), Directory: c.directory, Cgroup: at.cgroup, Network: network, UID: uid,
 		Captured: c.traffic.Captured, OutboundPort: c.traffic.OutboundPort, DNSPort: c.traffic.DNSPort, InboundPort: c.traffic.InboundPort,
-		Excluded: append(slices.Clone(c.traffic.Excluded), s.request.excluded...), OnFailure: s.request.onFailure,
+		Excluded: excluded, OnFailure: s.request.onFailure,
+		// In injected pods the kubelet asks the sidecar. In others the node has to pass.
+		Node: slices.ContainsFunc(s.request.probed, func(port uint16) bool { return !slices.Contains(excluded, port) }),
 	})
 	if err == nil || errors.Is(err, interception.ErrOlder) {
 		c.pinned[p.UID] = true

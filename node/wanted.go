@@ -2,11 +2,13 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/isthmus-mesh/isthmus/interception"
 )
@@ -28,6 +30,7 @@ type request struct {
 	pod       *corev1.Pod
 	excluded  []uint16
 	onFailure interception.OnFailure
+	probed    []uint16 // ports at which the kubelet asks by network
 }
 
 // trim keeps what is read here of a pod.
@@ -39,7 +42,15 @@ func trim(p *corev1.Pod) {
 		}
 	}
 	p.ManagedFields, p.OwnerReferences, p.Annotations = nil, nil, keep
-	p.Spec = corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, HostUsers: p.Spec.HostUsers}
+	probes := func(all []corev1.Container) (with []corev1.Container) {
+		for _, c := range all {
+			if c.StartupProbe != nil || c.LivenessProbe != nil || c.ReadinessProbe != nil || c.Lifecycle != nil {
+				with = append(with, corev1.Container{Ports: c.Ports, StartupProbe: c.StartupProbe, LivenessProbe: c.LivenessProbe, ReadinessProbe: c.ReadinessProbe, Lifecycle: c.Lifecycle})
+			}
+		}
+		return with
+	}
+	p.Spec = corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, HostUsers: p.Spec.HostUsers, InitContainers: probes(p.Spec.InitContainers), Containers: probes(p.Spec.Containers)}
 	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP}
 }
 
@@ -60,7 +71,7 @@ func wanted(pods []*corev1.Pod) (all map[types.UID]request, faults map[types.UID
 			faults[p.UID] = fmt.Errorf("a pod with hostNetwork cannot be captured: its ports are its node's; take the label %s off", sidecarLabel)
 			continue
 		}
-		r := request{pod: p, onFailure: interception.OnFailure("closed")}
+		r := request{pod: p, onFailure: interception.OnFailure("closed"), probed: probedPorts(p)}
 		switch v := p.Annotations[failureAnnotation]; v {
 		case "", "closed":
 		case "open":
@@ -75,6 +86,49 @@ func wanted(pods []*corev1.Pod) (all map[types.UID]request, faults map[types.UID
 		all[p.UID] = r
 	}
 	return all, faults
+}
+
+// probedPorts returns the ports of a pod at which the kubelet asks by network, as its containers say.
+func probedPorts(p *corev1.Pod) (all []uint16) {
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		var asked []intstr.IntOrString
+		get := func(g *corev1.HTTPGetAction) {
+			if g != nil && g.Host == "" {
+				asked = append(asked, g.Port)
+			}
+		}
+		for _, probe := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+			if probe == nil {
+				continue
+			}
+			get(probe.HTTPGet)
+			if s := probe.TCPSocket; s != nil && s.Host == "" {
+				asked = append(asked, s.Port)
+			}
+			if g := probe.GRPC; g != nil {
+				asked = append(asked, intstr.FromInt32(g.Port))
+			}
+		}
+		if c.Lifecycle != nil {
+			for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
+				if h != nil {
+					get(h.HTTPGet)
+				}
+			}
+		}
+		for _, port := range asked {
+			n := port.IntValue()
+			for _, named := range c.Ports {
+				if port.Type == intstr.String && named.Name == port.StrVal {
+					n = int(named.ContainerPort)
+				}
+			}
+			if n > 0 && n <= 65535 && !slices.Contains(all, uint16(n)) {
+				all = append(all, uint16(n))
+			}
+		}
+	}
+	return all
 }
 
 // ports reads "9090,9091"; those that are right count, also with an error.

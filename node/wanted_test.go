@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 func podWith(uid string, annotations map[string]string) *corev1.Pod {
@@ -53,5 +54,30 @@ func TestOnlyWhatIsReadIsKeptOfAPod(t *testing.T) {
 	trim(p)
 	if p.Size() > 200 || p.Annotations[failureAnnotation] != "open" || p.Spec.HostUsers == nil {
 		t.Errorf("%d bytes are kept: %v", p.Size(), p)
+	}
+}
+
+func TestThePortsAtWhichTheKubeletAsksAreThoseOfProbesByNetwork(t *testing.T) {
+	get := func(port intstr.IntOrString, host string) *corev1.HTTPGetAction { return &corev1.HTTPGetAction{Port: port, Host: host} }
+	p := podWith("a", nil)
+	p.Spec.InitContainers = []corev1.Container{{StartupProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get(intstr.FromInt32(15021), "")}}}, {Name: "once"}}
+	p.Spec.Containers = []corev1.Container{
+		{
+			Ports:          []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
+			LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get(intstr.FromString("http"), "")}},
+			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("9000")}}},
+			Lifecycle:      &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: get(intstr.FromInt32(8081), "")}},
+		},
+		{
+			StartupProbe:   &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 50051}}},
+			LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}},
+			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get(intstr.FromString("nobody"), "")}},
+			Lifecycle:      &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: get(intstr.FromInt32(80), "192.0.2.7")}},
+		},
+	}
+	trim(p)
+	all, _ := wanted([]*corev1.Pod{p})
+	if want := []uint16{15021, 8080, 9000, 8081, 50051}; !slices.Equal(all["a"].probed, want) {
+		t.Errorf("%v, want %v", all["a"].probed, want)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/sidecar/beside"
 	"github.com/isthmus-mesh/isthmus/sidecar/bundles"
 	"github.com/isthmus-mesh/isthmus/sidecar/gatewaylink"
+	"github.com/isthmus-mesh/isthmus/sidecar/probes"
 	"github.com/isthmus-mesh/isthmus/sidecar/proxy"
 	"github.com/isthmus-mesh/isthmus/sidecar/registration"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
@@ -251,7 +252,7 @@ func (s *Sidecar) start(all *parts) {
 	}
 	all.start("admin", admin.New(admin.Config{
 		Ports: s.operators, Started: &s.startup, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Accept, Audit: s.audit, Log: s.log,
-		Status: func() any { return s.Status() },
+		Status: func() any { return s.Status() }, Probes: probes.New(s.cfg.Interception.Probes, s.log),
 	}).Run)
 	all.start("audit", s.audit.Run)
 	all.start("identity", s.identity.Run)

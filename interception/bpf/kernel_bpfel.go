@@ -91,7 +91,8 @@ type KernelSettings struct {
 	Pod          uint8
 	InboundPort  uint16
 	SidecarUid   uint32
-	Unused       uint32
+	Node         uint8
+	Unused       [3]uint8
 }
 
 type KernelSlot uint32

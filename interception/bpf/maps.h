@@ -47,7 +47,8 @@ struct settings {
 	__u8 pod;            // the sidecar is in the cgroup, too, and what follows counts
 	__u16 inbound_port;  // of the sidecar, for callers of the pod's ports
 	__u32 sidecar_uid;   // as the host sees it
-	__u32 unused;
+	__u8 node;           // what comes from the node's addresses passes
+	__u8 unused[3];
 };
 
 // A caller's address, in network byte order as in endpoint.
@@ -219,7 +220,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } callers SEC(".maps");
 
-// The addresses of the node: what comes from there passes to the ports of a pod.
+// The addresses of the node: what comes from there passes to the ports of a pod, where its kubelet
+// asks the programs and not the sidecar.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);

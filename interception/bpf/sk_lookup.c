@@ -2,12 +2,12 @@
 
 // A new connection to one of the program's ports: the sidecar gets it, except
 // those that the sidecar makes itself. In a pod: to any port, except what comes from the
-// pod or its node, and to ports of the sidecar.
+// pod, or from its node where that is to pass, and to ports of the sidecar.
 #include "maps.h"
 
 // passes_in_pod says so. Nobody else can have an address of the pod, or of loopback, as
 // its source: the kernel drops such packets before.
-static __always_inline bool passes_in_pod(const struct pair *dial)
+static __always_inline bool passes_in_pod(const struct settings *s, const struct pair *dial)
 {
 	struct caller who = {
 		.ip = { dial->local.ip[0], dial->local.ip[1], dial->local.ip[2], dial->local.ip[3] },
@@ -22,7 +22,7 @@ static __always_inline bool passes_in_pod(const struct pair *dial)
 		return true;
 	if (!here.ip[0] && !here.ip[1] && !here.ip[2] && here.ip[3] == bpf_htonl(1))
 		return true;
-	return bpf_map_lookup_elem(&inbound_ports, &port) || bpf_map_lookup_elem(&node_addresses, &who);
+	return bpf_map_lookup_elem(&inbound_ports, &port) || (s->node && bpf_map_lookup_elem(&node_addresses, &who));
 }
 
 SEC("sk_lookup")
@@ -45,7 +45,7 @@ int isthmus_sk_lookup(struct bpf_sk_lookup *ctx)
 	SET_IP(&dial.remote, v4, ctx->local_ip4, ctx->local_ip6);
 	dial.local.port = bpf_ntohs(ctx->remote_port);
 	dial.remote.port = port;
-	if (s->pod ? passes_in_pod(&dial) : !!bpf_map_lookup_elem(&own_dials, &dial)) {
+	if (s->pod ? passes_in_pod(s, &dial) : !!bpf_map_lookup_elem(&own_dials, &dial)) {
 		count(COUNTER_OWN_DIALS);
 		return SK_PASS;
 	}

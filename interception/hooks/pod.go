@@ -27,6 +27,7 @@ type Pod struct {
 	Captured                           []netip.Prefix
 	OutboundPort, DNSPort, InboundPort uint16   // where the sidecar listens
 	Excluded                           []uint16 // ports of the pod whose callers pass
+	Node                               bool     // callers from an address of the node pass
 	OnFailure                          OnFailure
 
 	Log *slog.Logger // nil: what is logged is discarded
@@ -109,6 +110,9 @@ func (d directory) attachPod(cfg Pod, cgroup uint64) error {
 	if cfg.OnFailure == FailOpen {
 		settings.Open = 1
 	}
+	if cfg.Node {
+		settings.Node = 1
+	}
 	if err := fill(&objects.KernelMaps, Config{Captured: cfg.Captured, Inbound: cfg.Excluded}, settings); err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func openNodeAddresses(base string, spec *ebpf.CollectionSpec) (*ebpf.Map, error
 	return m, nil
 }
 
-// SetNodeAddresses replaces the addresses that pass to the ports of every pod.
+// SetNodeAddresses replaces the addresses that pass to the ports of every pod of [PodConfig].Node.
 func SetNodeAddresses(base string, addresses []netip.Addr) error {
 	fault := func(err error) error { return fmt.Errorf("set the node's addresses: %w", err) }
 	spec, err := parse()

@@ -21,7 +21,7 @@ type Pod struct {
 	// loopback addresses, and InboundPort where it takes their callers.
 	OutboundPort, DNSPort, InboundPort uint16
 	Excluded                           []uint16     // ports whose callers pass, such as the sidecar's own
-	Nodes                              []netip.Addr // callers that pass: the node, whose kubelet probes
+	Nodes                              []netip.Addr // callers that pass: the node, where its kubelet asks the programs and not the sidecar
 }
 
 // podTable is what the table of a pod is called, behind the prefix. There is one in a

@@ -34,6 +34,7 @@ type Config struct {
 	Started   *Readiness                                            // what /startz reports; nil: what /readyz does
 	Readiness *Readiness                                            // what /readyz reports
 	Metrics   prometheus.Gatherer                                   // what /metrics serves
+	Probes    http.Handler                                          // what GET /probes/ answers; nil: there is no such page
 	Status    func() any                                            // what /status encodes; must not block
 	Reload    *Reloader                                             // what POST /reload does; nil: there is no such page
 	Bundle    func(signed []byte) (changed bool, err error)         // what POST /trust does with its body; nil: there is no such page
@@ -161,6 +162,9 @@ func (s *Server) addPublic(mux *http.ServeMux) {
 	}
 	mux.HandleFunc("GET /startz", unmet("not started", started))
 	mux.HandleFunc("GET /readyz", unmet("not ready", s.cfg.Readiness))
+	if s.cfg.Probes != nil {
+		mux.Handle("GET /probes/", s.cfg.Probes)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
 }
 

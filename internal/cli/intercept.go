@@ -90,9 +90,10 @@ nftables table into the network namespace that it runs in, and ends: what the po
 send to mesh addresses, and their DNS questions, go to the sidecar, and so does who
 calls the pod's ports. Doing it again replaces the table.
 
-The sidecar must run as user %d, with "interception: {mode: pod}". What comes from the
-node passes, since its kubelet probes the programs: the pod's default gateway, and
---node-addresses. While no sidecar runs, what is redirected is refused.`, config.PodUID),
+The sidecar must run as user %d, with "interception: {mode: pod}". Nothing from outside passes
+but to excluded ports: injected pods have their kubelet ask the sidecar. Where it asks the
+programs, --node-addresses has the node pass, and with it whoever comes from there, such as
+callers of a NodePort. While no sidecar runs, what is redirected is refused.`, config.PodUID),
 		Example: `  isthmus intercept pod --node-addresses 192.0.2.7,2001:db8::7 --exclude-inbound-ports 9090`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

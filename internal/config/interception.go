@@ -44,6 +44,10 @@ type Interception struct {
 	OutboundPort uint16 `yaml:"outboundPort" flag:"port for captured connections"`
 	// Where it answers captured DNS questions, on the same addresses.
 	DNSPort uint16 `yaml:"dnsPort" flag:"port for captured DNS questions"`
+	// What the kubelet asks of the pod's programs, which asks the sidecar in their place, at
+	// /probes/CONTAINER/PROBE of listen.metrics. Injection writes it, as
+	// web/livenessProbe=http:8080:%2Fhealthz. It takes mode pod.
+	Probes []Probe `yaml:"probes" flag:"what the kubelet asks the sidecar in place of the pod's programs"`
 }
 
 // CgroupOf returns the default cgroup of an interception.
@@ -140,6 +144,9 @@ func (i *Interception) complete(c *completer, served []Served) {
 	i.completeInbound(c, served)
 	if i.Mode == Pod && (i.OutboundPort != OutboundPort || i.DNSPort != DNSPort) {
 		c.fault("interception.mode", "in a pod the traffic is brought to the ports %d and %d: leave out outboundPort and dnsPort", OutboundPort, DNSPort)
+	}
+	if len(i.Probes) > 0 && i.Mode != Pod {
+		c.fault("interception.probes", "the kubelet asks the sidecars of pods only: write mode pod, or remove it")
 	}
 	if i.OutboundPort == 0 {
 		c.fault("interception.outboundPort", "must be 1 to 65535")

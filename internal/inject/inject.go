@@ -74,11 +74,13 @@ func (i *Injector) Pod(p *corev1.Pod) (Result, error) {
 	if err := refusal(p, s); err != nil {
 		return Result{}, err
 	}
-	first := []corev1.Container{i.sidecar(s)}
+	probes, rewritten := rewriteProbes(p)
+	first := []corev1.Container{i.sidecar(s, probes)}
 	if s.Interception == config.ByInit {
 		first = slices.Insert(first, 0, i.interceptor(s))
 	}
-	patch := setKeys(p.Labels, map[string]string{SidecarLabel: "true"}, "metadata", "labels")
+	patch := rewritten // before the places of containers change
+	patch = append(patch, setKeys(p.Labels, map[string]string{SidecarLabel: "true"}, "metadata", "labels")...)
 	patch = append(patch, setKeys(p.Annotations, map[string]string{interceptionAnnotation: string(s.Interception)}, "metadata", "annotations")...)
 	patch = append(patch, removeKeys(p.Annotations, []string{"metadata", "annotations"}, NotInjectedAnnotation)...)
 	patch = append(patch, prepend(len(p.Spec.InitContainers), first, "spec", "initContainers")...)

@@ -60,7 +60,7 @@ func sidecarPorts() map[int32]string {
 }
 
 // sidecar returns the container of the sidecar.
-func (i *Injector) sidecar(s *settings) corev1.Container {
+func (i *Injector) sidecar(s *settings, probes []config.Probe) corev1.Container {
 	c := corev1.Container{
 		Name:            SidecarContainer,
 		Image:           s.Image,
@@ -104,6 +104,13 @@ func (i *Injector) sidecar(s *settings) corev1.Container {
 		},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
+	if len(probes) > 0 {
+		var words []string
+		for _, p := range probes {
+			words = append(words, p.String())
+		}
+		c.Env = append(c.Env, corev1.EnvVar{Name: "ISTHMUS_INTERCEPTION_PROBES", Value: strings.Join(words, " ")})
+	}
 	if len(s.requests) > 0 {
 		c.Resources.Requests = s.requests
 	}
@@ -119,7 +126,7 @@ func (i *Injector) sidecar(s *settings) corev1.Container {
 // interceptor returns the init container that has the pod's connections go to the sidecar,
 // where the node's agent does not.
 func (i *Injector) interceptor(s *settings) corev1.Container {
-	args := []string{"intercept", "pod", "--node-addresses=$(NODE_ADDRESSES)"}
+	args := []string{"intercept", "pod"}
 	if s.excludedInbound != "" {
 		args = append(args, "--exclude-inbound-ports="+s.excludedInbound)
 	}
@@ -128,9 +135,6 @@ func (i *Injector) interceptor(s *settings) corev1.Container {
 		Image:           s.Image,
 		ImagePullPolicy: corev1.PullPolicy(s.ImagePullPolicy),
 		Args:            args,
-		Env: []corev1.EnvVar{
-			{Name: "NODE_ADDRESSES", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIPs"}}},
-		},
 		SecurityContext: &corev1.SecurityContext{
 			RunAsUser:                new(int64(0)),
 			RunAsGroup:               new(int64(0)),

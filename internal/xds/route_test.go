@@ -1,10 +1,10 @@
 package xds
 
 import (
-	"net/netip"
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"

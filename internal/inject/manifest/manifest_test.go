@@ -34,7 +34,7 @@ func newInjector(t testing.TB) *inject.Injector {
 // The goldens are read by people; that a real API server takes them, integration/kubernetes
 // tests.
 func TestManifestsAreInjectedAsTheGoldensShow(t *testing.T) {
-	for _, name := range []string{"workloads.yaml", "nodes.yaml", "list.yaml", "pod.json"} {
+	for _, name := range []string{"workloads.yaml", "nodes.yaml", "list.yaml", "probes.yaml", "pod.json"} {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("testdata", name))
 			if err != nil {

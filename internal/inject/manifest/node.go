@@ -60,6 +60,9 @@ func apply(pod *yaml.Node, patch []inject.Operation) error {
 		parent := pod
 		for _, key := range o.Path[:len(o.Path)-1] {
 			next := value(parent, key)
+			if at, err := strconv.Atoi(key); err == nil && parent.Kind == yaml.SequenceNode && at < len(parent.Content) {
+				next = parent.Content[at]
+			}
 			if key == "metadata" && (next == nil || next.Kind == yaml.ScalarNode) { // absent, or null
 				next = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Style: parent.Style}
 				setKey(parent, key, next)
