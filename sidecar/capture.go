@@ -57,7 +57,11 @@ func (s *Sidecar) newCapture() (_ *capture, err error) {
 	c.dns, err = dns.New(dns.Config{
 		Listen: listen, ResolvConf: resolvers, Table: c.addresses, WithoutIPv6: len(listen) == 1,
 		OriginalServer: c.intercept.OriginalServer, OriginalDestination: c.intercept.OriginalDestination,
-		Ports: s.portsOf, InMesh: inMesh, Cluster: s.identity.ID().Cluster, Release: func(d mesh.Destination) { s.ads.Unsubscribe(d) },
+		Ports: s.portsOf, InMesh: inMesh, Cluster: s.identity.ID().Cluster, Release: func(d mesh.Destination) {
+			if s.direct == nil || !s.direct.keeps(d) {
+				s.ads.Unsubscribe(d)
+			}
+		},
 		Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {

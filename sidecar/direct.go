@@ -46,6 +46,7 @@ type directAddresses struct {
 	mu         sync.Mutex
 	said       map[netip.AddrPort]struct{}
 	subscribed map[mesh.Destination]struct{} // instances of headless services
+	given      map[mesh.Destination]struct{} // services whose own addresses programs were given, and may keep
 	fault      string                        // what was logged last
 }
 
@@ -58,7 +59,7 @@ func (s *Sidecar) newDirectAddresses(environment []string) *directAddresses {
 		capture:   func(to []netip.AddrPort) error { return interception.CaptureAlso(traffic, to) },
 		release:   func(to []netip.AddrPort) error { return interception.ReleaseAlso(traffic, to) },
 		own:       ownAddresses,
-		said:      map[netip.AddrPort]struct{}{}, subscribed: map[mesh.Destination]struct{}{},
+		said:      map[netip.AddrPort]struct{}{}, subscribed: map[mesh.Destination]struct{}{}, given: map[mesh.Destination]struct{}{},
 	}
 }
 
@@ -87,14 +88,31 @@ func (d *directAddresses) inMesh(ctx context.Context, service mesh.Destination) 
 	if err != nil {
 		return false, err
 	}
+	if !r.Outside && !r.Headless {
+		return true, nil
+	}
 	if r.Headless {
 		for _, p := range r.Ports {
-			service.Port = p.Number
-			_, _ = d.routes.Wait(ctx, service) // as many as come in time
+			port := service
+			port.Port = p.Number
+			_, _ = d.routes.Wait(ctx, port) // as many as come in time
 		}
 	}
 	d.follow(false)
-	return !r.Outside && !r.Headless, nil
+	if r.Headless || len(r.Addresses) > 0 {
+		d.mu.Lock()
+		d.given[service] = struct{}{}
+		d.mu.Unlock()
+	}
+	return false, nil
+}
+
+// keeps reports whether a service stays in scope although nobody asks for it by name any more.
+func (d *directAddresses) keeps(service mesh.Destination) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.given[service]
+	return ok
 }
 
 // serve says which services the pod serves itself.

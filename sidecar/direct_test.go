@@ -66,7 +66,7 @@ func direct(variables map[netip.AddrPort]mesh.Destination) (*directAddresses, *k
 			return k.err
 		},
 		own:  func() []netip.Addr { return []netip.Addr{podOwn.Addr()} },
-		said: map[netip.AddrPort]struct{}{}, subscribed: map[mesh.Destination]struct{}{},
+		said: map[netip.AddrPort]struct{}{}, subscribed: map[mesh.Destination]struct{}{}, given: map[mesh.Destination]struct{}{},
 	}, k, asked
 }
 
@@ -107,6 +107,9 @@ func TestTheAddressesOfAHeadlessServicesPodsAreCapturedBeforeTheirNameIsAnswered
 		}
 		if want := []mesh.Destination{shopDB, ported(shopDB, 5432)}; !slices.Equal(slices.Compact(*asked), want) {
 			t.Errorf("asked for %v, want %v", *asked, want)
+		}
+		if other := (mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "web"}}); !d.keeps(shopDB) || d.keeps(other) {
+			t.Error("the service does not stay in scope, whose addresses the program has, or others do")
 		}
 		if to, ok := d.leads(t.Context(), podDB1); !ok || to != (routes.Direct{Destination: ported(shopDB, 5432), Instance: podDB1.String()}) {
 			t.Errorf("%v leads to %v, %v", podDB1, to, ok)

@@ -29,9 +29,9 @@ const (
 )
 
 // wayOutOfPod is what a plain caller of a pod's port is told to do.
-// It has a sidecar, and yet comes past it, when it calls a pod instead of a service.
+// It has a sidecar, and yet comes past it, when it knows an address that its sidecar does not.
 const wayOutOfPod = "label the caller's namespace isthmus.io/inject=enabled and restart the caller, or, where it has a sidecar, " +
-	"call the Service and not a pod by its address or name; or annotate the called pod isthmus.io/inbound: permissive"
+	"have it ask for the Service by its name before it calls an address; or annotate the called pod isthmus.io/inbound: permissive"
 
 // steeredInPod is the listener for callers of all the programs of the pod.
 func (s *Sidecar) steeredInPod() *proxy.Steered {
