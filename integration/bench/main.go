@@ -52,7 +52,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	smoke := fs.Bool("smoke", false, "one second per contender: shows that it runs, measures nothing")
 	fs.StringVar(&o.isthmus, "isthmus", "", "binary to measure (default: build this source tree)")
 	fs.StringVar(&o.before, "before", "", "another build of isthmus, measured beside it in the flows without interception: what did a change cost?")
-	fs.StringVar(&o.profile, "profile", "", "directory for a CPU profile of each of our processes, made during the last round of each flow")
+	fs.StringVar(&o.profile, "profile", "", "directory for a CPU profile of each of our processes, made during the last round of each flow; it is made if it is not there")
 	fs.StringVar(&o.output, "o", "table", "output: table or json")
 	fs.Usage = func() {
 		fmt.Fprintln(stderr, "Measures isthmus beside nginx, HAProxy and Envoy; see README.md beside the source.")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -76,4 +78,15 @@ func smokeOptions(t *testing.T) options {
 		t.Fatal(err)
 	}
 	return opts
+}
+
+func TestADirectoryForProfilesThatCannotBeMadeIsToldAtOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := run(t.Context(), options{profile: filepath.Join(file, "profiles")}, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "-profile: ") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -59,6 +59,11 @@ func run(ctx context.Context, opts options, log io.Writer) (r *report, err error
 	b := &bench{opts: opts, log: log, ports: process.NewPorts(), spawn: process.NewSpawner(), worlds: map[string]*world{}, profiled: map[*process.Process]string{}}
 	defer b.spawn.Close()
 	defer func() { b.stop(b.started) }()
+	if opts.profile != "" {
+		if err := os.MkdirAll(opts.profile, 0o755); err != nil {
+			return nil, fmt.Errorf("-profile: %w", err)
+		}
+	}
 	if b.dir, err = os.MkdirTemp("", "isthmus-bench-"); err != nil {
 		return nil, err
 	}
