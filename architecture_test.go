@@ -58,13 +58,13 @@ var imports = map[string][]string{
 
 	"sidecar":          {"interception", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/enroll", "internal/health", "internal/identity", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/register", "internal/relay", "internal/state", "internal/status", "internal/version", "sidecar/adsclient", "sidecar/beside", "sidecar/bundles", "sidecar/dns", "sidecar/exchange", "sidecar/gatewaylink", "sidecar/probes", "sidecar/proxy", "sidecar/registration", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/dns":      {"internal/drain", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/wholefile", "sidecar/routes"},
-	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
+	"sidecar/exchange": {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/socket", "internal/state", "internal/traffic", "sidecar/http1", "sidecar/http2", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/proxy":    {"internal/authorize", "internal/connect", "internal/drain", "internal/epoll", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/osuser", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/traffic", "sidecar/exchange", "sidecar/http1", "sidecar/http2", "sidecar/routes", "sidecar/streams", "sidecar/upstream"},
 	"sidecar/http1":    {"internal/mesh"},
 	"sidecar/http2":    {},
 	"sidecar/streams":  {"internal/liveness", "internal/relay", "sidecar/http2"},
 	"sidecar/routes":   {"internal/mesh", "internal/state", "internal/traffic"},
-	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/state", "sidecar/streams"},
+	"sidecar/upstream": {"internal/connect", "internal/identity", "internal/liveness", "internal/mesh", "internal/prom", "internal/socket", "internal/state", "sidecar/streams"},
 
 	"sidecar/adsclient":    {"internal/mesh", "internal/policy", "internal/prom", "internal/rpcerr", "internal/state", "internal/wholefile", "internal/xds", "sidecar/gatewaylink"},
 	"sidecar/probes":       {"internal/config", "internal/health", "internal/limit"},
@@ -86,6 +86,7 @@ var imports = map[string][]string{
 	"internal/dialerr":               {},
 	"internal/epoll":                 {},
 	"internal/rpcerr":                {},
+	"internal/socket":                {},
 	"internal/enroll":                {"internal/admin", "internal/config", "internal/identity", "internal/identity/caclient", "internal/identity/workloadapi", "internal/state", "internal/status", "internal/version"},
 	"internal/health":                {"internal/dialerr"},
 	"internal/hostport":              {},

@@ -85,6 +85,18 @@ func (e *Entry) Waiting(until time.Time) {
 	_ = e.setDeadline(until) // a closed connection says so on Read
 }
 
+// StillWaiting is [Entry.Waiting] from now on until the deadline that it set last, which holds
+// still: to move one costs a timer. It reports false, and does nothing, when a drain has begun.
+func (e *Entry) StillWaiting(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.set.Draining() {
+		return false
+	}
+	e.idle, e.since = true, now
+	return true
+}
+
 // OnDrain has f called when a drain begins; at once if it has. f must not wait, nor call
 // the set.
 func (e *Entry) OnDrain(f func()) {

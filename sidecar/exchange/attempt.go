@@ -17,9 +17,12 @@ type attempt struct {
 	host       hostEnd          // what is sent and read on the lease
 	result     upstream.Outcome // what the host is told
 	sentAt     time.Time        // the attempt began
+	sendBy     time.Time        // when the host has to have taken what is sent at first
 	answeredAt time.Time        // the answer's head was there
+	ended      time.Time        // the attempt was over
 	headEnd    int              // back[:headEnd] is the answer's head,
 	filled     int              // back[headEnd:filled] what came behind it
+	unheard    error            // what waiting for the answer has ended with, in send
 	untilClose bool             // the answer ended with its connection
 	extra      int              // bytes that upstream sent behind its answer
 	still      bool             // the host stands still; what it has sent before is read
@@ -49,7 +52,7 @@ func (x *exchange) try() outcome {
 // send writes the head and what there is of the body.
 func (x *exchange) send() error {
 	x.sentAt = time.Now()
-	_ = x.host.SetWriteDeadline(x.bounds.earlier(x.sentAt.Add(sendTimeout)))
+	x.sendBy = x.bounds.earlier(x.sentAt.Add(sendTimeout))
 	if x.bounds.called > 0 {
 		x.rewrite.GRPCTimeout = appendTimeout(x.timeout[:0], x.bounds.end.Sub(x.sentAt))
 	}
@@ -57,9 +60,8 @@ func (x *exchange) send() error {
 	if x.up != nil {
 		body = x.up.rewind()
 	}
-	err := x.host.send(x, body)
-	_ = x.host.SetReadDeadline(x.bounds.earlier(x.sentAt.Add(lookAfter)))
-	return err
+	x.host.lookBy(x.sentAt, x.bounds.earlier(x.sentAt.Add(lookAfter)))
+	return x.host.send(x, body)
 }
 
 // receive reads the final answer's head into x.resp and passes interim ones on; over

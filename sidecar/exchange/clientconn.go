@@ -38,10 +38,20 @@ func (c *clientConn) leave() {
 }
 
 // Read reads what the client sends.
-func (c *clientConn) Read(b []byte) (int, error) { return c.client.Read(b) }
+func (c *clientConn) Read(b []byte) (int, error) {
+	if c.plain != nil {
+		return c.plain.Read(b)
+	}
+	return c.client.Read(b)
+}
 
 // Write writes to the client.
-func (c *clientConn) Write(b []byte) (int, error) { return c.client.Write(b) }
+func (c *clientConn) Write(b []byte) (int, error) {
+	if c.plain != nil {
+		return c.plain.Write(b)
+	}
+	return c.client.Write(b)
+}
 
 // SetReadDeadline bounds what is read of the client.
 func (c *clientConn) SetReadDeadline(t time.Time) error { return c.client.SetReadDeadline(t) }
@@ -92,10 +102,11 @@ func (c *clientConn) readHead() bool {
 		}
 		if !deadline {
 			deadline = true
+			c.idle.deadline = time.Time{}
 			_ = c.client.SetReadDeadline(time.Now().Add(headTimeout))
 		}
 		c.makeRoom()
-		n, err = c.client.Read(c.in[c.to:])
+		n, err = c.Read(c.in[c.to:])
 		c.to += n
 		if err != nil && n == 0 {
 			if errors.Is(err, net.ErrClosed) || c.from == c.to {
@@ -141,7 +152,7 @@ func (c *clientConn) refuseTLS() {
 	c.s.Metrics.localReply(connect.RequestError)
 	c.s.recordTLS()
 	_ = c.client.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	_, _ = c.client.Write(handshakeFailure) // the client may be gone
+	_, _ = c.Write(handshakeFailure) // the client may be gone
 	c.linger()
 }
 
@@ -156,13 +167,16 @@ func (c *clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
 	c.out = c.appendReply(c.out[:0], now, r, last, bodiless, repeated)
 	_ = c.client.SetWriteDeadline(now.Add(lingerTimeout))
 	c.writeLimit = streamDeadline{}
-	_, _ = c.client.Write(c.out) // the client may be gone
+	_, _ = c.Write(c.out) // the client may be gone
 }
 
 // finish reads what is left of the request's body, so that the next one can be told from
 // it, or lets the client read its answer before the connection ends.
 func (c *clientConn) finish(whole bool) bool {
 	up := c.x.up
+	if up != nil {
+		c.idle.deadline = time.Time{} // it has set deadlines of its own
+	}
 	if !whole && !c.x.closing {
 		whole = up.discard()
 	}
@@ -197,7 +211,7 @@ func (c *clientConn) linger() {
 	_ = c.client.SetReadDeadline(time.Now().Add(lingerTimeout))
 	// By time and not by bytes: a fast sender must get its chance to read, too.
 	for {
-		if _, err := c.client.Read(c.in); err != nil {
+		if _, err := c.Read(c.in); err != nil {
 			return
 		}
 	}

@@ -49,11 +49,12 @@ func (d *download) run(now time.Time) outcome {
 	x := d.x
 	x.extendWriteDeadline(now)
 	// The head and what came with it leave in one write.
-	if err := d.take(); err != nil {
+	first, err := d.take()
+	if err != nil {
 		return x.reply(inner(502, responseIncomplete, x.lease.Addr(), "answered with a malformed body: %v", err))
 	}
 	x.begin()
-	if _, err := x.end.Write(x.out); err != nil {
+	if _, err := x.end.Write(first); err != nil {
 		return x.abort()
 	}
 	if d.body.Done() {
@@ -97,14 +98,20 @@ func (d *download) run(now time.Time) outcome {
 	return completed
 }
 
-// take appends what buf holds of the body to the head in x.out.
-func (d *download) take() error {
+// take returns the head in x.out with what buf holds of the body behind it.
+func (d *download) take() ([]byte, error) {
 	x, from := d.x, d.from
 	defer func() { d.ended(from) }()
+	if len(x.out) == 0 && !d.strip { // the head waits in the stream
+		n, err := d.body.Scan(d.buf[d.from:d.to])
+		d.from += n
+		x.moved += int64(n)
+		return d.buf[from:d.from], err
+	}
 	for d.from < d.to && !d.body.Done() {
 		n, payload, err := d.body.Next(d.buf[d.from:d.to])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
 			break
@@ -116,7 +123,7 @@ func (d *download) take() error {
 		x.moved += int64(len(payload))
 		d.from += n
 	}
-	return nil
+	return x.out, nil
 }
 
 // pass writes what buf holds of the body and moves the rest to the front; ok is

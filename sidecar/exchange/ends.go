@@ -56,7 +56,11 @@ type hostEnd interface {
 	waiter
 	Abort() error
 
-	// send writes the head of x.req, and body behind it.
+	// lookBy sees that a read ends at t, or somewhat before, for a look whether to wait on is of use.
+	lookBy(now, t time.Time)
+
+	// send writes the head of x.req, and body behind it, until x.sendBy. It may wait for the answer
+	// as well: then readHead says what came of that.
 	send(x *exchange, body []byte) error
 	// readHead reads on in the next answer's head and reports whether it is in x.resp. It
 	// waits once. An error that is an [*http1.Error] says what is wrong with the head.

@@ -58,7 +58,10 @@ const (
 // serveRequest serves the request in h.req and reports whether another may follow.
 func (h *session) serveRequest() bool {
 	x := &h.x
-	*x = exchange{session: h, started: time.Now(), grpc: isGRPC(h.req.Value("content-type")), grpcStatus: noStatus}
+	if x.session != nil {
+		*x = exchange{} // another's
+	}
+	x.session, x.started, x.grpc, x.grpcStatus = h, time.Now(), isGRPC(h.req.Value("content-type")), noStatus
 	x.bounds = h.s.Timeouts.of(x.started)
 	if x.grpc {
 		x.bounds.shorten(x.started, h.req.Value("grpc-timeout"))
@@ -151,7 +154,7 @@ func (x *exchange) run() bool {
 		}
 		x.attempt = attempt{lease: lease, host: x.hostOf(lease), result: upstream.Broken}
 		x.server = servedBy{lease.Addr(), string(lease.Cluster), lease.Instance}
-		x.boundAttempt(x, time.Now())
+		x.boundAttempt(x)
 		o := x.try()
 		x.unboundAttempt(x)
 		switch o {
@@ -246,7 +249,8 @@ func (x *exchange) abort() outcome {
 // others to use, or ends that.
 func (x *exchange) endAttempt(reusable bool) {
 	x.up.stop()
-	x.lease.Done(x.result, x.latency())
+	x.ended = time.Now()
+	x.lease.DoneAt(x.ended, x.result, x.latency())
 	x.client.setHost(nil)
 	switch {
 	case reusable:

@@ -42,6 +42,8 @@ func (h *hostStream) SetReadDeadline(t time.Time) error { return h.stream.SetRea
 // SetWriteDeadline bounds what is written to the host.
 func (h *hostStream) SetWriteDeadline(t time.Time) error { return h.stream.SetWriteDeadline(t) }
 
+func (h *hostStream) lookBy(_, t time.Time) { _ = h.stream.SetReadDeadline(t) }
+
 // Abort resets the stream: nobody waits for the answer any more.
 func (h *hostStream) Abort() error { return h.stream.Abort() }
 
@@ -80,8 +82,12 @@ func (h *hostStream) send(x *exchange, body []byte) error {
 		}
 	})
 	h.writer.body = r.Body()
+	_ = h.stream.SetWriteDeadline(x.sendBy)
+	if h.writer.body.Done() && !upgrade {
+		return h.stream.WriteRequest(head, f.list, true)
+	}
 	h.stream.Cork()
-	err := h.stream.WriteRequest(head, f.list, h.writer.body.Done() && !upgrade)
+	err := h.stream.WriteRequest(head, f.list, false)
 	if err != nil {
 		return err
 	}

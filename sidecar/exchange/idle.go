@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/epoll"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 )
 
 // idleConn is what a connection holds between two requests. A plain one holds no buffers, and
@@ -22,6 +23,8 @@ type idleConn struct {
 	raw    syscall.RawConn
 	look   func(fd uintptr) bool
 	err    error // of the read
+
+	deadline time.Time // for reading, as awaitFor has set it last; zero: somebody else has since
 
 	place  epoll.Place
 	until  time.Time // when the wait ends
@@ -50,7 +53,7 @@ func (c *clientConn) awaitRequest() bool {
 		}
 		c.idle.until = now.Add(patience)
 	}
-	open.Waiting(now.Add(wait))
+	c.awaitFor(now, wait)
 	n, err := c.readAwaited()
 	if n > 0 {
 		c.to = n
@@ -64,6 +67,17 @@ func (c *clientConn) awaitRequest() bool {
 		return false
 	}
 	return c.awaitWithoutBuffers()
+}
+
+// awaitFor sets the deadline of a wait. That of the last one stays when it ends soon enough, and not
+// much too soon: to move a deadline costs a timer.
+func (c *clientConn) awaitFor(now time.Time, wait time.Duration) {
+	left := c.idle.deadline.Sub(now)
+	if left <= wait && left > wait*3/4 && c.client.Open.StillWaiting(now) {
+		return
+	}
+	c.idle.deadline = now.Add(wait)
+	c.client.Open.Waiting(c.idle.deadline)
 }
 
 // readAwaited reads what there is, or comes. Buffers are held only for what is there when the
@@ -94,15 +108,12 @@ func (c *clientConn) read(fd uintptr) bool {
 	if c.buffers == nil {
 		c.buffers = takeBuffers()
 	}
-	n, err := unix.Read(int(fd), c.in)
-	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Read(int(fd), c.in)
-	}
+	n, err := socket.TryRead(fd, c.in)
 	if errors.Is(err, unix.EAGAIN) {
 		c.dropBuffers()
 		return false
 	}
-	c.to, c.idle.err = max(n, 0), os.NewSyscallError("read", err)
+	c.to, c.idle.err = n, os.NewSyscallError("read", err)
 	return true
 }
 
@@ -115,6 +126,7 @@ func (c *clientConn) dropBuffers() {
 // called on.
 func (c *clientConn) awaitWithoutBuffers() bool {
 	c.dropBuffers()
+	c.idle.deadline = time.Time{}
 	c.client.Open.Waiting(c.idle.until)
 	ok := readable(c.client.Accepted)
 	c.buffers = takeBuffers()
@@ -132,6 +144,7 @@ func (c *clientConn) awaitWithoutBuffers() bool {
 func (c *clientConn) park() {
 	c.dropBuffers()
 	waiting, conns := c.s.Waiting, c.s.Conns // c may be another goroutine's soon
+	c.idle.deadline = time.Time{}
 	c.client.Open.Waiting(c.idle.until)
 	c.client.Open.OnDrain(c.wake)
 	left := !c.client.setHost(c)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"encoding/binary"
-	"encoding/hex"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
@@ -20,7 +19,11 @@ func (x *exchange) log() {
 		return
 	}
 	x.logged = true
-	took := time.Since(x.started)
+	end := x.ended
+	if x.reason != "" || end.IsZero() { // something followed the attempt, or there was none
+		end = time.Now()
+	}
+	took := end.Sub(x.started)
 	x.s.Metrics.Unreached(x.attempts.Unreached())
 	x.s.Metrics.request(x.server.cluster, x.status, took)
 	if x.grpc {
@@ -78,11 +81,13 @@ func appendID(dst []byte) []byte {
 	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
-	for i, part := range [][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
-		if i > 0 {
+	const digits = "0123456789abcdef"
+	for i, x := range b {
+		switch i {
+		case 4, 6, 8, 10:
 			dst = append(dst, '-')
 		}
-		dst = hex.AppendEncode(dst, part)
+		dst = append(dst, digits[x>>4], digits[x&15])
 	}
 	return dst
 }

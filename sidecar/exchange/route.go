@@ -87,12 +87,12 @@ type asked struct {
 }
 
 // boundAttempt bounds an attempt, where a rule does.
-func (r *ruled) boundAttempt(x *exchange, now time.Time) {
+func (r *ruled) boundAttempt(x *exchange) {
 	if r.rule == nil || r.rule.Action.BackendTimeout == 0 {
 		return
 	}
 	x.bounds = r.whole
-	x.bounds.limit(now.Add(r.rule.Action.BackendTimeout), r.rule.Action.BackendTimeout, r.rule.Name)
+	x.bounds.limit(time.Now().Add(r.rule.Action.BackendTimeout), r.rule.Action.BackendTimeout, r.rule.Name)
 }
 
 // unboundAttempt undoes boundAttempt.

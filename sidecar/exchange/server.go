@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/epoll"
 	"github.com/isthmus-mesh/isthmus/internal/limit"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
@@ -58,7 +59,7 @@ func (s *Server) Serve(ctx context.Context, c *Client, rewrite http1.RequestRewr
 // returns true: then the client speaks HTTP/2, and nothing of that is taken.
 func (s *Server) serveHTTP1(ctx context.Context, c *Client, rewrite http1.RequestRewrite, refusal error) (http2 bool) {
 	s.Metrics.httpConnections().Inc()
-	conn := &clientConn{session: session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, rewrite: rewrite, refusal: refusal, fresh: true}}
+	conn := &clientConn{session: session{buffers: takeBuffers(), s: s, ctx: ctx, client: c, plain: socket.Of(c.Conn), rewrite: rewrite, refusal: refusal, fresh: true}}
 	conn.end = conn
 	if conn.serve() {
 		c.Rest = func(over func()) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
 )
 
@@ -16,6 +17,7 @@ type session struct {
 	s       *Server
 	ctx     context.Context // over when everything must end at once
 	client  *Client
+	plain   *socket.Socket // of a client that speaks HTTP/1.1 with nothing over its socket; else nil
 	end     clientEnd
 	rewrite http1.RequestRewrite
 	// refusal is why the first request cannot be served; the next ask again.

@@ -99,8 +99,12 @@ func (s *Stream) endHead(fields []Field, end bool) {
 // windows of the stream and of the connection, and for room in the queue.
 func (s *Stream) Write(b []byte) (int, error) { return s.write(b, false) }
 
-// WriteLast writes the last of the payload and ends our direction.
-func (s *Stream) WriteLast(b []byte) (int, error) { return s.write(b, true) }
+// WriteLast writes the last of the payload and ends our direction. Nothing follows, so that what
+// waits for Uncork leaves as well.
+func (s *Stream) WriteLast(b []byte) (int, error) {
+	s.held = false
+	return s.write(b, true)
+}
 
 // CloseWrite ends our direction. What was written before arrives.
 func (s *Stream) CloseWrite() error {
@@ -114,7 +118,7 @@ func (s *Stream) write(b []byte, end bool) (n int, err error) {
 	for {
 		if err := s.awaitTurnLocked(); err != nil {
 			c.leaveTurnsLocked(s)
-			c.mu.Unlock()
+			s.unlockAndWrite()
 			return n, err
 		}
 		piece := min(len(b)-n, http2.MaxFrame)
@@ -140,6 +144,9 @@ func (s *Stream) Cork() { s.held = true }
 
 // Uncork lets what was written leave.
 func (s *Stream) Uncork() {
+	if !s.held {
+		return
+	}
 	s.held = false
 	s.conn.mu.Lock()
 	s.conn.unlockAndWrite()

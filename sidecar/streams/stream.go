@@ -23,6 +23,7 @@ type Stream struct {
 	// The reading goroutine's.
 	now   *chunk // taken out of in
 	taken int    // payload that was read and whose window is not given back yet
+	last  bool   // nothing comes after now
 
 	held bool // the writing goroutine's: Cork
 
@@ -157,8 +158,8 @@ func (s *Stream) Trailers(dst []byte) []byte {
 // Ended reports whether nothing follows what was read: right behind the head, that there is
 // no body. It does not wait.
 func (s *Stream) Ended() bool {
-	if s.now != nil {
-		return false
+	if s.now != nil || s.last {
+		return s.now == nil
 	}
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -193,7 +194,7 @@ func (s *Stream) fill() error {
 		switch {
 		case s.in.first != nil:
 			s.taking = s.unread
-			s.now = s.in.takeAll()
+			s.now, s.last = s.in.takeAll(), s.inEnded
 		case s.inEnded:
 			c.mu.Unlock()
 			return io.EOF

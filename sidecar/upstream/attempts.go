@@ -48,6 +48,7 @@ type Attempts struct {
 	service   *Service
 	policy    RetryPolicy
 	began     time.Time // of the window
+	now       instant   // when the running attempt was asked for, or the next is; 0: not looked at
 	last      error     // why the last attempt failed
 	rounds    int       // times that everybody was asked again
 	earlier   int       // hosts asked in earlier rounds
@@ -74,10 +75,10 @@ type Attempts struct {
 }
 
 // Begin counts a request to s, once however often it is tried: it earns part of a
-// retry. started is when its window begins.
+// retry. started is when its window begins. The first attempt follows at once.
 func (a *Attempts) Begin(s *Service, policy RetryPolicy, started time.Time) {
-	*a = Attempts{service: s, policy: policy, began: started}
-	s.budget.request(s.shared.now())
+	*a = Attempts{service: s, policy: policy, began: started, now: s.shared.now()}
+	s.budget.request(a.now)
 }
 
 // Fresh makes every connection a new one: what is relayed as it is must not meet
@@ -101,8 +102,11 @@ func (a *Attempts) Once() { a.once = true }
 // [Lease.Done] and is good until the next call. The error is why the last attempt
 // failed, [ErrNobody] when there was none.
 func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) {
-	for a.Asked() < a.policy.Hosts {
-		host, ok := a.service.pickHost(a.service.shared.now(), a)
+	if a.sent > 0 {
+		a.now = 0
+	}
+	for ; a.Asked() < a.policy.Hosts; a.now = 0 {
+		host, ok := a.service.pickHost(a.moment(a.service.shared), a)
 		if !ok {
 			if a.stay != (stay{}) {
 				a.stay = stay{} // nobody there can be reached
@@ -131,6 +135,18 @@ func (a *Attempts) Next(ctx context.Context, waits func() bool) (*Lease, error) 
 		return nil, ErrNobody
 	}
 	return nil, a.last
+}
+
+// moment returns when the running attempt was asked for: an attempt looks at the clock once,
+// as long as it does not wait. a may be nil.
+func (a *Attempts) moment(s *shared) instant {
+	if a == nil {
+		return s.now()
+	}
+	if a.now == 0 {
+		a.now = s.now()
+	}
+	return a.now
 }
 
 // nextRound lets everybody be asked once more, after a pause, and reports whether to

@@ -127,12 +127,15 @@ func (t *tier) choose(now instant, tried *Attempts, warmup time.Duration, warmin
 		b = t.scan(now, tried, a, warmup)
 	} else {
 		a = t.draw()
+		if len(t.up) == 1 {
+			return a
+		}
 		for range 4 {
 			if b = t.draw(); b != a {
 				break
 			}
 		}
-		if b == a && len(t.up) > 1 { // one host has nearly all the weight
+		if b == a { // one host has nearly all the weight
 			b = t.scan(now, tried, a, warmup)
 		}
 	}
@@ -144,6 +147,9 @@ func (t *tier) choose(now instant, tried *Attempts, warmup time.Duration, warmin
 
 // draw returns a host at random by weight, in logarithmic time.
 func (t *tier) draw() *Host {
+	if len(t.up) == 1 {
+		return t.up[0]
+	}
 	r := rand.Uint64N(t.weights[len(t.weights)-1])
 	return t.up[sort.Search(len(t.weights), func(i int) bool { return t.weights[i] > r })]
 }

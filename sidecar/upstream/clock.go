@@ -14,6 +14,9 @@ func newClock() clock { return clock{time.Now()} }
 
 func (c clock) now() instant { return instant(time.Since(c.base)) + 1 }
 
+// at returns the instant of a time that [time.Now] gave since the set was made.
+func (c clock) at(t time.Time) instant { return max(instant(t.Sub(c.base))+1, 1) }
+
 func (i instant) add(d time.Duration) instant { return i + instant(d) }
 
 // since returns the time from earlier to i.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
 )
 
@@ -24,6 +25,8 @@ type Conn struct {
 
 	// Reused says that the connection comes out of the pool.
 	Reused bool
+	// ReadBy is for who has the connection: the deadline for reading that it has set last.
+	ReadBy time.Time
 	// Cluster and Instance are who answers at the other end. They are empty
 	// when a gateway did not say.
 	Cluster  mesh.ClusterName
@@ -33,8 +36,9 @@ type Conn struct {
 
 	host       *Host
 	dialConfig *dialConfig
-	sock       net.Conn  // TCP
-	path       *pathConn // through a gateway; else nil
+	sock       net.Conn       // TCP
+	plain      *socket.Socket // the same, when nothing is over it; else nil
+	path       *pathConn      // through a gateway; else nil
 	peek       socketPeek
 	opened     instant
 	weight     uint32          // of the instance behind a gateway, 0: not said
@@ -63,10 +67,29 @@ type Conn struct {
 	since    instant // idle since; of a shared connection guarded by the lock of its sharing
 }
 
+// Asks reports whether [Conn.Ask] may be called.
+func (c *Conn) Asks() bool { return c.plain != nil }
+
+// Ask writes question and reads the beginning of the answer, as [socket.Socket.Ask].
+func (c *Conn) Ask(question, answer []byte) (sent, n int, err error) {
+	sent, n, err = c.plain.Ask(question, answer)
+	if sent > 0 {
+		c.sent.Store(true)
+	}
+	if n > 0 {
+		c.answered.Store(true)
+	}
+	return sent, n, err
+}
+
 // Read reads payload.
-func (c *Conn) Read(b []byte) (int, error) {
-	c.Refresh()
-	n, err := c.Conn.Read(b)
+func (c *Conn) Read(b []byte) (n int, err error) {
+	if c.plain != nil {
+		n, err = c.plain.Read(b)
+	} else {
+		c.Refresh()
+		n, err = c.Conn.Read(b)
+	}
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
 	}
@@ -74,8 +97,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 }
 
 // Write writes payload.
-func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
+func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.plain != nil {
+		n, err = c.plain.Write(b)
+	} else {
+		n, err = c.Conn.Write(b)
+	}
 	if n > 0 && !c.sent.Load() {
 		c.sent.Store(true)
 	}

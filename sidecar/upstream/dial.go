@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/liveness"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/socket"
 )
 
 // get returns a connection to h: an idle one that is still good or, when there
@@ -132,6 +133,7 @@ func (h *Host) connect(ctx context.Context, as speech, dest mesh.Destination, av
 	c := &Conn{Conn: sock, sock: sock, host: h, opened: shared.now(), dialConfig: config, Cluster: shared.cfg.Cluster, Instance: h.key.instance, program: h.key.plain, wire: as.wire}
 	c.peek.init(sock)
 	if h.key.plain {
+		c.plain = socket.Of(sock)
 		return c, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)

@@ -127,16 +127,20 @@ const (
 // to the answer, 0 when there is nothing to learn from it (TCP). The attempts learn
 // whom to ask next: after what broke behind a gateway the gateway may be asked
 // again, for another instance.
-func (l *Lease) Done(o Outcome, latency time.Duration) {
-	switch {
-	case l.done:
+func (l *Lease) Done(o Outcome, latency time.Duration) { l.DoneAt(time.Now(), o, latency) }
+
+// DoneAt is [Lease.Done] of an attempt that has just ended, at a time that is known already.
+func (l *Lease) DoneAt(at time.Time, o Outcome, latency time.Duration) {
+	if l.done {
 		return
-	case l.stream != nil:
-		l.host.doneOnStream(l.host.service.shared.now(), l, o, latency)
-	default:
-		l.host.done(l.host.service.shared.now(), l.attempts, l.Conn, o, latency)
 	}
 	l.done = true
+	now := l.host.service.shared.at(at)
+	if l.stream != nil {
+		l.host.doneOnStream(now, l, o, latency)
+		return
+	}
+	l.host.done(now, l.attempts, l.Conn, o, latency)
 }
 
 // Return gives back a connection whose exchange is complete and that may carry

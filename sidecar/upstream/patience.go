@@ -96,7 +96,7 @@ func (p *pool) handLocked(c *Conn, i *instance, now instant) bool {
 // request opens its own.
 func (p *pool) takeOrAwait(ctx context.Context, a *Attempts) *Conn {
 	config, once := p.host.service.dialConfig.Load(), a != nil && a.once
-	if c := p.take(p.shared.now(), config, once); c != nil || !p.host.key.gateway || a == nil {
+	if c := p.take(a.moment(p.shared), config, once); c != nil || !p.host.key.gateway || a == nil {
 		return c
 	}
 	c := p.await(ctx)

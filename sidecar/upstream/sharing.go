@@ -74,6 +74,7 @@ func (s *sharing) lease(ctx context.Context, a *Attempts) (Lease, error) {
 			if err != nil || l.Conn != nil {
 				return l, err
 			}
+			a.now = 0
 			continue
 		}
 		if !waited {
@@ -85,6 +86,7 @@ func (s *sharing) lease(ctx context.Context, a *Attempts) (Lease, error) {
 		if err := s.await(ctx, call); err != nil {
 			return Lease{}, err
 		}
+		a.now = 0
 	}
 }
 
@@ -113,7 +115,7 @@ func (s *sharing) await(ctx context.Context, call *sharedCall) (err error) {
 
 // takeLocked takes a stream of the connection that has fewest.
 func (s *sharing) takeLocked(a *Attempts) (Lease, bool) {
-	now, config := s.host.service.shared.now(), s.host.service.dialConfig.Load()
+	now, config := a.moment(s.host.service.shared), s.host.service.dialConfig.Load()
 	for {
 		var best *Conn
 		for _, c := range s.conns {
