@@ -32,10 +32,11 @@ func TestPlacesAreBoundedInAllAndForEach(t *testing.T) {
 		if !take("b") {
 			t.Error("one holds up another")
 		}
+		first := taken[0]
+		taken = taken[1:]
 		go func() {
 			time.Sleep(time.Second / 2)
-			taken[0]()
-			taken = taken[1:]
+			first()
 		}()
 		begun := time.Now()
 		giveBack, ok := p.Take(soon(), "a")
