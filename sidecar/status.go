@@ -56,7 +56,7 @@ func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
 			to = &gateways
 		}
 		*to = append(*to, status.Host{
-			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Weight: h.Weight, Active: h.Active, Idle: h.Idle,
+			Instance: h.Instance, Address: h.Address, Ready: h.Ready, Weight: h.Weight, Active: h.Active, Idle: h.Idle, Shared: h.Shared, Streams: h.Streams,
 			LatencyMS: h.Latency.Seconds() * 1e3, EjectedFor: h.EjectedFor.Seconds(), LastError: h.LastError,
 		})
 	}

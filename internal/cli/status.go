@@ -345,7 +345,7 @@ func (t *table) sidecar(s *status.Sidecar) {
 		t.row(g.Address, yesNo(g.XDS), knows, g.LastError)
 	}
 	t.trust(s.Trust)
-	t.head("UPSTREAM", "LISTENER", "STATE", "HOST", "INSTANCE", "READY", "ACTIVE", "IDLE", "LATENCY", "NOTE")
+	t.head("UPSTREAM", "LISTENER", "STATE", "HOST", "INSTANCE", "READY", "ACTIVE", "IDLE", "SHARED", "LATENCY", "NOTE")
 	for _, u := range s.Upstreams {
 		hosts := append(u.Local[:len(u.Local):len(u.Local)], u.Gateways...)
 		if len(hosts) == 0 {
@@ -356,13 +356,17 @@ func (t *table) sidecar(s *status.Sidecar) {
 			if instance == "" {
 				instance = "(gateway)"
 			}
+			shared := ""
+			if h.Shared > 0 {
+				shared = fmt.Sprintf("%d with %d streams", h.Shared, h.Streams)
+			}
 			if h.LatencyMS > 0 {
 				latency = fmt.Sprintf("%.1f ms", h.LatencyMS)
 			}
 			if h.EjectedFor > 0 {
 				note = "avoided for " + age(seconds(h.EjectedFor)) + ": " + note
 			}
-			t.row(u.Destination, u.Listen, u.State, h.Address, instance, yesNo(h.Ready), h.Active, h.Idle, latency, note)
+			t.row(u.Destination, u.Listen, u.State, h.Address, instance, yesNo(h.Ready), h.Active, h.Idle, shared, latency, note)
 		}
 		for _, name := range u.Avoided {
 			t.row(u.Destination, u.Listen, u.State, "", name, "avoided")

@@ -140,6 +140,7 @@ func (s *Sidecar) completeServed(c *completer) {
 			}
 		}
 	}
+	s.targetsDiffer(c)
 }
 
 func (s *Service) complete(c *completer, inbound string) {
@@ -153,6 +154,7 @@ func (s *Service) complete(c *completer, inbound string) {
 	c.target("service.target", &s.Target)
 	c.protocol("service.protocol", s.Protocol)
 	c.health("service.health", &s.Health)
+	c.healthOf("service.health.type", &s.Health, s.Protocol)
 	s.Timeouts.complete(c, "service.timeouts")
 }
 
@@ -187,6 +189,7 @@ func (s *ServiceOfPorts) complete(c *completer, key, inbound string) {
 		}
 		c.protocol(at+".protocol", p.Protocol)
 		c.health(at+".health", &p.Health)
+		c.healthOf(at+".health.type", &p.Health, p.Protocol)
 		p.Timeouts.complete(c, at+".timeouts")
 	}
 }
@@ -238,6 +241,28 @@ func (c *completer) weight(key string, weight uint32) {
 func (c *completer) health(key string, check *health.Check) {
 	check.Validate(func(at, problem string) { c.fault(key+"."+at, "%s", problem) })
 	*check = check.WithDefaults()
+}
+
+// healthOf refuses a check by gRPC of a program that does not speak HTTP/2.
+func (c *completer) healthOf(key string, check *health.Check, speaks mesh.Protocol) {
+	if check.Kind == health.GRPC && (speaks == mesh.HTTP || speaks == mesh.TCP) {
+		c.fault(key, "grpc asks the program by HTTP/2, and its protocol is %s: write http or tcp here, or grpc as the protocol", speaks)
+	}
+}
+
+// targetsDiffer refuses two ports that lead to one program and say of it that it speaks HTTP/1.1 and
+// HTTP/2: one of them would have all its requests fail.
+func (s *Sidecar) targetsDiffer(c *completer) {
+	all := s.Served()
+	for i := range all {
+		for j := range i {
+			a, b := &all[i], &all[j]
+			if a.Target == b.Target && a.Protocol.IsHTTP() && b.Protocol.IsHTTP() && (a.Protocol == mesh.HTTP) != (b.Protocol == mesh.HTTP) {
+				c.fault(a.Key+".protocol", "is %s, and %s says that the same program, %s, speaks %s: write one and the same", a.Protocol, b.Key, a.Target, b.Protocol)
+				return
+			}
+		}
+	}
 }
 
 // advertised makes an address host:port, or :port when the gateway is to see for

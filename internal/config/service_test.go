@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,5 +81,21 @@ f.yaml:11: services[2].ports[0].target: is missing: write where the program list
 	_, err = LoadSidecar(path, nil)
 	if got, want := faults(path, err), "f.yaml:3: services: has 25 ports of 1 services: one sidecar serves at most 24 ports"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestWhatTwoPortsSayOfOneProgramFitsTogether(t *testing.T) {
+	for _, c := range []struct{ ports, want string }{
+		{`[{port: 80, target: "127.0.0.1:8080", protocol: http}, {port: 81, target: "127.0.0.1:8080", protocol: grpc}]`, "services[0].ports[1].protocol"},
+		{`[{port: 80, target: "127.0.0.1:8080", protocol: http2}, {port: 81, target: "127.0.0.1:8080", protocol: grpc}]`, ""},
+		{`[{port: 80, target: "127.0.0.1:8080", protocol: http}, {port: 81, target: "127.0.0.1:8080", protocol: tcp}]`, ""},
+		{`[{port: 80, target: "127.0.0.1:8080", protocol: http, health: {type: grpc}}]`, "services[0].ports[0].health.type"},
+		{`[{port: 80, target: "127.0.0.1:8080", health: {service: a.B}}]`, "services[0].ports[0].health.type"},
+		{`[{port: 80, target: "127.0.0.1:8080", protocol: grpc, health: {type: grpc}}]`, ""},
+	} {
+		_, err := LoadSidecar(write(t, "gateways: [10.0.0.5]\nservices:\n- {name: shop/orders, instance: o-1, ports: "+c.ports+"}\n"), nil)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want a fault of %q", c.ports, err, c.want)
+		}
 	}
 }

@@ -57,6 +57,8 @@ type Host struct {
 	Weight     uint32  `json:"weight"`                // relative capacity
 	Active     int64   `json:"active"`                // requests and TCP connections that run
 	Idle       int     `json:"idle"`                  // pooled connections
+	Shared     int     `json:"shared"`                // connections that many requests use at a time (HTTP/2)
+	Streams    int     `json:"streams"`               // of them in use
 	LatencyMS  float64 `json:"latency_ms"`            // moving average, 0: unknown
 	EjectedFor float64 `json:"ejected_for,omitempty"` // seconds for which the sidecar avoids it
 	LastError  string  `json:"last_error,omitempty"`

@@ -128,6 +128,8 @@ func (x *exchange) afterSilence(err error) (o outcome, over bool) {
 		return x.abort(), true
 	case connect.IsTimeout(err):
 		return x.afterWaiting()
+	case x.filled > 0 && x.clientEnded():
+		return x.abort(), true
 	case x.filled > 0:
 		return x.reply(inner(502, responseIncomplete, addr, "broke off in the head of its answer: %s", connect.Public(err))), true
 	case errors.Is(err, io.EOF):

@@ -56,6 +56,7 @@ func (x *exchange) afterLoss(err error) outcome {
 		return x.reply(inner(431, connect.RequestError, x.lease.Addr(), "%v", err))
 	}
 	if bad := x.up.malformed(); bad != nil {
+		x.result = upstream.Abandoned // the host has no part in it
 		return x.reply(badRequest(bad))
 	}
 	loss, c := upstream.Lost, lost

@@ -1,7 +1,11 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
+	"net/http"
 	"sync"
 	"testing"
 
@@ -60,6 +64,36 @@ func TestManyCancelledStreamsEjectNobody(t *testing.T) {
 		for _, h := range p.cfg.Upstreams.Service(dest).Status().Hosts {
 			if h.EjectedFor > 0 {
 				t.Fatalf("ejected: %+v", h)
+			}
+		}
+	}
+}
+
+// Nor does a body that its caller has malformed.
+func TestMalformedBodiesEjectNobody(t *testing.T) {
+	w := newWorld(t)
+	began := make(chan struct{}, 1)
+	p := w.outboundProxy(route(mesh.HTTP, w.web("east", "a", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))))
+	for range 20 {
+		c, err := net.Dial("tcp", explicitAddr(p).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		<-began
+		_, _ = io.WriteString(c, "no size\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != http.StatusBadRequest {
+			t.Fatalf("%v %v, want 400", resp, err)
+		}
+		_ = resp.Body.Close()
+		_ = c.Close()
+		for _, h := range p.cfg.Upstreams.Service(dest).Status().Hosts {
+			if h.EjectedFor > 0 || h.LastError != "" {
+				t.Fatalf("blamed: %+v", h)
 			}
 		}
 	}

@@ -51,6 +51,7 @@ type Conn struct {
 	drainedAt  time.Time
 	err        error // why it ends: its streams are broken, and what is queued is written
 	closed     bool
+	unwritable error     // why nothing can be written any more
 	quietSince time.Time // there has been no stream
 	endBy      time.Time // when it is over, once err was set and all is said
 	heard      bool      // something since the last tick

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,5 +295,71 @@ func TestAStreamThatWaitsForItsWindowHoldsNoQueue(t *testing.T) {
 		_ = s.Abort()
 		writing.Wait()
 		s.Release()
+	})
+}
+
+// mute is a connection whose writes fail once it is told so.
+type mute struct {
+	net.Conn
+	fails atomic.Bool
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.fails.Load() {
+		return 0, syscall.EPIPE
+	}
+	return m.Conn.Write(b)
+}
+
+func TestAWriteThatFailsLeavesTimeToReadWhichStreamsWereNotSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		m := &mute{Conn: near}
+		client := Client(m, Config{})
+		defer client.Close()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		server := http2.NewServer(http2.Settings{})
+		if _, err := far.Write(server.Start(nil)); err != nil {
+			t.Fatal(err)
+		}
+		seen, unseen := open(t, client, get, true), open(t, client, get, true)
+		synctest.Wait()
+		m.fails.Store(true)
+		late := open(t, client, get, true) // its write fails
+		synctest.Wait()
+		if _, err := far.Write([]byte("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00")); err != nil { // GOAWAY: stream 1 was the last
+			t.Fatal(err)
+		}
+		_ = far.Close()
+		for s, want := range map[*Stream]bool{seen: false, unseen: true, late: true} {
+			_, _, err := s.ReadHead(nil)
+			reset, ok := errors.AsType[*ResetError](err)
+			if err == nil || (ok && reset.Unprocessed) != want {
+				t.Errorf("%v: unprocessed %v", err, want)
+			}
+			s.Release()
+		}
+	})
+}
+
+func TestAConnectionThatCannotBeWrittenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		m := &mute{Conn: near}
+		client := Client(m, Config{})
+		defer client.Close()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		if _, err := far.Write(http2.NewServer(http2.Settings{}).Start(nil)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		m.fails.Store(true)
+		s := open(t, client, get, true)
+		if _, _, err := s.ReadHead(nil); !errors.Is(err, syscall.EPIPE) {
+			t.Error(err)
+		}
+		s.Release()
+		<-client.Done()
 	})
 }

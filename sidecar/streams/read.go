@@ -77,7 +77,7 @@ func (c *Conn) read() {
 func (c *Conn) mayRead() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
+	if c.err != nil || c.unwritable != nil {
 		return false
 	}
 	_ = c.nc.SetReadDeadline(time.Time{})
@@ -91,6 +91,8 @@ func (c *Conn) endOfRead(err error) error {
 	switch {
 	case c.err != nil:
 		return c.err
+	case c.unwritable != nil:
+		return c.unwritable
 	case !errors.Is(err, io.EOF):
 		return err
 	case c.engine.Streams() == 0:

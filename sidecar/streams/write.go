@@ -106,10 +106,26 @@ func (c *Conn) write(batches int) bool {
 		batch.release()
 		c.batchIsOut()
 		if err != nil {
-			c.fail(err)
+			c.cannotWrite(err)
+			return true // and stays the one who writes: nobody else tries
 		}
 	}
 	return false
+}
+
+// cannotWrite ends the connection since nothing can be written to it any more. What the other end
+// has said before is read first, for a moment: its GOAWAY says which streams it has not seen.
+func (c *Conn) cannotWrite(err error) {
+	c.mu.Lock()
+	last := c.err == nil && !c.closed
+	if last {
+		c.unwritable, c.goingAway = err, true
+		c.lastWordsLocked()
+	}
+	c.mu.Unlock()
+	if !last {
+		c.fail(err)
+	}
 }
 
 // takeBatch returns all that is queued, for its caller to write; nil: nothing is, and its

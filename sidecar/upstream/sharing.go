@@ -310,6 +310,32 @@ func (s *sharing) sweep() {
 	}
 }
 
+// count returns how many connections there are, and how many streams of them are in use.
+func (s *sharing) count() (conns, streams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		streams += c.leased
+	}
+	return len(s.conns), streams
+}
+
+// shed closes what nobody uses, at once.
+func (s *sharing) shed() {
+	s.mu.Lock()
+	var idle []*Conn
+	for _, c := range s.conns {
+		if c.leased == 0 {
+			c.past = true
+			idle = append(idle, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range idle {
+		_ = c.mux.Close()
+	}
+}
+
 // drainIf takes no new streams of the connections that are bad.
 func (s *sharing) drainIf(bad func(*Conn) bool) {
 	s.mu.Lock()

@@ -47,8 +47,8 @@ func (s *Service) makeRoom(ctx context.Context, err error) bool {
 	return state.Pause(ctx, shedPause)
 }
 
-// Shed closes the older half of the idle connections: the process is out of
-// descriptors.
+// Shed closes the shared connections that nobody uses, and the older half of the other idle
+// ones: the process is out of descriptors.
 func (s *Set) Shed() {
 	for _, service := range *s.services.Load() {
 		service.Shed()
@@ -61,6 +61,7 @@ func (s *Service) Shed() {
 	hosts := slices.Collect(maps.Values(s.hosts))
 	s.mu.Unlock()
 	for _, h := range hosts {
+		h.sharing.shed()
 		h.pool.shed()
 	}
 }

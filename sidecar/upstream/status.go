@@ -23,6 +23,8 @@ type HostStatus struct {
 	Weight     uint32
 	Active     int64         // picks without Done
 	Idle       int           // pooled connections
+	Shared     int           // connections that many requests use at a time
+	Streams    int           // of them in use
 	Latency    time.Duration // moving average, 0: unknown
 	EjectedFor time.Duration // left, at least 1 ms while ejected
 	LastError  string        // why a connection or an exchange failed last
@@ -50,6 +52,7 @@ func (s *Service) Status() ServiceStatus {
 			Idle:      h.pool.len(),
 			LastError: h.lastError,
 		}
+		st.Shared, st.Streams = h.sharing.count()
 		if l, ok := h.latency.at(now); ok {
 			st.Latency = time.Duration(l)
 		}
