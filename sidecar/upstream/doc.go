@@ -71,7 +71,8 @@
 // instances (of many, some at a time), a new one gets its share within seconds, and
 // no request waits for a handshake while there is a warm path. Under load an
 // instance that has too few paths gets more, and a request that finds none waits while one
-// is expected sooner than a new one would be open (patience.go). TCP, which has a path to itself, leaves
+// is expected sooner than a new one would be open (patience.go); while
+// requests wait without a break one more after the other is opened. TCP, which has a path to itself, leaves
 // the choice to the gateways.
 //
 // A path on which a gateway says goodbye is not used again, and closed once idle: an

@@ -3,6 +3,8 @@ package upstream
 import (
 	"context"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
 
 // queue are the requests that wait for a path through a gateway: in a burst most paths are
@@ -10,6 +12,8 @@ import (
 // guards it.
 type queue struct {
 	waiting []chan *Conn // each with room for one
+	since   instant      // when the first came of those who have waited without a break
+	widens  bool         // a path is being opened because of them
 	opening int
 	took    time.Duration // an exchange, of late
 	opened  time.Duration // to open a path, of late; 0: not known
@@ -52,8 +56,17 @@ func (p *pool) await(ctx context.Context) *Conn {
 		return nil
 	}
 	mine := make(chan *Conn, 1)
+	now := p.shared.now()
+	if len(p.queue.waiting) == 0 {
+		p.queue.since = now
+	}
 	p.queue.waiting = append(p.queue.waiting, mine)
+	widen := !p.queue.widens && now.since(p.queue.since) >= p.queue.opened
+	p.queue.widens = p.queue.widens || widen
 	p.mu.Unlock()
+	if widen {
+		p.widen()
+	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -63,6 +76,27 @@ func (p *pool) await(ctx context.Context) *Conn {
 	case <-ctx.Done():
 	}
 	return p.leave(mine)
+}
+
+// widen opens one more path in the background: somebody has waited all the time for as long as
+// that takes, so that there are too few for what is asked, and each who waits might do so for ever.
+func (p *pool) widen() {
+	ran := p.shared.background.do(func(ctx context.Context) {
+		began := p.shared.now()
+		p.opening()
+		_, _, ok := p.openAhead(ctx, connect.Instance{})
+		p.opened(began, p.shared.now(), ok)
+		p.widened()
+	})
+	if !ran { // all places are taken
+		p.widened()
+	}
+}
+
+func (p *pool) widened() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue.widens, p.queue.since = false, p.shared.now()
 }
 
 // leave ends a wait. It returns what has come meanwhile.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -78,4 +79,38 @@ func TestARequestThatNoPathBecomesFreeForOpensItsOwn(t *testing.T) {
 			t.Errorf("although exchanges take longer than to open a path it waited %s", time.Since(began))
 		}
 	})
+}
+
+func TestMorePathsAreOpenedWhileRequestsWaitWithoutABreak(t *testing.T) {
+	f, s := newFleet(t, "orders-1")
+	h, busy := mustGet(t, s)
+	defer busy.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	waits := make(chan *Conn, 1)
+	for _, test := range []struct {
+		long time.Duration // that somebody has waited
+		want int           // paths
+	}{{time.Second, 1}, {time.Hour, 2}} {
+		h.pool.mu.Lock()
+		h.pool.renewal.running = true // not what is tested
+		h.pool.queue.took, h.pool.queue.opened = time.Nanosecond, time.Minute
+		h.pool.queue.waiting, h.pool.queue.since = []chan *Conn{waits}, s.shared.now().add(-test.long)
+		h.pool.mu.Unlock()
+		if c := h.pool.takeOrAwait(gone, new(Attempts)); c != nil {
+			t.Errorf("a request that nobody gave a path has %v", c)
+		}
+		s.shared.background.running.Wait()
+		f.mu.Lock()
+		if n := f.paths["orders-1"]; n != test.want {
+			t.Errorf("%d paths after somebody waited for %v, want %d", n, test.long, test.want)
+		}
+		f.mu.Unlock()
+	}
+	select {
+	case c := <-waits:
+		_ = c.Close()
+	default:
+		t.Error("who waits was not given the path")
+	}
 }
