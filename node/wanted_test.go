@@ -58,7 +58,9 @@ func TestOnlyWhatIsReadIsKeptOfAPod(t *testing.T) {
 }
 
 func TestThePortsAtWhichTheKubeletAsksAreThoseOfProbesByNetwork(t *testing.T) {
-	get := func(port intstr.IntOrString, host string) *corev1.HTTPGetAction { return &corev1.HTTPGetAction{Port: port, Host: host} }
+	get := func(port intstr.IntOrString, host string) *corev1.HTTPGetAction {
+		return &corev1.HTTPGetAction{Port: port, Host: host}
+	}
 	p := podWith("a", nil)
 	p.Spec.InitContainers = []corev1.Container{{StartupProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get(intstr.FromInt32(15021), "")}}}, {Name: "once"}}
 	p.Spec.Containers = []corev1.Container{
