@@ -198,11 +198,12 @@ func (j *journal) around(at time.Time, d time.Duration) (lines []string) {
 // a part of what it held then, and something on top for what is small and uneven. A
 // leak of one per request, fault or second is far beyond it in half an hour.
 var growth = struct {
-	rss, descriptors, goroutines bound
+	rss, descriptors, goroutines, streams bound
 }{
 	rss:         bound{1.5, 24 << 10},
 	descriptors: bound{1.3, 24},
 	goroutines:  bound{1.3, 40},
+	streams:     bound{1.3, 40},
 }
 
 type bound struct {
@@ -224,6 +225,7 @@ func grown(before, after sample) (what []string) {
 		{"KiB of memory", growth.rss, before.rss, after.rss},
 		{"descriptors", growth.descriptors, before.descriptors, after.descriptors},
 		{"goroutines", growth.goroutines, before.goroutines, after.goroutines},
+		{"streams", growth.streams, before.streams, after.streams},
 	} {
 		if !g.bound.allows(g.before, g.after) {
 			what = append(what, fmt.Sprintf("%d %s have become %d", g.before, g.name, g.after))

@@ -97,11 +97,11 @@ func TestTheGapOfAFaultIsTheLongestThatTouchesIt(t *testing.T) {
 }
 
 func TestGrowthBeyondTheBoundsIsTold(t *testing.T) {
-	before := sample{rss: 40 << 10, descriptors: 50, goroutines: 100}
-	if what := grown(before, sample{rss: 60 << 10, descriptors: 60, goroutines: 150}); what != nil {
+	before := sample{rss: 40 << 10, descriptors: 50, goroutines: 100, streams: 20}
+	if what := grown(before, sample{rss: 60 << 10, descriptors: 60, goroutines: 150, streams: 60}); what != nil {
 		t.Errorf("%v", what)
 	}
-	if what := grown(before, sample{rss: 100 << 10, descriptors: 100, goroutines: 200}); len(what) != 3 {
+	if what := grown(before, sample{rss: 100 << 10, descriptors: 100, goroutines: 200, streams: 90}); len(what) != 4 {
 		t.Errorf("%v", what)
 	}
 }

@@ -40,7 +40,7 @@ func report(out io.Writer, o options, j *journal, samples []held) bool {
 	if !o.judgesGrowth() {
 		fmt.Fprintf(out, "\ngrowth is not judged: it takes -cool-down %v\n", coolDown)
 	}
-	fmt.Fprintf(t, "\nprocess\tMiB\t\tdescriptors\t\tgoroutines\t\t\t\n")
+	fmt.Fprintf(t, "\nprocess\tMiB\t\tdescriptors\t\tgoroutines\t\tstreams\t\t\t\n")
 	good := true
 	for _, h := range samples {
 		note := ""
@@ -51,8 +51,8 @@ func report(out io.Writer, o options, j *journal, samples []held) bool {
 			good = false
 			note = "GROWN: " + strings.Join(what, ", ")
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", h.name, h.before.rss>>10, h.after.rss>>10,
-			h.before.descriptors, h.after.descriptors, h.before.goroutines, h.after.goroutines, note)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", h.name, h.before.rss>>10, h.after.rss>>10,
+			h.before.descriptors, h.after.descriptors, h.before.goroutines, h.after.goroutines, h.before.streams, h.after.streams, note)
 	}
 	_ = t.Flush()
 

@@ -147,6 +147,7 @@ type sample struct {
 	rss         int // KiB
 	descriptors int
 	goroutines  int
+	streams     int // of shared connections to other sidecars, in use
 }
 
 // sample measures the node's process of isthmus.
@@ -166,6 +167,15 @@ func (n *node) sample(ctx context.Context) (s sample, err error) {
 		return s, err
 	}
 	s.goroutines = number(b, "go_goroutines")
+	a, err := n.status(ctx)
+	if err != nil || a.Sidecar == nil {
+		return s, err
+	}
+	for _, u := range a.Sidecar.Upstreams {
+		for _, h := range u.Local {
+			s.streams += h.Streams
+		}
+	}
 	return s, nil
 }
 
