@@ -132,7 +132,7 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 	if err := cluster.Apply(ctx, discoveredSlice(uids, true)); err != nil {
 		t.Fatal(err)
 	}
-	said, restart := gatewayOutside(t, w, cluster)
+	said, kept, restart := gatewayOutside(t, w, cluster)
 
 	ports := func(want ...string) func() error {
 		return func() error {
@@ -187,6 +187,10 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 		return nil
 	}, "-n", "found", "get", "events", "--field-selector", "reason=Invalid"))
 
+	must(harness.Eventually(func() error { // it is written down
+		_, err := os.Stat(kept)
+		return err
+	}))
 	// The API server ends: what it said stays, and the status says for how long.
 	must(cluster.Signal(ctx, "kube-apiserver", "KILL"))
 	podsLost := func() error {
@@ -213,8 +217,8 @@ func TestAGatewayFindsTheServicesOfAnAPIServer(t *testing.T) {
 }
 
 // gatewayOutside runs a gateway beside the clusters, with a kubeconfig, and returns what
-// asks it for its status, and what starts it again.
-func gatewayOutside(t *testing.T, w *world, cluster *bed.Cluster) (said func() (*status.Gateway, error), restart func()) {
+// asks it for its status, where it keeps what the API server says, and what starts it again.
+func gatewayOutside(t *testing.T, w *world, cluster *bed.Cluster) (said func() (*status.Gateway, error), kept string, restart func()) {
 	t.Helper()
 	dir, ctx := t.TempDir(), t.Context()
 	file := filepath.Join(dir, "gateway.yaml")
@@ -258,5 +262,5 @@ kubernetes: {enabled: true, kubeconfig: %s}
 		}
 		return &g, nil
 	}
-	return said, func() { end(); start() }
+	return said, filepath.Join(dir, "state", "kubernetes.json"), func() { end(); start() }
 }
