@@ -225,40 +225,26 @@ func attackIn(h http.Header) string {
 
 // recorder is a server that reads what comes byte by byte, and takes each end of a head for a request.
 func recorder(t *testing.T) (string, *seen) {
+	t.Helper()
 	s := &seen{}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return accepting(t, func(c net.Conn) {
+		r := bufio.NewReader(c)
 		for {
-			c, err := l.Accept()
+			req, err := http.ReadRequest(r)
 			if err != nil {
+				var network *net.OpError // the connection is over
+				if !errors.Is(err, io.EOF) && !errors.As(err, &network) {
+					s.add("UNREADABLE " + err.Error())
+				}
 				return
 			}
-			go func() {
-				defer c.Close()
-				r := bufio.NewReader(c)
-				for {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						var network *net.OpError // the connection is over
-						if !errors.Is(err, io.EOF) && !errors.As(err, &network) {
-							s.add("UNREADABLE " + err.Error())
-						}
-						return
-					}
-					if _, err := io.ReadAll(req.Body); err != nil {
-						return // half a request, and the connection is over
-					}
-					s.add(req.Method + " " + req.RequestURI + attackIn(req.Header))
-					fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(req.RequestURI), req.RequestURI)
-				}
-			}()
+			if _, err := io.ReadAll(req.Body); err != nil {
+				return // half a request, and the connection is over
+			}
+			s.add(req.Method + " " + req.RequestURI + attackIn(req.Header))
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(req.RequestURI), req.RequestURI)
 		}
-	}()
-	return l.Addr().String(), s
+	}), s
 }
 
 // nginxOrigin is nginx, which hands whole requests to a Go server.

@@ -363,23 +363,9 @@ func TestWhatFloodsOfHTTP2CostOthers(t *testing.T) {
 
 // dropping is the address of a listener that reads for a moment, and then closes.
 func dropping(t *testing.T) string {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-				_, _ = io.Copy(io.Discard, c)
-			}()
-		}
-	}()
-	return l.Addr().String()
+	t.Helper()
+	return accepting(t, func(c net.Conn) {
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, _ = io.Copy(io.Discard, c)
+	})
 }

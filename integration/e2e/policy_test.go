@@ -47,10 +47,10 @@ func (m *testMesh) says(url string, code int, text string) {
 	})
 }
 
-// echoes is a TCP program that says what it hears.
-func echoes(t *testing.T) string {
+// accepting has serve called for each connection to the address that it returns. It closes them.
+func accepting(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,11 +63,17 @@ func echoes(t *testing.T) string {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.Copy(c, c)
+				serve(c)
 			}()
 		}
 	}()
 	return l.Addr().String()
+}
+
+// echoes is a TCP program that says what it hears.
+func echoes(t *testing.T) string {
+	t.Helper()
+	return accepting(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
 // echo says a word on c and waits for it to come back.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -247,21 +246,7 @@ type tcpStream struct {
 // tcpPair starts an echo program in west and a caller of it in east, with one connection.
 func (m *testMesh) tcpPair(name string) *tcpStream {
 	m.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
-		}
-	}()
-	m.sidecar("west", name, "shop/"+name, "tcp", l.Addr().String(), "")
+	m.sidecar("west", name, "shop/"+name, "tcp", echoes(m.t), "")
 	caller := m.sidecar("east", name+"-caller", "shop/"+name+"-caller", "", "", "shop/"+name)
 	m.settled(map[string]uint32{"west shop/" + name: 1})
 	s := &tcpStream{m: m}
