@@ -274,6 +274,9 @@ func (x *exchange) latency() time.Duration {
 
 // hostResult is what the answer in resp says about who gave it.
 func (x *exchange) hostResult() upstream.Outcome {
+	if x.farSaid() == unseen {
+		return upstream.Unserved
+	}
 	switch x.resp.Status {
 	case 502, 503, 504:
 		return upstream.GatewayError

@@ -106,10 +106,7 @@ func (x *exchange) noAnswer(err error) outcome {
 // nothing from its program. When the attempt is not over, the answer is passed on:
 // what a program says is its own business, also when it speaks of proxies.
 func (x *exchange) afterFarReply() (o outcome, over bool) {
-	if !x.s.Outbound || !x.lease.ToSidecar() {
-		return 0, false
-	}
-	said := saidByFarSidecar(&x.resp)
+	said := x.farSaid()
 	if said == anAnswer {
 		return x.afterFarRefusal()
 	}
@@ -126,10 +123,21 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	return x.reply(x.noHost(err)), true
 }
 
+// ofFarSidecar reports whether resp has come from a sidecar beside the program.
+func (x *exchange) ofFarSidecar() bool { return x.s.Outbound && x.lease.ToSidecar() }
+
+// farSaid is what a far sidecar has said by resp; anAnswer when there is none.
+func (x *exchange) farSaid() farSaid {
+	if !x.ofFarSidecar() {
+		return anAnswer
+	}
+	return saidByFarSidecar(&x.resp)
+}
+
 // afterFarRefusal makes a status of gRPC of what a far sidecar has answered by itself to a
 // call, and as HTTP.
 func (x *exchange) afterFarRefusal() (o outcome, over bool) {
-	if !x.grpc || x.resp.Status < 400 || isGRPC(x.resp.Value("content-type")) {
+	if !x.grpc || !x.ofFarSidecar() || x.resp.Status < 400 || isGRPC(x.resp.Value("content-type")) {
 		return 0, false
 	}
 	said, ok := bytes.CutPrefix(x.resp.ProxyStatus(), []byte(InboundName+"; error="))

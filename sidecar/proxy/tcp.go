@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/connect"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
 	"github.com/isthmus-mesh/isthmus/sidecar/exchange"
 	"github.com/isthmus-mesh/isthmus/sidecar/http1"
@@ -104,8 +105,11 @@ func (t *tcpTunnel) reach(attempts *upstream.Attempts) error {
 			return nil
 		}
 		outcome := upstream.Broken
-		if isDenied(err) {
+		switch refusal := (*connect.Refusal)(nil); {
+		case isDenied(err):
 			outcome = upstream.Answered // it is our caller who may not
+		case errors.As(err, &refusal):
+			outcome = upstream.Unserved
 		}
 		lease.Done(outcome, 0)
 		_ = lease.Close()

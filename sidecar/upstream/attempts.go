@@ -53,6 +53,7 @@ type Attempts struct {
 	rounds    int       // times that everybody was asked again
 	earlier   int       // hosts asked in earlier rounds
 	sent      int       // leases given
+	unseen    int       // of them such that were retried because nobody saw the request
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
 	raw       bool      // what is sent is not HTTP, or relayed as it is
@@ -226,7 +227,7 @@ func (s stay) allows(tier int) bool {
 // What somebody may have died of is repeated once, whose path or host is gone more
 // often. A retry begins with [Attempts.Retry].
 func (a *Attempts) MayRetry(l Loss, idempotent bool) bool {
-	if a.sent >= a.policy.Sends || a.Asked() >= a.policy.Hosts {
+	if a.sent-a.unseen >= a.policy.Sends || a.Asked() >= a.policy.Hosts {
 		return false
 	}
 	switch l {
@@ -241,9 +242,13 @@ func (a *Attempts) MayRetry(l Loss, idempotent bool) bool {
 // Retry begins a retry. What somebody may have seen goes to the cluster where it was,
 // unless nobody there can be reached, and is taken out of the service's retry budget,
 // 20 % of the requests of the last 10 s and at least 10 a second: Retry reports whether
-// there was one. What reached nobody cost nobody anything, and is bounded in number.
+// there was one. What nobody saw cost nobody anything, and is bounded by the hosts asked; after
+// two of those the next one may be anywhere, since all in that cluster may be going.
 func (a *Attempts) Retry(l Loss) bool {
 	if l == Unseen {
+		if a.unseen++; a.unseen >= leaveAfter {
+			a.stay = stay{}
+		}
 		return true
 	}
 	if !a.service.spendRetry() {

@@ -72,3 +72,21 @@ func TestNobodyToAskIsSaidAfterAllRounds(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatNobodySawUsesUpNoSend(t *testing.T) {
+	policy := DefaultRetries()
+	var a Attempts
+	a.Begin(unreachable(1, nil), policy, time.Now())
+	for n := 1; n < policy.Hosts; n++ {
+		a.sent++
+		a.asked++
+		if !a.MayRetry(Unseen, false) || !a.Retry(Unseen) {
+			t.Fatalf("given up after %d hosts that had not seen it", n)
+		}
+	}
+	a.sent++
+	a.asked++
+	if a.MayRetry(Unseen, false) {
+		t.Errorf("asked more than %d hosts", policy.Hosts)
+	}
+}

@@ -218,12 +218,12 @@ func TestAfterThreeLocalFailuresGatewaysAreNext(t *testing.T) {
 
 func TestAConnectFailureEjectsAndOthersTakeOver(t *testing.T) {
 	s := serviceOf(endpoints("ep", 10, 10), endpoints("gw", 2, 2))
-	host(t, s, "ep-0:1").ejectIfFailing(5, true, "refused")
+	host(t, s, "ep-0:1").ejectIfFailing(5, unconnected, "refused")
 	if got := tally(t, s, 6, 5_000)["ep-0:1"]; got != 0 {
 		t.Errorf("an ejected host gets %.3f of the traffic, want 0", got)
 	}
 	for i := 1; i < 5; i++ {
-		host(t, s, fmt.Sprintf("ep-%d:1", i)).ejectIfFailing(5, true, "refused")
+		host(t, s, fmt.Sprintf("ep-%d:1", i)).ejectIfFailing(5, unconnected, "refused")
 	}
 	const n = 20_000
 	about(t, "half of the hosts ejected", local(tally(t, s, 6, n)), 0.7, n)
@@ -232,7 +232,7 @@ func TestAConnectFailureEjectsAndOthersTakeOver(t *testing.T) {
 func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
 	s := serviceOf(endpoints("ep", 2, 2), nil)
 	bad := host(t, s, "ep-0:1")
-	bad.ejectIfFailing(5, true, "refused")
+	bad.ejectIfFailing(5, unconnected, "refused")
 	now := instant(5).add(minEjection)
 	var try Attempts
 	probe, _ := s.pickHost(now, &try)
@@ -252,7 +252,7 @@ func TestAfterAnEjectionOneRequestProbes(t *testing.T) {
 func TestWhenEverybodyIsEjectedSomebodyIsAskedAnyway(t *testing.T) {
 	s := serviceOf(endpoints("ep", 1, 1), endpoints("gw", 1, 1))
 	for _, h := range s.hosts {
-		h.ejectIfFailing(5, true, "refused")
+		h.ejectIfFailing(5, unconnected, "refused")
 	}
 	var try Attempts
 	first, ok := s.pickHost(6, &try)

@@ -24,43 +24,56 @@ func (h *Host) blameConnect(ctx context.Context, a *Attempts, failure *ConnectEr
 		// The gateway works. Only when it keeps saying that it reaches nobody
 		// are others better.
 		if refusal.Status >= 500 {
-			h.ejectIfFailing(now, false, failure.Err.Error())
+			h.ejectIfFailing(now, suspected, failure.Err.Error())
 		}
 	case h.key.gateway && failure.Stage == StageHandshake:
 		who := connect.Instance{Cluster: failure.Cluster, Name: failure.Instance}
-		h.blame(now, a, who, true, failure.Err.Error())
+		h.blame(now, a, who, unconnected, failure.Err.Error())
 		if a != nil && who != (connect.Instance{}) {
 			a.removeTried(h)
 		}
 	default:
 		// A caller whose own deadline was shorter than ours proves less.
-		h.ejectIfFailing(now, ctx.Err() == nil, failure.Err.Error())
+		f := unconnected
+		if ctx.Err() != nil {
+			f = suspected
+		}
+		h.ejectIfFailing(now, f, failure.Err.Error())
 	}
 }
 
 // blame counts a failure for who caused it: the instance behind a gateway or,
-// when who is zero, the host. A certain failure ejects at once.
-func (h *Host) blame(now instant, a *Attempts, who connect.Instance, certain bool, why string) {
+// when who is zero, the host.
+func (h *Host) blame(now instant, a *Attempts, who connect.Instance, f fault, why string) {
 	if who == (connect.Instance{}) {
-		h.ejectIfFailing(now, certain, why)
+		h.ejectIfFailing(now, f, why)
 		return
 	}
 	if a != nil {
 		a.avoidRemote(who)
 	}
-	if h.service.remotes.excludeIfFailing(who, now, certain) {
+	if h.service.remotes.excludeIfFailing(who, now, f) {
 		h.service.metrics.ejections().Inc()
 		h.service.shared.log.Info("ejected a remote instance", "service", h.service.label(), "instance", who.String(), "err", why)
 	}
 }
 
-// ejectIfFailing counts a failure of the host itself and ejects it when it was certain
+// blameFor blames who for an attempt that ended with o.
+func (h *Host) blameFor(now instant, a *Attempts, who connect.Instance, o Outcome) {
+	if o == Unserved {
+		h.blame(now, a, who, unserved, "its sidecar does not reach the program")
+		return
+	}
+	h.blame(now, a, who, suspected, "broken exchanges or gateway errors")
+}
+
+// ejectIfFailing counts a failure of the host itself and ejects it when it was no suspicion,
 // or one of too many.
-func (h *Host) ejectIfFailing(now instant, certain bool, why string) {
+func (h *Host) ejectIfFailing(now instant, f fault, why string) {
 	s := h.service
 	s.mu.Lock()
 	was := h.outlier.ejected()
-	ejected := h.outlier.fail(now, certain)
+	ejected := h.outlier.fail(now, f)
 	h.lastError = why
 	h.mirrorLocked()
 	if ejected && !was && s.hosts[h.key] == h {
@@ -85,15 +98,15 @@ func (h *Host) connected(now instant) { h.reinstate(now, true) }
 // succeeded clears what failures have left, if anything.
 func (h *Host) succeeded(now instant) { h.reinstate(now, false) }
 
-// reinstate puts the host back into service; with certainOnly only one that was
+// reinstate puts the host back into service; with closedOnly only one that was
 // ejected because nobody could connect to it.
-func (h *Host) reinstate(now instant, certainOnly bool) {
+func (h *Host) reinstate(now instant, closedOnly bool) {
 	if !h.troubled.Load() {
 		return
 	}
 	s := h.service
 	s.mu.Lock()
-	if certainOnly && !h.outlier.certain {
+	if closedOnly && !h.outlier.closed {
 		s.mu.Unlock()
 		return
 	}

@@ -279,7 +279,7 @@ func TestWhenOnlyExcludedInstancesAreLeftTheyAreAskedAfterAll(t *testing.T) {
 		return okReply, echo(w.orders)
 	}}
 	_, s := w.set(t, &mesh.Route{Gateways: at(serve(t, g.handle), "")})
-	s.remotes.excludeIfFailing(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), true)
+	s.remotes.excludeIfFailing(connect.Instance{Cluster: "west", Name: "orders-1"}, s.shared.now(), unconnected)
 	_, conn := mustGet(t, s)
 	exchange(t, conn, "hello")
 }
@@ -394,7 +394,7 @@ func TestAConnectionThatSucceedsEndsAnEjectionForFailedConnects(t *testing.T) {
 	w := newWorld(t)
 	_, s := w.set(t, &mesh.Route{Protocol: mesh.TCP, Local: at(serve(t, echo(w.orders)), ordersWest)})
 	h, _ := s.pickHost(s.shared.now(), new(Attempts))
-	h.ejectIfFailing(s.shared.now(), true, "refused")
+	h.ejectIfFailing(s.shared.now(), unconnected, "refused")
 	if _, err := h.get(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

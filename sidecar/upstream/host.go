@@ -73,12 +73,12 @@ func (h *Host) done(now instant, a *Attempts, conn *Conn, o Outcome, latency tim
 		// A pooled connection that broke before an answer perhaps only was idle
 		// for too long: the next one is fresh and will tell.
 		if !stale || conn.Answered() {
-			h.blame(now, a, conn.remote(), false, "broken exchanges or gateway errors")
+			h.blameFor(now, a, conn.remote(), o)
 		}
 		if a == nil {
 			return
 		}
-		a.fresh = true
+		a.fresh = a.fresh || o != Unserved || h.key.gateway
 		if stale || h.key.gateway {
 			a.removeTried(h)
 		}
@@ -107,8 +107,8 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	first := !died || l.blamed.CompareAndSwap(false, true)
 	unsent := cause == nil && !l.Sent()                       // it had no place on the connection
 	ours := reset != nil && !reset.Remote && reset.Text == "" // it was given up here
-	if o == GatewayError || !unprocessed && !stale && !unsent && !ours && first {
-		h.blame(now, l.attempts, l.remote(), false, "broken exchanges or gateway errors")
+	if o != Broken || !unprocessed && !stale && !unsent && !ours && first {
+		h.blameFor(now, l.attempts, l.remote(), o)
 	}
 	if l.attempts == nil {
 		return
@@ -142,7 +142,7 @@ func (h *Host) superseded(a *Attempts) bool {
 
 // mirrorLocked renews what follows from ready and outlier.
 func (h *Host) mirrorLocked() {
-	h.doubtful.Store(!h.ready || h.outlier.ejected() && h.outlier.certain)
+	h.doubtful.Store(!h.ready || h.outlier.ejected() && h.outlier.closed)
 	h.troubled.Store(h.outlier.failures > 0 || h.outlier.ejected())
 	h.probeAt.Store(int64(h.outlier.until))
 }

@@ -116,6 +116,8 @@ const (
 	Answered Outcome = iota
 	// GatewayError: the answer was 502, 503 or 504, or did not come in time.
 	GatewayError
+	// Unserved: a far sidecar has answered that it does not reach its program.
+	Unserved
 	// Broken: no connection came about, or it broke before the exchange was
 	// complete.
 	Broken

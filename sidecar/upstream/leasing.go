@@ -52,7 +52,7 @@ func (h *Host) leaseExclusive(ctx context.Context, a *Attempts) (Lease, error) {
 		}
 		_ = c.Close()
 		if !c.Reused {
-			h.blame(h.service.shared.now(), a, c.remote(), false, err.Error())
+			h.blame(h.service.shared.now(), a, c.remote(), suspected, err.Error())
 			return Lease{}, h.connectError(StageHandshake, c, err)
 		}
 	}

@@ -9,20 +9,29 @@ type outlier struct {
 	until    instant // ejected until then; 0: in service
 	probing  bool    // a request was let through to find out
 	times    int     // ejections in a row, for the doubling
-	certain  bool    // ejected because it could not be connected to
+	closed   bool    // ejected because it could not be connected to
 	back     instant // when it last came back
 }
+
+// fault is what a failure shows of who caused it.
+type fault uint8
+
+const (
+	suspected   fault = iota // several in a row eject
+	unserved                 // its program takes nothing: ejects at once
+	unconnected              // nobody can connect to it: ejects at once, until somebody can
+)
 
 // ejected reports whether o is out of service: also when its time is over and
 // nobody has found it fit yet.
 func (o *outlier) ejected() bool { return o.until != 0 }
 
-// fail counts a failure and reports whether it ejects: certain ones at once,
-// others when enough came in a row. What is ejected is ejected anew once its time is over,
+// fail counts a failure and reports whether it ejects: when it is no suspicion at once,
+// else when enough came in a row. What is ejected is ejected anew once its time is over,
 // when a probe has failed.
-func (o *outlier) fail(now instant, certain bool) bool {
+func (o *outlier) fail(now instant, f fault) bool {
 	o.failures++
-	if !certain && o.until == 0 && o.failures < gatewayErrorsToEject {
+	if f == suspected && o.until == 0 && o.failures < gatewayErrorsToEject {
 		return false
 	}
 	if now < o.until && !o.probing {
@@ -33,7 +42,7 @@ func (o *outlier) fail(now instant, certain bool) bool {
 	}
 	o.until = now.add(o.pause())
 	o.times++
-	o.probing, o.certain = false, certain
+	o.probing, o.closed = false, f == unconnected
 	return true
 }
 
@@ -44,7 +53,7 @@ func (o *outlier) pause() time.Duration {
 
 // succeed puts o back into service.
 func (o *outlier) succeed(now instant) {
-	o.failures, o.probing, o.certain = 0, false, false
+	o.failures, o.probing, o.closed = 0, false, false
 	if o.until != 0 {
 		o.until, o.back = 0, now
 	}

@@ -12,7 +12,7 @@ func TestEjectionDoublesFromOneSecondToThirty(t *testing.T) {
 	var o outlier
 	now := instant(1)
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		if !o.fail(now, true) {
+		if !o.fail(now, unconnected) {
 			t.Fatalf("failure %d did not eject", i)
 		}
 		if got := o.until.since(now); got != want*time.Second {
@@ -34,14 +34,14 @@ func TestEjectionDoublesFromOneSecondToThirty(t *testing.T) {
 	if o.ejected() {
 		t.Fatal("still ejected after a success")
 	}
-	o.fail(now.add(5*time.Second), true)
+	o.fail(now.add(5*time.Second), unconnected)
 	if got := o.until.since(now.add(5 * time.Second)); got != maxEjection {
 		t.Errorf("a host that fails again after 5 s is left alone for %v, want %v", got, maxEjection)
 	}
 	now = o.until
 	o.succeed(now)
 	now = now.add(maxEjection + time.Second)
-	o.fail(now, true)
+	o.fail(now, unconnected)
 	if got := o.until.since(now); got != minEjection {
 		t.Errorf("a host that was well for long is left alone for %v, want %v", got, minEjection)
 	}
@@ -51,26 +51,26 @@ func TestOnlyGatewayErrorsInARowEject(t *testing.T) {
 	var o outlier
 	for round := range 3 {
 		for range gatewayErrorsToEject - 1 {
-			if o.fail(1, false) {
+			if o.fail(1, suspected) {
 				t.Fatalf("round %d: ejected too early", round)
 			}
 		}
 		o.succeed(1)
 	}
 	for range gatewayErrorsToEject - 1 {
-		o.fail(1, false)
+		o.fail(1, suspected)
 	}
-	if !o.fail(1, false) {
+	if !o.fail(1, suspected) {
 		t.Error("not ejected after enough failures in a row")
 	}
 }
 
 func TestFailuresOfRequestsThatBeganBeforeTheEjectionDoNotProlongIt(t *testing.T) {
 	var o outlier
-	o.fail(1, true)
+	o.fail(1, unconnected)
 	until := o.until
 	for range 100 {
-		if o.fail(2, true) {
+		if o.fail(2, unconnected) {
 			t.Fatal("ejected anew while ejected")
 		}
 	}
@@ -81,7 +81,7 @@ func TestFailuresOfRequestsThatBeganBeforeTheEjectionDoNotProlongIt(t *testing.T
 
 func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
 	var o outlier
-	o.fail(1, true)
+	o.fail(1, unconnected)
 	now := o.until
 	if !o.probe(now) || o.probe(now.add(time.Second)) {
 		t.Fatal("want one probe")
@@ -94,7 +94,7 @@ func TestAProbeOfWhichNothingWasHeardIsFollowedByAnother(t *testing.T) {
 func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 	var r remoteOutliers
 	for i := range 2 * maxRemotes {
-		r.excludeIfFailing(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, true)
+		r.excludeIfFailing(connect.Instance{Cluster: "west", Name: string(rune('a'+i%26)) + string(rune('a'+i/26))}, 1, unconnected)
 	}
 	if got := len(r.failing); got != maxRemotes {
 		t.Errorf("%d instances kept, want %d", got, maxRemotes)
@@ -103,7 +103,7 @@ func TestRemoteInstancesAreBoundedAndForgotten(t *testing.T) {
 		t.Errorf("%d instances to exclude, want %d", got, maxExcluded)
 	}
 	later := instant(1).add(time.Hour)
-	if !r.excludeIfFailing(connect.Instance{Cluster: "west", Name: "new"}, later, true) {
+	if !r.excludeIfFailing(connect.Instance{Cluster: "west", Name: "new"}, later, unconnected) {
 		t.Error("no room for a new one after the old ones' time")
 	}
 	if got := r.excluded(later, maxExcluded); len(got) != 1 || got[0].Name != "new" {
@@ -151,5 +151,34 @@ func TestAHostIsSupersededWhenItIsOutOfServiceAndAnotherIsIn(t *testing.T) {
 			}
 			host.done(host.service.shared.now(), &try, nil, Abandoned, 0)
 		})
+	}
+}
+
+func TestWhoDoesNotReachItsProgramIsLeftUntilItAnswers(t *testing.T) {
+	w := newWorld(t)
+	_, service := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
+	var a Attempts
+	a.Begin(service, DefaultRetries(), time.Now())
+	l, err := a.Next(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Done(Unserved, 0)
+	host := func() HostStatus { return service.Status().Hosts[0] }
+	if host().EjectedFor == 0 {
+		t.Fatal("one answer that the program is not reached did not eject")
+	}
+	if l.Superseded() {
+		t.Error("what its program still works on is waited for no more")
+	}
+	_ = l.Abort()
+	h := l.Host()
+	h.connected(service.shared.now())
+	if host().EjectedFor == 0 {
+		t.Error("that its sidecar takes connections was enough to come back")
+	}
+	h.succeeded(service.shared.now())
+	if host().EjectedFor != 0 {
+		t.Error("an answer was not enough to come back")
 	}
 }

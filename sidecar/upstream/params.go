@@ -155,8 +155,13 @@ const (
 	// pause of the whole machine ends every timeout at once.
 	minHosts = 3
 
-	// maxSends bounds how often a request is sent in whole or in part.
+	// maxSends bounds how often a request is sent, in whole or in part, to somebody who
+	// may see it.
 	maxSends = 5
+
+	// leaveAfter is how many must not have seen a request until it may leave the cluster
+	// where somebody perhaps has: when a service is scaled to nothing, all there are going.
+	leaveAfter = 2
 
 	// maxCrashes is how often a request is repeated of which somebody may have died.
 	maxCrashes = 1

@@ -403,7 +403,7 @@ func allocatesNothing(t *testing.T, s *Set) {
 func TestPicksAmongManyHostsAllocateNothing(t *testing.T) {
 	s, _ := grown(endpoints("ep", 60, 100), endpoints("gw", 2, 2))
 	s.update(route(endpoints("ep", 65, 100), endpoints("gw", 2, 2))) // some warm up
-	host(t, s, "ep-0:1").ejectIfFailing(s.shared.now(), true, "refused")
+	host(t, s, "ep-0:1").ejectIfFailing(s.shared.now(), unconnected, "refused")
 	var try Attempts
 	if n := testing.AllocsPerRun(1000, func() {
 		try = Attempts{}

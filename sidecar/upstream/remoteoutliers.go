@@ -17,7 +17,7 @@ type remoteOutliers struct {
 }
 
 // excludeIfFailing counts a failure and reports whether it excludes the instance from new paths.
-func (r *remoteOutliers) excludeIfFailing(name connect.Instance, now instant, certain bool) bool {
+func (r *remoteOutliers) excludeIfFailing(name connect.Instance, now instant, f fault) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, ok := r.failing[name]
@@ -32,7 +32,7 @@ func (r *remoteOutliers) excludeIfFailing(name connect.Instance, now instant, ce
 		r.failing[name] = o
 		r.count.Store(int32(len(r.failing)))
 	}
-	return o.fail(now, certain)
+	return o.fail(now, f)
 }
 
 // makeRoomLocked makes room and reports whether there is some.

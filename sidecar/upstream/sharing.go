@@ -223,7 +223,7 @@ func (s *sharing) begin(ctx context.Context, c *Conn) error {
 		c.mux.Abort(err)
 		err = fmt.Errorf("HTTP/2 did not begin: did it end, or does it not speak HTTP/2 (see the service's protocol): %w", err)
 		if ctx.Err() == nil {
-			h.ejectIfFailing(h.service.shared.now(), true, err.Error())
+			h.ejectIfFailing(h.service.shared.now(), unconnected, err.Error())
 		}
 		return h.connectError(StageHandshake, c, err)
 	}

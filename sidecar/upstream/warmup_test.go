@@ -91,7 +91,7 @@ func TestAHostThatComesBackGetsItsShareOverTheWarmup(t *testing.T) {
 func TestTheControlPlanesWordThatAHostIsBackEndsItsEjection(t *testing.T) {
 	s := serviceOf(endpoints("ep", 2, 2), nil)
 	h := host(t, s, "ep-1:1")
-	h.ejectIfFailing(s.shared.now(), true, "refused")
+	h.ejectIfFailing(s.shared.now(), unconnected, "refused")
 	s.update(route(endpoints("ep", 1, 2), nil))
 	if !h.outlier.ejected() {
 		t.Fatal("the ejection ended when the host became unready")
