@@ -122,6 +122,7 @@ func (c *Conn) Open() (*Stream, error) {
 	if s == nil {
 		s = newStream(c)
 	}
+	s.opened = time.Now()
 	c.useLocked(s)
 	return s, nil
 }

@@ -204,6 +204,7 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 	s.holdLocked(0)
 	s.taking, s.shed = 0, false
 	s.now, s.last, s.taken, s.held = nil, false, 0, false
+	s.carried = 0
 	s.id, s.headAt, s.answered, s.inEnded, s.outEnded = 0, 0, false, false, false
 	s.err, s.onEnd, s.onReadable, s.scheme, s.upgrade = nil, nil, nil, "", s.upgrade[:0]
 	s.readDeadline.clear()

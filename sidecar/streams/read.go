@@ -221,6 +221,7 @@ func (c *Conn) takeLocked(ev *http2.Event) {
 		c.takeHeadLocked(s, ev)
 	case http2.KindData:
 		if len(ev.Payload) > 0 {
+			s.carried += len(ev.Payload)
 			s.holdLocked(s.unread + s.in.add(payload, ev.Payload))
 		}
 		c.arrivedLocked(s, ev.End)

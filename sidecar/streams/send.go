@@ -127,6 +127,7 @@ func (s *Stream) write(b []byte, end bool) (n int, err error) {
 		c.appendLocked(out)
 		c.leaveTurnsLocked(s) // who has more goes behind those who wait
 		n += took
+		s.carried += took
 		switch {
 		case took < piece:
 			s.awaitWindowLocked()

@@ -42,6 +42,8 @@ type Stream struct {
 	upgrade       []byte      // the protocol that an extended CONNECT asked for
 	scheme        string      // of a request
 	headAt        uint64      // conn.queued before it
+	opened        time.Time   // on the client's side
+	carried       int         // bytes of payload, both directions together
 	unread        int         // bytes of memory of in, and of now unless all of that was read
 	taking        int         // of them now's
 	shed          bool        // it was reset since all streams together held too much
