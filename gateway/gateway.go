@@ -101,7 +101,7 @@ type Gateway struct {
 	imports    *imports.Imports   // nil without an API server
 	entrance   *entrance.Entrance // nil without ports for it
 	router     atomic.Pointer[Router]
-	routing    atomic.Pointer[traffic.Resolved] // nil: not known yet
+	bindings   atomic.Pointer[traffic.Bindings] // nil: not known yet
 	// authorizers is who may call; nil: that is not known yet.
 	authorizers atomic.Pointer[authorizers]
 }
@@ -221,7 +221,7 @@ func (g *Gateway) parts() []part {
 		{"federation", g.federation.Run},
 		{"services", g.services.Run},
 		{"xds", g.xds.Run},
-		{"publish", g.publish},
+		{"tell", g.tellAll},
 		{"mesh port", g.forward.Run},
 	}
 	if g.resetKey != nil {

@@ -109,10 +109,3 @@ func (g *Gateway) importsParts() []part {
 	}
 	return all
 }
-
-// publishImports hands on what is offered; complete says that nothing is missing.
-func (g *Gateway) publishImports(view *federation.View, services []mesh.Service, complete bool) {
-	if g.imports != nil && services != nil {
-		g.imports.Publish(offersOf(view, services, g.identity.Self()), complete)
-	}
-}

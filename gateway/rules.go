@@ -6,49 +6,24 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
-// writtenRoutes returns the routes of files and of the API server, and channels of which one closes
-// when they are past. Nil until all are known.
-func (g *Gateway) writtenRoutes() (all *traffic.Set, files, api <-chan struct{}) {
-	all, files = g.files.Routes()
-	if g.kubernetes == nil || all == nil {
-		return all, files, nil
-	}
-	more, api := g.kubernetes.routes.Routes()
-	if more == nil {
-		return nil, files, api
-	}
-	return &traffic.Set{
-		Routes: append(all.Routes[:len(all.Routes):len(all.Routes)], more.Routes...),
-		Grants: append(all.Grants[:len(all.Grants):len(all.Grants)], more.Grants...),
-	}, files, api
-}
-
-// resolved takes note of what became of the routes.
-func (g *Gateway) resolved(r *traffic.Resolved) {
-	g.routing.Store(r)
-	if g.kubernetes != nil {
-		g.kubernetes.routes.Resolved(r)
-	}
-}
-
 // applyRules gives those of routes the rules that are written for them. A route that has rules
 // takes the place of the one that was handed in, which is not changed. A service of this cluster that has rules
 // is called through the mesh by whatever name, unless it has ports that the mesh does not carry.
-func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.Set, cluster mesh.ClusterName) *traffic.Resolved {
+func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.Set, cluster mesh.ClusterName) *traffic.Bindings {
 	byName := make(map[mesh.Destination]*mesh.Route)
 	for _, r := range routes {
 		if r.Destination.Port == 0 {
 			byName[r.Destination] = r
 		}
 	}
-	resolved := traffic.Resolve(written, cluster, func(d mesh.Destination) []mesh.RoutePort {
+	bindings := traffic.Bind(written, cluster, func(d mesh.Destination) []mesh.RoutePort {
 		if r := byName[d]; r != nil {
 			return r.Ports
 		}
 		return nil
 	})
-	if len(resolved.Attached) == 0 {
-		return resolved
+	if len(bindings.Attached) == 0 {
+		return bindings
 	}
 	inside := map[mesh.Destination]bool{}
 	for i := range services {
@@ -56,12 +31,12 @@ func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.
 			inside[mesh.Destination{Service: s.Name, Cluster: cluster}] = true
 		}
 	}
-	ruled := make(map[mesh.Destination]bool, len(resolved.Attached))
-	for d := range resolved.Attached {
+	ruled := make(map[mesh.Destination]bool, len(bindings.Attached))
+	for d := range bindings.Attached {
 		ruled[mesh.Destination{Service: d.Service, Cluster: d.Cluster}] = true
 	}
 	for i, r := range routes {
-		a, ok := resolved.Attached[r.Destination]
+		a, ok := bindings.Attached[r.Destination]
 		leads := (r.Outside || r.Headless) && ruled[r.Destination] && inside[r.Destination]
 		if !ok && !leads {
 			continue
@@ -72,11 +47,11 @@ func applyRules(routes []*mesh.Route, services []mesh.Service, written *traffic.
 		}
 		routes[i] = &with
 	}
-	return resolved
+	return bindings
 }
 
 // badRoutes are the routes that are not in force as they are written; nil says that it is not known.
-func badRoutes(r *traffic.Resolved) (bad []status.BadRoute) {
+func badRoutes(r *traffic.Bindings) (bad []status.BadRoute) {
 	if r == nil {
 		return nil
 	}

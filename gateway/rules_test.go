@@ -21,9 +21,9 @@ func TestRulesAreGivenToTheirDestinationsAndBringTheServiceIntoTheMesh(t *testin
 	for _, s := range []string{"orders", "dns"} {
 		set.Routes = append(set.Routes, traffic.Route{Kind: traffic.HTTPRoute, Namespace: "shop", Name: s, Parents: []traffic.Parent{{Service: name(s)}}, Rules: []traffic.RouteRule{{}}})
 	}
-	resolved := applyRules(routes, []mesh.Service{{Name: name("orders")}, {Name: name("dns"), OtherPorts: true}, {Name: name("cart")}}, set, "east")
-	if len(resolved.Attached) != 2 || !first.Equal(&before) {
-		t.Fatalf("attached %v; a published route was changed: %t", resolved.Attached, !first.Equal(&before))
+	bindings := applyRules(routes, []mesh.Service{{Name: name("orders")}, {Name: name("dns"), OtherPorts: true}, {Name: name("cart")}}, set, "east")
+	if len(bindings.Attached) != 2 || !first.Equal(&before) {
+		t.Fatalf("attached %v; a published route was changed: %t", bindings.Attached, !first.Equal(&before))
 	}
 	for i, want := range []struct {
 		outside bool

@@ -30,7 +30,7 @@ func (g *Gateway) Status() *status.Gateway {
 	}
 	s.NothingImported = nothingImported(view, g.inForce.Load().Imports)
 	s.Unjudged = g.authorizers.Load().unjudged()
-	s.Routes = badRoutes(g.routing.Load())
+	s.Routes = badRoutes(g.bindings.Load())
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
 	s.LeftOut = g.federation.LeftOut()

@@ -48,7 +48,7 @@ func (m *Merged) follow(ctx context.Context) {
 	}
 	for {
 		if !slices.ContainsFunc(sets, func(s []Service) bool { return s == nil }) {
-			m.publish(Union(sets...))
+			m.store.SetIfChanged(Union(sets...))
 		}
 		chosen, _, _ := reflect.Select(wait)
 		if chosen == 0 {
@@ -58,14 +58,6 @@ func (m *Merged) follow(ctx context.Context) {
 		sets[chosen-1] = set
 		wait[chosen].Chan = reflect.ValueOf(past)
 	}
-}
-
-// publish spares readers a set that says the same as the one before.
-func (m *Merged) publish(set []mesh.Service) {
-	if old := m.store.Load(); old != nil && reflect.DeepEqual(old, set) {
-		return
-	}
-	m.store.Set(set)
 }
 
 // Union joins sets by service name. The earlier a set, the more its word counts:

@@ -91,10 +91,10 @@ func New(cfg Config) (*Imports, error) {
 	return i, err
 }
 
-// Publish takes what clusters offer, of each service one offer of a cluster at most;
+// SetOffers takes what clusters offer, of each service one offer of a cluster at most;
 // complete says that there is nothing else, so that what is missing is gone. It
 // keeps its arguments.
-func (i *Imports) Publish(byService map[mesh.ServiceName][]Offer, complete bool) {
+func (i *Imports) SetOffers(byService map[mesh.ServiceName][]Offer, complete bool) {
 	i.offers.Set(&offers{byService, complete})
 }
 

@@ -1,15 +1,15 @@
 // Package xds is the gateway's control plane: it tells every sidecar of its
 // cluster what that sidecar may dial, and nothing else.
 //
-// [Server.Publish] takes the whole set of routes. Each route becomes two shared,
+// [Server.SetRoutes] takes the whole set of routes. Each route becomes two shared,
 // once-encoded resources (a Cluster and a ClusterLoadAssignment, see
 // internal/xds) whose version is a hash of their content, so that another
 // gateway, or this one after a restart, gives the same content the same version
 // and a reconnecting sidecar is sent only what changed while it was away.
 //
-//	Publish ─▶ routes ─(first at once, then every 50 ms)─▶ table ─▶ index: name ─▶ watches
-//	                                                                        │
-//	sidecar ◀── delta ADS over mTLS ── adsStream ◀──────────────────────────┘
+//	SetRoutes ─▶ routes ─(first at once, then every 50 ms)─▶ table ─▶ index: name ─▶ watches
+//	                                                                          │
+//	sidecar ◀── delta ADS over mTLS ── adsStream ◀────────────────────────────┘
 //
 // The protocol engine is go-control-plane's; the cache behind it is ours, because
 // what "*" means depends on who asks, which that engine's caches do not know, and
@@ -27,9 +27,9 @@
 //     for by name before, which the server remembers (scopeMemory);
 //   - it asked for a type that we do not know: nothing of it exists.
 //
-// While not everything is known (Publish) nothing is said to be absent.
+// While not everything is known (SetRoutes) nothing is said to be absent.
 //
-// Who may call a service ([Server.PublishPolicies]) is a resource of a type of ours. Only
+// Who may call a service ([Server.SetPolicies]) is a resource of a type of ours. Only
 // the service accounts that serve the service are told of it, and its absence is never
 // said: a sidecar keeps the last one that it was told.
 //

@@ -31,10 +31,10 @@ func (s servers) has(id identity.ID) bool {
 	return id.Namespace == s.namespace && slices.Contains(s.accounts, id.ServiceAccount)
 }
 
-// PublishPolicies replaces all policies. It never blocks. What it does not name stays
+// SetPolicies replaces all policies. It never blocks. What it does not name stays
 // with those who were told of it. Nothing of all may be changed afterwards; a Set that
 // is the very one of before is not encoded again.
-func (s *Server) PublishPolicies(all []Policy) { s.policies.Set(&all) }
+func (s *Server) SetPolicies(all []Policy) { s.policies.Set(&all) }
 
 // replacePolicies makes all the policies that there are and tells whom it concerns. One
 // that cannot be encoded keeps its last good resource; the error joins all such.

@@ -59,8 +59,8 @@ type Server struct {
 	log      *slog.Logger
 	lines    *rate.Limiter // of log, of what clients refuse
 	metrics  *metrics
-	routes   state.Store[*publication] // what was published last; nil: nothing yet
-	policies state.Store[*[]Policy]    // likewise
+	routes   state.Store[*routeSet] // what was published last; nil: nothing yet
+	policies state.Store[*[]Policy] // likewise
 	cache    *cache
 	hosts    *hosts
 	memory   *scopeMemory
@@ -130,19 +130,19 @@ func newGRPC() *grpc.Server {
 	)
 }
 
-// publication is a set of routes.
-type publication struct {
+// routeSet is what [Server.SetRoutes] was given.
+type routeSet struct {
 	routes   []*mesh.Route
 	complete bool // what is not among them does not exist
 }
 
-// Publish replaces the whole set of routes. It never blocks; several calls in
-// quick succession are one publication. Until the first call every ADS stream is
-// refused with FAILED_PRECONDITION; while what was published is not complete, names
+// SetRoutes replaces the whole set of routes. It never blocks; several calls in
+// quick succession are one change. Until the first call every ADS stream is
+// refused with FAILED_PRECONDITION; while what was set is not complete, names
 // that are not in it are not answered: what is not known yet must not be reported as
 // absent. The routes must not be changed afterwards.
-func (s *Server) Publish(routes []*mesh.Route, complete bool) {
-	s.routes.Set(&publication{routes, complete})
+func (s *Server) SetRoutes(routes []*mesh.Route, complete bool) {
+	s.routes.Set(&routeSet{routes, complete})
 }
 
 // StateErr returns why what sidecars asked for is not kept on disk; nil: it is.
@@ -193,7 +193,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// deliver hands what was published to the cache, until ctx ends.
+// deliver hands what was set to the cache, until ctx ends.
 func (s *Server) deliver(ctx context.Context) {
 	var told *[]Policy
 	for {

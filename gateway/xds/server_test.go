@@ -291,7 +291,7 @@ func TestShutdownEndsEveryStreamAndRefusesNewOnes(t *testing.T) {
 
 func TestWhileNotAllIsKnownWhatIsKnownIsToldAndNothingIsCalledAbsent(t *testing.T) {
 	g := start(t, identitytest.New(t, "mesh.example"), "")
-	g.Publish([]*mesh.Route{routeTo("orders", 1)}, false)
+	g.SetRoutes([]*mesh.Route{routeTo("orders", 1)}, false)
 	for !g.Serves() {
 		time.Sleep(time.Millisecond)
 	}
@@ -305,7 +305,7 @@ func TestWhileNotAllIsKnownWhatIsKnownIsToldAndNothingIsCalledAbsent(t *testing.
 	if resp := alone.next(); resp.TypeUrl != listeners {
 		t.Fatalf("told %v", resp)
 	}
-	g.Publish([]*mesh.Route{routeTo("orders", 1)}, true)
+	g.SetRoutes([]*mesh.Route{routeTo("orders", 1)}, true)
 	c.expect(nil, []string{"cart"})
 	alone.expect(nil, []string{"cart"})
 }

@@ -82,7 +82,7 @@ func start(t *testing.T, m *identitytest.Mesh, state string, routes ...*mesh.Rou
 // publish publishes and waits until that is in force.
 func (g *gateway) publish(routes ...*mesh.Route) {
 	g.t.Helper()
-	g.Publish(routes, true)
+	g.SetRoutes(routes, true)
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		g.cache.changed.Lock()
 		applied := g.cache.routes != nil && len(g.cache.routes) == len(routes)

@@ -16,7 +16,7 @@ import (
 func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	g.xds.Publish([]*mesh.Route{route("orders", 1), route("cart", 2)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 1), route("cart", 2)}, true)
 	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
@@ -29,7 +29,7 @@ func TestASidecarIsToldRoutesAndAbsencesOnDemand(t *testing.T) {
 	s.until("the route asked for", has("cart", 2))
 	s.until("the absence", lacks("ghost"))
 
-	g.xds.Publish([]*mesh.Route{route("orders", 3), route("ghost", 1)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 3), route("ghost", 1)}, true)
 	s.until("the change", has("orders", 3))
 	s.until("the appearance", has("ghost", 1))
 	s.until("the removal", lacks("cart"))
@@ -55,7 +55,7 @@ func TestASidecarStartsFromItsLastAcceptedStateWhenNoGatewayAnswers(t *testing.T
 	m := identitytest.New(t, "mesh.example")
 	state := filepath.Join(t.TempDir(), "routes.pb")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	g.xds.Publish([]*mesh.Route{route("orders", 2), route("cart", 1)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 2), route("cart", 1)}, true)
 	cfg := config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{g.addr}, Subscribe: []mesh.Destination{destination("orders")}, StatePath: state,
 	}
@@ -75,7 +75,7 @@ func TestASidecarStartsFromItsLastAcceptedStateWhenNoGatewayAnswers(t *testing.T
 
 	// Removal while disconnected; and what is unchanged is not sent again.
 	g = serve(t, m.Gateway("east", "east-1"), g.addr, "")
-	g.xds.Publish([]*mesh.Route{route("orders", 2)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 2)}, true)
 	s.until("the removal", lacks("cart"))
 	<-s.Synced()
 	s.until("the route that stayed", has("orders", 2))
@@ -240,7 +240,7 @@ func TestARegistrationOfAnotherWorkloadsServiceIsRefused(t *testing.T) {
 func TestASidecarTrustsOnlyGatewaysOfItsOwnCluster(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	foreign := serve(t, m.Gateway("west", "west-1"), "", "")
-	foreign.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	foreign.xds.SetRoutes([]*mesh.Route{route("orders", 1)}, true)
 	s := join(t, config{
 		Identity: m.Workload("east", "shop", "web"), Gateways: []string{foreign.addr}, Subscribe: []mesh.Destination{destination("orders")},
 	})
@@ -253,7 +253,7 @@ func TestASidecarTrustsOnlyGatewaysOfItsOwnCluster(t *testing.T) {
 func TestGarbageOnTheXDSPortHarmsNobody(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	g.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 1)}, true)
 	for _, garbage := range []string{"", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", strings.Repeat("\x16\x03\x01\xff\xff", 5000)} {
 		c, err := net.Dial("tcp", g.addr)
 		if err != nil {

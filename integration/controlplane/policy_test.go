@@ -79,18 +79,18 @@ func TestASidecarIsToldWhoMayCallItsServiceAndKeepsIt(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	state := filepath.Join(t.TempDir(), "routes.pb")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	g.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 1)}, true)
 	orders := serving(t, m.Workload("east", "shop", "orders"), "orders", state, g.addr)
 	batch := serving(t, m.Workload("east", "shop", "batch"), "orders", "", g.addr) // another account that serves
-	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "web", "orders", "batch"), policyOf("cart", "cron", "cart")})
+	g.xds.SetPolicies([]gatewayxds.Policy{policyOf("orders", "web", "orders", "batch"), policyOf("cart", "cron", "cart")})
 	orders.until("web")
 	batch.until("web")
-	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "mobile", "orders", "batch")})
+	g.xds.SetPolicies([]gatewayxds.Policy{policyOf("orders", "mobile", "orders", "batch")})
 	orders.until("mobile")
 
 	// A gateway that does not know of the service yet takes nothing away.
-	g.xds.PublishPolicies(nil)
-	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "desktop", "orders")})
+	g.xds.SetPolicies(nil)
+	g.xds.SetPolicies([]gatewayxds.Policy{policyOf("orders", "desktop", "orders")})
 	orders.until("desktop")
 	orders.stop()
 	g.stop()
@@ -99,8 +99,8 @@ func TestASidecarIsToldWhoMayCallItsServiceAndKeepsIt(t *testing.T) {
 
 	// What batch may not serve any more it is not told of, even when it asks again.
 	g = serve(t, m.Gateway("east", "east-1"), g.addr, "")
-	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "tv", "orders")})
-	g.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	g.xds.SetPolicies([]gatewayxds.Policy{policyOf("orders", "tv", "orders")})
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 1)}, true)
 	orders.until("tv")
 	for {
 		select {
@@ -118,8 +118,8 @@ func TestASidecarIsToldWhoMayCallItsServiceAndKeepsIt(t *testing.T) {
 func TestNobodyIsToldWhoMayCallTheServiceOfSomebodyElse(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	g := serve(t, m.Gateway("east", "east-1"), "", "")
-	g.xds.PublishPolicies([]gatewayxds.Policy{policyOf("orders", "web", "orders")})
-	g.xds.Publish([]*mesh.Route{route("orders", 1)}, true)
+	g.xds.SetPolicies([]gatewayxds.Policy{policyOf("orders", "web", "orders")})
+	g.xds.SetRoutes([]*mesh.Route{route("orders", 1)}, true)
 	waitFor(t, g.xds.Serves)
 	ask := func(namespace, account string, names ...string) *discoveryv3.DeltaDiscoveryResponse {
 		t.Helper()

@@ -112,7 +112,7 @@ func playGateway(ctx context.Context, r role, id *identity.Source) error {
 	if err != nil {
 		return err
 	}
-	s.Publish([]*mesh.Route{route(r.Service, 1)}, true)
+	s.SetRoutes([]*mesh.Route{route(r.Service, 1)}, true)
 	fmt.Println("started", lis.Addr())
 	return s.Run(ctx)
 }

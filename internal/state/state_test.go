@@ -205,3 +205,22 @@ func isClosed(c <-chan struct{}) bool {
 		return false
 	}
 }
+
+func TestAStoreSparesItsReadersWhatSaysTheSame(t *testing.T) {
+	var s Store[[]string]
+	if !s.SetIfChanged([]string{}) { // empty is not unknown
+		t.Error("the first value is not set")
+	}
+	_, past := s.Snapshot()
+	if s.SetIfChanged([]string{}) || !s.SetIfChanged([]string{"a"}) {
+		t.Error("an equal value is set, or another one is not")
+	}
+	select {
+	case <-past:
+	default:
+		t.Error("the value before is not past")
+	}
+	if got := s.Load(); len(got) != 1 {
+		t.Error(got)
+	}
+}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"reflect"
 	"sync"
 	"sync/atomic"
 )
@@ -26,6 +27,16 @@ func (s *Store[T]) Set(value T) {
 	if last := s.current.Swap(next); last != nil {
 		close(last.past)
 	}
+}
+
+// SetIfChanged spares readers a value that says the same as the current one, and reports
+// whether it was set. Who calls it must be the only one who sets.
+func (s *Store[T]) SetIfChanged(value T) bool {
+	if v := s.current.Load(); v != nil && reflect.DeepEqual(v.value, value) {
+		return false
+	}
+	s.Set(value)
+	return true
 }
 
 // Load returns the current value. It never blocks and allocates nothing.

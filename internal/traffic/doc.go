@@ -2,13 +2,13 @@
 // that are written for it, and decides by these about one request. It is pure.
 //
 // A [Route] is what an HTTPRoute or a GRPCRoute says whose parents are services (Gateway API,
-// GEP-1426); its kind, apiVersion and spelling are the reader's business. [Resolve] attaches
+// GEP-1426); its kind, apiVersion and spelling are the reader's business. [Bind] attaches
 // all routes of a cluster to their parents and gives each destination its [mesh.Rule] list, in
 // the order in which they count, and each route its conditions. The gateway sends the rules to
 // the sidecars that ask for the destination; there [Compile] makes [Rules] of them once, and
 // [Rules.Match] decides without I/O, clock or allocation.
 //
-//	[]Route ──Resolve──▶ []mesh.Rule ──xDS──▶ []mesh.Rule ──Compile──▶ Rules ──Match──▶ Rule
+//	[]Route ──Bind──▶ []mesh.Rule ──xDS──▶ []mesh.Rule ──Compile──▶ Rules ──Match──▶ Rule
 //
 // # Which routes hold for whom
 //

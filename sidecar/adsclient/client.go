@@ -149,8 +149,8 @@ func (c *Client) restore() {
 	c.log.Info("started from the last accepted state", "routes", len(c.accepted.routes))
 }
 
-// publish hands on what has changed and has it saved. Called by the ADS loop.
-func (c *Client) publish() {
+// applyChange hands on what has changed and has it saved. Called by the ADS loop.
+func (c *Client) applyChange() {
 	c.apply()
 	c.saver.Changed()
 }

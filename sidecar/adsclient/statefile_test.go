@@ -29,7 +29,7 @@ func TestAStateThatCouldNotBeWrittenIsWrittenWhenItCan(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { c.Run(t.Context()) })
 		t.Cleanup(running.Wait) // after the test's context has ended
-		c.publish()
+		c.applyChange()
 		time.Sleep(saveDelay)
 		synctest.Wait()
 		if err := c.saver.Err(); err == nil {

@@ -213,7 +213,7 @@ func (c *Client) prune(names map[string]struct{}) {
 	changed := c.accepted.retain(names)
 	c.mu.Unlock()
 	if changed {
-		c.publish()
+		c.applyChange()
 	}
 }
 
@@ -236,7 +236,7 @@ func (c *Client) accept(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.D
 		answer.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: said}
 	}
 	if changed {
-		c.publish()
+		c.applyChange()
 	}
 	return answer
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -92,7 +91,7 @@ func (s *Source) Run(ctx context.Context) error {
 	return both.Wait()
 }
 
-// follow checks the described endpoints and publishes what it finds.
+// follow checks the described endpoints and shows what it finds.
 func (s *Source) follow(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var checks sync.WaitGroup
@@ -100,9 +99,9 @@ func (s *Source) follow(ctx context.Context) {
 	defer cancel()
 
 	var number uint64
-	var publish <-chan time.Time  // nil: not due
+	var due <-chan time.Time      // when the set is shown; nil: it is
 	var deadline <-chan time.Time // of the first checks; nil: none is awaited, or they are overdue
-	overdue := false              // the set is published even though some are unknown
+	overdue := false              // the set is shown even though some are unknown
 	set, past := s.from.Snapshot()
 	for {
 		if set != nil {
@@ -116,12 +115,12 @@ func (s *Source) follow(ctx context.Context) {
 			if s.unknown > 0 && deadline == nil { // more of them do not put off the others
 				deadline, overdue = time.After(patience), false
 			}
-			publish = time.After(0)
+			due = time.After(0)
 		}
 	following:
 		for {
-			if publish != nil && s.unknown > 0 && !overdue {
-				publish = nil // asked for again by the last missing result, or the deadline
+			if due != nil && s.unknown > 0 && !overdue {
+				due = nil // asked for again by the last missing result, or the deadline
 			}
 			if s.unknown == 0 {
 				deadline = nil
@@ -133,15 +132,15 @@ func (s *Source) follow(ctx context.Context) {
 				set, past = s.from.Snapshot()
 				break following
 			case r := <-s.results:
-				if s.apply(r) && publish == nil {
-					publish = time.After(settle)
+				if s.apply(r) && due == nil {
+					due = time.After(settle)
 				}
 			case <-deadline:
 				deadline, overdue = nil, true
-				publish = time.After(0)
-			case <-publish:
-				publish = nil
-				s.publish()
+				due = time.After(0)
+			case <-due:
+				due = nil
+				s.show()
 			}
 		}
 	}
@@ -206,7 +205,7 @@ func (s *Source) start(ctx context.Context, checks *sync.WaitGroup, e endpoint, 
 	return stop
 }
 
-// apply records a result and reports whether that changes what is published.
+// apply records a result and reports whether that changes what is shown.
 func (s *Source) apply(r result) bool {
 	w := s.watched[r.endpoint]
 	if w == nil || w.number != r.number {
@@ -227,8 +226,8 @@ func (s *Source) apply(r result) bool {
 	return changed
 }
 
-// publish gives readers the set with what is known of its endpoints.
-func (s *Source) publish() {
+// show gives readers the set with what is known of its endpoints.
+func (s *Source) show() {
 	var ready, unready int
 	services := make([]discovery.Service, 0, len(s.set))
 	for _, d := range s.set {
@@ -253,8 +252,5 @@ func (s *Source) publish() {
 	}
 	s.metrics.ready.Set(float64(ready))
 	s.metrics.unready.Set(float64(unready))
-	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
-		return
-	}
-	s.store.Set(services)
+	s.store.SetIfChanged(services)
 }

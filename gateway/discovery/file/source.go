@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -204,19 +203,13 @@ func (s *Source) scan(f *folder) error {
 	}
 	s.metrics.good.Set(good)
 	s.metrics.bad.Set(bad)
-	if old := s.policies.Load(); unknown == "" && (old == nil || !reflect.DeepEqual(old, policies)) {
-		s.policies.Set(policies)
+	if unknown == "" {
+		s.policies.SetIfChanged(policies)
 	}
 	s.statuses.Set(status)
-	if old := s.routes.Load(); old == nil || !reflect.DeepEqual(old, routes) {
-		s.routes.Set(routes)
-	}
-	if old := s.store.Load(); old != nil && reflect.DeepEqual(old, services) {
-		return nil
-	}
-	if f.dir != "" {
+	s.routes.SetIfChanged(routes)
+	if s.store.SetIfChanged(services) && f.dir != "" {
 		s.log.Info("resources are read", "dir", f.dir, "services", len(services), "files", len(status))
 	}
-	s.store.Set(services)
 	return nil
 }

@@ -112,9 +112,9 @@ func (r *Resources) Run(ctx context.Context) error {
 		policies, policiesPast := r.policies.Snapshot()
 		besides, besidesPast := r.besides.Snapshot()
 		if services != nil && policies != nil && besides != nil {
-			r.publish(refuseTaken(read.update(services, policies), besides))
+			r.apply(refuseTaken(read.update(services, policies), besides))
 		}
-		published := time.Now()
+		applied := time.Now()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -122,14 +122,14 @@ func (r *Resources) Run(ctx context.Context) error {
 		case <-policiesPast:
 		case <-besidesPast:
 		}
-		if !state.Pause(ctx, quiet-time.Since(published)) {
+		if !state.Pause(ctx, quiet-time.Since(applied)) {
 			return nil
 		}
 	}
 }
 
-// publish puts in force what was read.
-func (r *Resources) publish(all []reading) {
+// apply puts in force what was read.
+func (r *Resources) apply(all []reading) {
 	described := make([]discovery.Described, 0, len(all))
 	verdicts := make([]verdict, 0, len(all))
 	was := r.verdicts.Load()

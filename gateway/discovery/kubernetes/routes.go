@@ -36,7 +36,7 @@ type Routes struct {
 	grants *kube.Followed[*gatewayv1.ReferenceGrant]
 
 	written  state.Store[*traffic.Set]
-	resolved state.Store[*traffic.Resolved]
+	bindings state.Store[*traffic.Bindings]
 }
 
 // NewRoutes returns them, and follows with the client what they need. Of cfg Client,
@@ -58,8 +58,8 @@ func NewRoutes(cfg Config) (*Routes, error) {
 // they are known.
 func (r *Routes) Routes() (*traffic.Set, <-chan struct{}) { return r.written.Snapshot() }
 
-// Resolved takes what became of the routes, for their conditions.
-func (r *Routes) Resolved(to *traffic.Resolved) { r.resolved.Set(to) }
+// SetBindings takes what became of the routes, for their conditions.
+func (r *Routes) SetBindings(to *traffic.Bindings) { r.bindings.Set(to) }
 
 // Run keeps all of it current until ctx ends, and writes the routes' conditions while
 // this gateway leads. It returns nil.
@@ -199,8 +199,8 @@ func parseSpec(kind string, o kube.Object, spec any) (resource.Content, error) {
 }
 
 // statusOf returns the statuses of a route's parents as they are to be: those of other controllers
-// as they are, and ours as resolved says. changed says that was is something else.
-func statusOf(was []gatewayv1.RouteParentStatus, refs []gatewayv1.ParentReference, resolution *traffic.Resolution) (next []gatewayv1.RouteParentStatus, changed bool) {
+// as they are, and ours as binding says. changed says that was is something else.
+func statusOf(was []gatewayv1.RouteParentStatus, refs []gatewayv1.ParentReference, binding *traffic.Binding) (next []gatewayv1.RouteParentStatus, changed bool) {
 	var ours []gatewayv1.RouteParentStatus
 	for _, p := range was {
 		if p.ControllerName != controller {
@@ -210,8 +210,8 @@ func statusOf(was []gatewayv1.RouteParentStatus, refs []gatewayv1.ParentReferenc
 		}
 	}
 	n := 0
-	for i := 0; resolution != nil && i < len(resolution.Parents) && len(next) < maxParentStatuses; i++ {
-		ref := refs[resolution.Route.Parents[i].Ref]
+	for i := 0; binding != nil && i < len(binding.Parents) && len(next) < maxParentStatuses; i++ {
+		ref := refs[binding.Route.Parents[i].Ref]
 		one := gatewayv1.RouteParentStatus{ParentRef: ref, ControllerName: controller}
 		var before []metav1.Condition
 		if at := slices.IndexFunc(ours, func(p gatewayv1.RouteParentStatus) bool { return sameRef(&p.ParentRef, &ref) }); at >= 0 {
@@ -220,11 +220,11 @@ func statusOf(was []gatewayv1.RouteParentStatus, refs []gatewayv1.ParentReferenc
 		} else {
 			changed = true
 		}
-		generation := resolution.Route.Generation
+		generation := binding.Route.Generation
 		var differs bool
 		one.Conditions, differs = kube.SetConditions(before,
-			routeCondition(gatewayv1.RouteConditionAccepted, resolution.Parents[i].Accepted, gatewayv1.RouteReasonAccepted, "the route is in force", generation),
-			routeCondition(gatewayv1.RouteConditionResolvedRefs, resolution.Parents[i].Refs, gatewayv1.RouteReasonResolvedRefs, "every backend is there", generation))
+			routeCondition(gatewayv1.RouteConditionAccepted, binding.Parents[i].Accepted, gatewayv1.RouteReasonAccepted, "the route is in force", generation),
+			routeCondition(gatewayv1.RouteConditionResolvedRefs, binding.Parents[i].Refs, gatewayv1.RouteReasonResolvedRefs, "every backend is there", generation))
 		changed = changed || differs
 		next = append(next, one)
 	}

@@ -69,13 +69,13 @@ func TestARouteOfTheAPIServerIsReadAsAFileIs(t *testing.T) {
 
 func TestAStatusHasOurParentsBesideThoseOfOthers(t *testing.T) {
 	route := httpRoute("r", gatewayRef("ingress"), serviceRef("orders"), serviceRef("cart"))
-	resolution := &traffic.Resolution{
+	binding := &traffic.Binding{
 		Route:   &traffic.Route{Generation: 3, Parents: parentsOf("shop", route.Spec.ParentRefs)},
-		Parents: []traffic.ParentResolution{{}, {Accepted: traffic.Problem{Reason: traffic.NoMatchingParent, Message: "no such service"}, Refs: traffic.Problem{Reason: traffic.BackendNotFound, Message: "ghost"}}},
+		Parents: []traffic.ParentBinding{{}, {Accepted: traffic.Problem{Reason: traffic.NoMatchingParent, Message: "no such service"}, Refs: traffic.Problem{Reason: traffic.BackendNotFound, Message: "ghost"}}},
 	}
 	theirs := gatewayv1.RouteParentStatus{ParentRef: gatewayRef("ingress"), ControllerName: "example.com/ingress"}
 	stale := gatewayv1.RouteParentStatus{ParentRef: serviceRef("gone"), ControllerName: controller}
-	next, changed := statusOf([]gatewayv1.RouteParentStatus{theirs, stale}, route.Spec.ParentRefs, resolution)
+	next, changed := statusOf([]gatewayv1.RouteParentStatus{theirs, stale}, route.Spec.ParentRefs, binding)
 	if !changed || len(next) != 3 || next[0].ControllerName != theirs.ControllerName {
 		t.Fatalf("%v %+v", changed, next)
 	}
@@ -91,7 +91,7 @@ func TestAStatusHasOurParentsBesideThoseOfOthers(t *testing.T) {
 			t.Errorf("parent %d: %v, want %v", i, got, want)
 		}
 	}
-	if again, changed := statusOf(next, route.Spec.ParentRefs, resolution); changed || len(again) != 3 {
+	if again, changed := statusOf(next, route.Spec.ParentRefs, binding); changed || len(again) != 3 {
 		t.Errorf("the same again: %v %+v", changed, again)
 	}
 	if last, changed := statusOf(next, route.Spec.ParentRefs, nil); !changed || len(last) != 1 {

@@ -22,14 +22,14 @@ const (
 // ends.
 func (r *Routes) writeConditions(ctx context.Context) {
 	keepConditions(ctx, r.leads, func(leads bool) (past pasts, err error) {
-		var resolved *traffic.Resolved
+		var bindings *traffic.Bindings
 		var http []*gatewayv1.HTTPRoute
 		var grpc []*gatewayv1.GRPCRoute
-		resolved, past[0] = r.resolved.Snapshot()
+		bindings, past[0] = r.bindings.Snapshot()
 		http, past[1] = r.http.Snapshot()
 		grpc, past[2] = r.grpc.Snapshot()
-		if leads && resolved != nil {
-			if err = r.write(ctx, resolved, http, grpc); err != nil && ctx.Err() == nil {
+		if leads && bindings != nil {
+			if err = r.write(ctx, bindings, http, grpc); err != nil && ctx.Err() == nil {
 				r.log.Warn("the conditions of a route are not written: it is tried again", "err", err)
 			}
 		}
@@ -39,14 +39,14 @@ func (r *Routes) writeConditions(ctx context.Context) {
 
 // write writes the statuses that are other ones. It goes on after an error, of which it returns
 // the last.
-func (r *Routes) write(ctx context.Context, resolved *traffic.Resolved, http []*gatewayv1.HTTPRoute, grpc []*gatewayv1.GRPCRoute) (err error) {
-	by := make(map[string]*traffic.Resolution, len(resolved.Routes))
-	for i := range resolved.Routes {
-		by[resolved.Routes[i].Route.String()] = &resolved.Routes[i]
+func (r *Routes) write(ctx context.Context, bindings *traffic.Bindings, http []*gatewayv1.HTTPRoute, grpc []*gatewayv1.GRPCRoute) (err error) {
+	by := make(map[string]*traffic.Binding, len(bindings.Routes))
+	for i := range bindings.Routes {
+		by[bindings.Routes[i].Route.String()] = &bindings.Routes[i]
 	}
-	find := func(kind traffic.Kind, o kube.Object) (*traffic.Resolution, bool) {
+	find := func(kind traffic.Kind, o kube.Object) (*traffic.Binding, bool) {
 		one := by[string(kind)+" "+o.GetNamespace()+"/"+o.GetName()]
-		return one, one == nil || one.Route.Generation == o.GetGeneration() // else it is about to be resolved
+		return one, one == nil || one.Route.Generation == o.GetGeneration() // else it is about to be bound
 	}
 	for _, o := range http {
 		one, current := find(traffic.HTTPRoute, o)

@@ -15,21 +15,21 @@ type Attached struct {
 	ByNamespace map[string][]mesh.Rule // for callers of a namespace, in place of Rules
 }
 
-// Resolved is what routes mean in one cluster. It never changes.
-type Resolved struct {
+// Bindings is what routes mean in one cluster. It never changes.
+type Bindings struct {
 	Attached map[mesh.Destination]Attached
-	Routes   []Resolution // of each route that has a parent, as they came
+	Routes   []Binding // of each route that has a parent, as they came
 }
 
-// Resolution is what became of one route.
-type Resolution struct {
+// Binding is what became of one route.
+type Binding struct {
 	Route   *Route
-	Parents []ParentResolution // of each of its parents, as they came
+	Parents []ParentBinding // of each of its parents, as they came
 }
 
-// ParentResolution is what became of a route with one parent: its conditions, of which an
+// ParentBinding is what became of a route with one parent: its conditions, of which an
 // empty reason says that all is well.
-type ParentResolution struct {
+type ParentBinding struct {
 	Accepted Problem
 	Refs     Problem
 }
@@ -48,12 +48,12 @@ const (
 	RefNotPermitted  = "RefNotPermitted"
 )
 
-// Resolve attaches routes to the services of a cluster. ports gives those of a service that
+// Bind attaches routes to the services of a cluster. ports gives those of a service that
 // callers of this cluster know, by a [mesh.Destination] without a port: with the cluster as it has it,
 // and without one as all have it; nil: there is no such service.
-func Resolve(set *Set, cluster mesh.ClusterName, ports func(mesh.Destination) []mesh.RoutePort) *Resolved {
-	r := resolver{cluster: cluster, ports: ports, grants: set.Grants, at: map[place]*attachments{}}
-	out := &Resolved{Attached: map[mesh.Destination]Attached{}}
+func Bind(set *Set, cluster mesh.ClusterName, ports func(mesh.Destination) []mesh.RoutePort) *Bindings {
+	r := binder{cluster: cluster, ports: ports, grants: set.Grants, at: map[place]*attachments{}}
+	out := &Bindings{Attached: map[mesh.Destination]Attached{}}
 	routes := make([]*Route, 0, len(set.Routes))
 	for i := range set.Routes {
 		if len(set.Routes[i].Parents) > 0 {
@@ -61,7 +61,7 @@ func Resolve(set *Set, cluster mesh.ClusterName, ports func(mesh.Destination) []
 		}
 	}
 	for _, route := range routes {
-		out.Routes = append(out.Routes, Resolution{Route: route, Parents: make([]ParentResolution, len(route.Parents))})
+		out.Routes = append(out.Routes, Binding{Route: route, Parents: make([]ParentBinding, len(route.Parents))})
 	}
 	// The older first: of routes that are too many, the younger are left out.
 	order := make([]int, len(routes))
@@ -113,8 +113,8 @@ func (a *attachments) rules() []mesh.Rule {
 	return rules
 }
 
-// resolver attaches one route after the other.
-type resolver struct {
+// binder attaches one route after the other.
+type binder struct {
 	cluster mesh.ClusterName
 	ports   func(mesh.Destination) []mesh.RoutePort
 	grants  []Grant
@@ -122,7 +122,7 @@ type resolver struct {
 }
 
 // attach attaches a route to one of its parents.
-func (r *resolver) attach(route *Route, p *Parent) (out ParentResolution) {
+func (r *binder) attach(route *Route, p *Parent) (out ParentBinding) {
 	if route.Unsupported != "" {
 		out.Accepted = Problem{UnsupportedValue, route.Unsupported}
 		return out
@@ -176,7 +176,7 @@ func (r *resolver) attach(route *Route, p *Parent) (out ParentResolution) {
 
 // candidates are the matches of a route, with what becomes of the requests that it is about
 // for one of its parents.
-func (r *resolver) candidates(route *Route, p *Parent) (all []candidate, refs Problem) {
+func (r *binder) candidates(route *Route, p *Parent) (all []candidate, refs Problem) {
 	for i := range route.Rules {
 		rule := &route.Rules[i]
 		action := rule.Action
@@ -217,7 +217,7 @@ func (r *resolver) candidates(route *Route, p *Parent) (all []candidate, refs Pr
 }
 
 // backend returns the destination that a reference means; zero: none, for the reason given.
-func (r *resolver) backend(route *Route, p *Parent, ref Ref) (mesh.Destination, Problem) {
+func (r *binder) backend(route *Route, p *Parent, ref Ref) (mesh.Destination, Problem) {
 	if ref.Kind != kindService && ref.Kind != kindImport {
 		return mesh.Destination{}, Problem{InvalidKind, fmt.Sprintf("%s: backends are Services and ServiceImports", ref)}
 	}
@@ -249,7 +249,7 @@ func numbers(ports []mesh.RoutePort) string {
 	return strings.Join(words, ", ")
 }
 
-func (r *resolver) granted(route *Route, ref Ref) bool {
+func (r *binder) granted(route *Route, ref Ref) bool {
 	return slices.ContainsFunc(r.grants, func(g Grant) bool {
 		return g.Namespace == ref.Service.Namespace && g.Kind == route.Kind && g.From == route.Namespace && g.To == ref.Kind && (g.Name == "" || g.Name == ref.Service.Name)
 	})

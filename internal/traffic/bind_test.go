@@ -44,7 +44,7 @@ func names(rules []mesh.Rule) (all []string) {
 }
 
 func TestARouteIsAttachedToThePortsThatCarryRequests(t *testing.T) {
-	got := Resolve(&Set{Routes: []Route{routed(HTTPRoute, "shop", "r", ref("Service", "shop", "v1", 80))}}, "east", known)
+	got := Bind(&Set{Routes: []Route{routed(HTTPRoute, "shop", "r", ref("Service", "shop", "v1", 80))}}, "east", known)
 	if len(got.Attached) != 2 || got.Attached[own("orders", 80)].Rules == nil || got.Attached[own("orders", 81)].Rules == nil {
 		t.Fatalf("attached: %+v", got.Attached)
 	}
@@ -52,12 +52,12 @@ func TestARouteIsAttachedToThePortsThatCarryRequests(t *testing.T) {
 	if r.Match.Path != everyPath || len(r.Action.Backends) != 1 || r.Action.Backends[0].Destination != own("v1", 80) || r.Name != "HTTPRoute shop/r rule 0" {
 		t.Errorf("%+v", r)
 	}
-	if p := got.Routes[0].Parents[0]; p != (ParentResolution{}) {
+	if p := got.Routes[0].Parents[0]; p != (ParentBinding{}) {
 		t.Errorf("%+v", p)
 	}
 	one := routed(HTTPRoute, "shop", "r")
 	one.Parents[0].Port = 81
-	if got := Resolve(&Set{Routes: []Route{one}}, "east", known); len(got.Attached) != 1 || got.Attached[own("orders", 81)].Rules == nil {
+	if got := Bind(&Set{Routes: []Route{one}}, "east", known); len(got.Attached) != 1 || got.Attached[own("orders", 81)].Rules == nil {
 		t.Errorf("with a port: %+v", got.Attached)
 	}
 }
@@ -88,7 +88,7 @@ func TestConditionsSayWhatIsWrongWithARoute(t *testing.T) {
 		"a consumer's backend":           {routed(HTTPRoute, "front", "r", ref("Service", "other", "far", 80)), "", ""},
 		"a backend of all clusters":      {routed(HTTPRoute, "shop", "r", ref("ServiceImport", "shop", "all", 80)), "", ""},
 	} {
-		got := Resolve(&Set{Routes: []Route{c.route}}, "east", known).Routes[0].Parents[0]
+		got := Bind(&Set{Routes: []Route{c.route}}, "east", known).Routes[0].Parents[0]
 		if got.Accepted.Reason != c.accepted || got.Refs.Reason != c.refs || (c.accepted != "") != (got.Accepted.Message != "") {
 			t.Errorf("%s: %+v, want %q and %q", name, got, c.accepted, c.refs)
 		}
@@ -99,7 +99,7 @@ func TestARouteOfAPortThatIsNotThereIsToldSo(t *testing.T) {
 	route := routed(HTTPRoute, "shop", "r", ref("Service", "shop", "v1", 80))
 	for port, want := range map[uint16]string{82: "shop/orders has no port 82", 5432: "shop/orders has no port that carries requests"} {
 		route.Parents = []Parent{{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: port}}
-		if got := Resolve(&Set{Routes: []Route{route}}, "east", known).Routes[0].Parents[0].Accepted.Message; got != want {
+		if got := Bind(&Set{Routes: []Route{route}}, "east", known).Routes[0].Parents[0].Accepted.Message; got != want {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
@@ -116,7 +116,7 @@ func TestAGrantLetsAProducerNameAServiceOfAnotherNamespace(t *testing.T) {
 		{"other", HTTPRoute, "front", "Service", ""}:      false,
 		{"other", HTTPRoute, "shop", "ServiceImport", ""}: false,
 	} {
-		got := Resolve(&Set{Routes: []Route{route}, Grants: []Grant{g}}, "east", known)
+		got := Bind(&Set{Routes: []Route{route}, Grants: []Grant{g}}, "east", known)
 		if ok := got.Routes[0].Parents[0].Refs == (Problem{}); ok != want {
 			t.Errorf("%+v: %+v", g, got.Routes[0].Parents[0])
 		}
@@ -127,7 +127,7 @@ func TestAGrantLetsAProducerNameAServiceOfAnotherNamespace(t *testing.T) {
 }
 
 func TestAConsumersRouteHoldsForItsNamespaceOnlyAndThereAlone(t *testing.T) {
-	got := Resolve(&Set{Routes: []Route{routed(HTTPRoute, "shop", "producer"), routed(HTTPRoute, "front", "consumer")}}, "east", known).Attached[own("orders", 80)]
+	got := Bind(&Set{Routes: []Route{routed(HTTPRoute, "shop", "producer"), routed(HTTPRoute, "front", "consumer")}}, "east", known).Attached[own("orders", 80)]
 	if n := names(got.Rules); len(n) != 1 || n[0] != "HTTPRoute shop/producer rule 0" {
 		t.Errorf("for all: %v", n)
 	}
@@ -139,7 +139,7 @@ func TestAConsumersRouteHoldsForItsNamespaceOnlyAndThereAlone(t *testing.T) {
 func TestOnlyGRPCRoutesCountWhereBothKindsAreAttached(t *testing.T) {
 	http, grpc := routed(HTTPRoute, "shop", "a"), routed(GRPCRoute, "shop", "b")
 	grpc.Parents[0].Port = 80
-	got := Resolve(&Set{Routes: []Route{http, grpc}}, "east", known)
+	got := Bind(&Set{Routes: []Route{http, grpc}}, "east", known)
 	if n := names(got.Attached[own("orders", 80)].Rules); len(n) != 1 || n[0] != "GRPCRoute shop/b rule 0" {
 		t.Errorf("port 80: %v", n)
 	}
@@ -147,7 +147,7 @@ func TestOnlyGRPCRoutesCountWhereBothKindsAreAttached(t *testing.T) {
 		t.Errorf("%+v", got.Routes[0].Parents[0])
 	}
 	http.Parents[0].Port = 80
-	got = Resolve(&Set{Routes: []Route{http, grpc}}, "east", known)
+	got = Bind(&Set{Routes: []Route{http, grpc}}, "east", known)
 	if got.Routes[0].Parents[0].Accepted.Reason != Conflicted {
 		t.Errorf("%+v", got.Routes[0].Parents[0])
 	}
@@ -181,7 +181,7 @@ func TestRulesCountInTheOrderOfTheSpecification(t *testing.T) {
 		}
 		return r
 	}
-	got := Resolve(&Set{Routes: []Route{
+	got := Bind(&Set{Routes: []Route{
 		route("z", younger, "all", "younger", "query", "headers"), route("y", younger, "byname", "method", "long", "regex", "exact"), route("x", older, "older", "older2"),
 	}}, "east", known).Attached[own("orders", 80)].Rules
 	var order []string
@@ -234,7 +234,7 @@ func TestTooManyRulesTakeTheYoungerRoutesOut(t *testing.T) {
 		r.Rules = make([]RouteRule, MaxRules/2+1)
 		return r
 	}
-	got := Resolve(&Set{Routes: []Route{big("young", 2), big("old", 1)}}, "east", known)
+	got := Bind(&Set{Routes: []Route{big("young", 2), big("old", 1)}}, "east", known)
 	if got.Routes[0].Parents[0].Accepted.Reason != UnsupportedValue || got.Routes[1].Parents[0].Accepted != (Problem{}) {
 		t.Errorf("young: %+v, old: %+v", got.Routes[0].Parents[0], got.Routes[1].Parents[0])
 	}
