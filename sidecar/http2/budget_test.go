@@ -176,7 +176,7 @@ func TestACONTINUATIONFloodIsCutWithin256KiB(t *testing.T) {
 			if err != ErrContinuations && err != ErrBomb {
 				t.Errorf("cut by %v", err)
 			}
-			if kept := cap(c.decoder.carry) + cap(c.decoder.scratch) + cap(c.head.lines) + cap(c.head.special); kept > 256<<10 {
+			if kept := cap(c.receiver.block.decoder.carry) + cap(c.receiver.block.decoder.scratch) + cap(c.receiver.block.head.lines) + cap(c.receiver.block.head.special); kept > 256<<10 {
 				t.Errorf("%d bytes are held", kept)
 			}
 		})
@@ -197,7 +197,7 @@ func TestAnHPACKBombCostsNoMoreThanALargeHead(t *testing.T) {
 			if p.err != c.want || c.want == nil && p.String() != "too large 1." {
 				t.Fatal(p)
 			}
-			if kept := cap(end.head.lines) + cap(end.head.special); kept > MaxHeadSize+MaxHeadSize/2 {
+			if kept := cap(end.receiver.block.head.lines) + cap(end.receiver.block.head.special); kept > MaxHeadSize+MaxHeadSize/2 {
 				t.Fatalf("%d bytes for a head", kept)
 			}
 		})

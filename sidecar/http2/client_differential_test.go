@@ -211,8 +211,8 @@ func playAnswer(t *testing.T, c *Conn, in string) (o outcome) {
 		}
 		o.ended = o.ended || ev.End
 	}
-	if c.block.open || frameType(in[3]) == frameContinuation {
-		o.why = c.head.fault // which the end of the head will tell, if the stream is open
+	if c.receiver.framing.block || frameType(in[3]) == frameContinuation {
+		o.why = c.receiver.block.head.fault // which the end of the head will tell, if the stream is open
 	}
 	c.Output(nil)
 	return o

@@ -387,8 +387,8 @@ func playOne(t *testing.T, c *Conn, in string) (o outcome) {
 			c.EndHead(c.BeginResponse(nil, ev.Stream, 200), true)
 		}
 	}
-	if c.block.open {
-		o.why = c.head.fault // which the end of the head will tell
+	if c.receiver.framing.block {
+		o.why = c.receiver.block.head.fault // which the end of the head will tell
 	}
 	c.Output(nil)
 	return o

@@ -28,6 +28,19 @@
 //	    [maxRecent] streams the engine knows how they were closed, older ones get the
 //	    benefit of the doubt.
 //
+// # Parts
+//
+// [Conn] has the streams, and what a driver sends; receiver makes events of what arrives. Both
+// change the same streams, windows and budgets. The rest are values that know nothing of a Conn:
+//
+//	framing, dataFrame, fieldBlock   what is half read: order of frames, DATA, a head
+//	headWriter                       the head that is being written
+//	streamSet                        which streams are open, closed, idle (RFC 9113 §5.1)
+//	sendWindow, receiveWindow        flow control, of a stream and of the connection (§5.2)
+//	Settings, PeerSettings           ours and the peer's (§6.5)
+//	goAway                           the end of the connection (§6.8)
+//	budgets                          what a peer may make us do
+//
 // # Heads
 //
 // A head is checked by all of RFC 9113 §8 while it is decoded, and its text form is

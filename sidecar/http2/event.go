@@ -28,8 +28,6 @@ const (
 	KindSettings
 	// KindSettingsAck says that the peer took ours.
 	KindSettingsAck
-	// KindPingAck is the answer to [Conn.AppendPing]: Payload.
-	KindPingAck
 	// KindDrained says that, after [Conn.AppendDrain], the peer has learned that no new
 	// streams are taken, or that the engine takes none for too many resets: what is open now
 	// is all there will be.

@@ -140,18 +140,18 @@ func TestAWindowComesBackInHalves(t *testing.T) {
 	}
 	// Padding is nobody's to read.
 	play(t, c, strings.Repeat(frame(frameData, flagPadded, 1, "\xff"+strings.Repeat("\x00", 255)+"x"), 194), 0, nil)
-	if c.streams.find(1).consumed != 194*256 {
-		t.Fatal(c.streams.find(1).consumed)
+	if c.streams.find(1).receive.freed != 194*256 {
+		t.Fatal(c.streams.find(1).receive.freed)
 	}
 }
 
 // fillAndRead has the peer fill the window of a stream, and reads all of it.
 func fillAndRead(t *testing.T, c *Conn, id uint32) {
 	t.Helper()
-	for size := c.streams.find(id).received; size > 0; size -= MaxFrame {
+	for size := c.streams.find(id).receive.left; size > 0; size -= MaxFrame {
 		play(t, c, frame(frameData, 0, id, strings.Repeat("x", int(min(size, MaxFrame)))), 0, nil)
 	}
-	c.Consumed(id, int(c.streams.find(id).size-c.streams.find(id).consumed-c.streams.find(id).received))
+	c.Consumed(id, int(c.streams.find(id).receive.size-c.streams.find(id).receive.freed-c.streams.find(id).receive.left))
 	c.Output(nil)
 }
 
@@ -160,7 +160,7 @@ func TestTheWindowOfAStreamThatIsReadGrowsAndAllTogetherByABudget(t *testing.T) 
 	var ids []uint32
 	total := func() (n int64) {
 		for _, id := range ids {
-			n += c.streams.find(id).size
+			n += c.streams.find(id).receive.size
 		}
 		return n
 	}
@@ -171,8 +171,8 @@ func TestTheWindowOfAStreamThatIsReadGrowsAndAllTogetherByABudget(t *testing.T) 
 			fillAndRead(t, c, id)
 		}
 	}
-	if first, last := c.streams.find(ids[0]), c.streams.find(ids[99]); first.size != GrownStreamWindow || first.received != GrownStreamWindow || last.size != DefaultStreamWindow {
-		t.Errorf("windows of %d and %d", first.size, last.size)
+	if first, last := c.streams.find(ids[0]), c.streams.find(ids[99]); first.receive.size != GrownStreamWindow || first.receive.left != GrownStreamWindow || last.receive.size != DefaultStreamWindow {
+		t.Errorf("windows of %d and %d", first.receive.size, last.receive.size)
 	}
 	if want := int64(DefaultMaxStreams*DefaultStreamWindow + Growth); total() != want {
 		t.Errorf("windows of %d in all, want %d", total(), want)
@@ -180,7 +180,7 @@ func TestTheWindowOfAStreamThatIsReadGrowsAndAllTogetherByABudget(t *testing.T) 
 	// What a stream had is another's when it is gone.
 	c.AppendReset(nil, ids[0], Cancel)
 	fillAndRead(t, c, ids[99])
-	if last := c.streams.find(ids[99]); last.size == DefaultStreamWindow {
+	if last := c.streams.find(ids[99]); last.receive.size == DefaultStreamWindow {
 		t.Error("it does not grow by what another gave back")
 	}
 }
@@ -191,15 +191,15 @@ func TestTheWindowOfAStreamThatTheOtherEndDoesNotFillStays(t *testing.T) {
 	for range 100 {
 		play(t, c, frame(frameData, 0, 1, strings.Repeat("x", MaxFrame)), 0, func(ev *Event) { c.Consumed(1, len(ev.Payload)) })
 	}
-	if s := c.streams.find(1); s.size != DefaultStreamWindow {
-		t.Error(s.size)
+	if s := c.streams.find(1); s.receive.size != DefaultStreamWindow {
+		t.Error(s.receive.size)
 	}
 }
 
 func TestDATABeyondTheConnectionsWindowEndsTheConnection(t *testing.T) {
 	c := open(t, true, Settings{})
 	play(t, c, post(1), 0, nil)
-	c.received = 3
+	c.receive.left = 3
 	if p := play(t, c, frame(frameData, 0, 1, "four"), 0, nil); p.err != ErrWindowOverrun {
 		t.Fatal(p)
 	}
@@ -209,9 +209,9 @@ func TestDATAForAStreamThatWeResetCountsForTheConnection(t *testing.T) {
 	c := open(t, true, Settings{})
 	play(t, c, post(1), 0, nil)
 	c.AppendReset(nil, 1, Cancel)
-	before := c.arrived
-	if p := play(t, c, frame(frameData, 0, 1, "four"), 0, nil); p.String() != "" || c.arrived != before+4 {
-		t.Fatal(p, c.arrived)
+	before := c.receive.freed
+	if p := play(t, c, frame(frameData, 0, 1, "four"), 0, nil); p.String() != "" || c.receive.freed != before+4 {
+		t.Fatal(p, c.receive.freed)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestAServerDrainsInTwoSteps(t *testing.T) {
 		t.Fatal(p)
 	}
 	// What comes later is passed over, but for the table of HPACK.
-	if p = play(t, c, headers(5, false, get()+"\x40\x01a\x01b")+frame(frameData, flagEndStream, 5, "x"), 0, nil); p.String() != "" || c.decoder.table.len() != 1 {
+	if p = play(t, c, headers(5, false, get()+"\x40\x01a\x01b")+frame(frameData, flagEndStream, 5, "x"), 0, nil); p.String() != "" || c.receiver.block.decoder.table.len() != 1 {
 		t.Fatal(p)
 	}
 	if out := c.AppendDrain(nil); len(out) != 0 {
@@ -283,7 +283,7 @@ func TestAServerDrainsInTwoSteps(t *testing.T) {
 	if c.Streams() != 0 || !c.Draining() {
 		t.Fatal(c.Streams())
 	}
-	if last := c.lastTaken(); last != 3 {
+	if last := c.goAway.lastTaken(c.streams.lastID); last != 3 {
 		t.Fatalf("the last stream rose to %d", last)
 	}
 }
@@ -358,7 +358,7 @@ func TestATrimmedConnectionGoesOn(t *testing.T) {
 		}
 		p.client.Trim()
 		p.server.Trim()
-		if p.client.streams.slots != nil || p.server.head.lines != nil {
+		if p.client.streams.slots != nil || p.server.receiver.block.head.lines != nil {
 			t.Fatal("memory is held")
 		}
 	}

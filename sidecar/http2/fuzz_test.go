@@ -68,11 +68,11 @@ func fuzzRun(t *testing.T, server bool, in []byte, piece int) (*played, []byte) 
 			out = c.EndHead(out, true)
 		}
 	})
-	if c.streams.n > 8 || len(c.pending) > maxPending || len(c.recent.ids) > maxRecent {
+	if c.streams.n > 8 || len(c.pending) > maxPending || len(c.streams.recent.ids) > maxRecent {
 		t.Fatal("more is held than allowed")
 	}
 	for _, s := range c.streams.slots {
-		if s != nil && (s.window > maxWindow || s.received < 0 || s.received > s.size || c.growth < 0) {
+		if s != nil && (s.send.left > maxWindow || s.receive.left < 0 || s.receive.left > s.receive.size || c.streams.growth < 0) {
 			t.Fatalf("windows of %+v", s)
 		}
 	}

@@ -2,16 +2,37 @@ package http2
 
 import "encoding/binary"
 
-// drain is our own going away.
-type drain struct {
-	started bool // GOAWAY was sent, or its first step
-	pinged  bool // the first step waits for its PING
-	final   bool // GOAWAY with the last stream was sent
-	last    uint32
+// goAway is what both ends have said of the end of the connection (RFC 9113 §6.8).
+type goAway struct {
+	started bool   // ours was sent, or its first step
+	pinged  bool   // the first step waits for its PING
+	final   bool   // ours with the last stream was sent
+	last    uint32 // that stream
+
+	came     bool   // the peer's
+	peerLast uint32 // the last stream of ours that the peer processes
 }
 
 // drainPing is the payload of the PING behind the first GOAWAY: who answers it has read that.
 const drainPing = "\x00drain\r\n"
+
+// end says that last is the last stream of the peer's that we process.
+func (g *goAway) end(last uint32) { g.started, g.pinged, g.final, g.last = true, false, true, last }
+
+// lastTaken is the last stream of the peer's that we process; lastID is the last that it opened.
+func (g *goAway) lastTaken(lastID uint32) uint32 {
+	if g.final {
+		return g.last
+	}
+	return lastID
+}
+
+// receive takes in the peer's GOAWAY and returns the last stream of ours that it
+// processes: it may say so several times, and that one never rises.
+func (g *goAway) receive(last uint32) uint32 {
+	g.came, g.peerLast = true, min(last, g.peerLast)
+	return g.peerLast
+}
 
 func appendGoAway(out []byte, last uint32, code Code, debug string) []byte {
 	out = appendFrameHeader(out, 8+len(debug), frameGoAway, 0, 0)
@@ -26,58 +47,17 @@ func appendGoAway(out []byte, last uint32, code Code, debug string) []byte {
 // step, which KindDrained tells. A client opens no more streams from now on.
 func (c *Conn) AppendDrain(out []byte) []byte {
 	out = c.Output(out)
-	if c.drain.started || c.err != nil {
+	if c.goAway.started || c.err != nil {
 		return out
 	}
-	c.drain.started = true
 	if !c.server {
-		c.drain.final = true
+		c.goAway.end(0)
 		return appendGoAway(out, 0, NoError, "")
 	}
-	c.drain.pinged = true
+	c.goAway.started, c.goAway.pinged = true, true
 	out = appendGoAway(out, maxStreamID, NoError, "")
 	return append(appendFrameHeader(out, len(drainPing), framePing, 0, 0), drainPing...)
 }
 
-// calm ends the connection for new streams, since too many were reset before their answer.
-func (c *Conn) calm() {
-	c.drain = drain{started: true, final: true, last: c.lastID}
-	c.pending = appendGoAway(c.pending, c.lastID, EnhanceYourCalm, "rapid reset: too many streams that were reset before their answer")
-}
-
-// lastTaken is the last stream of the peer's that we process.
-func (c *Conn) lastTaken() uint32 {
-	if c.drain.final {
-		return c.drain.last
-	}
-	return c.lastID
-}
-
 // Draining reports whether one of the ends takes no new streams.
-func (c *Conn) Draining() bool { return c.drain.started || c.goAwayCame }
-
-func (c *Conn) pingAcked(p []byte, ev *Event) {
-	if !c.drain.pinged || string(p) != drainPing {
-		ev.Kind, ev.Payload = KindPingAck, p
-		return
-	}
-	ev.Kind = KindDrained
-	c.drain.pinged = false
-	if !c.drain.final {
-		c.drain.final, c.drain.last = true, c.lastID
-		c.pending = appendGoAway(c.pending, c.lastID, NoError, "")
-	}
-}
-
-func (c *Conn) receiveGoAway(h frameHeader, p []byte, ev *Event) error {
-	switch {
-	case h.stream != 0:
-		return ErrNotStreamZero
-	case len(p) < 8:
-		return ErrFrameLength
-	}
-	last := min(be32(p)&^(1<<31), c.goAwayID) // it never rises
-	c.goAwayID, c.goAwayCame = last, true
-	*ev = Event{Kind: KindGoAway, LastStream: last, Code: Code(be32(p[4:])), Payload: p[8:]}
-	return c.budgets.spend(useless)
-}
+func (c *Conn) Draining() bool { return c.goAway.started || c.goAway.came }

@@ -153,8 +153,6 @@ func describe(ev *Event) string {
 		return fmt.Sprintf("goaway %d %s", ev.LastStream, ev.Code)
 	case KindWindow:
 		return fmt.Sprintf("window %d", ev.Stream)
-	case KindPingAck:
-		return fmt.Sprintf("pong %q", ev.Payload)
 	case KindDrained:
 		return "drained"
 	}

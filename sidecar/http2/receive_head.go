@@ -1,21 +1,8 @@
 package http2
 
-// headBlock is the field block that is being read, with its CONTINUATION frames.
-type headBlock struct {
-	open    bool // CONTINUATION must follow
-	end     bool // END_STREAM
-	ignored bool // decoded for the sake of the table alone
-	drained bool // and the first that is, see calm
-	stream  uint32
-	size    int
-	// A fault that was found before the block: it is decoded nevertheless.
-	code  Code
-	fault string
-}
-
 func dependsOnItself(stream uint32, p []byte) bool { return be32(p)&^(1<<31) == stream }
 
-func (c *Conn) receiveHeaders(h frameHeader, p []byte, ev *Event) error {
+func (r *receiver) headers(h frameHeader, p []byte, ev *Event) error {
 	if h.stream == 0 {
 		return ErrStreamZero
 	}
@@ -23,9 +10,8 @@ func (c *Conn) receiveHeaders(h frameHeader, p []byte, ev *Event) error {
 	if err != nil {
 		return err
 	}
-	b := headBlock{stream: h.stream, end: h.has(flagEndStream)}
-	form, err := c.classify(&b)
-	if err != nil {
+	b := blockStart{stream: h.stream, end: h.has(flagEndStream)}
+	if b.form, err = r.classify(&b); err != nil {
 		return err
 	}
 	if h.has(flagPriority) {
@@ -37,14 +23,21 @@ func (c *Conn) receiveHeaders(h frameHeader, p []byte, ev *Event) error {
 		}
 		p = p[5:]
 	}
-	c.block = b
-	c.head.reset(form)
-	c.decoder.begin()
-	return c.fragment(p, h.has(flagEndHeaders), ev)
+	r.block.begin(b)
+	return r.fragment(h, p, ev)
+}
+
+func (r *receiver) continuation(h frameHeader, p []byte, ev *Event) error {
+	if h.stream != r.block.stream {
+		return ErrContinuation
+	}
+	r.block.size += continuationCost
+	return r.fragment(h, p, ev)
 }
 
 // classify says what a head on a stream is.
-func (c *Conn) classify(b *headBlock) (headForm, error) {
+func (r *receiver) classify(b *blockStart) (headForm, error) {
+	c := r.conn
 	s := c.streams.find(b.stream)
 	switch {
 	case s != nil && s.remoteEnd:
@@ -57,23 +50,23 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 		return trailerForm, nil
 	case s != nil:
 		return responseForm, nil
-	case c.idle(b.stream):
+	case c.streams.idle(b.stream):
 		if !c.server || b.stream&1 == 0 {
 			return 0, ErrStreamID
 		}
-		if c.budgets[resets] <= 0 && !c.drain.final {
-			c.calm()
+		if c.budgets[resets] <= 0 && !c.goAway.final {
+			r.calm()
 			b.drained = true
 		}
-		c.lastID = b.stream
-		if c.drain.final {
+		c.streams.lastID = b.stream
+		if c.goAway.final {
 			b.ignored = true
-			c.recent.add(b.stream, true)
+			c.streams.recent.add(b.stream, true)
 			return requestForm, c.budgets.spend(useless)
 		}
 		return requestForm, nil
 	}
-	switch c.recent.how(b.stream) {
+	switch c.streams.recent.how(b.stream) {
 	case neverOpened:
 		return 0, ErrStreamID
 	case closedByPeer:
@@ -83,28 +76,20 @@ func (c *Conn) classify(b *headBlock) (headForm, error) {
 	return requestForm, c.budgets.spend(useless)
 }
 
-func (c *Conn) receiveContinuation(h frameHeader, p []byte, ev *Event) error {
-	if h.stream != c.block.stream {
-		return ErrContinuation
-	}
-	c.block.size += continuationCost
-	return c.fragment(p, h.has(flagEndHeaders), ev)
+// calm ends the connection for new streams, since too many were reset before their answer.
+func (r *receiver) calm() {
+	c := r.conn
+	c.goAway.end(c.streams.lastID)
+	c.pending = appendGoAway(c.pending, c.goAway.last, EnhanceYourCalm, "rapid reset: too many streams that were reset before their answer")
 }
 
-// fragment decodes a part of the block.
-func (c *Conn) fragment(p []byte, last bool, ev *Event) error {
-	b := &c.block
-	if b.size += len(p); b.size > maxBlock {
-		return ErrContinuations
-	}
-	if err := c.decoder.decode(p, &c.head); err != nil {
-		return err
-	}
-	b.open = !last
-	if !last {
-		return nil
-	}
-	if err := c.decoder.end(); err != nil {
+// fragment reads the field block of a HEADERS or CONTINUATION frame; once it is whole, the head
+// has come.
+func (r *receiver) fragment(h frameHeader, p []byte, ev *Event) error {
+	last := h.has(flagEndHeaders)
+	r.framing.block = !last
+	b := &r.block
+	if err := b.add(p, last); err != nil || !last {
 		return err
 	}
 	switch {
@@ -114,30 +99,27 @@ func (c *Conn) fragment(p []byte, last bool, ev *Event) error {
 	case b.ignored:
 		return nil
 	case b.fault != "":
-		return c.streamFault(b.stream, b.code, b.fault, ev)
+		return r.streamFault(b.stream, b.code, b.fault, ev)
 	}
-	switch c.head.form {
+	switch b.form {
 	case requestForm:
-		return c.requestCame(ev)
+		return r.request(ev)
 	case responseForm:
-		return c.responseCame(ev)
+		return r.response(ev)
 	}
-	return c.trailersCame(ev)
+	return r.trailers(ev)
 }
 
-func (c *Conn) requestCame(ev *Event) error {
-	b, h := &c.block, &c.head
+func (r *receiver) request(ev *Event) error {
+	c, b, h := r.conn, &r.block, &r.block.head
 	h.endRequest(b.end, c.settings.ExtendedConnect)
 	switch {
 	case c.streams.n >= int(c.settings.MaxStreams):
-		return c.streamFault(b.stream, RefusedStream, "more streams than allowed", ev)
+		return r.streamFault(b.stream, RefusedStream, "more streams than allowed", ev)
 	case h.fault != "":
-		return c.streamFault(b.stream, ProtocolError, h.fault, ev)
+		return r.streamFault(b.stream, ProtocolError, h.fault, ev)
 	}
-	s := c.streams.add(b.stream)
-	s.window = int64(c.peer.initialWindow)
-	s.size = int64(c.settings.StreamWindow)
-	s.received = s.size
+	s := c.streams.open(b.stream, c.peer.initialWindow)
 	s.length = h.length
 	s.connect = h.connect
 	s.remoteEnd = b.end
@@ -145,19 +127,19 @@ func (c *Conn) requestCame(ev *Event) error {
 	return nil
 }
 
-func (c *Conn) responseCame(ev *Event) error {
-	b, h := &c.block, &c.head
-	s := c.streams.find(b.stream)
+func (r *receiver) response(ev *Event) error {
+	b, h := &r.block, &r.block.head
+	s := r.conn.streams.find(b.stream)
 	h.endResponse(b.end, s.bodiless, s.connect)
 	switch {
 	case h.fault != "":
-		return c.streamFault(b.stream, ProtocolError, h.fault, ev)
+		return r.streamFault(b.stream, ProtocolError, h.fault, ev)
 	case h.TooLarge:
-		return c.streamFault(b.stream, EnhanceYourCalm, "response head beyond 64 KiB or 100 fields", ev)
+		return r.streamFault(b.stream, EnhanceYourCalm, "response head beyond 64 KiB or 100 fields", ev)
 	}
 	if h.status < 200 {
 		if s.interim += h.size + interimCost; s.interim > maxInterim {
-			return c.streamFault(b.stream, EnhanceYourCalm, "too many interim responses, or too large ones", ev)
+			return r.streamFault(b.stream, EnhanceYourCalm, "too many interim responses, or too large ones", ev)
 		}
 	}
 	*ev = Event{Kind: KindHead, Stream: s.id, Owner: s.owner, Head: h, End: b.end}
@@ -168,23 +150,23 @@ func (c *Conn) responseCame(ev *Event) error {
 	s.bodiless = h.bodiless
 	s.length = h.length
 	if b.end {
-		c.endRemote(s)
+		r.endRemote(s)
 	}
 	return nil
 }
 
-func (c *Conn) trailersCame(ev *Event) error {
-	b, h := &c.block, &c.head
-	s := c.streams.find(b.stream)
+func (r *receiver) trailers(ev *Event) error {
+	b, h := &r.block, &r.block.head
+	s := r.conn.streams.find(b.stream)
 	switch {
 	case h.fault != "":
-		return c.streamFault(b.stream, ProtocolError, h.fault, ev)
+		return r.streamFault(b.stream, ProtocolError, h.fault, ev)
 	case h.TooLarge:
-		return c.streamFault(b.stream, EnhanceYourCalm, "trailers beyond 64 KiB or 100 fields", ev)
+		return r.streamFault(b.stream, EnhanceYourCalm, "trailers beyond 64 KiB or 100 fields", ev)
 	case s.length > 0 && !s.bodiless:
-		return c.streamFault(b.stream, ProtocolError, "less DATA than content-length says", ev)
+		return r.streamFault(b.stream, ProtocolError, "less DATA than content-length says", ev)
 	}
 	*ev = Event{Kind: KindTrailers, Stream: s.id, Owner: s.owner, Head: h, End: true}
-	c.endRemote(s)
+	r.endRemote(s)
 	return nil
 }

@@ -210,11 +210,11 @@ func (s *schedule) disturb() {
 			}
 		}
 	case 2:
-		s.toServer = s.client.AppendPing(s.toServer, [8]byte{1})
+		s.toServer = append(appendFrameHeader(s.client.Output(s.toServer), 8, framePing, 0, 0), make([]byte, 8)...)
 	case 3: // the table of the server's encoder changes
 		out := appendFrameHeader(s.client.Output(s.toServer), 6, frameSettings, 0, 0)
 		s.toServer = appendSetting(out, settingTableSize, s.Uint32N(tableSize))
-		s.client.unacked++
+		s.client.receiver.unacked++
 	}
 }
 

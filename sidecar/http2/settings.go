@@ -13,34 +13,45 @@ const (
 	settingExtendedConnect = 0x8
 )
 
-// peerSettings are what the peer allows us.
-type peerSettings struct {
-	maxStreams      uint32
-	initialWindow   uint32
-	maxFrame        uint32
-	maxHeadSize     uint32
-	extendedConnect bool
+// Settings are what one end is made with. The zero value is what a sidecar wants.
+type Settings struct {
+	// MaxStreams bounds the streams that the peer may have open; 0: DefaultMaxStreams.
+	// A client refuses pushed streams whatever it says.
+	MaxStreams uint32
+	// StreamWindow is how many bytes of a stream may be unread in the beginning; 0:
+	// DefaultStreamWindow. Less than 65,535 cannot be had: a peer sends as much before it knows.
+	StreamWindow uint32
+	// ExtendedConnect offers RFC 8441, in a server.
+	ExtendedConnect bool
 }
 
-func defaultPeerSettings() peerSettings {
-	return peerSettings{maxStreams: 1<<32 - 1, initialWindow: defaultWindow, maxFrame: MaxFrame, maxHeadSize: 1<<32 - 1}
+// withDefaults returns the settings with those that were not given.
+func (s Settings) withDefaults() Settings {
+	if s.MaxStreams == 0 {
+		s.MaxStreams = DefaultMaxStreams
+	}
+	if s.StreamWindow == 0 {
+		s.StreamWindow = DefaultStreamWindow
+	}
+	s.StreamWindow = min(max(s.StreamWindow, defaultWindow), maxWindow)
+	return s
 }
 
-func (c *Conn) appendSettings(out []byte) []byte {
+// appendFrame appends the SETTINGS frame that tells the peer.
+func (s *Settings) appendFrame(out []byte, server bool) []byte {
 	at := len(out)
 	out = appendFrameHeader(out, 0, frameSettings, 0, 0)
-	if c.server {
-		out = appendSetting(out, settingMaxStreams, c.settings.MaxStreams)
-		if c.settings.ExtendedConnect {
+	if server {
+		out = appendSetting(out, settingMaxStreams, s.MaxStreams)
+		if s.ExtendedConnect {
 			out = appendSetting(out, settingExtendedConnect, 1)
 		}
 	} else {
 		out = appendSetting(out, settingEnablePush, 0)
 	}
-	out = appendSetting(out, settingInitialWindow, c.settings.StreamWindow)
+	out = appendSetting(out, settingInitialWindow, s.StreamWindow)
 	out = appendSetting(out, settingMaxHeadSize, MaxHeadSize)
 	putFrameLength(out[at:], len(out)-at-frameHeaderSize)
-	c.unacked++
 	return out
 }
 
@@ -48,72 +59,58 @@ func appendSetting(out []byte, id uint16, value uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(out, id), value)
 }
 
-func (c *Conn) receiveSettings(h frameHeader, p []byte, ev *Event) error {
-	switch {
-	case h.stream != 0:
-		return ErrNotStreamZero
-	case h.has(flagAck) && len(p) > 0, len(p)%6 != 0:
-		return ErrFrameLength
-	case h.has(flagAck):
-		if c.unacked == 0 {
-			return ErrSettingsAck
-		}
-		c.unacked--
-		ev.Kind = KindSettingsAck
-		return nil
-	}
-	for ; len(p) > 0; p = p[6:] {
-		if err := c.apply(binary.BigEndian.Uint16(p), be32(p[2:])); err != nil {
-			return err
-		}
-	}
-	ev.Kind = KindSettings
-	c.pending = appendFrameHeader(c.pending, 0, frameSettings, flagAck, 0)
-	return c.budgets.spend(settings)
+// PeerSettings are what the peer allows us: the protocol's defaults until its SETTINGS are here.
+type PeerSettings struct {
+	maxStreams      uint32
+	initialWindow   uint32
+	maxFrame        uint32
+	maxHeadSize     uint32
+	extendedConnect bool
 }
 
-// apply takes in one setting; those that we do not know are ignored.
-func (c *Conn) apply(id uint16, v uint32) error {
+func defaultPeerSettings() PeerSettings {
+	return PeerSettings{maxStreams: 1<<32 - 1, initialWindow: defaultWindow, maxFrame: MaxFrame, maxHeadSize: 1<<32 - 1}
+}
+
+// apply takes in one setting, which fromClient says who sent; those that we do not know, or
+// that bound nothing here, are ignored.
+func (p *PeerSettings) apply(id uint16, v uint32, fromClient bool) error {
 	switch id {
-	case settingTableSize:
-		c.encoder.limit(v)
 	case settingEnablePush:
-		if v > 1 || v == 1 && !c.server {
+		if v > 1 || v == 1 && !fromClient {
 			return ErrSettings
 		}
 	case settingMaxStreams:
-		c.peer.maxStreams = v
+		p.maxStreams = v
 	case settingInitialWindow:
 		if v > maxWindow {
 			return ErrInitialWindow
 		}
-		change := int64(v) - int64(c.peer.initialWindow)
-		c.peer.initialWindow = v
-		return c.shiftWindows(change)
+		p.initialWindow = v
 	case settingMaxFrame:
 		if v < 1<<14 || v > 1<<24-1 {
 			return ErrSettings
 		}
-		c.peer.maxFrame = v
+		p.maxFrame = v
 	case settingMaxHeadSize:
-		c.peer.maxHeadSize = v
+		p.maxHeadSize = v
 	case settingExtendedConnect:
-		if v > 1 || v == 0 && c.peer.extendedConnect {
+		if v > 1 || v == 0 && p.extendedConnect {
 			return ErrSettings
 		}
-		c.peer.extendedConnect = v == 1
+		p.extendedConnect = v == 1
 	}
 	return nil
 }
 
-// PeerMaxStreams returns how many streams the peer allows us to have open.
-func (c *Conn) PeerMaxStreams() int { return int(min(c.peer.maxStreams, maxStreamID)) }
+// MaxStreams returns how many streams the peer allows us to have open.
+func (p *PeerSettings) MaxStreams() int { return int(min(p.maxStreams, maxStreamID)) }
 
-// PeerMaxHeadSize returns what the peer takes of a head, as MaxHeadSize counts it: some end
+// MaxHeadSize returns what the peer takes of a head, as MaxHeadSize counts it: some end
 // their connection with a larger one, and all streams with it.
-func (c *Conn) PeerMaxHeadSize() int { return int(min(c.peer.maxHeadSize, maxWindow)) }
+func (p *PeerSettings) MaxHeadSize() int { return int(min(p.maxHeadSize, maxWindow)) }
 
-// PeerExtendedConnect reports whether the peer, a server, takes extended CONNECT.
-func (c *Conn) PeerExtendedConnect() bool { return c.peer.extendedConnect }
+// ExtendedConnect reports whether the peer, a server, takes extended CONNECT.
+func (p *PeerSettings) ExtendedConnect() bool { return p.extendedConnect }
 
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

@@ -128,7 +128,7 @@ func (c *Conn) Open() (*Stream, error) {
 }
 
 // roomLocked returns how many streams may be open at a time.
-func (c *Conn) roomLocked() int { return min(http2.DefaultMaxStreams, c.engine.PeerMaxStreams()) }
+func (c *Conn) roomLocked() int { return min(http2.DefaultMaxStreams, c.engine.Peer().MaxStreams()) }
 
 // Streams returns how many streams are in use.
 func (c *Conn) Streams() int {
@@ -173,7 +173,7 @@ func (c *Conn) Limited() bool {
 func (c *Conn) ExtendedConnect() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.engine.PeerExtendedConnect()
+	return c.engine.Peer().ExtendedConnect()
 }
 
 // reuseLocked returns a stream that is not in use, or nil.

@@ -38,7 +38,7 @@ func TestAClientThatDoesNotReadAnswersIsCutOff(t *testing.T) {
 			out = out[:0]
 			for range 100 {
 				out, _ = engine.AppendData(out, id, []byte("x"), false)
-				out = engine.AppendPing(out, [8]byte{})
+				out = append(out, ping...)
 			}
 			if _, err := near.Write(out); err != nil {
 				break
@@ -65,6 +65,9 @@ func TestAClientThatDoesNotReadAnswersIsCutOff(t *testing.T) {
 	})
 }
 
+// ping is a PING frame.
+const ping = "\x00\x00\x08\x06\x00\x00\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+
 func TestKeepalivesOfAnIdleClientAreNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -78,7 +81,7 @@ func TestKeepalivesOfAnIdleClientAreNoFlood(t *testing.T) {
 		}
 		for i := range 1200 {
 			time.Sleep(10 * time.Second)
-			if _, err := near.Write(engine.AppendPing(nil, [8]byte{})); err != nil {
+			if _, err := near.Write([]byte(ping)); err != nil {
 				t.Fatalf("keepalive %d: %v", i, err)
 			}
 		}

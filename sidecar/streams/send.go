@@ -17,7 +17,7 @@ func (s *Stream) WriteRequest(h *http2.RequestHead, fields []Field, end bool) er
 		return err
 	}
 	c := s.conn
-	if headSize(h, fields) > c.engine.PeerMaxHeadSize() {
+	if headSize(h, fields) > c.engine.Peer().MaxHeadSize() {
 		c.leaveTurnsLocked(s)
 		c.mu.Unlock()
 		return ErrHeadNotTaken
