@@ -129,10 +129,8 @@ func (a *advertiser) run(ctx context.Context, tell func(address string) error) e
 			said = why
 			a.why.Store(&why)
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return nil
-		case <-past:
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // siblingAddresses are where the other gateways of this cluster are dialled, sorted: their
@@ -42,10 +44,8 @@ func (g *Gateway) followSiblings(ctx context.Context) error {
 				g.setJoin()
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return nil
-		case <-past:
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/gateway/discovery"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
@@ -30,7 +31,8 @@ const (
 // say what others do not have. The goroutine of run has all of it.
 type teller struct {
 	g        *Gateway
-	joining  bool           // nobody has answered, and joinTime is not over
+	joining  bool // nobody has answered, and joinEnds is not past
+	joinEnds time.Time
 	met      bool           // a gateway that it joins, or there is none to join
 	exported []mesh.Service // what the federation was last given
 	past     departed
@@ -55,29 +57,13 @@ func (g *Gateway) tellAll(ctx context.Context) error {
 	case <-g.federation.Opened():
 	}
 	joins := slices.ContainsFunc(g.cfg.Join, func(a string) bool { return a != g.cfg.Advertise })
-	t := teller{g: g, joining: joins, met: !joins} // met: who is alone, or first, or joins itself
-	waited := time.NewTimer(joinTime)
-	defer waited.Stop()
-	again := time.NewTimer(rememberFor)
-	defer again.Stop()
+	t := teller{g: g, joining: joins, joinEnds: time.Now().Add(joinTime), met: !joins} // met: who is alone, or first, or joins itself
 	for {
 		h, past := t.hear()
-		if next := t.tell(&h, time.Now()); next > 0 {
-			again.Reset(next)
-		}
+		again := t.tell(&h, time.Now())
 		g.met.Store(t.met)
-		select {
-		case <-ctx.Done():
+		if !state.AwaitFor(ctx, again, past[:]...) {
 			return nil
-		case <-waited.C:
-			t.joining = false
-		case <-again.C:
-		case <-past[0]:
-		case <-past[1]:
-		case <-past[2]:
-		case <-past[3]:
-		case <-past[4]:
-		case <-past[5]:
 		}
 	}
 }
@@ -104,18 +90,24 @@ func (t *teller) hear() (h heard, past [6]<-chan struct{}) {
 	return h, past
 }
 
-// tell tells what was heard, and returns when it must be told again, be nothing heard
-// until then; 0: never.
+// tell tells what was heard, and returns after which time it must be told again, be nothing
+// heard until then.
 func (t *teller) tell(h *heard, now time.Time) (again time.Duration) {
 	t.authorize(h)
 	known, unproved := t.knowledge(h, now)
+	again = state.Forever
+	if t.joining {
+		again = t.joinEnds.Sub(now)
+	}
 	router := NewRouter(h.view, h.services, known, t.g.tunnel.RTT)
 	if h.services != nil && h.routes != nil && !t.joining {
 		router.conflicts.logChanges(t.said, t.g.log)
 		t.said = router.conflicts
 		routes, next := t.past.update(routesOf(h.view, h.services, router), now)
-		if again = unproved; next > 0 && (again == 0 || next < again) {
-			again = next
+		for _, forget := range []time.Duration{unproved, next} {
+			if forget > 0 {
+				again = min(again, forget)
+			}
 		}
 		router.known.Gone = t.past.destinations()
 		t.bind(applyRules(routes, h.services, h.routes, h.view.Self.Cluster))
@@ -141,7 +133,7 @@ func (t *teller) tell(h *heard, now time.Time) (again time.Duration) {
 // forgotten of those that nobody proves any more; 0: there is none.
 func (t *teller) knowledge(h *heard, now time.Time) (known Knowledge, unproved time.Duration) {
 	t.met = t.met || h.view.Met()
-	t.joining = t.joining && !slices.ContainsFunc(h.view.Origins, func(o federation.Origin) bool {
+	t.joining = t.joining && now.Before(t.joinEnds) && !slices.ContainsFunc(h.view.Origins, func(o federation.Origin) bool {
 		return o.ID != h.view.Self && !o.Stale
 	})
 	known.Proved, unproved = t.proved.update(proversOf(h.view, h.services), now)

@@ -132,14 +132,11 @@ func (n *Node) follow(ctx context.Context) {
 			pause = n.capturer.step(pods, time.Now())
 			n.working.Set(n.capturer.faults())
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		case <-past:
-			timer.Stop()
-		case <-timer.C:
+		case <-time.After(pause):
 		}
 	}
 }

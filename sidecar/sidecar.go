@@ -295,10 +295,8 @@ func (s *Sidecar) auditTrust(ctx context.Context) error {
 func (s *Sidecar) watchTrust(ctx context.Context) error {
 	past := s.identity.Past()
 	for {
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return nil
-		case <-past:
 		}
 		past = s.identity.Past() // before the judgement
 		s.upstreams.Judge()

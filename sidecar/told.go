@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/authorize"
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/status"
 	"github.com/isthmus-mesh/isthmus/sidecar/adsclient"
 	"github.com/isthmus-mesh/isthmus/sidecar/beside"
@@ -51,9 +52,7 @@ func (t *told) follow(ctx context.Context) error {
 	for {
 		_, past := t.follower.Snapshot()
 		t.serve()
-		select {
-		case <-past:
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return nil
 		}
 	}

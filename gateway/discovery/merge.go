@@ -3,7 +3,6 @@ package discovery
 import (
 	"cmp"
 	"context"
-	"reflect"
 	"slices"
 	"strconv"
 
@@ -39,24 +38,17 @@ func (m *Merged) Run(ctx context.Context) error {
 
 // follow joins the sources' sets anew whenever one of them changes.
 func (m *Merged) follow(ctx context.Context) {
-	sets := make([][]Service, len(m.sources))
-	wait := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
-	for i, s := range m.sources {
-		set, past := s.Snapshot()
-		sets[i] = set
-		wait = append(wait, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(past)})
-	}
+	sets, past := make([][]Service, len(m.sources)), make([]<-chan struct{}, len(m.sources))
 	for {
+		for i, s := range m.sources {
+			sets[i], past[i] = s.Snapshot()
+		}
 		if !slices.ContainsFunc(sets, func(s []Service) bool { return s == nil }) {
 			m.store.SetIfChanged(Union(sets...))
 		}
-		chosen, _, _ := reflect.Select(wait)
-		if chosen == 0 {
+		if !state.Await(ctx, past...) {
 			return
 		}
-		set, past := m.sources[chosen-1].Snapshot()
-		sets[chosen-1] = set
-		wait[chosen].Chan = reflect.ValueOf(past)
 	}
 }
 

@@ -46,7 +46,6 @@ type Entrance struct {
 	cfg     Config
 	metrics *metrics
 	wanted  state.Store[map[uint16]mesh.Destination]
-	bound   state.Store[map[uint16]mesh.Destination]
 
 	open     *drain.Set
 	renewals identity.Renewals // of who answers
@@ -74,9 +73,6 @@ func New(cfg Config) (*Entrance, error) {
 // ports, which must not change. Calls that run go on.
 func (e *Entrance) Want(ports map[uint16]mesh.Destination) { e.wanted.Set(ports) }
 
-// Bound returns the ports that are listened on now, and a channel that closes when others are.
-func (e *Entrance) Bound() (map[uint16]mesh.Destination, <-chan struct{}) { return e.bound.Snapshot() }
-
 // Run listens until ctx ends, and then resets the calls that still run. It returns when all
 // have ended.
 func (e *Entrance) Run(ctx context.Context) error {
@@ -89,21 +85,15 @@ func (e *Entrance) Run(ctx context.Context) error {
 
 	ports := listeners{e: e, ctx: base, open: map[uint16]*listener{}}
 	defer ports.closeAll()
-	retry := time.NewTimer(0)
-	defer retry.Stop()
 	for {
 		wanted, past := e.wanted.Snapshot()
-		failed := ports.become(wanted)
-		e.bound.Set(ports.destinations())
-		if failed {
-			retry.Reset(retryBind)
+		again := state.Forever
+		if ports.become(wanted) {
+			again = retryBind
 		}
-		select {
-		case <-ctx.Done():
+		if !state.AwaitFor(ctx, again, past) {
 			e.open.Abort()
 			return nil
-		case <-past:
-		case <-retry.C:
 		}
 	}
 }
@@ -170,14 +160,6 @@ func (l *listeners) listen(port uint16, to mesh.Destination) error {
 		l.e.open.Accept(l.ctx, bound, cfg, func(c net.Conn, _ *limit.Stranger) { l.e.serve(l.ctx, c, to) })
 	})
 	return nil
-}
-
-func (l *listeners) destinations() map[uint16]mesh.Destination {
-	all := make(map[uint16]mesh.Destination, len(l.open))
-	for port, o := range l.open {
-		all[port] = o.to
-	}
-	return all
 }
 
 // closeAll waits for the calls, too.

@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 var ordersAt80 = mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", Name: "orders"}, Port: 80}
@@ -28,6 +29,7 @@ var ordersAt80 = mesh.Destination{Service: mesh.ServiceName{Namespace: "shop", N
 type bed struct {
 	e    *Entrance
 	log  lines
+	open openPorts
 	port string // where orders is entered
 }
 
@@ -56,7 +58,7 @@ func start(t *testing.T, endpoint string, policies ...policy.Policy) *bed {
 		t.Fatal(err)
 	}
 	b := &bed{log: make(lines, 100)}
-	b.e, err = New(Config{Identity: id, Host: "127.0.0.1", Enter: func(d mesh.Destination, peer net.Addr) (*forward.Entered, error) { return f.Enter(d, peer) }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+	b.e, err = New(Config{Identity: id, Host: "127.0.0.1", Enter: func(d mesh.Destination, peer net.Addr) (*forward.Entered, error) { return f.Enter(d, peer) }, Log: slog.New(slog.NewTextHandler(b.log, nil)), Listen: b.open.listen,
 		Answers: func(mesh.Destination) []string { return []string{id.ID().String()} }})
 	if err != nil {
 		t.Fatal(err)
@@ -76,12 +78,43 @@ func (b *bed) want(t *testing.T, ports map[uint16]mesh.Destination) {
 	t.Helper()
 	b.e.Want(ports)
 	for {
-		bound, past := b.e.Bound()
-		if len(bound) == len(ports) {
+		open, past := b.open.Snapshot()
+		if open == len(ports) {
 			return
 		}
 		<-past
 	}
+}
+
+// openPorts is how many are listened on.
+type openPorts struct {
+	state.Store[int]
+	mu sync.Mutex
+}
+
+func (p *openPorts) add(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Set(p.Load() + n)
+}
+
+func (p *openPorts) listen(network, address string) (net.Listener, error) {
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return nil, err
+	}
+	p.add(1)
+	return counted{l, sync.OnceFunc(func() { p.add(-1) })}, nil
+}
+
+type counted struct {
+	net.Listener
+	closed func()
+}
+
+func (c counted) Close() error {
+	defer c.closed()
+	return c.Listener.Close()
 }
 
 func freePort(t *testing.T) string {

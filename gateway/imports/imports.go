@@ -100,10 +100,8 @@ func (i *Imports) SetOffers(byService map[mesh.ServiceName][]Offer, complete boo
 
 // Run keeps the cluster's objects what they should be until ctx ends. It returns nil.
 func (i *Imports) Run(ctx context.Context) error {
-	var pause time.Duration  // before the next attempt of what failed
+	failures := state.Backoff{Min: retry, Max: maxRetry}
 	var staleSince time.Time // that another gateway should have written; zero: nothing is stale
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
 		w, past := i.world()
 		if w.imports != nil {
@@ -120,10 +118,9 @@ func (i *Imports) Run(ctx context.Context) error {
 		case leads:
 			staleSince = time.Time{}
 			if failed := i.reconcile(ctx, w); failed > 0 {
-				pause = min(max(2*pause, retry), maxRetry)
-				next = pause
+				next = failures.Next()
 			} else {
-				pause = 0
+				failures.Reset()
 			}
 		case len(i.stale(w)) == 0:
 			staleSince = time.Time{}
@@ -137,11 +134,7 @@ func (i *Imports) Run(ctx context.Context) error {
 			staleSince = time.Time{}
 		}
 		i.metrics.leads(leads)
-		timer.Reset(next)
-		if !wait(ctx, timer.C, append(past, ledPast)) {
-			return nil
-		}
-		if !state.Pause(ctx, rest) {
+		if !state.AwaitFor(ctx, next, append(past, ledPast)...) || !state.Pause(ctx, rest) {
 			return nil
 		}
 	}

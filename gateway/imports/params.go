@@ -28,7 +28,7 @@ const (
 	// restPart is how many times as long as a look at what the writer has written took there is none again.
 	restPart = 20
 
-	// retry is the wait after a write that failed. At most maxRetry.
+	// retry is the wait after a write that failed, and maxRetry after many, with jitter.
 	retry    = time.Second
 	maxRetry = 30 * time.Second
 

@@ -3,11 +3,9 @@ package imports
 import (
 	"context"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -24,19 +22,6 @@ import (
 
 // writers is how many imports are written at a time.
 const writers = 8
-
-// wait returns when something is past or the timer has fired; false: ctx has ended.
-func wait(ctx context.Context, timer <-chan time.Time, past []<-chan struct{}) bool {
-	cases := []reflect.SelectCase{
-		{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())},
-		{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(timer)},
-	}
-	for _, p := range past {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(p)})
-	}
-	chosen, _, _ := reflect.Select(cases)
-	return chosen != 0
-}
 
 // wanted returns the imports that this cluster should have. Namespaces take turns, in the
 // order of names, and who comes last is left out when there are too many: a thousand

@@ -100,13 +100,7 @@ func (h *hosts) run(ctx context.Context) {
 		if len(due) > 0 {
 			continue // the next one may be due already
 		}
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-		case <-h.wanted.C():
-		case <-timer.C:
-		}
-		timer.Stop()
+		state.AwaitFor(ctx, next, h.wanted.C())
 	}
 }
 

@@ -213,12 +213,8 @@ func (s *Server) deliver(ctx context.Context) {
 				return
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past, policiesPast, s.hosts.changed.C()) {
 			return
-		case <-past:
-		case <-policiesPast:
-		case <-s.hosts.changed.C():
 		}
 	}
 }

@@ -224,3 +224,24 @@ func TestAStoreSparesItsReadersWhatSaysTheSame(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestAwaitEndsWithTheFirstOfWhatItWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a, b Store[int]
+		_, aPast := a.Snapshot()
+		_, bPast := b.Snapshot()
+		time.AfterFunc(time.Second, func() { b.Set(1) })
+		began := time.Now()
+		if !Await(t.Context(), nil, aPast, bPast) || time.Since(began) != time.Second {
+			t.Errorf("something is past after %v", time.Since(began))
+		}
+		if !AwaitFor(t.Context(), time.Minute, aPast) || time.Since(began) != time.Minute+time.Second {
+			t.Errorf("it waits until %v", time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if Await(ctx, aPast) {
+			t.Error("it goes on though its context has ended")
+		}
+	})
+}

@@ -41,16 +41,9 @@ func (w *Webhook) runCertificate(ctx context.Context) error {
 			w.log.Warn("the certificate of the webhook is not as it is to be", "err", err, "again_in", wait.Round(time.Second))
 		}
 		w.certificateErr.Set(err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !state.AwaitFor(ctx, wait, secretsPast, configurationsPast) {
 			return nil
-		case <-secretsPast:
-		case <-configurationsPast:
-		case <-timer.C:
 		}
-		timer.Stop()
 	}
 }
 

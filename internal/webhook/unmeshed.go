@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/internal/inject"
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // unmeshedReason and unmeshedMessage are the Event of a pod that was to have a sidecar.
@@ -76,12 +77,8 @@ func (w *Webhook) runUnmeshed(ctx context.Context) error {
 				}
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, podsPast, namespacesPast, heldPast) {
 			return nil
-		case <-podsPast:
-		case <-namespacesPast:
-		case <-heldPast:
 		}
 	}
 }

@@ -145,9 +145,7 @@ func (a *Admission) Watch(ctx context.Context) {
 		if p != nil {
 			a.judge(p)
 		}
-		select {
-		case <-past:
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return
 		}
 	}

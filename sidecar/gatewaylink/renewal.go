@@ -26,10 +26,8 @@ func ShowRenewals(ctx context.Context, id *identity.Source, links []*Link) {
 		for _, l := range links {
 			l.shown = now
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return
-		case <-past:
 		}
 	}
 }

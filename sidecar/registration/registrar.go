@@ -107,9 +107,7 @@ func (r *Registrar) waitRegistered(ctx context.Context) bool {
 		if reg != nil {
 			return true
 		}
-		select {
-		case <-past:
-		case <-ctx.Done():
+		if !state.Await(ctx, past) {
 			return false
 		}
 	}

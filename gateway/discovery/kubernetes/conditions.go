@@ -2,7 +2,8 @@ package kubernetes
 
 import (
 	"context"
-	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
 // pasts close when what conditions were written of is past. Those that are nil never do.
@@ -18,18 +19,12 @@ func keepConditions(ctx context.Context, leads func() (bool, <-chan struct{}), l
 	for {
 		does, ledPast := leads()
 		past, err := look(does)
-		var retry <-chan time.Time
+		again := state.Forever
 		if err != nil {
-			retry = time.After(retryStatus)
+			again = retryStatus
 		}
-		select {
-		case <-ctx.Done():
+		if !state.AwaitFor(ctx, again, append(past[:], ledPast)...) {
 			return
-		case <-ledPast:
-		case <-past[0]:
-		case <-past[1]:
-		case <-past[2]:
-		case <-retry:
 		}
 	}
 }

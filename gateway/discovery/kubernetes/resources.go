@@ -115,12 +115,8 @@ func (r *Resources) Run(ctx context.Context) error {
 			r.apply(refuseTaken(read.update(services, policies), besides))
 		}
 		applied := time.Now()
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, servicesPast, policiesPast, besidesPast) {
 			return nil
-		case <-servicesPast:
-		case <-policiesPast:
-		case <-besidesPast:
 		}
 		if !state.Pause(ctx, quiet-time.Since(applied)) {
 			return nil

@@ -82,12 +82,8 @@ func (r *Routes) Run(ctx context.Context) error {
 			}
 			r.written.Set(setOf(read, all, grants))
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, httpPast, grpcPast, grantsPast) {
 			return nil
-		case <-httpPast:
-		case <-grpcPast:
-		case <-grantsPast:
 		}
 		if !state.Pause(ctx, quiet) {
 			return nil

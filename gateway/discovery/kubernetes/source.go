@@ -107,13 +107,8 @@ func (s *Source) Run(ctx context.Context) error {
 			s.found.Set(&f)
 		}
 		published := time.Now()
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, past[:]...) {
 			return nil
-		case <-past[0]:
-		case <-past[1]:
-		case <-past[2]:
-		case <-past[3]:
 		}
 		if !state.Pause(ctx, quiet-time.Since(published)) { // not at all after a while
 			return nil

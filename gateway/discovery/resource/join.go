@@ -74,11 +74,8 @@ func joinInto[T any](ctx context.Context, to *state.Store[[]T], first, second fu
 		if a != nil && b != nil {
 			to.Set(join(a, b))
 		}
-		select {
-		case <-ctx.Done():
+		if !state.Await(ctx, aPast, bPast) {
 			return
-		case <-aPast:
-		case <-bPast:
 		}
 	}
 }
