@@ -43,7 +43,7 @@ type Conn struct {
 	told       sync.Cond // a stream's onEnd has returned
 	engine     *http2.Conn
 	using      []*Stream // in use
-	free       []*Stream // not in use; on the server's side each with its goroutine
+	free       []*Stream // not in use; on the server's side most with a goroutine
 	peak       int       // of using since the last tick
 	greeted    bool      // the other end's SETTINGS are here
 	goingAway  bool      // no new streams

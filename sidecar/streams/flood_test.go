@@ -161,6 +161,12 @@ func TestAStreamThatIsResetRightBehindItsHeadIsNotServed(t *testing.T) {
 				if len(paths) != 1 {
 					t.Errorf("%d streams were served, want the one that was not reset", len(paths))
 				}
+				server.mu.Lock()
+				made := len(server.using) + len(server.free) // each with a goroutine, once it has begun
+				server.mu.Unlock()
+				if made != 1 {
+					t.Errorf("%d streams were made, want one for all", made)
+				}
 				_ = near.Close()
 				all.Wait()
 				served.Wait()

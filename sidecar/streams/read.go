@@ -230,7 +230,7 @@ func (c *Conn) takeLocked(ev *http2.Event) {
 		s.holdLocked(s.unread + s.in.add(trailers, r.text))
 		c.arrivedLocked(s, true)
 	case http2.KindReset:
-		if s != nil {
+		if s != nil && !c.takeBackLocked(s) {
 			c.breakLocked(s, &ResetError{Code: ev.Code, Remote: !ev.Local, Unprocessed: !ev.Local && ev.Code == http2.RefusedStream, Text: ev.Text})
 		}
 	case http2.KindGoAway:
@@ -340,7 +340,7 @@ func (c *Conn) windowLocked(s *Stream) {
 func (c *Conn) tellAll() {
 	r := &c.reader
 	for i, s := range r.began {
-		signal(s.begin)
+		c.start(s)
 		r.began[i] = nil
 	}
 	for i, s := range r.woken {

@@ -38,13 +38,40 @@ func (c *Conn) beginLocked(ev *http2.Event) *Stream {
 	if s == nil {
 		s = newStream(c)
 		s.begin = make(chan struct{}, 1)
-		c.owned.Go(s.run)
 	}
 	c.useLocked(s)
 	s.id = ev.Stream
 	c.engine.Attach(s.id, s)
 	c.reader.began = append(c.reader.began, s)
+	s.beganAt = len(c.reader.began)
 	return s
+}
+
+// start lets a stream's goroutine serve it.
+func (c *Conn) start(s *Stream) {
+	s.beganAt = 0
+	if !s.runs {
+		s.runs = true
+		c.owned.Go(s.run)
+	}
+	signal(s.begin)
+}
+
+// takeBackLocked ends a stream that was reset in the read in which it began, and reports
+// whether it was: nobody has it yet, so that a rapid reset makes no goroutine and wakes none.
+func (c *Conn) takeBackLocked(s *Stream) bool {
+	if s.beganAt == 0 {
+		return false
+	}
+	began := c.reader.began
+	last := len(began) - 1
+	began[s.beganAt-1] = began[last]
+	began[last].beganAt = s.beganAt
+	began[last] = nil
+	c.reader.began, s.beganAt = began[:last], 0
+	s.inEnded, s.outEnded = true, true // the engine has closed it
+	c.dropLocked(s, http2.Cancel)
+	return true
 }
 
 // run is the goroutine of a stream on the server's side, and of those that the struct serves

@@ -51,7 +51,10 @@ type Stream struct {
 	writeDeadline deadline
 	turn          turn // to write
 
-	wakes bool // in reader.woken; the reader's
+	// The goroutine's that reads the connection.
+	wakes   bool // in reader.woken
+	beganAt int  // the place in reader.began after this one; 0: in none
+	runs    bool // it has a goroutine, on the server's side
 }
 
 func newStream(c *Conn) *Stream {
