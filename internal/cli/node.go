@@ -39,7 +39,6 @@ A pod that is annotated isthmus.io/interception: init is left alone.`,
 			if err != nil {
 				return err
 			}
-			defer releaseAfterStart(log)()
 			return runUntilSignal(cmd.Context(), "node", n, func() time.Duration { return time.Second }, log)
 		},
 	}

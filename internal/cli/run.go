@@ -44,8 +44,10 @@ func runUntilSignal(ctx context.Context, role string, c component, drain func() 
 			log.Info(role+" stopped", "ran", ran.Round(time.Second))
 		}
 	}()
-	defer releaseAfterStart(log)()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	var trimming sync.WaitGroup
+	trimming.Go(func() { resident.Trim(running, log) })
+	defer trimming.Wait()
 	defer end()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(running) }()
@@ -88,16 +90,4 @@ func sidecarSignals(program bool) []os.Signal {
 		return []os.Signal{syscall.SIGHUP}
 	}
 	return []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGQUIT}
-}
-
-// startTakes is when a process has used what only its start needs of the executable.
-const startTakes = 10 * time.Second
-
-// releaseAfterStart gives that memory back once, and returns what ends the wait for it.
-func releaseAfterStart(log *slog.Logger) (stop func() bool) {
-	return time.AfterFunc(startTakes, func() {
-		if err := resident.Release(); err != nil {
-			log.Debug("memory that only the start needs is kept", "err", err)
-		}
-	}).Stop
 }

@@ -1,5 +1,5 @@
-// Package resident keeps small what of the program's own file counts as a process's
-// memory.
+// Package resident keeps small what counts as a process's memory: what a burst has left in
+// its heap, and what of the program's own file was needed.
 //
 // The Go runtime and the packages' initialization touch tables all over the executable,
 // and the kernel maps sixteen pages around each that is touched: of a file of 65 MB some 38 MB
