@@ -101,8 +101,9 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 		if err != nil {
 			return nil, err
 		}
-		ca.reviews = newReviews(cfg.Kubernetes, review, ca.identity.ID())
-		ca.pods = newPods(cfg.Kubernetes, get, time.Now(), ca.log)
+		asking := newAsking()
+		ca.reviews = newReviews(cfg.Kubernetes, review, asking, ca.identity.ID())
+		ca.pods = newPods(cfg.Kubernetes, get, asking, time.Now(), ca.log)
 	}
 	ca.gateways = newGateways(ca)
 	if ca.limits, err = limit.New(ca.registry); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 )
 
 // getPod asks the API server for a pod.
@@ -25,16 +26,16 @@ type pods struct {
 	get      getPod
 	gateways string // their namespace
 	log      *slog.Logger
-	running  chan struct{} // has room for maxReviews
+	asking   *limit.Places[question]
 
 	mu       sync.Mutex
 	answered time.Time // when the API server said something last, or this process began
 	silent   bool      // it did not when it was asked last
 }
 
-func newPods(cfg *config.CAKubernetes, get getPod, now time.Time, log *slog.Logger) *pods {
+func newPods(cfg *config.CAKubernetes, get getPod, asking *limit.Places[question], now time.Time, log *slog.Logger) *pods {
 	namespace, _, _ := strings.Cut(cfg.Gateways, "/")
-	return &pods{get: get, gateways: namespace, log: log, running: make(chan struct{}, maxReviews), answered: now}
+	return &pods{get: get, gateways: namespace, log: log, asking: asking, answered: now}
 }
 
 // there refuses whose pod is gone: deleted, ended, or another one of its name. While the API
@@ -65,12 +66,11 @@ func (p *pods) there(ctx context.Context, id identity.ID, pod identity.Pod, now 
 func (p *pods) ask(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
-	select {
-	case p.running <- struct{}{}:
-		defer func() { <-p.running }()
-	case <-ctx.Done():
+	giveBack, ok := p.asking.Take(ctx, forPod)
+	if !ok {
 		return nil, ctx.Err()
 	}
+	defer giveBack()
 	return p.get(ctx, namespace, name)
 }
 

@@ -68,7 +68,7 @@ func TestAPodCountsAsThereForADayWithoutTheAPIServersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &apiServer{users: map[string]authenticationv1.UserInfo{}}
 		a.account("shop", "orders", "orders-1")
-		p := newPods(&config.CAKubernetes{}, a.getPod, time.Now(), slog.New(slog.DiscardHandler))
+		p := newPods(&config.CAKubernetes{}, a.getPod, newAsking(), time.Now(), slog.New(slog.DiscardHandler))
 		pod := identity.Pod{Name: "orders-1", UID: "uid-of-orders-1"}
 		ask := func() codes.Code {
 			if refused := p.there(context.Background(), orders, pod, time.Now()); refused != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/config"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
+	"github.com/isthmus-mesh/isthmus/internal/limit"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -52,6 +53,17 @@ const (
 	podUID  = "authentication.kubernetes.io/pod-uid"
 )
 
+// question is what the API server is asked for. Strangers ask with tokens: the renewals, which
+// ask for pods, have places of their own.
+type question int
+
+const (
+	forToken question = iota
+	forPod
+)
+
+func newAsking() *limit.Places[question] { return limit.NewPlaces[question](2*maxReviews, maxReviews) }
+
 // reviews finds out whose the tokens of service accounts are. Its methods may be called
 // concurrently.
 type reviews struct {
@@ -59,7 +71,7 @@ type reviews struct {
 	audience string
 	gateways string // namespace/name of their service account; empty: no pod is one
 	self     identity.ID
-	running  chan struct{} // has room for maxReviews
+	asking   *limit.Places[question]
 
 	mu      sync.Mutex
 	refused map[[sha256.Size]byte]refusedToken // at most maxRefused
@@ -70,10 +82,10 @@ type refusedToken struct {
 	until time.Time
 }
 
-func newReviews(cfg *config.CAKubernetes, review review, self identity.ID) *reviews {
+func newReviews(cfg *config.CAKubernetes, review review, asking *limit.Places[question], self identity.ID) *reviews {
 	return &reviews{
 		review: review, audience: cfg.Audience, gateways: cfg.Gateways, self: self,
-		running: make(chan struct{}, maxReviews), refused: make(map[[sha256.Size]byte]refusedToken),
+		asking: asking, refused: make(map[[sha256.Size]byte]refusedToken),
 	}
 }
 
@@ -141,12 +153,11 @@ func (r *reviews) precheck(token string, now time.Time) *refusal {
 func (r *reviews) ask(ctx context.Context, token string) (*authenticationv1.TokenReviewStatus, *refusal) {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
-	select {
-	case r.running <- struct{}{}:
-		defer func() { <-r.running }()
-	case <-ctx.Done():
+	giveBack, ok := r.asking.Take(ctx, forToken)
+	if !ok {
 		return nil, refuse(codes.Unavailable, unable, "%d tokens are being reviewed by the API server already: ask again, or another CA", maxReviews)
 	}
+	defer giveBack()
 	answer, err := r.review(ctx, token, r.audience)
 	if err != nil {
 		refused := refuse(codes.Unavailable, unable, "the API server does not say whose the token is (this CA's log has the reason): ask again, or another CA")

@@ -228,7 +228,7 @@ func TestAnAnswerForAnotherAudienceIsNone(t *testing.T) {
 	r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, func(context.Context, string, string) (*authenticationv1.TokenReviewStatus, error) {
 		// An API server that does not know of audiences says nothing of them.
 		return &authenticationv1.TokenReviewStatus{Authenticated: true, User: authenticationv1.UserInfo{Username: "system:serviceaccount:shop:orders"}}, nil
-	}, orders)
+	}, newAsking(), orders)
 	_, refused := r.whose(t.Context(), projected("isthmus", "shop", "orders", "", time.Now().Add(time.Hour)), time.Now())
 	if refused == nil || !strings.Contains(refused.err.Error(), "for the audience []") {
 		t.Errorf("refused: %v", refused)
@@ -262,7 +262,7 @@ func TestWithoutTheAPIServerARenewalByCertificateGoesOn(t *testing.T) {
 func TestOnlyRefusalsAreRememberedAndNotForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &apiServer{users: map[string]authenticationv1.UserInfo{}}
-		r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, a.review, orders)
+		r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, a.review, newAsking(), orders)
 		ask := func(token string) string {
 			who, refused := r.whose(t.Context(), token, time.Now())
 			if refused != nil {
@@ -316,7 +316,7 @@ func TestTheAPIServerIsAskedAFewTimesAtATimeAndTheRestHaveADeadline(t *testing.T
 			defer running.Add(-1)
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}, orders)
+		}, newAsking(), orders)
 		began := time.Now()
 		refusals := make(chan *refusal, 3*maxReviews)
 		for range 3 * maxReviews {
@@ -339,7 +339,7 @@ func TestTheAPIServerIsAskedAFewTimesAtATimeAndTheRestHaveADeadline(t *testing.T
 func FuzzServiceAccountToken(f *testing.F) {
 	f.Add(projected("isthmus", "shop", "orders", "x", time.Unix(1<<33, 0)))
 	f.Add("a.e30.b")
-	r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, nil, orders)
+	r := newReviews(&config.CAKubernetes{Audience: "isthmus"}, nil, newAsking(), orders)
 	f.Fuzz(func(t *testing.T, token string) {
 		if refused := r.precheck(token, time.Unix(1<<31, 0)); refused != nil && status.Code(refused.status()) != codes.Unauthenticated {
 			t.Errorf("refused with %v", refused)

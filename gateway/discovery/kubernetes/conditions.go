@@ -3,6 +3,8 @@ package kubernetes
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -27,4 +29,12 @@ func keepConditions(ctx context.Context, leads func() (bool, <-chan struct{}), l
 			return
 		}
 	}
+}
+
+// ignoreGone drops the error of a write to an object that is not there any more.
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // another one of its name
+		return nil
+	}
+	return err
 }
