@@ -87,6 +87,7 @@ var imports = map[string][]string{
 	"internal/epoll":                 {},
 	"internal/rpcerr":                {},
 	"internal/socket":                {},
+	"internal/socket/sockettest":     {},
 	"internal/enroll":                {"internal/admin", "internal/config", "internal/identity", "internal/identity/caclient", "internal/identity/workloadapi", "internal/state", "internal/status", "internal/version"},
 	"internal/health":                {"internal/dialerr"},
 	"internal/hostport":              {},

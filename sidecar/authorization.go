@@ -3,20 +3,8 @@ package sidecar
 import (
 	"slices"
 
-	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 )
-
-// services are those beside, each once.
-func (s *Sidecar) services() []mesh.ServiceName {
-	var all []mesh.ServiceName
-	for _, p := range s.served {
-		if !slices.Contains(all, p.of.Service) {
-			all = append(all, p.of.Service)
-		}
-	}
-	return all
-}
 
 // applyPolicy puts in force what a gateway told, now or before the restart. It was
 // checked when it was accepted. Until then nobody may call: what holds by default may be
@@ -34,7 +22,7 @@ func (s *Sidecar) applyPolicy(set *policy.Set) {
 	callers.Set(a)
 	for _, p := range s.served {
 		if first && p.callers == callers {
-			s.register(p)
+			p.register()
 		}
 	}
 	if first && s.told != nil {

@@ -45,7 +45,7 @@ func (s *Sidecar) inbound() *proxy.Inbound {
 	}
 	in := &proxy.Inbound{Listen: s.cfg.Listen.Inbound, Changing: s.isTold(), Steered: s.steered()}
 	for _, p := range s.served {
-		svc := configOf(s.cfg, p)
+		svc := p.configOf(s.cfg)
 		bounds := exchangeTimeouts(svc.Timeouts)
 		in.Ports = append(in.Ports, proxy.Served{
 			Service: svc.Name, Port: svc.Port, Target: svc.Target, Protocol: svc.Protocol,

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/internal/config"
@@ -51,10 +52,8 @@ func (s *Sidecar) unknownRoutes() string {
 // can be called without a gateway once one has been heard.
 func (s *Sidecar) neededGateways() string {
 	if s.mode == config.Pod {
-		for _, l := range s.gateways {
-			if st := l.Status(); st.ADS || st.Answered() {
-				s.heardGateway.Store(true)
-			}
+		if s.gateways.answer() {
+			s.heardGateway.Store(true)
 		}
 		if s.heardGateway.Load() {
 			return ""
@@ -66,11 +65,9 @@ func (s *Sidecar) neededGateways() string {
 // lostGateways says why there is no gateway to talk to, if there is something to say.
 // One that refuses the registration is there.
 func (s *Sidecar) lostGateways() string {
-	why := s.gatewaysSay(gatewaylink.Status.LastError)
-	for _, l := range s.gateways {
-		if st := l.Status(); st.ADS || st.Answered() {
-			return ""
-		}
+	why := s.gateways.say(gatewaylink.Status.LastError)
+	if s.gateways.answer() {
+		return ""
 	}
 	switch cfg := s.inForce.Load(); {
 	case why != "":
@@ -102,17 +99,28 @@ func (s *Sidecar) portUnregistered(of mesh.Destination) string {
 	if s.lostGateways() != "" {
 		return "there is no gateway to hold it"
 	}
-	if why := s.gatewaysSay(func(st gatewaylink.Status) string { return st.Registration(of).Error }); why != "" {
+	if why := s.gateways.say(func(st gatewaylink.Status) string { return st.Registration(of).Error }); why != "" {
 		return "no gateway holds it: " + why
 	}
 	return "no gateway has answered yet"
 }
 
-// gatewaysSay lists what is wrong with the gateways, each thing once.
-func (s *Sidecar) gatewaysSay(what func(gatewaylink.Status) string) string {
+// gateways are those of the sidecar.
+type gateways []*gatewaylink.Link
+
+// answer reports whether one does, if only to refuse a registration.
+func (all gateways) answer() bool {
+	return slices.ContainsFunc(all, func(l *gatewaylink.Link) bool {
+		st := l.Status()
+		return st.ADS || st.Answered()
+	})
+}
+
+// say lists what is wrong with them, each thing once.
+func (all gateways) say(what func(gatewaylink.Status) string) string {
 	var order []string
 	who := map[string][]string{}
-	for _, l := range s.gateways {
+	for _, l := range all {
 		st := l.Status()
 		why := what(st)
 		if why == "" {

@@ -51,7 +51,7 @@ func (s *Sidecar) reload(ctx context.Context) (changed, restart []string, err er
 		s.opts.Level.Set(slog.Level(after.Log.Level))
 	}
 	for _, p := range s.served {
-		s.register(p)
+		p.register()
 	}
 	return config.Changes(before, after), config.Changes(after, file), nil
 }

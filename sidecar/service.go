@@ -3,6 +3,9 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,9 +28,15 @@ type servedPort struct {
 	callers   *state.Store[*policy.Authorizer] // of its service: who may call it; nil: not known yet
 	answers   *admin.Condition                 // the program does
 
+	inForce     *state.Store[*config.Sidecar]                                     // of the sidecar
+	dial        func(ctx context.Context, network, addr string) (net.Conn, error) // the program
+	log         *slog.Logger
 	registering sync.Mutex // serializes register
 	healthy     atomic.Bool
 }
+
+// servedPorts are those of the configuration; what a gateway tells in their place is [told].
+type servedPorts []*servedPort
 
 // servePorts makes what belongs to each served port.
 func (s *Sidecar) servePorts() {
@@ -35,19 +44,20 @@ func (s *Sidecar) servePorts() {
 		s.served = append(s.served, &servedPort{
 			of: of.Destination(), at: i, callers: s.callers.of(of.Name),
 			answers: s.ready.Condition("program", "nothing at "+of.Target+" has answered yet"),
+			inForce: &s.inForce, dial: s.dialProgram, log: s.log,
 		})
 	}
 }
 
-// configOf is what is in force of a served port.
-func configOf(cfg *config.Sidecar, p *servedPort) *config.Served { return &cfg.Served()[p.at] }
+// configOf is what cfg says of the port.
+func (p *servedPort) configOf(cfg *config.Sidecar) *config.Served { return &cfg.Served()[p.at] }
 
-// watchProgram keeps the gateways told whether the program answers at a port.
-func (s *Sidecar) watchProgram(ctx context.Context, p *servedPort) error {
-	s.register(p)
+// watch keeps the gateways told whether the program answers at the port, until ctx ends.
+func (p *servedPort) watch(ctx context.Context) error {
+	p.register()
 	for known := false; ctx.Err() == nil; {
-		cfg, past := s.inForce.Snapshot()
-		svc := configOf(cfg, p)
+		cfg, past := p.inForce.Snapshot()
+		svc := p.configOf(cfg)
 		watching, stop := context.WithCancel(ctx)
 		reloaded := make(chan struct{})
 		go func() {
@@ -59,7 +69,7 @@ func (s *Sidecar) watchProgram(ctx context.Context, p *servedPort) error {
 			}
 		}()
 		health.Watch(watching, svc.Health,
-			func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, s.dialProgram, svc.Target) },
+			func(ctx context.Context) error { return svc.Health.ProbeBy(ctx, p.dial, svc.Target) },
 			func(ready bool, err error) {
 				if ready {
 					p.answers.Met()
@@ -71,11 +81,11 @@ func (s *Sidecar) watchProgram(ctx context.Context, p *servedPort) error {
 				}
 				known = true
 				if ready {
-					s.log.Info("the program answers", "service", p.of.String(), "target", svc.Target)
+					p.log.Info("the program answers", "service", p.of.String(), "target", svc.Target)
 				} else {
-					s.log.Warn("the program does not answer", "service", p.of.String(), "target", svc.Target, "err", err)
+					p.log.Warn("the program does not answer", "service", p.of.String(), "target", svc.Target, "err", err)
 				}
-				s.register(p)
+				p.register()
 			})
 		<-watching.Done() // a check of type none is over at once
 		stop()
@@ -84,12 +94,12 @@ func (s *Sidecar) watchProgram(ctx context.Context, p *servedPort) error {
 	return nil
 }
 
-// register has the gateways told of a port as it is now. It is not ready before
+// register has the gateways told of the port as it is now. It is not ready before
 // it is known who may call.
-func (s *Sidecar) register(p *servedPort) {
+func (p *servedPort) register() {
 	p.registering.Lock()
 	defer p.registering.Unlock()
-	svc := configOf(s.inForce.Load(), p)
+	svc := p.configOf(p.inForce.Load())
 	p.registrar.Register(&register.Registration{
 		Service: svc.Name.String(), Port: uint32(svc.Port), Protocol: string(svc.Protocol), Instance: svc.Instance,
 		Address: svc.Advertise, Ready: p.healthy.Load() && p.callers.Load() != nil, Weight: svc.Weight, Unexported: !svc.Export,
@@ -98,14 +108,24 @@ func (s *Sidecar) register(p *servedPort) {
 
 // withdraw has every gateway confirm that nothing is served here any more, or returns
 // with ctx's error.
-func (s *Sidecar) withdraw(ctx context.Context) error {
-	errs := make([]error, len(s.served))
-	var all sync.WaitGroup
-	for i, p := range s.served {
-		all.Go(func() { errs[i] = p.registrar.Shutdown(ctx) })
+func (all servedPorts) withdraw(ctx context.Context) error {
+	errs := make([]error, len(all))
+	var asking sync.WaitGroup
+	for i, p := range all {
+		asking.Go(func() { errs[i] = p.registrar.Shutdown(ctx) })
 	}
-	all.Wait()
+	asking.Wait()
 	return errors.Join(errs...)
+}
+
+// services are those beside, each once.
+func (all servedPorts) services() (names []mesh.ServiceName) {
+	for _, p := range all {
+		if !slices.Contains(names, p.of.Service) {
+			names = append(names, p.of.Service)
+		}
+	}
+	return names
 }
 
 // runProgram runs the program beside, in its own cgroup when it is captured. When it
@@ -124,7 +144,7 @@ func (s *Sidecar) runProgram(ctx context.Context) error {
 	s.stays.Set("the program has ended")
 	drained, cancel := context.WithTimeout(ctx, s.inForce.Load().Drain)
 	defer cancel()
-	if late := errors.Join(s.withdraw(drained), s.proxy.Shutdown(drained)); late != nil {
+	if late := errors.Join(s.served.withdraw(drained), s.proxy.Shutdown(drained)); late != nil {
 		s.log.Warn("the program has ended, and not everything that it sent has arrived", "err", late)
 	}
 	return err

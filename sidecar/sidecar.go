@@ -73,10 +73,10 @@ type Sidecar struct {
 	upstreams *upstream.Set
 	routes    *routes.Store
 	direct    *directAddresses // nil unless in a pod
-	gateways  []*gatewaylink.Link
-	served    []*servedPort // what runs beside by the configuration, a port each
-	told      *told         // what runs beside by a gateway's word; nil: the configuration says it
-	callers   callers       // of what runs beside
+	gateways  gateways
+	served    servedPorts // what runs beside by the configuration
+	told      *told       // what runs beside by a gateway's word; nil: the configuration says it
+	callers   callers     // of what runs beside
 	bundles   *bundles.Follower
 	ads       *adsclient.Client
 	calls     *authorize.Observer // is told of what callers decides
@@ -170,7 +170,7 @@ func (s *Sidecar) wire() (err error) {
 	}
 	s.ads, err = adsclient.New(adsclient.Config{
 		Links: s.gateways, ID: id.String(), Subscribe: declared(s.cfg), Apply: s.routes.Replace,
-		Services: s.services(), ApplyPolicy: s.applyPolicy,
+		Services: s.served.services(), ApplyPolicy: s.applyPolicy,
 		StatePath: filepath.Join(s.cfg.State, routesFile), Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
@@ -272,7 +272,7 @@ func (s *Sidecar) start(all *parts) {
 	all.start("ads", s.ads.Run)
 	for _, p := range s.served {
 		all.start("registration", p.registrar.Run)
-		all.start("health check", func(ctx context.Context) error { return s.watchProgram(ctx, p) })
+		all.start("health check", p.watch)
 	}
 	if s.program != nil {
 		all.start("program", s.runProgram)
@@ -320,7 +320,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 	drain := s.inForce.Load().Drain
 	callers, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
-	err := errors.Join(s.withdraw(callers), s.proxy.ShutdownInbound(callers))
+	err := errors.Join(s.served.withdraw(callers), s.proxy.ShutdownInbound(callers))
 	own, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
 	if s.program != nil {

@@ -41,7 +41,7 @@ func (s *Sidecar) Status() *status.Sidecar {
 	}
 	st.Interception = s.interceptionStatus()
 	for _, p := range s.served {
-		svc := configOf(s.cfg, p)
+		svc := p.configOf(s.cfg)
 		st.Services = append(st.Services, status.Registration{Service: svc.Name, Port: svc.Port, Protocol: svc.Protocol, Target: svc.Target, Ready: p.healthy.Load()})
 	}
 	st.Services = append(st.Services, s.told.status()...)

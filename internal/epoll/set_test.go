@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 )
 
 // running returns a set that runs until the test ends.
@@ -23,26 +25,6 @@ func running(t *testing.T) *Set {
 	return s
 }
 
-// connected returns both ends of a connection.
-func connected(t *testing.T) (a, b *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(); _ = d.Close() })
-	return c.(*net.TCPConn), d.(*net.TCPConn)
-}
-
 // wait waits in s and returns a channel that gets a value for each call.
 func wait(t *testing.T, s *Set, p *Place, conn *net.TCPConn) chan struct{} {
 	t.Helper()
@@ -55,7 +37,7 @@ func wait(t *testing.T, s *Set, p *Place, conn *net.TCPConn) chan struct{} {
 
 func TestWhoWaitsIsCalledOncePerWait(t *testing.T) {
 	s := running(t)
-	a, b := connected(t)
+	a, b := sockettest.Pair(t)
 	var p Place
 	for range 3 {
 		called := wait(t, s, &p, a)
@@ -83,7 +65,7 @@ func TestEndsAreSomethingToRead(t *testing.T) {
 		"a close":      func(c *net.TCPConn) { _ = c.Close() },
 		"a reset":      func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() },
 	} {
-		a, b := connected(t)
+		a, b := sockettest.Pair(t)
 		called := wait(t, s, new(Place), a)
 		end(b)
 		<-called
@@ -96,7 +78,7 @@ func TestEndsAreSomethingToRead(t *testing.T) {
 func TestWhoClosesASocketWakesWhoWaitsForIt(t *testing.T) {
 	s := running(t)
 	var first Place
-	a, _ := connected(t)
+	a, _ := sockettest.Pair(t)
 	called := wait(t, s, &first, a)
 	_ = a.Close()
 	s.Wake(&first)
@@ -105,7 +87,7 @@ func TestWhoClosesASocketWakesWhoWaitsForIt(t *testing.T) {
 	if err := s.Wait(&first, a, time.Time{}, func() { t.Error("called for a closed socket") }); err == nil {
 		t.Error("it waits for a closed socket")
 	}
-	c, d := connected(t) // perhaps with the same descriptor
+	c, d := sockettest.Pair(t) // perhaps with the same descriptor
 	again := wait(t, s, &first, c)
 	_, _ = d.Write([]byte("x"))
 	<-again
@@ -119,8 +101,8 @@ func TestTheEndOfASetWakesAll(t *testing.T) {
 	if err := s.Open(); err != nil {
 		t.Fatal(err)
 	}
-	a, _ := connected(t)
-	b, _ := connected(t)
+	a, _ := sockettest.Pair(t)
+	b, _ := sockettest.Pair(t)
 	calledA, calledB := wait(t, s, new(Place), a), wait(t, s, new(Place), b)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -134,8 +116,8 @@ func TestTheEndOfASetWakesAll(t *testing.T) {
 
 func TestWhoHasWaitedForLongEnoughIsCalled(t *testing.T) {
 	s := running(t)
-	a, _ := connected(t)
-	b, _ := connected(t)
+	a, _ := sockettest.Pair(t)
+	b, _ := sockettest.Pair(t)
 	called, until := make(chan time.Time, 1), time.Now().Add(time.Millisecond)
 	if err := s.Wait(new(Place), a, until, func() { called <- time.Now() }); err != nil {
 		t.Fatal(err)
@@ -158,7 +140,7 @@ func TestManyWaitWithoutAGoroutineEach(t *testing.T) {
 	pairs := make([]*pair, 2*batch+1)
 	for i := range pairs {
 		p := &pair{}
-		p.a, p.b = connected(t)
+		p.a, p.b = sockettest.Pair(t)
 		p.called = wait(t, s, &p.p, p.a)
 		pairs[i] = p
 	}

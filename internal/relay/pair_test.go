@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/internal/epoll"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 )
 
 func TestAPathOfWhichOneDirectionHasEndedEndsWhenItIsAborted(t *testing.T) {
@@ -94,8 +95,8 @@ func newIdlePath(t *testing.T) *idlePath {
 	var running sync.WaitGroup
 	running.Go(func() { set.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
-	client, a := tcpPair(t)
-	b, server := tcpPair(t)
+	client, a := sockettest.Pair(t)
+	b, server := sockettest.Pair(t)
 	p := &idlePath{waiting: set, client: client, server: server, over: make(chan error, 1)}
 	p.Start(set, relay.WithPrefix(a, []byte("prefix")), b, time.Hour, func(_ relay.Stats, err error) { p.over <- err })
 	p.say(t, server, "prefix")

@@ -13,27 +13,8 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 )
-
-// tcpPair returns both ends of a loopback connection.
-func tcpPair(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close(); s.Close() })
-	return c.(*net.TCPConn), s.(*net.TCPConn)
-}
 
 type result struct {
 	stats relay.Stats
@@ -43,8 +24,8 @@ type result struct {
 // relayed returns the outer ends of a relayed path, and its result.
 func relayed(t *testing.T, ctx context.Context, idle time.Duration) (client, server *net.TCPConn, done <-chan result) {
 	t.Helper()
-	client, a := tcpPair(t)
-	b, server := tcpPair(t)
+	client, a := sockettest.Pair(t)
+	b, server := sockettest.Pair(t)
 	c := make(chan result, 1)
 	go func() {
 		stats, err := relay.Copy(ctx, a, b, idle)
@@ -174,7 +155,7 @@ func TestAWriteThatHangsIsIdleToo(t *testing.T) {
 }
 
 func TestAPrefixIsReadFirstAndAbortReachesTheSocket(t *testing.T) {
-	client, server := tcpPair(t)
+	client, server := sockettest.Pair(t)
 	_, _ = client.Write([]byte("cd"))
 	_ = client.CloseWrite()
 	c := relay.WithPrefix(server, []byte("ab"))
@@ -189,8 +170,8 @@ func TestAPrefixIsReadFirstAndAbortReachesTheSocket(t *testing.T) {
 }
 
 func TestAPathThatShallMakeRoomIsClosedBetweenTwoExchanges(t *testing.T) {
-	client, a := tcpPair(t)
-	b, server := tcpPair(t)
+	client, a := sockettest.Pair(t)
+	b, server := sockettest.Pair(t)
 	late, hasten := context.WithCancel(t.Context())
 	done := make(chan result, 1)
 	go func() {

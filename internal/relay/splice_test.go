@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 )
 
 // flood is how many bytes a client sends at once: more than all sockets of a path hold.
@@ -21,8 +22,8 @@ const flood = 64 << 20
 // from client to server, who reads nothing, and then the client's end.
 func flooded(t *testing.T, idle time.Duration, wrap func(*net.TCPConn) relay.Conn) (client, server *net.TCPConn, wrote <-chan error, done <-chan result) {
 	t.Helper()
-	client, a := tcpPair(t)
-	b, server := tcpPair(t)
+	client, a := sockettest.Pair(t)
+	b, server := sockettest.Pair(t)
 	c := make(chan result, 1)
 	go func() {
 		stats, err := relay.Copy(t.Context(), wrap(a), b, idle)
@@ -111,7 +112,7 @@ func TestOnlyPlainSocketsAreSpliced(t *testing.T) {
 }
 
 func TestTLSIsNoSocket(t *testing.T) {
-	a, _ := tcpPair(t)
+	a, _ := sockettest.Pair(t)
 	if relay.Socket(tls.Client(a, &tls.Config{})) != nil {
 		t.Error("the socket below TLS is taken for the connection")
 	}
@@ -139,8 +140,8 @@ func TestASpliceThatHangsIsIdle(t *testing.T) {
 }
 
 func TestTheEndOfTheContextEndsASplice(t *testing.T) {
-	client, a := tcpPair(t)
-	b, _ := tcpPair(t)
+	client, a := sockettest.Pair(t)
+	b, _ := sockettest.Pair(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -163,8 +164,8 @@ func BenchmarkBulk(b *testing.B) {
 		wrap func(*net.TCPConn) relay.Conn
 	}{{"spliced", asItIs}, {"copied", wrapped}} {
 		b.Run(c.name, func(b *testing.B) {
-			client, a := tcpPair(b)
-			in, server := tcpPair(b)
+			client, a := sockettest.Pair(b)
+			in, server := sockettest.Pair(b)
 			go func() { _, _ = relay.Copy(b.Context(), c.wrap(a), in, 0) }()
 			go func() { _, _ = io.Copy(io.Discard, bare{server, server}) }()
 			chunk := make([]byte, 1<<20)

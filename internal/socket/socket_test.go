@@ -10,28 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// pair returns the two ends of a TCP connection.
-func pair(t *testing.T) (near, far *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dialled, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialled.Close() })
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { accepted.Close() })
-	return dialled.(*net.TCPConn), accepted.(*net.TCPConn)
-}
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
+)
 
 // echo answers each message with itself until the connection ends.
 func echo(c net.Conn) {
@@ -48,7 +29,7 @@ func TestWhatIsNoTCPConnectionHasNoSocket(t *testing.T) {
 }
 
 func TestAQuestionIsAnswered(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	go echo(far)
 	s, answer := Of(near), make([]byte, 64)
 	for range 100 {
@@ -60,7 +41,7 @@ func TestAQuestionIsAnswered(t *testing.T) {
 }
 
 func TestReadAndWriteAreThoseOfTheConnection(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	s, message := Of(near), bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB: it has to wait for room
 	var wrote sync.WaitGroup
 	defer wrote.Wait()
@@ -80,7 +61,7 @@ func TestReadAndWriteAreThoseOfTheConnection(t *testing.T) {
 }
 
 func TestOfAQuestionThatDoesNotFitTheRestIsLeft(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	s, question := Of(near), make([]byte, 64<<20)
 	sent, n, err := s.Ask(question, make([]byte, 1))
 	if err != nil || n != 0 || sent <= 0 || sent == len(question) {
@@ -103,7 +84,7 @@ func TestOfAQuestionThatDoesNotFitTheRestIsLeft(t *testing.T) {
 }
 
 func TestDeadlinesHold(t *testing.T) {
-	near, _ := pair(t)
+	near, _ := sockettest.Pair(t)
 	s, b, much := Of(near), make([]byte, 1), make([]byte, 64<<20)
 	near.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if _, n, err := s.Ask([]byte("x"), b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -132,7 +113,7 @@ func TestAnEndEndsTheWait(t *testing.T) {
 		"reset there":       {func(_, far *net.TCPConn) { far.SetLinger(0); far.Close() }, syscall.ECONNRESET},
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := pair(t)
+			near, far := sockettest.Pair(t)
 			var ended sync.WaitGroup
 			defer ended.Wait()
 			ended.Go(func() {
@@ -149,7 +130,7 @@ func TestAnEndEndsTheWait(t *testing.T) {
 
 // Who closed before the question says so by a reset, which ends the wait.
 func TestAQuestionToWhoHasGoneIsNotWaitedFor(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	far.Close()
 	near.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, n, err := Of(near).Ask([]byte("x"), make([]byte, 1))
@@ -159,7 +140,7 @@ func TestAQuestionToWhoHasGoneIsNotWaitedFor(t *testing.T) {
 }
 
 func TestWhatCameBeforeTheQuestionIsReadWithTheAnswer(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	if _, err := far.Write([]byte("unasked ")); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +164,7 @@ func TestWhatCameBeforeTheQuestionIsReadWithTheAnswer(t *testing.T) {
 }
 
 func TestNothingIsAllocatedPerCall(t *testing.T) {
-	near, far := pair(t)
+	near, far := sockettest.Pair(t)
 	go echo(far)
 	s, question, answer := Of(near), []byte("x"), make([]byte, 8)
 	if n := testing.AllocsPerRun(100, func() {
