@@ -63,6 +63,19 @@ type Action struct {
 	Timeout  time.Duration // from the request's head to the end of its answer; 0: none
 	// BackendTimeout is of one attempt, to the beginning of its answer; 0: none.
 	BackendTimeout time.Duration
+	// Retry says that what the rule matches may be executed more than once, whatever its
+	// method; nil: nobody has said so.
+	Retry *Retry
+}
+
+// Retry says when a request is sent again: when it was lost, when its backend has taken too long,
+// and when the answer is one of these.
+type Retry struct {
+	Codes    []int    // statuses of HTTP, 400 to 599
+	Statuses []string // of gRPC, by name, such as UNAVAILABLE
+	Attempts int      // how often it is sent again at most
+	// Backoff is how long is waited before it is, at least.
+	Backoff time.Duration
 }
 
 // Fields change the fields of a head: those of Remove go, those of Set replace, those of

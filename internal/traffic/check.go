@@ -19,6 +19,9 @@ func Check(r *mesh.Rule) error {
 	}
 	CheckMatch(&r.Match, fault)
 	CheckAction(&r.Action, &r.Match, fault)
+	if r.Action.Retry != nil {
+		CheckRetry(r.Action.Retry, func(key, format string, args ...any) { fault("retry."+key, format, args...) })
+	}
 	if len(r.Action.Backends) > MaxBackends || len(r.Action.Mirrors) > MaxMirrors {
 		fault("backends", "%d, and %d mirrors: at most %d and %d", len(r.Action.Backends), len(r.Action.Mirrors), MaxBackends, MaxMirrors)
 	}

@@ -1,5 +1,7 @@
 package traffic
 
+import "time"
+
 // The bounds of routes. Those of the Gateway API are lower, where it has some.
 const (
 	// MaxRules bounds the rules of a destination: a decision looks at every one.
@@ -14,6 +16,14 @@ const (
 	// MaxText bounds a value in bytes, and MaxRegex an expression.
 	MaxText  = 4096
 	MaxRegex = 1024
+	// MaxRetries bounds how often a request is sent again, and DefaultRetries is how often
+	// where nothing is said. MaxBackoff bounds the wait before that, for which the request
+	// and its body are held.
+	MaxRetries     = 5
+	DefaultRetries = 1
+	MaxBackoff     = 10 * time.Second
+	// MaxCodes bounds the statuses of either kind that are retried.
+	MaxCodes = 32
 	// MaxWeight is the greatest weight of a backend, as the Gateway API has it.
 	MaxWeight = 1_000_000
 

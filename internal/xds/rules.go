@@ -142,9 +142,7 @@ func encodeAction(a *mesh.Action, m *mesh.Match) *routev3.RouteAction {
 		ClusterNotFoundResponseCode: routev3.RouteAction_INTERNAL_SERVER_ERROR,
 		Timeout:                     durationpb.New(a.Timeout), // 0 is none, and left out it would be 15 s
 	}
-	if a.BackendTimeout > 0 {
-		out.RetryPolicy = &routev3.RetryPolicy{PerTryTimeout: durationpb.New(a.BackendTimeout)}
-	}
+	out.RetryPolicy = encodeRetry(a.Retry, a.BackendTimeout)
 	if a.Rewrite.Host != "" {
 		out.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: a.Rewrite.Host}
 	}

@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
@@ -38,7 +39,10 @@ func exampleRules() []mesh.Rule {
 		{Name: "HTTPRoute shop/orders rule 4", Match: prefix("/moved"), Action: mesh.Action{Redirect: &mesh.Redirect{Scheme: "https", Host: "new.example", Port: 8443, Status: 308, Path: mesh.PathRewrite{Kind: mesh.ReplaceFull, Value: "/there"}}}},
 		{Name: "HTTPRoute shop/orders rule 5", Match: prefix("/moved2"), Action: mesh.Action{Redirect: &mesh.Redirect{Status: 302, Path: mesh.PathRewrite{Kind: mesh.ReplacePrefix, Value: "/here"}}}},
 		{Name: "GRPCRoute shop/orders rule 0", Match: mesh.Match{GRPC: true, Path: mesh.PathMatch{Kind: mesh.Prefix, Value: "/shop.Orders"}}, Action: mesh.Action{Backends: []mesh.Backend{to("orders", 1)}}},
-		{Name: "HTTPRoute shop/orders rule 6", Match: prefix("/")},
+		{Name: "GRPCRoute shop/orders rule 1", Match: mesh.Match{GRPC: true, Path: mesh.PathMatch{Kind: mesh.Exact, Value: "/shop.Orders/Get"}}, Action: mesh.Action{Backends: []mesh.Backend{to("orders", 1)},
+			Retry: &mesh.Retry{Codes: []int{500, 503}, Statuses: []string{"UNAVAILABLE", "RESOURCE_EXHAUSTED"}, Attempts: 2, Backoff: 100 * time.Millisecond}, BackendTimeout: time.Second}},
+		{Name: "HTTPRoute shop/orders rule 6", Match: prefix("/lost"), Action: mesh.Action{Backends: []mesh.Backend{to("orders", 1)}, Retry: &mesh.Retry{Attempts: 1}}},
+		{Name: "HTTPRoute shop/orders rule 7", Match: prefix("/")},
 	}
 }
 
@@ -121,6 +125,9 @@ func TestAConditionThatIsNotKnownRefusesTheRules(t *testing.T) {
 		"no destination": func(r *routev3.Route) {
 			r.GetRoute().GetWeightedClusters().Clusters[0].Name = "blackhole"
 		},
+		"more retries than are made": func(r *routev3.Route) {
+			r.GetRoute().RetryPolicy.RetryOn, r.GetRoute().RetryPolicy.NumRetries = lossesAndCodes, wrapperspb.UInt32(1<<31)
+		},
 		"a field of the framing": func(r *routev3.Route) { r.RequestHeadersToRemove = []string{"content-length"} },
 	} {
 		if got, err := DecodeRules(d, change(how)); err == nil {
@@ -157,4 +164,16 @@ func FuzzDecodeRules(f *testing.F) {
 			t.Fatalf("%d rules come back as %d, %v", len(rules), len(again), err)
 		}
 	})
+}
+
+func TestWhatIsNotKnownOfRetriesIsNotRetried(t *testing.T) {
+	for on, want := range map[string]*mesh.Retry{
+		"5xx":                                   nil,
+		lossesAndCodes + ",aborted,unavailable": {Statuses: []string{"UNAVAILABLE"}, Attempts: 2},
+	} {
+		got, err := decodeRetry(&routev3.RetryPolicy{RetryOn: on, NumRetries: wrapperspb.UInt32(2)})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v %v, want %+v", on, got, err, want)
+		}
+	}
 }

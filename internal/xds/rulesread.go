@@ -166,6 +166,9 @@ func decodeAction(r *routev3.RouteAction, out *mesh.Action) (err error) {
 		return fmt.Errorf("it leads to %T, which is not known", r.GetClusterSpecifier())
 	}
 	out.Timeout, out.BackendTimeout = r.GetTimeout().AsDuration(), r.GetRetryPolicy().GetPerTryTimeout().AsDuration()
+	if out.Retry, err = decodeRetry(r.GetRetryPolicy()); err != nil {
+		return err
+	}
 	out.Rewrite.Host = r.GetHostRewriteLiteral()
 	if out.Rewrite.Path, err = decodeRewrite(r.GetPrefixRewrite(), r.GetRegexRewrite()); err != nil {
 		return err

@@ -46,6 +46,9 @@ func (x *exchange) try() outcome {
 	if o, over := x.afterFarReply(); over {
 		return o
 	}
+	if o, over := x.afterAnswer(); over {
+		return o
+	}
 	return x.passAnswer()
 }
 
@@ -143,7 +146,7 @@ func (x *exchange) afterSilence(err error) (o outcome, over bool) {
 func (x *exchange) afterWaiting() (o outcome, over bool) {
 	now := time.Now()
 	if x.bounds.over(now) {
-		return x.reply(x.overdue()), true
+		return x.afterTimeout(), true
 	}
 	idle := now.Sub(x.started)
 	if x.up != nil {

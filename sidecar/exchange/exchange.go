@@ -25,11 +25,12 @@ type exchange struct {
 	grpc       bool // the request is of gRPC
 	grpcStatus int  // of the answer; noStatus: it said none
 
-	begun   bool       // bytes of an answer went down to the client
-	closing bool       // the client's connection ends with this exchange
-	rest    rest       // of the request's body, when the answer began
-	local   LocalReply // what the mesh answers itself, once replied
-	retried bool       // and the request was sent twice to whoever may have seen it
+	begun    bool       // bytes of an answer went down to the client
+	closing  bool       // the client's connection ends with this exchange
+	rest     rest       // of the request's body, when the answer began
+	local    LocalReply // what the mesh answers itself, once replied
+	retried  bool       // and the request was sent twice to whoever may have seen it
+	declined int        // the last status after which the request was sent again, of HTTP; 0: none
 
 	// For the log.
 	started time.Time // the request's head was there
@@ -109,7 +110,9 @@ func (h *session) serveRequest() bool {
 	if _, shared := h.end.(*clientStream); shared {
 		x.attempts.HTTP2()
 	}
-	if !h.req.Method.Idempotent() {
+	if retry := x.ruled.retry(); retry != nil {
+		x.attempts.Repeatable(retry.Attempts)
+	} else if !h.req.Method.Idempotent() {
 		x.attempts.Once()
 	}
 	if !x.body.Done() {
@@ -164,6 +167,11 @@ func (x *exchange) run() bool {
 			return false
 		case retried:
 			x.endAttempt(false)
+			if !x.backOff(ctx) {
+				_ = x.abort()
+				x.end.abort()
+				return false
+			}
 		case replied:
 			x.endAttempt(false)
 			return x.replyLocally()
@@ -219,7 +227,7 @@ func (x *exchange) complete() bool {
 // countRetry ends an attempt that another one follows, for a cause that is counted.
 func (x *exchange) countRetry(c cause) outcome {
 	x.s.Metrics.retry(c)
-	if c == lost {
+	if c == lost || c == declined {
 		x.attempts.RestartWindow()
 	}
 	return retried

@@ -60,6 +60,7 @@ type BoundMetrics struct {
 	httpConnections            func() prometheus.Gauge
 	sent, received             func() prometheus.Counter
 	unreached, lost, farFailed func() prometheus.Counter
+	declined                   func() prometheus.Counter
 
 	calls [grpcStatuses + 1]atomic.Pointer[prometheus.Counter] // by status; the last: any other
 
@@ -88,6 +89,7 @@ func (m *Metrics) Bind(direction, destination string) *BoundMetrics {
 		unreached:       lazily(m.retries, string(unreached)),
 		lost:            lazily(m.retries, string(lost)),
 		farFailed:       lazily(m.retries, string(farFailed)),
+		declined:        lazily(m.retries, string(declined)),
 	}
 	b.requests.Store(&map[served]prometheus.Counter{})
 	return b
@@ -161,6 +163,8 @@ func (b *BoundMetrics) retry(c cause) {
 		b.lost().Inc()
 	case farFailed:
 		b.farFailed().Inc()
+	case declined:
+		b.declined().Inc()
 	}
 }
 

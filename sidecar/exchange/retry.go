@@ -22,13 +22,14 @@ const (
 	unreached cause = "unreached"   // reached nobody
 	lost      cause = "lost"        // died before the first byte of an answer
 	farFailed cause = "far_refused" // the far sidecar had no answer from its program
+	declined  cause = "declined"    // was answered such that its route has it sent again
 )
 
 // beginRetry begins another attempt after a loss, if there may be one, and takes it from the
 // budget: nothing went down, its body is still here, and the attempts allow it. The upload is
 // over on return of true.
 func (x *exchange) beginRetry(l upstream.Loss) bool {
-	return !x.begun && x.attempts.MayRetry(l, x.req.Method.Idempotent()) && x.up.stopReplayable() && x.attempts.Retry(l)
+	return !x.begun && x.attempts.MayRetry(l, x.repeatable()) && x.up.stopReplayable() && x.attempts.Retry(l)
 }
 
 // clientEnded reports whether the client is why the host's end broke: the upload, which may
@@ -90,6 +91,9 @@ func (x *exchange) resetByProgram(err error) bool {
 // noHost is the reply when nobody is left to ask; last is why the last one failed. When
 // one that was asked before may have seen the request, nobody must think that none has.
 func (x *exchange) noHost(last error) LocalReply {
+	if x.declined != 0 {
+		return x.stillDeclined(last)
+	}
 	if x.attempts.Lost() > 0 {
 		return terminated(last)
 	}

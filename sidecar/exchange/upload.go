@@ -24,7 +24,7 @@ type upload struct {
 	valid      int            // buf[:valid] is body, to be sent
 	filled     int            // buf[valid:filled] has arrived and is not a whole line yet
 	sent       int            // of buf[:valid] on this attempt
-	lost       bool           // buf does not begin with the body any more
+	lost       atomic.Bool    // buf does not begin with the body any more; the exchange may look
 	err        error          // reading from the client, or what it sent, was wrong
 	writeLimit streamDeadline // of the attempt
 
@@ -91,8 +91,8 @@ func (u *upload) run() {
 		}
 		if full := len(u.buf)-u.filled < minRead; full && u.grow() {
 			continue
-		} else if full || u.lost || u.begun.Load() {
-			u.lost = true
+		} else if full || u.lost.Load() || u.begun.Load() {
+			u.lost.Store(true)
 			u.filled = copy(u.buf, u.buf[u.valid:u.filled])
 			u.valid, u.sent = 0, 0
 		}
@@ -217,12 +217,16 @@ func (u *upload) stopReplayable() bool {
 		return true
 	}
 	u.stop()
-	return !u.lost && u.err == nil
+	return !u.lost.Load() && u.err == nil
 }
+
+// outgrown reports whether what was taken of the body is not all here any more, also while the
+// goroutine runs.
+func (u *upload) outgrown() bool { return u != nil && u.lost.Load() }
 
 // kept reports whether all of the body has come and is still here: in buf[:valid]. The goroutine has
 // ended.
-func (u *upload) kept() bool { return !u.running() && u.err == nil && !u.lost && u.body.Done() }
+func (u *upload) kept() bool { return !u.running() && u.err == nil && !u.lost.Load() && u.body.Done() }
 
 // rest says what is to become of a body that is not wholly with the server when the
 // answer's head has come.

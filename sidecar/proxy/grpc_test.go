@@ -64,13 +64,18 @@ func (c *calls) Watch(_ *grpc_health_v1.HealthCheckRequest, s grpc_health_v1.Hea
 
 func newCalls(t testing.TB, name string) (*calls, string) {
 	c := &calls{name: name, cancelled: make(chan struct{})}
+	return c, serveHealth(t, c)
+}
+
+// serveHealth is a gRPC program.
+func serveHealth(t testing.TB, h grpc_health_v1.HealthServer) string {
 	l := listen(t)
 	s := grpc.NewServer()
-	grpc_health_v1.RegisterHealthServer(s, c)
+	grpc_health_v1.RegisterHealthServer(s, h)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(l) })
 	t.Cleanup(func() { s.Stop(); wg.Wait() })
-	return c, l.Addr().String()
+	return l.Addr().String()
 }
 
 func caller(t testing.TB, addr string) grpc_health_v1.HealthClient {

@@ -7,6 +7,7 @@ package proxy
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
@@ -38,7 +39,8 @@ func TestRulesCostACallNoMemory(t *testing.T) {
 	addr := newWorld(t).routed(grpcRules([]mesh.Rule{
 		{Name: "other", Match: callOf("other", "Method"), Action: mesh.Action{Backends: to("v1")}},
 		{Name: "all", Match: mesh.Match{Path: mesh.PathMatch{Kind: mesh.Prefix, Value: "/"}, Headers: []mesh.ValueMatch{{Name: "content-type", Kind: mesh.Regex, Value: "application/.*"}}},
-			Action: mesh.Action{Backends: to("v1"), Request: changed, Response: changed, Rewrite: mesh.Rewrite{Host: "other.example"}}},
+			Action: mesh.Action{Backends: to("v1"), Request: changed, Response: changed, Rewrite: mesh.Rewrite{Host: "other.example"},
+				Retry: &mesh.Retry{Codes: []int{503}, Statuses: []string{"UNAVAILABLE"}, Attempts: 2, Backoff: time.Millisecond}}},
 	}, map[string]string{"v1": unary(t)}))
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
@@ -60,6 +61,8 @@ type Attempts struct {
 	streams   bool      // a lease may be a stream
 	http2     bool      // the client of an `auto` service speaks it
 	once      bool      // it is not idempotent
+	repeats   int       // bounds lost, where a route says that the request is repeatable; 0: none does
+	declined  bool      // the last was answered such that it is sent again
 	lost      int       // attempts that may have reached somebody and were repeated
 	crashed   int       // of them such that whoever was reached may be to blame
 	goodbye   *Host     // whose connection took no new streams, the last
@@ -95,6 +98,14 @@ func (a *Attempts) HTTP2() { a.http2 = true }
 // Once says that the request may be executed only once: a pooled connection is looked
 // at before it is used.
 func (a *Attempts) Once() { a.once = true }
+
+// Repeatable says that the request may be executed more than once, and is sent again at most
+// times after somebody may have seen it.
+func (a *Attempts) Repeatable(times int) {
+	a.repeats = times
+	a.policy.Sends = max(a.policy.Sends, 1+times)
+	a.policy.Rounds = max(a.policy.Rounds, times)
+}
 
 // Next makes the next attempt and returns what it runs on: hosts to which no
 // connection comes about have seen nothing, and the next is asked. When everybody
@@ -168,6 +179,9 @@ func (a *Attempts) forgetRound() {
 	a.earlier += a.asked
 	clear(a.tried[:a.n])
 	a.n, a.asked, a.local = 0, 0, 0
+	if a.declined { // who has answered is there, and everybody else was asked
+		a.avoided = 0
+	}
 }
 
 // mayAskAgain reports whether those who were asked are asked again after pause.
@@ -183,6 +197,8 @@ func (a *Attempts) mayAskAgain(pause time.Duration) bool {
 		return true
 	case a.policy.Window == 0:
 		return false
+	case a.declined: // who has answered is there
+		return true
 	}
 	return few || time.Since(a.began)+pause <= a.policy.Window
 }
@@ -208,6 +224,8 @@ const (
 	// Reset: its program reset the connection with TCP, as the kernel does for what a
 	// program that ends has not accepted or not read. It did not die of it.
 	Reset
+	// Declined: it was answered, with a status after which its route has it sent again.
+	Declined
 )
 
 // stay bounds where the next attempt goes: after a loss to the cluster that the request
@@ -228,6 +246,9 @@ func (s stay) allows(tier int) bool {
 // often. A retry begins with [Attempts.Retry].
 func (a *Attempts) MayRetry(l Loss, idempotent bool) bool {
 	if a.sent-a.unseen >= a.policy.Sends || a.Asked() >= a.policy.Hosts {
+		return false
+	}
+	if l != Unseen && a.repeats > 0 && a.lost >= a.repeats {
 		return false
 	}
 	switch l {
@@ -255,14 +276,19 @@ func (a *Attempts) Retry(l Loss) bool {
 		return false
 	}
 	a.lost++
-	if l == Lost {
-		if !a.lease.pathLost() {
-			a.crashed++
-		}
+	a.declined = l == Declined
+	if l == Lost && !a.lease.pathLost() {
+		a.crashed++
+	}
+	if l == Lost || l == Declined {
 		a.stay = stay{local: true}
 		if a.lease.host.key.gateway {
 			a.stay = stay{cluster: a.lease.Cluster}
 		}
+	}
+	if who := a.lease.remote(); l == Declined && who != (connect.Instance{}) { // another one is asked first
+		a.avoidRemote(who)
+		a.removeTried(a.lease.host)
 	}
 	return true
 }
@@ -319,7 +345,7 @@ func (a *Attempts) removeTried(h *Host) {
 
 // avoidRemote excludes an instance of another cluster from the next paths.
 func (a *Attempts) avoidRemote(name connect.Instance) {
-	if a.avoided < len(a.avoid) {
+	if a.avoided < len(a.avoid) && !slices.Contains(a.avoid[:a.avoided], name) {
 		a.avoid[a.avoided] = name
 		a.avoided++
 	}

@@ -80,3 +80,42 @@ func TestALostRequestStaysInItsClusterUnlessThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatWasDeclinedAsksAnotherInstanceFirstAndThenTheSame(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex
+	var served, refused int
+	g := &fakeGateway{decide: func(head string) (string, func(net.Conn)) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(head, "west/orders-1") { // there is no other
+			refused++
+			return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", nil
+		}
+		served++
+		return "HTTP/1.1 200 OK\r\nIsthmus-Cluster: west\r\nIsthmus-Instance: orders-1\r\n\r\n", echo(w.orders)
+	}}
+	_, service := w.set(t, &mesh.Route{Gateways: []mesh.Endpoint{{Instance: "east-1", Address: serve(t, g.handle), Ready: true, Weight: 1}}})
+	var a Attempts
+	a.Begin(service, DefaultRetries(), time.Now())
+	a.Repeatable(1)
+	for n := range 2 {
+		l, err := a.Next(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if may := a.MayRetry(Declined, true) && a.Retry(Declined); may != (n == 0) {
+			t.Errorf("after %d answers it may be sent again: %v", n+1, may)
+		}
+		if a.MayRetry(Lost, true) || a.MayRetry(OutOfService, true) || !a.MayRetry(Unseen, true) {
+			t.Error("more is sent than was declared, or what nobody saw is not sent")
+		}
+		l.Done(Answered, 0)
+		_ = l.Close()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if served != 2 || refused == 0 {
+		t.Errorf("served %d times, want 2; refused %d times while it was excluded", served, refused)
+	}
+}
