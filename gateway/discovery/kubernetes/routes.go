@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -118,7 +119,7 @@ func setOf(read map[string]*readRoute, all []written, grants []*gatewayv1.Refere
 		key := string(w.kind) + " " + w.object.GetNamespace() + "/" + w.object.GetName()
 		there[key] = true
 		one := read[key]
-		if one == nil || one.object.GetUID() != w.object.GetUID() || one.object.GetGeneration() != w.object.GetGeneration() {
+		if one == nil || one.object.GetUID() != w.object.GetUID() || one.object.GetGeneration() != w.object.GetGeneration() || !maps.Equal(annotationsOf(one.object), annotationsOf(w.object)) {
 			one = &readRoute{w.object, routeOf(w, parents)}
 			read[key] = one
 		}
@@ -174,11 +175,22 @@ func parentsOf(namespace string, refs []gatewayv1.ParentReference) (all []traffi
 	return all
 }
 
+// annotationsOf are the annotations of a route that are ours.
+func annotationsOf(o kube.Object) map[string]string {
+	ours := map[string]string{}
+	for name, value := range o.GetAnnotations() {
+		if strings.HasPrefix(name, resource.AnnotationPrefix) {
+			ours[name] = value
+		}
+	}
+	return ours
+}
+
 // parseSpec reads one object as if it stood in a file. Its faults have keys and no lines.
 func parseSpec(kind string, o kube.Object, spec any) (resource.Content, error) {
 	data, err := json.Marshal(map[string]any{
 		"apiVersion": gatewayv1.GroupVersion.String(), "kind": kind,
-		"metadata": map[string]string{"namespace": o.GetNamespace(), "name": o.GetName()}, "spec": spec,
+		"metadata": map[string]any{"namespace": o.GetNamespace(), "name": o.GetName(), "annotations": annotationsOf(o)}, "spec": spec,
 	})
 	if err != nil {
 		return resource.Content{}, err

@@ -67,6 +67,37 @@ func TestARouteOfTheAPIServerIsReadAsAFileIs(t *testing.T) {
 	}
 }
 
+func TestARouteIsReadAnewWhenItsAnnotationChanges(t *testing.T) {
+	o := httpRoute("r", serviceRef("orders"))
+	o.Annotations = map[string]string{"team": "a"}
+	o.Spec.Rules = append(o.Spec.Rules, gatewayv1.HTTPRouteRule{Retry: &gatewayv1.HTTPRouteRetry{Codes: []gatewayv1.HTTPRouteRetryStatusCode{503}, Attempts: new(3), Backoff: new(gatewayv1.Duration("100ms"))}})
+	read := map[string]*readRoute{}
+	for _, c := range []struct{ text, unsupported string }{
+		{"", ""},
+		{"{codes: [UNAVAILABLE]}", ""},
+		{"{codes: [OK]}", `metadata.annotations.isthmus.io/retry: codes[0]: "OK" is nothing upon which a request is sent again`},
+		{"{codes: [UNAVAILABLE]}", ""},
+	} {
+		o = o.DeepCopy() // whose generation stays
+		if delete(o.Annotations, "isthmus.io/retry"); c.text != "" {
+			o.Annotations["isthmus.io/retry"] = c.text
+		}
+		r := setOf(read, writtenHTTP(o), nil).Routes[0]
+		if !strings.HasPrefix(r.Unsupported, c.unsupported) || (r.Unsupported == "") != (c.unsupported == "") {
+			t.Errorf("%q: %q", c.text, r.Unsupported)
+		}
+		if r.Unsupported != "" {
+			continue
+		}
+		if first := r.Rules[0].Action.Retry; (first != nil) != (c.text != "") {
+			t.Errorf("%q: %+v", c.text, first)
+		}
+		if own := r.Rules[1].Action.Retry; own.Attempts != 3 || own.Codes[0] != 503 || own.Backoff != 100*time.Millisecond {
+			t.Errorf("a rule's own retry is %+v", own)
+		}
+	}
+}
+
 func TestAStatusHasOurParentsBesideThoseOfOthers(t *testing.T) {
 	route := httpRoute("r", gatewayRef("ingress"), serviceRef("orders"), serviceRef("cart"))
 	binding := &traffic.Binding{

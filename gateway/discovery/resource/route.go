@@ -8,7 +8,7 @@ type httpRouteResource struct {
 	Kind string `yaml:"kind"`
 	// The route's name, and the namespace for whose callers it holds, unless that is the
 	// parent's: then for all.
-	Metadata metadata `yaml:"metadata"`
+	Metadata routeMetadata `yaml:"metadata"`
 	// What the route says.
 	Spec struct {
 		// The services whose requests it is about. Required.
@@ -29,7 +29,7 @@ type grpcRouteResource struct {
 	Kind string `yaml:"kind"`
 	// The route's name, and the namespace for whose callers it holds, unless that is the
 	// parent's: then for all.
-	Metadata metadata `yaml:"metadata"`
+	Metadata routeMetadata `yaml:"metadata"`
 	// What the route says.
 	Spec struct {
 		// The services whose calls it is about. Required.
@@ -40,6 +40,21 @@ type grpcRouteResource struct {
 		// calls, which fail.
 		Rules []grpcRuleResource `yaml:"rules"`
 	} `yaml:"spec"`
+}
+
+// routeMetadata is the metadata of a route.
+type routeMetadata struct {
+	// The namespace. Required.
+	Namespace string `yaml:"namespace"`
+	// The name, unique in its namespace. Required.
+	Name string `yaml:"name"`
+	// Read and not used.
+	Labels map[string]string `yaml:"labels"`
+	// isthmus.io/retry says what retry of an HTTPRoute's rule says, for every rule that has none, as
+	// text, with statuses of gRPC by name: '{codes: [UNAVAILABLE, 503], attempts: 2, backoff: 50ms}'. They are
+	// CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE. '{}': no answer, only
+	// what was lost. Annotations of others are read and not used.
+	Annotations map[string]string `yaml:"annotations"`
 }
 
 // parentResource names a service.
@@ -72,6 +87,10 @@ type httpRuleResource struct {
 	BackendRefs []backendResource `yaml:"backendRefs"`
 	// What it may take.
 	Timeouts timeoutsResource `yaml:"timeouts"`
+	// What the rule matches may be executed more than once, whatever its method: it is sent again when
+	// it was lost (once), when it took longer than timeouts.backendRequest, and after the answers of codes. Default:
+	// what was lost is, where its method is idempotent, such as GET.
+	Retry retryResource `yaml:"retry"`
 }
 
 // httpMatchResource holds when all that it says does.

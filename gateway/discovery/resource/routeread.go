@@ -42,7 +42,7 @@ func (r *reader) httpRoute() traffic.Route {
 	if !r.decode(&s) {
 		return traffic.Route{}
 	}
-	out := r.route(traffic.HTTPRoute, s.Metadata, s.Spec.ParentRefs)
+	out, retry := r.route(traffic.HTTPRoute, s.Metadata, s.Spec.ParentRefs)
 	for i := range s.Spec.Rules {
 		in, key := &s.Spec.Rules[i], fmt.Sprintf("spec.rules[%d]", i)
 		rule := traffic.RouteRule{Name: in.Name}
@@ -53,6 +53,9 @@ func (r *reader) httpRoute() traffic.Route {
 		r.backends(key+".backendRefs", in.BackendRefs, &out, &rule)
 		rule.Action.Timeout = r.duration(key+".timeouts.request", in.Timeouts.Request)
 		rule.Action.BackendTimeout = r.duration(key+".timeouts.backendRequest", in.Timeouts.BackendRequest)
+		if rule.Action.Retry = r.retryOf(key+".retry", &in.Retry); rule.Action.Retry == nil {
+			rule.Action.Retry = retry
+		}
 		r.checkRule(key, &rule)
 		out.Rules = append(out.Rules, rule)
 	}
@@ -64,10 +67,10 @@ func (r *reader) grpcRoute() traffic.Route {
 	if !r.decode(&s) {
 		return traffic.Route{}
 	}
-	out := r.route(traffic.GRPCRoute, s.Metadata, s.Spec.ParentRefs)
+	out, retry := r.route(traffic.GRPCRoute, s.Metadata, s.Spec.ParentRefs)
 	for i := range s.Spec.Rules {
 		in, key := &s.Spec.Rules[i], fmt.Sprintf("spec.rules[%d]", i)
-		rule := traffic.RouteRule{Name: in.Name}
+		rule := traffic.RouteRule{Name: in.Name, Action: mesh.Action{Retry: retry}}
 		for n := range in.Matches {
 			m, at := &in.Matches[n], fmt.Sprintf("%s.matches[%d]", key, n)
 			kind := r.matchKind(at+".method.type", m.Method.Type)
@@ -127,8 +130,8 @@ func (r *reader) checkRule(key string, rule *traffic.RouteRule) {
 	}
 }
 
-// route reads what routes of both kinds have.
-func (r *reader) route(kind traffic.Kind, m metadata, parents []parentResource) traffic.Route {
+// route reads what routes of both kinds have, and the retry of its rules that say nothing of it.
+func (r *reader) route(kind traffic.Kind, m routeMetadata, parents []parentResource) (traffic.Route, *mesh.Retry) {
 	r.label("metadata.namespace", m.Namespace)
 	if m.Name == "" {
 		r.fault("metadata.name", "is missing: write metadata: {namespace: shop, name: orders}")
@@ -139,10 +142,10 @@ func (r *reader) route(kind traffic.Kind, m metadata, parents []parentResource) 
 			break
 		}
 	}
-	out := traffic.Route{Kind: kind, Namespace: m.Namespace, Name: m.Name}
+	out, retry := traffic.Route{Kind: kind, Namespace: m.Namespace, Name: m.Name}, r.annotatedRetry(m.Annotations)
 	if len(parents) > maxParents {
 		r.fault("spec.parentRefs", "has %d: at most %d are read", len(parents), maxParents)
-		return out
+		return out, retry
 	}
 	for i, p := range parents {
 		key := fmt.Sprintf("spec.parentRefs[%d]", i)
@@ -172,7 +175,7 @@ func (r *reader) route(kind traffic.Kind, m metadata, parents []parentResource) 
 		r.label(key+".name", name.Name)
 		out.Parents = append(out.Parents, traffic.Parent{Service: name, Import: p.Kind == "ServiceImport", Port: p.Port, Ref: i})
 	}
-	return out
+	return out, retry
 }
 
 func (r *reader) httpMatch(key string, m *httpMatchResource) traffic.Match {
