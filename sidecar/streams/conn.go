@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/sidecar/http2"
@@ -31,49 +30,34 @@ type Config struct {
 type Conn struct {
 	nc     net.Conn
 	cfg    Config
-	serve  func(*Stream) Rest // on the server's side
-	done   chan struct{}      // closed when the connection is gone
-	ready  chan struct{}      // closed when the other end's SETTINGS are here
-	owned  sync.WaitGroup
 	client bool
+	done   chan struct{} // closed when the connection is gone
+	ready  chan struct{} // closed when the other end's SETTINGS are here
+	owned  sync.WaitGroup
 
-	reader reader // of the goroutine that reads
+	reader reader
+	writer writer
+	server server // on the server's side
 
-	mu         sync.Mutex
-	told       sync.Cond // a stream's onEnd has returned
-	engine     *http2.Conn
-	using      []*Stream // in use
-	free       []*Stream // not in use; on the server's side most with a goroutine
-	peak       int       // of using since the last tick
-	greeted    bool      // the other end's SETTINGS are here
-	goingAway  bool      // no new streams
-	draining   bool      // and we have said so, at drainedAt
+	mu      sync.Mutex
+	engine  *http2.Conn
+	streams streamSet
+	out     sendQueue
+	window  fullWindow
+	held    heldBytes
+	upkeep  upkeep
+	greeted bool // the other end's SETTINGS are here
+
+	// How it ends.
+	goingAway  bool // no new streams
+	draining   bool // and we have said so, at drainedAt
 	drainedAt  time.Time
-	err        error // why it ends: its streams are broken, and what is queued is written
-	closed     bool
+	err        error     // why it ends: its streams are broken, and what is queued is written
 	unwritable error     // why nothing can be written any more
-	quietSince time.Time // there has been no stream
 	endBy      time.Time // when it is over, once err was set and all is said
-	heard      bool      // something since the last tick
-	holding    bool      // the reader has a large buffer
-
-	timer    *time.Timer // of ticks
-	ticking  bool
-	began    time.Time
-	tickedAt time.Time
-
-	out        *queue    // what waits to be written; nil: nothing
-	writing    bool      // somebody is
-	writeSince time.Time // the batch on its way; zero: none
-	queued     uint64    // bytes, since the beginning
-	handed     uint64    // of them to Write
-	turns      turns     // who waits to append payload
-
-	unread   int          // bytes of memory that hold what arrived and was not read, of all streams
-	reported atomic.Int64 // of them to cfg.Unread
-
-	limitedSince time.Time // somebody has been waiting for the connection; zero: nobody does
-	window       fullWindow
+	closed     bool
+	quietSince time.Time // there has been no stream
+	told       sync.Cond // a stream's onEnd has returned
 }
 
 // Client takes over nc, on which nothing was said yet, and begins to read.
@@ -82,9 +66,9 @@ func Client(nc net.Conn, cfg Config) *Conn {
 	c.client = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.appendLocked(c.engine.Start(c.queuedLocked()))
+	c.out.put(c.engine.Start(c.out.buffer()))
 	c.writeElsewhereLocked()
-	c.owned.Go(c.read)
+	c.owned.Go(c.reader.run)
 	return c
 }
 
@@ -98,9 +82,12 @@ func settings(cfg Config) http2.Settings {
 func newConn(nc net.Conn, cfg Config, engine *http2.Conn) *Conn {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, http2.DefaultMaxStreams)
 	now := time.Now()
-	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), ready: make(chan struct{}), began: now, tickedAt: now, quietSince: now, ticking: true}
+	c := &Conn{nc: nc, cfg: cfg, engine: engine, done: make(chan struct{}), ready: make(chan struct{}), quietSince: now}
+	c.reader.conn, c.writer.conn, c.server.conn = c, c, c
+	c.held.bound = cfg.Unread
 	c.told.L = &c.mu
-	c.timer = time.AfterFunc(tick, c.onTick)
+	c.upkeep = upkeep{began: now, last: now, ticking: true}
+	c.upkeep.timer = time.AfterFunc(tick, c.onTick)
 	cfg.Unread.add(c)
 	return c
 }
@@ -115,10 +102,10 @@ func (c *Conn) Open() (*Stream, error) {
 		return nil, &ConnError{c.err}
 	case c.goingAway:
 		return nil, ErrGoingAway
-	case len(c.using) >= c.roomLocked():
+	case len(c.streams.using) >= c.roomLocked():
 		return nil, ErrFull
 	}
-	s := c.reuseLocked()
+	s := c.streams.reuse()
 	if s == nil {
 		s = newStream(c)
 	}
@@ -134,7 +121,7 @@ func (c *Conn) roomLocked() int { return min(http2.DefaultMaxStreams, c.engine.P
 func (c *Conn) Streams() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.using)
+	return len(c.streams.using)
 }
 
 // GoingAway reports whether the connection takes no new streams.
@@ -165,7 +152,7 @@ func (c *Conn) Limited() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	return !c.limitedSince.IsZero() && now.Sub(c.limitedSince) >= limitedFor || c.window.limits(now)
+	return c.out.turns.limit(now) || c.window.limits(now)
 }
 
 // ExtendedConnect reports whether the server at the other end takes streams of other
@@ -176,25 +163,8 @@ func (c *Conn) ExtendedConnect() bool {
 	return c.engine.Peer().ExtendedConnect()
 }
 
-// reuseLocked returns a stream that is not in use, or nil.
-func (c *Conn) reuseLocked() *Stream {
-	last := len(c.free) - 1
-	if last < 0 {
-		return nil
-	}
-	s := c.free[last]
-	c.free[last] = nil
-	c.free = c.free[:last]
-	return s
-}
-
 // useLocked counts s among the streams in use.
 func (c *Conn) useLocked(s *Stream) {
-	s.place = len(c.using)
-	c.using = append(c.using, s)
-	c.peak = max(c.peak, len(c.using))
-	if !c.ticking {
-		c.ticking = true
-		c.timer.Reset(tick)
-	}
+	c.streams.use(s)
+	c.upkeep.start()
 }

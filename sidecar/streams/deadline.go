@@ -1,6 +1,9 @@
 package streams
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // deadline wakes who waits when its time has come. The connection's lock guards it.
 //
@@ -56,5 +59,44 @@ func (d *deadline) stop() {
 	d.at, d.armed, d.over = time.Time{}, time.Time{}, false
 	if d.timer != nil {
 		d.timer.Stop()
+	}
+}
+
+// waiter is the goroutine that waits on one side of a stream, if one does. The connection's lock
+// guards it.
+type waiter struct {
+	woken    chan struct{} // something has changed
+	deadline deadline
+	due      func() // the deadline's timer
+}
+
+// init makes the waiter of a connection with the lock mu.
+func (w *waiter) init(mu *sync.Mutex) {
+	w.woken = make(chan struct{}, 1)
+	w.due = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if w.deadline.fired(w.due) {
+			w.wake()
+		}
+	}
+}
+
+// wake wakes who waits, now or next. It needs no lock.
+func (w *waiter) wake() { signal(w.woken) }
+
+// setDeadline moves the deadline to t; zero: never.
+func (w *waiter) setDeadline(t time.Time) {
+	w.deadline.set(t, w.due)
+	if w.deadline.over {
+		w.wake()
+	}
+}
+
+// signal wakes who waits on ch, now or next.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
 	}
 }

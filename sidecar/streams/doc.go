@@ -29,6 +29,20 @@
 // returns (one that is reset before that is called is not served at all); on the client's, who opened it until [Stream.Release]. Then the struct serves the
 // next: nothing is allocated for a stream in the steady state.
 //
+// # Parts
+//
+// [Conn] has one lock, and what has to be true of all together: how it ends, and when it is looked
+// after. [Stream] has what both of its directions share. The rest:
+//
+//	reader, readBuffer      the goroutine that reads, and what the engine says of that
+//	writer, sendQueue, turns   who writes; what waits to be written; who waits to append to it
+//	receiveSide, sendSide   a stream's directions, with who waits there (waiter, deadline)
+//	server                  begins the streams of a client
+//	streamSet               which are in use, and which are kept
+//	fullWindow, heldBytes   what is known of waits for the window, and of what nobody has read
+//
+// reader, writer, server and the sides know their Conn; the others are values under its lock.
+//
 // # Ends
 //
 // [ResetError] says who ended a stream and whether it was processed; [ConnError] that the

@@ -288,7 +288,7 @@ func TestAStreamThatWaitsForItsWindowHoldsNoQueue(t *testing.T) {
 		writing.Go(func() { _, _ = s.Write(make([]byte, 4<<20)) }) // what comes back is not read
 		time.Sleep(time.Minute)
 		client.mu.Lock()
-		if client.out != nil || client.writing {
+		if client.out.batch != nil || client.writer.busy {
 			t.Error("a queue is held while nothing can be sent")
 		}
 		client.mu.Unlock()

@@ -20,7 +20,7 @@ func (c *Conn) Drain() {
 		if c.client {
 			c.goingAway = true // the server is told at the end: streams that we have may still be to begin
 		} else {
-			c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+			c.out.put(c.engine.AppendDrain(c.out.buffer()))
 		}
 		c.endIfDrainedLocked()
 	}
@@ -29,9 +29,9 @@ func (c *Conn) Drain() {
 
 // endIfDrainedLocked ends a connection that takes no new streams and has none.
 func (c *Conn) endIfDrainedLocked() {
-	if c.err == nil && c.goingAway && len(c.using) == 0 {
+	if c.err == nil && c.goingAway && len(c.streams.using) == 0 {
 		if c.client {
-			c.appendLocked(c.engine.AppendDrain(c.queuedLocked()))
+			c.out.put(c.engine.AppendDrain(c.out.buffer()))
 		}
 		c.finishLocked(errClosed)
 	}
@@ -49,7 +49,7 @@ func (c *Conn) finishLocked(err error) (ended []end) {
 		c.lastWordsLocked()
 	}
 	c.outputLocked()
-	if c.waitingLocked() == 0 && !c.writing {
+	if c.out.len() == 0 && !c.writer.busy {
 		c.owned.Go(c.closeWrite)
 	}
 	c.writeElsewhereLocked()
@@ -101,11 +101,8 @@ func (c *Conn) fail(err error) {
 	}
 	c.closed = true
 	ended := c.breakAllLocked(err)
-	for _, s := range c.free {
-		s.stopLocked()
-	}
-	c.free = nil
-	c.timer.Stop()
+	c.streams.letGo()
+	c.upkeep.timer.Stop()
 	c.mu.Unlock()
 	c.cfg.Unread.remove(c)
 	_ = c.nc.Close()
@@ -121,16 +118,6 @@ type end struct {
 	s   *Stream
 	f   func(error)
 	err error
-}
-
-// toldLocked notes that s has ended because of the other end, and returns ended with what is to
-// be told of it.
-func (s *Stream) toldLocked(ended []end, err error) []end {
-	if s.onEnd == nil {
-		return ended
-	}
-	s.telling = true
-	return append(ended, end{s, s.onEnd, err})
 }
 
 // tell tells of ends, without the lock. Streams are not dropped meanwhile.
@@ -156,7 +143,7 @@ func (c *Conn) breakAllLocked(err error) (ended []end) {
 	}
 	c.err, c.goingAway = err, true
 	gone := &ConnError{err}
-	for _, s := range c.using {
+	for _, s := range c.streams.using {
 		if s.breakLocked(gone) {
 			ended = s.toldLocked(ended, gone)
 		}
@@ -177,15 +164,6 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
-// Release ends the use of a stream that [Conn.Open] gave: what is not over is reset. It is
-// called once, when no goroutine uses the stream any more.
-func (s *Stream) Release() {
-	c := s.conn
-	c.mu.Lock()
-	c.dropLocked(s, http2.Cancel)
-	c.unlockAndWriteElsewhere()
-}
-
 // dropLocked ends the use of s, resets what is not over, and keeps it for the next stream.
 // It reports whether it does.
 func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
@@ -193,23 +171,9 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 		c.told.Wait()
 	}
 	s.endLocked(code)
-	last := len(c.using) - 1
-	c.using[s.place] = c.using[last]
-	c.using[s.place].place = s.place
-	c.using[last] = nil
-	c.using = c.using[:last]
-	c.turns.remove(s)
-	releaseAll(s.in.takeAll())
-	releaseAll(s.now)
-	s.holdLocked(0)
-	s.taking, s.shed = 0, false
-	s.now, s.last, s.taken, s.held = nil, false, 0, false
-	s.carried = 0
-	s.id, s.headAt, s.answered, s.inEnded, s.outEnded = 0, 0, false, false, false
-	s.err, s.onEnd, s.onReadable, s.scheme, s.upgrade = nil, nil, nil, "", s.upgrade[:0]
-	s.readDeadline.clear()
-	s.writeDeadline.clear()
-	if last == 0 {
+	c.streams.remove(s)
+	s.resetLocked()
+	if len(c.streams.using) == 0 {
 		c.quietSince = time.Now()
 		c.endIfDrainedLocked()
 	}
@@ -217,15 +181,6 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 		s.stopLocked()
 		return false
 	}
-	c.free = append(c.free, s)
+	c.streams.keep(s)
 	return true
-}
-
-// stopLocked lets go of a stream that is not used again.
-func (s *Stream) stopLocked() {
-	s.readDeadline.stop()
-	s.writeDeadline.stop()
-	if s.begin != nil {
-		close(s.begin)
-	}
 }

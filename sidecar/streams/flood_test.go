@@ -45,7 +45,7 @@ func TestAClientThatDoesNotReadAnswersIsCutOff(t *testing.T) {
 			}
 			synctest.Wait()
 			server.mu.Lock()
-			most = max(most, server.waitingLocked())
+			most = max(most, server.out.len())
 			over := server.err != nil
 			server.mu.Unlock()
 			if over {
@@ -162,7 +162,7 @@ func TestAStreamThatIsResetRightBehindItsHeadIsNotServed(t *testing.T) {
 					t.Errorf("%d streams were served, want the one that was not reset", len(paths))
 				}
 				server.mu.Lock()
-				made := len(server.using) + len(server.free) // each with a goroutine, once it has begun
+				made := len(server.streams.using) + len(server.streams.free) // each with a goroutine, once it has begun
 				server.mu.Unlock()
 				if made != 1 {
 					t.Errorf("%d streams were made, want one for all", made)

@@ -10,19 +10,6 @@ type fullWindow struct {
 	until   time.Time // when the last one stopped
 }
 
-// awaitWindowLocked waits until a window that was full may not be any more. It unlocks meanwhile.
-func (s *Stream) awaitWindowLocked() {
-	c := s.conn
-	shared := c.engine.SendWindowFull()
-	if shared {
-		c.window.wait(time.Now())
-	}
-	s.sleepLocked()
-	if shared {
-		c.window.stop(time.Now())
-	}
-}
-
 func (w *fullWindow) wait(now time.Time) {
 	if w.waiting == 0 && now.Sub(w.until) > windowPause {
 		w.since = now

@@ -28,8 +28,8 @@ func TestAnIdleConnectionHoldsNoBufferAndNoStreams(t *testing.T) {
 		synctest.Wait()
 		for name, c := range map[string]*Conn{"client": client, "server": server} {
 			c.mu.Lock()
-			if c.reader.pooled != nil || c.out != nil || len(c.free) > 0 || c.ticking {
-				t.Errorf("the %s holds buffer %v, queue %v, %d streams, ticks %v", name, c.reader.pooled != nil, c.out != nil, len(c.free), c.ticking)
+			if c.reader.pooled != nil || c.out.batch != nil || len(c.streams.free) > 0 || c.upkeep.ticking {
+				t.Errorf("the %s holds buffer %v, queue %v, %d streams, ticks %v", name, c.reader.pooled != nil, c.out.batch != nil, len(c.streams.free), c.upkeep.ticking)
 			}
 			c.mu.Unlock()
 		}
@@ -55,7 +55,7 @@ func TestAnIdleStreamHoldsNoBuffer(t *testing.T) {
 		synctest.Wait()
 		for name, c := range map[string]*Conn{"client": client, "server": server} {
 			c.mu.Lock()
-			if x := c.using[0]; c.reader.pooled != nil || c.out != nil || x.in.first != nil || x.now != nil {
+			if x := c.streams.using[0]; c.reader.pooled != nil || c.out.batch != nil || x.in.first != nil || x.now != nil {
 				t.Errorf("the %s holds something", name)
 			}
 			c.mu.Unlock()

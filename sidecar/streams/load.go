@@ -13,7 +13,7 @@ type Load struct {
 func (c *Conn) Load() (l Load) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, s := range c.using {
+	for _, s := range c.streams.using {
 		if l.Since.IsZero() || s.opened.Before(l.Since) {
 			l.Since = s.opened
 		}

@@ -20,21 +20,29 @@ type Rest func(over func())
 // when f has returned, and Serve waits for it, too.
 func (c *Conn) ServeRest(f func(*Stream) Rest) error {
 	c.mu.Lock()
-	c.serve = f
-	c.appendLocked(c.engine.Start(c.queuedLocked()))
+	c.server.serve = f
+	c.out.put(c.engine.Start(c.out.buffer()))
 	c.unlockAndWriteElsewhere()
-	c.read()
+	c.reader.run()
 	c.owned.Wait()
 	return c.Err()
 }
 
+// server begins the streams of a client, and has their goroutines.
+type server struct {
+	conn  *Conn
+	serve func(*Stream) Rest // of ServeRest
+	began []*Stream          // they start at the end of the read; the reader's
+}
+
 // beginLocked returns the stream that begins with the head in ev; nil: it is refused.
-func (c *Conn) beginLocked(ev *http2.Event) *Stream {
-	if len(c.using) >= runningMultiple*int(c.cfg.MaxStreams) {
-		c.appendLocked(c.engine.AppendReset(c.queuedLocked(), ev.Stream, http2.RefusedStream))
+func (v *server) beginLocked(ev *http2.Event) *Stream {
+	c := v.conn
+	if len(c.streams.using) >= runningMultiple*int(c.cfg.MaxStreams) {
+		c.out.put(c.engine.AppendReset(c.out.buffer(), ev.Stream, http2.RefusedStream))
 		return nil
 	}
-	s := c.reuseLocked()
+	s := c.streams.reuse()
 	if s == nil {
 		s = newStream(c)
 		s.begin = make(chan struct{}, 1)
@@ -42,66 +50,69 @@ func (c *Conn) beginLocked(ev *http2.Event) *Stream {
 	c.useLocked(s)
 	s.id = ev.Stream
 	c.engine.Attach(s.id, s)
-	c.reader.began = append(c.reader.began, s)
-	s.beganAt = len(c.reader.began)
+	v.began = append(v.began, s)
+	s.beganAt = len(v.began)
 	return s
-}
-
-// start lets a stream's goroutine serve it.
-func (c *Conn) start(s *Stream) {
-	s.beganAt = 0
-	if !s.runs {
-		s.runs = true
-		c.owned.Go(s.run)
-	}
-	signal(s.begin)
 }
 
 // takeBackLocked ends a stream that was reset in the read in which it began, and reports
 // whether it was: nobody has it yet, so that a rapid reset makes no goroutine and wakes none.
-func (c *Conn) takeBackLocked(s *Stream) bool {
+func (v *server) takeBackLocked(s *Stream) bool {
 	if s.beganAt == 0 {
 		return false
 	}
-	began := c.reader.began
-	last := len(began) - 1
-	began[s.beganAt-1] = began[last]
-	began[last].beganAt = s.beganAt
-	began[last] = nil
-	c.reader.began, s.beganAt = began[:last], 0
+	last := len(v.began) - 1
+	v.began[s.beganAt-1] = v.began[last]
+	v.began[last].beganAt = s.beganAt
+	v.began[last] = nil
+	v.began, s.beganAt = v.began[:last], 0
 	s.inEnded, s.outEnded = true, true // the engine has closed it
-	c.dropLocked(s, http2.Cancel)
+	v.conn.dropLocked(s, http2.Cancel)
 	return true
 }
 
-// run is the goroutine of a stream on the server's side, and of those that the struct serves
-// after it.
-func (s *Stream) run() {
+// start lets the goroutines of the streams that have begun serve them. It is called without the
+// lock, at the end of a read.
+func (v *server) start() {
+	for i, s := range v.began {
+		s.beganAt = 0
+		if !s.runs {
+			s.runs = true
+			v.conn.owned.Go(func() { v.run(s) })
+		}
+		signal(s.begin)
+		v.began[i] = nil
+	}
+	v.began = v.began[:0]
+}
+
+// run is the goroutine of s, and of the streams that the struct is after it.
+func (v *server) run(s *Stream) {
 	for range s.begin {
 		if s.Err() != nil { // reset right behind its head: nobody waits for what it would cost
-			if !s.served(false) {
+			if !v.served(s, false) {
 				return
 			}
 			continue
 		}
-		if rest := s.conn.serve(s); rest != nil {
-			s.conn.owned.Add(1)
+		if rest := v.serve(s); rest != nil {
+			v.conn.owned.Add(1)
 			rest(func() {
-				s.served(true)
-				s.conn.owned.Done()
+				v.served(s, true)
+				v.conn.owned.Done()
 			})
 			return
 		}
-		if !s.served(false) {
+		if !v.served(s, false) {
 			return
 		}
 	}
 }
 
-// served ends the use of s, and reports whether it is kept for the next stream. One whose
-// goroutine is gone is not.
-func (s *Stream) served(alone bool) bool {
-	c := s.conn
+// served ends the use of s, and reports whether it is kept for the next stream. One that is alone,
+// whose goroutine is gone, is not.
+func (v *server) served(s *Stream, alone bool) bool {
+	c := v.conn
 	c.mu.Lock()
 	code := http2.InternalError
 	if s.outEnded {

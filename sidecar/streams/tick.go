@@ -13,6 +13,32 @@ var (
 	errMachine   = errors.New("the machine at the other end acknowledges nothing any more")
 )
 
+// upkeep is when a connection is looked after: once a second while there is something to do. The
+// connection's lock guards it.
+type upkeep struct {
+	timer   *time.Timer
+	ticking bool
+	began   time.Time // the connection
+	last    time.Time // when elapsed was asked
+	heard   bool      // something since the last tick
+	holding bool      // the reader has a large buffer
+}
+
+// start has the next tick come, if none will.
+func (u *upkeep) start() {
+	if !u.ticking {
+		u.ticking = true
+		u.timer.Reset(tick)
+	}
+}
+
+// elapsed returns the time since it was asked last.
+func (u *upkeep) elapsed(now time.Time) time.Duration {
+	d := now.Sub(u.last)
+	u.last = now
+	return d
+}
+
 // onTick looks, once a second while there is something to look after, what a connection
 // does not need any more, and whether it has ended.
 func (c *Conn) onTick() {
@@ -22,18 +48,19 @@ func (c *Conn) onTick() {
 		return
 	}
 	now := time.Now()
-	c.engine.Elapsed(now.Sub(c.tickedAt))
-	c.tickedAt = now
-	c.trimLocked()
-	if c.err == nil && c.holding && !c.heard {
+	c.engine.Elapsed(c.upkeep.elapsed(now))
+	if c.streams.trim() {
+		c.engine.Trim()
+	}
+	if c.err == nil && c.upkeep.holding && !c.upkeep.heard {
 		_ = c.nc.SetReadDeadline(now) // the reader gives its buffer back
 	}
-	c.heard = false
-	stuck := !c.writeSince.IsZero() && now.Sub(c.writeSince) > tick
-	late := !c.greeted && now.Sub(c.began) >= prefaceTimeout
-	idle := c.cfg.Idle > 0 && c.greeted && len(c.using) == 0 && now.Sub(c.quietSince) >= c.cfg.Idle
+	c.upkeep.heard = false
+	stuck := !c.writer.since.IsZero() && now.Sub(c.writer.since) > tick
+	late := !c.greeted && now.Sub(c.upkeep.began) >= prefaceTimeout
+	idle := c.cfg.Idle > 0 && c.greeted && len(c.streams.using) == 0 && now.Sub(c.quietSince) >= c.cfg.Idle
 	over := !c.endBy.IsZero() && now.Sub(c.endBy) > goodbyeTimeout
-	if c.draining && len(c.using) == 0 && now.Sub(c.drainedAt) >= drainTimeout && now.Sub(c.quietSince) >= drainTimeout {
+	if c.draining && len(c.streams.using) == 0 && now.Sub(c.drainedAt) >= drainTimeout && now.Sub(c.quietSince) >= drainTimeout {
 		c.finishLocked(errClosed) // it does not say that it knows
 	}
 	c.againLocked(now)
@@ -53,24 +80,14 @@ func (c *Conn) onTick() {
 
 // againLocked sets the timer for the next tick, if there will be something to do.
 func (c *Conn) againLocked(now time.Time) {
-	c.ticking = !c.greeted || len(c.using)+len(c.free) > 0 || c.holding || c.err != nil || c.draining
+	u := &c.upkeep
+	u.ticking = !c.greeted || len(c.streams.using)+len(c.streams.free) > 0 || u.holding || c.err != nil || c.draining
 	switch {
-	case c.ticking:
-		c.timer.Reset(tick)
+	case u.ticking:
+		u.timer.Reset(tick)
 	case c.cfg.Idle > 0:
-		c.timer.Reset(max(c.cfg.Idle-now.Sub(c.quietSince), tick))
+		u.timer.Reset(max(c.cfg.Idle-now.Sub(c.quietSince), tick))
 	}
-}
-
-// trimLocked lets go of streams that were not needed since the last tick.
-func (c *Conn) trimLocked() {
-	for len(c.free) > max(0, c.peak-len(c.using)) {
-		c.reuseLocked().stopLocked()
-	}
-	if c.peak == 0 {
-		c.engine.Trim()
-	}
-	c.peak = len(c.using)
 }
 
 // below returns the connection that carries nc's TLS, or nc.

@@ -58,25 +58,21 @@ func (u *Unread) remove(c *Conn) {
 	}
 }
 
-// holdLocked notes how much memory holds what s has not read.
-func (s *Stream) holdLocked(n int) {
-	if n == s.unread {
-		return
-	}
-	c := s.conn
-	c.unread += n - s.unread
-	s.unread = n
-	u, known := c.cfg.Unread, int(c.reported.Load())
-	if off := c.unread - known; u != nil && (off >= reportEvery || off <= -reportEvery || c.unread == 0 && off != 0) {
-		c.reported.Store(int64(c.unread))
-		u.bytes.Add(int64(off))
-	}
+// heldBytes is what one connection holds of that. The connection's lock guards it; reported is
+// for all.
+type heldBytes struct {
+	bound    *Unread
+	bytes    int
+	reported atomic.Int64 // of bytes to bound
 }
 
-// tookLocked notes that all of now was read.
-func (s *Stream) tookLocked() {
-	s.holdLocked(s.unread - s.taking)
-	s.taking = 0
+// add notes that so many bytes more are held, or less.
+func (h *heldBytes) add(n int) {
+	h.bytes += n
+	if off := h.bytes - int(h.reported.Load()); h.bound != nil && (off >= reportEvery || off <= -reportEvery || h.bytes == 0 && off != 0) {
+		h.reported.Store(int64(h.bytes))
+		h.bound.bytes.Add(int64(off))
+	}
 }
 
 // relieve resets streams when too much is held. It is called without locks by who has read: it
@@ -109,7 +105,7 @@ func (u *Unread) byHeld() []*Conn {
 	u.mu.Lock()
 	conns := slices.Collect(maps.Keys(u.conns))
 	u.mu.Unlock()
-	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(b.reported.Load(), a.reported.Load()) })
+	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(b.held.reported.Load(), a.held.reported.Load()) })
 	return conns
 }
 
@@ -117,12 +113,7 @@ func (u *Unread) byHeld() []*Conn {
 // it is free once who uses the stream has noticed.
 func (c *Conn) shed() int {
 	c.mu.Lock()
-	var most *Stream
-	for _, s := range c.using {
-		if s.unread > 0 && !s.shed && (most == nil || s.unread > most.unread) {
-			most = s
-		}
-	}
+	most := c.streams.mostUnread()
 	if most == nil {
 		c.mu.Unlock()
 		return 0
@@ -139,7 +130,7 @@ func (c *Conn) shed() int {
 func (s *Stream) shedLocked() (ended []end) {
 	err := &ResetError{Code: http2.EnhanceYourCalm}
 	if s.err == nil && s.id != 0 {
-		s.conn.appendLocked(s.conn.engine.AppendReset(s.conn.queuedLocked(), s.id, err.Code))
+		s.conn.out.put(s.conn.engine.AppendReset(s.conn.out.buffer(), s.id, err.Code))
 	}
 	s.shed = true
 	s.inEnded = false // who reads must not take what is left for all
