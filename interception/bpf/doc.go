@@ -14,7 +14,7 @@ package bpf
 
 // Layout is the version of the structs in maps.h and of the set of maps. Attach and
 // Open refuse pins of another one.
-const Layout = 5
+const Layout = 6
 
 // DialSidecar is the value of own_dials for the sidecar's connections (DIAL_SIDECAR).
 const DialSidecar uint8 = 1

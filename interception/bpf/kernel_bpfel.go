@@ -121,6 +121,7 @@ const (
 	KernelMapCounters             = "counters"
 	KernelMapCurrent              = "current"
 	KernelMapDnsServerByPeer      = "dns_server_by_peer"
+	KernelMapExcludedPorts        = "excluded_ports"
 	KernelMapFlows                = "flows"
 	KernelMapInboundPorts         = "inbound_ports"
 	KernelMapMadeBySidecar        = "made_by_sidecar"
@@ -215,6 +216,7 @@ type KernelMapSpecs struct {
 	Counters           *ebpf.MapSpec `ebpf:"counters"`
 	Current            *ebpf.MapSpec `ebpf:"current"`
 	DnsServerByPeer    *ebpf.MapSpec `ebpf:"dns_server_by_peer"`
+	ExcludedPorts      *ebpf.MapSpec `ebpf:"excluded_ports"`
 	Flows              *ebpf.MapSpec `ebpf:"flows"`
 	InboundPorts       *ebpf.MapSpec `ebpf:"inbound_ports"`
 	MadeBySidecar      *ebpf.MapSpec `ebpf:"made_by_sidecar"`
@@ -261,6 +263,7 @@ type KernelMaps struct {
 	Counters           *ebpf.Map `ebpf:"counters"`
 	Current            *ebpf.Map `ebpf:"current"`
 	DnsServerByPeer    *ebpf.Map `ebpf:"dns_server_by_peer"`
+	ExcludedPorts      *ebpf.Map `ebpf:"excluded_ports"`
 	Flows              *ebpf.Map `ebpf:"flows"`
 	InboundPorts       *ebpf.Map `ebpf:"inbound_ports"`
 	MadeBySidecar      *ebpf.Map `ebpf:"made_by_sidecar"`
@@ -282,6 +285,7 @@ func (m *KernelMaps) Close() error {
 		m.Counters,
 		m.Current,
 		m.DnsServerByPeer,
+		m.ExcludedPorts,
 		m.Flows,
 		m.InboundPorts,
 		m.MadeBySidecar,

@@ -189,8 +189,8 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } dns_server_by_peer SEC(".maps");
 
-// The program's ports (host byte order) whose connections go to the sidecar; of a pod,
-// those whose connections do not.
+// The program's ports (host byte order) whose connections go to the sidecar; of a pod, whose
+// sidecar has all of them, none is here.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -198,6 +198,15 @@ struct {
 	__type(value, __u8);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } inbound_ports SEC(".maps");
+
+// The ports of a pod (host byte order) whose connections do not go to the sidecar.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u16);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} excluded_ports SEC(".maps");
 
 // Connections that pass to the program's ports, as who makes them sees them, while
 // they are being made: the sidecar's, and the program's own to itself.

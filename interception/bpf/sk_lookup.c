@@ -22,7 +22,7 @@ static __always_inline bool passes_in_pod(const struct settings *s, const struct
 		return true;
 	if (!here.ip[0] && !here.ip[1] && !here.ip[2] && here.ip[3] == bpf_htonl(1))
 		return true;
-	return bpf_map_lookup_elem(&inbound_ports, &port) || (s->node && bpf_map_lookup_elem(&node_addresses, &who));
+	return bpf_map_lookup_elem(&excluded_ports, &port) || (s->node && bpf_map_lookup_elem(&node_addresses, &who));
 }
 
 SEC("sk_lookup")

@@ -92,7 +92,7 @@ func (d directory) attach(cfg Config, cgroup string, id uint64) error {
 	if cfg.OnFailure == FailOpen {
 		settings.Open = 1
 	}
-	if err := fill(&objects.KernelMaps, cfg, settings); err != nil {
+	if err := fill(&objects.KernelMaps, cfg.Captured, cfg.Inbound, nil, settings); err != nil {
 		return err
 	}
 	if err := d.give(cfg.UID, cfg.GID); err != nil {

@@ -3,6 +3,7 @@ package hooks
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/cilium/ebpf"
@@ -54,27 +55,34 @@ func load(spec *ebpf.CollectionSpec, d directory, shared map[string]*ebpf.Map) (
 	return nil, fmt.Errorf("load hooks: %w", err)
 }
 
-// fill writes the configuration into the maps. The inbound ports are those that are steered to
-// the sidecar of a program, and in a pod, where all are, those that are not.
-func fill(m *bpf.KernelMaps, cfg Config, settings bpf.KernelSettings) error {
+// fill writes the configuration into the maps: the prefixes whose connections are captured, the
+// ports of a program that are steered to its sidecar, or those of a pod that are not.
+func fill(m *bpf.KernelMaps, captured []netip.Prefix, inbound, excluded []uint16, settings bpf.KernelSettings) error {
 	if err := m.Current.Put(uint32(0), settings); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	prefixes := make(map[bpf.KernelPrefix]bool)
-	for _, p := range cfg.Captured {
+	for _, p := range captured {
 		prefixes[bpf.PrefixOf(p)] = true
 	}
 	if err := replace(m.Captured, prefixes); err != nil {
 		return fmt.Errorf("write captured prefixes: %w", err)
 	}
-	ports := make(map[uint16]bool)
-	for _, p := range cfg.Inbound {
-		ports[p] = true
-	}
-	if err := replace(m.InboundPorts, ports); err != nil {
+	if err := replace(m.InboundPorts, setOf(inbound)); err != nil {
 		return fmt.Errorf("write inbound ports: %w", err)
 	}
+	if err := replace(m.ExcludedPorts, setOf(excluded)); err != nil {
+		return fmt.Errorf("write excluded ports: %w", err)
+	}
 	return nil
+}
+
+func setOf(ports []uint16) map[uint16]bool {
+	set := make(map[uint16]bool, len(ports))
+	for _, p := range ports {
+		set[p] = true
+	}
+	return set
 }
 
 // replace makes want the keys of m. What stays is never absent meanwhile.
@@ -118,6 +126,7 @@ func (d directory) give(uid, gid int) error {
 		bpf.KernelMapCurrent:            0o400,
 		bpf.KernelMapDnsServerByPeer:    0o400,
 		bpf.KernelMapInboundPorts:       0o400,
+		bpf.KernelMapExcludedPorts:      0o400,
 		bpf.KernelMapCounters:           0o400,
 	} {
 		if err := os.Chown(d.pinned(name), uid, gid); err != nil {

@@ -113,7 +113,7 @@ func (d directory) attachPod(cfg Pod, cgroup uint64) error {
 	if cfg.Node {
 		settings.Node = 1
 	}
-	if err := fill(&objects.KernelMaps, Config{Captured: cfg.Captured, Inbound: cfg.Excluded}, settings); err != nil {
+	if err := fill(&objects.KernelMaps, cfg.Captured, nil, cfg.Excluded, settings); err != nil {
 		return err
 	}
 	if err := d.hookInbound(objects.IsthmusSkLookup, cfg.Network, cfg.Log); err != nil {
@@ -128,7 +128,7 @@ func (d directory) attachPod(cfg Pod, cgroup uint64) error {
 // podSized makes the maps small that a pod does not use, and those that hold what waits.
 func podSized(spec *ebpf.CollectionSpec) {
 	spec.Maps[bpf.KernelMapAskedByPeer].MaxEntries = podEntries
-	for _, unused := range []string{bpf.KernelMapDnsServerByPeer, bpf.KernelMapOwnDials, bpf.KernelMapCallers,
+	for _, unused := range []string{bpf.KernelMapDnsServerByPeer, bpf.KernelMapInboundPorts, bpf.KernelMapOwnDials, bpf.KernelMapCallers,
 		bpf.KernelMapAcceleratedSockets, bpf.KernelMapFlows, bpf.KernelMapCaughtUp} {
 		spec.Maps[unused].MaxEntries = 16
 	}
