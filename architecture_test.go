@@ -30,8 +30,8 @@ var imports = map[string][]string{
 	"internal/demo": {"internal/identity", "internal/mesh", "internal/process", "internal/status"},
 
 	"gateway":          {"federation", "gateway/beside", "gateway/bundles", "gateway/discovery", "gateway/discovery/checked", "gateway/discovery/file", "gateway/discovery/kubernetes", "gateway/discovery/registry", "gateway/discovery/resource", "gateway/entrance", "gateway/forward", "gateway/imports", "gateway/xds", "internal/admin", "internal/audit", "internal/authorize", "internal/config", "internal/connect", "internal/enroll", "internal/hostport", "internal/identity", "internal/kube", "internal/limit", "internal/mesh", "internal/policy", "internal/prom", "internal/relay", "internal/state", "internal/status", "internal/traffic", "internal/tunnel", "internal/version", "internal/wholefile"},
-	"gateway/beside":   {"gateway/discovery/kubernetes", "internal/beside", "internal/identity"},
-	"gateway/bundles":  {"internal/identity", "internal/trust"},
+	"gateway/beside":   {"gateway/discovery/kubernetes", "internal/beside", "internal/identity", "internal/tlsport"},
+	"gateway/bundles":  {"internal/identity", "internal/tlsport", "internal/trust"},
 	"gateway/entrance": {"gateway/forward", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/prom", "internal/relay", "internal/state"},
 	"gateway/imports":  {"internal/identity", "internal/kube", "internal/mesh", "internal/prom", "internal/state"},
 	"gateway/forward":  {"internal/authorize", "internal/connect", "internal/dialerr", "internal/drain", "internal/identity", "internal/limit", "internal/liveness", "internal/mesh", "internal/policy", "internal/prom", "internal/relay"},
@@ -42,7 +42,7 @@ var imports = map[string][]string{
 	"gateway/discovery/file":       {"gateway/discovery", "gateway/discovery/resource", "internal/mesh", "internal/policy", "internal/prom", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/kubernetes": {"gateway/discovery", "gateway/discovery/resource", "internal/identity", "internal/kube", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
 	"gateway/discovery/resource":   {"gateway/discovery", "internal/health", "internal/hostport", "internal/identity", "internal/mesh", "internal/policy", "internal/state", "internal/strictyaml", "internal/traffic"},
-	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/wholefile"},
+	"gateway/discovery/registry":   {"gateway/discovery", "internal/audit", "internal/dialerr", "internal/hostport", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/register", "internal/state", "internal/tlsport", "internal/wholefile"},
 
 	"federation":         {"federation/catalog", "federation/core", "federation/gossip", "internal/audit", "internal/identity", "internal/limit", "internal/mesh", "internal/prom", "internal/state", "internal/tunnel"},
 	"federation/catalog": {"internal/mesh"},

@@ -10,14 +10,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/kubernetes"
 	"github.com/isthmus-mesh/isthmus/internal/beside"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 )
 
 // Server serves the streams of sidecars. Its methods may be called concurrently.
@@ -47,22 +46,7 @@ func (s *Server) Follow(calls beside.Beside_FollowServer) error {
 	if err != nil {
 		return err
 	}
-	said := make(chan *beside.Place)
-	failed := make(chan error, 1)
-	go func() { // ends with the call
-		for {
-			m, err := calls.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case said <- m:
-			case <-calls.Context().Done():
-				return
-			}
-		}
-	}()
+	said, failed := tlsport.Receive(calls.Context(), calls.Recv)
 	var at []netip.Addr // nil: it has said nothing yet
 	var told *beside.Ports
 	for {
@@ -91,24 +75,16 @@ func (s *Server) Follow(calls beside.Beside_FollowServer) error {
 
 // caller returns who calls, and from where.
 func caller(ctx context.Context) (identity.ID, netip.Addr, error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return identity.ID{}, netip.Addr{}, status.Error(codes.Unauthenticated, "no peer")
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return identity.ID{}, netip.Addr{}, status.Error(codes.Unauthenticated, "not a mutual TLS connection")
-	}
-	id, err := identity.PeerID(info.State)
+	who, err := tlsport.CallerOf(ctx)
 	if err != nil {
 		return identity.ID{}, netip.Addr{}, status.Error(codes.Unauthenticated, err.Error())
 	}
-	if !id.IsWorkload() {
-		return identity.ID{}, netip.Addr{}, status.Error(codes.PermissionDenied, id.String()+" is no workload, and serves nothing")
+	if !who.ID.IsWorkload() {
+		return identity.ID{}, netip.Addr{}, status.Error(codes.PermissionDenied, who.ID.String()+" is no workload, and serves nothing")
 	}
 	var from netip.Addr // invalid where there is no IP, as in tests
-	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+	if tcp, ok := who.Addr.(*net.TCPAddr); ok {
 		from = tcp.AddrPort().Addr().Unmap()
 	}
-	return id, from, nil
+	return who.ID, from, nil
 }

@@ -3,7 +3,6 @@
 package bundles
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -15,11 +14,10 @@ import (
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 	"github.com/isthmus-mesh/isthmus/internal/trust"
 )
 
@@ -83,28 +81,14 @@ type stream struct {
 
 // Follow serves one sidecar. Called by gRPC.
 func (s *Server) Follow(calls trust.Trust_FollowServer) error {
-	id, addr, err := caller(calls.Context())
+	who, err := tlsport.CallerOf(calls.Context())
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
-	st := &stream{calls: calls, log: s.log.With("peer_id", id, "peer_addr", addr), sent: map[string]uint64{}}
+	id := who.ID.String()
+	st := &stream{calls: calls, log: s.log.With("peer_id", id, "peer_addr", who.Addr.String()), sent: map[string]uint64{}}
 	defer s.forget(st)
-	said := make(chan *trust.Holding)
-	failed := make(chan error, 1)
-	go func() { // ends with the call
-		for {
-			h, err := calls.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case said <- h:
-			case <-calls.Context().Done():
-				return
-			}
-		}
-	}()
+	said, failed := tlsport.Receive(calls.Context(), calls.Recv)
 	var holds *Sidecar // nil: it has said nothing yet
 	for {
 		past := s.identity.Past()
@@ -177,18 +161,4 @@ func (s *Server) forget(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.holds, st)
-}
-
-// caller returns who is at the other end of a call's mutual TLS, and where.
-func caller(ctx context.Context) (id, addr string, err error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return "", "", errors.New("no peer")
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return "", "", errors.New("not a mutual TLS connection")
-	}
-	who, err := identity.PeerID(info.State)
-	return who.String(), p.Addr.String(), err
 }

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,16 +14,13 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/drain"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 	"github.com/isthmus-mesh/isthmus/internal/xds"
 )
-
-var errNotTLS = errors.New("not a mutual TLS connection")
 
 // ads is the gRPC service. Every stream gets a protocol engine of its own with an
 // adsStream as its cache, which is how the engine's cache calls, which carry no
@@ -50,10 +46,15 @@ func (a *ads) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoverySe
 
 func (a *ads) serve(ctx context.Context, handle func(context.Context, *adsStream) error) error {
 	srv := a.server
-	id, addr, err := caller(ctx)
+	who, err := tlsport.CallerOf(ctx)
+	id := who.ID
+	if err == nil && !id.IsWorkload() {
+		err = fmt.Errorf("%s has no routes: they are for workloads", id)
+	}
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
+	addr := who.Addr.String()
 	log := srv.log.With("peer_id", id.String(), "peer_addr", addr)
 	if !srv.cache.isReady() {
 		srv.metrics.refused.Inc()
@@ -72,23 +73,6 @@ func (a *ads) serve(ctx context.Context, handle func(context.Context, *adsStream
 	err = handle(ctx, s)
 	log.Debug("xds stream ended", "err", err)
 	return err
-}
-
-// caller returns who is at the other end of a call's mutual TLS, and where.
-func caller(ctx context.Context) (identity.ID, string, error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return identity.ID{}, "", errNotTLS
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return identity.ID{}, "", errNotTLS
-	}
-	id, err := identity.PeerID(info.State)
-	if err == nil && !id.IsWorkload() {
-		err = fmt.Errorf("%s has no routes: they are for workloads", id)
-	}
-	return id, p.Addr.String(), err
 }
 
 // adsStream is one ADS stream: the cache that its protocol engine sees.

@@ -20,6 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/rpcerr"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 	"github.com/isthmus-mesh/isthmus/internal/status"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 	"github.com/isthmus-mesh/isthmus/internal/trust"
 )
 
@@ -119,22 +120,7 @@ func (g *gateways) stream(ctx context.Context, address string) (stood bool, err 
 	if err != nil {
 		return false, err
 	}
-	heard := make(chan *trust.Bundles)
-	failed := make(chan error, 1)
-	go func() { // ends with ctx, which ends the call
-		for {
-			m, err := calls.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case heard <- m:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	heard, failed := tlsport.Receive(ctx, calls.Recv)
 	refused := ""
 	for {
 		past := self.Past()

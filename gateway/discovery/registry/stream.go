@@ -9,13 +9,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/internal/audit"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/register"
+	"github.com/isthmus-mesh/isthmus/internal/tlsport"
 )
 
 // stream is one call of Register; its address tells it from others.
@@ -48,70 +47,39 @@ func (st *stream) end(err error) {
 	}
 }
 
-// received is what a stream gives next.
-type received struct {
-	registration *register.Registration
-	err          error
-}
-
-// receive hands on what the sidecar says until the stream is over, which it is once
-// the call of Register has returned.
-func receive(calls register.Registry_RegisterServer, to chan<- received) {
-	for {
-		m, err := calls.Recv()
-		select {
-		case to <- received{m, err}:
-		case <-calls.Context().Done():
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 // Register serves one registration stream. Called by gRPC.
 func (s *Server) Register(calls register.Registry_RegisterServer) error {
-	p, ok := peer.FromContext(calls.Context())
-	if !ok {
-		return status.Error(codes.Unauthenticated, "no peer")
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return status.Error(codes.Unauthenticated, "not a mutual TLS connection")
-	}
-	id, err := identity.PeerID(info.State)
+	who, err := tlsport.CallerOf(calls.Context())
 	if err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
+	id := who.ID
 	if !id.IsWorkload() {
 		return status.Error(codes.PermissionDenied, id.String()+" is no workload, and serves nothing")
 	}
-	st := newStream(id, p.Addr, s.log)
-	messages := make(chan received)
-	go receive(calls, messages)
-	c := conversation{server: s, calls: calls, stream: st, caller: p.Addr}
+	st := newStream(id, who.Addr, s.log)
+	said, failed := tlsport.Receive(calls.Context(), calls.Recv)
+	c := conversation{server: s, calls: calls, stream: st, caller: who.Addr}
 	for {
 		select {
 		case err := <-st.ended:
 			return c.refuse(err)
 		case <-calls.Context().Done(): // it broke
-			s.ended(c.held, st, calls.Context().Err(), info.State)
+			s.ended(c.held, st, calls.Context().Err(), who.TLS)
 			return calls.Context().Err()
-		case m := <-messages:
-			if m.err != nil {
-				s.ended(c.held, st, m.err, info.State)
-				if errors.Is(m.err, io.EOF) {
-					return nil
-				}
-				return m.err
+		case err := <-failed:
+			s.ended(c.held, st, err, who.TLS)
+			if errors.Is(err, io.EOF) {
+				return nil
 			}
+			return err
+		case m := <-said:
 			if !s.rates.Allow(id, time.Now()) { // not a line: that is what it is about
 				s.metrics.refused.WithLabelValues(reasonOf(codes.ResourceExhausted)).Inc()
 				s.remove(c.held, st, true)
 				return status.Errorf(codes.ResourceExhausted, "%s says something new too often: wait some seconds", id)
 			}
-			c.last = m.registration
+			c.last = m
 			if err := c.take(); err != nil {
 				return err
 			}
