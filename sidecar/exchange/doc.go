@@ -67,12 +67,18 @@
 //	                  beyond what GOAWAY says was begun
 //	may have reached  the connection died before the first      once, in the same
 //	somebody          byte of an answer, or the far sidecar     cluster, if the method is
-//	                  got none from its program                 idempotent and the budget
-//	                                                            grants it
+//	                  got none from its program                 idempotent, or a rule says
+//	                                                            so, and the budget grants it
 //	the host is gone  it went out of service while we waited,   the next host, under the
 //	                  or the gateway of the path did            same two conditions
+//	declined          nothing went down yet, and the answer     as often as the rule says
+//	                  has a status after which the rule has     under the same conditions,
+//	                  it sent again (declined.go)               another instance first
 //	answered          any byte went down to the client, or      never
 //	                  what came is no HTTP answer
+//
+// A rule bounds all that may have been seen, and never more than that is sent. It is the sidecar
+// of the caller that knows rules; the one beside the program repeats what it would without.
 //
 // In the same cluster is as far as anybody can be reached there: a cluster that is gone
 // is left. What a far sidecar says of its program counts only of one that has proved to
