@@ -1,11 +1,7 @@
 package sidecar
 
 import (
-	"math"
-	"runtime/debug"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/internal/prom"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
@@ -23,21 +19,8 @@ func newUnread(reg prometheus.Registerer) (*streams.Unread, error) {
 	}
 	return u, prom.Register(reg,
 		gauge("isthmus_unread_bytes", "Memory that holds what has arrived by HTTP/2 and was not read yet.", u.Bytes),
-		gauge("isthmus_unread_limit_bytes", "How much of that there may be: a quarter of GOMEMLIMIT, without one of the machine's memory.", u.Most),
+		gauge("isthmus_unread_limit_bytes", "How much of that there may be: a quarter of the least of GOMEMLIMIT, of the cgroup's limit and of the machine's memory.", u.Most),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "isthmus_unread_shed_total", Help: "Streams that were reset because more than isthmus_unread_limit_bytes was held.",
 		}, func() float64 { return float64(u.Shed()) }))
-}
-
-// memory returns how many bytes this process may use: GOMEMLIMIT, without one what the
-// machine has.
-func memory() int64 {
-	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-		return limit
-	}
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return math.MaxInt64
-	}
-	return int64(info.Totalram) * int64(info.Unit)
 }
