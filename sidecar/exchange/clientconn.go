@@ -140,7 +140,7 @@ func (c *clientConn) makeRoom() {
 func (c *clientConn) refuse(r LocalReply) {
 	c.s.Metrics.localReply(r.Reason)
 	c.s.Log.Debug("refused a request", "peer_addr", c.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
-	c.writeReply(r, true, false, false)
+	c.writeReply(r, true, false, "")
 	c.linger()
 }
 
@@ -157,14 +157,13 @@ func (c *clientConn) refuseTLS() {
 }
 
 func (c *clientConn) reply(r LocalReply, last bool) {
-	c.writeReply(r, last, c.req.Method == http1.Head, c.x.retried)
+	c.writeReply(r, last, c.req.Method == http1.Head, c.x.mark)
 }
 
-// writeReply writes an answer of the mesh itself. repeated says that the request was
-// sent twice.
-func (c *clientConn) writeReply(r LocalReply, last, bodiless, repeated bool) {
+// writeReply writes an answer of the mesh itself. mark is as in [session.appendReply].
+func (c *clientConn) writeReply(r LocalReply, last, bodiless bool, mark string) {
 	now := time.Now()
-	c.out = c.appendReply(c.out[:0], now, r, last, bodiless, repeated)
+	c.out = c.appendReply(c.out[:0], now, r, last, bodiless, mark)
 	_ = c.client.SetWriteDeadline(now.Add(lingerTimeout))
 	c.writeLimit = streamDeadline{}
 	_, _ = c.Write(c.out) // the client may be gone

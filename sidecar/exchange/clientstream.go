@@ -200,13 +200,13 @@ func (c *clientStream) appendHead(dst []byte, r *http1.Response, o http1.Respons
 }
 
 func (c *clientStream) reply(r LocalReply, _ bool) {
-	c.writeReply(r, c.req.Method == http1.Head, c.x.retried)
+	c.writeReply(r, c.req.Method == http1.Head, c.x.mark)
 }
 
 // writeReply writes an answer of the mesh itself.
-func (c *clientStream) writeReply(r LocalReply, bodiless, repeated bool) {
+func (c *clientStream) writeReply(r LocalReply, bodiless bool, mark string) {
 	now := time.Now()
-	c.out = c.appendReply(c.out[:0], now, r, false, bodiless, repeated)
+	c.out = c.appendReply(c.out[:0], now, r, false, bodiless, mark)
 	_ = c.stream.SetWriteDeadline(now.Add(lingerTimeout))
 	c.writeLimit = streamDeadline{}
 	c.resp.Reset()
@@ -222,7 +222,7 @@ func (c *clientStream) writeReply(r LocalReply, bodiless, repeated bool) {
 func (c *clientStream) refuse(r LocalReply) {
 	c.s.Metrics.localReply(r.Reason)
 	c.s.Log.Debug("refused a request", "peer_addr", c.client.PeerAddr(), "code", r.Status, "reason", r.Reason, "err", r.logged())
-	c.writeReply(r, false, false)
+	c.writeReply(r, false, "")
 }
 
 // finish ends our direction, if the body has not. What of the request is not read yet is not

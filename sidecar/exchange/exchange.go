@@ -29,7 +29,7 @@ type exchange struct {
 	closing  bool       // the client's connection ends with this exchange
 	rest     rest       // of the request's body, when the answer began
 	local    LocalReply // what the mesh answers itself, once replied
-	retried  bool       // and the request was sent twice to whoever may have seen it
+	mark     string     // and what it says of the request to whoever may send it again: a parameter of Proxy-Status
 	declined int        // the last status after which the request was sent again, of HTTP; 0: none
 
 	// For the log.

@@ -148,6 +148,11 @@ func badRequest(err error) LocalReply {
 // program twice: whoever reads it does not send it again.
 const repeatedParameter = "; repeated"
 
+// resetParameter stands there when the program may have seen the request, but its kernel has reset
+// the connection, as it does for what a program that ends has not accepted or not read: it did
+// not die of it.
+const resetParameter = "; reset"
+
 // These marks begin Proxy-Status of an answer of an inbound that got none from its
 // program.
 var (
@@ -167,6 +172,7 @@ const (
 	anAnswer farSaid = iota // it is the program's, or one that a retry would bring again
 	unseen                  // the program has not seen the request
 	seenOnce                // the program may have seen it, once, and gave no answer
+	wasReset                // its kernel reset the connection: it did not die of it
 )
 
 // saidByFarSidecar reads r, which a far sidecar has sent. Every proxy on the way appends
@@ -188,8 +194,11 @@ func saidByFarSidecar(r *http1.Response) farSaid {
 			return unseen
 		}
 	}
-	if bytes.HasPrefix(s, seenMark) && !bytes.HasSuffix(s, []byte(repeatedParameter)) {
-		return seenOnce
+	switch {
+	case !bytes.HasPrefix(s, seenMark), bytes.HasSuffix(s, []byte(repeatedParameter)):
+		return anAnswer
+	case bytes.HasSuffix(s, []byte(resetParameter)):
+		return wasReset
 	}
-	return anAnswer
+	return seenOnce
 }

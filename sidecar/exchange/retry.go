@@ -73,7 +73,7 @@ func (x *exchange) afterLoss(err error) outcome {
 	if loss == upstream.Unseen {
 		return x.reply(x.noHost(err))
 	}
-	return x.noAnswer(err)
+	return x.noAnswer(err, loss)
 }
 
 // unprocessed reports whether the host has said that no application has seen the request.
@@ -95,16 +95,29 @@ func (x *exchange) noHost(last error) LocalReply {
 		return x.stillDeclined(last)
 	}
 	if x.attempts.Lost() > 0 {
+		if x.harmless() {
+			x.mark = resetParameter
+		}
 		return terminated(last)
 	}
 	return noHost(last)
 }
 
-// noAnswer ends the exchange whose request may have been seen.
-func (x *exchange) noAnswer(err error) outcome {
-	x.retried = x.attempts.Lost() > 0
+// noAnswer ends the exchange whose request may have been seen, after a loss.
+func (x *exchange) noAnswer(err error, l upstream.Loss) outcome {
+	switch {
+	case l == upstream.Reset && x.harmless():
+		x.mark = resetParameter
+	case x.attempts.Lost() > 0:
+		x.mark = repeatedParameter
+	}
 	return x.reply(terminated(err))
 }
+
+// harmless reports whether nobody can have died of the request in the attempts that were
+// repeated. A long one is never taken for that: a program that dies within its body leaves the
+// rest unread, for which its kernel resets the connection, too.
+func (x *exchange) harmless() bool { return x.up == nil && x.attempts.Crashed() == 0 }
 
 // afterFarReply decides what follows when a far sidecar has answered that it got
 // nothing from its program. When the attempt is not over, the answer is passed on:
@@ -114,7 +127,7 @@ func (x *exchange) afterFarReply() (o outcome, over bool) {
 	if said == anAnswer {
 		return x.afterFarRefusal()
 	}
-	retry := said == unseen && x.beginRetry(upstream.Unseen) || said == seenOnce && x.beginRetry(upstream.Lost)
+	retry := said == unseen && x.beginRetry(upstream.Unseen) || said == seenOnce && x.beginRetry(upstream.Lost) || said == wasReset && x.beginRetry(upstream.Reset)
 	if !retry && !x.up.cut() {
 		return 0, false
 	}

@@ -32,18 +32,15 @@ type session struct {
 	http2      bool // and none will: the client has begun to speak HTTP/2
 }
 
-// appendReply appends an answer of the mesh itself. repeated says that the request was sent
-// twice.
-func (h *session) appendReply(dst []byte, now time.Time, r LocalReply, last, bodiless, repeated bool) []byte {
-	text, status, location := r.Detail+"\n", connect.ProxyStatus(h.s.Name, r.Reason, r.Detail), ""
+// appendReply appends an answer of the mesh itself. mark stands at the end of its Proxy-Status:
+// repeatedParameter, resetParameter or nothing.
+func (h *session) appendReply(dst []byte, now time.Time, r LocalReply, last, bodiless bool, mark string) []byte {
+	text, status, location := r.Detail+"\n", connect.ProxyStatus(h.s.Name, r.Reason, r.Detail)+mark, ""
 	if r.Reason == "" { // a redirect, which is no error
 		text, status, location = "", "", h.x.location
 	}
 	if h.x.grpc {
 		text = r.Detail
-	}
-	if repeated {
-		status += repeatedParameter
 	}
 	return http1.AppendLocalReply(dst, &http1.LocalReply{
 		Status:      r.Status,

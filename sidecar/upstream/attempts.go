@@ -55,6 +55,7 @@ type Attempts struct {
 	earlier   int       // hosts asked in earlier rounds
 	sent      int       // leases given
 	unseen    int       // of them such that were retried because nobody saw the request
+	going     int       // of them such whose program refused or reset: it may be about to end
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
 	raw       bool      // what is sent is not HTTP, or relayed as it is
@@ -263,17 +264,21 @@ func (a *Attempts) MayRetry(l Loss, idempotent bool) bool {
 // Retry begins a retry. What somebody may have seen goes to the cluster where it was,
 // unless nobody there can be reached, and is taken out of the service's retry budget,
 // 20 % of the requests of the last 10 s and at least 10 a second: Retry reports whether
-// there was one. What nobody saw cost nobody anything, and is bounded by the hosts asked; after
-// two of those the next one may be anywhere, since all in that cluster may be going.
+// there was one. What nobody saw cost nobody anything, and is bounded by the hosts asked. After
+// two whose program refused or reset, the next one may be anywhere, since all in that cluster may
+// be going.
 func (a *Attempts) Retry(l Loss) bool {
-	if l == Unseen {
-		if a.unseen++; a.unseen >= leaveAfter {
+	if l != Unseen && !a.service.spendRetry() {
+		return false
+	}
+	if l == Unseen || l == Reset {
+		if a.going++; a.going >= leaveAfter {
 			a.stay = stay{}
 		}
-		return true
 	}
-	if !a.service.spendRetry() {
-		return false
+	if l == Unseen {
+		a.unseen++
+		return true
 	}
 	a.lost++
 	a.declined = l == Declined
@@ -295,6 +300,9 @@ func (a *Attempts) Retry(l Loss) bool {
 
 // Lost returns how often the request was repeated although somebody may have seen it.
 func (a *Attempts) Lost() int { return a.lost }
+
+// Crashed returns how often of those whoever was reached may be to blame.
+func (a *Attempts) Crashed() int { return a.crashed }
 
 // leaveCluster lets the next attempt go to any cluster when the gateway h has said that
 // it does not reach the one where the request was.

@@ -159,8 +159,8 @@ const (
 	// may see it.
 	maxSends = 5
 
-	// leaveAfter is how many must not have seen a request until it may leave the cluster
-	// where somebody perhaps has: when a service is scaled to nothing, all there are going.
+	// leaveAfter is how many must have refused or reset a request until it may leave the cluster
+	// where somebody perhaps has seen it: when a service is scaled to nothing, all there are going.
 	leaveAfter = 2
 
 	// maxCrashes is how often a request is repeated of which somebody may have died.
