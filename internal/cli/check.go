@@ -96,15 +96,38 @@ func runCheck(ctx context.Context, w io.Writer, path string, role config.Role, f
 		}
 	}
 	c.OK = len(c.Faults) == 0
+	return writeFound(w, format, c, c.Faults, c.Notes, fmt.Sprintf("%s: nothing is wrong with this %s", c.Path, c.Role))
+}
+
+// writeFound writes what a check has found: as JSON, or each fault and note on a line of its own,
+// and good when there is no fault. A fault is an error, of which no more is said.
+func writeFound[Fault any](w io.Writer, format output, c any, faults []Fault, notes []string, good string) error {
 	if format.json() {
 		if err := writeJSON(w, c); err != nil {
 			return err
 		}
-	} else if _, err := io.WriteString(w, c.text()); err != nil {
-		return err
+	} else {
+		var b strings.Builder
+		for _, f := range faults {
+			fmt.Fprintln(&b, f)
+		}
+		for _, n := range slices.Compact(notes) {
+			fmt.Fprintln(&b, "note:", n)
+		}
+		switch len(faults) {
+		case 0:
+			fmt.Fprintln(&b, good)
+		case 1:
+			fmt.Fprintln(&b, "1 fault")
+		default:
+			fmt.Fprintf(&b, "%d faults\n", len(faults))
+		}
+		if _, err := io.WriteString(w, b.String()); err != nil {
+			return err
+		}
 	}
-	if !c.OK {
-		return silentError{fmt.Errorf("%d faults", len(c.Faults))}
+	if len(faults) > 0 {
+		return silentError{fmt.Errorf("%d faults", len(faults))}
 	}
 	return nil
 }
@@ -377,23 +400,4 @@ func (c *check) state(dir string) bool {
 		c.at("state", err.Error())
 	}
 	return true
-}
-
-func (c *check) text() string {
-	var b strings.Builder
-	for _, f := range c.Faults {
-		fmt.Fprintln(&b, f.Error())
-	}
-	for _, n := range slices.Compact(c.Notes) {
-		fmt.Fprintln(&b, "note:", n)
-	}
-	switch len(c.Faults) {
-	case 0:
-		fmt.Fprintf(&b, "%s: nothing is wrong with this %s\n", c.Path, c.Role)
-	case 1:
-		fmt.Fprintln(&b, "1 fault")
-	default:
-		fmt.Fprintf(&b, "%d faults\n", len(c.Faults))
-	}
-	return b.String()
 }

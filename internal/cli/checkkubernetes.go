@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -64,17 +63,11 @@ func runCheckKubernetes(ctx context.Context, w io.Writer, kubeconfig, namespace 
 	}
 	c.dns(ctx)
 	c.OK = len(c.Faults) == 0
-	if format.json() {
-		if err := writeJSON(w, c); err != nil {
-			return err
-		}
-	} else if _, err := io.WriteString(w, c.text()); err != nil {
-		return err
+	good := "nothing stands against Isthmus"
+	if c.Installed {
+		good = "nothing is wrong with Isthmus"
 	}
-	if !c.OK {
-		return silentError{fmt.Errorf("%d faults", len(c.Faults))}
-	}
-	return nil
+	return writeFound(w, format, c, c.Faults, c.Notes, fmt.Sprintf("%s: %s in namespace %s", c.Server, good, c.Namespace))
 }
 
 // defaultKubeconfig is the one that kubectl takes; empty: this process is in a pod, or
@@ -158,25 +151,4 @@ func (c *clusterCheck) dns(ctx context.Context) {
 		}
 	}
 	c.note("CoreDNS does not know %s: programs without a sidecar do not resolve NAME.NAMESPACE.svc.%[1]s until its Corefile says so (docs/kubernetes.md)", zone)
-}
-
-func (c *clusterCheck) text() string {
-	var b strings.Builder
-	for _, f := range c.Faults {
-		fmt.Fprintln(&b, f)
-	}
-	for _, n := range slices.Compact(c.Notes) {
-		fmt.Fprintln(&b, "note:", n)
-	}
-	switch n := len(c.Faults); {
-	case n == 1:
-		fmt.Fprintln(&b, "1 fault")
-	case n > 1:
-		fmt.Fprintf(&b, "%d faults\n", n)
-	case c.Installed:
-		fmt.Fprintf(&b, "%s: nothing is wrong with Isthmus in namespace %s\n", c.Server, c.Namespace)
-	default:
-		fmt.Fprintf(&b, "%s: nothing stands against Isthmus in namespace %s\n", c.Server, c.Namespace)
-	}
-	return b.String()
 }

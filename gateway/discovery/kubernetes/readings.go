@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/isthmus-mesh/isthmus/gateway/discovery/resource"
 	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
@@ -75,14 +77,29 @@ func (r readings) update(services []*kube.Service, policies []*kube.Authorizatio
 	return all
 }
 
-// parse reads one object as if it stood in a file. Its faults have keys and no lines.
+// parse reads one object as if it stood in a file.
 func parse(kind string, r *kube.Resource) (resource.Content, error) {
-	document := map[string]any{
-		"apiVersion": kube.Group + "/v1alpha1", "kind": kind,
-		"metadata": map[string]string{"namespace": r.Namespace, "name": r.Name},
-	}
+	var spec any
 	if len(r.Spec.Raw) > 0 {
-		document["spec"] = json.RawMessage(r.Spec.Raw)
+		spec = json.RawMessage(r.Spec.Raw)
+	}
+	content, err := parseSpec(kube.Group+"/v1alpha1", kind, r, nil, spec)
+	if err == nil {
+		err = checkEndpoints(content)
+	}
+	return content, err
+}
+
+// parseSpec reads an object with those of its annotations that count, and a spec; nil: without.
+// The faults have keys and no lines.
+func parseSpec(apiVersion, kind string, o metav1.Object, annotations map[string]string, spec any) (resource.Content, error) {
+	metadata := map[string]any{"namespace": o.GetNamespace(), "name": o.GetName()}
+	if annotations != nil {
+		metadata["annotations"] = annotations
+	}
+	document := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": metadata}
+	if spec != nil {
+		document["spec"] = spec
 	}
 	data, err := json.Marshal(document)
 	if err != nil {
@@ -95,9 +112,6 @@ func parse(kind string, r *kube.Resource) (resource.Content, error) {
 			lines = append(lines, f.Key+": "+f.Problem)
 		}
 		return resource.Content{}, errors.New(strings.Join(lines, "\n"))
-	}
-	if err == nil {
-		err = checkEndpoints(content)
 	}
 	return content, err
 }

@@ -3,8 +3,6 @@ package kubernetes
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -18,7 +16,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/kube"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/state"
-	"github.com/isthmus-mesh/isthmus/internal/strictyaml"
 	"github.com/isthmus-mesh/isthmus/internal/traffic"
 )
 
@@ -131,7 +128,7 @@ func setOf(read map[string]*readRoute, all []written, grants []*gatewayv1.Refere
 		}
 	}
 	for _, g := range grants {
-		if content, err := parseSpec("ReferenceGrant", g, g.Spec); err == nil {
+		if content, err := parseSpec(gatewayv1.GroupVersion.String(), "ReferenceGrant", g, annotationsOf(g), g.Spec); err == nil {
 			set.Grants = append(set.Grants, content.Grants...)
 		}
 	}
@@ -140,7 +137,7 @@ func setOf(read map[string]*readRoute, all []written, grants []*gatewayv1.Refere
 
 // routeOf reads one route.
 func routeOf(w written, parents []traffic.Parent) traffic.Route {
-	content, err := parseSpec(string(w.kind), w.object, w.spec)
+	content, err := parseSpec(gatewayv1.GroupVersion.String(), string(w.kind), w.object, annotationsOf(w.object), w.spec)
 	route := traffic.Route{Kind: w.kind, Namespace: w.object.GetNamespace(), Name: w.object.GetName(), Parents: parents}
 	if err == nil {
 		route = content.Routes[0].Route
@@ -184,26 +181,6 @@ func annotationsOf(o kube.Object) map[string]string {
 		}
 	}
 	return ours
-}
-
-// parseSpec reads one object as if it stood in a file. Its faults have keys and no lines.
-func parseSpec(kind string, o kube.Object, spec any) (resource.Content, error) {
-	data, err := json.Marshal(map[string]any{
-		"apiVersion": gatewayv1.GroupVersion.String(), "kind": kind,
-		"metadata": map[string]any{"namespace": o.GetNamespace(), "name": o.GetName(), "annotations": annotationsOf(o)}, "spec": spec,
-	})
-	if err != nil {
-		return resource.Content{}, err
-	}
-	content, err := resource.Parse(kind, data)
-	if faults, ok := errors.AsType[strictyaml.Faults](err); ok {
-		lines := make([]string, 0, len(faults))
-		for _, f := range faults {
-			lines = append(lines, f.Key+": "+f.Problem)
-		}
-		return resource.Content{}, errors.New(strings.Join(lines, "\n"))
-	}
-	return content, err
 }
 
 // statusOf returns the statuses of a route's parents as they are to be: those of other controllers
