@@ -3,11 +3,13 @@ package dns
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 )
 
@@ -131,12 +133,21 @@ func (s *Server) resolveService(ctx context.Context, r *dns.Msg, question dns.Qu
 		return
 	}
 	s.metrics.addresses.Set(float64(s.cfg.Table.Len()))
+	if s.cfg.WithoutIPv6 {
+		v6 = netip.Addr{}
+	}
+	answerService(r, question, m, all, v4, v6)
+}
+
+// answerService writes what is known of a service into r: its addresses, and its ports for whom
+// asks for them. v6 is zero for who shall not see it.
+func answerService(r *dns.Msg, question dns.Question, m meaning, all []mesh.RoutePort, v4, v6 netip.Addr) {
 	addresses := func(name string, types ...uint16) (rrs []dns.RR) {
 		for _, t := range types {
 			switch {
 			case t == dns.TypeA:
 				rrs = append(rrs, &dns.A{Hdr: header(name, dns.TypeA), A: v4.AsSlice()})
-			case t == dns.TypeAAAA && !s.cfg.WithoutIPv6:
+			case t == dns.TypeAAAA && v6.IsValid():
 				rrs = append(rrs, &dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: v6.AsSlice()})
 			}
 		}

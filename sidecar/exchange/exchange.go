@@ -101,20 +101,7 @@ func (h *session) serveRequest() bool {
 		h.writeLimit = streamDeadline{} // of another exchange
 		defer func() { h.writeLimit = streamDeadline{} }()
 	}
-	x.attempts.Begin(service, h.s.Retries, x.started)
-	if service.Protocol() != mesh.HTTP || h.req.Upgrade() == nil {
-		// An upgrade of HTTP/1.1 may be refused, or have a body in front of it: neither has
-		// a form in RFC 8441. Where the program speaks HTTP/1.1 it gets a connection.
-		x.attempts.Streams()
-	}
-	if _, shared := h.end.(*clientStream); shared {
-		x.attempts.HTTP2()
-	}
-	if retry := x.ruled.retry(); retry != nil {
-		x.attempts.Repeatable(retry.Attempts)
-	} else if !h.req.Method.Idempotent() {
-		x.attempts.Once()
-	}
+	x.plan(service)
 	if !x.body.Done() {
 		x.up = newUpload(x)
 		defer x.up.release()
@@ -122,6 +109,24 @@ func (h *session) serveRequest() bool {
 		x.mirror()
 	}
 	return x.run()
+}
+
+// plan begins the attempts, and says what they may be: by which version, and how often.
+func (x *exchange) plan(service *upstream.Service) {
+	x.attempts.Begin(service, x.s.Retries, x.started)
+	if service.Protocol() != mesh.HTTP || x.req.Upgrade() == nil {
+		// An upgrade of HTTP/1.1 may be refused, or have a body in front of it: neither has
+		// a form in RFC 8441. Where the program speaks HTTP/1.1 it gets a connection.
+		x.attempts.Streams()
+	}
+	if _, shared := x.end.(*clientStream); shared {
+		x.attempts.HTTP2()
+	}
+	if retry := x.ruled.retry(); retry != nil {
+		x.attempts.Repeatable(retry.Attempts)
+	} else if !x.req.Method.Idempotent() {
+		x.attempts.Once()
+	}
 }
 
 // service returns where requests go. The first one's fate may be known already.
