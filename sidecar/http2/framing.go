@@ -28,13 +28,19 @@ func (f *framing) check(h frameHeader) error {
 		return ErrFrameTooLarge
 	}
 	if !f.greeted {
-		if h.typ != frameSettings || h.has(flagAck) {
-			return ErrFirstFrame
-		}
-		f.greeted = true
+		return f.greet(h)
 	}
 	if f.block != (h.typ == frameContinuation) {
 		return ErrContinuation
 	}
+	return nil
+}
+
+// greet takes in the first frame, which is SETTINGS.
+func (f *framing) greet(h frameHeader) error {
+	if h.typ != frameSettings || h.has(flagAck) {
+		return ErrFirstFrame
+	}
+	f.greeted = true
 	return nil
 }

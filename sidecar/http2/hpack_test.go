@@ -105,6 +105,23 @@ func TestWhatIsEncodedIsReadByAnother(t *testing.T) {
 	}
 }
 
+func TestEachNameOfTheStaticTableIsFound(t *testing.T) {
+	for i, f := range staticTable[1:] {
+		first := 1 + slices.IndexFunc(staticTable[1:], func(g staticField) bool { return string(g.name) == string(f.name) })
+		if got := staticName(f.name); got != first {
+			t.Errorf("%d %q: found at %d, want %d", 1+i, f.name, got, first)
+		}
+		for _, other := range [][]byte{f.name[1:], append(f.name[:1:1], f.name...), append([]byte("x"), f.name[1:]...)} {
+			if got := staticName(other); got != 0 && string(staticTable[got].name) != string(other) {
+				t.Errorf("%q is found at %d", other, got)
+			}
+		}
+	}
+	if staticName(nil) != 0 {
+		t.Error("an empty name is found")
+	}
+}
+
 func TestSecretsAndWhatComesOnceStayOutOfTheTable(t *testing.T) {
 	var e encoder
 	e.init()

@@ -85,7 +85,9 @@ func (r *receiver) startData(h frameHeader, in []byte, ev *Event) (int, error) {
 		if code, text := s.takeData(h.length, d, c.server); text != "" {
 			return n, r.dataFault(code, text, ev)
 		}
-		c.free(s, int64(h.length-d.left)) // padding is not read
+		if padding := h.length - d.left; padding > 0 {
+			c.free(s, int64(padding)) // nobody reads it
+		}
 	}
 	return n + r.payload(in[n:], ev), nil
 }
