@@ -17,7 +17,7 @@ type deadline struct {
 }
 
 // set moves the deadline to t. fire is called when it is due, on the timer's goroutine:
-// it takes the lock, asks due and wakes who waits.
+// it takes the lock, asks fired and wakes who waits.
 func (d *deadline) set(t time.Time, fire func()) {
 	d.at, d.over = t, false
 	if !t.IsZero() && (d.armed.IsZero() || t.Before(d.armed)) {

@@ -34,12 +34,13 @@
 // [Conn] has one lock, and what has to be true of all together: how it ends, and when it is looked
 // after. [Stream] has what both of its directions share. The rest:
 //
-//	reader, readBuffer      the goroutine that reads, and what the engine says of that
-//	writer, sendQueue, turns   who writes; what waits to be written; who waits to append to it
-//	receiveSide, sendSide   a stream's directions, with who waits there (waiter, deadline)
-//	server                  begins the streams of a client
-//	streamSet               which are in use, and which are kept
-//	fullWindow, heldBytes   what is known of waits for the window, and of what nobody has read
+//	reader, readBuffer        the goroutine that reads, and what the engine says of that
+//	writer, sendQueue, turns  who writes; what waits to be written; who waits to append to it
+//	receiveSide, sendSide     a stream's directions, with who waits there (waiter, deadline)
+//	server                    begins the streams of a client
+//	streamSet                 which are in use, and which are kept
+//	fullWindow, heldBytes     for how long the window has been full; what nobody has read
+//	upkeep                    when the connection is looked after
 //
 // reader, writer, server and the sides know their Conn; the others are values under its lock.
 //
