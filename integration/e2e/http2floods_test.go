@@ -69,58 +69,72 @@ type flood struct {
 	write  func(f *flooder, n int)
 	// ping says that a PING behind the pieces is answered by who has not ended the connection.
 	ping bool
+	// each says that every piece is written by itself.
+	each bool
 }
 
 // prematureResets is how many streams that end before they are answered have a connection take no more.
 const prematureResets = 500 + 1 // the next is the first that is not taken
+
+// together is how many streams begin before the first of them is reset, where that is the attack.
+const together = 50
 
 // Streams that are reset for a fault have a budget of their own, and those of them that are
 // refused, since too many are at work, count as premature: together they are twice as many.
 var floods = []flood{
 	{"streams that are reset at once", prematureResets, func(f *flooder, _ int) {
 		_ = f.WriteRSTStream(f.open(true), http2.ErrCodeCancel)
-	}, true},
+	}, true, false},
+	{"streams that are reset once they have begun", 2 * (prematureResets/together + 1), func(f *flooder, n int) {
+		for i := range uint32(together) {
+			if n%2 == 0 {
+				f.open(true)
+			} else {
+				_ = f.WriteRSTStream(f.stream-2*i, http2.ErrCodeCancel)
+			}
+		}
+	}, true, true},
 	{"streams that the server has to reset: no window", 2 * prematureResets, func(f *flooder, _ int) {
 		_ = f.WriteWindowUpdate(f.open(false), 0)
-	}, true},
+	}, true, false},
 	{"streams that the server has to reset: a window too large", 2 * prematureResets, func(f *flooder, _ int) {
 		_ = f.WriteWindowUpdate(f.open(false), math.MaxInt32)
-	}, true},
+	}, true, false},
 	{"streams that the server has to reset: DATA behind the end", 2 * prematureResets, func(f *flooder, _ int) {
 		_ = f.WriteData(f.open(true), true, []byte("x"))
-	}, true},
+	}, true, false},
 	{"streams that the server has to reset: malformed heads", 2 * prematureResets, func(f *flooder, _ int) {
 		f.next()
 		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.stream, BlockFragment: f.block[:1], EndHeaders: true, EndStream: true})
-	}, true},
+	}, true, false},
 	{"a head that never ends", (256 << 10) / 16384, func(f *flooder, n int) {
 		if n == 0 {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block})
 		}
 		_ = f.WriteContinuation(1, false, bytes.Repeat([]byte("\x00\x01x\x01x"), 16384/5))
-	}, false},
+	}, false, false},
 	{"a head of empty frames", 100_000, func(f *flooder, n int) {
 		if n == 0 {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block})
 		}
 		_ = f.WriteContinuation(1, false, nil)
-	}, false},
-	{"pings", 200_000, func(f *flooder, _ int) { _ = f.WritePing(false, [8]byte{}) }, false},
+	}, false, false},
+	{"pings", 200_000, func(f *flooder, _ int) { _ = f.WritePing(false, [8]byte{}) }, false, false},
 	{"settings", 200_000, func(f *flooder, _ int) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
-	}, false},
+	}, false, false},
 	{"empty data", 200_000, func(f *flooder, n int) {
 		if n == 0 {
 			f.open(false)
 		}
 		_ = f.WriteData(1, false, nil)
-	}, false},
+	}, false, false},
 	{"windows", 200_000, func(f *flooder, n int) {
 		if n == 0 {
 			f.open(false)
 		}
 		_ = f.WriteWindowUpdate(1, 1)
-	}, false},
+	}, false, false},
 }
 
 var (
@@ -171,7 +185,7 @@ func (a flood) run(address string) error {
 		if n == a.pieces-1 && a.ping {
 			_ = f.WritePing(false, lastPing)
 		}
-		if f.out.Len() < 16<<10 && n < a.pieces-1 {
+		if f.out.Len() < 16<<10 && !a.each && n < a.pieces-1 {
 			continue
 		}
 		if _, err := c.Write(f.out.Bytes()); err != nil {
@@ -316,9 +330,12 @@ func witnesses(ctx context.Context, t *testing.T, address string, n int, every t
 	return slices.Concat(took...)
 }
 
-// TestWhatFloodsOfHTTP2CostOthers logs how long the answers to others take without a flood,
-// during each, and during the same flood of a listener that drops it, which is what the attackers
-// themselves cost this machine. It judges no time: README.md has figures. LONG=1 makes
+// noFlood is a connection with a PING: what each flood costs beside what it does.
+var noFlood = flood{"connections without a flood", 1, func(*flooder, int) {}, true, false}
+
+// TestWhatFloodsOfHTTP2CostOthers logs how long the answers to others take without a flood, beside
+// as many connections that do nothing, during each flood, and during the same flood of a listener
+// that drops it, which is what the attackers themselves cost this machine. It judges no time: README.md has figures. LONG=1 makes
 // it long enough to be quoted.
 func TestWhatFloodsOfHTTP2CostOthers(t *testing.T) {
 	during := 200 * time.Millisecond
@@ -354,7 +371,7 @@ func TestWhatFloodsOfHTTP2CostOthers(t *testing.T) {
 			return witnesses(ctx, t, of.address, 10, 5*time.Millisecond)
 		}
 		measure("", nil)
-		t.Logf("%s, no flood: p99 %s", of.from, p99(measure("", nil)))
+		t.Logf("%s, no flood: p99 %s; %s: p99 %s", of.from, p99(measure("", nil)), noFlood.name, p99(measure(of.address, &noFlood)))
 		for i := range floods {
 			t.Logf("%s, %s: p99 %s; the flood elsewhere: %s", of.from, floods[i].name, p99(measure(of.address, &floods[i])), p99(measure(drops, &floods[i])))
 		}
