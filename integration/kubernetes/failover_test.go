@@ -28,6 +28,10 @@ func (w *world) deploy(t *testing.T, namespace, name string, replicas int, clust
 	var group errgroup.Group
 	for _, c := range clusters {
 		group.Go(func() error {
+			// Of a former run (-count): a namespace that is going takes nothing in.
+			if _, err := c.Kubectl(t.Context(), "", "delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"); err != nil {
+				return err
+			}
 			if err := c.Apply(t.Context(), meshed(server(namespace, name, c.Name, replicas))+export(namespace, name)); err != nil {
 				return err
 			}
