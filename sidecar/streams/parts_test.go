@@ -58,13 +58,13 @@ func TestTurnsLimitAConnectionOnceSomebodyHasWaitedForLong(t *testing.T) {
 		var ts turns
 		all := waiters(2)
 		ts.add(all[0])
-		time.Sleep(limitedFor - 1)
+		time.Sleep(limitedFor - time.Nanosecond)
 		ts.add(all[1])
 		ts.remove(all[0])
 		if ts.limit(time.Now()) {
 			t.Error("it is limited early")
 		}
-		if time.Sleep(1); !ts.limit(time.Now()) {
+		if time.Sleep(time.Nanosecond); !ts.limit(time.Now()) {
 			t.Error("it is not limited although somebody always waited")
 		}
 		if ts.remove(all[1]); ts.limit(time.Now()) {
