@@ -36,6 +36,26 @@ func TestAnIdleConnectionHoldsNoBufferAndNoStreams(t *testing.T) {
 	})
 }
 
+func TestAConnectionThatWasIdleHoldsNoBufferAfterOneMoreRead(t *testing.T) {
+	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
+		time.Sleep(5 * tick)
+		for range 2 {
+			s := open(t, client, post, false)
+			time.Sleep(5 * tick)
+			s.Release()
+			time.Sleep(5 * tick)
+		}
+		synctest.Wait()
+		for name, c := range map[string]*Conn{"client": client, "server": server} {
+			c.mu.Lock()
+			if c.reader.pooled != nil || c.upkeep.ticking {
+				t.Errorf("the %s holds buffer %v, ticks %v", name, c.reader.pooled != nil, c.upkeep.ticking)
+			}
+			c.mu.Unlock()
+		}
+	})
+}
+
 func TestAnIdleStreamHoldsNoBuffer(t *testing.T) {
 	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
 		s := open(t, client, post, false)

@@ -34,6 +34,8 @@ func (r *reader) run() {
 	defer r.idle()
 	for {
 		n, err := r.more(c.nc)
+		quiet := errors.Is(err, os.ErrDeadlineExceeded)
+		r.busy = r.busy && !quiet
 		c.mu.Lock()
 		used := r.filled // of a connection that ends nothing matters any more
 		if c.err == nil {
@@ -44,7 +46,7 @@ func (r *reader) run() {
 			}
 		}
 		c.upkeep.heard = c.upkeep.heard || n > 0
-		if c.upkeep.holding = r.pooled != nil; c.upkeep.holding {
+		if c.upkeep.holding = r.busy; r.busy { // from the next read on
 			c.upkeep.start()
 		}
 		c.outputLocked()
@@ -54,8 +56,7 @@ func (r *reader) run() {
 		c.cfg.Unread.relieve()
 		switch {
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && r.mayRead():
-			r.busy = false
+		case quiet && r.mayRead():
 		default:
 			c.fail(r.endOfRead(err))
 			return
