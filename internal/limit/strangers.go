@@ -140,16 +140,6 @@ func (s *Strangers) Shed() int {
 	return len(victims)
 }
 
-// Len returns how many there are.
-func (s *Strangers) Len() int {
-	if s == nil {
-		return 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.all
-}
-
 func (s *Strangers) addLocked(source Source, w *Stranger) {
 	c := s.sources[source]
 	if c == nil {

@@ -24,6 +24,16 @@ func port(t interface{ Fatal(...any) }, most int) *Strangers {
 	return l.Port("test", most)
 }
 
+// Len returns how many there are.
+func (s *Strangers) Len() int {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
 func TestStrangersYieldToWhoHasFewerOnly(t *testing.T) {
 	s := port(t, 100)
 	if s.Yield(at("10.0.0.1")) {

@@ -225,15 +225,6 @@ func (a *accepted) versions(typeURL string) map[string]string {
 	return v
 }
 
-// answered reports whether name has a route or is known not to exist.
-func (a *accepted) answered(name string) bool {
-	if _, ok := a.routes[name]; ok {
-		return true
-	}
-	_, ok := a.absent[name]
-	return ok
-}
-
 // state returns the whole of it, sorted.
 func (a *accepted) state() (routes []*mesh.Route, absent []mesh.Destination) {
 	for name := range a.absent {

@@ -252,3 +252,12 @@ func TestTheBackendsOfRulesAreAskedForAndNotTheirBackends(t *testing.T) {
 		t.Errorf("when nobody asks for the rules, %v are asked for", names)
 	}
 }
+
+// answered reports whether name has a route or is known not to exist.
+func (a *accepted) answered(name string) bool {
+	if _, ok := a.routes[name]; ok {
+		return true
+	}
+	_, ok := a.absent[name]
+	return ok
+}

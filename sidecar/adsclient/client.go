@@ -47,7 +47,6 @@ type Client struct {
 	metrics    *metrics
 	subscribed *subscriptions
 	saver      *state.Saver
-	synced     chan struct{} // closed once, by New or the ADS loop
 
 	mu       sync.Mutex // the ADS loop writes accepted under it, the saver reads
 	accepted *accepted
@@ -65,7 +64,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(cfg.Services), synced: make(chan struct{}),
+		cfg: cfg, log: cfg.Log, metrics: m, subscribed: newSubscriptions(), accepted: newAccepted(cfg.Services),
 		applied: map[mesh.ServiceName]*policy.Set{},
 	}
 	c.saver = state.NewSaver(state.SaverConfig{
@@ -73,7 +72,6 @@ func New(cfg Config) (*Client, error) {
 	})
 	c.subscribed.setServices(cfg.Services)
 	c.Subscribe(cfg.Subscribe...)
-	c.checkSynced() // nothing declared, nothing to wait for
 	return c, nil
 }
 
@@ -106,25 +104,6 @@ func (c *Client) Unsubscribe(dests ...mesh.Destination) { c.subscribed.remove(de
 
 // StateErr returns why what was accepted is not kept on disk, nil when it is.
 func (c *Client) StateErr() error { return c.saver.Err() }
-
-// Synced is closed when a gateway has answered for every destination of
-// Config.Subscribe: a named task of readiness.
-func (c *Client) Synced() <-chan struct{} { return c.synced }
-
-// checkSynced closes synced when every declared destination is answered.
-func (c *Client) checkSynced() {
-	select {
-	case <-c.synced:
-		return
-	default:
-	}
-	for _, d := range c.cfg.Subscribe {
-		if !c.accepted.answered(d.String()) {
-			return
-		}
-	}
-	close(c.synced)
-}
 
 // restore applies the state on disk and subscribes to what is in it: it was in
 // use before the restart.

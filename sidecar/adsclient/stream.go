@@ -97,7 +97,6 @@ func (c *Client) talk(l *gatewaylink.Link, s *stream) error {
 				c.log.Info("routes come from this gateway", "gateway", l.Addr())
 				c.routesFrom(l)
 			}
-			c.checkSynced()
 		case <-c.subscribed.changed.C():
 			names := c.subscribed.clone()
 			c.prune(names)
