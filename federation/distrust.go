@@ -11,7 +11,7 @@ import (
 // judgeLoop judges the catalogs again whenever what is trusted has changed, until ctx ends.
 func (f *Federation) judgeLoop(ctx context.Context) {
 	for {
-		past := f.cfg.Identity.Past() // before the judgement
+		past := f.cfg.Identity.Trust().Past() // before the judgement
 		f.judgeOrigins()
 		select {
 		case <-past:
@@ -28,7 +28,7 @@ func (f *Federation) judgeOrigins() {
 	f.mu.Unlock()
 	var out core.Distrusted
 	for id, sig := range held {
-		if err := f.cfg.Identity.TrustsSigner(sig); err != nil {
+		if err := f.cfg.Identity.Trust().TrustsSigner(sig); err != nil {
 			f.log.Warn("the catalog of a gateway is dropped: its signer is trusted no more", "gateway", id.String(), "err", err)
 			out.Gateways = append(out.Gateways, id)
 		}

@@ -116,7 +116,7 @@ func New(cfg Config) (*Federation, error) {
 		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Imports: cfg.Imports, Random: rand.Int64N}),
 	}
 	f.trust = &trustExchange{
-		identity: cfg.Identity, sidecars: cfg.Sidecars, client: f.client, view: &f.view, log: f.log,
+		trust: cfg.Identity.Trust(), sidecars: cfg.Sidecars, client: f.client, view: &f.view, log: f.log,
 		peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}, lines: rate.NewLimiter(rate.Every(time.Second), maxRefusedLines),
 	}
 	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})

@@ -34,7 +34,7 @@ func (f *Federation) loop(ctx context.Context) {
 func (f *Federation) step(ctx context.Context) {
 	now := time.Now()
 	f.mu.Lock()
-	f.core.Apply(now, core.Certificate{Chain: f.cfg.Identity.Chain(), Founding: f.cfg.Identity.Founding()})
+	f.core.Apply(now, core.Certificate{Chain: f.cfg.Identity.Chain(), Founding: f.cfg.Identity.Self().Founding})
 	todo := f.core.Step(now)
 	f.mu.Unlock()
 

@@ -18,7 +18,7 @@ var errRejected = errors.New("rejected")
 
 // pull fetches an origin's catalog from the first of the sources that has it.
 func (f *Federation) pull(ctx context.Context, p core.Pull) {
-	past := f.cfg.Identity.Past()
+	past := f.cfg.Identity.Trust().Past()
 	done := core.Pulled{Pull: p}
 	err := errors.New("nobody has it")
 	for _, src := range p.From {

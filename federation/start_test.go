@@ -68,7 +68,7 @@ func TestASecondClusterOfOneNameIsSentNothingAndBothSidesSayWhy(t *testing.T) {
 		apart := w.mesh.Apart()
 		log := newLines()
 		first, second := w.mesh.Gateway("west", "west-1"), apart.Gateway("west", "other-1")
-		if second.Founding().Compare(first.Founding()) < 0 { // of the same second
+		if second.Self().Founding.Compare(first.Self().Founding) < 0 { // of the same second
 			first, second = apart.Gateway("west", "west-1"), w.mesh.Gateway("west", "other-1")
 		}
 		east := w.start(plan{name: "east/east-1", addr: eastAddr, log: log})

@@ -69,7 +69,7 @@ type trustPeer struct {
 // trustExchange tells the gateways that there are tunnels to which bundles are in force here,
 // and takes theirs. Its methods may be called concurrently.
 type trustExchange struct {
-	identity *identity.Source
+	trust    *identity.TrustStore
 	sidecars func() (behind []TrustSidecar, all int) // nil: nobody knows
 	client   client
 	view     *state.Store[*View]
@@ -119,8 +119,8 @@ func (t *trustExchange) reports() map[mesh.GatewayID]TrustReport {
 }
 
 func (t *trustExchange) own() TrustReport {
-	root, newest := t.identity.Root()
-	r := TrustReport{Held: heldBundles(t.identity), Root: root.String(), Outdated: !newest}
+	root, newest := t.trust.OwnRoot()
+	r := TrustReport{Held: heldBundles(t.trust), Root: root.String(), Outdated: !newest}
 	if t.sidecars != nil {
 		r.Behind, r.Sidecars = t.sidecars()
 		r.More = max(0, len(r.Behind)-maxBehind)
@@ -129,7 +129,7 @@ func (t *trustExchange) own() TrustReport {
 	return r
 }
 
-func heldBundles(s *identity.Source) map[string]HeldBundle {
+func heldBundles(s *identity.TrustStore) map[string]HeldBundle {
 	held := map[string]HeldBundle{}
 	for td := range s.Held() {
 		held[td] = HeldBundle{}
@@ -149,11 +149,11 @@ func (t *trustExchange) run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
-		past := t.identity.Past()
+		past := t.trust.Past()
 		view, viewPast := t.view.Snapshot()
 		for _, id := range t.due(view, time.Now()) {
 			running.Go(func() {
-				if !t.identity.Takes(id) { // its tunnel ends in a moment: it hears why before
+				if !t.trust.Takes(id) { // its tunnel ends in a moment: it hears why before
 					t.exchange(ctx, id)
 					return
 				}
@@ -177,7 +177,7 @@ func (t *trustExchange) run(ctx context.Context) {
 
 // due returns the gateways to exchange with now, and forgets those without a tunnel.
 func (t *trustExchange) due(view *View, now time.Time) (due []mesh.GatewayID) {
-	held := heldBundles(t.identity)
+	held := heldBundles(t.trust)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	up := map[mesh.GatewayID]bool{}
@@ -244,7 +244,7 @@ func (t *trustExchange) message(to mesh.GatewayID) *trustMessage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.ofLocked(to)
-	for _, b := range t.identity.Bundles() {
+	for _, b := range t.trust.Bundles() {
 		theirs, takes := p.report.Held[b.TrustDomain]
 		if h := (HeldBundle{b.Number, b.Digest()}); (takes || p.report.Held == nil) && h.newerThan(theirs) {
 			p.told[b.TrustDomain] = h
@@ -266,10 +266,10 @@ func (t *trustExchange) hear(from mesh.GatewayID, m *trustMessage) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errRejected, err)
 		}
-		if _, takes := t.identity.Held()[b.TrustDomain]; !takes {
+		if _, takes := t.trust.Held()[b.TrustDomain]; !takes {
 			continue
 		}
-		changed, err := t.identity.Accept(raw)
+		changed, err := t.trust.Accept(raw)
 		if err != nil {
 			faults = append(faults, err)
 			if t.notRefused(b.TrustDomain, err) && t.lines.Allow() {

@@ -29,12 +29,12 @@ func (w *world) bundle(number uint64, revoked ...string) *identity.Bundle {
 // give has a gateway take a bundle.
 func (n *node) give(b *identity.Bundle) {
 	n.t.Helper()
-	if changed, err := n.cfg.Identity.Accept(b.Bytes()); err != nil || !changed {
+	if changed, err := n.cfg.Identity.Trust().Accept(b.Bytes()); err != nil || !changed {
 		n.t.Fatalf("%s: bundle %d: changed %t, %v", n.id, b.Number, changed, err)
 	}
 }
 
-func (n *node) holds() uint64 { return n.cfg.Identity.Held()["mesh.example"] }
+func (n *node) holds() uint64 { return n.cfg.Identity.Trust().Held()["mesh.example"] }
 
 // within waits in virtual time until ok holds, and says how long it took.
 func within(t *testing.T, what string, most time.Duration, ok func() bool) {
@@ -134,7 +134,7 @@ func TestBundlesOfAnotherTrustDomainAreFollowed(t *testing.T) {
 	virtual(t, func(t *testing.T, w *world) {
 		other := &world{t: w.t, mesh: identitytest.New(w.t, "other.example"), net: w.net}
 		take := func(name string, of *world, cluster mesh.ClusterName, s *identity.Source) *identity.Source {
-			err := s.TrustDomains([]identity.Domain{{Name: name, Pins: []identity.Fingerprint{of.mesh.Root.Fingerprint()}, Clusters: []mesh.ClusterName{cluster}}})
+			err := s.Trust().TrustDomains([]identity.Domain{{Name: name, Pins: []identity.Fingerprint{of.mesh.Root.Fingerprint()}, Clusters: []mesh.ClusterName{cluster}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func TestBundlesOfAnotherTrustDomainAreFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 		west.give(signed)
-		within(t, "east follows it", time.Second, func() bool { return east.cfg.Identity.Held()["other.example"] == 5 })
+		within(t, "east follows it", time.Second, func() bool { return east.cfg.Identity.Trust().Held()["other.example"] == 5 })
 		east.give(w.bundle(9))
 		within(t, "and west ours", time.Second, func() bool { return west.holds() == 9 })
 	})
@@ -194,7 +194,7 @@ func TestWhatARevokedCertificateSignedIsSignedAnewByTheOneThatTookItsPlace(t *te
 		}
 		east.give(w.bundle(1, identity.FingerprintOf(leaf).String()))
 		time.Sleep(time.Minute) // it is cut off, and comes back
-		if _, err := east.cfg.Identity.Verify(nil, identity.Signature{Chain: was}); err == nil || !strings.Contains(err.Error(), "revoked") {
+		if _, err := east.cfg.Identity.Trust().Verify(nil, identity.Signature{Chain: was}); err == nil || !strings.Contains(err.Error(), "revoked") {
 			t.Fatalf("the old certificate: %v", err)
 		}
 		v, _ := east.View()

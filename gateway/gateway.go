@@ -154,7 +154,7 @@ func New(cfg *config.Gateway, opts Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.servicesKnown = g.ready.Condition("services", "those of this cluster are not all known yet")
-	g.identity.Log = g.log
+	g.identity.LogTo(g.log)
 	return g, errors.Join(g.identity.Register(g.registry), g.audit.Register(g.registry))
 }
 
@@ -172,7 +172,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		g.resetKey = loadResetKey(g.statePath(resetKeyFile), g.log)
 	}
 	if path := g.statePath(bundlesFile); path != "" {
-		g.identity.KeepBundles(path)
+		g.identity.Trust().KeepBundles(path)
 	}
 	if err := g.bind(); err != nil {
 		return err

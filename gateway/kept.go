@@ -11,7 +11,7 @@ func (g *Gateway) kept() []admin.KeptFile {
 		{Name: resetKeyFile, Err: g.resetKey.saver.Err},
 		{Name: federationFile, Err: g.federation.StateErr},
 		{Name: registrationsFile, Err: g.registered.StateErr},
-		{Name: bundlesFile, Err: g.identity.KeptErr},
+		{Name: bundlesFile, Err: g.identity.Trust().KeptErr},
 		{Name: scopesFile, Err: g.xds.StateErr},
 	}
 	if g.kubernetes != nil {

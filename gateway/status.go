@@ -22,7 +22,7 @@ func (g *Gateway) Status() *status.Gateway {
 	s := &status.Gateway{
 		Self: g.cfg.ID(), Version: version.String(), Pending: g.ready.Unmet(), Uptime: time.Since(g.started).Seconds(),
 		Certificate: status.Certificate{NotAfter: g.identity.NotAfter(), WarnFrom: g.identity.WarnFrom(), Error: g.identity.Fault()},
-		Gateways:    peersOf(view, g.tunnel, g.identity.Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
+		Gateways:    peersOf(view, g.tunnel, g.identity.Trust().Takes), Services: servicesOf(view, services, g.router.Load().conflicts), Origins: originsOf(view, time.Now()),
 	}
 	s.Trust = g.trustStatus(view)
 	if g.kubernetes != nil && g.kubernetes.advertiser != nil {

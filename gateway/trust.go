@@ -14,7 +14,7 @@ import (
 // takeBundle is what POST /trust on the admin port does: anybody may bring a bundle, since
 // a root has signed it.
 func (g *Gateway) takeBundle(signed []byte) (changed bool, err error) {
-	if changed, err = g.identity.Accept(signed); err != nil {
+	if changed, err = g.identity.Trust().Accept(signed); err != nil {
 		g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Refused, What: "a bundle", Why: err.Error()})
 	}
 	return changed, err
@@ -22,7 +22,7 @@ func (g *Gateway) takeBundle(signed []byte) (changed bool, err error) {
 
 // auditTrust writes down which bundles come into force, until ctx ends.
 func (g *Gateway) auditTrust(ctx context.Context) error {
-	g.identity.WatchBundles(ctx, func(b *identity.Bundle) {
+	g.identity.Trust().WatchBundles(ctx, func(b *identity.Bundle) {
 		g.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
 	})
 	return nil
@@ -38,7 +38,7 @@ func (g *Gateway) trustStatus(view *federation.View) []status.Trust {
 		for j := range view.Gateways {
 			id := view.Gateways[j].ID
 			r, said := reports[id]
-			if !said && !g.identity.Takes(id) {
+			if !said && !g.identity.Trust().Takes(id) {
 				continue // it is revoked, or of a trust domain that is none of ours
 			}
 			if !said {
@@ -87,7 +87,7 @@ func lackingOf(id mesh.GatewayID, r *federation.TrustReport, t *status.Trust) (a
 // sidecarsBehind returns the sidecars that hold less than this gateway, and how many have
 // said what they hold.
 func (g *Gateway) sidecarsBehind() (behind []federation.TrustSidecar, all int) {
-	held, sidecars := g.identity.Held(), g.bundles.Sidecars()
+	held, sidecars := g.identity.Trust().Held(), g.bundles.Sidecars()
 	for _, s := range sidecars {
 		lacks := map[string]uint64{}
 		for td, number := range held {

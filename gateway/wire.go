@@ -78,7 +78,7 @@ func (g *Gateway) wire() (err error) {
 	if err != nil {
 		return err
 	}
-	g.bundles = bundles.New(g.identity, g.log)
+	g.bundles = bundles.New(g.identity.Trust(), g.log)
 	g.federation, err = federation.New(federation.Config{
 		Self: g.cfg.ID(), Advertise: g.cfg.Advertise, MeshAddress: g.cfg.MeshAddress, Join: g.cfg.Join, Imports: g.cfg.Imports,
 		Tunnel: g.tunnel, Identity: g.identity, Sidecars: g.sidecarsBehind, StatePath: g.statePath(federationFile), Audit: g.audit, Log: g.log, Metrics: g.registry,

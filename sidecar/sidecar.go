@@ -125,7 +125,7 @@ func New(cfg *config.Sidecar, opts Options) (*Sidecar, error) {
 	if err != nil {
 		return nil, &config.KeyError{Key: "audit.file", Problem: err.Error()}
 	}
-	id.Log = opts.Log
+	id.LogTo(opts.Log)
 	s := &Sidecar{cfg: cfg, opts: opts, log: opts.Log, registry: admin.NewRegistry(), identity: id, audit: decisions}
 	s.inForce.Set(cfg)
 	s.reloader = admin.NewReloader(s.log, s.reload)
@@ -164,7 +164,7 @@ func (s *Sidecar) wire() (err error) {
 	for _, p := range s.served {
 		p.registrar = registration.New(s.gateways, p.of, s.log)
 	}
-	s.bundles = bundles.New(s.gateways, s.identity, s.log)
+	s.bundles = bundles.New(s.gateways, s.identity.Trust(), s.log)
 	if s.calls, err = authorize.New(authorize.Config{Audit: s.audit, Log: s.log, Metrics: s.registry}); err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	s.identity.KeepBundles(filepath.Join(s.cfg.State, bundlesFile))
+	s.identity.Trust().KeepBundles(filepath.Join(s.cfg.State, bundlesFile))
 	if s.mode != config.Explicit {
 		if s.capture, err = s.newCapture(); err != nil {
 			return fmt.Errorf("interception: %w", err)
@@ -251,7 +251,7 @@ func (s *Sidecar) start(all *parts) {
 		}
 	}
 	all.start("admin", admin.New(admin.Config{
-		Ports: s.operators, Started: &s.startup, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Accept, Audit: s.audit, Log: s.log,
+		Ports: s.operators, Started: &s.startup, Readiness: &s.ready, Metrics: s.registry, Reload: s.reloader, Bundle: s.identity.Trust().Accept, Audit: s.audit, Log: s.log,
 		Status: func() any { return s.Status() }, Probes: probes.New(s.cfg.Interception.Probes, s.log),
 	}).Run)
 	all.start("audit", s.audit.Run)
@@ -285,7 +285,7 @@ func (s *Sidecar) start(all *parts) {
 
 // auditTrust writes down which bundles come into force, until ctx ends.
 func (s *Sidecar) auditTrust(ctx context.Context) error {
-	s.identity.WatchBundles(ctx, func(b *identity.Bundle) {
+	s.identity.Trust().WatchBundles(ctx, func(b *identity.Bundle) {
 		s.audit.Add(audit.Event{Kind: audit.Trust, Decision: audit.Granted, What: b.String()})
 	})
 	return nil
@@ -293,12 +293,12 @@ func (s *Sidecar) auditTrust(ctx context.Context) error {
 
 // watchTrust has connections to who is trusted no more cut, whenever that changes.
 func (s *Sidecar) watchTrust(ctx context.Context) error {
-	past := s.identity.Past()
+	past := s.identity.Trust().Past()
 	for {
 		if !state.Await(ctx, past) {
 			return nil
 		}
-		past = s.identity.Past() // before the judgement
+		past = s.identity.Trust().Past() // before the judgement
 		s.upstreams.Judge()
 		gatewaylink.Judge(s.gateways, s.log)
 		if !state.Pause(ctx, time.Second) {

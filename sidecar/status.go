@@ -65,7 +65,7 @@ func hosts(all []upstream.HostStatus) (local, gateways []status.Host) {
 
 // kept are the files of the state directory.
 func (s *Sidecar) kept() []admin.KeptFile {
-	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}, {Name: bundlesFile, Err: s.identity.KeptErr}}
+	files := []admin.KeptFile{{Name: routesFile, Err: s.ads.StateErr}, {Name: bundlesFile, Err: s.identity.Trust().KeptErr}}
 	if s.told != nil {
 		files = append(files, admin.KeptFile{Name: besideFile, Err: s.told.follower.StateErr})
 	}

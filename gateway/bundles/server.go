@@ -43,20 +43,20 @@ type Sidecar struct {
 type Server struct {
 	trust.UnimplementedTrustServer
 
-	identity *identity.Source
-	log      *slog.Logger
-	lines    *rate.Limiter // of log
+	trusted *identity.TrustStore
+	log     *slog.Logger
+	lines   *rate.Limiter // of log
 
 	mu    sync.Mutex
 	holds map[*stream]Sidecar // by open stream that has said something
 }
 
-// New returns a server of what id holds. A nil log discards.
-func New(id *identity.Source, log *slog.Logger) *Server {
+// New returns a server of the bundles that are trusted. A nil log discards.
+func New(trusted *identity.TrustStore, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{identity: id, log: log, lines: rate.NewLimiter(rate.Every(time.Second), maxLines), holds: map[*stream]Sidecar{}}
+	return &Server{trusted: trusted, log: log, lines: rate.NewLimiter(rate.Every(time.Second), maxLines), holds: map[*stream]Sidecar{}}
 }
 
 // Attach adds the service to a gRPC server with mutual TLS; an element of
@@ -91,9 +91,9 @@ func (s *Server) Follow(calls trust.Trust_FollowServer) error {
 	said, failed := tlsport.Receive(calls.Context(), calls.Recv)
 	var holds *Sidecar // nil: it has said nothing yet
 	for {
-		past := s.identity.Past()
+		past := s.trusted.Past()
 		if holds != nil {
-			if err := st.tell(s.identity.Bundles(), holds.Held, false); err != nil {
+			if err := st.tell(s.trusted.Bundles(), holds.Held, false); err != nil {
 				return err
 			}
 		}
@@ -108,7 +108,7 @@ func (s *Server) Follow(calls trust.Trust_FollowServer) error {
 			}
 			s.hear(st, *holds)
 			if first {
-				if err := st.tell(s.identity.Bundles(), holds.Held, true); err != nil {
+				if err := st.tell(s.trusted.Bundles(), holds.Held, true); err != nil {
 					return err
 				}
 			}

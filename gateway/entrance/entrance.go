@@ -79,7 +79,7 @@ func (e *Entrance) Run(ctx context.Context) error {
 	base, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var watch sync.WaitGroup
-	watch.Go(func() { e.open.Watch(base, e.cfg.Identity.Past) })
+	watch.Go(func() { e.open.Watch(base, e.cfg.Identity.Trust().Past) })
 	defer watch.Wait()
 	defer cancel(nil)
 
@@ -223,7 +223,7 @@ func (e *Entrance) call(ctx context.Context, peer net.Addr, dest mesh.Destinatio
 		return nil, fmt.Errorf("TLS to %s: %w", dest, err)
 	}
 	e.renewals.Seen(conn.ConnectionState())
-	entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error { return e.renewals.Trusts(id, cs, answers) })
+	entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error { return e.renewals.Trusts(id.Trust(), cs, answers) })
 	return conn, nil
 }
 

@@ -179,7 +179,7 @@ func (f *Forward) SetLimits(pathsPerSource, paths int) {
 func (f *Forward) Run(ctx context.Context) (err error) {
 	unhook := context.AfterFunc(ctx, f.stop)
 	defer unhook()
-	f.running.Go(func() { f.open.Watch(f.base, f.cfg.Identity.Past) }) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
+	f.running.Go(func() { f.open.Watch(f.base, f.cfg.Identity.Trust().Past) }) //nolint:contextcheck // paths live by f.base: Shutdown ends it as well
 	if f.cfg.Listener != nil {
 		f.open.Accept(f.base, f.cfg.Listener, drain.AcceptConfig{
 			Strangers: f.strangers, Short: f.cfg.Limits.Shed, Failed: f.metrics.acceptErrors.Inc, Log: f.cfg.Log,

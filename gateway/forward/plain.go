@@ -33,7 +33,7 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 	}
 	p.conn = conn
 	p.f.renewals.Seen(conn.ConnectionState())
-	peer, err := id.Peer(conn.ConnectionState())
+	peer, err := id.Trust().Peer(conn.ConnectionState())
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (p *path) endTLS(ctx context.Context, payload []byte, served *Candidate) er
 	p.proved()
 	p.proved = nil
 	p.entry.Proved(conn.ConnectionState(), func(cs tls.ConnectionState) error {
-		if err := p.f.renewals.Trusts(id, cs, callers); err != nil {
+		if err := p.f.renewals.Trusts(id.Trust(), cs, callers); err != nil {
 			return err
 		}
 		return p.f.judgeAgain(call)

@@ -101,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 	policy := identity.WorkloadOrCAOf(cfg.Cluster) // a CA hears of bundles there, and of nothing else
 	s.port = tlsport.New(tlsport.Config{
 		Listener: cfg.Listener, TLS: cfg.Identity.ServerTLS(policy, "h2"),
-		Trusts: func(cs tls.ConnectionState) error { return s.renewals.Trusts(cfg.Identity, cs, policy) }, Past: cfg.Identity.Past,
+		Trusts: func(cs tls.ConnectionState) error { return s.renewals.Trusts(cfg.Identity.Trust(), cs, policy) }, Past: cfg.Identity.Trust().Past,
 		Seen: s.renewals.Seen, LastWords: lastWords,
 		Watched: liveness.NewConn, Turns: cfg.Limits.Turns, Strangers: cfg.Limits.Port("xds", limit.Part(strangerPart, maxStrangers)),
 		Max: limit.Part(connectionPart, maxConnections), Short: cfg.Limits.Shed,

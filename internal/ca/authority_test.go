@@ -213,7 +213,7 @@ func (c *testCluster) gateway() (gateway *identity.Source, told *bundles.Server,
 		c.t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(gateway.ServerTLS(identity.WorkloadOrCAOf("west"), "h2"))))
-	told = bundles.New(gateway, nil)
+	told = bundles.New(gateway.Trust(), nil)
 	told.Attach(server)
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(ln) }()
@@ -248,7 +248,7 @@ func TestACALeavesAGatewayThatIsRevokedWhileItHears(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := ca.identity.Accept(c.revoking(1, west1.String())); err != nil { // from another gateway
+	if _, err := ca.identity.Trust().Accept(c.revoking(1, west1.String())); err != nil { // from another gateway
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
@@ -278,11 +278,11 @@ func TestACAHearsOfRevocationsFromTheGatewaysOfItsCluster(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := gateway.Accept(c.revoking(1, orders.String())); err != nil {
+	if _, err := gateway.Trust().Accept(c.revoking(1, orders.String())); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
-		if ca.identity.Held()["mesh.example"] != 1 {
+		if ca.identity.Trust().Held()["mesh.example"] != 1 {
 			return errors.New("the CA has not heard of the bundle")
 		}
 		if all := told.Sidecars(); len(all) != 1 || all[0].ID != ca.identity.ID().String() || all[0].Held["mesh.example"] != 1 {

@@ -123,7 +123,7 @@ func (g *gateways) stream(ctx context.Context, address string) (stood bool, err 
 	heard, failed := tlsport.Receive(ctx, calls.Recv)
 	refused := ""
 	for {
-		past := self.Past()
+		past := self.Trust().Past()
 		if err := calls.Send(g.holding(refused)); err != nil {
 			return stood, <-failed // Recv knows why
 		}
@@ -156,7 +156,7 @@ func (g *gateways) trusts(stream context.Context) error {
 	if !ok {
 		return errors.New("answered without TLS")
 	}
-	if err := g.ca.identity.TrustsRenewed(info.State, identity.GatewayOf(g.ca.identity.ID().Cluster)); err != nil {
+	if err := g.ca.identity.Trust().TrustsRenewed(info.State, identity.GatewayOf(g.ca.identity.ID().Cluster)); err != nil {
 		return fmt.Errorf("it is not trusted any more: %w", err)
 	}
 	return nil
@@ -166,7 +166,7 @@ func (g *gateways) trusts(stream context.Context) error {
 func (g *gateways) accept(m *trust.Bundles) string {
 	var faults []string
 	for _, raw := range m.GetBundles() {
-		if _, err := g.ca.identity.Accept(raw); err != nil {
+		if _, err := g.ca.identity.Trust().Accept(raw); err != nil {
 			g.ca.log.Error("a bundle from a gateway is not taken", "err", err)
 			faults = append(faults, err.Error())
 		}
@@ -176,9 +176,9 @@ func (g *gateways) accept(m *trust.Bundles) string {
 
 // holding says what this process holds.
 func (g *gateways) holding(refused string) *trust.Holding {
-	root, newest := g.ca.identity.Root()
+	root, newest := g.ca.identity.Trust().OwnRoot()
 	h := &trust.Holding{Root: root.String(), OutdatedRoot: !newest, Refused: refused}
-	for td, number := range g.ca.identity.Held() {
+	for td, number := range g.ca.identity.Trust().Held() {
 		h.Held = append(h.Held, &trust.Held{TrustDomain: td, Number: number})
 	}
 	return h

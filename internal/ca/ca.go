@@ -92,7 +92,7 @@ func New(cfg *config.CA, opts Options) (*CA, error) {
 	if err != nil {
 		return nil, &config.KeyError{Key: "authority", Problem: err.Error()}
 	}
-	ca.identity.Log = ca.log
+	ca.identity.LogTo(ca.log)
 	if opts.Configuration != nil {
 		ca.reloader = admin.NewReloader(ca.log, ca.reload)
 	}
@@ -144,7 +144,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 	if ca.metrics, err = newMetrics(ca.registry, ca.used); err != nil {
 		return err
 	}
-	ca.identity.KeepBundles(filepath.Join(ca.cfg.State, bundlesFile))
+	ca.identity.Trust().KeepBundles(filepath.Join(ca.cfg.State, bundlesFile))
 	kept := ca.kept()
 	if err := admin.RegisterKept(ca.registry, kept); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (ca *CA) Run(ctx context.Context) (err error) {
 		})
 	}
 	start("admin", admin.New(admin.Config{
-		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Bundle: ca.identity.Accept, Audit: ca.audit, Log: ca.log,
+		Ports: ca.operators, Readiness: &ca.ready, Metrics: ca.registry, Reload: ca.reloader, Bundle: ca.identity.Trust().Accept, Audit: ca.audit, Log: ca.log,
 		Status: func() any { return ca.Status() },
 	}).Run)
 	start("audit", ca.audit.Run)
@@ -212,5 +212,5 @@ func (ca *CA) Shutdown(ctx context.Context) error {
 
 // kept are the files of the state directory.
 func (ca *CA) kept() []admin.KeptFile {
-	return []admin.KeptFile{{Name: usedTokensFile, Err: ca.used.err}, {Name: bundlesFile, Err: ca.identity.KeptErr}}
+	return []admin.KeptFile{{Name: usedTokensFile, Err: ca.used.err}, {Name: bundlesFile, Err: ca.identity.Trust().KeptErr}}
 }

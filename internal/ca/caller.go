@@ -93,7 +93,7 @@ func (ca *CA) prove(ctx context.Context, c caller, now time.Time) (proven, *refu
 // proveByCertificate believes a certificate that is trusted, and of a pod, while that is there.
 func (ca *CA) proveByCertificate(ctx context.Context, c caller, now time.Time) (proven, *refusal) {
 	// Again, since it may have ended or been revoked while the connection was open.
-	if err := ca.identity.Trusts(c.state, ca.members()); err != nil {
+	if err := ca.identity.Trust().Trusts(c.state, ca.members()); err != nil {
 		return proven{}, refuse(codes.Unauthenticated, badCertificate, "%w", err)
 	}
 	id, err := identity.IDOf(c.state.PeerCertificates[0])

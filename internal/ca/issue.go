@@ -98,7 +98,7 @@ func (ca *CA) certify(who proven, csr *x509.CertificateRequest, ttl time.Duratio
 		return nil, refuse(codes.Unavailable, unable, "%w: ask another CA", err)
 	}
 	// As its peers will judge it: nobody who was revoked gets a new one.
-	if err := ca.identity.Trusts(tls.ConnectionState{PeerCertificates: chain}, ca.members()); err != nil {
+	if err := ca.identity.Trust().Trusts(tls.ConnectionState{PeerCertificates: chain}, ca.members()); err != nil {
 		return nil, refuse(codes.PermissionDenied, badCertificate, "nobody would accept it: %w", err)
 	}
 	return append(chain, authority.Roots()...), nil

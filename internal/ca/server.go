@@ -22,12 +22,12 @@ import (
 // judged again as long as the connection is open.
 func (ca *CA) newPort(listener net.Listener) *tlsport.Port {
 	return tlsport.New(tlsport.Config{
-		Listener: listener, TLS: ca.serverTLS(), Past: ca.identity.Past,
+		Listener: listener, TLS: ca.serverTLS(), Past: ca.identity.Trust().Past,
 		Trusts: func(cs tls.ConnectionState) error {
 			if len(cs.PeerCertificates) == 0 {
 				return nil
 			}
-			return ca.identity.Trusts(cs, ca.members())
+			return ca.identity.Trust().Trusts(cs, ca.members())
 		},
 		Turns: ca.limits.Turns, Strangers: ca.limits.Port("certificates", limit.Part(strangerPart, maxStrangers)),
 		Max: limit.Part(connectionPart, maxConnections), Short: ca.limits.Shed, Log: ca.log,

@@ -78,7 +78,7 @@ func TestPKIMakesIdentitiesThatMeet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := orders.Verify([]byte("hello"), sig); err != nil || id.ID != gw.ID() {
+	if id, err := orders.Trust().Verify([]byte("hello"), sig); err != nil || id.ID != gw.ID() {
 		t.Errorf("verify: %v, %v", id, err)
 	}
 }

@@ -18,7 +18,7 @@ func TrustDomains(s *identity.Source, domains []config.TrustDomain) error {
 		}
 		all = append(all, domain)
 	}
-	if err := s.TrustDomains(all); err != nil {
+	if err := s.Trust().TrustDomains(all); err != nil {
 		return &config.KeyError{Key: "trustDomains", Problem: err.Error()}
 	}
 	return nil

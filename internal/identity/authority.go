@@ -58,7 +58,7 @@ func NewRoot(trustDomain string, ttl time.Duration) (*Authority, error) {
 	if err != nil || td.Name() != trustDomain {
 		return nil, fmt.Errorf("trust domain %q: use lower-case letters, digits, dots and hyphens, such as mesh.example", trustDomain)
 	}
-	key, err := newKey()
+	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (a *Authority) newCluster(cluster mesh.ClusterName, namespaces []string, fo
 	if err := mesh.CheckLabel(string(cluster)); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	key, err := newKey()
+	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ type Request struct {
 
 // Issue makes a key and a certificate for it.
 func (a *Authority) Issue(r Request) (*Credential, error) {
-	key, err := newKey()
+	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,8 @@ func makeCA(t *x509.Certificate, pathLen int) {
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 }
 
-func newKey() (*ecdsa.PrivateKey, error) {
+// NewKey makes a private key for a certificate: ECDSA P-256.
+func NewKey() (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)

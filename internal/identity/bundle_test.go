@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +42,7 @@ func certs(of ...*identity.Authority) (all []*x509.Certificate) {
 
 func accept(t *testing.T, s *identity.Source, b *identity.Bundle) {
 	t.Helper()
-	if changed, err := s.Accept(b.Bytes()); err != nil || !changed {
+	if changed, err := s.Trust().Accept(b.Bytes()); err != nil || !changed {
 		t.Fatalf("bundle %d: changed %t, %v", b.Number, changed, err)
 	}
 }
@@ -93,7 +94,7 @@ func TestARootIsReplacedWithoutABreak(t *testing.T) {
 	accept(t, b, both)
 	// renewed trusts what it was issued with; old ones come to it through the bundle, which
 	// the next root has not signed.
-	if _, err := renewed.Accept(both.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
+	if _, err := renewed.Trust().Accept(both.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
 		t.Fatalf("a bundle of a root that is not trusted: %v", err)
 	}
 	both = signed(t, identity.Bundle{Number: 2, Roots: certs(m.Root, next)}, m.Root, next)
@@ -107,7 +108,7 @@ func TestARootIsReplacedWithoutABreak(t *testing.T) {
 	if _, _, err := shake(t, a, renewed); err != nil {
 		t.Fatalf("with both roots: %v", err)
 	}
-	past := a.Past()
+	past := a.Trust().Past()
 	alone := signed(t, identity.Bundle{Number: 3, Roots: certs(next), Retired: certs(m.Root)}, next)
 	for _, s := range []*identity.Source{a, b, renewed} {
 		accept(t, s, alone)
@@ -117,20 +118,20 @@ func TestARootIsReplacedWithoutABreak(t *testing.T) {
 	default:
 		t.Error("nobody was told that what is trusted has changed")
 	}
-	if err := a.Trusts(open, identity.AnyMember()); err != nil {
+	if err := a.Trust().Trusts(open, identity.AnyMember()); err != nil {
 		t.Errorf("a connection that was open when its root retired: %v", err)
 	}
 	if _, _, err := shake(t, renewed, b); err == nil {
 		t.Error("a new connection under a retired root")
 	}
 	late := signed(t, identity.Bundle{Number: 4, Roots: certs(m.Root, next)}, m.Root)
-	if _, err := a.Accept(late.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
+	if _, err := a.Trust().Accept(late.Bytes()); !errors.Is(err, identity.ErrUntrusted) {
 		t.Errorf("a retired root signed a bundle: %v", err)
 	}
 	gone := signed(t, identity.Bundle{Number: 4, Roots: certs(next), Retired: certs(m.Root), Revoked: []identity.Revocation{
 		{What: identity.FingerprintOf(m.Root.Certificate()).String()}}}, next)
 	accept(t, a, gone)
-	if err := a.Trusts(open, identity.AnyMember()); err == nil {
+	if err := a.Trust().Trusts(open, identity.AnyMember()); err == nil {
 		t.Error("a connection outlives the revocation of its root")
 	}
 }
@@ -162,7 +163,7 @@ func TestWhatIsRevokedIsTrustedNoMoreAndTheRestIs(t *testing.T) {
 			for _, w := range who {
 				revoked = revoked || w == s
 			}
-			for how, err := range map[string]error{"open": east.Trusts(open, identity.AnyMember()), "renewed": east.TrustsRenewed(open, identity.AnyMember())} {
+			for how, err := range map[string]error{"open": east.Trust().Trusts(open, identity.AnyMember()), "renewed": east.Trust().TrustsRenewed(open, identity.AnyMember())} {
 				if errors.As(err, new(*identity.RevokedError)) != revoked || !revoked && err != nil {
 					t.Errorf("%s, %s, after %s was revoked: %v", s.ID(), how, what, err)
 				}
@@ -171,7 +172,7 @@ func TestWhatIsRevokedIsTrustedNoMoreAndTheRestIs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := east.Verify([]byte("head"), sig); (err != nil) != revoked {
+			if _, err := east.Trust().Verify([]byte("head"), sig); (err != nil) != revoked {
 				t.Errorf("a signature of %s after %s was revoked: %v", s.ID(), what, err)
 			}
 			if _, _, err := shake(t, s, east); (err != nil) != revoked {
@@ -273,12 +274,12 @@ func TestTheHighestBundleWinsInWhateverOrderTheyCome(t *testing.T) {
 	forwards, backwards := m.Gateway("east", "east-1"), m.Gateway("east", "east-1")
 	for i := range all {
 		for s, b := range map[*identity.Source]*identity.Bundle{forwards: all[i], backwards: all[len(all)-1-i]} {
-			if _, err := s.Accept(b.Bytes()); err != nil {
+			if _, err := s.Trust().Accept(b.Bytes()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	a, b := forwards.Bundles()[0], backwards.Bundles()[0]
+	a, b := forwards.Trust().Bundles()[0], backwards.Trust().Bundles()[0]
 	if a.Number != 2 || string(a.Bytes()) != string(b.Bytes()) {
 		t.Errorf("one holds %d %s, the other %d %s", a.Number, a.Bytes(), b.Number, b.Bytes())
 	}
@@ -289,35 +290,35 @@ func TestBundlesInForceOutliveARestart(t *testing.T) {
 	next := rootOf(t, "mesh.example")
 	file := filepath.Join(t.TempDir(), "bundles.json")
 	s := m.Gateway("east", "east-1")
-	s.KeepBundles(file)
+	s.Trust().KeepBundles(file)
 	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root, next)}, m.Root))
 	accept(t, s, signed(t, identity.Bundle{Number: 2, Roots: certs(next), Retired: certs(m.Root)}, next))
-	if err := s.KeptErr(); err != nil {
+	if err := s.Trust().KeptErr(); err != nil {
 		t.Fatal(err)
 	}
 	again := m.Gateway("east", "east-1") // its roots.pem is still the old one
-	again.KeepBundles(file)
-	if b := again.Bundles(); len(b) != 1 || b[0].Number != 2 {
+	again.Trust().KeepBundles(file)
+	if b := again.Trust().Bundles(); len(b) != 1 || b[0].Number != 2 {
 		t.Errorf("after a restart: %v", b)
 	}
 	other := identitytest.New(t, "mesh.example").Gateway("east", "east-1")
-	other.KeepBundles(file)
-	if b := other.Bundles(); len(b) != 0 {
+	other.Trust().KeepBundles(file)
+	if b := other.Trust().Bundles(); len(b) != 0 {
 		t.Error("a mesh that was made anew under the old name trusts the old one's roots")
 	}
 	if err := os.WriteFile(file, []byte(`[{"bundle":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.Gateway("east", "east-1").KeepBundles(file) // is logged
+	m.Gateway("east", "east-1").Trust().KeepBundles(file) // is logged
 }
 
 func TestBundlesThatCouldNotBeKeptAreWrittenLater(t *testing.T) {
 	m := identitytest.New(t, "mesh.example")
 	dir := filepath.Join(t.TempDir(), "state")
 	s := m.Gateway("east", "east-1")
-	s.KeepBundles(filepath.Join(dir, "bundles.json"))
+	s.Trust().KeepBundles(filepath.Join(dir, "bundles.json"))
 	accept(t, s, signed(t, identity.Bundle{Number: 1, Roots: certs(m.Root)}, m.Root))
-	if s.KeptErr() == nil {
+	if s.Trust().KeptErr() == nil {
 		t.Fatal("it is kept in a directory that is not there")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -328,12 +329,12 @@ func TestBundlesThatCouldNotBeKeptAreWrittenLater(t *testing.T) {
 	if err := s.Run(ctx); err != nil { // writes once more
 		t.Fatal(err)
 	}
-	if err := s.KeptErr(); err != nil {
+	if err := s.Trust().KeptErr(); err != nil {
 		t.Errorf("not written again: %v", err)
 	}
 	again := m.Gateway("east", "east-1")
-	again.KeepBundles(filepath.Join(dir, "bundles.json"))
-	if b := again.Bundles(); len(b) != 1 || b[0].Number != 1 {
+	again.Trust().KeepBundles(filepath.Join(dir, "bundles.json"))
+	if b := again.Trust().Bundles(); len(b) != 1 || b[0].Number != 1 {
 		t.Errorf("after a restart: %v", b)
 	}
 }
@@ -347,12 +348,12 @@ func TestAForeignTrustDomainSpeaksForItsOwnClustersOnly(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			east := m.Gateway("east", "east-1")
 			paris := other.Gateway("paris", "paris-1")
-			if err := paris.TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
+			if err := paris.Trust().TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
 				t.Fatal(err)
 			}
 			_, _, err := shake(t, east, paris)
 			wantError(t, "before it is configured", err, "trust domain other.example, expected mesh.example")
-			if err := east.TrustDomains([]identity.Domain{d}); err != nil {
+			if err := east.Trust().TrustDomains([]identity.Domain{d}); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := shake(t, east, paris); err != nil {
@@ -377,7 +378,7 @@ func TestAForeignTrustDomainSpeaksForItsOwnClustersOnly(t *testing.T) {
 				t.Error("their retired root")
 			}
 			successor := gatewayUnder(t, next, "paris", "paris-1")
-			if err := successor.TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
+			if err := successor.Trust().TrustDomains([]identity.Domain{{Name: "mesh.example", Roots: certs(m.Root), Clusters: []mesh.ClusterName{"east"}}}); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := shake(t, east, successor); err != nil {
@@ -400,7 +401,7 @@ func TestAClusterIsOfOneTrustDomain(t *testing.T) {
 		"name a file with its roots": {Name: "other.example", Clusters: []mesh.ClusterName{"paris"}},
 		"is this process's own":      {Name: "mesh.example", Roots: roots, Clusters: []mesh.ClusterName{"paris"}},
 	} {
-		wantError(t, want, east.TrustDomains([]identity.Domain{d}), want)
+		wantError(t, want, east.Trust().TrustDomains([]identity.Domain{d}), want)
 	}
 }
 
@@ -436,7 +437,7 @@ func FuzzABundleFromAnybodyIsReadOrRefused(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if changed, err := s.Accept(raw); changed && err == nil && b.TrustDomain != "mesh.example" {
+		if changed, err := s.Trust().Accept(raw); changed && err == nil && b.TrustDomain != "mesh.example" {
 			t.Error("a bundle of another trust domain")
 		}
 	})
@@ -453,7 +454,7 @@ func TestTheNumberOfTheBundleInForceIsAMetricAndWhoWatchesIsToldOfEachOnce(t *te
 	told, ended := make(chan uint64), make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.WatchBundles(ctx, func(b *identity.Bundle) { told <- b.Number })
+		s.Trust().WatchBundles(ctx, func(b *identity.Bundle) { told <- b.Number })
 	}()
 	for number := range uint64(3) {
 		if number > 0 {
@@ -470,4 +471,43 @@ func TestTheNumberOfTheBundleInForceIsAMetricAndWhoWatchesIsToldOfEachOnce(t *te
 	}
 	cancel()
 	<-ended
+}
+
+func TestABundleThatComesWhileTheCertificateIsReplacedStays(t *testing.T) {
+	m := identitytest.New(t, "mesh.example")
+	file := filepath.Join(t.TempDir(), "bundles.json")
+	issue := func() *identity.Credential {
+		c, err := m.Cluster("east").Issue(identity.Request{ID: identity.ID{Gateway: "east-1"}, TTL: identitytest.TTL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	s, err := issue().Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Trust().KeepBundles(file)
+	const last = 8
+	var renewing sync.WaitGroup
+	for range last {
+		next := issue().Material()
+		renewing.Go(func() {
+			if err := s.Replace(next); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for n := range uint64(last) {
+		accept(t, s, signed(t, identity.Bundle{Number: n + 1, Roots: certs(m.Root)}, m.Root))
+	}
+	renewing.Wait()
+	if n := s.Trust().Held()["mesh.example"]; n != last {
+		t.Errorf("bundle %d is in force, %d was taken", n, last)
+	}
+	again := m.Gateway("east", "east-1")
+	again.Trust().KeepBundles(file)
+	if n := again.Trust().Held()["mesh.example"]; n != last {
+		t.Errorf("bundle %d is on disk, %d was in force", n, last)
+	}
 }

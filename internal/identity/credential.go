@@ -228,17 +228,13 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 
 // OpenBundle reads the bundle that [Bundle.Save] wrote to dir; nil: there is none.
 func OpenBundle(dir string) (*Bundle, error) {
-	path := filepath.Join(dir, bundleFile)
-	raw, err := readBounded(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	raw, err := readBundle(dir)
+	if raw == nil || err != nil {
 		return nil, err
 	}
 	b, err := ParseBundle(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, bundleFile), err)
 	}
 	return b, nil
 }

@@ -63,8 +63,8 @@
 //
 // TLS is 1.3 only, the peer's certificate is checked on every handshake, and no
 // session is resumed: a ticket would outlive what it was granted for. Who keeps
-// connections for long judges them again: [Source.Past], [Source.Trusts], and
-// [Source.TrustsRenewed] for a peer that has renewed its certificate in time.
+// connections for long judges them again: [TrustStore.Past], [TrustStore.Trusts], and
+// [TrustStore.TrustsRenewed] for a peer that has renewed its certificate in time.
 //
 // What a source holds comes from an [Origin], which replaces it before it expires: the
 // files above, or whatever calls [New] and [Source.Replace].

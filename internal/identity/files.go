@@ -20,6 +20,10 @@ const (
 	rootsFile = "roots.pem"
 )
 
+// bundleFile is the bundle in an identity directory or that of an authority; it may
+// be missing.
+const bundleFile = "bundle.json"
+
 // howToIssue ends the errors about a directory that does not hold an identity.
 const howToIssue = "make one with 'isthmus pki gateway' or 'isthmus pki workload' (see 'isthmus pki --help')"
 

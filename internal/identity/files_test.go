@@ -117,7 +117,7 @@ func TestBothRootsAreTrustedDuringARotation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, err := after.Verify([]byte("x"), sig); err != nil || id.ID != s.ID() {
+		if id, err := after.Trust().Verify([]byte("x"), sig); err != nil || id.ID != s.ID() {
 			t.Errorf("%s root: %v, %v", name, id, err)
 		}
 	}

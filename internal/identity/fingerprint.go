@@ -48,13 +48,9 @@ func ParseFingerprint(s string) (f Fingerprint, err error) {
 
 // ReadFingerprints returns the fingerprints of the certificates in a PEM file, in its order.
 func ReadFingerprints(path string) ([]Fingerprint, error) {
-	raw, err := readBounded(path)
+	certs, err := readPEM(readBounded, path, parseCertificates)
 	if err != nil {
 		return nil, err
-	}
-	certs, err := parseCertificates(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	all := make([]Fingerprint, 0, len(certs))
 	for _, c := range certs {

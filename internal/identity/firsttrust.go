@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -35,18 +34,9 @@ func NewFirstTrust(cluster mesh.ClusterName, fingerprints []string, rootsFile st
 	if len(f.Roots) > 0 {
 		return f, nil
 	}
-	raw, err := readBounded(rootsFile)
-	if err != nil {
-		return f, err
-	}
-	roots, err := parseCertificates(raw)
-	if err != nil {
-		return f, fmt.Errorf("%s %w", rootsFile, err)
-	}
-	for _, r := range roots {
-		f.Roots = append(f.Roots, FingerprintOf(r))
-	}
-	return f, nil
+	var err error
+	f.Roots, err = ReadFingerprints(rootsFile)
+	return f, err
 }
 
 // ClientTLS returns the configuration for a connection to the CA: nobody is trusted but a
@@ -76,7 +66,7 @@ func (f FirstTrust) verify(cs tls.ConnectionState) error {
 		return errors.New("the CA is under none of the roots whose fingerprints are trusted at first: compare them with 'isthmus pki fingerprint roots.pem'")
 	}
 	td := cmp.Or(f.TrustDomain, id.TrustDomain) // the root says below whether it speaks for that
-	peer, err := verify(cs.PeerCertificates, newTrust(td, roots, nil, nil), judgement{usage: x509.ExtKeyUsageServerAuth, at: time.Now()})
+	peer, err := verify(cs.PeerCertificates, newTrust(ID{TrustDomain: td}, roots, nil, nil), judgement{usage: x509.ExtKeyUsageServerAuth, at: time.Now()})
 	if err != nil {
 		return err
 	}

@@ -256,7 +256,7 @@ func TestOnlyWhatTheRootHasSignedSaysWhenAClusterWasFounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.Founding()
+		return s.Self().Founding
 	}
 	// Who has the cluster's key makes itself older, where its CA lets it make CAs.
 	key := newTestKey(t)

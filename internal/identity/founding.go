@@ -50,6 +50,3 @@ func foundingOf(ca *x509.Certificate) Founding {
 	key := hex.EncodeToString(ca.SubjectKeyId)
 	return Founding{ca.NotBefore.Unix(), key[:min(len(key), maxKeyID)]}
 }
-
-// Founding returns the founding of this process's cluster.
-func (s *Source) Founding() Founding { return s.now.Load().self.Founding }

@@ -32,19 +32,19 @@ func TestAnIntermediateThatReplacesAnotherIsOfTheSameClusterAndOneMadeApartIsNot
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := sourceOf(t, first).Founding()
+	want := sourceOf(t, first).Self().Founding
 	if want.IsZero() {
 		t.Fatal("a cluster has no founding")
 	}
 	for name, ca := range map[string]*identity.Authority{"renewed": renewed, "renewed twice": again} {
-		if got := sourceOf(t, ca).Founding(); got != want {
+		if got := sourceOf(t, ca).Self().Founding; got != want {
 			t.Errorf("%s: founded %v, want %v", name, got, want)
 		}
 	}
-	if got := sourceOf(t, newCluster(t, root)).Founding(); got == want || got.IsZero() {
+	if got := sourceOf(t, newCluster(t, root)).Self().Founding; got == want || got.IsZero() {
 		t.Errorf("another cluster of the same name has founding %v, the first %v", got, want)
 	}
-	if got := sourceOf(t, root).Founding(); !got.IsZero() {
+	if got := sourceOf(t, root).Self().Founding; !got.IsZero() {
 		t.Errorf("what the root signed itself has founding %v", got)
 	}
 }
@@ -70,11 +70,11 @@ func TestAFoundingIsReadOfTheCertificateThatSignedOnly(t *testing.T) {
 	}
 	own, others := chain(s), chain(sourceOf(t, other))
 	sent := []*x509.Certificate{own[0], others[1], own[1]}
-	if got, err := s.Peer(tls.ConnectionState{PeerCertificates: sent}); err != nil || got.Founding != s.Founding() {
-		t.Errorf("founding %v, %v, want %v", got, err, s.Founding())
+	if got, err := s.Trust().Peer(tls.ConnectionState{PeerCertificates: sent}); err != nil || got.Founding != s.Self().Founding {
+		t.Errorf("founding %v, %v, want %v", got, err, s.Self().Founding)
 	}
 	elsewhere := sourceOf(t, newCluster(t, newRoot(t)))
-	if got, err := elsewhere.Peer(tls.ConnectionState{PeerCertificates: own}); err == nil {
+	if got, err := elsewhere.Trust().Peer(tls.ConnectionState{PeerCertificates: own}); err == nil {
 		t.Errorf("of a root that is not trusted: %v", got)
 	}
 }

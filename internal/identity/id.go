@@ -147,7 +147,7 @@ func ParseServiceAccountUser(user string) (ID, error) {
 
 // IDOf returns the ID that a leaf certificate states. It does not say that the
 // statement is true: that is known after a handshake with [Source.ServerTLS] or
-// [Source.ClientTLS], or after [Source.Verify]. Istio's name of the same workload may stand
+// [Source.ClientTLS], or after [TrustStore.Verify]. Istio's name of the same workload may stand
 // in front of the ID; it says nothing here.
 func IDOf(cert *x509.Certificate) (ID, error) {
 	if cert.IsCA || cert.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {

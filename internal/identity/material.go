@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -38,9 +37,6 @@ func LoadMaterial(path string) (Material, error) {
 	}
 	return m, nil
 }
-
-// NewKey makes a private key for a certificate: ECDSA P-256.
-func NewKey() (crypto.Signer, error) { return newKey() }
 
 // Encode writes the material for [ParseMaterial], as one text: a key without its
 // certificate is nobody, so that a process which keeps both keeps them together. What is

@@ -24,14 +24,14 @@ var bundleNumber = prometheus.NewDesc("isthmus_trust_bundle_number",
 	"Number of the bundle in force, by trust domain; 0: none has come yet.", []string{"trust_domain"}, nil)
 
 // bundleNumbers shows the number of the bundle in force of every trust domain that is taken.
-type bundleNumbers struct{ source *Source }
+type bundleNumbers struct{ trust *TrustStore }
 
 // Describe implements [prometheus.Collector].
 func (b bundleNumbers) Describe(to chan<- *prometheus.Desc) { to <- bundleNumber }
 
 // Collect implements [prometheus.Collector].
 func (b bundleNumbers) Collect(to chan<- prometheus.Metric) {
-	for td, number := range b.source.Held() {
+	for td, number := range b.trust.Held() {
 		to <- prometheus.MustNewConstMetric(bundleNumber, prometheus.GaugeValue, float64(number), td)
 	}
 }
@@ -43,5 +43,5 @@ func (s *Source) Register(reg prometheus.Registerer) error {
 		Name: "isthmus_identity_expiry_timestamp_seconds",
 		Help: "When the certificate in use expires, in seconds since 1970.",
 	}, func() float64 { return float64(s.NotAfter().Unix()) })
-	return prom.Register(reg, expiry, bundleNumbers{s}, s.metrics.replaced, s.metrics.failed)
+	return prom.Register(reg, expiry, bundleNumbers{&s.trust}, s.metrics.replaced, s.metrics.failed)
 }

@@ -1,13 +1,11 @@
 package identity
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -46,14 +44,6 @@ func (p Peer) CheckAnswer(namespace string) error {
 		return fmt.Errorf("%s is no workload of namespace %s", p.ID, namespace)
 	}
 	return p.CheckOffer(namespace)
-}
-
-// Self returns what others take this process for. It must not be changed.
-func (s *Source) Self() Peer { return s.now.Load().self }
-
-// Peer returns what the chain of the peer of a finished handshake proves now.
-func (s *Source) Peer(cs tls.ConnectionState) (Peer, error) {
-	return verify(cs.PeerCertificates, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: time.Now(), open: true})
 }
 
 // peerOf returns what a chain that x509 has verified proves, or why one of its CAs may not

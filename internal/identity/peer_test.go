@@ -20,7 +20,7 @@ func peerOf(t *testing.T, by, s *identity.Source) identity.Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := by.Verify([]byte("x"), sig)
+	p, err := by.Trust().Verify([]byte("x"), sig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestNamespacesOutliveARenewalUnlessTheyAreChanged(t *testing.T) {
 		if read, err := identity.OpenCluster(dir, "east"); err != nil || !slices.Equal(read.Namespaces(), namespaces) {
 			t.Fatalf("read again: %v, %v; want %v", read, err, namespaces)
 		}
-		if sourceOf(t, again).Founding() != sourceOf(t, first).Founding() {
+		if sourceOf(t, again).Self().Founding != sourceOf(t, first).Self().Founding {
 			t.Error("another founding")
 		}
 	}
@@ -100,7 +100,7 @@ func TestACertificateThatIsOnlySentAlongGivesNoNamespaces(t *testing.T) {
 		return certs
 	}
 	own, other := parse(m.Gateway("west", "west-1")), parse(sourceOfCluster(t, free, "west"))
-	p, err := m.Gateway("east", "east-1").Peer(tls.ConnectionState{PeerCertificates: []*x509.Certificate{own[0], other[1], own[1]}})
+	p, err := m.Gateway("east", "east-1").Trust().Peer(tls.ConnectionState{PeerCertificates: []*x509.Certificate{own[0], other[1], own[1]}})
 	if err != nil || p.MayOffer("shop") {
 		t.Errorf("%+v, %v", p, err)
 	}

@@ -19,12 +19,12 @@ func Open(dir string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	first, err := newMaterial(m, nil)
+	r := &reloader{dir: dir, raw: raw.whole()}
+	s, err := newSource(m, Origin{Follow: r.follow})
 	if err != nil {
 		return nil, inFile(dir, certFile, err)
 	}
-	r := &reloader{dir: dir, raw: raw.whole()}
-	return newSource(first, Origin{Follow: r.follow}), nil
+	return s, nil
 }
 
 // reloader follows an identity directory. Its methods are follow's goroutine's.
@@ -42,7 +42,7 @@ func (r *reloader) follow(ctx context.Context, s *Source) {
 	var faults <-chan error
 	watch := func() {}
 	if w, err := fsnotify.NewWatcher(); err != nil {
-		s.log().Warn("identity files are only looked at now and then", "every", pollEvery, "err", err)
+		s.log.Warn("identity files are only looked at now and then", "every", pollEvery, "err", err)
 	} else {
 		defer func() { _ = w.Close() }() // it only ends the notices
 		events, faults = w.Events, w.Errors

@@ -53,7 +53,7 @@ func follow(t *testing.T, dir string) (*identity.Source, lines) {
 		t.Fatal(err)
 	}
 	log := make(lines, 100)
-	s.Log = slog.New(log)
+	s.LogTo(slog.New(log))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()

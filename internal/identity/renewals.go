@@ -49,17 +49,17 @@ func (r *Renewals) forgetExpiredLocked(now time.Time) {
 	}
 }
 
-// Trusts is [Source.TrustsRenewed] for who has shown a certificate that is valid now,
-// and [Source.Trusts] for who has not.
-func (r *Renewals) Trusts(s *Source, cs tls.ConnectionState, policy PeerPolicy) error {
+// Trusts is [TrustStore.TrustsRenewed] for who has shown a certificate that is valid now,
+// and [TrustStore.Trusts] for who has not.
+func (r *Renewals) Trusts(t *TrustStore, cs tls.ConnectionState, policy PeerPolicy) error {
 	id, _, ok := shown(cs)
 	r.mu.Lock()
 	renewed := ok && time.Now().Before(r.until[id])
 	r.mu.Unlock()
 	if renewed {
-		return s.TrustsRenewed(cs, policy)
+		return t.TrustsRenewed(cs, policy)
 	}
-	return s.Trusts(cs, policy)
+	return t.Trusts(cs, policy)
 }
 
 // shown returns who has shown a certificate, and until when its chain is valid.

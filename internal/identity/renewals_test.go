@@ -31,15 +31,15 @@ func TestWhoHasShownANewerCertificateKeepsAnOlderConnection(t *testing.T) {
 		}
 		r.Seen(older)
 		time.Sleep(2 * time.Minute)
-		wantError(t, "who has shown nothing newer", r.Trusts(us, older, identity.AnyGateway()), "expired")
+		wantError(t, "who has shown nothing newer", r.Trusts(us.Trust(), older, identity.AnyGateway()), "expired")
 		newer, _, err, _ := handshake(t, us.ClientTLS("x", identity.AnyGateway()), source(time.Hour).ServerTLS(identity.AnyGateway()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Seen(newer)
-		wantError(t, "who has renewed", r.Trusts(us, older, identity.AnyGateway()), "")
-		wantError(t, "who may not play the role", r.Trusts(us, older, identitytest.AnyWorkload()), "expected a workload")
+		wantError(t, "who has renewed", r.Trusts(us.Trust(), older, identity.AnyGateway()), "")
+		wantError(t, "who may not play the role", r.Trusts(us.Trust(), older, identitytest.AnyWorkload()), "expected a workload")
 		time.Sleep(2 * time.Hour)
-		wantError(t, "who has not renewed again", r.Trusts(us, older, identity.AnyGateway()), "expired")
+		wantError(t, "who has not renewed again", r.Trusts(us.Trust(), older, identity.AnyGateway()), "expired")
 	})
 }

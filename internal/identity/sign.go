@@ -30,27 +30,27 @@ func (s *Source) Chain() [][]byte { return s.now.Load().tls.Certificate }
 // Sign signs data with the current certificate's key. The chain of the result
 // is shared and must not be changed.
 func (s *Source) Sign(data []byte) (Signature, error) {
-	m := s.now.Load()
-	digest, opts := prepare(m.key.Public(), data)
+	own := s.now.Load()
+	digest, opts := prepare(own.key.Public(), data)
 	if opts == nil {
-		return Signature{}, fmt.Errorf("sign as %s: key type %T is not supported, use ECDSA P-256", m.id, m.key.Public())
+		return Signature{}, fmt.Errorf("sign as %s: key type %T is not supported, use ECDSA P-256", own.id(), own.key.Public())
 	}
-	sig, err := m.key.Sign(rand.Reader, digest, opts)
+	sig, err := own.key.Sign(rand.Reader, digest, opts)
 	if err != nil {
-		return Signature{}, fmt.Errorf("sign as %s: %w", m.id, err)
+		return Signature{}, fmt.Errorf("sign as %s: %w", own.id(), err)
 	}
-	return Signature{Chain: m.tls.Certificate, Sig: sig}, nil
+	return Signature{Chain: own.tls.Certificate, Sig: sig}, nil
 }
 
 // Verify returns what the signer of data is proved to be. The signer's certificate is checked as that
 // of a TLS peer is, at this moment; which role it must have is the caller's to
 // say. sig may come from anybody.
-func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
+func (s *TrustStore) Verify(data []byte, sig Signature) (Peer, error) {
 	chain, err := sig.parse()
 	if err != nil {
 		return Peer{}, fmt.Errorf("signature: %w", err)
 	}
-	peer, err := verify(chain, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: time.Now()})
+	peer, err := verify(chain, s.now.Load(), judgement{usage: x509.ExtKeyUsageAny, at: time.Now()})
 	if err != nil {
 		return Peer{}, fmt.Errorf("signature: %w", err)
 	}
@@ -62,10 +62,10 @@ func (s *Source) Verify(data []byte, sig Signature) (Peer, error) {
 
 // TrustsSigner returns why the signer of what was verified before is trusted no more. That
 // its certificate has expired since does not count.
-func (s *Source) TrustsSigner(sig Signature) error {
+func (s *TrustStore) TrustsSigner(sig Signature) error {
 	chain, err := sig.parse()
 	if err == nil {
-		_, err = verify(chain, s.now.Load().trust, judgement{usage: x509.ExtKeyUsageAny, at: beforeEnd(chain), open: true})
+		_, err = verify(chain, s.now.Load(), judgement{usage: x509.ExtKeyUsageAny, at: beforeEnd(chain), open: true})
 	}
 	return err
 }

@@ -33,17 +33,17 @@ func TestASignatureNamesItsSigner(t *testing.T) {
 	if err := json.Unmarshal(wire, &got); err != nil {
 		t.Fatal(err)
 	}
-	if id, err := west.Verify(data, got); err != nil || id.ID != east.ID() {
+	if id, err := west.Trust().Verify(data, got); err != nil || id.ID != east.ID() {
 		t.Errorf("%v, %v", id, err)
 	}
-	_, err = west.Verify([]byte(`{"epoch":2}`), got)
+	_, err = west.Trust().Verify([]byte(`{"epoch":2}`), got)
 	wantError(t, "other data", err, "the data is not what was signed with the key of spiffe://mesh.example/cluster/east/gateway/east-1")
 
 	mine, err := west.Sign(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = west.Verify(data, identity.Signature{Chain: got.Chain, Sig: mine.Sig})
+	_, err = west.Trust().Verify(data, identity.Signature{Chain: got.Chain, Sig: mine.Sig})
 	wantError(t, "another's name", err, "not what was signed")
 
 	stranger := identitytest.New(t, "mesh.example").Gateway("east", "east-1")
@@ -51,7 +51,7 @@ func TestASignatureNamesItsSigner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = west.Verify(data, forged)
+	_, err = west.Trust().Verify(data, forged)
 	wantError(t, "another root", err, "not signed by a root")
 }
 
@@ -74,7 +74,7 @@ func TestASignatureFromOutsideIsBounded(t *testing.T) {
 		{"a large signature", identity.Signature{Chain: good.Chain, Sig: make([]byte, 4<<10)}, "longer than 1024"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := s.Verify([]byte("x"), tc.sig)
+			_, err := s.Trust().Verify([]byte("x"), tc.sig)
 			wantError(t, "verify", err, tc.want)
 		})
 	}
@@ -88,7 +88,7 @@ func TestASignatureEndsWithItsCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(identitytest.TTL + time.Second)
-		_, err = s.Verify([]byte("x"), sig)
+		_, err = s.Trust().Verify([]byte("x"), sig)
 		wantError(t, "verify", err, "expired at 2000-12-31T00:00:00Z, it is 2000-12-31T00:00:01Z here")
 	})
 }
@@ -119,10 +119,10 @@ func TestEveryKindOfKeySigns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Verify([]byte("x"), sig); err != nil {
+			if _, err := s.Trust().Verify([]byte("x"), sig); err != nil {
 				t.Error(err)
 			}
-			_, err = s.Verify([]byte("y"), sig)
+			_, err = s.Trust().Verify([]byte("y"), sig)
 			wantError(t, "other data", err, "not what was signed")
 		})
 	}
@@ -147,7 +147,7 @@ func FuzzVerify(f *testing.F) {
 		parts := [][]byte{data, good.Chain[0], good.Chain[1], good.Sig}
 		i := int(which) % len(parts)
 		parts[i] = splice(parts[i], int(at), with)
-		id, err := s.Verify(parts[0], identity.Signature{Chain: parts[1:3], Sig: parts[3]})
+		id, err := s.Trust().Verify(parts[0], identity.Signature{Chain: parts[1:3], Sig: parts[3]})
 		untouched := bytes.Equal(parts[0], data) && bytes.Equal(parts[1], good.Chain[0])
 		if err == nil && (!untouched || id.ID != s.ID()) {
 			t.Errorf("accepted %q by %x as %s", parts[0], parts[1], id)

@@ -2,31 +2,30 @@ package identity
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
-// Domain is another trust domain whose members are taken in.
-type Domain struct {
-	Name string
-	// Roots and Pins say whom to believe until a bundle says more: certificates, or
-	// the fingerprints of roots that a peer then has to send along, as gateways do.
-	Roots []*x509.Certificate
-	Pins  []Fingerprint
-	// Clusters are those that are its own. A cluster belongs to one trust domain:
-	// what is known by the name of a cluster is nobody else's.
-	Clusters []mesh.ClusterName
-}
-
-// trust is by what peers are judged. It never changes.
+// trust is by what peers are judged. It never changes once it is in force.
 type trust struct {
-	self    string // our own trust domain
+	self    ID                  // this process; its trust domain is our own
+	roots   []*x509.Certificate // of our own trust domain, beside what its bundle says
 	domains map[string]*domain
 	owner   map[mesh.ClusterName]string // the trust domain that a cluster belongs to, of those of others
 	foreign []Domain
+	own     own
+}
+
+// own is this process's certificate, as peers judge it that trust the same.
+type own struct {
+	chain   []*x509.Certificate
+	root    *x509.Certificate // that it is under; nil: none that is known
+	revoked *RevokedError     // no peer accepts it; nil: it is not revoked
 }
 
 // domain is what is trusted of one trust domain.
@@ -43,9 +42,9 @@ type domain struct {
 
 // newTrust puts together what is trusted: roots of our own trust domain, foreign ones,
 // and the newest bundle of each.
-func newTrust(self string, roots []*x509.Certificate, foreign []Domain, bundles map[string]*Bundle) *trust {
-	t := &trust{self: self, domains: make(map[string]*domain, 1+len(foreign)), owner: map[mesh.ClusterName]string{}, foreign: foreign}
-	t.domains[self] = newDomain(roots, nil, bundles[self])
+func newTrust(self ID, roots []*x509.Certificate, foreign []Domain, bundles map[string]*Bundle) *trust {
+	t := &trust{self: self, roots: roots, domains: make(map[string]*domain, 1+len(foreign)), owner: map[mesh.ClusterName]string{}, foreign: foreign}
+	t.domains[self.TrustDomain] = newDomain(roots, nil, bundles[self.TrustDomain])
 	for _, f := range foreign {
 		t.domains[f.Name] = newDomain(f.Roots, f.Pins, bundles[f.Name])
 		for _, c := range f.Clusters {
@@ -100,19 +99,65 @@ func (t *trust) bundles() map[string]*Bundle {
 	return all
 }
 
-// under returns the trust with other roots of our own; t may be nil.
-func (t *trust) under(self string, roots []*x509.Certificate) *trust {
-	if t == nil {
-		return newTrust(self, roots, nil, nil)
+// under returns the trust with other roots of our own, and with the bundle that came with
+// them.
+func (t *trust) under(self ID, m Material) (*trust, error) {
+	next := newTrust(self, m.Roots, t.foreign, t.bundles())
+	if m.Bundle == nil {
+		return next, nil
 	}
-	return newTrust(self, roots, t.foreign, t.bundles())
+	b, err := ParseBundle(m.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	newer, err := next.accept(b)
+	if newer == nil {
+		return next, err
+	}
+	return newer, nil
+}
+
+// judgeOwn notes how a certificate of this process stands, and returns what others take it for:
+// it must be good as a peer will judge it, but it may be revoked when the one before it was. Its
+// cluster may have been let in again, which is not known here yet.
+func (t *trust) judgeOwn(chain []*x509.Certificate, wasRevoked bool) (self Peer, err error) {
+	t.own = own{chain: chain, root: t.domains[t.self.TrustDomain].rootOf(chain)}
+	now := time.Now()
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
+		j := judgement{usage: usage, at: now}
+		self, err = verify(chain, t, j)
+		if revoked := (*RevokedError)(nil); wasRevoked && errors.As(err, &revoked) {
+			revoked.Own, t.own.revoked, j.pardoned = true, revoked, revoked.What
+			self, err = verify(chain, t, j)
+		}
+		if err != nil {
+			return Peer{}, err
+		}
+	}
+	return self, nil
+}
+
+// accept returns the trust with a bundle in force, if a root has signed it that is trusted
+// here; nil: it is not newer than the one that is.
+func (t *trust) accept(b *Bundle) (*trust, error) {
+	d := t.domains[b.TrustDomain]
+	if d == nil {
+		return nil, fmt.Errorf("bundle %d of trust domain %s: it is not ours (%s) and not among trustDomains", b.Number, b.TrustDomain, t.self.TrustDomain)
+	}
+	if d.bundle != nil && b.compare(d.bundle) <= 0 {
+		return nil, nil
+	}
+	if !b.signedBy(func(f Fingerprint) bool { _, ok := d.signers[f]; return ok }) {
+		return nil, fmt.Errorf("bundle %d of trust domain %s: %w: put a root that signed it in roots.pem, if that is right", b.Number, b.TrustDomain, ErrUntrusted)
+	}
+	return t.with(b), nil
 }
 
 // with returns the trust with one more bundle in force.
-func (t *trust) with(roots []*x509.Certificate, b *Bundle) *trust {
+func (t *trust) with(b *Bundle) *trust {
 	all := t.bundles()
 	all[b.TrustDomain] = b
-	return newTrust(t.self, roots, t.foreign, all)
+	return newTrust(t.self, t.roots, t.foreign, all)
 }
 
 // of returns what is trusted of the trust domain that an identity names, unless that
@@ -120,11 +165,11 @@ func (t *trust) with(roots []*x509.Certificate, b *Bundle) *trust {
 func (t *trust) of(id ID) (*domain, error) {
 	d := t.domains[id.TrustDomain]
 	if d == nil {
-		return nil, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, t.self)
+		return nil, fmt.Errorf("%s is of trust domain %s, expected %s", id, id.TrustDomain, t.self.TrustDomain)
 	}
 	owner, taken := t.owner[id.Cluster]
 	if !taken {
-		owner = t.self
+		owner = t.self.TrustDomain
 	}
 	if owner != id.TrustDomain {
 		return nil, fmt.Errorf("%s: cluster %s is of trust domain %s here, and a cluster belongs to one: name it below trustDomains if that is wrong", id, id.Cluster, owner)
@@ -183,7 +228,7 @@ func (e *RevokedError) Error() string {
 // its own trust domain, or by ours, which may do so with anybody. An entry that is pardoned
 // does not count.
 func (t *trust) revokes(chain []*x509.Certificate, id ID, pardoned string) error {
-	for _, td := range []string{t.self, id.TrustDomain} {
+	for _, td := range []string{t.self.TrustDomain, id.TrustDomain} {
 		d := t.domains[td]
 		if d == nil || len(d.revoked) == 0 {
 			continue

@@ -61,21 +61,21 @@ func TestARotationIsFourStepsAndTheDirectoryKnowsWhichIsNext(t *testing.T) {
 		if err := d.Do(time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := before.Accept(d.Bundle().Bytes()); err != nil {
+		if _, err := before.Trust().Accept(d.Bundle().Bytes()); err != nil {
 			t.Errorf("after step %d a process with the first root does not take the bundle: %v", step, err)
 		}
 		s, err := identity.Open(gateway)
 		if err != nil {
 			t.Fatalf("after step %d: %v", step, err)
 		}
-		if root, _ := s.Root(); (root == first) != (step == rotation.AddRoot && d.Bundle().Number == 1) {
+		if root, _ := s.Trust().OwnRoot(); (root == first) != (step == rotation.AddRoot && d.Bundle().Number == 1) {
 			t.Errorf("after step %d the gateway is under root %s", step, root)
 		}
 		if ns := mustCluster(t, dir).Namespaces(); len(ns) != 1 || ns[0] != "shop" {
 			t.Errorf("after step %d the cluster may offer %v", step, ns)
 		}
 	}
-	if s, _ := identity.Open(gateway); s.Founding() != before.Founding() {
+	if s, _ := identity.Open(gateway); s.Self().Founding != before.Self().Founding {
 		t.Error("it is another cluster now")
 	}
 }

@@ -33,17 +33,17 @@ type Trust struct {
 // TrustOf returns what a process trusts. Lacking is the caller's.
 func TrustOf(s *identity.Source) []Trust {
 	byName := map[string]*identity.Bundle{}
-	for _, b := range s.Bundles() {
+	for _, b := range s.Trust().Bundles() {
 		byName[b.TrustDomain] = b
 	}
 	all := []Trust{}
-	for td := range s.Held() {
+	for td := range s.Trust().Held() {
 		t := Trust{Domain: td, Own: td == s.ID().TrustDomain}
 		b := byName[td]
 		var roots []*x509.Certificate
 		switch {
 		case t.Own: // those of roots.pem count, too
-			roots = s.Roots()
+			roots = s.Trust().Roots()
 		case b != nil:
 			roots = b.Roots
 		}

@@ -25,7 +25,7 @@ func TestWhatIsTrustedCountsTheRootsOfFilesToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Accept(both.Bytes()); err != nil {
+	if _, err := s.Trust().Accept(both.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	if trust = TrustOf(s); len(trust[0].Roots) != 2 || trust[0].Bundle != 1 {

@@ -43,7 +43,7 @@ func serveWith(t *testing.T, gw *identity.Source, strangers, most int, lastWords
 	}
 	p := New(Config{
 		Listener: l, TLS: gw.ServerTLS(identitytest.WorkloadOf("east"), "h2"), Turns: limits.Turns,
-		Trusts: func(cs tls.ConnectionState) error { return gw.Trusts(cs, identitytest.WorkloadOf("east")) }, Past: gw.Past, LastWords: lastWords,
+		Trusts: func(cs tls.ConnectionState) error { return gw.Trust().Trusts(cs, identitytest.WorkloadOf("east")) }, Past: gw.Trust().Past, LastWords: lastWords,
 		Strangers: limits.Port("test", strangers), Max: most,
 	})
 	var run sync.WaitGroup
@@ -177,7 +177,7 @@ func TestWhoIsRevokedHearsSoAndIsCutWhetherItReadsOrNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if _, err := gw.Accept(revoked.Bytes()); err != nil {
+	if _, err := gw.Trust().Accept(revoked.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {

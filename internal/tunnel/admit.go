@@ -19,8 +19,8 @@ func (n *Node) admit(ctx context.Context, c *conn) error {
 			"gateway", c.gateway, "peer_addr", c.quic.RemoteAddr())
 		return duplicate(c.gateway)
 	}
-	past := n.cfg.Identity.Past() // before the judgement
-	peer, err := n.cfg.Identity.Peer(c.quic.ConnectionState().TLS)
+	past := n.cfg.Identity.Trust().Past() // before the judgement
+	peer, err := n.cfg.Identity.Trust().Peer(c.quic.ConnectionState().TLS)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (n *Node) stillTrusted(c *conn, past <-chan struct{}) error {
 	default:
 		return nil
 	}
-	_, err := n.cfg.Identity.Peer(c.quic.ConnectionState().TLS)
+	_, err := n.cfg.Identity.Trust().Peer(c.quic.ConnectionState().TLS)
 	if err != nil {
 		n.table.remove(c, &closeError{code: codeUntrusted, reason: err.Error()})
 	}

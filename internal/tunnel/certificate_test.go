@@ -227,7 +227,7 @@ func TestAPeerThatIsRevokedCanBeToldSoBeforeItsTunnelEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		if _, err := source.Accept(revoked.Bytes()); err != nil {
+		if _, err := source.Trust().Accept(revoked.Bytes()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // it is judged

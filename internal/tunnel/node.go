@@ -152,7 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	n.wg.Go(func() { n.acceptConns(serving, ln) })
-	n.wg.Go(func() { (&watcher{table: n.table, identity: n.cfg.Identity, log: n.log}).run(serving) })
+	n.wg.Go(func() { (&watcher{table: n.table, trust: n.cfg.Identity.Trust(), log: n.log}).run(serving) })
 	targetsDone := make(chan struct{})
 	go func() {
 		defer close(targetsDone)

@@ -15,9 +15,9 @@ import (
 // packets that they pass, their certificates, and their round-trip times. It must
 // not block on any of them.
 type watcher struct {
-	table    *table
-	identity *identity.Source
-	log      *slog.Logger
+	table *table
+	trust *identity.TrustStore
+	log   *slog.Logger
 }
 
 // run watches until ctx ends.
@@ -25,13 +25,13 @@ func (w *watcher) run(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	last, swept := time.Now(), time.Now()
-	past := w.identity.Past()
+	past := w.trust.Past()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-past:
-			past = w.identity.Past()
+			past = w.trust.Past()
 			w.judgeAgain()
 			continue
 		case <-ticker.C:
@@ -142,9 +142,9 @@ func (w *watcher) expel(c *conn, why error, now time.Time) {
 func (w *watcher) judgeAgain() {
 	now := time.Now()
 	for _, c := range w.table.conns() {
-		trusts := w.identity.Trusts
+		trusts := w.trust.Trusts
 		if !now.Before(c.expires) {
-			trusts = w.identity.TrustsRenewed // see vouched
+			trusts = w.trust.TrustsRenewed // see vouched
 		}
 		if err := trusts(c.quic.ConnectionState().TLS, identity.ExactGateway(c.gateway)); err != nil {
 			w.expel(c, err, now)

@@ -17,17 +17,17 @@ import (
 
 // Follower follows the gateways.
 type Follower struct {
-	links    []*gatewaylink.Link
-	identity *identity.Source
-	log      *slog.Logger
+	links   []*gatewaylink.Link
+	trusted *identity.TrustStore
+	log     *slog.Logger
 }
 
 // New returns a follower that does nothing until Run. A nil log discards.
-func New(links []*gatewaylink.Link, id *identity.Source, log *slog.Logger) *Follower {
+func New(links []*gatewaylink.Link, trusted *identity.TrustStore, log *slog.Logger) *Follower {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{links, id, log}
+	return &Follower{links, trusted, log}
 }
 
 // Run follows all gateways until ctx ends. It returns nil: what is trusted stays so when
@@ -60,7 +60,7 @@ func (f *Follower) stream(ctx context.Context, l *gatewaylink.Link) (stood bool,
 func (f *Follower) talk(s *stream, stood *bool) error {
 	refused := ""
 	for {
-		past := f.identity.Past()
+		past := f.trusted.Past()
 		if err := s.Send(f.holding(refused)); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (f *Follower) hear(s *stream, past <-chan struct{}, stood *bool) (refused s
 func (f *Follower) accept(m *trust.Bundles) error {
 	var faults []error
 	for _, raw := range m.GetBundles() {
-		if _, err := f.identity.Accept(raw); err != nil {
+		if _, err := f.trusted.Accept(raw); err != nil {
 			faults = append(faults, err)
 		}
 	}
@@ -108,9 +108,9 @@ func (f *Follower) accept(m *trust.Bundles) error {
 
 // holding says what this process holds.
 func (f *Follower) holding(refused string) *trust.Holding {
-	root, newest := f.identity.Root()
+	root, newest := f.trusted.OwnRoot()
 	h := &trust.Holding{Root: root.String(), OutdatedRoot: !newest, Refused: refused}
-	for td, number := range f.identity.Held() {
+	for td, number := range f.trusted.Held() {
 		h.Held = append(h.Held, &trust.Held{TrustDomain: td, Number: number})
 	}
 	return h

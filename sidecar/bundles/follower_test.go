@@ -26,7 +26,7 @@ func bundle(t *testing.T, m *identitytest.Mesh, number uint64) []byte {
 
 func TestABundleIsTakenBecauseARootSignedItWhoeverSendsIt(t *testing.T) {
 	m, other := identitytest.New(t, "mesh.example"), identitytest.New(t, "mesh.example")
-	f := New(nil, m.Workload("east", "shop", "orders"), nil)
+	f := New(nil, m.Workload("east", "shop", "orders").Trust(), nil)
 	if err := f.accept(&trust.Bundles{Bundles: [][]byte{bundle(t, m, 2)}}); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestAGatewayIsToldWhatIsHeldFirstAndAfterEveryChangeAndRefusal(t *testing.T
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, g := New(links, id, nil), &gateway{send: make(chan *trust.Bundles)}
+		f, g := New(links, id.Trust(), nil), &gateway{send: make(chan *trust.Bundles)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {

@@ -52,7 +52,7 @@ func TestAStreamToAGatewayThatIsRevokedEndsWhateverThatGatewayDoes(t *testing.T)
 		b, err := identity.Bundle{TrustDomain: "mesh.example", Number: number, Roots: []*x509.Certificate{m.Root.Certificate()},
 			Revoked: []identity.Revocation{{What: what}}}.Sign(m.Root)
 		if err == nil {
-			_, err = web.Accept(b.Bytes())
+			_, err = web.Trust().Accept(b.Bytes())
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -143,7 +143,7 @@ func Judge(links []*Link, log *slog.Logger) {
 		l.mu.Lock()
 		if c := l.conn; c != nil {
 			if cs := c.peer.Load(); cs != nil {
-				if err := l.id.TrustsRenewed(*cs, identity.GatewayOf(l.id.ID().Cluster)); err != nil {
+				if err := l.id.Trust().TrustsRenewed(*cs, identity.GatewayOf(l.id.ID().Cluster)); err != nil {
 					log.Warn("ends the connection to a gateway that is not trusted any more", "gateway", l.addr, "err", err)
 					c.broken = true
 					l.conn = nil

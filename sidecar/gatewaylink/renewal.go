@@ -15,7 +15,7 @@ import (
 // nothing else, on another one (see [identity.Renewals]).
 func ShowRenewals(ctx context.Context, id *identity.Source, links []*Link) {
 	for {
-		past, now := id.Past(), id.NotAfter()
+		renewed, now := id.Renewed(), id.NotAfter()
 		var showing sync.WaitGroup
 		for _, l := range links {
 			if now.After(l.shown) {
@@ -26,7 +26,7 @@ func ShowRenewals(ctx context.Context, id *identity.Source, links []*Link) {
 		for _, l := range links {
 			l.shown = now
 		}
-		if !state.Await(ctx, past) {
+		if !state.Await(ctx, renewed) {
 			return
 		}
 	}

@@ -226,7 +226,7 @@ func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionStat
 			return nil, proof, err
 		}
 	}
-	peer, err := l.p.cfg.Identity.Peer(proof)
+	peer, err := l.p.cfg.Identity.Trust().Peer(proof)
 	if err != nil {
 		return nil, proof, err
 	}
@@ -234,7 +234,7 @@ func (l *inboundListener) handshake(c *client) (*inboundPort, tls.ConnectionStat
 	caller := policy.CallerOf(peer)
 	c.Conn, c.Peer, c.Caller = conn, peer.ID.String(), &caller
 	c.Open.Proved(proof, func(cs tls.ConnectionState) error {
-		err := l.p.renewals.Trusts(l.p.cfg.Identity, cs, l.check)
+		err := l.p.renewals.Trusts(l.p.cfg.Identity.Trust(), cs, l.check)
 		if err != nil {
 			l.acceptor.log.Info("ends the connection of a caller that is not trusted any more", "peer_id", c.Peer, "err", err)
 		}

@@ -142,7 +142,7 @@ func (p *Proxy) bind(ctx context.Context) error {
 	}
 	if p.cfg.Identity != nil {
 		for _, open := range p.conns {
-			p.judging.Go(func() { open.Watch(p.ctx, p.cfg.Identity.Past) })
+			p.judging.Go(func() { open.Watch(p.ctx, p.cfg.Identity.Trust().Past) })
 		}
 	}
 	close(p.ready)

@@ -188,9 +188,9 @@ func (c *Conn) trusted() bool {
 	if !ok {
 		return true
 	}
-	src := c.host.service.shared.cfg.Identity
-	past := src.Past()
-	if err := src.Trusts(over.ConnectionState(), c.dialConfig.policy); err != nil {
+	trust := c.host.service.shared.cfg.Identity.Trust()
+	past := trust.Past()
+	if err := trust.Trusts(over.ConnectionState(), c.dialConfig.policy); err != nil {
 		return false
 	}
 	c.trustPast = past
@@ -210,7 +210,7 @@ func (c *Conn) Proof() (cs tls.ConnectionState, trusts func(tls.ConnectionState)
 	}
 	shared, policy := c.host.service.shared, c.dialConfig.policy
 	return over.ConnectionState(), func(cs tls.ConnectionState) error {
-		return shared.renewals.Trusts(shared.cfg.Identity, cs, policy)
+		return shared.renewals.Trusts(shared.cfg.Identity.Trust(), cs, policy)
 	}, true
 }
 

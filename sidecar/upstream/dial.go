@@ -172,8 +172,8 @@ func (c *Conn) secure(ctx context.Context, h *Host, config *dialConfig, as speec
 		path = newPath(c.sock, dest, exclusions(h.service.shared.cfg.Cluster, dest.Cluster, avoid), held)
 		below, c.path = path, path
 	}
-	c.trustPast = h.service.shared.cfg.Identity.Past() // before the judgement
-	ends := h.service.shared.cfg.Identity.NotAfter()   // of what we show, or what was before it
+	c.trustPast = h.service.shared.cfg.Identity.Trust().Past() // before the judgement
+	ends := h.service.shared.cfg.Identity.NotAfter()           // of what we show, or what was before it
 	over := identity.Client(below, config.tlsFor(as))
 	start := time.Now()
 	err := over.HandshakeContext(ctx)

@@ -44,7 +44,7 @@ func (s *Set) Judge() {
 		if !ok {
 			continue
 		}
-		if err := s.shared.cfg.Identity.TrustsRenewed(over.ConnectionState(), c.dialConfig.policy); err != nil {
+		if err := s.shared.cfg.Identity.Trust().TrustsRenewed(over.ConnectionState(), c.dialConfig.policy); err != nil {
 			s.shared.log.Info("ends a connection to who is not trusted any more", "peer_id", c.Peer, "err", err)
 			_ = c.Abort() // it is over for us, whatever it says
 		}

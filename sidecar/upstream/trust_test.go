@@ -55,7 +55,7 @@ func TestAPooledConnectionToWhoIsNotTrustedAnyMoreIsNotUsedAgain(t *testing.T) {
 		_, s := w.set(t, &mesh.Route{Local: at(serve(t, echo(w.orders)), ordersWest)})
 		h, conn := mustGet(t, s)
 		h.put(conn)
-		past := caller.Past()
+		past := caller.Trust().Past()
 		if kept {
 			trust(append(more[:len(more):len(more)], only...)) // another set, in which it is still
 		} else {
@@ -95,7 +95,7 @@ func TestConnectionsToWhoIsRevokedAreCutWhetherIdleOrInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := caller.Accept(b.Bytes()); err != nil {
+	if _, err := caller.Trust().Accept(b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	set.Judge()
@@ -120,7 +120,7 @@ func TestCallsOfWhoIsRevokedItselfEndAtOnceAndSayWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.caller.Accept(b.Bytes()); err != nil {
+	if _, err := w.caller.Trust().Accept(b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	var a Attempts

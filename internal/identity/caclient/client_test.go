@@ -254,7 +254,7 @@ func TestANewRootIsAReasonToRenewSoonUntilTheCAIsUnderIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Accept(both.Bytes()); err != nil {
+		if _, err := s.Trust().Accept(both.Bytes()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(maxUnderOld + time.Second)
@@ -267,7 +267,7 @@ func TestANewRootIsAReasonToRenewSoonUntilTheCAIsUnderIt(t *testing.T) {
 		}
 		ca.change(func(ca *fakeCA) { ca.authority = under.Trusting(both.Roots) })
 		time.Sleep(maxUnderOld + 2*time.Second)
-		if root, newest := s.Root(); !newest {
+		if root, newest := s.Trust().OwnRoot(); !newest {
 			t.Errorf("the CA is under the new root, and the certificate still under %s", root)
 		}
 		before := ca.asked()
@@ -334,12 +334,12 @@ func TestWhoseKeyWasRevokedBecomesSomebodyByAnotherToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		gone, err := identity.Bundle{Number: 1, TrustDomain: "mesh.example", Made: time.Now(), Roots: s.Roots(),
+		gone, err := identity.Bundle{Number: 1, TrustDomain: "mesh.example", Made: time.Now(), Roots: s.Trust().Roots(),
 			Revoked: []identity.Revocation{{What: identity.FingerprintOf(m.Chain[0]).String(), At: time.Now()}}}.Sign(w.mesh.Root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Accept(gone.Bytes()); err != nil {
+		if _, err := s.Trust().Accept(gone.Bytes()); err != nil {
 			t.Fatal(err)
 		}
 		wantError(t, s.Err(), "is revoked")

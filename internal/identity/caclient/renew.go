@@ -65,7 +65,7 @@ func (c *Client) once(ctx context.Context, s *identity.Source) error {
 // due waits until s is to be renewed; false: ctx ended.
 func due(ctx context.Context, s *identity.Source) bool {
 	for first := true; ; first = false {
-		past := s.Past()
+		past := s.Trust().Past()
 		wait := time.Until(renewAt(s, time.Now(), rand.Int64N))
 		if first {
 			wait = max(wait, minPause) // however short its life
@@ -93,7 +93,7 @@ func renewAt(s *identity.Source, now time.Time, random func(n int64) int64) time
 	life := s.Lifetime()
 	spread := func(over time.Duration) time.Duration { return time.Duration(random(int64(over) + 1)) }
 	at := s.NotAfter().Add(-life/2 - spread(life/10))
-	if _, newest := s.Root(); !newest {
+	if _, newest := s.Trust().OwnRoot(); !newest {
 		if soon := now.Add(spread(min(life/10, maxUnderOld))); soon.Before(at) {
 			return soon
 		}

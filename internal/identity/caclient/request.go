@@ -41,7 +41,7 @@ func (c *Client) enroll(ctx context.Context, s *identity.Source) (m identity.Mat
 	}
 	if p.ofKubelet && s != nil {
 		p.first.Roots = nil
-		for _, r := range s.Roots() {
+		for _, r := range s.Trust().Roots() {
 			p.first.Roots = append(p.first.Roots, identity.FingerprintOf(r))
 		}
 	}
@@ -91,7 +91,7 @@ func (c *Client) renew(ctx context.Context, s *identity.Source) (m identity.Mate
 		return m, err
 	}
 	id := s.ID()
-	m.Roots = s.Roots()
+	m.Roots = s.Trust().Roots()
 	m.Chain, _, err = c.ask(ctx, id, m.Key, "", s.ClientTLS("", identity.CAOf(id.TrustDomain, id.Cluster), "h2"), nil)
 	return m, err
 }

@@ -165,7 +165,7 @@ func TestAnAgentsIdentityIsUsedAndItsUpdatesAreFollowed(t *testing.T) {
 	}
 	a.give(append(bundle[:1:1], other.Roots()...), renewed)
 	await(t, "the new certificate and both roots", func() bool {
-		return s.NotAfter().Equal(renewed.Chain[0].NotAfter) && len(s.Roots()) == 2
+		return s.NotAfter().Equal(renewed.Chain[0].NotAfter) && len(s.Trust().Roots()) == 2
 	})
 
 	a.give(bundle, issue(t, west, identity.ID{Gateway: "west-2"}, time.Hour))
