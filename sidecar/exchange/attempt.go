@@ -26,6 +26,7 @@ type attempt struct {
 	untilClose bool             // the answer ended with its connection
 	extra      int              // bytes that upstream sent behind its answer
 	still      bool             // the host stands still; what it has sent before is read
+	followed   cause            // why another attempt follows; empty: none does
 }
 
 // try sends the request on the lease and passes the answer back.

@@ -104,9 +104,10 @@ func (x *exchange) afterTimeout() outcome {
 }
 
 // backOff waits before another attempt as the rule says, and reports whether the client still waits as well.
+// What reached no program is not waited for.
 func (x *exchange) backOff(ctx context.Context) bool {
 	retry := x.ruled.retry()
-	if retry == nil || retry.Backoff == 0 {
+	if retry == nil || retry.Backoff == 0 || x.followed != lost && x.followed != declined {
 		return true
 	}
 	for left := retry.Backoff + rand.N(retry.Backoff/4+1); left > 0; left -= lookAfter {

@@ -232,6 +232,7 @@ func (x *exchange) complete() bool {
 // countRetry ends an attempt that another one follows, for a cause that is counted.
 func (x *exchange) countRetry(c cause) outcome {
 	x.s.Metrics.retry(c)
+	x.followed = c
 	if c == lost || c == declined {
 		x.attempts.RestartWindow()
 	}

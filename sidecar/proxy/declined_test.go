@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	"pgregory.net/rapid"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -382,5 +385,54 @@ func TestACallIsMadeAgainAfterTheStatusesOfItsRule(t *testing.T) {
 	}
 	if status.Code(err) != codes.Unavailable || len(b.left) != 1 {
 		t.Errorf("%v after %d calls, want UNAVAILABLE after one", err, len(b.left))
+	}
+}
+
+// A stream's caller still sends when its answer is here.
+func TestAStreamIsMadeAgainWithWhatItsCallerHasSent(t *testing.T) {
+	w := newWorld(t)
+	var asked atomic.Int64
+	l := listen(t)
+	echo := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		if asked.Add(1)%2 == 1 {
+			return status.Error(codes.Unavailable, "busy")
+		}
+		for {
+			m := &wrapperspb.StringValue{}
+			if err := s.RecvMsg(m); err != nil {
+				return nil
+			}
+			if err := s.SendMsg(m); err != nil {
+				return err
+			}
+		}
+	}))
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = echo.Serve(l) })
+	t.Cleanup(func() { echo.Stop(); serving.Wait() })
+	addr := w.outbound(retrying(mesh.GRPC, map[string]mesh.Retry{"/": {Statuses: []string{"UNAVAILABLE"}, Attempts: 1}}, w.instance("east", "orders-1", l.Addr().String(), mesh.GRPC)))
+	c, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for n := range 20 {
+		s, err := c.NewStream(within(t), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/shop.Orders/Echo")
+		for i := 0; err == nil && i < 5; i++ {
+			got, want := &wrapperspb.StringValue{}, fmt.Sprint(n, i)
+			if err = s.SendMsg(wrapperspb.String(want)); err == nil {
+				if err = s.RecvMsg(got); err == nil && got.Value != want {
+					t.Errorf("%q comes back as %q", want, got.Value)
+				}
+			}
+		}
+		if err != nil {
+			t.Fatalf("stream %d: %v", n, err)
+		}
+		_ = s.CloseSend()
+		_ = s.RecvMsg(&wrapperspb.StringValue{})
+	}
+	if n := asked.Load(); n != 40 {
+		t.Errorf("20 streams were begun %d times", n)
 	}
 }

@@ -160,6 +160,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(orders + "---\n" + export))
 	f.Add([]byte("kind: Service\napiVersion: isthmus.io/v1alpha1\nspec: {endpoints: ['[::1]:1', {address: '::'}], ports: [{port: 1}]}"))
 	f.Add([]byte(authorization))
+	f.Add([]byte(retriedHTTP + "---\n" + retriedGRPC))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("f", data)
 		if err != nil {

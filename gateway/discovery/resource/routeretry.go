@@ -57,7 +57,7 @@ func (r *reader) annotatedRetry(annotations map[string]string) *mesh.Retry {
 	const key, form = "metadata.annotations." + RetryAnnotation, "'{codes: [UNAVAILABLE, 503], attempts: 2}'"
 	docs, err := strictyaml.Parse("", []byte(text))
 	if err != nil || len(docs) != 1 {
-		r.fault(key, "%q is not understood: write %s", text, form)
+		r.fault(key, "%q is not understood: write %s", text[:min(len(text), 80)], form)
 		return nil
 	}
 	of := reader{doc: docs[0]}
