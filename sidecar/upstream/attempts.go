@@ -55,7 +55,7 @@ type Attempts struct {
 	earlier   int       // hosts asked in earlier rounds
 	sent      int       // leases given
 	unseen    int       // of them such that were retried because nobody saw the request
-	going     int       // of them such whose program refused or reset: it may be about to end
+	going     int       // since stay was set, such whose program refused or reset: it may be about to end
 	unreached int       // attempts that reached nobody
 	fresh     bool      // pooled connections are not wanted, or one broke and they are no longer trusted
 	raw       bool      // what is sent is not HTTP, or relayed as it is
@@ -63,7 +63,7 @@ type Attempts struct {
 	http2     bool      // the client of an `auto` service speaks it
 	once      bool      // it is not idempotent
 	repeats   int       // bounds lost, where a route says that the request is repeatable; 0: none does
-	declined  bool      // the last was answered such that it is sent again
+	declined  bool      // the last that somebody saw was answered such that it is sent again
 	lost      int       // attempts that may have reached somebody and were repeated
 	crashed   int       // of them such that whoever was reached may be to blame
 	goodbye   *Host     // whose connection took no new streams, the last
@@ -271,7 +271,7 @@ func (a *Attempts) Retry(l Loss) bool {
 	if l != Unseen && !a.service.spendRetry() {
 		return false
 	}
-	if l == Unseen || l == Reset {
+	if l == Unseen && a.lease.Sent() || l == Reset {
 		if a.going++; a.going >= leaveAfter {
 			a.stay = stay{}
 		}
@@ -286,6 +286,7 @@ func (a *Attempts) Retry(l Loss) bool {
 		a.crashed++
 	}
 	if l == Lost || l == Declined {
+		a.going = 0
 		a.stay = stay{local: true}
 		if a.lease.host.key.gateway {
 			a.stay = stay{cluster: a.lease.Cluster}

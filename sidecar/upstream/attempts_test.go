@@ -77,6 +77,7 @@ func TestWhatNobodySawUsesUpNoSend(t *testing.T) {
 	policy := DefaultRetries()
 	var a Attempts
 	a.Begin(unreachable(1, nil), policy, time.Now())
+	a.lease.Conn = &Conn{}
 	for n := 1; n < policy.Hosts; n++ {
 		a.sent++
 		a.asked++
@@ -88,5 +89,36 @@ func TestWhatNobodySawUsesUpNoSend(t *testing.T) {
 	a.asked++
 	if a.MayRetry(Unseen, false) {
 		t.Errorf("asked more than %d hosts", policy.Hosts)
+	}
+}
+
+func TestARequestLeavesItsClusterAfterTwoRefusalsSinceItWasLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		losses []Loss
+		sent   bool
+		stays  bool
+	}{
+		"one refusal":                      {[]Loss{Lost, Unseen}, true, true},
+		"two refusals":                     {[]Loss{Lost, Unseen, Unseen}, true, false},
+		"a refusal and a reset":            {[]Loss{Lost, Unseen, Reset}, true, false},
+		"refusals elsewhere, and one":      {[]Loss{Unseen, Unseen, Lost, Unseen}, true, true},
+		"connections that carried nothing": {[]Loss{Lost, Unseen, Unseen}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var a Attempts
+			s := unreachable(1, nil)
+			a.Begin(s, DefaultRetries(), time.Now())
+			h := newHost(s, hostKey{addr: "ep"})
+			a.lease = Lease{Conn: &Conn{host: h}, host: h}
+			a.lease.Conn.sent.Store(c.sent)
+			for _, l := range c.losses {
+				if !a.Retry(l) {
+					t.Fatal("no retry")
+				}
+			}
+			if stays := a.stay != (stay{}); stays != c.stays {
+				t.Errorf("stays in its cluster: %v, want %v", stays, c.stays)
+			}
+		})
 	}
 }

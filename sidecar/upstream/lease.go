@@ -114,7 +114,7 @@ type Outcome uint8
 const (
 	// Answered: the exchange is complete, whatever the application said.
 	Answered Outcome = iota
-	// GatewayError: the answer was 502, 503 or 504, or did not come in time.
+	// GatewayError: the answer was 502, 503 or 504, or UNAVAILABLE of gRPC.
 	GatewayError
 	// Unserved: a far sidecar has answered that it does not reach its program.
 	Unserved

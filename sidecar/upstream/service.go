@@ -78,7 +78,7 @@ func (s *Service) spendRetry() bool {
 	return false
 }
 
-// pick chooses the host of a's next attempt and notes it in a. It gives false when
+// pickHost chooses the host of a's next attempt and notes it in a. It gives false when
 // nobody is ready, and when everybody who is has been tried in this round. It never
 // blocks on anything but short critical sections. Each host that it gives needs
 // exactly one done.
