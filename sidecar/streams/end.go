@@ -103,13 +103,21 @@ func (c *Conn) fail(err error) {
 	ended := c.breakAllLocked(err)
 	c.streams.letGo()
 	c.upkeep.timer.Stop()
+	c.leaveUnreadLocked()
 	c.mu.Unlock()
-	c.cfg.Unread.remove(c)
 	_ = c.nc.Close()
 	close(c.done)
 	c.tell(ended)
 	if c.cfg.Closed != nil {
 		c.cfg.Closed()
+	}
+}
+
+// leaveUnreadLocked takes a connection that is gone out of those that hold something, once nobody
+// uses its streams: a body that had come whole may still be read.
+func (c *Conn) leaveUnreadLocked() {
+	if c.closed && len(c.streams.using) == 0 {
+		c.cfg.Unread.remove(c)
 	}
 }
 
@@ -176,6 +184,7 @@ func (c *Conn) dropLocked(s *Stream, code http2.Code) bool {
 	if len(c.streams.using) == 0 {
 		c.quietSince = time.Now()
 		c.endIfDrainedLocked()
+		c.leaveUnreadLocked()
 	}
 	if c.closed || s.alone {
 		s.stopLocked()

@@ -50,6 +50,7 @@ func (u *Unread) add(c *Conn) {
 	}
 }
 
+// remove is called with c's lock, which nobody takes with mu.
 func (u *Unread) remove(c *Conn) {
 	if u != nil {
 		u.mu.Lock()
@@ -90,8 +91,8 @@ func (u *Unread) relieve() {
 	excess := u.bytes.Load() - u.most
 	for _, c := range u.byHeld() {
 		for excess > 0 {
-			n := c.shed()
-			if n == 0 {
+			n, ok := c.shed()
+			if !ok {
 				break
 			}
 			excess -= int64(n)
@@ -109,33 +110,37 @@ func (u *Unread) byHeld() []*Conn {
 	return conns
 }
 
-// shed resets the stream that holds most, and returns how much that is; 0: none does. Some of
-// it is free once who uses the stream has noticed.
-func (c *Conn) shed() int {
+// shed ends the stream that holds most, and returns how much of that is let go of; false: none
+// holds anything. What a stream's user has at hand is free once it has noticed: that counts when
+// it hears of the end only now.
+func (c *Conn) shed() (n int, ok bool) {
 	c.mu.Lock()
 	most := c.streams.mostUnread()
 	if most == nil {
 		c.mu.Unlock()
-		return 0
+		return 0, false
 	}
-	n := most.unread
-	ended := most.shedLocked()
+	n, ended := most.shedLocked()
 	c.unlockAndWriteElsewhere()
 	c.tell(ended)
-	return n
+	return n, true
 }
 
 // shedLocked ends a stream such that what of it was not read is lost: also of one that both
-// ends have ended.
-func (s *Stream) shedLocked() (ended []end) {
+// ends have ended, and of one that was broken when all had come. It returns how much is let go
+// of, as shed does.
+func (s *Stream) shedLocked() (n int, ended []end) {
 	err := &ResetError{Code: http2.EnhanceYourCalm}
 	if s.err == nil && s.id != 0 {
 		s.conn.out.put(s.conn.engine.AppendReset(s.conn.out.buffer(), s.id, err.Code))
 	}
+	held := s.unread
 	s.shed = true
 	s.inEnded = false // who reads must not take what is left for all
 	if s.breakLocked(err) {
-		ended = s.toldLocked(nil, err)
+		return held, s.toldLocked(nil, err)
 	}
-	return ended
+	s.discardLocked()
+	s.receiveSide.wake()
+	return held - s.unread, nil
 }

@@ -144,3 +144,98 @@ func TestManyExchangesHoldNothing(t *testing.T) {
 		}
 	})
 }
+
+// unread serves streams of which nothing is read before read is closed; then all of it is, and
+// how that ended is in ends.
+func unread(t *testing.T, u *Unread) (c *Conn, read chan struct{}, ends chan error) {
+	read, ends = make(chan struct{}), make(chan error, 10)
+	return serveWith(t, u, func(s *Stream) {
+		<-read
+		if _, _, err := s.ReadHead(nil); err != nil {
+			ends <- err
+			return
+		}
+		_, err := io.Copy(io.Discard, struct{ io.Reader }{s})
+		ends <- err
+	}), read, ends
+}
+
+func TestWhatABrokenStreamHoldsIsLetGoOfWhenItIsTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUnread(100 << 10)
+		c, read, ends := unread(t, u)
+		for range 2 {
+			s := open(t, c, post, false)
+			if _, err := s.WriteLast(make([]byte, 60<<10)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			s.Reset(http2.Cancel) // all of its body has come
+			synctest.Wait()
+			s.Release()
+			time.Sleep(2 * relieveEvery)
+		}
+		time.Sleep(2 * tick)
+		if n := u.Bytes(); n > u.Most() {
+			t.Errorf("%d bytes are held by streams that are broken, with a bound of %d", n, u.Most())
+		}
+		if n := u.Shed(); n != 1 {
+			t.Errorf("%d streams were picked, want one", n)
+		}
+		close(read)
+		synctest.Wait()
+		whole, lost := 0, 0
+		for range 2 {
+			if err := <-ends; err == nil {
+				whole++
+			} else if _, ok := errors.AsType[*ResetError](err); ok {
+				lost++
+			}
+		}
+		if whole != 1 || lost != 1 {
+			t.Errorf("%d were read whole, and of %d the end is known to be missing", whole, lost)
+		}
+		if n := u.Bytes(); n != 0 {
+			t.Errorf("%d bytes are held at the end", n)
+		}
+	})
+}
+
+func TestWhatTheStreamsOfAConnectionHoldThatIsGoneIsLetGoOfBeforeOthersPay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := NewUnread(100 << 10)
+		gone, readGone, ends := unread(t, u)
+		live, readLive, _ := unread(t, u)
+		s := open(t, gone, post, false)
+		if _, err := s.WriteLast(make([]byte, 60<<10)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_ = gone.Close()
+		synctest.Wait()
+		kept := open(t, live, post, false)
+		if _, err := kept.Write(make([]byte, 50<<10)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * tick)
+		if err := kept.Err(); err != nil {
+			t.Errorf("a stream was reset for what one of a connection that is gone held: %v", err)
+		}
+		if n := u.Bytes(); n > u.Most() {
+			t.Errorf("%d bytes are held, with a bound of %d", n, u.Most())
+		}
+		close(readGone)
+		close(readLive)
+		if err := <-ends; err == nil {
+			t.Error("who read what was let go of took it for whole")
+		}
+		kept.Release()
+		synctest.Wait()
+		if n := u.Bytes(); n != 0 {
+			t.Errorf("%d bytes are held at the end", n)
+		}
+		if conns := u.byHeld(); len(conns) != 1 {
+			t.Errorf("%d connections are known, of which one is not gone", len(conns))
+		}
+	})
+}
