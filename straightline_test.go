@@ -16,6 +16,7 @@ import (
 // of it that follow, as in "`merge.go` follow, publish and cut".
 var (
 	hopFile = regexp.MustCompile("`([a-z0-9_/]+\\.go)` ([^`.:;()]*)")
+	anyFile = regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
 	oneWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
 )
 
@@ -43,13 +44,18 @@ func TestEveryHopOfTheStraightLineIsInItsFile(t *testing.T) {
 			}
 		}
 	}
+	for _, m := range anyFile.FindAllStringSubmatch(line, -1) {
+		if !declared[""][m[1]] {
+			t.Errorf("there is no %s: correct the straight line", m[1])
+		}
+	}
 	if hops < 100 {
 		t.Errorf("%d hops are found, there are more: does this test still read them?", hops)
 	}
 }
 
 // declarations returns by the name of each function, method and type the files that declare it,
-// each under all the ends of its path: "gateway/xds/cache.go", "xds/cache.go" and "cache.go".
+// by the empty name all files, each under all the ends of its path: "gateway/xds/cache.go", "xds/cache.go" and "cache.go".
 func declarations(t *testing.T) map[string]map[string]bool {
 	all := map[string]map[string]bool{}
 	add := func(name, path string) {
@@ -68,6 +74,7 @@ func declarations(t *testing.T) map[string]map[string]bool {
 		if err != nil {
 			return err
 		}
+		add("", filepath.ToSlash(path))
 		for _, d := range f.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:

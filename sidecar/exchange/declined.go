@@ -61,7 +61,9 @@ func (x *exchange) afterAnswer() (o outcome, over bool) {
 	case x.clientEnded():
 		return x.abort(), true
 	}
-	return x.reply(x.stillDeclined(err)), true // the upload has outgrown its buffer just now
+	// The upload has outgrown its buffer just now.
+	return x.reply(LocalReply{x.declined, connect.DestinationUnavailable,
+		fmt.Sprintf("an instance answered %d, and too much of the request had been sent by then to send it again, as %s has it", x.declined, x.rule.Name), err.Error()}), true
 }
 
 // saidByMesh reports whether a far sidecar has made the answer in resp.

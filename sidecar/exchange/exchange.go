@@ -154,9 +154,10 @@ func (x *exchange) run() bool {
 		}
 		lease, err := x.attempts.Next(ctx, x.clientWaits)
 		if err != nil {
-			x.local = x.noHost(err)
 			if x.bounds.over(time.Now()) {
 				x.local = x.overdue()
+			} else {
+				x.local = x.noHost(err)
 			}
 			return x.replyLocally()
 		}

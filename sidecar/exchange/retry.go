@@ -20,7 +20,7 @@ type cause string
 
 const (
 	unreached cause = "unreached"   // reached nobody
-	lost      cause = "lost"        // died before the first byte of an answer
+	lost      cause = "lost"        // died or stood still before the first byte of an answer, or a rule gave it no more time
 	farFailed cause = "far_refused" // the far sidecar had no answer from its program
 	declined  cause = "declined"    // was answered such that its route has it sent again
 )
@@ -45,7 +45,7 @@ func (x *exchange) afterLoss(err error) outcome {
 	x.attempts.Failed(err)
 	x.up.stop()
 	if x.bounds.over(time.Now()) {
-		return x.reply(x.overdue())
+		return x.afterTimeout()
 	}
 	if x.clientEnded() {
 		return x.abort()

@@ -220,7 +220,7 @@ const (
 	// Lost: somebody may have seen it, and perhaps died of it.
 	Lost
 	// OutOfService: somebody may have seen it whom the mesh has taken out of service
-	// since, for reasons of its own.
+	// since, for reasons of its own, or who has used up the time that a rule gives one.
 	OutOfService
 	// Reset: its program reset the connection with TCP, as the kernel does for what a
 	// program that ends has not accepted or not read. It did not die of it.
