@@ -56,6 +56,31 @@ func TestAConnectionThatWasIdleHoldsNoBufferAfterOneMoreRead(t *testing.T) {
 	})
 }
 
+func TestAnIdleConnectionDoesNotKeepTheRoomOfALargeHead(t *testing.T) {
+	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
+		s, err := client.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := []Field{{Name: []byte("x"), Value: make([]byte, 40<<10)}}
+		for i := range large[0].Value {
+			large[0].Value[i] = 'x'
+		}
+		if err := s.WriteRequest(get, large, true); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s.Release()
+		time.Sleep(5 * tick)
+		synctest.Wait()
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		if n := cap(server.reader.text); n > smallChunk {
+			t.Errorf("%d bytes are held", n)
+		}
+	})
+}
+
 func TestAnIdleStreamHoldsNoBuffer(t *testing.T) {
 	inBubble(t, 0, func(client, server *Conn, _, _ net.Conn) {
 		s := open(t, client, post, false)

@@ -35,7 +35,9 @@ func (r *reader) run() {
 	for {
 		n, err := r.more(c.nc)
 		quiet := errors.Is(err, os.ErrDeadlineExceeded)
-		r.busy = r.busy && !quiet
+		if quiet {
+			r.rest()
+		}
 		c.mu.Lock()
 		used := r.filled // of a connection that ends nothing matters any more
 		if c.err == nil {
@@ -61,6 +63,15 @@ func (r *reader) run() {
 			c.fail(r.endOfRead(err))
 			return
 		}
+	}
+}
+
+// rest lets go of what a connection does not need on which nothing comes: the buffer, with the
+// next read, and the room of a large head.
+func (r *reader) rest() {
+	r.busy = false
+	if cap(r.text) > smallChunk {
+		r.text = nil
 	}
 }
 
