@@ -89,7 +89,8 @@ func (r *receiveSide) Await() error {
 }
 
 // OnReadable calls f once, when Read would not wait: at once if so, else on the goroutine
-// that reads the connection, which must not wait, or on one of its own.
+// that reads the connection, which must not wait, or on one of its own, for which
+// [Conn.Close] waits.
 func (r *receiveSide) OnReadable(f func()) {
 	c := r.stream.conn
 	c.mu.Lock()

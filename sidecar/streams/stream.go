@@ -122,7 +122,7 @@ func (s *Stream) breakLocked(err error) bool {
 	}
 	if f := s.onReadable; f != nil {
 		s.onReadable = nil
-		go f()
+		s.conn.owned.Go(f) // the connection is not closed yet: else s.err was set
 	}
 	s.receiveSide.wake()
 	s.sendSide.wake()
