@@ -107,10 +107,22 @@ func (c *Conn) unlockAndWrite() {
 	}
 	c.mu.Unlock()
 	if !c.writer.write(maxTurns) { // others have more and more: they are not ours to wait for
-		c.mu.Lock()
-		c.owned.Go(c.writer.writeAll)
-		c.mu.Unlock()
+		c.writer.goOnElsewhere()
 	}
+}
+
+// goOnElsewhere has a goroutine go on as the one who writes. On a connection that is closed there
+// is nothing to write, and who waits for its goroutines may have returned.
+func (w *writer) goOnElsewhere() {
+	c := w.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		w.busy = false
+		c.out.drop()
+		return
+	}
+	c.owned.Go(w.writeAll)
 }
 
 // unlockAndWriteElsewhere is unlockAndWrite for who must not wait.
