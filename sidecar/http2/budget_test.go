@@ -131,8 +131,8 @@ func TestRapidResetsEndNewStreamsAndLeaveTheOthers(t *testing.T) {
 		t.Fatal(p)
 	}
 	c.EndHead(c.BeginResponse(nil, 1, 200), true)
-	if c.Streams() != 0 || c.Err() != nil {
-		t.Fatal(c.Streams(), c.Err())
+	if c.Streams() != 0 || c.err != nil {
+		t.Fatal(c.Streams(), c.err)
 	}
 }
 

@@ -113,9 +113,6 @@ func (c *Conn) Trim() {
 	c.encoder.name, c.encoder.value = nil, nil
 }
 
-// Err returns the connection error that ended c, nil before.
-func (c *Conn) Err() error { return c.err }
-
 // Streams returns how many streams are open.
 func (c *Conn) Streams() int { return c.streams.n }
 

@@ -12,6 +12,15 @@ func post(stream uint32) string {
 	return headers(stream, false, block(":method: POST", ":scheme: http", ":path: /", ":authority: a"))
 }
 
+// sendRoom returns how many bytes of payload AppendData would take for the stream.
+func (c *Conn) sendRoom(id uint32) int {
+	s := c.streams.find(id)
+	if s == nil {
+		return 0
+	}
+	return int(max(0, min(s.send.left, c.send.left)))
+}
+
 func TestDATAGoesAsFarAsTheWindowsAllow(t *testing.T) {
 	c := open(t, true, Settings{})
 	play(t, c, frame(frameSettings, 0, 0, setting(settingInitialWindow, 10))+headers(1, true, get())+headers(3, true, get()), 0, nil)
@@ -19,8 +28,8 @@ func TestDATAGoesAsFarAsTheWindowsAllow(t *testing.T) {
 	if n != 10 || string(out) != frame(frameData, 0, 1, "0123456789") {
 		t.Fatal(n, out)
 	}
-	if c.SendWindow(1) != 0 || c.SendWindow(3) != 10 || c.SendWindow(5) != 0 {
-		t.Fatal(c.SendWindow(1), c.SendWindow(3))
+	if c.sendRoom(1) != 0 || c.sendRoom(3) != 10 || c.sendRoom(5) != 0 {
+		t.Fatal(c.sendRoom(1), c.sendRoom(3))
 	}
 	if p := play(t, c, frame(frameWindowUpdate, 0, 3, u32(1))+frame(frameWindowUpdate, 0, 1, u32(4)), 0, nil); p.String() != "window 1" {
 		t.Fatal(p)
@@ -57,7 +66,7 @@ func TestASmallerInitialWindowMakesWindowsNegative(t *testing.T) {
 	play(t, c, headers(1, true, get()), 0, nil)
 	c.AppendData(nil, 1, make([]byte, 1000), false)
 	play(t, c, frame(frameSettings, 0, 0, setting(settingInitialWindow, 600)), 0, nil)
-	if _, n := c.AppendData(nil, 1, []byte("x"), false); n != 0 || c.SendWindow(1) != 0 {
+	if _, n := c.AppendData(nil, 1, []byte("x"), false); n != 0 || c.sendRoom(1) != 0 {
 		t.Fatal(n)
 	}
 	if p := play(t, c, frame(frameWindowUpdate, 0, 1, u32(400)), 0, nil); p.String() != "" {

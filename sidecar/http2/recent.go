@@ -2,7 +2,7 @@ package http2
 
 // recent remembers how the last streams were closed.
 type recent struct {
-	ids     []uint32 // a ring; the lowest bit's neighbour says who: see closedByUs
+	ids     []uint32 // a ring; the highest bit, which identifiers do not have, is closedByUs
 	next    int
 	evicted uint32 // the highest identifier that the ring forgot
 }

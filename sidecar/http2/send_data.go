@@ -46,15 +46,6 @@ func (c *Conn) AppendData(out []byte, id uint32, payload []byte, end bool) ([]by
 	}
 }
 
-// SendWindow returns how many bytes of payload AppendData would take for the stream.
-func (c *Conn) SendWindow(id uint32) int {
-	s := c.streams.find(id)
-	if s == nil {
-		return 0
-	}
-	return int(max(0, min(s.send.left, c.send.left)))
-}
-
 // SendWindowFull reports whether the peer takes no more payload on any stream, until it says
 // so by KindWindow.
 func (c *Conn) SendWindowFull() bool { return c.send.left <= 0 }

@@ -6,7 +6,7 @@ package http2
 type table struct {
 	slots []*stream // a power of two of them, at most half full
 	n     int
-	free  []*stream
+	spare []*stream // closed ones
 }
 
 func (t *table) find(id uint32) *stream {
@@ -27,8 +27,8 @@ func (t *table) add(id uint32) *stream {
 		t.grow()
 	}
 	var s *stream
-	if last := len(t.free) - 1; last >= 0 {
-		s, t.free = t.free[last], t.free[:last]
+	if last := len(t.spare) - 1; last >= 0 {
+		s, t.spare = t.spare[last], t.spare[:last]
 	} else {
 		s = new(stream)
 	}
@@ -65,7 +65,7 @@ func (t *table) remove(id uint32) {
 	}
 	s := t.slots[i]
 	s.owner = nil
-	t.free = append(t.free, s)
+	t.spare = append(t.spare, s)
 	t.n--
 	// Move back what probing would no longer find behind the gap.
 	for gap := i; ; {

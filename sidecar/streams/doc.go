@@ -18,9 +18,9 @@
 // A stream appends its frames to the connection's queue. Who finds nobody writing writes:
 // it yields once, so that others who are ready append theirs, and then writes all that has
 // been queued in one Write, until there is nothing. So at 50 exchanges at a time there are few
-// system calls and full TLS records, and at one there is no wait. The queue is bounded: payload waits
-// for room, for the windows, and for its turn, in order. The goroutine that reads never
-// writes.
+// system calls and full TLS records, and at one there is no wait. The queue is bounded: who has more
+// than there is room for waits for its turn. Who waits for a window has none, and holds up
+// nobody. The goroutine that reads never writes.
 //
 // # Streams
 //

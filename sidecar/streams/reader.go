@@ -204,7 +204,7 @@ func (r *reader) takeHeadLocked(s *Stream, ev *http2.Event) {
 	if !c.client {
 		s.scheme = schemeOf(ev.Head)
 	}
-	s.answered = true
+	s.headCame = true
 	s.arriveLocked(what, r.text)
 	r.arrivedLocked(s, ev.End)
 }

@@ -23,7 +23,7 @@ type receiveSide struct {
 	waiter
 	in         chunks
 	inEnded    bool   // END_STREAM has come
-	answered   bool   // a head has come
+	headCame   bool   // a head has come
 	onReadable func() // once
 	unread     int    // bytes of memory of in, and of now unless all of that was read
 	taking     int    // of them now's
@@ -141,7 +141,7 @@ func (r *receiveSide) Ready() bool {
 func (r *receiveSide) Answered() bool {
 	r.stream.conn.mu.Lock()
 	defer r.stream.conn.mu.Unlock()
-	return r.answered
+	return r.headCame
 }
 
 func (r *receiveSide) readyLocked() bool {
@@ -237,6 +237,6 @@ func (r *receiveSide) resetLocked() {
 	releaseAll(r.now)
 	r.holdLocked(0)
 	r.now, r.taken, r.last = nil, 0, false
-	r.inEnded, r.answered, r.onReadable, r.taking, r.shed = false, false, nil, 0, false
+	r.inEnded, r.headCame, r.onReadable, r.taking, r.shed = false, false, nil, 0, false
 	r.deadline.clear()
 }

@@ -14,8 +14,8 @@ type Field struct{ Name, Value []byte }
 // sendSide is what a stream sends: its place among those who wait for the connection, and who
 // waits there. One goroutine writes.
 type sendSide struct {
-	stream *Stream
-	held   bool // the writing goroutine's: Cork
+	stream  *Stream
+	corking bool // the writing goroutine's: Cork
 
 	// Guarded by the connection's lock.
 	waiter
@@ -117,7 +117,7 @@ func (w *sendSide) Write(b []byte) (int, error) { return w.write(b, false) }
 // WriteLast writes the last of the payload and ends our direction. Nothing follows, so that what
 // waits for Uncork leaves as well.
 func (w *sendSide) WriteLast(b []byte) (int, error) {
-	w.held = false
+	w.corking = false
 	return w.write(b, true)
 }
 
@@ -156,21 +156,21 @@ func (w *sendSide) write(b []byte, end bool) (n int, err error) {
 
 // Cork lets what is written wait until Uncork, for what follows at once: a head, a small
 // body and its end leave together. It is for the goroutine that writes.
-func (w *sendSide) Cork() { w.held = true }
+func (w *sendSide) Cork() { w.corking = true }
 
 // Uncork lets what was written leave.
 func (w *sendSide) Uncork() {
-	if !w.held {
+	if !w.corking {
 		return
 	}
-	w.held = false
+	w.corking = false
 	w.stream.conn.mu.Lock()
 	w.stream.conn.unlockAndWrite()
 }
 
 // unlockAndWrite unlocks and sees that what is queued is written.
 func (w *sendSide) unlockAndWrite() {
-	if w.held && w.stream.conn.out.len() < corked {
+	if w.corking && w.stream.conn.out.len() < corked {
 		w.stream.conn.mu.Unlock()
 		return
 	}
@@ -245,6 +245,6 @@ func (w *sendSide) awaitWindowLocked() {
 // resetLocked makes it the next stream's.
 func (w *sendSide) resetLocked() {
 	w.stream.conn.out.turns.remove(w)
-	w.held, w.outEnded, w.headAt = false, false, 0
+	w.corking, w.outEnded, w.headAt = false, false, 0
 	w.deadline.clear()
 }

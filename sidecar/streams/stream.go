@@ -17,6 +17,8 @@ type Stream struct {
 	receiveSide
 	sendSide
 
+	scheme string // of a request: set before it is served
+
 	// Guarded by conn.mu.
 	place   int         // in streamSet.using
 	id      uint32      // 0: the head was not written yet
@@ -25,7 +27,6 @@ type Stream struct {
 	onEnd   func(error) // nil: nobody asked
 	telling bool        // onEnd is being called
 	upgrade []byte      // the protocol that an extended CONNECT asked for
-	scheme  string      // of a request
 	opened  time.Time   // on the client's side
 	carried int         // bytes of payload, both directions together
 

@@ -8,9 +8,9 @@ type turn struct {
 	next  *sendSide
 }
 
-// turns are the streams whose payload waits for the connection: for its window, for room in the
-// queue, or for those before them. Who has written a frame's worth and has more goes to the
-// end. The connection's lock guards them.
+// turns are the streams that wait to append to the queue: for room, or for those before them.
+// Who has written a frame's worth and has more goes to the end; who waits for a window is not
+// among them. The connection's lock guards them.
 type turns struct {
 	first, last *sendSide
 	since       time.Time // somebody has been waiting; zero: nobody does
