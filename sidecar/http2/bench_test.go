@@ -88,8 +88,8 @@ func (x *exchangers) exchange(grpc bool) {
 	out, _ = x.server.AppendData(out, id, x.payload, !grpc)
 	if grpc {
 		out = x.server.BeginTrailers(out, id)
-		out = x.server.AppendFieldString(out, "grpc-status", "0")
-		out = x.server.AppendFieldString(out, "grpc-message", "")
+		out = x.server.appendFieldString(out, "grpc-status", "0")
+		out = x.server.appendFieldString(out, "grpc-message", "")
 		out = x.server.EndHead(out, true)
 	}
 	x.toClient = out

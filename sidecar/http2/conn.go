@@ -13,7 +13,7 @@ type Conn struct {
 	pending  []byte // what the engine itself has to say
 
 	receiver receiver
-	headWriter
+	head     headWriter // that is being written
 
 	streams streamSet
 	send    sendWindow    // of all streams together
@@ -43,7 +43,7 @@ func newConn(server bool, s Settings) *Conn {
 		c.receiver.framing.preface = len(clientPreface)
 	}
 	c.receiver.block.decoder.init()
-	c.encoder.init()
+	c.head.encoder.init()
 	c.budgets.init()
 	return c
 }
@@ -110,7 +110,7 @@ func (c *Conn) Trim() {
 	}
 	c.streams.table, c.pending = table{}, nil
 	c.receiver.block.trim()
-	c.encoder.name, c.encoder.value = nil, nil
+	c.head.encoder.name, c.head.encoder.value = nil, nil
 }
 
 // Streams returns how many streams are open.

@@ -101,7 +101,7 @@ func TestFramesOfDATAAreNoLargerThanATLSRecordAndHeadsAsThePeerTakesThem(t *test
 		t.Fatal(first)
 	}
 	out = c.BeginResponse(nil, 1, 200)
-	out = c.AppendFieldString(out, "a", strings.Repeat("x", 50000))
+	out = c.appendFieldString(out, "a", strings.Repeat("x", 50000))
 	out = c.EndHead(out, true)
 	var got []string
 	for len(out) > 0 {

@@ -61,7 +61,7 @@ func fuzzRun(t *testing.T, server bool, in []byte, piece int) (*played, []byte) 
 		}
 		if server && ev.End {
 			out = c.BeginResponse(out, ev.Stream, 200)
-			out = c.AppendFieldString(out, "content-type", "a")
+			out = c.appendFieldString(out, "content-type", "a")
 			out = c.EndHead(out, false)
 			out, _ = c.AppendData(out, ev.Stream, []byte("hello"), false)
 			out = c.BeginTrailers(out, ev.Stream)

@@ -8,6 +8,11 @@ import (
 	"testing"
 )
 
+// appendFieldString is AppendField of what the caller has as strings.
+func (c *Conn) appendFieldString(out []byte, name, value string) []byte {
+	return c.head.fieldString(out, name, value)
+}
+
 // frame returns the bytes of one frame.
 func frame(typ frameType, flags uint8, stream uint32, payload string) string {
 	return string(append(appendFrameHeader(nil, len(payload), typ, flags, stream), payload...))

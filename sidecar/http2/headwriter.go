@@ -26,10 +26,8 @@ func (w *headWriter) named(out []byte, name string, value []byte) []byte {
 	return w.encoder.field(out, w.encoder.name, value)
 }
 
-// AppendField appends a field of the head that was begun. The name is a token in either
-// case; the value has no control bytes and no space around it: package http1 sees to
-// both. Fields that HTTP/2 does not have (RFC 9113 §8.2.2) and Host are left out.
-func (w *headWriter) AppendField(out, name, value []byte) []byte {
+// field appends a field, or leaves it out: see Conn.AppendField.
+func (w *headWriter) field(out, name, value []byte) []byte {
 	if !w.open {
 		return out
 	}
@@ -51,14 +49,14 @@ func (w *headWriter) AppendField(out, name, value []byte) []byte {
 	return w.encoder.field(out, lower, value)
 }
 
-// AppendFieldString is AppendField of what the caller has as strings.
-func (w *headWriter) AppendFieldString(out []byte, name, value string) []byte {
+// fieldString is field of what the caller has as strings.
+func (w *headWriter) fieldString(out []byte, name, value string) []byte {
 	if !w.open {
 		return out
 	}
 	w.encoder.name = append(w.encoder.name[:0], name...)
 	w.encoder.value = append(w.encoder.value[:0], value...)
-	return w.AppendField(out, w.encoder.name, w.encoder.value)
+	return w.field(out, w.encoder.name, w.encoder.value)
 }
 
 // end ends the head, with frames of maxFrame bytes at most; the first has the flags.

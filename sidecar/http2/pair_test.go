@@ -64,10 +64,10 @@ func TestARequestAndItsAnswerGoThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := p.client.BeginRequest(p.toServer, id, &RequestHead{Method: []byte("POST"), Scheme: "http", Authority: []byte("shop.mesh:80"), Path: []byte("/cart?x=1")})
-	out = p.client.AppendFieldString(out, "Cookie", "a=b")
-	out = p.client.AppendFieldString(out, "cookie", "c=d")
-	out = p.client.AppendFieldString(out, "TE", "trailers")
-	out = p.client.AppendFieldString(out, "X-Y", "z")
+	out = p.client.appendFieldString(out, "Cookie", "a=b")
+	out = p.client.appendFieldString(out, "cookie", "c=d")
+	out = p.client.appendFieldString(out, "TE", "trailers")
+	out = p.client.appendFieldString(out, "X-Y", "z")
 	out = p.client.EndHead(out, false)
 	p.toServer, _ = p.client.AppendData(out, id, []byte("hello"), true)
 	var texts []string
@@ -77,11 +77,11 @@ func TestARequestAndItsAnswerGoThrough(t *testing.T) {
 		case ev.Kind == KindHead && c == p.server:
 			texts = append(texts, string(ev.Head.AppendRequestText(nil)))
 			p.toClient = c.BeginResponse(p.toClient, ev.Stream, 200)
-			p.toClient = c.AppendFieldString(p.toClient, "content-type", "text/plain")
+			p.toClient = c.appendFieldString(p.toClient, "content-type", "text/plain")
 			p.toClient = c.EndHead(p.toClient, false)
 			p.toClient, _ = c.AppendData(p.toClient, ev.Stream, []byte("bye"), false)
 			p.toClient = c.BeginTrailers(p.toClient, ev.Stream)
-			p.toClient = c.AppendFieldString(p.toClient, "grpc-status", "0")
+			p.toClient = c.appendFieldString(p.toClient, "grpc-status", "0")
 			p.toClient = c.EndHead(p.toClient, true)
 		case ev.Kind == KindHead:
 			texts = append(texts, string(ev.Head.AppendResponseText(nil, nil)))

@@ -132,7 +132,7 @@ func (r *receiver) settings(h frameHeader, p []byte, ev *Event) error {
 		}
 		switch id {
 		case settingTableSize:
-			c.encoder.limit(v)
+			c.head.encoder.limit(v)
 		case settingInitialWindow: // KindSettings tells all that wait to try again
 			if !c.streams.shift(int64(v) - int64(window)) {
 				return ErrWindowTooFar

@@ -99,7 +99,7 @@ func (s *schedule) open() {
 	s.up[stream], s.down[stream] = m, s.message()
 	s.toServer = s.client.BeginRequest(s.toServer, stream, &RequestHead{Method: []byte("POST"), Scheme: "http", Authority: []byte("a"), Path: fmt.Appendf(nil, "/%d", s.IntN(5))})
 	for range s.IntN(8) {
-		s.toServer = s.client.AppendFieldString(s.toServer, fmt.Sprintf("x-%d", s.IntN(9)), strings.Repeat("v", s.IntN(1<<s.IntN(14))))
+		s.toServer = s.client.appendFieldString(s.toServer, fmt.Sprintf("x-%d", s.IntN(9)), strings.Repeat("v", s.IntN(1<<s.IntN(14))))
 	}
 	m.end = len(m.payload) == 0 && !m.trailers
 	s.toServer = s.client.EndHead(s.toServer, m.end)
@@ -136,7 +136,7 @@ func (s *schedule) write(c *Conn, out []byte, all map[uint32]*message) []byte {
 		if m.sent == len(m.payload) && whole {
 			if m.end = true; m.trailers {
 				out = c.BeginTrailers(out, stream)
-				out = c.AppendFieldString(out, "t", "u")
+				out = c.appendFieldString(out, "t", "u")
 				out = c.EndHead(out, true)
 			}
 		}

@@ -40,18 +40,18 @@ func (c *Conn) BeginRequest(out []byte, id uint32, r *RequestHead) []byte {
 	}
 	s.bodiless = string(method) == "HEAD"
 	s.connect = string(method) == "CONNECT"
-	out = c.headWriter.named(out, ":method", method)
+	out = c.head.named(out, ":method", method)
 	if len(r.Protocol) > 0 {
-		out = c.headWriter.named(out, ":protocol", r.Protocol)
+		out = c.head.named(out, ":protocol", r.Protocol)
 	}
 	if r.Scheme != "" {
-		out = c.AppendFieldString(out, ":scheme", r.Scheme)
+		out = c.head.fieldString(out, ":scheme", r.Scheme)
 	}
 	if len(r.Authority) > 0 {
-		out = c.headWriter.named(out, ":authority", r.Authority)
+		out = c.head.named(out, ":authority", r.Authority)
 	}
 	if len(r.Path) > 0 {
-		out = c.headWriter.named(out, ":path", r.Path)
+		out = c.head.named(out, ":path", r.Path)
 	}
 	return out
 }
@@ -63,9 +63,9 @@ func (c *Conn) BeginResponse(out []byte, id uint32, status int) []byte {
 	if s == nil {
 		return out
 	}
-	c.headWriter.final = status >= 200
-	c.headWriter.encoder.value = strconv.AppendInt(c.headWriter.encoder.value[:0], int64(status), 10)
-	return c.headWriter.named(out, ":status", c.headWriter.encoder.value)
+	c.head.final = status >= 200
+	c.head.encoder.value = strconv.AppendInt(c.head.encoder.value[:0], int64(status), 10)
+	return c.head.named(out, ":status", c.head.encoder.value)
 }
 
 // BeginTrailers begins a trailer section; EndHead must be given end.
@@ -80,21 +80,26 @@ func (c *Conn) beginHead(out []byte, id uint32) ([]byte, *stream) {
 	if s != nil && s.localEnd {
 		s = nil
 	}
-	return c.headWriter.begin(out, id, s != nil), s
+	return c.head.begin(out, id, s != nil), s
 }
+
+// AppendField appends a field of the head that was begun. The name is a token in either
+// case; the value has no control bytes and no space around it: package http1 sees to
+// both. Fields that HTTP/2 does not have (RFC 9113 §8.2.2) and Host are left out.
+func (c *Conn) AppendField(out, name, value []byte) []byte { return c.head.field(out, name, value) }
 
 // EndHead ends the head that was begun; end says that nothing follows on the stream.
 func (c *Conn) EndHead(out []byte, end bool) []byte {
-	s := c.streams.find(c.headWriter.stream)
-	if !c.headWriter.open || s == nil {
+	s := c.streams.find(c.head.stream)
+	if !c.head.open || s == nil {
 		return out
 	}
 	var flags uint8
 	if end {
 		flags = flagEndStream
 	}
-	out = c.headWriter.end(out, int(c.peer.maxFrame), flags)
-	s.answered = s.answered || c.headWriter.final
+	out = c.head.end(out, int(c.peer.maxFrame), flags)
+	s.answered = s.answered || c.head.final
 	if end {
 		c.endLocal(s)
 	}
