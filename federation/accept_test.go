@@ -60,14 +60,14 @@ func signed(t *testing.T, by *identity.Source, d *catalog.Delta) *signedDelta {
 
 // hear has f hear of an origin, as on a list of versions.
 func hear(f *Federation, origin mesh.GatewayID) {
-	f.apply(core.Synced{Origins: []catalog.Head{{Origin: origin, Version: catalog.Version{Epoch: 1, Seq: 1}}}})
+	f.core.apply(core.Synced{Origins: []catalog.Head{{Origin: origin, Version: catalog.Version{Epoch: 1, Seq: 1}}}})
 }
 
 // leaves has a gateway connect to f and leave.
 func leaves(f *Federation, id mesh.GatewayID) {
-	f.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
-	f.apply(core.Tunnels{{Gateway: id, Left: true, Tunnel: core.Tunnel{Since: time.Now()}}})
-	f.core.Step(time.Now())
+	f.core.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
+	f.core.apply(core.Tunnels{{Gateway: id, Left: true, Tunnel: core.Tunnel{Since: time.Now()}}})
+	f.core.unlocked.Step(time.Now())
 }
 
 // takes has f verify and accept a delta, as when it has pulled it.
@@ -182,19 +182,19 @@ func TestWhatAClusterMayNotOfferIsLeftOutAndTheRestCounts(t *testing.T) {
 	}
 	// And after a restart.
 	path := filepath.Join(t.TempDir(), "state")
-	f.store = open(t, path)
-	if err := f.save(); err != nil {
+	f.memory.store = open(t, path)
+	if err := f.memory.save(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.store.Close(); err != nil {
+	if err := f.memory.store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	again := idle(t, m)
-	again.cfg.StatePath = path
-	if err := again.open(); err != nil {
+	again.memory.path = path
+	if err := again.memory.open(); err != nil {
 		t.Fatal(err)
 	}
-	defer again.store.Close()
+	defer again.memory.store.Close()
 	v, _ = again.View()
 	if got := fmt.Sprint(v.Services()); got != "[shop/orders shop/plain]" || originOf(v, west1).LeftOutTotal != 5 {
 		t.Errorf("after a restart west offers %s", got)
@@ -306,7 +306,7 @@ func TestAForgedCatalogIsRefusedOnTheWay(t *testing.T) {
 			}
 		})
 	}})
-	west.Publish([]mesh.Export{serving("west", "shop/cart", 1)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/cart", 1)})
 	east.await("what west may say", soon, offers("shop/cart", "west"))
 	for range 2 { // it was looked at, and again after that was over
 		select {

@@ -26,10 +26,10 @@ func (f *Federation) tellLoop(ctx context.Context) {
 			return
 		case <-f.untold.C():
 		}
-		f.mu.Lock()
-		packet := append([]byte{announcementType}, encodeMeta(f.core.Meta())...)
-		peers := f.core.Connected()
-		f.mu.Unlock()
+		packet, peers := []byte{announcementType}, []mesh.GatewayID(nil)
+		f.core.with(func(c *core.Core) {
+			packet, peers = append(packet, encodeMeta(c.Meta())...), c.Connected()
+		})
 		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 		for i, id := range peers {
 			if i > 0 && i%tellAtOnce == 0 && !state.Pause(ctx, tellPause) {
@@ -44,7 +44,7 @@ func (f *Federation) tellLoop(ctx context.Context) {
 func (f *Federation) hearAnnouncement(from mesh.GatewayID, b []byte) error {
 	meta, err := decodeMeta(b)
 	if err == nil {
-		f.apply(core.Announced{Gateway: from, Meta: meta})
+		f.core.apply(core.Announced{Gateway: from, Meta: meta})
 	}
 	return err
 }

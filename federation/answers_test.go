@@ -93,7 +93,7 @@ func TestReadersThatStallCostLittle(t *testing.T) { // alone: it looks at the wh
 	for i := range 300 {
 		large = append(large, mesh.Export{Service: mesh.ServiceName{Namespace: "n", Name: fmt.Sprintf("s%d", i)}, Ports: ports})
 	}
-	east.Publish(large)
+	east.Own().Publish(large)
 	west.await("east's catalog", soon, offers("n/s0", "east"))
 	north.await("east's catalog", soon, offers("n/s0", "east"))
 

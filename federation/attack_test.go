@@ -77,7 +77,7 @@ func TestNoPacketOfAnybodyEndsAGateway(t *testing.T) {
 		if n := testutil.ToFloat64(east.metrics.droppedMalformed); n != float64(len(deadly)) {
 			t.Errorf("%v of %d packets are counted as dropped", n, len(deadly))
 		}
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 		east.await("orders all the same", 10*time.Second, offers("shop/orders", "west"))
 	})
 }
@@ -111,7 +111,7 @@ func TestNoAnswerOnAGossipStreamEndsAGateway(t *testing.T) {
 		})
 		for _, b := range deadly {
 			go func() { said <- b }()
-			_, err := east.list.Join([]string{gossip.JoinAddress(west.id)})
+			_, err := east.list.Load().Join([]string{gossip.JoinAddress(west.id)})
 			if err == nil && !bytes.Equal(b, []byte{6, 0x80}) { // a push/pull of no nodes is none of the deadly
 				t.Errorf("%q was taken for an answer", b)
 			}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/federation/core"
+	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -23,9 +24,8 @@ func (f *Federation) judgeLoop(ctx context.Context) {
 
 // judgeOrigins drops the catalogs whose signers are trusted no more.
 func (f *Federation) judgeOrigins() {
-	f.mu.Lock()
-	held := f.core.Signatures()
-	f.mu.Unlock()
+	var held map[mesh.GatewayID]identity.Signature
+	f.core.with(func(c *core.Core) { held = c.Signatures() })
 	var out core.Distrusted
 	for id, sig := range held {
 		if err := f.cfg.Identity.Trust().TrustsSigner(sig); err != nil {
@@ -35,6 +35,6 @@ func (f *Federation) judgeOrigins() {
 	}
 	if len(out.Gateways) > 0 {
 		slices.SortFunc(out.Gateways, mesh.GatewayID.Compare)
-		f.apply(out)
+		f.core.apply(out)
 	}
 }

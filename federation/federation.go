@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -52,12 +53,11 @@ type Federation struct {
 	client    client
 	verifier  verifier
 	view      state.Store[*View]
-	leftOut   state.Store[[]mesh.ServiceName] // of what Publish was last given
-	saver     *state.Saver                    // of the state file
+	core      *lockedCore
+	memory    *memory
+	own       *OwnCatalog
 
-	published state.Notify // Publish has something
 	untold    state.Notify // there is a new version of the own catalog
-	changed   state.Notify // the core was told something
 	withdrawn state.Notify // Shutdown is done but for the last word
 
 	running sync.WaitGroup // every goroutine of Run
@@ -66,12 +66,8 @@ type Federation struct {
 
 	announcing sync.Mutex // memberlist's UpdateNode races with itself
 
-	mu      sync.Mutex // memberlist must not be called with it held: it calls back
-	core    *core.Core
-	started bool
-	store   *store
-	list    *memberlist.Memberlist // nil before Run
-	exports []mesh.Export          // what Publish was last given
+	started atomic.Bool
+	list    atomic.Pointer[memberlist.Memberlist] // nil before Run
 }
 
 // CheckAddress refuses an address that is too long to be told to other gateways.
@@ -106,27 +102,31 @@ func New(cfg Config) (*Federation, error) {
 		log:       cfg.Log,
 		client:    client{cfg.Tunnel},
 		verifier:  verifier{cfg.Identity},
-		published: state.NewNotify(),
-		changed:   state.NewNotify(),
 		untold:    state.NewNotify(),
 		withdrawn: state.NewNotify(),
 		opened:    make(chan struct{}),
 		ended:     make(chan struct{}),
-		store:     &store{},
-		core:      core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Imports: cfg.Imports, Random: rand.Int64N}),
+		core: &lockedCore{
+			changed:  state.NewNotify(),
+			unlocked: core.New(core.Config{Self: cfg.Self, Advertise: cfg.Advertise, MeshAddress: cfg.MeshAddress, Join: cfg.Join, Imports: cfg.Imports, Random: rand.Int64N}),
+		},
 	}
 	f.trust = &trustExchange{
 		trust: cfg.Identity.Trust(), sidecars: cfg.Sidecars, client: f.client, view: &f.view, log: f.log,
 		peers: map[mesh.GatewayID]*trustPeer{}, refused: map[string]string{}, lines: rate.NewLimiter(rate.Every(time.Second), maxRefusedLines),
 	}
-	f.saver = state.NewSaver(state.SaverConfig{What: "what is known of other gateways", Write: f.save, Interval: storeInterval, Log: f.log})
+	f.memory = newMemory(cfg.StatePath, f.core, &f.view, f.log)
+	f.own = &OwnCatalog{
+		self: cfg.Self, core: f.core, memory: f.memory, client: f.client, verifier: f.verifier,
+		tell: func() { f.untold.Notify(); f.announce() }, log: f.log, published: state.NewNotify(),
+	}
 	var err error
 	if f.metrics, err = newMetrics(f); err != nil {
 		return nil, err
 	}
 	f.transport = newTransport(cfg.Self, cfg.Tunnel, f.metrics, f.log)
 	f.transport.announced = f.hearAnnouncement
-	f.view.Set(f.core.View())
+	f.core.with(func(c *core.Core) { f.view.Set(c.View()) })
 	return f, nil
 }
 
@@ -136,79 +136,48 @@ func New(cfg Config) (*Federation, error) {
 func (f *Federation) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f.mu.Lock()
-	if f.started {
-		f.mu.Unlock()
+	if f.started.Swap(true) {
 		return errors.New("federation: Run was called before")
 	}
-	f.started = true
-	leaving := f.core.Leaving()
-	f.mu.Unlock()
 	defer close(f.ended)
+	var leaving bool
+	f.core.with(func(c *core.Core) { leaving = c.Leaving() })
 	if leaving {
 		return nil // Shutdown was first
 	}
 
-	if err := f.open(); err != nil {
+	if err := f.memory.open(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
 	close(f.opened)
-	defer func() { _ = f.store.Close() }() // every change is on disk when it is made
+	defer func() { _ = f.memory.store.Close() }() // every change is on disk when it is made
 	if err := f.createList(); err != nil {
 		return fmt.Errorf("federation: %w", err)
 	}
 	f.cfg.Tunnel.HandlePackets(f.transport.receive)
 	defer f.cfg.Tunnel.HandlePackets(nil)
-	f.running.Go(func() { f.publishLoop(ctx) })
+	f.running.Go(func() { f.own.publishLoop(ctx) })
 	f.running.Go(func() { f.tellLoop(ctx) })
 	f.running.Go(func() { f.watchTunnels(ctx) })
 	f.running.Go(func() { f.trust.run(ctx) })
 	f.running.Go(func() { f.judgeLoop(ctx) })
-	f.running.Go(func() { f.saver.Run(ctx) })
+	f.running.Go(func() { f.memory.saver.Run(ctx) })
 	f.running.Go(func() { f.loop(ctx) })
 	select {
 	case <-ctx.Done():
 	case <-f.withdrawn.C():
-		if err := f.list.Leave(leaveGossip); err != nil {
+		if err := f.list.Load().Leave(leaveGossip); err != nil {
 			// Nobody it could be gossiped to in time; the tunnels say it again when they close.
 			f.log.Info("leaving was not gossiped", "err", err)
 		}
 		cancel()
 	}
-	err := f.list.Shutdown()
+	err := f.list.Load().Shutdown()
 	f.running.Wait()
-	f.saver.Changed()
-	_ = f.saver.Save() // what the loops did last; a fault is logged
+	f.memory.saver.Changed()
+	_ = f.memory.saver.Save() // what the loops did last; a fault is logged
 	if err != nil {
 		return fmt.Errorf("federation: stop gossip: %w", err)
-	}
-	return nil
-}
-
-// open reads the state file and takes the next epoch.
-func (f *Federation) open() error {
-	st, err := openStore(f.cfg.StatePath, f.log)
-	if err != nil {
-		return err
-	}
-	was, err := st.load(f.log)
-	if err != nil {
-		_ = st.Close() // the other error says more
-		return err
-	}
-	// The clock makes the epoch grow even without a state file; the file makes it
-	// grow even when the clock was set back.
-	now := time.Now()
-	epoch := max(was.Epoch+1, uint64(now.UnixMilli()))
-	if latest := uint64(now.Add(core.MaxAhead).UnixMilli()); epoch > latest {
-		f.log.Error("this gateway's last epoch is more than a day ahead of its clock, where nobody believes it: check the clock", "epoch", was.Epoch)
-		epoch = uint64(now.UnixMilli())
-	}
-	saved := st.saveEpoch(epoch)
-	f.restore(st, was, epoch)
-	if saved != nil {
-		f.log.Error("the epoch is not kept yet: until it is, peers do not believe this gateway after a restart with the clock set back", "err", saved)
-		f.notSaved(&core.Changes{Epoch: epoch}, saved)
 	}
 	return nil
 }
@@ -221,15 +190,12 @@ func (f *Federation) open() error {
 func (f *Federation) Shutdown(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, leaveTimeout)
 	defer stop()
-	f.apply(core.Leave{})
-	f.mu.Lock()
-	started, joined := f.started, f.list != nil
-	f.mu.Unlock()
-	if !started || f.hasEnded() {
+	f.core.apply(core.Leave{})
+	if !f.started.Load() || f.hasEnded() {
 		return nil
 	}
-	if joined {
-		f.updateOwn(func(s *catalog.State) (*catalog.State, error) {
+	if f.list.Load() != nil {
+		f.own.update(func(s *catalog.State) (*catalog.State, error) {
 			if s.Head().Version.Seq == 0 {
 				return s, nil // never said anything
 			}
@@ -255,9 +221,8 @@ func (f *Federation) hasEnded() bool {
 // awaitAcks waits until every live member has pulled the newest own catalog.
 func (f *Federation) awaitAcks(ctx context.Context) {
 	for {
-		f.mu.Lock()
-		acked := f.core.AllAcked()
-		f.mu.Unlock()
+		var acked bool
+		f.core.with(func(c *core.Core) { acked = c.AllAcked() })
 		if acked || !state.Pause(ctx, gossipInterval/4) {
 			return
 		}
@@ -270,26 +235,24 @@ func (f *Federation) Opened() <-chan struct{} { return f.opened }
 // View returns what is known now, and a channel that closes when there is a newer view.
 func (f *Federation) View() (*View, <-chan struct{}) { return f.view.Snapshot() }
 
+// Own returns what this gateway offers.
+func (f *Federation) Own() *OwnCatalog { return f.own }
+
+// StateErr returns why what is known of other gateways is not kept on disk; nil: it is.
+func (f *Federation) StateErr() error { return f.memory.saver.Err() }
+
 // SetJoin replaces the addresses of other gateways that the configuration names.
-func (f *Federation) SetJoin(addresses []string) { f.apply(core.Join(slices.Clone(addresses))) }
+func (f *Federation) SetJoin(addresses []string) { f.core.apply(core.Join(slices.Clone(addresses))) }
 
 // SetAdvertise replaces what other gateways dial to reach this one, and tells them.
 func (f *Federation) SetAdvertise(address string) error {
 	if err := CheckAddress(address); err != nil {
 		return err
 	}
-	f.apply(core.Advertise(address))
+	f.core.apply(core.Advertise(address))
 	f.announce()
 	return nil
 }
 
 // SetImports replaces what this gateway takes of other clusters, which it keeps.
-func (f *Federation) SetImports(imports mesh.Imports) { f.apply(core.SetImports(imports)) }
-
-// apply tells the core what happened, and has the loop look what follows.
-func (f *Federation) apply(in core.Input) {
-	f.mu.Lock()
-	f.core.Apply(time.Now(), in)
-	f.mu.Unlock()
-	f.changed.Notify()
-}
+func (f *Federation) SetImports(imports mesh.Imports) { f.core.apply(core.SetImports(imports)) }

@@ -22,7 +22,7 @@ func TestThreeGatewaysConvergeFromOneJoinAddress(t *testing.T) {
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
 	north := w.start(plan{name: "north/north-1", join: []string{east.addr}})
 	for _, n := range []*node{east, west, north} {
-		n.Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
+		n.Own().Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
 	}
 	east.await("all gateways", soon, sees(east, west, north))
 	west.await("all gateways", soon, sees(east, west, north))
@@ -48,9 +48,9 @@ func TestAChangeAndARemovalReachTheOthers(t *testing.T) {
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
 	east.await("orders", soon, offers("shop/orders", "west"))
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 1)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 1)})
 	v := east.await("cart gone", soon, offers("shop/cart"))
 	if x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}); len(x) != 1 || x[0].Export.Ports[0].Ready != 1 {
 		t.Errorf("orders became %+v", x)
@@ -67,7 +67,7 @@ func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
 	east := w.start(plan{name: "east/east-1", state: filepath.Join(dir, "east.db")})
 	p := plan{name: "west/west-1", join: []string{east.addr}, state: filepath.Join(dir, "west.db")}
 	west := w.start(p)
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2), serving("west", "shop/cart", 1)})
 	before := originOf(east.await("cart", soon, offers("shop/cart", "west")), west.id)
 
 	west.end()
@@ -78,7 +78,7 @@ func TestAGatewayRestartedWithItsStateIsBelievedAgain(t *testing.T) {
 	if o := originOf(v, west.id); o == nil || o.Version != before.Version {
 		t.Errorf("before it publishes, its catalog is %+v, want %s", o, before.Version)
 	}
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	v = east.await("a new epoch", soon, func(v *View) bool {
 		o := originOf(v, west.id)
 		return o != nil && o.Version.Epoch > before.Version.Epoch && !o.Stale
@@ -94,7 +94,7 @@ func TestARestartAloneKnowsWhatItKnewAndSaysHowOldItIs(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "east.db")
 	east := w.start(plan{name: "east/east-1", state: state})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	version := originOf(east.await("orders", soon, offers("shop/orders", "west")), west.id).Version
 	west.end()
 	east.end()
@@ -132,7 +132,7 @@ func TestALeavingGatewayIsForgottenAtOnce(t *testing.T) {
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
 	west := w.start(plan{name: "west/west-1", join: []string{east.addr}})
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	east.await("orders", soon, offers("shop/orders", "west"))
 	west.leave()
 	east.await("west-1 forgotten", soon, func(v *View) bool { return gatewayOf(v, west.id) == nil && originOf(v, west.id) == nil })
@@ -145,7 +145,7 @@ func TestARestartedGatewayMayLeaveAndComeBack(t *testing.T) {
 	east := w.start(plan{name: "east/east-1"})
 	for range 2 {
 		west := w.start(plan{name: "west/west-1", join: []string{east.addr}, state: state})
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 		east.await("orders", soon, offers("shop/orders", "west"))
 		east.await("west-1", soon, sees(west))
 		west.leave()
@@ -192,7 +192,7 @@ func TestGarbageOnAGossipStreamIsNoHarm(t *testing.T) {
 		}
 		_ = s.Close()
 	}
-	west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+	west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 	east.await("orders all the same", soon, offers("shop/orders", "west"))
 }
 
@@ -207,7 +207,7 @@ func TestShutdownWithoutRunAndTwiceIsNoHarm(t *testing.T) {
 		t.Errorf("Run after Shutdown: %v", err)
 	}
 	east := w.start(plan{name: "east/east-1"})
-	east.Publish(nil)
+	east.Own().Publish(nil)
 	east.await("its own catalog", soon, func(v *View) bool { return len(v.Origins) == 1 })
 	for range 2 {
 		if err := east.Shutdown(t.Context()); err != nil {
@@ -223,7 +223,7 @@ func TestMayAnnounceFromSeveralGoroutinesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	east := w.start(plan{name: "east/east-1"})
-	east.Publish(nil)
+	east.Own().Publish(nil)
 	east.await("its own catalog", soon, func(v *View) bool { return len(v.Origins) == 1 })
 	var all sync.WaitGroup
 	for range 4 {

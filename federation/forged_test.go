@@ -159,7 +159,7 @@ func TestForgedGossipDoesNotDelayTheNewsOfOthers(t *testing.T) {
 		slowest := time.Duration(0)
 		for i := range 20 {
 			service := fmt.Sprint("shop/news-", i)
-			north.Publish([]mesh.Export{serving("north", "shop/orders", 2), serving("north", service, 1)})
+			north.Own().Publish([]mesh.Export{serving("north", "shop/orders", 2), serving("north", service, 1)})
 			began := time.Now()
 			east.await(service, 30*time.Second, offers(service, "north"))
 			slowest = max(slowest, time.Since(began))

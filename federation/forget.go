@@ -28,11 +28,12 @@ var ErrNotForgotten = errors.New("not forgotten")
 // wrap [ErrNotForgotten] it is forgotten here and everywhere but where the error says.
 func (f *Federation) Forget(ctx context.Context, name string) (ids []mesh.GatewayID, elsewhere []mesh.ClusterName, err error) {
 	cluster, gateway, _ := strings.Cut(name, "/")
-	f.mu.Lock()
-	ids = f.core.Matching(mesh.ClusterName(cluster), mesh.GatewayName(gateway))
-	err = f.core.MayForget(ids)
-	peers := f.core.Connected()
-	f.mu.Unlock()
+	var peers []mesh.GatewayID
+	f.core.with(func(c *core.Core) {
+		ids = c.Matching(mesh.ClusterName(cluster), mesh.GatewayName(gateway))
+		err = c.MayForget(ids)
+		peers = c.Connected()
+	})
 	if len(ids) == 0 {
 		return nil, nil, fmt.Errorf("%w: no other gateway is known as %s", ErrNotForgotten, name)
 	}
@@ -40,7 +41,7 @@ func (f *Federation) Forget(ctx context.Context, name string) (ids []mesh.Gatewa
 		return nil, nil, fmt.Errorf("%w: %w", ErrNotForgotten, err)
 	}
 	f.log.Info("gateways are forgotten, as asked for", "gateways", ids)
-	f.apply(core.Forget{Gateways: ids})
+	f.core.apply(core.Forget{Gateways: ids})
 	asks := func(id mesh.GatewayID) bool { return mayHaveForgotten(f.cfg.Self.Cluster, id.Cluster, ids) }
 	view, _ := f.View()
 	for i := range view.Gateways {
@@ -87,10 +88,11 @@ func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("only gateways of cluster %s, and of the cluster that is forgotten, may ask for that", f.cfg.Self.Cluster), http.StatusForbidden)
 		return
 	}
-	f.mu.Lock()
-	ids = f.core.Holds(ids)
-	err := f.core.MayForget(ids)
-	f.mu.Unlock()
+	var err error
+	f.core.with(func(c *core.Core) {
+		ids = c.Holds(ids)
+		err = c.MayForget(ids)
+	})
 	if len(ids) == 0 {
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -100,7 +102,7 @@ func (f *Federation) serveForget(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.log.Info("gateways are forgotten, as another gateway was asked to", "gateway", s.Peer().String(), "gateways", ids)
-	f.apply(core.Forget{Gateways: ids})
+	f.core.apply(core.Forget{Gateways: ids})
 	w.WriteHeader(http.StatusNoContent)
 }
 

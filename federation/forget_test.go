@@ -69,7 +69,7 @@ func TestAClusterThatIsGoneForGoodIsForgottenByAllAndMayComeBack(t *testing.T) {
 			}
 		}
 		west = w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 1)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 1)})
 		east.await("west, new", 30*time.Second, offers("shop/orders", "north", "west"))
 		north.await("west, new", 30*time.Second, offers("shop/orders", "east", "west"))
 	})

@@ -108,20 +108,19 @@ func (f *Federation) serveCatalog(w http.ResponseWriter, r *http.Request, answer
 		}
 	}
 	if id == f.cfg.Self {
-		f.apply(core.Acked{Gateway: peer, Version: state.Head().Version})
+		f.core.apply(core.Acked{Gateway: peer, Version: state.Head().Version})
 	}
 }
 
 // heads lists what this gateway holds.
 func (f *Federation) heads() versionList {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return versionList{Origins: f.core.Heads(), Advertise: f.core.Meta().Advertise, MeshAddress: f.cfg.MeshAddress}
+	l := versionList{MeshAddress: f.cfg.MeshAddress}
+	f.core.with(func(c *core.Core) { l.Origins, l.Advertise = c.Heads(), c.Meta().Advertise })
+	return l
 }
 
 // held returns what is held of an origin; nil: nothing, or it has said nothing yet.
-func (f *Federation) held(id mesh.GatewayID) (*catalog.State, identity.Signature) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.core.Held(id)
+func (f *Federation) held(id mesh.GatewayID) (s *catalog.State, sig identity.Signature) {
+	f.core.with(func(c *core.Core) { s, sig = c.Held(id) })
+	return s, sig
 }

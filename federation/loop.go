@@ -21,7 +21,7 @@ func (f *Federation) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.changed.C():
+		case <-f.core.changed.C():
 		case <-t.C:
 		}
 		if early := viewInterval - time.Since(last); early > 0 && !state.Pause(ctx, early) {
@@ -33,10 +33,11 @@ func (f *Federation) loop(ctx context.Context) {
 // step asks the core once and does what it says. It is called by loop only.
 func (f *Federation) step(ctx context.Context) {
 	now := time.Now()
-	f.mu.Lock()
-	f.core.Apply(now, core.Certificate{Chain: f.cfg.Identity.Chain(), Founding: f.cfg.Identity.Self().Founding})
-	todo := f.core.Step(now)
-	f.mu.Unlock()
+	var todo core.Actions
+	f.core.with(func(c *core.Core) {
+		c.Apply(now, core.Certificate{Chain: f.cfg.Identity.Chain(), Founding: f.cfg.Identity.Self().Founding})
+		todo = c.Step(now)
+	})
 
 	for _, n := range todo.Notes {
 		f.log.Log(ctx, n.Level, n.Message, n.Args...)
@@ -65,7 +66,7 @@ func (f *Federation) step(ctx context.Context) {
 		f.view.Set(todo.View)
 	}
 	if todo.Save {
-		f.saver.Changed()
+		f.memory.saver.Changed()
 	}
 	for _, id := range todo.Sync {
 		f.running.Go(func() { f.sync(ctx, id) })
@@ -74,10 +75,10 @@ func (f *Federation) step(ctx context.Context) {
 		f.running.Go(func() { f.pull(ctx, p) })
 	}
 	if from := todo.MoveEpoch; !from.IsZero() {
-		f.running.Go(func() { f.moveEpoch(ctx, from) })
+		f.running.Go(func() { f.own.moveEpoch(ctx, from) })
 	}
 	if todo.ReSign {
-		f.updateOwn(func(s *catalog.State) (*catalog.State, error) { return s.Again(), nil })
+		f.own.update(func(s *catalog.State) (*catalog.State, error) { return s.Again(), nil })
 	}
 }
 
@@ -89,7 +90,7 @@ func (f *Federation) watchTunnels(ctx context.Context) {
 		for i, p := range all {
 			peers[i] = core.Peer{Gateway: p.Gateway, Addr: p.Addr, Left: p.Left, LastErr: p.LastError, Founding: p.Founding, Tunnel: Tunnel{Up: p.State == tunnel.Up, Since: p.Since}}
 		}
-		f.apply(peers)
+		f.core.apply(peers)
 		select {
 		case <-ctx.Done():
 			return

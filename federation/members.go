@@ -38,19 +38,15 @@ func (f *Federation) createList() error {
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list = list
+	f.list.Store(list)
 	return nil
 }
 
-// announce gossips what NodeMeta now says. It must not be called with f.mu held.
+// announce gossips what NodeMeta now says. It must not be called with the lock of the core held.
 func (f *Federation) announce() {
 	f.announcing.Lock()
 	defer f.announcing.Unlock()
-	f.mu.Lock()
-	list := f.list
-	f.mu.Unlock()
+	list := f.list.Load()
 	if list == nil || f.hasEnded() {
 		return
 	}
@@ -60,14 +56,13 @@ func (f *Federation) announce() {
 }
 
 // delegate is what memberlist calls. It may hold its own lock then, so nothing
-// here calls memberlist, and nobody calls memberlist with f.mu held.
+// here calls memberlist, and nobody calls memberlist with the lock of the core held.
 type delegate struct{ f *Federation }
 
 // NodeMeta implements [memberlist.Delegate].
 func (d delegate) NodeMeta(limit int) []byte {
-	d.f.mu.Lock()
-	defer d.f.mu.Unlock()
-	b := encodeMeta(d.f.core.Meta())
+	var b []byte
+	d.f.core.with(func(c *core.Core) { b = encodeMeta(c.Meta()) })
 	return b[:min(len(b), limit)] // New has checked that it fits
 }
 
@@ -81,9 +76,8 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if _, err := decodeMeta(n.Meta); err != nil && !errors.Is(err, errMetaVersion) {
 		return err
 	}
-	d.f.mu.Lock()
-	defer d.f.mu.Unlock()
-	return d.f.core.HasRoomFor(id)
+	d.f.core.with(func(c *core.Core) { err = c.HasRoomFor(id) })
+	return err
 }
 
 // NotifyJoin implements [memberlist.EventDelegate].
@@ -114,7 +108,7 @@ func (f *Federation) hearGossip(n *memberlist.Node, alive bool) {
 		return
 	}
 	meta, err := decodeMeta(n.Meta)
-	f.apply(core.Gossip{Gateway: id, Alive: alive, Known: err == nil, Meta: meta})
+	f.core.apply(core.Gossip{Gateway: id, Alive: alive, Known: err == nil, Meta: meta})
 }
 
 // logWriter takes memberlist's log lines. All are details to us: what changes in

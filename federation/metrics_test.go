@@ -22,10 +22,10 @@ func TestMetricsNameEveryOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
-	f.apply(core.Gossip{Gateway: west1, Alive: true, Known: true, Meta: core.Meta{Version: state.Head().Version, Digest: state.Head().Digest}})
-	f.apply(core.Synced{Origins: []catalog.Head{state.Head()}})
-	f.apply(core.Received{State: state, Exports: state.Exports()})
-	f.view.Set(f.core.Step(time.Now()).View)
+	f.core.apply(core.Gossip{Gateway: west1, Alive: true, Known: true, Meta: core.Meta{Version: state.Head().Version, Digest: state.Head().Digest}})
+	f.core.apply(core.Synced{Origins: []catalog.Head{state.Head()}})
+	f.core.apply(core.Received{State: state, Exports: state.Exports()})
+	f.view.Set(f.core.unlocked.Step(time.Now()).View)
 	want := `
 # HELP isthmus_catalog_age_seconds For how long an origin's catalog has not been known to be up to date; 0 while it is.
 # TYPE isthmus_catalog_age_seconds gauge

@@ -26,10 +26,10 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.NotifyJoin(n)
-	local := func() []Gateway {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.core.View().LocalGateways()
+	local := func() []core.Gateway {
+		var v *View
+		f.core.with(func(c *core.Core) { v = c.View() })
+		return v.LocalGateways()
 	}
 	for _, g := range local() {
 		if g.ID == invented && g.MeshAddress != "" {
@@ -37,8 +37,8 @@ func TestGossipDoesNotSayWhereSidecarsSendTheirTraffic(t *testing.T) {
 		}
 	}
 	// What it says itself, over a tunnel, is believed; and a later rumour changes nothing.
-	f.apply(core.Tunnels{{Gateway: invented, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
-	f.apply(core.Synced{Gateway: invented, MeshAddress: "10.0.0.9:15443"})
+	f.core.apply(core.Tunnels{{Gateway: invented, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
+	f.core.apply(core.Synced{Gateway: invented, MeshAddress: "10.0.0.9:15443"})
 	d.NotifyUpdate(n)
 	for _, g := range local() {
 		if g.ID == invented && g.MeshAddress != "10.0.0.9:15443" {

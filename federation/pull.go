@@ -43,7 +43,7 @@ func (f *Federation) pull(ctx context.Context, p core.Pull) {
 		f.log.Debug("pull catalog", "gateway", p.Origin.String(), "err", err)
 	}
 	done.Failed = err != nil
-	f.apply(done)
+	f.core.apply(done)
 	select {
 	case <-past: // what is trusted has changed meanwhile, and all else was judged before
 		f.judgeOrigins()
@@ -97,6 +97,6 @@ func (f *Federation) accept(signer identity.Peer, d *signedDelta) error {
 		return fmt.Errorf("%w: %w", errRejected, err)
 	}
 	exports, leftOut := core.Judge(signer, next.Exports())
-	f.apply(core.Received{State: next, Signature: d.Signature, Signer: signer, Exports: exports, LeftOut: leftOut})
+	f.core.apply(core.Received{State: next, Signature: d.Signature, Signer: signer, Exports: exports, LeftOut: leftOut})
 	return nil
 }

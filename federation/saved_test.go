@@ -20,11 +20,11 @@ import (
 func stateful(t *testing.T, path string) *Federation {
 	t.Helper()
 	f := idle(t, newWorld(t, nil).mesh)
-	f.cfg.StatePath = path
-	if err := f.open(); err != nil {
+	f.memory.path = path
+	if err := f.memory.open(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.store.Close() })
+	t.Cleanup(func() { f.memory.store.Close() })
 	return f
 }
 
@@ -32,22 +32,22 @@ func stateful(t *testing.T, path string) *Federation {
 func learn(t *testing.T, f *Federation, id mesh.GatewayID) {
 	t.Helper()
 	s := stateOf(t, id, 7, []mesh.Export{serving(id.Cluster, "shop/orders", 2)})
-	f.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
-	f.apply(core.Synced{Gateway: id, Origins: []catalog.Head{s.Head()}, Advertise: "10.0.0.2:7443"})
-	f.apply(core.Received{State: s, Exports: s.Exports()})
+	f.core.apply(core.Tunnels{{Gateway: id, Tunnel: core.Tunnel{Up: true, Since: time.Now()}}})
+	f.core.apply(core.Synced{Gateway: id, Origins: []catalog.Head{s.Head()}, Advertise: "10.0.0.2:7443"})
+	f.core.apply(core.Received{State: s, Exports: s.Exports()})
 }
 
 // mustHold fails unless the state file holds all that f knows.
 func mustHold(t *testing.T, f *Federation, path string, ids ...mesh.GatewayID) {
 	t.Helper()
-	if err := f.store.Close(); err != nil {
+	if err := f.memory.store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	got, err := open(t, path).load(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if epoch := f.core.Own().State.Head().Version.Epoch; got.Epoch != epoch {
+	if epoch := f.core.unlocked.Own().State.Head().Version.Epoch; got.Epoch != epoch {
 		t.Errorf("epoch %d is kept, want %d", got.Epoch, epoch)
 	}
 	for _, id := range ids {
@@ -67,8 +67,8 @@ func TestWhatCouldNotBeWrittenWhileTheDiskWasFullIsWrittenLater(t *testing.T) {
 			}
 			f := stateful(t, path)
 			if late {
-				f.saver.Changed()
-				if err := f.saver.Save(); err != nil {
+				f.memory.saver.Changed()
+				if err := f.memory.saver.Save(); err != nil {
 					t.Fatal(err)
 				}
 				fill()
@@ -79,9 +79,9 @@ func TestWhatCouldNotBeWrittenWhileTheDiskWasFullIsWrittenLater(t *testing.T) {
 				learn(t, f, id)
 				ids = append(ids, id)
 			}
-			f.saver.Changed()
+			f.memory.saver.Changed()
 			for range 2 {
-				if err := f.saver.Save(); !errors.Is(err, unix.ENOSPC) {
+				if err := f.memory.saver.Save(); !errors.Is(err, unix.ENOSPC) {
 					t.Fatalf("save on a full disk: %v", err)
 				}
 			}
@@ -89,7 +89,7 @@ func TestWhatCouldNotBeWrittenWhileTheDiskWasFullIsWrittenLater(t *testing.T) {
 				t.Errorf("it is not said: %v", f.StateErr())
 			}
 			empty()
-			if err := f.saver.Save(); err != nil || f.StateErr() != nil {
+			if err := f.memory.saver.Save(); err != nil || f.StateErr() != nil {
 				t.Fatalf("save when there is room again: %v, said: %v", err, f.StateErr())
 			}
 			mustHold(t, f, path, ids...)
@@ -106,8 +106,8 @@ func TestAStateFileThatIsDamagedWhileItIsUsedIsWrittenAnewWhole(t *testing.T) {
 		learn(t, f, id)
 		ids = append(ids, id)
 	}
-	f.saver.Changed()
-	if err := f.saver.Save(); err != nil {
+	f.memory.saver.Changed()
+	if err := f.memory.saver.Save(); err != nil {
 		t.Fatal(err)
 	}
 	// Every page but the two heads becomes noise under the feet of the database.
@@ -129,11 +129,11 @@ func TestAStateFileThatIsDamagedWhileItIsUsedIsWrittenAnewWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	learn(t, f, west1)
-	f.saver.Changed()
-	if err := f.saver.Save(); !errors.Is(err, errDamaged) {
+	f.memory.saver.Changed()
+	if err := f.memory.saver.Save(); !errors.Is(err, errDamaged) {
 		t.Fatalf("save on a damaged file: %v", err)
 	}
-	if err := f.saver.Save(); err != nil {
+	if err := f.memory.saver.Save(); err != nil {
 		t.Fatalf("the next save: %v", err)
 	}
 	mustHold(t, f, path, append(ids, west1)...)

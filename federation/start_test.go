@@ -74,11 +74,11 @@ func TestASecondClusterOfOneNameIsSentNothingAndBothSidesSayWhy(t *testing.T) {
 		east := w.start(plan{name: "east/east-1", addr: eastAddr, log: log})
 		other := w.start(plan{name: "west/other-1", addr: northAddr, join: []string{eastAddr}, identity: second})
 		for _, n := range []*node{east, other} {
-			n.Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
+			n.Own().Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
 		}
 		east.await("the only west", 10*time.Second, offers("shop/orders", "west"))
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}, identity: first})
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 		servedBy := func(id mesh.GatewayID) func(*View) bool {
 			return func(v *View) bool {
 				x := v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"})

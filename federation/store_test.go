@@ -95,18 +95,18 @@ func TestADamagedEntryCostsNoMoreThanItself(t *testing.T) {
 	state := stateOf(t, west1, 7, []mesh.Export{serving("west", "shop/orders", 2)})
 	d := state.Whole()
 	d.Records = nil
-	m.restore(&store{}, &saved{
+	m.memory.restore(&saved{
 		Origins:  map[mesh.GatewayID]savedOrigin{west1: {Floor: state.Head().Version, Delta: d}},
 		Gateways: map[mesh.GatewayID]core.KnownGateway{west1: {Advertise: "10.0.0.2:7443"}},
 	}, 1)
-	if g := gatewayOf(m.core.View(), west1); holds(m, west1) != nil || g == nil || g.Advertise != "10.0.0.2:7443" {
+	if g := gatewayOf(m.core.unlocked.View(), west1); holds(m, west1) != nil || g == nil || g.Advertise != "10.0.0.2:7443" {
 		t.Errorf("restored %+v: want the address without the records", g)
 	}
-	m.apply(core.Received{State: state})
+	m.core.apply(core.Received{State: state})
 	if holds(m, west1) != nil {
 		t.Error("the floor is lost: what was held came back")
 	}
-	m.apply(core.Received{State: state.Again()})
+	m.core.apply(core.Received{State: state.Again()})
 	if holds(m, west1) == nil {
 		t.Error("a newer version is not taken")
 	}

@@ -19,16 +19,15 @@ func (f *Federation) sync(ctx context.Context, id mesh.GatewayID) {
 	} else {
 		done.Origins, done.Advertise, done.MeshAddress = l.Origins, l.Advertise, l.MeshAddress
 	}
-	f.apply(done)
+	f.core.apply(done)
 }
 
 // catalogSync joins a gateway in gossip and asks it for its versions.
 func (f *Federation) catalogSync(ctx context.Context, id mesh.GatewayID) (*versionList, error) {
-	f.mu.Lock()
-	join, list := f.core.MustJoin(id, time.Now()), f.list
-	f.mu.Unlock()
+	var join bool
+	f.core.with(func(c *core.Core) { join = c.MustJoin(id, time.Now()) })
 	if join {
-		if _, err := list.Join([]string{gossip.JoinAddress(id)}); err != nil {
+		if _, err := f.list.Load().Join([]string{gossip.JoinAddress(id)}); err != nil {
 			return nil, fmt.Errorf("join gossip: %w", firstOf(err))
 		}
 	}

@@ -142,8 +142,8 @@ func TestBundlesOfAnotherTrustDomainAreFollowed(t *testing.T) {
 		}
 		east := w.start(plan{name: "east/east-1", addr: eastAddr, identity: take("other.example", other, "west", w.mesh.Gateway("east", "east-1"))})
 		west := other.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}, identity: take("mesh.example", w, "east", other.mesh.Gateway("west", "west-1"))})
-		east.Publish(nil)
-		west.Publish(nil)
+		east.Own().Publish(nil)
+		west.Own().Publish(nil)
 		east.await("west", 10*time.Second, sees(west))
 		within(t, "catalogs of the other trust domain", 10*time.Second, func() bool {
 			v, _ := east.View()
@@ -175,7 +175,7 @@ func FuzzATrustMessageOfAnotherGatewayIsReadOrRefused(f *testing.F) {
 // same moment, as those do that are issued together or outlive their intermediate.
 func TestWhatARevokedCertificateSignedIsSignedAnewByTheOneThatTookItsPlace(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, _ *node) {
-		west.Publish([]mesh.Export{serving("west", "shop/ledger", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/ledger", 2)})
 		east.await("ledger", 10*time.Second, offers("shop/ledger", "west"))
 		was, ends := west.cfg.Identity.Chain(), west.cfg.Identity.NotAfter()
 		c, err := w.mesh.Cluster("west").Issue(identity.Request{ID: identity.ID{Gateway: west.id.Name}, TTL: time.Until(ends)})

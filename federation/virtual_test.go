@@ -44,7 +44,7 @@ func three(t *testing.T, test func(t *testing.T, w *world, east, west, north *no
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
 		north := w.start(plan{name: "north/north-1", addr: northAddr, join: []string{eastAddr}})
 		for _, n := range []*node{east, west, north} {
-			n.Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
+			n.Own().Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
 		}
 		east.await("west and north", 10*time.Second, offers("shop/orders", "north", "west"))
 		west.await("east and north", 10*time.Second, offers("shop/orders", "east", "north"))
@@ -68,7 +68,7 @@ func TestThreeGatewaysConvergeInASecond(t *testing.T) {
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
 		north := w.start(plan{name: "north/north-1", addr: northAddr, join: []string{eastAddr}})
 		for _, n := range []*node{east, west, north} {
-			n.Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
+			n.Own().Publish([]mesh.Export{serving(n.id.Cluster, "shop/orders", 2)})
 		}
 		east.await("west and north", 10*time.Second, offers("shop/orders", "north", "west"))
 		west.await("east and north", 10*time.Second, offers("shop/orders", "east", "north"))
@@ -82,7 +82,7 @@ func TestThreeGatewaysConvergeInASecond(t *testing.T) {
 
 func TestAChangeIsEverywhereWithinASecond(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, north *node) {
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 0)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 0)})
 		start := time.Now()
 		down := func(v *View) bool {
 			for _, x := range v.Exports(mesh.ServiceName{Namespace: "shop", Name: "orders"}) {
@@ -105,7 +105,7 @@ func TestABurstOfChangesIsOneVersion(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, north *node) {
 		before := originOf(east.await("west-1", time.Second, sees(west)), west.id).Version
 		for i := range uint32(50) {
-			west.Publish([]mesh.Export{serving("west", "shop/orders", i), serving("west", "shop/cart", i)})
+			west.Own().Publish([]mesh.Export{serving("west", "shop/orders", i), serving("west", "shop/cart", i)})
 			time.Sleep(10 * time.Millisecond)
 		}
 		v := east.await("the last change", 5*time.Second, func(v *View) bool {
@@ -135,7 +135,7 @@ func TestAPartitionLeavesEverySideItsCatalogAndHealsInSeconds(t *testing.T) {
 		east.await("west dead to gossip", 10*time.Second, func(v *View) bool { return !gatewayOf(v, west.id).Alive })
 		t.Logf("dead to gossip in %v", time.Since(cut))
 		time.Sleep(75*time.Second - time.Since(cut))
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 1), serving("west", "shop/cart", 1)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 1), serving("west", "shop/cart", 1)})
 		time.Sleep(time.Second)
 
 		v, _ := east.View()
@@ -174,8 +174,8 @@ func TestADeadGatewayIsKeptAndMarkedUntilItIsTooOld(t *testing.T) {
 		east := w.start(p)
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
 		north := w.start(plan{name: "north/north-1", addr: northAddr, join: []string{eastAddr}})
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
-		north.Publish([]mesh.Export{serving("north", "shop/orders", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		north.Own().Publish([]mesh.Export{serving("north", "shop/orders", 2)})
 		east.await("west and north", 10*time.Second, offers("shop/orders", "north", "west"))
 		east.await("all alive", 10*time.Second, sees(east, west, north))
 		north.await("west", 10*time.Second, offers("shop/orders", "west"))
@@ -237,7 +237,7 @@ func TestOneLinkDownIsNoReasonToForgetAnybody(t *testing.T) {
 	three(t, func(t *testing.T, w *world, east, west, north *node) {
 		w.net.partition(east, west, true)
 		east.await("west out of routing", 5*time.Second, offers("shop/orders", "north"))
-		west.Publish([]mesh.Export{serving("west", "shop/cart", 1)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/cart", 1)})
 		// North tells: the catalog travels by a third gateway, the traffic does not.
 		v := east.await("west's change through north", 30*time.Second, func(v *View) bool {
 			o := originOf(v, west.id)
@@ -258,12 +258,12 @@ func TestALostStateFileAndAClockSetBackAreSurvived(t *testing.T) {
 		p := plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}}
 		west := w.start(p)
 		// Its first epoch is of a clock that was an hour ahead.
-		west.updateOwn(func(s *catalog.State) (*catalog.State, error) { return s.At(s.Head().Version.Epoch + 3_600_000) })
-		west.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		west.Own().update(func(s *catalog.State) (*catalog.State, error) { return s.At(s.Head().Version.Epoch + 3_600_000) })
+		west.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 		east.await("orders", 10*time.Second, offers("shop/orders", "west"))
 		west.end()
 		west = w.start(p)
-		west.Publish([]mesh.Export{serving("west", "shop/cart", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/cart", 2)})
 		east.await("what west says now", time.Minute, offers("shop/cart", "west"))
 	})
 }
@@ -273,8 +273,8 @@ func TestTwoGatewaysOfAClusterAreOneOffer(t *testing.T) {
 		east := w.start(plan{name: "east/east-1", addr: eastAddr})
 		west1 := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
 		west2 := w.start(plan{name: "west/west-2", addr: northAddr, join: []string{eastAddr}})
-		west1.Publish([]mesh.Export{serving("west", "shop/orders", 0)})
-		west2.Publish([]mesh.Export{serving("west", "shop/orders", 2)})
+		west1.Own().Publish([]mesh.Export{serving("west", "shop/orders", 0)})
+		west2.Own().Publish([]mesh.Export{serving("west", "shop/orders", 2)})
 		orders := mesh.ServiceName{Namespace: "shop", Name: "orders"}
 		v := east.await("both", 10*time.Second, func(v *View) bool {
 			x := v.Exports(orders)
@@ -311,7 +311,7 @@ func TestTwoGatewaysThatNameEachOtherMeet(t *testing.T) {
 	virtual(t, func(t *testing.T, w *world) {
 		east := w.start(plan{name: "east/east-1", addr: eastAddr, join: []string{westAddr}})
 		west := w.start(plan{name: "west/west-1", addr: westAddr, join: []string{eastAddr}})
-		east.Publish([]mesh.Export{serving("east", "shop/orders", 2)})
+		east.Own().Publish([]mesh.Export{serving("east", "shop/orders", 2)})
 		west.await("orders", 10*time.Second, offers("shop/orders", "east"))
 		east.await("west", 10*time.Second, sees(west))
 		west.await("east", 10*time.Second, sees(east))
@@ -323,7 +323,7 @@ func TestAGatewayThatRestartsElsewhereIsFollowed(t *testing.T) {
 		w.net.unplug(west)
 		west.end()
 		west = w.start(plan{name: "west/west-1", addr: "10.0.0.9:7443", join: []string{eastAddr}})
-		west.Publish([]mesh.Export{serving("west", "shop/cart", 2)})
+		west.Own().Publish([]mesh.Export{serving("west", "shop/cart", 2)})
 		for _, n := range []*node{east, north} {
 			n.await("cart", 30*time.Second, offers("shop/cart", "west"))
 			n.await("west-1 at its new address", 30*time.Second, func(v *View) bool {

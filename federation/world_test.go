@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go/testutils/simnet"
 
+	"github.com/isthmus-mesh/isthmus/federation/core"
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
@@ -286,7 +287,7 @@ func offers(service string, clusters ...mesh.ClusterName) func(*View) bool {
 }
 
 // gatewayOf and originOf are what a view says of id; nil: nothing.
-func gatewayOf(v *View, id mesh.GatewayID) *Gateway {
+func gatewayOf(v *View, id mesh.GatewayID) *core.Gateway {
 	for i := range v.Gateways {
 		if v.Gateways[i].ID == id {
 			return &v.Gateways[i]

@@ -18,7 +18,7 @@ import (
 // speaking is a view of this cluster on others that export shop/orders on port 80, each
 // with a live tunnel, a ready endpoint and a protocol of its own.
 func speaking(self mesh.ClusterName, protocols map[mesh.ClusterName]mesh.Protocol) *federation.View {
-	var gateways []federation.Gateway
+	var gateways []core.Gateway
 	var origins []federation.Origin
 	for _, c := range []mesh.ClusterName{"east", "north", "south", "west"} {
 		p, ok := protocols[c]
@@ -26,7 +26,7 @@ func speaking(self mesh.ClusterName, protocols map[mesh.ClusterName]mesh.Protoco
 			continue
 		}
 		id := mesh.GatewayID{Cluster: c, Name: mesh.GatewayName(c + "-1")}
-		gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
+		gateways = append(gateways, core.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
 		origins = append(origins, federation.Origin{ID: id, Records: []mesh.Export{{Service: orders, Ports: []mesh.ExportPort{
 			{Port: 80, Protocol: p, Ready: 1, Total: 1, Capacity: 1, Identities: []string{"spiffe://m/cluster/" + string(c) + "/ns/shop/sa/orders"}}}}}})
 	}

@@ -28,7 +28,7 @@ func (serviceMetrics) Describe(to chan<- *prometheus.Desc) {
 
 // Collect is part of [prometheus.Collector].
 func (m serviceMetrics) Collect(to chan<- prometheus.Metric) {
-	to <- prometheus.MustNewConstMetric(leftOut, prometheus.GaugeValue, float64(len(m.gateway.federation.LeftOut())))
+	to <- prometheus.MustNewConstMetric(leftOut, prometheus.GaugeValue, float64(len(m.gateway.federation.Own().LeftOut())))
 	view, _ := m.gateway.federation.View()
 	services, _ := m.gateway.services.Snapshot()
 	for _, s := range servicesOf(view, services, nil) {

@@ -51,13 +51,13 @@ func (f fleet) rtt(id mesh.GatewayID) time.Duration {
 // view is what the federation knows of the far clusters. One without a tunnel
 // is known from its catalog alone.
 func (f fleet) view() *federation.View {
-	var gateways []federation.Gateway
+	var gateways []core.Gateway
 	var origins []federation.Origin
 	for _, c := range f.far {
 		for i := range max(len(c.rtts), 1) {
 			id := mesh.GatewayID{Cluster: c.name, Name: mesh.GatewayName(fmt.Sprintf("%s-%d", c.name, i+1))}
 			if i < len(c.rtts) {
-				gateways = append(gateways, federation.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
+				gateways = append(gateways, core.Gateway{ID: id, Tunnel: federation.Tunnel{Up: true}})
 			}
 			p := mesh.ExportPort{Port: 80, Protocol: mesh.HTTP, Ready: c.ready, Total: 2, Capacity: c.capacity,
 				Identities: []string{"spiffe://m/cluster/" + string(c.name) + "/ns/shop/sa/orders"}}
@@ -67,10 +67,10 @@ func (f fleet) view() *federation.View {
 			origins = append(origins, federation.Origin{ID: id, Records: []mesh.Export{{Service: orders, Ports: []mesh.ExportPort{p}}}})
 		}
 	}
-	east := federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: "east-1"}, MeshAddress: "10.0.1.1:15443"}
+	east := core.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: "east-1"}, MeshAddress: "10.0.1.1:15443"}
 	gateways = append(gateways, east)
 	for i := range f.siblings {
-		gateways = append(gateways, federation.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: mesh.GatewayName(fmt.Sprintf("east-%d", i+2))}, MeshAddress: fmt.Sprintf("10.0.1.%d:15443", i+2), Alive: true})
+		gateways = append(gateways, core.Gateway{ID: mesh.GatewayID{Cluster: "east", Name: mesh.GatewayName(fmt.Sprintf("east-%d", i+2))}, MeshAddress: fmt.Sprintf("10.0.1.%d:15443", i+2), Alive: true})
 	}
 	slices.SortFunc(origins, func(a, b federation.Origin) int { return strings.Compare(a.ID.String(), b.ID.String()) })
 	return core.NewView(east.ID, gateways, origins)

@@ -33,7 +33,7 @@ func (g *Gateway) Status() *status.Gateway {
 	s.Routes = badRoutes(g.bindings.Load())
 	s.Ready, s.Conflicts = len(s.Pending) == 0, g.router.Load().conflicts.status()
 	s.Join, s.StateError = g.joinTargets(), admin.KeptError(g.kept())
-	s.LeftOut = g.federation.LeftOut()
+	s.LeftOut = g.federation.Own().LeftOut()
 	for _, r := range g.registered.Refused() {
 		s.Refused = append(s.Refused, status.RefusedRegistration{Peer: r.Peer, Service: r.Service, Instance: r.Instance, Error: r.Why})
 	}

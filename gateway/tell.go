@@ -124,7 +124,7 @@ func (t *teller) tell(h *heard, now time.Time) (again time.Duration) {
 	}
 	if !sameSet(h.services, t.exported) {
 		t.exported = h.services
-		t.g.federation.Publish(exportsOf(h.services, t.g.identity.ID().String()))
+		t.g.federation.Own().Publish(exportsOf(h.services, t.g.identity.ID().String()))
 	}
 	return again
 }

@@ -22,9 +22,6 @@ func FingerprintOf(c *x509.Certificate) Fingerprint {
 // String returns the form that [ParseFingerprint] reads: sha256:HEX.
 func (f Fingerprint) String() string { return fingerprintPrefix + hex.EncodeToString(f[:]) }
 
-// Short returns the beginning, for tables.
-func (f Fingerprint) Short() string { return fingerprintPrefix + hex.EncodeToString(f[:6]) }
-
 // MarshalText implements [encoding.TextMarshaler].
 func (f Fingerprint) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
