@@ -30,17 +30,13 @@ type Core struct {
 	founding    identity.Founding         // of the own cluster
 	refused     map[mesh.GatewayID]string // why nothing is sent there
 	certificate Certificate               // the one that would sign now
-	redialled   time.Time                 // when gateways were last dialled that are alive and not reached
 	epochMoved  time.Time                 // when moving the own epoch was last decided
 	moveEpoch   mesh.GatewayID
 	leaving     bool
 	awaiting    time.Time // until when any gateway is awaited that the state file tells of; zero: none is
 
-	origins origins
-	members members
-	peers   peers
-	known   map[mesh.GatewayID]KnownGateway   // by address, present or not
-	pulling map[mesh.GatewayID]mesh.GatewayID // origins, and who is asked for them first
+	origins  origins
+	gateways gateways
 
 	forgotten   []mesh.GatewayID
 	doubted     []mesh.GatewayID
@@ -96,10 +92,7 @@ func New(cfg Config) *Core {
 		cfg:         cfg,
 		own:         Own{State: catalog.New(cfg.Self, 0)},
 		origins:     make(origins),
-		members:     make(members),
-		peers:       make(peers),
-		known:       make(map[mesh.GatewayID]KnownGateway),
-		pulling:     make(map[mesh.GatewayID]mesh.GatewayID),
+		gateways:    gateways{members: make(members), peers: make(peers), known: make(map[mesh.GatewayID]KnownGateway)},
 		viewChanged: true,
 		unsaved:     newUnsaved(),
 	}
@@ -120,7 +113,7 @@ func (c *Core) Step(now time.Time) Actions {
 		MoveEpoch: c.moveEpoch,
 		ReSign:    c.own.State.Head().Version.Seq > 0 && !c.leaving && !c.certificate.signed(c.own.Signature),
 		Targets:   c.newTargets(now),
-		Redial:    c.redials(now),
+		Redial:    c.gateways.redials(now),
 		Save:      !c.unsaved.empty(),
 		Forgotten: c.forgotten,
 		Doubt:     sortIDs(c.doubted),

@@ -86,7 +86,7 @@ func TestADeadGatewayIsForgottenAfterThreeDaysAndItsFloorAfterAMonth(t *testing.
 		t.Error("forgotten too early")
 	}
 	now = now.Add(staleAfter + time.Second)
-	if c.Step(now); len(c.View().Origins) != 0 || len(c.known) != 0 {
+	if c.Step(now); len(c.View().Origins) != 0 || len(c.gateways.known) != 0 {
 		t.Error("not forgotten")
 	}
 	c.Apply(now, Received{State: s, Exports: s.Exports()})

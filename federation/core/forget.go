@@ -15,7 +15,7 @@ import (
 // for.
 func (c *Core) forget(now time.Time) {
 	for _, id := range c.everybody() {
-		if c.hasLeft(id) {
+		if c.gateways.hasLeft(id) {
 			c.note(slog.LevelInfo, "gateway has left", "gateway", id.String())
 			c.drop(id, now)
 		}
@@ -26,41 +26,31 @@ func (c *Core) forget(now time.Time) {
 			o.state, o.exports, o.leftOut, o.taken = nil, nil, nil, nil
 			c.unsaved.origins[id], c.viewChanged = true, true
 		}
-		if o.state == nil && now.Sub(o.confirmed) > floorAfter && c.pulling[id].IsZero() {
+		if o.state == nil && now.Sub(o.confirmed) > floorAfter && o.pulling.IsZero() {
 			delete(c.origins, id)
 			c.unsaved.origins[id] = true
 		}
 	}
-	for id, m := range c.members {
-		if !m.alive && !c.proved(id) && now.Sub(m.died) > unprovedDeadFor {
-			delete(c.members, id)
+	for id, m := range c.gateways.members {
+		if !m.alive && !c.gateways.proved(id) && now.Sub(m.died) > unprovedDeadFor {
+			delete(c.gateways.members, id)
 			c.viewChanged = true
 		}
 	}
-	for id, k := range c.known {
-		if c.present(id) {
+	for id, k := range c.gateways.known {
+		if c.gateways.present(id) {
 			if now.Sub(k.Seen) > confirmInterval {
 				k.Seen = now
-				c.known[id] = k
+				c.gateways.known[id] = k
 				c.unsaved.gateways[id] = true
 			}
 		} else if now.Sub(k.Seen) > staleAfter {
-			delete(c.known, id)
-			delete(c.members, id) // dead, or it would be present
+			delete(c.gateways.known, id)
+			delete(c.gateways.members, id) // dead, or it would be present
 			c.forgotten = append(c.forgotten, id)
 			c.unsaved.gateways[id], c.viewChanged = true, true
 		}
 	}
-}
-
-// hasLeft reports whether the gateway said that it leaves, over its own tunnel, and is gone.
-func (c *Core) hasLeft(id mesh.GatewayID) bool {
-	m, p := c.members[id], c.peers[id]
-	if c.peers.up(id) {
-		return false
-	}
-	// It has not joined since.
-	return p != nil && p.Left && (m == nil || !m.alive || m.since.Before(p.Since))
 }
 
 // everybody returns the gateways of which anything but a floor is held, sorted.
@@ -71,10 +61,10 @@ func (c *Core) everybody() []mesh.GatewayID {
 			ids = append(ids, id)
 		}
 	}
-	for id := range c.members {
+	for id := range c.gateways.members {
 		ids = append(ids, id)
 	}
-	for id := range c.known {
+	for id := range c.gateways.known {
 		ids = append(ids, id)
 	}
 	return sortIDs(ids)
@@ -87,8 +77,8 @@ func (c *Core) drop(id mesh.GatewayID, now time.Time) {
 		o.announced, o.confirmed = catalog.Head{}, now
 		c.unsaved.origins[id] = true
 	}
-	delete(c.members, id)
-	delete(c.known, id)
+	delete(c.gateways.members, id)
+	delete(c.gateways.known, id)
 	c.forgotten = append(c.forgotten, id)
 	c.unsaved.gateways[id], c.viewChanged = true, true
 }
@@ -96,7 +86,7 @@ func (c *Core) drop(id mesh.GatewayID, now time.Time) {
 // confirm says of every catalog whether it is up to date.
 func (c *Core) confirm(now time.Time) {
 	for id, o := range c.origins {
-		stale := !c.present(id) || o.state == nil || o.announced.Compare(o.state.Head()) > 0
+		stale := !c.gateways.present(id) || o.state == nil || o.announced.Compare(o.state.Head()) > 0
 		if stale == o.stale {
 			continue
 		}
@@ -147,9 +137,9 @@ func (c *Core) MayForget(ids []mesh.GatewayID) error {
 		switch {
 		case id == c.cfg.Self:
 			return fmt.Errorf("%s is this gateway itself", id)
-		case c.peers.up(id):
+		case c.gateways.peers.up(id):
 			return fmt.Errorf("%s is alive: %s has a tunnel to it; stop it first", id, c.cfg.Self)
-		case c.members.alive(id):
+		case c.gateways.members.alive(id):
 			return fmt.Errorf("%s is alive, as other gateways tell %s; stop it first, or wait some seconds if it has just stopped", id, c.cfg.Self)
 		}
 	}
@@ -163,10 +153,10 @@ type Distrusted struct{ Gateways []mesh.GatewayID }
 
 func (in Distrusted) apply(c *Core, now time.Time) {
 	for _, id := range in.Gateways {
-		m := c.members[id]
+		m := c.gateways.members[id]
 		c.drop(id, now)
 		if m != nil && m.alive {
-			c.members[id] = m // gossip says what has changed, and nothing has
+			c.gateways.members[id] = m // gossip says what has changed, and nothing has
 		}
 		if o := c.origins[id]; o != nil && o.floor.Seq > 0 {
 			o.floor.Seq-- // it may come again as it was, if it is trusted again

@@ -24,7 +24,7 @@ func (c *Core) refuse() {
 		}
 	}
 	add(self.Cluster, c.founding)
-	for id, k := range c.known {
+	for id, k := range c.gateways.known {
 		add(id.Cluster, k.Founding)
 	}
 	refused := map[mesh.GatewayID]string{}
@@ -34,7 +34,7 @@ func (c *Core) refuse() {
 		}
 	}
 	judge(self, c.founding, first[self.Cluster])
-	for id, k := range c.known {
+	for id, k := range c.gateways.known {
 		if id.Cluster == self.Cluster {
 			judge(id, k.Founding, c.founding)
 		} else {

@@ -35,8 +35,8 @@ func TestThereIsLittleRoomForGatewaysThatOnlyGossipTellsOf(t *testing.T) {
 		}
 	}
 	a := c.Step(now)
-	if len(c.members) != maxUnproved || len(c.known) > 0 || len(c.origins) > 0 || len(a.Pull) > 0 {
-		t.Errorf("%d members, %d known, %d origins, %d pulls", len(c.members), len(c.known), len(c.origins), len(a.Pull))
+	if len(c.gateways.members) != maxUnproved || len(c.gateways.known) > 0 || len(c.origins) > 0 || len(a.Pull) > 0 {
+		t.Errorf("%d members, %d known, %d origins, %d pulls", len(c.gateways.members), len(c.gateways.known), len(c.origins), len(a.Pull))
 	}
 	for _, g := range a.View.Gateways {
 		if g.Hearsay != (g.ID != self) {
@@ -49,18 +49,18 @@ func TestThereIsLittleRoomForGatewaysThatOnlyGossipTellsOf(t *testing.T) {
 		t.Error(err)
 	}
 	c.Apply(now, rumour(west, "10.0.0.2:7443"))
-	if !c.members.alive(west) {
+	if !c.gateways.members.alive(west) {
 		t.Error("a gateway with a tunnel is no member")
 	}
 	// Who is dead keeps the place for a while: else many names would pass through it.
-	for id := range c.members {
+	for id := range c.gateways.members {
 		c.Apply(now, Gossip{Gateway: id})
 	}
-	if c.Step(now); len(c.members) != maxUnproved+1 || c.HasRoomFor(invented("elsewhere", 1)) == nil {
-		t.Errorf("%d members, and room for more", len(c.members))
+	if c.Step(now); len(c.gateways.members) != maxUnproved+1 || c.HasRoomFor(invented("elsewhere", 1)) == nil {
+		t.Errorf("%d members, and room for more", len(c.gateways.members))
 	}
-	if c.Step(now.Add(unprovedDeadFor + time.Second)); len(c.members) != 1 {
-		t.Errorf("%d members are kept that are dead and were never met", len(c.members))
+	if c.Step(now.Add(unprovedDeadFor + time.Second)); len(c.gateways.members) != 1 {
+		t.Errorf("%d members are kept that are dead and were never met", len(c.gateways.members))
 	}
 }
 
@@ -154,7 +154,7 @@ func TestGossipDoesNotSayThatAGatewayHasLeft(t *testing.T) {
 		t.Errorf("shown is %+v", v.Origins)
 	}
 	c.Apply(now, Tunnels{{Gateway: west, Left: true, Tunnel: Tunnel{Since: now.Add(2 * time.Second)}}})
-	if v := c.Step(now).View; len(v.Origins) != 0 || len(c.known) != 0 {
+	if v := c.Step(now).View; len(v.Origins) != 0 || len(c.gateways.known) != 0 {
 		t.Errorf("it said itself that it leaves, shown is %+v", v.Origins)
 	}
 }
@@ -168,10 +168,10 @@ func TestAClusterMakesRoomForItsOwnGatewaysOnly(t *testing.T) {
 		c.Apply(now, tunnelTo(invented("west", i), true, now))
 		c.Step(now)
 	}
-	if _, ok := c.known[gw("north", "north-1")]; !ok || len(c.known) != 1+maxClusterGateways {
-		t.Errorf("%d gateways are known, north-1 %v", len(c.known), ok)
+	if _, ok := c.gateways.known[gw("north", "north-1")]; !ok || len(c.gateways.known) != 1+maxClusterGateways {
+		t.Errorf("%d gateways are known, north-1 %v", len(c.gateways.known), ok)
 	}
-	if _, ok := c.known[invented("west", 2*maxClusterGateways-1)]; !ok {
+	if _, ok := c.gateways.known[invented("west", 2*maxClusterGateways-1)]; !ok {
 		t.Error("the last one is not known, and those before it are out of reach")
 	}
 }

@@ -1,14 +1,11 @@
 package core
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/federation/catalog"
-	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 )
 
@@ -49,45 +46,9 @@ func (ms members) alive(id mesh.GatewayID) bool {
 	return m != nil && m.alive
 }
 
-// redials returns the gateways to dial without waiting out the backoff, because gossip
-// says that they are alive and no tunnel leads to them. One that has come back is
-// dialled at once: after a partition the first pair to meet tells the others. One that
-// others keep alive while the way from here is broken is dialled every redialInterval,
-// so that the two meet soon after the way is whole; of too many, who has waited longest.
-func (c *Core) redials(now time.Time) []mesh.GatewayID {
-	var back, waiting []mesh.GatewayID
-	for id, m := range c.members {
-		switch {
-		case !m.alive || c.peers.up(id):
-			m.redialled = now
-		case !c.proved(id): // its address is dialled while it has a place
-		case m.redial && c.peers[id] != nil && now.Sub(m.dialled) >= redialPause:
-			back = append(back, id)
-			m.dialled = now
-		case now.Sub(m.redialled) >= redialInterval:
-			waiting = append(waiting, id)
-		}
-		m.redial = false
-	}
-	if now.Sub(c.redialled) >= redialPause {
-		slices.SortFunc(waiting, func(a, b mesh.GatewayID) int {
-			return cmp.Or(c.members[a].redialled.Compare(c.members[b].redialled), a.Compare(b))
-		})
-		waiting = waiting[:min(len(waiting), maxRedials)]
-		if len(waiting) > 0 {
-			c.redialled = now
-		}
-		back = append(back, waiting...)
-	}
-	for _, id := range back {
-		c.members[id].redialled = now
-	}
-	return sortIDs(back)
-}
-
 func (in Gossip) apply(c *Core, now time.Time) {
 	id := in.Gateway
-	m := c.members[id]
+	m := c.gateways.members[id]
 	if m == nil {
 		if !in.Alive {
 			return // forgotten before
@@ -96,7 +57,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 			return
 		}
 		m = &member{}
-		c.members[id] = m
+		c.gateways.members[id] = m
 		c.viewChanged = true
 	}
 	if in.Alive && !m.alive {
@@ -104,7 +65,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 	}
 	if !in.Alive && m.alive {
 		m.died = now
-		if c.peers.up(id) {
+		if c.gateways.peers.up(id) {
 			c.doubted = append(c.doubted, id)
 		}
 	}
@@ -115,7 +76,7 @@ func (in Gossip) apply(c *Core, now time.Time) {
 		c.viewChanged = true
 	}
 	m.alive, m.known, m.meta = in.Alive, in.Known, in.Meta
-	if in.Alive && in.Known && c.proved(id) { // of others those say it that hold what they offer
+	if in.Alive && in.Known && c.gateways.proved(id) { // of others those say it that hold what they offer
 		c.rememberHint(id, now)
 		c.hear(catalog.Head{Origin: id, Version: in.Meta.Version, Digest: in.Meta.Digest}, id, now)
 	}
@@ -128,7 +89,7 @@ type Announced struct {
 }
 
 func (in Announced) apply(c *Core, now time.Time) {
-	if c.proved(in.Gateway) { // or its tunnel is not known here yet: it is asked then
+	if c.gateways.proved(in.Gateway) { // or its tunnel is not known here yet: it is asked then
 		c.hear(catalog.Head{Origin: in.Gateway, Version: in.Meta.Version, Digest: in.Meta.Digest}, in.Gateway, now)
 	}
 }
@@ -136,34 +97,27 @@ func (in Announced) apply(c *Core, now time.Time) {
 // rememberHint has a gateway that has not said yet where it is, although a tunnel leads
 // to it, remembered where gossip says.
 func (c *Core) rememberHint(id mesh.GatewayID, now time.Time) {
-	m, p := c.members[id], c.peers[id]
-	if k, ok := c.known[id]; ok && k.Advertise == "" && m != nil && m.meta.Advertise != "" && p != nil && p.synced.IsZero() {
+	m, p := c.gateways.members[id], c.gateways.peers[id]
+	if k, ok := c.gateways.known[id]; ok && k.Advertise == "" && m != nil && m.meta.Advertise != "" && p != nil && p.synced.IsZero() {
 		k.Advertise, k.Seen = m.meta.Advertise, now
 		c.keepKnown(id, k)
 	}
-}
-
-// proved reports whether the gateway has shown its certificate, and is not forgotten:
-// it was or is at the other end of a tunnel.
-func (c *Core) proved(id mesh.GatewayID) bool {
-	_, known := c.known[id]
-	return known || c.peers.up(id)
 }
 
 // HasRoomFor returns an error unless gossip may tell of the gateway. Names cost nothing
 // to make up, so there is little room for those that are not proved.
 func (c *Core) HasRoomFor(id mesh.GatewayID) error {
 	switch {
-	case c.members[id] != nil:
+	case c.gateways.members[id] != nil:
 		return nil
-	case len(c.members) >= MaxGateways:
+	case len(c.gateways.members) >= MaxGateways:
 		return fmt.Errorf("more than %d gateways", MaxGateways)
-	case c.proved(id):
+	case c.gateways.proved(id):
 		return nil
 	}
 	all, cluster := 0, 0
-	for other := range c.members {
-		if !c.proved(other) {
+	for other := range c.gateways.members {
+		if !c.gateways.proved(other) {
 			all++
 			if other.Cluster == id.Cluster {
 				cluster++
@@ -180,46 +134,33 @@ func (c *Core) HasRoomFor(id mesh.GatewayID) error {
 // memberlist does not look for the dead by itself for long, so tunnels, which do,
 // tell it: after a while, in which a gateway that leaves closes its tunnel.
 func (c *Core) MustJoin(id mesh.GatewayID, now time.Time) bool {
-	m := c.members[id]
+	m := c.gateways.members[id]
 	return m == nil || !m.alive && now.Sub(m.died) >= rejoinAfter
-}
-
-// present reports whether the gateway is there, by gossip or by tunnel.
-func (c *Core) present(id mesh.GatewayID) bool {
-	return c.members.alive(id) || c.peers.up(id)
-}
-
-// KnownGateway is where a gateway was last seen that has proved who it is.
-type KnownGateway struct {
-	Advertise   string            `json:"advertise"`    // as it said itself, over a tunnel, or gossip before that
-	MeshAddress string            `json:"mesh_address"` // as it said itself, over a tunnel
-	Seen        time.Time         `json:"seen"`
-	Founding    identity.Founding `json:"founding,omitzero"` // of its cluster, as its certificate said
 }
 
 // keepKnown keeps where a gateway is. A cluster has room for so many gateways: whoever
 // holds its key can make up more, and one that is out of reach makes room.
 func (c *Core) keepKnown(id mesh.GatewayID, k KnownGateway) {
-	if _, ok := c.known[id]; !ok {
+	if _, ok := c.gateways.known[id]; !ok {
 		var longest mesh.GatewayID // out of reach
 		n := 0
-		for other, was := range c.known {
+		for other, was := range c.gateways.known {
 			if other.Cluster != id.Cluster {
 				continue
 			}
 			n++
-			if !c.present(other) && (longest.IsZero() || was.Seen.Before(c.known[longest].Seen)) {
+			if !c.gateways.present(other) && (longest.IsZero() || was.Seen.Before(c.gateways.known[longest].Seen)) {
 				longest = other
 			}
 		}
-		if n >= maxClusterGateways || len(c.known) >= MaxGateways {
+		if n >= maxClusterGateways || len(c.gateways.known) >= MaxGateways {
 			if longest.IsZero() {
 				return
 			}
-			delete(c.known, longest)
+			delete(c.gateways.known, longest)
 			c.unsaved.gateways[longest] = true
 		}
 	}
-	c.known[id] = k
+	c.gateways.known[id] = k
 	c.unsaved.gateways[id], c.viewChanged = true, true
 }

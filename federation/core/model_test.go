@@ -256,10 +256,10 @@ func (m *model) checkForgotten() {
 		if m.hasLeft(id) && !m.gossip[id].Alive && s != nil {
 			m.Fatalf("%s has left and its catalog is there", id)
 		}
-		if m.core.members[id] == nil {
+		if m.core.gateways.members[id] == nil {
 			delete(m.gossip, id)
 		}
-		m.proved[id] = m.core.proved(id)
+		m.proved[id] = m.core.gateways.proved(id)
 		m.compareHeld(id)
 	}
 }
@@ -355,8 +355,8 @@ func TestWhatWasSavedIsKnownAfterARestart(t *testing.T) {
 			if o := m.core.origins[id]; o != nil && again.origins[id] != nil && o.floor != again.origins[id].floor {
 				t.Fatalf("%s: the floor %v became %v", id, o.floor, again.origins[id].floor)
 			}
-			if m.core.known[id].Advertise != again.known[id].Advertise {
-				t.Fatalf("%s: the address %q became %q", id, m.core.known[id].Advertise, again.known[id].Advertise)
+			if m.core.gateways.known[id].Advertise != again.gateways.known[id].Advertise {
+				t.Fatalf("%s: the address %q became %q", id, m.core.gateways.known[id].Advertise, again.gateways.known[id].Advertise)
 			}
 		}
 	})

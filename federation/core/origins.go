@@ -35,6 +35,8 @@ type origin struct {
 	tooLarge bool // the last pull ended with too much for its cluster
 	failures int
 	retry    time.Time // not before
+
+	pulling mesh.GatewayID // who is asked for it first; zero: it is not being pulled, and may go
 }
 
 // head returns what is held; the zero Head is older than everything.
@@ -66,8 +68,13 @@ func (c *Core) hear(h catalog.Head, from mesh.GatewayID, now time.Time) {
 	}
 	o := c.origins[h.Origin]
 	if o == nil {
-		if !c.makeRoom(h.Origin, from) {
+		victim, ok := c.origins.roomFor(h.Origin, from)
+		if !ok {
 			return
+		}
+		if !victim.IsZero() {
+			delete(c.origins, victim)
+			c.unsaved.origins[victim] = true
 		}
 		o = &origin{confirmed: now, stale: true}
 		c.origins[h.Origin] = o
@@ -90,13 +97,14 @@ func ahead(v catalog.Version, now time.Time) bool {
 
 type origins map[mesh.GatewayID]*origin
 
-// makeRoom makes room for an origin that somebody says is there, or says that there is none.
+// roomFor reports whether there is room for an origin that somebody says is there, and
+// which has to go for it; zero: none.
 // Names cost nothing to make up, and gateways nothing to who holds a cluster's key: of
 // each cluster so many are known, and so many that a cluster tells of and that nobody
 // has proved. Those that nothing was ever accepted of go first, then those that have left.
-func (c *Core) makeRoom(id, from mesh.GatewayID) bool {
+func (os origins) roomFor(id, from mesh.GatewayID) (victim mesh.GatewayID, ok bool) {
 	ofCluster, told := 0, 0
-	for other, o := range c.origins {
+	for other, o := range os {
 		if other.Cluster == id.Cluster {
 			ofCluster++
 		}
@@ -106,35 +114,29 @@ func (c *Core) makeRoom(id, from mesh.GatewayID) bool {
 	}
 	switch {
 	case ofCluster >= maxClusterOrigins:
-		return c.evict(func(other mesh.GatewayID, _ *origin) bool { return other.Cluster == id.Cluster })
+		return os.victim(func(other mesh.GatewayID, _ *origin) bool { return other.Cluster == id.Cluster })
 	case told >= maxTold:
-		return c.evict(func(_ mesh.GatewayID, o *origin) bool {
+		return os.victim(func(_ mesh.GatewayID, o *origin) bool {
 			return o.floor == (catalog.Version{}) && o.heardFrom.Cluster == from.Cluster
 		})
-	case len(c.origins) >= MaxGateways:
-		return c.evict(func(_ mesh.GatewayID, o *origin) bool { return o.floor == (catalog.Version{}) })
+	case len(os) >= MaxGateways:
+		return os.victim(func(_ mesh.GatewayID, o *origin) bool { return o.floor == (catalog.Version{}) })
 	}
-	return true
+	return mesh.GatewayID{}, true
 }
 
-// evict drops one of the origins that may go and that nothing is held of.
-func (c *Core) evict(may func(mesh.GatewayID, *origin) bool) bool {
-	var victim mesh.GatewayID
+// victim returns one of the origins that may go and that nothing is held of.
+func (os origins) victim(may func(mesh.GatewayID, *origin) bool) (victim mesh.GatewayID, ok bool) {
 	var was *origin
-	for id, o := range c.origins {
-		if o.state != nil || !c.pulling[id].IsZero() || !may(id, o) {
+	for id, o := range os {
+		if o.state != nil || !o.pulling.IsZero() || !may(id, o) {
 			continue
 		}
 		if was == nil || cmp.Or(o.floor.Compare(was.floor), id.Compare(victim)) < 0 {
 			victim, was = id, o
 		}
 	}
-	if was == nil {
-		return false
-	}
-	delete(c.origins, victim)
-	c.unsaved.origins[victim] = true
-	return true
+	return victim, was != nil
 }
 
 // Pull is a catalog to fetch: since Have, from the first of From that has it.
@@ -150,17 +152,17 @@ type Pull struct {
 // was announced first first. No peer is asked for two at a time, and of one cluster few:
 // who answers slowly, or with what is not right, holds up its own.
 func (c *Core) startPulls(now time.Time) []Pull {
-	if c.leaving || len(c.pulling) >= maxPulls {
+	if c.leaving {
 		return nil
 	}
-	peers, clusters := map[mesh.GatewayID]bool{}, map[mesh.ClusterName]int{} // that are asked
-	for _, from := range c.pulling {
-		peers[from] = true
-		clusters[from.Cluster]++
-	}
+	running, peers, clusters := 0, map[mesh.GatewayID]bool{}, map[mesh.ClusterName]int{} // that are asked
 	var due []mesh.GatewayID
 	for id, o := range c.origins {
-		if c.pulling[id].IsZero() && o.due(now) {
+		if from := o.pulling; !from.IsZero() {
+			running++
+			peers[from] = true
+			clusters[from.Cluster]++
+		} else if o.due(now) {
 			due = append(due, id)
 		}
 	}
@@ -169,15 +171,16 @@ func (c *Core) startPulls(now time.Time) []Pull {
 	})
 	var pulls []Pull
 	for _, id := range due {
+		if running >= maxPulls {
+			break
+		}
 		o := c.origins[id]
-		from := slices.DeleteFunc(c.peers.sources(id, o.heardFrom, c.cfg.Random), func(p mesh.GatewayID) bool { return peers[p] })
+		from := slices.DeleteFunc(c.gateways.peers.sources(id, o.heardFrom, c.cfg.Random), func(p mesh.GatewayID) bool { return peers[p] })
 		if len(from) == 0 || clusters[from[0].Cluster] >= maxClusterPulls {
 			continue
 		}
-		if len(c.pulling) >= maxPulls {
-			break
-		}
-		c.pulling[id], peers[from[0]] = from[0], true
+		running++
+		o.pulling, peers[from[0]] = from[0], true
 		clusters[from[0].Cluster]++
 		pulls = append(pulls, Pull{id, o.head(), o.announced, from, o.failures})
 	}
@@ -238,7 +241,7 @@ func (in Received) apply(c *Core, now time.Time) {
 	if catalog.Prefer(o.state, in.State) != in.State {
 		return
 	}
-	if c.sizeOf(h.Origin)+in.State.Size() > maxClusterBytes {
+	if c.origins.sizeOf(h.Origin)+in.State.Size() > maxClusterBytes {
 		o.tooLarge = true
 		c.note(slog.LevelError, "a catalog is left out: its cluster has too much", "gateway", h.Origin.String(), "bytes", in.State.Size(), "limit", maxClusterBytes)
 		return
@@ -255,8 +258,8 @@ func (in Received) apply(c *Core, now time.Time) {
 }
 
 // sizeOf returns the bytes held of the other gateways of an origin's cluster.
-func (c *Core) sizeOf(origin mesh.GatewayID) (n int) {
-	for id, o := range c.origins {
+func (os origins) sizeOf(origin mesh.GatewayID) (n int) {
+	for id, o := range os {
 		if id != origin && id.Cluster == origin.Cluster && o.state != nil {
 			n += o.state.Size()
 		}
@@ -289,11 +292,11 @@ type Pulled struct {
 }
 
 func (in Pulled) apply(c *Core, now time.Time) {
-	delete(c.pulling, in.Pull.Origin)
 	o := c.origins[in.Pull.Origin]
 	if o == nil {
 		return
 	}
+	o.pulling = mesh.GatewayID{}
 	if in.Failed || o.tooLarge {
 		o.failures++
 		if o.tooLarge {

@@ -54,7 +54,7 @@ type Acked struct {
 }
 
 func (in Acked) apply(c *Core, _ time.Time) {
-	if p := c.peers[in.Gateway]; p != nil && in.Version.Compare(p.ackedVersion) > 0 {
+	if p := c.gateways.peers[in.Gateway]; p != nil && in.Version.Compare(p.ackedVersion) > 0 {
 		p.ackedVersion = in.Version
 	}
 }
@@ -75,8 +75,8 @@ func (c *Core) Meta() Meta {
 // newest own catalog.
 func (c *Core) AllAcked() bool {
 	v := c.own.State.Head().Version
-	for id, p := range c.peers {
-		m := c.members[id] // who does not gossip does not hear of it in time
+	for id, p := range c.gateways.peers {
+		m := c.gateways.members[id] // who does not gossip does not hear of it in time
 		if p.Up && m != nil && m.alive && v.Seq > 0 && p.ackedVersion.Compare(v) < 0 {
 			return false
 		}

@@ -45,7 +45,7 @@ func (ps peers) up(id mesh.GatewayID) bool {
 // Connected returns the gateways that a live tunnel leads to, sorted.
 func (c *Core) Connected() []mesh.GatewayID {
 	var ids []mesh.GatewayID
-	for id, p := range c.peers {
+	for id, p := range c.gateways.peers {
 		if p.Up {
 			ids = append(ids, id)
 		}
@@ -57,8 +57,8 @@ func (c *Core) Connected() []mesh.GatewayID {
 type Tunnels []Peer
 
 func (in Tunnels) apply(c *Core, now time.Time) {
-	gone := make(map[mesh.GatewayID]bool, len(c.peers))
-	for id := range c.peers {
+	gone := make(map[mesh.GatewayID]bool, len(c.gateways.peers))
+	for id := range c.gateways.peers {
 		gone[id] = true
 	}
 	for _, p := range in {
@@ -66,10 +66,10 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 			continue
 		}
 		delete(gone, p.Gateway)
-		was := c.peers[p.Gateway]
+		was := c.gateways.peers[p.Gateway]
 		if was == nil {
 			was = &peer{}
-			c.peers[p.Gateway] = was
+			c.gateways.peers[p.Gateway] = was
 			c.viewChanged = true
 		}
 		if p.Up != was.Up || !p.Since.Equal(was.Since) {
@@ -88,14 +88,14 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 			c.viewChanged = true
 		}
 		was.Peer = p
-		if k, ok := c.known[p.Gateway]; p.Up && (!ok || !p.Founding.IsZero() && k.Founding != p.Founding) {
+		if k, ok := c.gateways.known[p.Gateway]; p.Up && (!ok || !p.Founding.IsZero() && k.Founding != p.Founding) {
 			k.Founding, k.Seen = p.Founding, now
 			c.keepKnown(p.Gateway, k)
 			c.rememberHint(p.Gateway, now)
 		}
 	}
 	for id := range gone {
-		delete(c.peers, id)
+		delete(c.gateways.peers, id)
 		c.viewChanged = true
 	}
 }
@@ -103,10 +103,10 @@ func (in Tunnels) apply(c *Core, now time.Time) {
 // startSyncs returns whom to ask for versions: live peers that have to be joined, or
 // asked again. Of too many, those that were not asked for the longest time.
 func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
-	every := max(syncInterval, time.Duration(len(c.peers))*syncShare)
+	every := max(syncInterval, time.Duration(len(c.gateways.peers))*syncShare)
 	var due, started []mesh.GatewayID
 	running, cluster := 0, map[mesh.ClusterName]int{}
-	for id, p := range c.peers {
+	for id, p := range c.gateways.peers {
 		if p.syncing {
 			running++
 			cluster[id.Cluster]++
@@ -119,13 +119,13 @@ func (c *Core) startSyncs(now time.Time) []mesh.GatewayID {
 		}
 	}
 	slices.SortFunc(due, func(a, b mesh.GatewayID) int {
-		return cmp.Or(c.peers[a].asked.Compare(c.peers[b].asked), a.Compare(b))
+		return cmp.Or(c.gateways.peers[a].asked.Compare(c.gateways.peers[b].asked), a.Compare(b))
 	})
 	for _, id := range due {
 		if running < maxSyncs && cluster[id.Cluster] < maxClusterSyncs {
 			running++
 			cluster[id.Cluster]++
-			c.peers[id].syncing, c.peers[id].asked = true, now
+			c.gateways.peers[id].syncing, c.gateways.peers[id].asked = true, now
 			started = append(started, id)
 		}
 	}
@@ -145,7 +145,7 @@ type Synced struct {
 
 func (in Synced) apply(c *Core, now time.Time) {
 	if in.Err == nil {
-		if k, ok := c.known[in.Gateway]; ok && (k.Advertise != in.Advertise || k.MeshAddress != in.MeshAddress) {
+		if k, ok := c.gateways.known[in.Gateway]; ok && (k.Advertise != in.Advertise || k.MeshAddress != in.MeshAddress) {
 			k.Advertise, k.MeshAddress, k.Seen = in.Advertise, in.MeshAddress, now
 			c.keepKnown(in.Gateway, k)
 		}
@@ -157,7 +157,7 @@ func (in Synced) apply(c *Core, now time.Time) {
 			}
 		}
 	}
-	p := c.peers[in.Gateway]
+	p := c.gateways.peers[in.Gateway]
 	if p == nil {
 		return
 	}

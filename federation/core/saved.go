@@ -70,13 +70,13 @@ func (c *Core) Unsaved(now time.Time) *Changes {
 			continue
 		}
 		ch.Confirmed[id] = o.confirmed
-		if !o.stale || c.peers.up(id) {
+		if !o.stale || c.gateways.peers.up(id) {
 			ch.Confirmed[id] = now
 		}
 	}
 	for id := range u.gateways {
 		ch.Gateways[id] = nil
-		if k, ok := c.known[id]; ok {
+		if k, ok := c.gateways.known[id]; ok {
 			ch.Gateways[id] = &k
 		}
 	}
@@ -105,7 +105,7 @@ func (StateLost) apply(c *Core, _ time.Time) {
 	for id := range c.origins {
 		c.unsaved.origins[id] = true
 	}
-	for id := range c.known {
+	for id := range c.gateways.known {
 		c.unsaved.gateways[id] = true
 	}
 }
@@ -140,8 +140,8 @@ func (in Restored) apply(c *Core, now time.Time) {
 		remembers = remembers || o.state != nil || now.Sub(o.confirmed) < leftLately
 	}
 	for _, id := range sortIDs(slices.Collect(maps.Keys(in.Gateways))) {
-		if id != c.cfg.Self && len(c.known) < MaxGateways {
-			c.known[id] = in.Gateways[id]
+		if id != c.cfg.Self && len(c.gateways.known) < MaxGateways {
+			c.gateways.known[id] = in.Gateways[id]
 			remembers = true
 		}
 	}

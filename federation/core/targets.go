@@ -48,10 +48,10 @@ func (c *Core) newTargets(now time.Time) []Target {
 		absent int // 1: gossip does not say that it is alive
 		at     time.Time
 	}
-	all := make([]seen, 0, len(c.known))
-	for id, k := range c.known {
+	all := make([]seen, 0, len(c.gateways.known))
+	for id, k := range c.gateways.known {
 		s := seen{Target{k.Advertise, id}, 1, k.Seen}
-		if c.members.alive(id) {
+		if c.gateways.members.alive(id) {
 			s.absent = 0
 		}
 		all = append(all, s)
@@ -63,8 +63,8 @@ func (c *Core) newTargets(now time.Time) []Target {
 	for _, s := range all {
 		add(s.target)
 	}
-	for _, id := range c.hints(now) {
-		add(Target{c.members[id].meta.Advertise, id})
+	for _, id := range c.gateways.hints(now) {
+		add(Target{c.gateways.members[id].meta.Advertise, id})
 	}
 	slices.SortFunc(targets, func(a, b Target) int { return cmp.Compare(a.Addr, b.Addr) })
 	if c.targets != nil && slices.Equal(targets, c.targets) {
@@ -72,43 +72,4 @@ func (c *Core) newTargets(now time.Time) []Target {
 	}
 	c.targets = targets
 	return targets
-}
-
-// hints returns the members to dial where gossip says that they are, because no tunnel
-// leads to them and they have not said it themselves, or are there no more. Who gossips
-// such a thing may lie, so there are few places, and they change hands.
-func (c *Core) hints(now time.Time) []mesh.GatewayID {
-	var waiting []mesh.GatewayID
-	for id, m := range c.members {
-		if m.alive && m.meta.Advertise != "" && !c.peers.up(id) && c.known[id].Advertise != m.meta.Advertise {
-			waiting = append(waiting, id)
-		} else {
-			m.place = false
-		}
-	}
-	keeps := func(m *member) int {
-		if m.place && now.Sub(m.placed) < hintTurn {
-			return 0
-		}
-		return 1
-	}
-	slices.SortFunc(waiting, func(a, b mesh.GatewayID) int {
-		x, y := c.members[a], c.members[b]
-		return cmp.Or(cmp.Compare(keeps(x), keeps(y)), x.placed.Compare(y.placed), a.Compare(b))
-	})
-	var hints []mesh.GatewayID
-	cluster := map[mesh.ClusterName]int{}
-	for _, id := range waiting {
-		m := c.members[id]
-		if len(hints) >= maxHints || cluster[id.Cluster] >= maxClusterHints {
-			m.place = false
-			continue
-		}
-		if keeps(m) != 0 {
-			m.place, m.placed = true, now
-		}
-		cluster[id.Cluster]++
-		hints = append(hints, id)
-	}
-	return hints
 }

@@ -235,11 +235,11 @@ func (c *Core) View() *View {
 		}
 		return g
 	}
-	for id, k := range c.known {
+	for id, k := range c.gateways.known {
 		g := at(id)
 		g.Advertise, g.MeshAddress = k.Advertise, k.MeshAddress
 	}
-	for id, m := range c.members {
+	for id, m := range c.gateways.members {
 		g := at(id)
 		g.Alive = m.alive
 		if g.Advertise == "" && m.alive {
@@ -255,7 +255,7 @@ func (c *Core) View() *View {
 				LeftOut: o.leftOut[:min(len(o.leftOut), maxLeftOut)], LeftOutTotal: len(o.leftOut), NotImported: len(o.exports) - len(o.taken)})
 		}
 	}
-	for id, p := range c.peers {
+	for id, p := range c.gateways.peers {
 		if known[id] != nil || p.Up { // else it has left
 			at(id).Tunnel = p.Tunnel
 		}
@@ -267,7 +267,7 @@ func (c *Core) View() *View {
 		at(id).Refused = why
 	}
 	for id, g := range known {
-		g.Hearsay = id != c.cfg.Self && c.members[id] != nil && !c.proved(id)
+		g.Hearsay = id != c.cfg.Self && c.gateways.members[id] != nil && !c.gateways.proved(id)
 	}
 	gateways := make([]Gateway, 0, len(known))
 	for _, id := range slices.SortedFunc(maps.Keys(known), mesh.GatewayID.Compare) {
