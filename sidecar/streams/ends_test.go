@@ -11,7 +11,10 @@ import (
 
 func TestCloseWaitsForWhoWasToldThatAStreamIsReadable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := serveWith(t, nil, func(s *Stream) { _ = s.Await() })
+		c := serveWith(t, nil, func(s *Stream) { // until the client ends it
+			_, _, _ = s.ReadHead(nil)
+			_ = s.Await()
+		})
 		s := open(t, c, post, false)
 		release, closed := make(chan struct{}), false
 		s.OnReadable(func() { <-release })
