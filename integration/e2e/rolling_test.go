@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +31,12 @@ type load struct {
 // posts starts callers that each post one request after the other to url.
 func posts(t *testing.T, url string, callers int) *load {
 	t.Helper()
+	return requests(t, http.MethodPost, url, callers)
+}
+
+// requests is posts with another method.
+func requests(t *testing.T, method, url string, callers int) *load {
+	t.Helper()
 	l := &load{t: t, why: map[string]int{}, client: &http.Client{
 		Timeout: limit, Transport: &http.Transport{MaxIdleConnsPerHost: callers},
 	}}
@@ -37,7 +44,7 @@ func posts(t *testing.T, url string, callers int) *load {
 		l.running.Go(func() {
 			for !l.stopped.Load() {
 				l.requests.Add(1)
-				if err := l.post(url); err != nil {
+				if err := l.call(method, url); err != nil {
 					l.failed.Add(1)
 					l.mu.Lock()
 					l.why[err.Error()]++
@@ -49,18 +56,26 @@ func posts(t *testing.T, url string, callers int) *load {
 	return l
 }
 
-func (l *load) post(url string) error {
-	resp, err := l.client.Post(url, "text/plain", strings.NewReader("order"))
+func (l *load) call(method, url string) error {
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("order")
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, url, body)
+	if err != nil {
+		return err
+	}
+	resp, err := l.client.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s %s", resp.Status, resp.Header.Get("Proxy-Status"), body)
+		return fmt.Errorf("%s %s %s", resp.Status, resp.Header.Get("Proxy-Status"), answer)
 	}
 	return nil
 }

@@ -92,26 +92,34 @@ func (p *pool) met() int {
 	return len(p.instances.all)
 }
 
-// openAhead opens a path to who or, when that is zero or not offered, to somebody
+// openAhead is openMore, and the new path takes the place of an older one to whom it leads to.
+func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.Instance, isNew, ok bool) {
+	return p.openMore(ctx, who, true)
+}
+
+// openMore opens a path to who or, when that is zero or not offered, to somebody
 // whom we have no path to, or else to anybody, and keeps it. isNew says that there
 // was no path to them; ok that there is one now. Failures are left to requests to
 // find, who have somebody to tell.
-func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.Instance, isNew, ok bool) {
+func (p *pool) openMore(ctx context.Context, who connect.Instance, replace bool) (_ connect.Instance, isNew, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	h := p.host
 	p.mu.Lock()
 	held := p.instances.held(who)
 	p.mu.Unlock()
-	c, err := h.connect(ctx, h.service.usual(), h.service.dest, h.service.remotes.excluded(p.shared.now(), maxExcluded), held)
+	as := h.service.usual()
+	as.share = h.sharesPaths(h.service.dialConfig.Load(), nil)
+	var c *Conn
+	o := p.opening(as.share, nil)
+	defer func() { p.opened(o, c) }()
+	c, err := h.connect(ctx, as, h.service.dest, h.service.remotes.excluded(p.shared.now(), maxExcluded), held)
 	if err != nil {
 		p.shared.log.Debug("no path was opened ahead", "service", h.service.label(), "host", h.key.addr, "err", err)
 		return who, false, false
 	}
 	h.service.metrics.opened[h.key.priority()]().Inc()
-	if c.wire == wireHTTP2 {
-		c.speakHTTP2(h.service.shared.cfg.Unread, nil) // else what the other end says first looks like noise
-	}
+	h.beginStreams(c, nil, as) // else what the other end says first looks like noise
 	now := p.shared.now()
 	p.mu.Lock()
 	before := len(p.instances.all)
@@ -119,8 +127,8 @@ func (p *pool) openAhead(ctx context.Context, who connect.Instance) (_ connect.I
 	isNew = len(p.instances.all) > before || i.retired
 	i.opened(c, now)
 	p.mu.Unlock()
-	if !isNew {
-		p.closeOldestOf(i) // whose place c takes
+	if !isNew && replace {
+		p.closeOldestOf(i)
 	}
 	if !p.put(c, now) {
 		_ = c.Close()

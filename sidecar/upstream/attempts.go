@@ -62,6 +62,7 @@ type Attempts struct {
 	streams   bool      // a lease may be a stream
 	http2     bool      // the client of an `auto` service speaks it
 	once      bool      // it is not idempotent
+	hopes     bool      // it is about to open a path on which there will be room for others
 	repeats   int       // bounds lost, where a route says that the request is repeatable; 0: none does
 	declined  bool      // the last that somebody saw was answered such that it is sent again
 	lost      int       // attempts that may have reached somebody and were repeated

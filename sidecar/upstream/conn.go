@@ -55,10 +55,15 @@ type Conn struct {
 	shared bool          // it is in its host's sharing
 	wire   wire
 
-	// Of a shared connection; guarded by the lock of its sharing.
+	// Of a connection with streams; guarded by the lock of its sharing, or of the pool.
 	leased int  // streams
 	served bool // somebody had one before
 	past   bool // no new ones
+
+	// Of a path with streams; guarded by the pool's lock.
+	most     int     // streams at a time
+	occupied bool    // no new ones until one of those that run has ended
+	progress instant // when an exchange ended in order, or the first of those that run began
 
 	// Guarded by the pool's lock.
 	instance *instance // to which the pool counts it; nil: not counted, written by its owner only

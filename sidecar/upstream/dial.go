@@ -22,10 +22,17 @@ import (
 // Its error is a [*ConnectError]; nobody has seen the request. Unless ctx ended
 // it, h or who answers behind it has been blamed, so that others avoid it.
 func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
+	c, _, err := h.getOrOpen(ctx, a)
+	return c, err
+}
+
+// getOrOpen is get; pooled says that the connection is not new. Others may use it, too, when
+// it has streams.
+func (h *Host) getOrOpen(ctx context.Context, a *Attempts) (c *Conn, pooled bool, err error) {
 	if a == nil || !a.fresh {
 		if c := h.pool.takeOrAwait(ctx, a); c != nil {
 			if h.reuse(c).wire == wireOf(c.dialConfig.protocol, a) || c.dialConfig.protocol != mesh.Auto {
-				return c, nil
+				return c, true, nil
 			}
 			if c.instance != nil {
 				c.instance.active.Add(-1)
@@ -33,19 +40,22 @@ func (h *Host) get(ctx context.Context, a *Attempts) (*Conn, error) {
 			_ = c.Close() // an `auto` program is spoken to in another protocol this time
 		}
 	}
-	return h.openWith(ctx, a, false)
+	c, err = h.openWith(ctx, a, false)
+	return c, false, err
 }
 
 // reuse makes c, which the pool gave, ready for another request.
 func (h *Host) reuse(c *Conn) *Conn {
-	c.Reused = true
-	c.sent.Store(false)
-	c.answered.Store(false)
 	h.service.metrics.reused().Inc()
+	if c.mux == nil {
+		c.Reused = true
+		c.sent.Store(false)
+		c.answered.Store(false)
+	}
 	return c
 }
 
-// put is [Lease.Return].
+// put is [Lease.Return] of a connection without streams.
 func (h *Host) put(c *Conn) {
 	if c.fits(h.service.dialConfig.Load()) && !c.going() && h.pool.put(c, h.service.shared.now()) {
 		return
@@ -67,12 +77,12 @@ func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (c *Conn, 
 	if a != nil && a.stay.cluster != "" {
 		dest.Cluster = a.stay.cluster
 	}
-	began := service.shared.now()
+	config := service.dialConfig.Load()
+	as := speech{wireOf(config.protocol, a), share || h.sharesPaths(config, a)}
 	if h.key.gateway {
-		h.pool.opening()
-		defer func() { h.pool.opened(began, service.shared.now(), err == nil) }()
+		o := h.pool.opening(as.share, a)
+		defer func() { h.pool.opened(o, c) }()
 	}
-	as := speech{wireOf(service.dialConfig.Load().protocol, a), share}
 	c, err = h.connect(ctx, as, dest, avoid, nil)
 	if len(avoid) > 0 && errors.As(err, new(*connect.Refusal)) {
 		// Perhaps those were all there are. Somebody who failed lately is
@@ -82,8 +92,9 @@ func (h *Host) openWith(ctx context.Context, a *Attempts, share bool) (c *Conn, 
 	if err == nil {
 		h.connected(service.shared.now())
 		service.metrics.opened[h.key.priority()]().Inc()
-		if !share && (a == nil || !a.fresh) {
-			h.pool.join(c, service.shared.now())
+		if !share {
+			h.beginStreams(c, a, as)
+			h.pool.join(c, service.shared.now(), a == nil || !a.fresh)
 		}
 		return c, nil
 	}

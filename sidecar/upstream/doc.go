@@ -56,14 +56,13 @@
 // connections; the next is opened when all have 100 streams or have been a limit for a
 // while, once for all who wait. One whose route, certificates or trust are past takes no new
 // streams and ends with those that run. Where HTTP/2 is not negotiated each attempt has a
-// connection, as behind gateways, where a path carries one exchange at a time: of `grpc` and
-// `http2` services it is one stream of the path's own HTTP/2.
+// connection, or behind gateways a path.
 //
 // # Behind a gateway
 //
 // Many instances may be behind one gateway, and a path leads to one of them. The
 // pool knows which, and with which weight, and spreads requests over the instances
-// that it has paths to (instances.go). Paths are opened ahead (renew.go): while a
+// that it has paths to (instances.go). Paths are opened ahead (ahead.go): while a
 // gateway is in use it is asked every 5 s or so, in the background and with the
 // names of those that we hold, for somebody else, until it has nobody else to
 // offer; each answer to one that we hold takes the place of an older path, with
@@ -74,6 +73,9 @@
 // is expected sooner than a new one would be open (patience.go); while
 // requests wait without a break one more after the other is opened. TCP, which has a path to itself, leaves
 // the choice to the gateways.
+//
+// A few requests share a path when there are no more, each a stream of HTTP/2 (paths.go): whose
+// turn it is stays a question of requests, not of paths. TCP and upgrades have one to themselves.
 //
 // A path on which a gateway says goodbye is not used again, and closed once idle: an
 // idle path that has anything to read is never given out, and the pool looks at the

@@ -113,6 +113,9 @@ func (h *Host) doneOnStream(now instant, l *Lease, o Outcome, latency time.Durat
 	if l.attempts == nil {
 		return
 	}
+	if who := l.remote(); died && !stale && !first && who != (connect.Instance{}) {
+		l.attempts.avoidRemote(who)
+	}
 	l.attempts.fresh = l.attempts.fresh || !l.shared
 	// Who refuses a stream is asked after all others, and who said goodbye once more.
 	goodbye := unprocessed && l.stream.Conn().GoingAway() && l.attempts.goodbye != h

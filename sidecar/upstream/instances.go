@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -23,9 +24,15 @@ type instances struct {
 type instance struct {
 	who    connect.Instance
 	weight float64      // at least 1
-	active atomic.Int32 // connections given out without Done
+	active atomic.Int32 // requests on its connections without Done
 	idle   []*Conn
+	busy   []*Conn // in use, of those that several requests may use
+	joined int     // requests beyond one on each of busy
 	finish float64 // virtual time at which its last request ends
+
+	// For the request that looks for one now.
+	room    *Conn // of busy, which takes it; nil: none does, or none needs to
+	shunned bool  // it is ejected
 
 	openedAt instant // when the latest connection to it was opened
 	missed   int     // times in a row that a path was asked for and led to somebody else
@@ -53,20 +60,21 @@ func (i *instance) opened(c *Conn, now instant) {
 	i.openedAt, i.missed, i.retired = now, 0, false
 }
 
-// next returns whose turn it is among those with an idle connection, or nil. starved
-// says that it would have been somebody's whose connections are all busy.
+// next returns whose turn it is among those with an idle connection or room on one in use, or
+// nil; who is ejected comes after all others. starved says that it would have been
+// somebody's whose connections are all busy.
 func (s *instances) next() (_ *instance, starved bool) {
-	if len(s.all) == 1 && len(s.all[0].idle) > 0 {
-		return s.all[0], false
-	}
 	var best, first *instance
 	var least, earliest float64
 	for _, i := range s.all {
 		at := s.start(i) + float64(i.active.Load())/i.weight
+		if i.shunned {
+			at = math.MaxFloat64
+		}
 		if first == nil || at < earliest {
 			first, earliest = i, at
 		}
-		if len(i.idle) > 0 && (best == nil || at < least) {
+		if (len(i.idle) > 0 || i.room != nil) && (best == nil || at < least) {
 			best, least = i, at
 		}
 	}
@@ -84,7 +92,7 @@ func (s *instances) charge(i *instance) {
 // start returns the virtual time at which the next request to i would begin.
 func (s *instances) start(i *instance) float64 { return max(i.finish, s.clock-maxOwed) }
 
-// busy returns how many connections are given out.
+// busy returns how many requests run.
 func (s *instances) busy() int {
 	n := 0
 	for _, i := range s.all {
@@ -95,7 +103,7 @@ func (s *instances) busy() int {
 
 // forgetUnused drops the instances without connections.
 func (s *instances) forgetUnused() {
-	s.all = slices.DeleteFunc(s.all, func(i *instance) bool { return len(i.idle) == 0 && i.active.Load() <= 0 })
+	s.all = slices.DeleteFunc(s.all, func(i *instance) bool { return len(i.idle)+len(i.busy) == 0 && i.active.Load() <= 0 })
 }
 
 // held returns the names of those that have connections, except one, for the
@@ -142,4 +150,6 @@ func (s *instances) short() (poor, rich *instance) {
 	return poor, rich
 }
 
-func (i *instance) conns() float64 { return float64(len(i.idle)) + float64(max(i.active.Load(), 0)) }
+func (i *instance) conns() float64 {
+	return float64(len(i.idle)) + max(float64(i.active.Load())-float64(i.joined), 0)
+}

@@ -16,6 +16,7 @@ type Lease struct {
 	done     bool
 	stream   *streams.Stream // nil: the connection itself
 	reused   bool            // somebody had a stream of the connection before
+	began    instant         // of a stream
 }
 
 // Last is the lease for who tries nobody else after it: it holds on to none of the attempts,
@@ -150,31 +151,32 @@ func (l *Lease) DoneAt(at time.Time, o Outcome, latency time.Duration) {
 // when who answers may no longer do so. Deadlines that the caller has set stay: it
 // clears them before. A stream is over, else it is reset.
 func (l *Lease) Return() {
-	if l.release() {
+	if l.release(true) {
 		l.host.put(l.Conn)
 	}
 }
 
-// Close ends the lease: the connection, unless it is shared; a stream that is not over is
+// Close ends the lease: the connection, unless it has streams; one that is not over is
 // reset.
 func (l *Lease) Close() error {
-	if l.release() {
+	if l.release(true) {
 		return l.Conn.Close()
 	}
 	return nil
 }
 
-// Abort ends the lease such that the other side sees an error.
+// Abort ends the lease such that the other side sees an error. A path on which nothing else
+// has ended in order meanwhile takes no other requests.
 func (l *Lease) Abort() error {
-	if l.release() {
+	if l.release(false) {
 		return l.Conn.Abort()
 	}
 	return nil
 }
 
 // release ends the use of the stream, if the lease is one, and reports whether the connection
-// is the caller's now.
-func (l *Lease) release() bool {
+// is the caller's now. ok says that the exchange has ended in order.
+func (l *Lease) release(ok bool) bool {
 	stream := l.stream
 	if stream == nil {
 		return true
@@ -185,7 +187,8 @@ func (l *Lease) release() bool {
 		return false
 	}
 	stream.Release()
-	return true
+	l.host.pool.release(l.Conn, l.began, l.host.service.shared.now(), ok)
+	return false
 }
 
 // Superseded reports whether it is no use to wait for an answer much longer: the

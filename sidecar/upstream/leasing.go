@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/sidecar/streams"
@@ -28,21 +29,18 @@ func (h *Host) lease(ctx context.Context, a *Attempts) (Lease, error) {
 	return h.leaseExclusive(ctx, a)
 }
 
-// leaseExclusive leases a connection that nobody else uses meanwhile, and one stream of it
-// when it speaks HTTP/2.
+// leaseExclusive leases a connection that nobody else uses meanwhile, or a stream of a path.
 func (h *Host) leaseExclusive(ctx context.Context, a *Attempts) (Lease, error) {
 	for {
-		c, err := h.get(ctx, a)
+		c, pooled, err := h.getOrOpen(ctx, a)
 		if err != nil {
 			return Lease{}, err
 		}
 		l := Lease{Conn: c, host: h, attempts: a}
-		if !a.streams || wireOf(h.service.dialConfig.Load().protocol, a) != wireHTTP2 {
+		if c.mux == nil {
 			return l, nil
 		}
-		if c.mux == nil {
-			c.speakHTTP2(h.service.shared.cfg.Unread, nil)
-		}
+		l.began = a.moment(h.service.shared)
 		l.stream, err = c.mux.Open()
 		if err == nil {
 			return l, nil
@@ -50,8 +48,9 @@ func (h *Host) leaseExclusive(ctx context.Context, a *Attempts) (Lease, error) {
 		if c.instance != nil {
 			c.instance.active.Add(-1)
 		}
-		_ = c.Close()
-		if !c.Reused {
+		h.pool.refused(c, errors.Is(err, streams.ErrFull))
+		a.now = 0
+		if !pooled {
 			h.blame(h.service.shared.now(), a, c.remote(), suspected, err.Error())
 			return Lease{}, h.connectError(StageHandshake, c, err)
 		}
@@ -76,7 +75,7 @@ func (h *Host) connectError(stage Stage, c *Conn, err error) *ConnectError {
 func (h *Host) leaseOrAdopt(ctx context.Context, a *Attempts) (Lease, error) {
 	config := h.service.dialConfig.Load()
 	if !a.fresh {
-		if c := h.pool.take(h.service.shared.now(), config, a.once); c != nil {
+		if c := h.pool.take(h.service.shared.now(), config, a.once, false); c != nil {
 			return Lease{Conn: h.reuse(c), host: h, attempts: a}, nil
 		}
 	}

@@ -108,6 +108,27 @@ const (
 	// long of late: whoever uses them may stand still.
 	maxPatience = 250 * time.Millisecond
 
+	// maxPathStreams is how many requests share a path at most: a packet that is lost on the way
+	// delays all of them. fewPaths is how many paths to an instance are in use before a request
+	// shares one although another is idle.
+	maxPathStreams = 8
+	fewPaths       = 4
+
+	// maxPathCarried is what a stream may have carried while others come onto its path: they
+	// would wait behind what more it has.
+	maxPathCarried = 32 << 10
+
+	// A path takes no more while one of its requests runs for longer than pathLasting usual ones,
+	// or none has ended for as long as pathSilent; but not for less than minPathLasting
+	// and minPathSilent, which a pause of a busy machine may last.
+	pathLasting    = 4
+	pathSilent     = 2
+	minPathLasting = 100 * time.Millisecond
+	minPathSilent  = 25 * time.Millisecond
+
+	// maxTook is what an exchange counts for at most in what is usual: streams may last for days.
+	maxTook = time.Second
+
 	// maxRenewing bounds the rounds that run at a time in this sidecar.
 	maxRenewing = 8
 

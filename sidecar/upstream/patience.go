@@ -15,6 +15,8 @@ type queue struct {
 	since   instant      // when the first came of those who have waited without a break
 	widens  bool         // a path is being opened because of them
 	opening int
+	hopeful int           // of opening, those that may have room for several requests
+	alone   bool          // the last of those has not
 	took    time.Duration // an exchange, of late
 	opened  time.Duration // to open a path, of late; 0: not known
 }
@@ -27,10 +29,17 @@ func learn(average *time.Duration, sample time.Duration) {
 	*average += (sample - *average) / 8
 }
 
+// ended learns what an exchange took.
+func (q *queue) ended(took time.Duration) { learn(&q.took, min(took, maxTook)) }
+
 // patience returns for how long a request that finds no path waits for one; 0: it opens its own.
 // It waits when one is expected sooner than a new one would be open, or not much
-// later when none is open at all. busy is how many are in use.
+// later when none is open at all, and for one that is being opened and has room. busy is how
+// many requests run.
 func (q *queue) patience(busy int) time.Duration {
+	if len(q.waiting) < q.hopeful*(maxPathStreams-1) {
+		return max(2*q.opened, maxPatience)
+	}
 	paths := busy + q.opening
 	if paths == 0 || q.opened == 0 || q.took == 0 {
 		return 0
@@ -48,10 +57,11 @@ func (q *queue) patience(busy int) time.Duration {
 
 // await waits for a path that another request gives back, and returns nil when it is time to
 // open one.
-func (p *pool) await(ctx context.Context) *Conn {
+func (p *pool) await(ctx context.Context, a *Attempts) *Conn {
 	p.mu.Lock()
 	patience := p.queue.patience(p.instances.busy())
 	if patience == 0 || p.closed {
+		p.hopeLocked(a)
 		p.mu.Unlock()
 		return nil
 	}
@@ -65,7 +75,7 @@ func (p *pool) await(ctx context.Context) *Conn {
 	p.queue.widens = p.queue.widens || widen
 	p.mu.Unlock()
 	if widen {
-		p.widen()
+		p.widen(connect.Instance{})
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -75,17 +85,24 @@ func (p *pool) await(ctx context.Context) *Conn {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return p.leave(mine)
+	return p.leave(mine, a)
 }
 
-// widen opens one more path in the background: somebody has waited all the time for as long as
-// that takes, so that there are too few for what is asked, and each who waits might do so for ever.
-func (p *pool) widen() {
+// hopeLocked counts the path that a opens next, so that those who come before it is being opened
+// wait for it as well.
+func (p *pool) hopeLocked(a *Attempts) {
+	if !p.queue.alone && p.host.sharesPaths(p.host.service.dialConfig.Load(), a) {
+		p.queue.hopeful++
+		a.hopes = true
+	}
+}
+
+// widen opens one more path in the background, to who unless that is zero: somebody has waited all the
+// time for as long as that takes, so that there are too few for what is asked, and each who waits might
+// do so for ever; or requests share paths while there are few.
+func (p *pool) widen(who connect.Instance) {
 	ran := p.shared.background.do(func(ctx context.Context) {
-		began := p.shared.now()
-		p.opening()
-		_, _, ok := p.openAhead(ctx, connect.Instance{})
-		p.opened(began, p.shared.now(), ok)
+		_, _, _ = p.openMore(ctx, who, false)
 		p.widened()
 	})
 	if !ran { // all places are taken
@@ -99,43 +116,49 @@ func (p *pool) widened() {
 	p.queue.widens, p.queue.since = false, p.shared.now()
 }
 
-// leave ends a wait. It returns what has come meanwhile.
-func (p *pool) leave(mine chan *Conn) *Conn {
+// leave ends a wait of a. It returns what has come meanwhile.
+func (p *pool) leave(mine chan *Conn, a *Attempts) *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, other := range p.queue.waiting {
 		if other == mine {
 			p.queue.waiting = append(p.queue.waiting[:i], p.queue.waiting[i+1:]...)
+			p.hopeLocked(a)
 			return nil
 		}
 	}
 	return <-mine
 }
 
-// handLocked gives c to who waits first, and reports whether somebody does.
+// handLocked gives c to those who wait, as many as it takes, and reports whether anybody has it.
 func (p *pool) handLocked(c *Conn, i *instance, now instant) bool {
-	if len(p.queue.waiting) == 0 {
-		return false
+	config := p.host.service.dialConfig.Load()
+	for len(p.queue.waiting) > 0 && c.leased < max(c.most, 1) && (c.mux == nil || p.goodLocked(c, now, config)) {
+		first := p.queue.waiting[0]
+		p.queue.waiting = p.queue.waiting[1:]
+		p.useLocked(c, i, now)
+		first <- c
+		if c.mux == nil {
+			return true
+		}
 	}
-	first := p.queue.waiting[0]
-	p.queue.waiting = p.queue.waiting[1:]
-	c.instance = i
-	p.instances.charge(i)
-	c.taken = now
-	first <- c
-	return true
+	return c.leased > 0
 }
 
 // takeOrAwait returns an idle connection, or of a gateway one that is given back soon; nil: the
 // request opens its own.
 func (p *pool) takeOrAwait(ctx context.Context, a *Attempts) *Conn {
-	config, once := p.host.service.dialConfig.Load(), a != nil && a.once
-	if c := p.take(a.moment(p.shared), config, once); c != nil || !p.host.key.gateway || a == nil {
+	config, once, stream := p.host.service.dialConfig.Load(), a != nil && a.once, a != nil && a.streams
+	if c := p.take(a.moment(p.shared), config, once, stream); c != nil || !p.host.key.gateway || a == nil {
 		return c
 	}
-	c := p.await(ctx)
-	if c == nil {
-		return nil
+	if !stream && config.protocol.IsHTTP() {
+		return nil // most paths have streams
+	}
+	c := p.await(ctx, a)
+	a.now = 0
+	if c == nil || c.mux != nil {
+		return c
 	}
 	if now := p.shared.now(); c.expires != 0 && now >= c.expires || !c.trusted() || once && !p.quiet(c, now) {
 		c.instance.active.Add(-1)
@@ -145,20 +168,48 @@ func (p *pool) takeOrAwait(ctx context.Context, a *Attempts) *Conn {
 	return c
 }
 
-// opening notes that a path is being opened.
-func (p *pool) opening() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.queue.opening++
+// opening is a path that is being opened.
+type opening struct {
+	began   instant
+	share   bool // several requests may use it, if who answers agrees
+	hopeful bool // as those do of late
 }
 
-// opened notes that the opening of a path has ended, which began at then; ok says that there is
-// one.
-func (p *pool) opened(then, now instant, ok bool) {
+// opening notes that a path is being opened, for a unless that is nil.
+func (p *pool) opening(share bool, a *Attempts) opening {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a != nil && a.hopes {
+		a.hopes = false
+		p.queue.hopeful--
+	}
+	o := opening{p.shared.now(), share, share && !p.queue.alone}
+	p.queue.opening++
+	if o.hopeful {
+		p.queue.hopeful++
+	}
+	return o
+}
+
+// opened notes that it is open, or that c is nil and it is not. Who waited for room on it opens its own
+// when it has none.
+func (p *pool) opened(o opening, c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue.opening--
-	if ok {
-		learn(&p.queue.opened, now.since(then))
+	if c != nil {
+		learn(&p.queue.opened, p.shared.now().since(o.began))
+	}
+	if c != nil && o.share {
+		p.queue.alone = c.mux == nil || c.program
+	}
+	if !o.hopeful {
+		return
+	}
+	if p.queue.hopeful--; p.queue.hopeful == 0 && (c == nil || p.queue.alone) {
+		for _, waits := range p.queue.waiting {
+			waits <- nil
+		}
+		p.queue.waiting = nil
 	}
 }

@@ -25,7 +25,7 @@ func waitingRoom(t *testing.T, paths int) (*Host, []*Conn) {
 	for i := range conns {
 		near, _ := net.Pipe()
 		conns[i] = &Conn{Conn: near, sock: near, host: h, dialConfig: s.dialConfig.Load(), Cluster: "west", Instance: "orders-1"}
-		h.pool.join(conns[i], s.shared.now())
+		h.pool.join(conns[i], s.shared.now(), true)
 	}
 	h.pool.queue.took, h.pool.queue.opened = time.Millisecond, 20*time.Millisecond
 	t.Cleanup(s.Close)
@@ -97,7 +97,7 @@ func TestMorePathsAreOpenedWhileRequestsWaitWithoutABreak(t *testing.T) {
 		h.pool.queue.took, h.pool.queue.opened = time.Nanosecond, time.Minute
 		h.pool.queue.waiting, h.pool.queue.since = []chan *Conn{waits}, s.shared.now().add(-test.long)
 		h.pool.mu.Unlock()
-		if c := h.pool.takeOrAwait(gone, new(Attempts)); c != nil {
+		if c := h.pool.takeOrAwait(gone, &Attempts{streams: true}); c != nil {
 			t.Errorf("a request that nobody gave a path has %v", c)
 		}
 		s.shared.background.running.Wait()

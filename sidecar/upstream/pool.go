@@ -22,7 +22,7 @@ type pool struct {
 	instances instances
 	idle      int // connections, of all instances
 	closed    bool
-	timer     *time.Timer // runs sweep while there are idle connections
+	timer     *time.Timer // runs sweep while there are idle connections, or shared paths
 	armed     bool
 	renewal   renewal
 	queue     queue
@@ -38,32 +38,57 @@ func (p *pool) init(h *Host) {
 	p.timer.Stop()
 }
 
-// take returns an idle connection that is still good, or nil. For a request that can
+// take returns an idle connection that is still good or, for a request that may be a stream,
+// one in use that takes it; or nil. For a request that can
 // be sent once only its socket is looked at, however short it was idle, and it is none
 // that the program may be about to close.
-func (p *pool) take(now instant, current *dialConfig, once bool) *Conn {
+func (p *pool) take(now instant, current *dialConfig, once, stream bool) *Conn {
 	for {
 		p.mu.Lock()
+		p.findRoomLocked(now, current, stream)
 		i, starved := p.instances.next()
 		if i == nil {
 			p.mu.Unlock()
 			return nil
 		}
+		if c := i.room; c != nil {
+			p.useLocked(c, i, now)
+			want, whole := p.wantLocked(now, starved)
+			widen := p.wantMoreLocked(i)
+			p.mu.Unlock()
+			if want {
+				p.renew(whole)
+			}
+			if widen {
+				p.widen(i.who)
+			}
+			return c
+		}
 		n := len(i.idle) - 1
 		c := i.idle[n]
-		if once && c.program && !p.reuse.allows(now.since(c.since)) {
+		if c.mux != nil && !stream || once && c.program && !p.reuse.allows(now.since(c.since)) {
 			p.mu.Unlock()
 			return nil // it stays: others may use it, and it tells when it closes
 		}
 		i.idle[n] = nil
 		i.idle = i.idle[:n]
 		p.idle--
-		c.idle, c.taken = false, now
-		p.instances.charge(i)
+		c.idle = false
+		good := c.mux != nil && p.goodLocked(c, now, current)
+		if good || c.mux == nil {
+			p.useLocked(c, i, now)
+		}
 		want, whole := p.wantLocked(now, starved)
 		p.mu.Unlock()
 		if want {
 			p.renew(whole)
+		}
+		if c.mux != nil {
+			if good {
+				return c
+			}
+			_ = c.Close()
+			continue
 		}
 		if c.fits(current) && !c.going() && !p.expired(c, now) && c.trusted() && (!once && now.since(c.since) < trustIdle || p.quiet(c, now)) {
 			return c
@@ -74,14 +99,40 @@ func (p *pool) take(now instant, current *dialConfig, once bool) *Conn {
 }
 
 // join counts c, which has just been opened for a request, among the connections to
-// its instance.
-func (p *pool) join(c *Conn, now instant) {
+// its instance; not when that is to have it for itself, whatever it is.
+func (p *pool) join(c *Conn, now instant, counted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.instance = p.instances.of(c.remote())
-	c.instance.opened(c, now)
-	p.instances.charge(c.instance)
-	c.taken = now
+	if !counted {
+		c.leased = 1
+		return
+	}
+	i := p.instances.of(c.remote())
+	i.opened(c, now)
+	p.useLocked(c, i, now)
+	p.handLocked(c, i, now)
+}
+
+// useLocked notes that a request has c from now on.
+func (p *pool) useLocked(c *Conn, i *instance, now instant) {
+	p.instances.charge(i)
+	if c.leased++; c.leased > 1 && c.mux != nil {
+		i.joined++
+		return
+	}
+	c.instance, c.taken, c.progress, c.Reused = i, now, now, c.since != 0
+	if c.most > 1 {
+		i.busy = append(i.busy, c)
+		p.armLocked()
+	}
+}
+
+// armLocked sees that the pool is swept.
+func (p *pool) armLocked() {
+	if !p.armed {
+		p.armed = true
+		p.timer.Reset(p.interval)
+	}
 }
 
 // put keeps c and reports whether it did; otherwise it is the caller's to close.
@@ -91,16 +142,22 @@ func (p *pool) put(c *Conn, now instant) bool {
 	if c.idle {
 		return true // it is here already: closing it would break another's
 	}
+	if c.taken != 0 {
+		p.queue.ended(now.since(c.taken))
+		c.taken = 0
+	}
+	c.leased = 0
+	return p.keepLocked(c, now)
+}
+
+// keepLocked keeps c, which nobody uses, and reports whether it did.
+func (p *pool) keepLocked(c *Conn, now instant) bool {
 	if p.closed || p.idle >= maxIdlePerHost {
 		return false
 	}
 	i := p.instances.of(c.remote())
 	if i.retired {
 		return false
-	}
-	if c.taken != 0 {
-		learn(&p.queue.took, now.since(c.taken))
-		c.taken = 0
 	}
 	if p.handLocked(c, i, now) {
 		return true
@@ -109,10 +166,7 @@ func (p *pool) put(c *Conn, now instant) bool {
 	c.idle, c.since = true, now
 	i.idle = append(i.idle, c)
 	p.idle++
-	if !p.armed {
-		p.armed = true
-		p.timer.Reset(p.interval)
-	}
+	p.armLocked()
 	return true
 }
 
@@ -161,9 +215,10 @@ func (p *pool) close() {
 	p.closeIf(func(*Conn) bool { return true })
 }
 
-// closeIf closes the idle connections that are bad and sees to the timer.
+// closeIf closes the idle connections that are bad and sees to the timer, and to the
+// certificates of the paths in use.
 func (p *pool) closeIf(bad func(*Conn) bool) {
-	var dropped []*Conn
+	var dropped, busy []*Conn
 	p.mu.Lock()
 	for _, i := range p.instances.all {
 		i.idle = slices.DeleteFunc(i.idle, func(c *Conn) bool {
@@ -173,10 +228,11 @@ func (p *pool) closeIf(bad func(*Conn) bool) {
 			}
 			return false
 		})
+		busy = append(busy, i.busy...)
 	}
 	p.idle -= len(dropped)
 	p.instances.forgetUnused()
-	if p.armed = p.idle > 0; p.armed {
+	if p.armed = p.idle+len(busy) > 0; p.armed {
 		p.timer.Reset(p.interval)
 	} else {
 		p.timer.Stop()
@@ -184,6 +240,9 @@ func (p *pool) closeIf(bad func(*Conn) bool) {
 	p.mu.Unlock()
 	for _, c := range dropped { // outside of the lock: closing TLS writes
 		_ = c.Close()
+	}
+	for _, c := range busy {
+		c.Refresh()
 	}
 }
 

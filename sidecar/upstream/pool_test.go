@@ -85,7 +85,7 @@ func TestAConnectionThatWasClosedWhileIdleIsNotGivenOut(t *testing.T) {
 			end(far)
 			settled(t, conn)
 			later := s.shared.now().add(trustIdle)
-			if got := h.pool.take(later, s.dialConfig.Load(), false); got != nil {
+			if got := h.pool.take(later, s.dialConfig.Load(), false, false); got != nil {
 				t.Error("the connection was given out again")
 			}
 		})

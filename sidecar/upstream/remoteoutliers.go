@@ -57,6 +57,14 @@ func (r *remoteOutliers) reinstate(name connect.Instance) {
 	r.count.Store(int32(len(r.failing)))
 }
 
+// ejected reports whether new paths must not lead to the instance.
+func (r *remoteOutliers) ejected(name connect.Instance, now instant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o, ok := r.failing[name]
+	return ok && now < o.until
+}
+
 // excluded returns the instances that new paths must not lead to, at most limit.
 func (r *remoteOutliers) excluded(now instant, limit int) []connect.Instance {
 	if r.count.Load() == 0 {

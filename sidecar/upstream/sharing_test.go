@@ -386,7 +386,7 @@ func TestWhoGoesAwayWhileItConnectsForOthersLeavesThatToThem(t *testing.T) {
 	callers.Wait()
 }
 
-func TestARequestOfHTTP2HasAPathToItselfAndThePathIsUsedAgain(t *testing.T) {
+func TestCallsOfAProgramThatSpeaksHTTP2ShareAPathThatIsUsedAgain(t *testing.T) {
 	w := newWorld(t)
 	var paths atomic.Int32
 	gateway := &fakeGateway{decide: func(string) (string, func(net.Conn)) {
@@ -401,8 +401,8 @@ func TestARequestOfHTTP2HasAPathToItselfAndThePathIsUsedAgain(t *testing.T) {
 	}}
 	_, service := w.set(t, &mesh.Route{Protocol: mesh.GRPC, Gateways: []mesh.Endpoint{{Address: serve(t, gateway.handle), Ready: true, Weight: 1}}})
 	one, other := mustLease(t, begin(service)), mustLease(t, begin(service))
-	if one.Conn == other.Conn {
-		t.Error("two requests share a path")
+	if one.Conn != other.Conn {
+		t.Error("two requests do not share the only path")
 	}
 	for _, l := range []*Lease{one, other} {
 		if err := roundTrip(l); err != nil {
