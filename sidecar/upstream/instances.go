@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/connect"
 )
@@ -34,9 +35,10 @@ type instance struct {
 	room    *Conn // of busy, which takes it; nil: none does, or none needs to
 	shunned bool  // it is ejected
 
-	openedAt instant // when the latest connection to it was opened
-	missed   int     // times in a row that a path was asked for and led to somebody else
-	retired  bool    // not offered any more: connections end with their exchange
+	quickest time.Duration // in which a path to it was opened, of late: two round trips, or more
+	openedAt instant       // when the latest connection to it was opened
+	missed   int           // times in a row that a path was asked for and led to somebody else
+	retired  bool          // not offered any more: connections end with their exchange
 }
 
 // of returns the instance of that name, a new one when there is none.
@@ -58,6 +60,15 @@ func (s *instances) of(who connect.Instance) *instance {
 func (i *instance) opened(c *Conn, now instant) {
 	i.weight = float64(max(c.weight, 1))
 	i.openedAt, i.missed, i.retired = now, 0, false
+	took := now.since(c.opened)
+	if i.quickest == 0 || took < i.quickest {
+		i.quickest = took
+	} else {
+		i.quickest += (took - i.quickest) / 64
+	}
+	if i.quickest > maxSharedOpening {
+		c.most = min(c.most, 1)
+	}
 }
 
 // next returns whose turn it is among those with an idle connection or room on one in use, or

@@ -114,6 +114,10 @@ const (
 	maxPathStreams = 8
 	fewPaths       = 4
 
+	// maxSharedOpening is how long it may take to open a path that requests share, two round
+	// trips: on a longer link a lost packet delays them all by much.
+	maxSharedOpening = 20 * time.Millisecond
+
 	// maxPathCarried is what a stream may have carried while others come onto its path: they
 	// would wait behind what more it has.
 	maxPathCarried = 32 << 10

@@ -7,8 +7,8 @@ import (
 
 // Requests share a path to another cluster when HTTP/2 is negotiated with a sidecar at its
 // end. A packet that is lost on the way delays all of them, and all of them end with the path: so
-// they are few, small and short, and while an instance has few paths in use the next
-// request takes an idle one.
+// they are few, small and short, on short links only, and while an instance has few paths in use the
+// next request takes an idle one.
 
 // sharesPaths reports whether requests of a may share a path through h, if who is at the other
 // end agrees. a is nil for one that is opened ahead.

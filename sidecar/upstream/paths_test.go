@@ -26,6 +26,7 @@ type farSide struct {
 	offers  []string
 	names   func(head string) string // whom a path leads to; nil: orders-1
 	serve   func(*streams.Stream)    // nil: after 10 ms 200
+	opening time.Duration            // how long it takes to open a path; 0: 1 ms
 
 	mu    sync.Mutex
 	paths []*farPath // that were opened
@@ -68,7 +69,7 @@ func newFarSide(t *testing.T) *farSide {
 		}
 	}}
 	f.set = New(Config{Identity: w.caller, Cluster: "east", Dial: pipes(func(_ string, c net.Conn) {
-		time.Sleep(time.Millisecond) // to open a path takes something
+		time.Sleep(max(f.opening, time.Millisecond))
 		g.handle(c)
 	})})
 	f.set.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.HTTP, Identities: []string{ordersWest}, Gateways: at("gw:1", "")}})
@@ -214,6 +215,32 @@ func TestABurstOpensAPathForSeveralRequestsAndNotOneForEach(t *testing.T) {
 				f.together(t, 200)
 				if n := f.count(); n < 200/maxPathStreams || n > 100 {
 					t.Errorf("200 requests at once took %d paths", n)
+				}
+			})
+		})
+	}
+}
+
+func TestRequestsOverALongLinkHaveAPathEach(t *testing.T) {
+	for _, opening := range []time.Duration{maxSharedOpening - time.Millisecond, maxSharedOpening + time.Millisecond} {
+		t.Run(opening.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, f *farSide) {
+				f.opening = opening
+				f.quiet()
+				f.warm(t)
+				var conns []*Conn
+				var leases []*Lease
+				for range 3 {
+					l := mustLease(t, begin(f.service))
+					conns, leases = append(conns, l.Conn), append(leases, l)
+				}
+				if shared := conns[0] == conns[1] && conns[1] == conns[2]; shared != (opening < maxSharedOpening) {
+					t.Errorf("three requests share a path: %v", shared)
+				}
+				for _, l := range leases {
+					if err := roundTrip(l); err != nil {
+						t.Error(err)
+					}
 				}
 			})
 		})

@@ -201,7 +201,7 @@ func (p *pool) opened(o opening, c *Conn) {
 		learn(&p.queue.opened, p.shared.now().since(o.began))
 	}
 	if c != nil && o.share {
-		p.queue.alone = c.mux == nil || c.program
+		p.queue.alone = c.most <= 1
 	}
 	if !o.hopeful {
 		return

@@ -246,6 +246,19 @@ func (p *pool) closeIf(bad func(*Conn) bool) {
 	}
 }
 
+// inUse returns how many of the paths that several requests may use are in use, and by how many.
+func (p *pool) inUse() (paths, streams int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range p.instances.all {
+		paths += len(i.busy)
+		for _, c := range i.busy {
+			streams += c.leased
+		}
+	}
+	return paths, streams
+}
+
 func (p *pool) len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

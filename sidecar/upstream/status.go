@@ -53,6 +53,8 @@ func (s *Service) Status() ServiceStatus {
 			LastError: h.lastError,
 		}
 		st.Shared, st.Streams = h.sharing.count()
+		paths, streams := h.pool.inUse()
+		st.Shared, st.Streams = st.Shared+paths, st.Streams+streams
 		if l, ok := h.latency.at(now); ok {
 			st.Latency = time.Duration(l)
 		}
