@@ -11,6 +11,9 @@ import (
 )
 
 const (
+	// startTakes is when a process has used what only its start needs of the executable.
+	startTakes = 10 * time.Second
+
 	// look is how often it is looked whether the process is calm: it has used less than
 	// calm of a processor's time since the last look.
 	look = 2 * time.Second
@@ -22,24 +25,27 @@ const (
 	worth = 8 << 20
 )
 
-// Trim gives memory that is not needed any more back to the kernel whenever the process has
-// become calm, until ctx is done: what its start took, and later what a burst has left.
+// Trim gives memory that is not needed any more back to the kernel, until ctx is done: what of the
+// executable only the start needed, and whenever the process has become calm what a burst has left.
 // Go collects when the heap has doubled, or after two minutes, and returns pages slowly; until
 // then a thousand connections that came at once hold what their first second took.
 func Trim(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
+	started := time.NewTimer(startTakes)
+	defer started.Stop()
 	var t trimmer
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-started.C: // however busy it is
 		case <-tick.C:
+			if !t.due(usage()) {
+				continue
+			}
+			debug.FreeOSMemory()
 		}
-		if !t.due(usage()) {
-			continue
-		}
-		debug.FreeOSMemory()
 		if err := Release(); err != nil {
 			log.Debug("the pages of the executable are kept", "err", err)
 		}
