@@ -95,7 +95,7 @@ func linesOf(root fs.FS, name string) func(yield func(string) bool) {
 		if err != nil {
 			return
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		lines := bufio.NewScanner(io.LimitReader(f, maxProcFile))
 		for lines.Scan() {
 			if !yield(lines.Text()) {
