@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,7 +35,8 @@ type program struct {
 
 	asked   context.Context // over when it is to end
 	ask     context.CancelFunc
-	process atomic.Pointer[os.Process]
+	mu      sync.Mutex    // guards process, and is held while it starts: a signal then is for it
+	process *os.Process   // nil: it has not been started
 	ended   chan struct{} // closed when run has returned, or will not be called
 	end     func()        // closes it, once
 }
@@ -92,12 +92,14 @@ func (p *program) runHere(start programStart) error {
 	if start.user != nil {
 		become(cmd, start.user)
 	}
+	p.mu.Lock()
 	err := cmd.Start()
+	p.process = cmd.Process
+	p.mu.Unlock()
 	if errors.Is(err, syscall.EPERM) && start.user != nil {
 		err = fmt.Errorf("%w: a sidecar needs to be root, or to hold CAP_SETUID and CAP_SETGID, to run its program as %s", err, start.user.Name)
 	}
 	if err == nil {
-		p.process.Store(cmd.Process)
 		if os.Getpid() == 1 {
 			defer reapOrphans(cmd.Process.Pid)()
 		}
@@ -136,7 +138,9 @@ func (p *program) stop(ctx context.Context) error {
 
 // signal passes a signal on to the program, if it runs.
 func (p *program) signal(sig os.Signal) {
-	process := p.process.Load()
+	p.mu.Lock()
+	process := p.process
+	p.mu.Unlock()
 	if process == nil {
 		return
 	}
