@@ -56,7 +56,8 @@ func (f *Forward) Enter(dest mesh.Destination, peer net.Addr, without ...mesh.Cl
 }
 
 func (f *Forward) serveEntered(p *path, peer net.Addr) {
-	unhook := context.AfterFunc(f.base, func() { relay.Abort(p.conn) })
+	conn := p.conn // p.conn becomes the TLS upon it
+	unhook := context.AfterFunc(f.base, func() { relay.Abort(conn) })
 	defer unhook()
 	from := limit.SourceOf(peer)
 	refusal := p.req.Pass(f.cfg.Self)
