@@ -387,33 +387,26 @@ func TestWhoGoesAwayWhileItConnectsForOthersLeavesThatToThem(t *testing.T) {
 }
 
 func TestCallsOfAProgramThatSpeaksHTTP2ShareAPathThatIsUsedAgain(t *testing.T) {
-	w := newWorld(t)
-	var paths atomic.Int32
-	gateway := &fakeGateway{decide: func(string) (string, func(net.Conn)) {
-		return "HTTP/1.1 200 OK\r\nIsthmus-Cluster: west\r\nIsthmus-Instance: orders-1\r\n\r\n", func(c net.Conn) {
-			over := tls.Server(c, w.orders.ServerTLS(identitytest.AnyWorkload(), "h2"))
-			if over.Handshake() != nil {
-				return
-			}
-			paths.Add(1)
-			_ = streams.Server(over, streams.Config{}).Serve(ok)
+	inBubble(t, func(t *testing.T, f *farSide) {
+		f.offers = []string{"h2"}
+		f.set.Update([]*mesh.Route{{Destination: orders, Protocol: mesh.GRPC, Identities: []string{ordersWest}, Gateways: at("gw:1", "")}})
+		f.service = f.set.Service(orders)
+		f.quiet()
+		one, other := mustLease(t, begin(f.service)), mustLease(t, begin(f.service))
+		if one.Conn != other.Conn {
+			t.Error("two requests do not share the only path")
 		}
-	}}
-	_, service := w.set(t, &mesh.Route{Protocol: mesh.GRPC, Gateways: []mesh.Endpoint{{Address: serve(t, gateway.handle), Ready: true, Weight: 1}}})
-	one, other := mustLease(t, begin(service)), mustLease(t, begin(service))
-	if one.Conn != other.Conn {
-		t.Error("two requests do not share the only path")
-	}
-	for _, l := range []*Lease{one, other} {
-		if err := roundTrip(l); err != nil {
+		for _, l := range []*Lease{one, other} {
+			if err := roundTrip(l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := mustLease(t, begin(f.service))
+		if !again.Reused {
+			t.Error("a path that is free was not used again")
+		}
+		if err := roundTrip(again); err != nil {
 			t.Fatal(err)
 		}
-	}
-	again := mustLease(t, begin(service))
-	if !again.Reused {
-		t.Error("a path that is free was not used again")
-	}
-	if err := roundTrip(again); err != nil {
-		t.Fatal(err)
-	}
+	})
 }
