@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/policy"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 	"github.com/isthmus-mesh/isthmus/internal/state"
 )
 
@@ -68,7 +69,7 @@ func start(t *testing.T, endpoint string, policies ...policy.Policy) *bed {
 	running.Go(func() { _ = f.Run(ctx) })
 	running.Go(func() { _ = b.e.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
-	b.port = freePort(t)
+	b.port = sockettest.Reserve(t)
 	b.want(t, map[uint16]mesh.Destination{portOf(t, b.port): ordersAt80})
 	return b
 }
@@ -115,16 +116,6 @@ type counted struct {
 func (c counted) Close() error {
 	defer c.closed()
 	return c.Listener.Close()
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func portOf(t *testing.T, addr string) uint16 {
@@ -249,7 +240,7 @@ func TestPortsFollowWhatIsWantedAndRunningCallsGoOn(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, len("STILL "))); err != nil {
 		t.Fatal(err)
 	}
-	other := freePort(t)
+	other := sockettest.Reserve(t)
 	b.want(t, map[uint16]mesh.Destination{portOf(t, b.port): ordersAt80, portOf(t, other): ordersAt80})
 	b.want(t, map[uint16]mesh.Destination{portOf(t, other): ordersAt80})
 	if late, err := net.Dial("tcp", b.port); err == nil {

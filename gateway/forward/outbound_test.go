@@ -22,6 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 )
 
 // open asks for a path by CONNECT and sees that it carries bytes both ways.
@@ -156,12 +157,7 @@ func TestWhatThisMachineLacksIsNoFaultOfTheEndpoint(t *testing.T) {
 }
 
 func TestLocalEndpointsAreTriedInTurn(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	_ = l.Close()
+	closed := sockettest.Reserve(t)
 	addr := serve(t, echo)
 	var load []int // of the endpoint that serves, as the router sees it
 	_, port := start(t, forward.Config{Outbound: func(r *forward.Request) ([]forward.Candidate, *connect.Refusal) {
@@ -323,12 +319,7 @@ func TestTheEndOfRunEndsTunnelPathsToo(t *testing.T) {
 }
 
 func TestARefusalShowsNoInnerAddress(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close() // nobody listens there
+	addr := sockettest.Reserve(t)
 	// The name is what resource files make of an address.
 	_, port := start(t, forward.Config{Outbound: always(at(strings.ReplaceAll(addr, ":", "-"), addr))})
 	c := dial(t, port)

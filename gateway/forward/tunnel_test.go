@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
 	"github.com/isthmus-mesh/isthmus/internal/relay"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 	"github.com/isthmus-mesh/isthmus/internal/tunnel"
 )
 
@@ -205,12 +206,7 @@ func TestAnAbortAtEitherEndIsAResetAtTheOther(t *testing.T) {
 
 func TestTheFarGatewaysRefusalIsPassedOn(t *testing.T) {
 	unused := serve(t, echo)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	_ = l.Close()
+	closed := sockettest.Reserve(t)
 	for name, c := range map[string]struct {
 		inbound choice
 		status  int

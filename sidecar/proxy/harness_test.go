@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/identity"
 	"github.com/isthmus-mesh/isthmus/internal/identity/identitytest"
 	"github.com/isthmus-mesh/isthmus/internal/mesh"
+	"github.com/isthmus-mesh/isthmus/internal/socket/sockettest"
 	"github.com/isthmus-mesh/isthmus/sidecar/routes"
 	"github.com/isthmus-mesh/isthmus/sidecar/upstream"
 )
@@ -144,11 +145,10 @@ func boundTo(p *Proxy, is func(*server) bool) net.Addr {
 	return nil
 }
 
-// refusing returns an address where nobody listens.
+// refusing returns an address where nobody listens, unless the test itself does.
 func (w *world) refusing() string {
-	l := listen(w.t)
-	_ = l.Close()
-	return l.Addr().String()
+	w.t.Helper()
+	return sockettest.Reserve(w.t)
 }
 
 func listen(t testing.TB) net.Listener {
