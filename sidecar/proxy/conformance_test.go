@@ -432,8 +432,8 @@ func TestAClientOfHTTP10GetsThePayloadAlone(t *testing.T) {
 
 // A sender is stopped by a reader who takes nothing, with little between them.
 func TestASlowReaderStopsTheSender(t *testing.T) {
-	overAll(t, func(t *testing.T, s *stage) {
-		for _, up := range []bool{true, false} {
+	for _, up := range []bool{true, false} {
+		overAll(t, func(t *testing.T, s *stage) { // a stage each: the program's connection is closed at the end
 			c := s.open()
 			c.head(wireHead{first: "POST /", host: "a"}, false)
 			c.data("x", false)
@@ -466,8 +466,8 @@ func TestASlowReaderStopsTheSender(t *testing.T) {
 			c.cancel()
 			_ = p.socket().Close()
 			_ = c.socket().Close()
-		}
-	})
+		})
+	}
 }
 
 // sends reports whether e could send all of b before its deadline.
