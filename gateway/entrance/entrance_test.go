@@ -270,7 +270,7 @@ func TestAPortThatIsTakenIsReportedAndTheOthersAreBound(t *testing.T) {
 	if got, err := ask(t, b.port); got != "HELLO" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
+	b.log.awaits(t, "cannot be bound")
 	_ = taken.Close()
 	b.want(t, map[uint16]mesh.Destination{portOf(t, b.port): ordersAt80, portOf(t, taken.Addr().String()): ordersAt80})
-	b.log.awaits(t, "cannot be bound")
 }
